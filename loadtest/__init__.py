@@ -1,0 +1,1 @@
+"""Load-testing and benchmarking harness for the Workflow REST API."""

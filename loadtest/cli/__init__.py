@@ -1,0 +1,67 @@
+"""The command line: one verb a file, each imported only when it is asked for, so that ``--help`` is quick."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from loadtest.errors import ExitCode, LoadtestError
+
+# verb -> (module, one line of help). A verb's module is imported only to run it or to show its own help.
+VERBS = {
+    "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
+    "report": "Make a run's report again, from its record alone.",
+    "export": "Write a run's samples as CSV or Parquet.",
+    "serve": "Serve the reference Workflow API on this machine.",
+    "ui": "Run a scenario from Locust's web UI.",
+    "scenarios": "List the scenarios that are here, with their titles.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"loadtest.cli.{cmd_name}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"loadtest.cli.{cmd_name}.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="RUN is a run directory, a run's id, or 'latest'. Exit codes: 0 pass, 1 threshold failed, 2 bad "
+    "input, 3 invalid, 4 regressed, 5 target unreachable, 6 inconclusive, 7 aborted, 70 our bug, 130 interrupted.",
+)
+@click.version_option(package_name="workflow-loadtest", prog_name="loadtest")
+def app() -> None:
+    """Load-test a rate-limited Workflow API and judge what it did."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code (see ``ExitCode``); errors go to stderr, without a traceback."""
+    try:
+        result = app.main(args=list(sys.argv[1:] if argv is None else argv), prog_name="loadtest", standalone_mode=False)
+    except LoadtestError as error:
+        click.echo(f"loadtest: {error}", err=True)
+        return int(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`loadtest ... | head`): nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.PASS)
+    return result if isinstance(result, int) else int(ExitCode.PASS)
