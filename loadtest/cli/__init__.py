@@ -51,7 +51,8 @@ def app() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code (see ``ExitCode``); errors go to stderr, without a traceback."""
     try:
-        result = app.main(args=list(sys.argv[1:] if argv is None else argv), prog_name="loadtest", standalone_mode=False)
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
     except LoadtestError as error:
         click.echo(f"loadtest: {error}", err=True)
         return int(error.exit_code)

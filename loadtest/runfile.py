@@ -1,0 +1,194 @@
+"""``run.json``: what a run was, beside its samples; and how run directories are named and found."""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from loadtest.errors import InputError, RecordError
+
+SCHEMA_VERSION: Final = 1
+FILE_NAME: Final = "run.json"
+LATEST: Final = "latest"
+
+
+class StagePlan(msgspec.Struct, kw_only=True):
+    """One stage of a traffic entry, as it was scheduled. Times in s since the epoch, rates in requests/s."""
+
+    name: str
+    start_s: float
+    duration_s: float
+    rate: float
+    """At the start of the stage."""
+    rate_to: float
+    """At its end: equal to ``rate`` unless it is a ramp."""
+    warmup: bool = False
+    over: list[str] = []
+    """Limit names whose planned draw, by all traffic together, passes the limit in this stage."""
+    expect_429: bool = False
+    """A 429 is expected here: the stage is planned above a limit that its requests draw on, or says so."""
+
+
+class TrafficPlan(msgspec.Struct, kw_only=True):
+    """A traffic entry, as it was scheduled."""
+
+    operation: str
+    workflow: str | None
+    arrivals: str
+    users: int
+    """Size of its pool of users."""
+    offered: int | None = None
+    """Arrivals that became due before the end; null until the end."""
+    stages: list[StagePlan] = []
+
+
+class LimitInfo(msgspec.Struct, kw_only=True):
+    """A believed limit: ``count`` per ``window_s`` seconds and key."""
+
+    count: int
+    window_s: float
+
+
+class TargetInfo(msgspec.Struct, kw_only=True):
+    """What was loaded."""
+
+    url: str
+    embedded: bool
+    limits: dict[str, LimitInfo]
+    limiter: str = "fixed_window"
+    """The believed algorithm; for an embedded target the one in force."""
+
+
+class ScenarioInfo(msgspec.Struct, kw_only=True):
+    """The scenario in force, after overrides."""
+
+    name: str
+    title: str
+    hash: str
+    effective: dict[str, Any]
+    """As it could be written in TOML again; thresholds included."""
+
+
+class ClockInfo(msgspec.Struct, kw_only=True):
+    """Server clock minus ours, from ``Date`` headers. Seconds."""
+
+    offset_s: float
+    uncertainty_s: float
+    answers: int
+
+
+class CpuSample(msgspec.Struct, kw_only=True):
+    """CPU of one generator process over the second that ends at ``t_s`` since the epoch; 100 is one core."""
+
+    t_s: float
+    percent: float
+    worker: int = 0
+
+
+class RunInfo(msgspec.Struct, kw_only=True):
+    """Everything about a run that is not a sample."""
+
+    schema: int = SCHEMA_VERSION
+    id: str
+    scenario: ScenarioInfo
+    seed: int
+    target: TargetInfo
+    keys: int
+    workers: int
+    traffic: dict[str, TrafficPlan]
+    versions: dict[str, str]
+    machine: dict[str, str]
+    command: list[str]
+    started: str
+    """UTC, ISO 8601."""
+    epoch_unix_ns: int | None = None
+    """Wall time of the epoch; null until every user was ready."""
+    ended: str | None = None
+    elapsed_s: float | None = None
+    """From the epoch to the end of the schedule or of the interruption, without the drain."""
+    end: Literal["running", "finished", "interrupted", "aborted"] = "running"
+    end_reason: str | None = None
+    samples: int | None = None
+    """Rows written; a record with fewer or more is incomplete."""
+    clock: ClockInfo | None = None
+    cpu: list[CpuSample] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to an end of its own and closed its record."""
+        return self.end != "running" and self.samples is not None
+
+
+def new_run_directory(parent: Path, scenario_name: str) -> Path:
+    """Make ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make a run directory in {parent}: {error.strerror}", "Name another --output-dir."
+        ) from error
+    return directory
+
+
+def point_latest(directory: Path) -> None:
+    """Let ``latest``, beside the run directory, point to it. Atomic; a plain file of that name is left alone."""
+    link = directory.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
+    temporary.symlink_to(directory.name)
+    temporary.replace(link)
+
+
+def find_run(run: str, reports: Path = Path("reports")) -> Path:
+    """Find the directory that RUN names: a path, a run's id below ``reports``, or ``latest``.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for candidate in (Path(run), reports / run):
+        if (candidate / FILE_NAME).is_file():
+            return candidate.resolve()
+    raise InputError(
+        f"{run!r} names no run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} is there",
+        "Give a run directory, a run's id, or 'latest'; `make run` makes one.",
+    )
+
+
+def save(info: RunInfo, directory: Path) -> None:
+    """Write ``run.json``, atomically: a reader sees the old one or the new one."""
+    text = msgspec.json.format(msgspec.json.encode(info), indent=2)
+    temporary = directory / f".{FILE_NAME}"
+    temporary.write_bytes(text + b"\n")
+    temporary.replace(directory / FILE_NAME)
+
+
+def load(directory: Path) -> RunInfo:
+    """Read ``run.json``.
+
+    Raises:
+        RecordError: if it is missing, damaged, or of another schema version.
+    """
+    path = directory / FILE_NAME
+    try:
+        data = path.read_bytes()
+        version = msgspec.json.decode(data, type=_Versioned).schema
+        if version != SCHEMA_VERSION:
+            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
+        return msgspec.json.decode(data, type=RunInfo)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+
+
+class _Versioned(msgspec.Struct):
+    schema: int
