@@ -1,0 +1,195 @@
+"""Thresholds: what a run must hold, written ``METRIC[.STAT] OP VALUE[unit]``, parsed and judged.
+
+Metric names are exactly those of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from operator import eq, ge, gt, le, lt
+from typing import Final, Literal
+
+from loadtest.errors import InputError
+
+Unit = Literal["ms", "per_s", "share", "number"]
+Judgement = Literal["pass", "fail", "inconclusive"]
+
+STATISTICS: Final = ("mean", "p50", "p90", "p95", "p99", "max")
+TIMES: Final = (
+    "response_time",
+    "service_time",
+    "start_lag",
+    "dispatch_lag",
+    "execution_time",
+    "overhead",
+    "submit",
+    "time_to_result",
+)
+_COUNTS: Final = ("offered", "sent", "ok", "throttled", "failed", "timed_out", "dropped", "lost")
+
+METRICS: Final[dict[str, Unit]] = {
+    **{f"operations.{name}": "number" for name in _COUNTS},
+    "operations.offered_rate": "per_s",
+    "operations.sent_rate": "per_s",
+    **{f"requests.{name}": "number" for name in ("sent", "accepted", "throttled", "errors")},
+    "requests.sent_rate": "per_s",
+    "requests.accepted_rate": "per_s",
+    "requests.throttled_rate": "share",
+    "throttled_rate": "share",
+    "error_rate": "share",
+    "goodput": "per_s",
+    "amplification": "number",
+    **{f"{time}.{statistic}": "ms" for time in TIMES for statistic in STATISTICS},
+    **{f"polls.{statistic}": "number" for statistic in STATISTICS},
+}
+"""Every metric that a threshold can name, and its unit."""
+
+ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
+"""Beginnings of the metrics that only ``async_run`` has."""
+
+EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
+"""Metrics that have an expected value, by replay of the believed limiter."""
+
+_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
+_FORM: Final = re.compile(
+    r"^\s*(?P<metric>[\w.]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
+    r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
+)
+_VALUE: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|%|/s|/min)?$")
+_SCALES: Final[dict[Unit, dict[str, float]]] = {
+    "ms": {"ms": 1.0, "s": 1000.0},
+    "per_s": {"/s": 1.0, "/min": 1 / 60},
+    "share": {"": 1.0, "%": 0.01},
+    "number": {"": 1.0},
+}
+_WRITE_AS: Final[dict[Unit, str]] = {
+    "ms": "a time with its unit, as 800ms or 1.5s",
+    "per_s": "a rate with its unit, as 5/s or 90/min",
+    "share": "a share from 0 to 1, or a percentage, as 0.05 or 5%",
+    "number": "a plain number",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A requirement on one metric. Values are in ms, 1/s, shares from 0 to 1, or plain numbers."""
+
+    text: str
+    metric: str
+    unit: Unit
+    operator: str
+    """``<``, ``<=``, ``>``, ``>=``, ``==``, ``between`` or ``within``."""
+    value: float
+    """Of ``between`` the lower end, of ``within`` the distance."""
+    upper: float | None = None
+    traffic: str | None = None
+    operation: str | None = None
+    stage: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """Where it holds, in words: ``greetings / within``, or ``overall``."""
+        return " / ".join(part for part in (self.traffic or self.operation, self.stage) if part) or "overall"
+
+    def holds(self, value: float, expected: float | None = None) -> bool:
+        """Whether one value meets the requirement; ``expected`` is needed by ``within`` only.
+
+        Raises:
+            ValueError: if ``within`` is judged without an expected value.
+        """
+        if self.operator == "between":
+            return self.value <= value <= (self.value if self.upper is None else self.upper)
+        if self.operator == "within":
+            if expected is None:
+                raise ValueError(f"{self.text!r} needs an expected value")
+            return abs(value - expected) <= self.value
+        return _COMPARE[self.operator](value, self.value)
+
+
+def parse_threshold(
+    text: str, *, traffic: str | None = None, operation: str | None = None, stage: str | None = None
+) -> Threshold:
+    """Read a requirement such as ``response_time.p50 < 800ms``.
+
+    Raises:
+        InputError: if the form, the metric's name, or a value's unit is wrong; it names the nearest metric.
+    """
+    match = _FORM.match(text)
+    if match is None:
+        raise InputError(
+            f"{text!r} is not a threshold",
+            "Write METRIC OP VALUE (OP one of < <= > >= ==), METRIC between A and B, or METRIC within D of expected.",
+        )
+    metric = match["metric"]
+    unit = METRICS.get(metric)
+    if unit is None:
+        raise InputError(f"{metric!r} is no metric in {text!r}", _nearest_metric(metric))
+    make = partial(Threshold, text, metric, unit, traffic=traffic, operation=operation, stage=stage)
+    if match["d"] is not None:
+        if metric not in EXPECTED:
+            raise InputError(f"{metric} has no expected value in {text!r}", f"Only {' and '.join(EXPECTED)} have one.")
+        return make("within", _value(match["d"], unit, text))
+    if match["low"] is not None:
+        low, high = _value(match["low"], unit, text), _value(match["high"], unit, text)
+        if low > high:
+            raise InputError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
+        return make("between", low, high)
+    return make(match["op"], _value(match["value"], unit, text))
+
+
+def judge(threshold: Threshold, value: float | tuple[float, float] | None, expected: float | None = None) -> Judgement:
+    """Judge a metric's value, or the two bounds between which it is known to lie.
+
+    Args:
+        threshold: the requirement.
+        value: the value in the threshold's unit; a pair of bounds where it is known only to lie between them
+            (never judged inside them); None where the sample cannot carry it.
+        expected: the expected value, for ``within``; None where nothing could be replayed.
+
+    Returns:
+        ``inconclusive`` for a value that is None, for bounds of which one holds and one does not, and for
+        ``within`` with nothing expected.
+    """
+    if value is None or (threshold.operator == "within" and expected is None):
+        return "inconclusive"
+    bounds = value if isinstance(value, tuple) else (value, value)
+    held = [threshold.holds(bound, expected) for bound in bounds]
+    if all(held):
+        return "pass"
+    if any(held) or _straddles(threshold, bounds, expected):
+        return "inconclusive"
+    return "fail"
+
+
+def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: float | None) -> bool:
+    """Whether both bounds miss an interval on opposite sides, so that the truth may lie inside it."""
+    centre = threshold.value
+    if threshold.operator == "between" and threshold.upper is not None:
+        centre = (threshold.value + threshold.upper) / 2
+    elif threshold.operator == "within" and expected is not None:
+        centre = expected
+    elif threshold.operator != "==":
+        return False
+    return min(bounds) < centre < max(bounds)
+
+
+def _value(text: str, unit: Unit, threshold: str) -> float:
+    match = _VALUE.match(text)
+    scale = None if match is None else _SCALES[unit].get(match[2] or "")
+    if match is None or scale is None:
+        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {_WRITE_AS[unit]}.")
+    value = float(match[1]) * scale
+    if unit == "share" and not 0 <= value <= 1:
+        raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {_WRITE_AS[unit]}.")
+    return value
+
+
+def _nearest_metric(metric: str) -> str:
+    if metric in TIMES or metric == "polls":
+        return f"Name a statistic of it: {', '.join(f'{metric}.{name}' for name in STATISTICS)}."
+    if metric.split(".", maxsplit=1)[0].endswith("_ms"):
+        return f"Write it without _ms: {metric.replace('_ms', '', 1)}."
+    near = difflib.get_close_matches(metric, METRICS, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Metrics are: {', '.join(METRICS)}."
