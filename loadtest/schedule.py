@@ -1,0 +1,120 @@
+"""The schedule: arrival rates turned into intended starts. Pure, without a clock.
+
+Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps
+included; Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem;
+Lewis & Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1, calls it
+time-scale transformation). Arrivals end where Λ does, so that an entry of rate r and duration d has ⌈r·d⌉.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK: Final = 4096
+_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of time over which the rate goes linearly from ``rate`` to ``rate_to`` (requests/s)."""
+
+    stage: str
+    start: float
+    """Seconds since the epoch."""
+    duration: float
+    rate: float
+    rate_to: float
+
+    @property
+    def arrivals(self) -> float:
+        """The integral of the rate over the segment."""
+        return (self.rate + self.rate_to) / 2 * self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One arrival: when its operation is intended to start."""
+
+    traffic: str
+    number: int
+    """0-based, within its traffic and over all workers."""
+    stage: str
+    intended_ns: int
+    """ns since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSchedule:
+    """The arrivals of one traffic entry."""
+
+    traffic: str
+    segments: tuple[Segment, ...]
+    arrivals: Literal["even", "poisson"]
+    seed: int
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the epoch to the end of the last segment."""
+        return self.segments[-1].start + self.segments[-1].duration
+
+    def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
+        """Yield (number of the first arrival, intended starts in ns, index of their segments), block by block."""
+        ends = np.cumsum([segment.arrivals for segment in self.segments])
+        first = 0
+        for marks in self._marks(float(ends[-1])):
+            where = np.minimum(np.searchsorted(ends, marks, side="right"), len(ends) - 1)
+            # Past the end of the last segment with arrivals, rounding may point to an idle one behind it.
+            yield first, self._times(marks, where, ends), where
+            first += len(marks)
+
+    def share(self, worker: int = 0, workers: int = 1) -> Iterator[Arrival]:
+        """Yield the arrivals of one worker of several, in order: every n-th, so that the shares add up exactly."""
+        names = [segment.stage for segment in self.segments]
+        for first, times, where in self.blocks():
+            for at in range((worker - first) % workers, len(times), workers):
+                yield Arrival(self.traffic, first + at, names[int(where[at])], int(times[at]))
+
+    def _marks(self, total: float) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield the arrivals' places on the axis of Λ, below ``total``."""
+        if self.arrivals == "even":
+            count = int(np.ceil(total - 1e-9))
+            for start in range(0, count, _BLOCK):
+                yield np.arange(start, min(start + _BLOCK, count), dtype=np.float64)
+            return
+        # The name is part of the seed, so that two entries are independent; uniform doubles, of which NumPy
+        # keeps the stream stable over versions, unlike that of its exponentials.
+        generator = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(self.traffic.encode())]))
+        reached = 0.0
+        while True:
+            marks = reached + np.cumsum(-np.log1p(-generator.random(_BLOCK)))
+            reached = float(marks[-1])
+            if reached >= total:
+                if len(last := marks[marks < total]):
+                    yield last
+                return
+            yield marks
+
+    def _times(
+        self, marks: npt.NDArray[np.float64], where: npt.NDArray[np.intp], ends: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.int64]:
+        """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its stable form."""
+        start, duration, rate, rate_to = (
+            np.array([getattr(segment, name) for segment in self.segments])[where]
+            for name in ("start", "duration", "rate", "rate_to")
+        )
+        begun = np.concatenate(([0.0], ends[:-1]))[where]
+        inside = np.maximum(marks - begun, 0.0)
+        slope = (rate_to - rate) / duration
+        root = np.sqrt(np.maximum(rate * rate + 2 * slope * inside, 0.0))
+        elapsed = np.divide(2 * inside, rate + root, out=np.zeros_like(inside), where=(rate + root) > 0)
+        times: npt.NDArray[np.int64] = np.rint((start + np.minimum(elapsed, duration)) * _NS).astype(np.int64)
+        return times
+
+
+def total_arrivals(schedules: Sequence[TrafficSchedule]) -> int:
+    """Count the arrivals of several entries."""
+    return sum(len(times) for schedule in schedules for _, times, _ in schedule.blocks())
