@@ -1,0 +1,5 @@
+"""The reference Workflow API, in a process of its own: what a load test runs against when no service is at hand.
+
+It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, each
+labelled "Assumption" where it is implemented; a real service may differ, so the harness measures and never assumes.
+"""

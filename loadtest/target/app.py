@@ -1,0 +1,184 @@
+"""The API itself, as a raw ASGI application: routing, authentication, limits, and the documented answers.
+
+A request is judged in this order, and the first objection is the answer. Assumption: the documentation gives no order.
+
+1. API key (401), endpoint (400, 404): a request without a valid key draws on no limit;
+2. route (404) and method (405);
+3. rate limit of the key for this kind of request (429): from here on it is drawn on, whatever comes after;
+4. body (413, 400), workflow (404), parameters (400), room in the queue (503).
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from loadtest.limiters import Limiter, make
+from loadtest.limits import LimitName
+from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
+from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
+from loadtest.target.config import ServerConfig
+from loadtest.target.execution import Outcome, execute
+from loadtest.target.jobs import JobStore, QueueFullError
+from loadtest.target.workflows import WORKFLOWS, Workflow, find
+
+logger = logging.getLogger(__name__)
+
+RUN_PATH: Final = "/v1/workflows/run"
+JOBS_PATH: Final = "/v1/workflows/jobs"
+_JOB_PREFIX: Final = JOBS_PATH + "/"
+_OK: Final = encode({"status": "ok"})
+
+
+class Account:
+    """One API key: its own limits, and the owner of its jobs."""
+
+    __slots__ = ("limiters",)
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.limiters: dict[LimitName, Limiter] = {
+            name: make(config.algorithm, limit) for name, limit in config.limits.items()
+        }
+
+
+class WorkflowApi:
+    """The reference Workflow API.
+
+    Args:
+        config: keys, limits and bounds.
+        workflows: what can be run, by name.
+    """
+
+    def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
+        self._config = config
+        self._workflows = WORKFLOWS if workflows is None else workflows
+        self._accounts = {key.encode(): Account(config) for key in config.keys}
+        self._endpoint = config.endpoint.encode() if config.endpoint else None
+        self._headers = AnswerHeaders()
+        self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
+            "sync_run": self._run,
+            "async_submit": self._submit,
+            "retrieval": self._retrieve,
+        }
+        self.jobs = JobStore(config.workers, config.queue, config.retention)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request (ASGI 3)."""
+        try:
+            reply = await self._answer(scope, receive)
+        except ApiError as error:
+            reply = error.reply()
+        except DisconnectedError:
+            return
+        except asyncio.CancelledError:
+            # Only a stopping server cancels a request; its client gets an answer all the same.
+            reply = ApiError(503, "shutting_down", "The server is stopping").reply()
+        except Exception:
+            logger.exception("%s %s broke", scope["method"], scope["path"])
+            reply = ApiError(500, "internal", "Internal error").reply()
+        await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def bad_request(self) -> tuple[list[Header], bytes]:
+        """Headers and body for bytes that aren't HTTP, which never become a request."""
+        reply = ApiError(400, "malformed_http", "The request is not valid HTTP").reply()
+        return self._headers.build(reply), reply.body
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        path: str = scope["path"]
+        if path == "/healthz":
+            _allow(scope, "GET")
+            return Reply(200, _OK)
+        account = self._authenticate(scope["headers"])
+        name = _route(scope, path)
+        self._draw(account, name)
+        return await self._handlers[name](account, scope, receive)
+
+    def _authenticate(self, headers: list[Header]) -> Account:
+        key = endpoint = None
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value
+            elif name == b"x-wf-endpoint":
+                endpoint = value
+        account = self._accounts.get(key) if key else None
+        if account is None:
+            code, problem = ("invalid_api_key", "is not a valid key") if key else ("missing_api_key", "is missing")
+            raise ApiError(401, code, f"The API key {problem}", {"header": "x-api-key"})
+        if not endpoint:
+            raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
+        if self._endpoint is not None and endpoint != self._endpoint:
+            raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
+        return account
+
+    def _draw(self, account: Account, name: LimitName) -> None:
+        decision = account.limiters[name].decide(time.time())
+        if decision.allowed:
+            return
+        headers: tuple[Header, ...] = ()
+        if self._config.retry_after == "seconds":
+            headers = ((b"retry-after", b"%d" % math.ceil(decision.reset_after)),)
+        details = {"limit": name, "allowed": str(self._config.limits[name])}
+        raise ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded", details, headers)
+
+    async def _run(self, _account: Account, scope: Scope, receive: Receive) -> Reply:
+        request = await read_request(scope, receive, self._config.max_body)
+        workflow = find(self._workflows, request.name)
+        parameters = workflow.parse(request.parameters)
+        work = execute(workflow, parameters)
+        # Quick work is over before a client could hang up: it needs neither a task nor a watcher.
+        outcome = await (until_disconnect(work, receive) if workflow.waits else work)
+        return _run_reply(request, outcome)
+
+    async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+        request = await read_request(scope, receive, self._config.max_body)
+        workflow = find(self._workflows, request.name)
+        parameters = workflow.parse(request.parameters)
+        try:
+            job = self.jobs.submit(account, workflow, parameters)
+        except QueueFullError:
+            # Assumption: the documentation does not say what happens to a submit that finds no room.
+            details = {"queue": self._config.queue, "workers": self._config.workers}
+            raise ApiError(503, "queue_full", "Too many jobs are waiting", details) from None
+        return Reply(202, encode({"jobId": job.id, "status": "pending"}))
+
+    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
+        body = self.jobs.retrieve(account, scope["path"][len(_JOB_PREFIX) :])
+        if body is None:
+            raise ApiError(404, "unknown_job", "There is no such job, or no longer")
+        return Reply(200, body)
+
+
+def _run_reply(request: RunRequest, outcome: Outcome) -> Reply:
+    if outcome.result is None:
+        details = {"workflow": request.name, "executionTime": outcome.milliseconds}
+        raise ApiError(500, "workflow_failed", outcome.error or "The workflow failed", details)
+    return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))
+
+
+def _route(scope: Scope, path: str) -> LimitName:
+    """The limit name that a path draws on: there is one for each route.
+
+    Raises:
+        ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
+    """
+    if path.startswith(_JOB_PREFIX) and len(path) > len(_JOB_PREFIX):
+        _allow(scope, "GET")
+        return "retrieval"
+    if path == RUN_PATH:
+        _allow(scope, "POST")
+        return "sync_run"
+    if path == JOBS_PATH:
+        _allow(scope, "POST")
+        return "async_submit"
+    raise ApiError(404, "unknown_route", "There is nothing at this path")
+
+
+def _allow(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        headers = ((b"allow", method.encode()),)
+        raise ApiError(405, "method_not_allowed", f"Only {method} is allowed here", {"allow": [method]}, headers)

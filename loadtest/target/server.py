@@ -1,0 +1,160 @@
+"""The server process: bind, announce, serve, and stop cleanly."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from loadtest.errors import InputError
+from loadtest.target.app import WorkflowApi
+from loadtest.target.config import ServerConfig
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
+
+GRACE = 1.2
+"""Seconds that requests in flight get to finish after the signal to stop; then they are answered with 503."""
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is ready and leaves signals to us.
+
+    uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
+        self._on_ready()
+
+    def stop(self) -> None:
+        """Stop taking requests; those in flight have GRACE seconds."""
+        if not self.should_exit:
+            self.should_exit = True
+            asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on ``host``:``port``; port 0 takes a free one.
+
+    Raises:
+        InputError: if the address can't be had, for example because another process has it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        problem = os.strerror(error.errno) if error.errno else str(error)
+        remedy = "Choose another --port, or 0 for a free one."
+        raise InputError(f"--port {port}: cannot listen on {host}:{port}: {problem}", remedy) from None
+    return listener
+
+
+def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_parent: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config: what to serve.
+        announce: called once with the base URL, when requests are answered.
+        exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
+
+    Raises:
+        InputError: if the address can't be had.
+    """
+    listener = bind(config.host, config.port)
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, listener, lambda: announce(url), exit_with_parent=exit_with_parent))
+
+
+async def _serve(
+    config: ServerConfig, listener: socket.socket, on_ready: Callable[[], None], *, exit_with_parent: bool
+) -> None:
+    api = WorkflowApi(config)
+    server = _Server(_uvicorn_config(api), lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        api.jobs.close()
+
+
+def _ready(server: _Server, on_ready: Callable[[], None], *, exit_with_parent: bool) -> None:
+    gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
+    if exit_with_parent:
+        stop, loop = server.stop, asyncio.get_running_loop()
+        threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
+    on_ready()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    # The descriptor, not sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
+        loop.call_soon_threadsafe(stop)
+
+
+def _uvicorn_config(api: WorkflowApi) -> uvicorn.Config:
+    class Protocol(HttpToolsProtocol):
+        """Answers bytes that aren't HTTP with the documented error body too."""
+
+        def send_400_response(self, msg: str) -> None:
+            headers, body = api.bad_request()
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"connection: close\r\n\r\n" + body)
+            self.transport.close()
+
+    return uvicorn.Config(
+        api,
+        interface="asgi3",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        # The application reports its own errors. What is left is noise about clients that misbehave.
+        log_config=None,
+        log_level="critical",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _loop_factory() -> Callable[[], Any] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 -- does not exist on Windows
+
+    return uvloop.new_event_loop
