@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loadtest.errors import InputError
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
+from loadtest.target.protocol import make_protocol
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
@@ -125,19 +125,10 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> N
 
 
 def _uvicorn_config(api: WorkflowApi) -> uvicorn.Config:
-    class Protocol(HttpToolsProtocol):
-        """Answers bytes that aren't HTTP with the documented error body too."""
-
-        def send_400_response(self, msg: str) -> None:
-            headers, body = api.bad_request()
-            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"connection: close\r\n\r\n" + body)
-            self.transport.close()
-
     return uvicorn.Config(
         api,
         interface="asgi3",
-        http=Protocol,
+        http=make_protocol(api.bad_request),
         ws="none",
         lifespan="off",
         access_log=False,
