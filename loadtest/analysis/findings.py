@@ -1,0 +1,108 @@
+"""Everything that the analysis finds out about a record, in one object; and ``metrics.json``, its file."""
+
+import json
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final
+
+from loadtest.analysis.evenness import Evenness, evenness
+from loadtest.analysis.frame import Record
+from loadtest.analysis.judgement import Judged, judge_all
+from loadtest.analysis.limit_use import LimitUse, limit_use
+from loadtest.analysis.metrics import compute
+from loadtest.analysis.throttling import Expectation, expect
+from loadtest.analysis.validity import Check, check
+from loadtest.analysis.verdict import Verdict, decide
+
+SCHEMA_VERSION: Final = 1
+FILE_NAME: Final = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a record says: its figures, whether they are valid, and the verdict."""
+
+    record: Record
+    expectation: Expectation
+    metrics: dict[str, Any]
+    """``{overall, operations, traffic}``."""
+    uses: list[LimitUse]
+    evenness: dict[str, Evenness]
+    checks: list[Check]
+    judged: list[Judged]
+    verdict: Verdict
+
+
+def find(record: Record) -> Findings:
+    """Analyse a record. The same record always gives the same findings."""
+    expectation = expect(record)
+    metrics = compute(record, expectation)
+    checks = check(record, metrics["overall"])
+    judged = judge_all(record.info, metrics)
+    verdict = decide(record.info, checks, judged)
+    return Findings(record, expectation, metrics, limit_use(record), evenness(record), checks, judged, verdict)
+
+
+def as_json(findings: Findings) -> dict[str, Any]:
+    """``metrics.json``: the figures, and beside them the verdict with all that it rests on."""
+    info = findings.record.info
+    return {
+        "schema": SCHEMA_VERSION,
+        "run": {
+            "id": info.id,
+            "scenario": info.scenario.name,
+            "scenario_hash": info.scenario.hash,
+            "seed": info.seed,
+            "started": info.started,
+            "covered_s": findings.record.covered_s,
+            "end": info.end,
+            "complete": info.complete,
+        },
+        "verdict": findings.verdict.word,
+        "exit_code": int(findings.verdict.exit_code),
+        "interrupted": findings.verdict.interrupted,
+        "sentence": findings.verdict.sentence,
+        "reasons": list(findings.verdict.reasons),
+        "validity": [asdict(one) for one in findings.checks],
+        "thresholds": [_threshold(one) for one in findings.judged],
+        "limits": [{**asdict(use), "throttled_rate": use.throttled_rate} for use in findings.uses],
+        "expected": {
+            "limiter": info.target.limiter,
+            "clock_shift_s": findings.expectation.shift_s,
+            "agreement": findings.expectation.agreement,
+            "why_not": findings.expectation.why_not,
+        },
+        "evenness": {name: asdict(one) for name, one in findings.evenness.items()},
+        **findings.metrics,
+    }
+
+
+def write(findings: Findings) -> Path:
+    """Write ``metrics.json`` into the run directory, atomically, and return its path."""
+    path = findings.record.directory / FILE_NAME
+    text = json.dumps(as_json(findings), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary = path.with_name(f".{FILE_NAME}")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _threshold(one: Judged) -> dict[str, Any]:
+    threshold = one.threshold
+    return {
+        "require": threshold.text,
+        "traffic": threshold.traffic,
+        "operation": threshold.operation,
+        "stage": threshold.stage,
+        "unit": threshold.unit,
+        "judgement": one.judgement,
+        "value": one.value,
+        # JSON has no infinity: an upper bound that isn't known is null.
+        "bounds": [bound if isfinite(bound) else None for bound in one.bounds] if one.bounds else None,
+        "interval": one.interval,
+        "expected": one.expected,
+        "margin": one.margin,
+        "n": one.n,
+        "why": one.why,
+    }

@@ -1,0 +1,103 @@
+"""Validity: whether the generator did its work well enough for the service to be judged by it at all."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from loadtest.analysis.frame import Record
+from loadtest.analysis.percentiles import rank
+from loadtest.runfile import CpuSample
+
+DISPATCH_LAG_MS: Final = 50.0
+CPU_PERCENT: Final = 90.0
+CPU_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its value beside its limit, as text with units, and a sentence about it."""
+
+    name: str
+    value: str
+    limit: str
+    ok: bool
+    words: str
+
+
+def check(record: Record, overall: dict[str, Any]) -> list[Check]:
+    """Every check of a run's validity.
+
+    Args:
+        record: the record.
+        overall: the overall cell of its metrics.
+    """
+    return [
+        _sent(overall),
+        _complete(record),
+        _lost(overall),
+        _dispatch_lag(record),
+        _cpu(record.info.cpu),
+    ]
+
+
+def _sent(overall: dict[str, Any]) -> Check:
+    sent = overall["operations"]["sent"]
+    words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
+    return Check("something sent", f"{sent} operations", "≥ 1", bool(sent), words)
+
+
+def _complete(record: Record) -> Check:
+    info, rows = record.info, len(record.frame)
+    written = "an unknown number" if info.samples is None else str(info.samples)
+    ok = info.complete and rows == info.samples
+    words = "the record is whole"
+    if not info.complete:
+        words = "the record is incomplete: the run was killed before it could close it"
+    elif not ok:
+        words = f"the record is incomplete: {written} samples were written and {rows} can be read"
+    return Check("record complete", f"{rows} of {written} samples", "all", ok, words)
+
+
+def _lost(overall: dict[str, Any]) -> Check:
+    lost = overall["operations"]["lost"]
+    words = "every arrival has an outcome"
+    if lost:
+        words = f"{lost} arrivals got no outcome: what happened to them is unknown"
+    return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
+
+
+def _dispatch_lag(record: Record) -> Check:
+    lags = np.sort(record.operations["dispatch_lag_ms"].dropna().to_numpy(dtype=float))
+    limit = f"≤ {DISPATCH_LAG_MS:g} ms"
+    if not len(lags):
+        return Check("dispatch lag p99", "–", limit, True, "nothing was sent, so nothing was late")
+    # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
+    p99 = float(lags[rank(len(lags), 0.99) - 1])
+    ok = p99 <= DISPATCH_LAG_MS
+    words = "requests left when the schedule wanted them"
+    if not ok:
+        words = f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile"
+    return Check("dispatch lag p99", f"{p99:.2f} ms", limit, ok, words)
+
+
+def _cpu(cpu: list[CpuSample]) -> Check:
+    limit = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
+    if not cpu:
+        return Check("generator CPU", "–", limit, True, "no CPU of the generator was recorded")
+    workers = {sample.worker for sample in cpu}
+    longest = max(_longest_busy([s for s in cpu if s.worker == worker]) for worker in workers)
+    ok = longest < CPU_SECONDS
+    words = "the generator had CPU to spare"
+    if not ok:
+        words = f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end"
+    return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", limit, ok, words)
+
+
+def _longest_busy(cpu: list[CpuSample]) -> int:
+    """Most seconds on end above the limit, a sample covering one second."""
+    longest = current = 0
+    for sample in sorted(cpu, key=lambda sample: sample.t_s):
+        current = current + 1 if sample.percent > CPU_PERCENT else 0
+        longest = max(longest, current)
+    return longest
