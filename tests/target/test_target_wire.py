@@ -1,0 +1,143 @@
+"""What the server does on the wire: sizes, framing, garbage, clients that leave."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import psutil
+
+RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+HEAD = "host: localhost\r\nx-api-key: alpha\r\nx-wf-endpoint: tests\r\n"
+
+
+def connect(server: Any) -> socket.socket:
+    return socket.create_connection(server.address, timeout=20)
+
+
+def post(body: bytes, *extra: str) -> bytes:
+    head = f"POST {RUN} HTTP/1.1\r\n{HEAD}content-length: {len(body)}\r\n" + "".join(line + "\r\n" for line in extra)
+    return head.encode() + b"\r\n" + body
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the server closes."""
+    data = b""
+    while piece := connection.recv(65536):
+        data += piece
+    return data
+
+
+def test_a_body_may_have_64_kib_and_no_more(server: Any, expect_error: Any) -> None:
+    """The last allowed byte passes, the next is 413, and the connection stays usable."""
+    client = server.client()
+    frame = len(json.dumps({"name": "echo", "parameters": {"a": ""}}))
+    largest = {"name": "echo", "parameters": {"a": "x" * (65536 - frame)}}
+    assert client.post(RUN, content=json.dumps(largest)).status_code == 200
+    details = expect_error(client.post(RUN, content=json.dumps(largest) + " "), 413, "body_too_large")
+    assert details == {"maxBytes": 65536}
+    assert client.get("/healthz").status_code == 200
+
+
+def test_an_oversized_chunked_body_is_413(server: Any, expect_error: Any) -> None:
+    """The limit holds for bodies that don't declare their length."""
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 8192
+
+    client = server.client()
+    expect_error(client.post(RUN, content=chunks()), 413, "body_too_large")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_chunked_body_within_the_limit_is_read(server: Any) -> None:
+    """Chunks make no difference to what a body says."""
+    response = server.client().post(RUN, content=iter([b'{"name":', b'"say-', b'hello"}']))
+    assert response.json()["result"] == {"greeting": "Hello, World!"}
+
+
+def test_a_huge_body_is_refused_by_its_declaration(server: Any) -> None:
+    """A declared gigabyte is answered before it is sent, and the connection is closed."""
+    with connect(server) as connection:
+        connection.sendall(f"POST {RUN} HTTP/1.1\r\n{HEAD}content-length: 1000000000\r\n\r\n".encode())
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"body_too_large"' in answer
+
+
+def test_bytes_that_are_not_http_get_the_error_body(server: Any) -> None:
+    """Garbage is 400 with the documented body, and the connection is closed."""
+    for garbage in (
+        b"GARBAGE\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+    ):
+        with connect(server) as connection:
+            connection.sendall(garbage)
+            head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\ndate: " in head
+        assert json.loads(body)["code"] == "malformed_http"
+
+
+def test_expect_100_continue_is_answered_before_the_body(server: Any) -> None:
+    """A client that waits for leave to send its body gets it."""
+    body = b'{"name":"say-hello"}'
+    request = post(body, "expect: 100-continue", "connection: close")
+    with connect(server) as connection:
+        connection.sendall(request.removesuffix(body))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_pipelined_requests_are_answered_in_order(server: Any) -> None:
+    """Two requests in one packet give two answers, the slow first one first."""
+    slow = post(b'{"name":"sleep","parameters":{"ms":20}}')
+    with connect(server) as connection:
+        connection.sendall(slow + post(b'{"name":"say-hello"}', "connection: close"))
+        answer = read_all(connection)
+    assert 0 < answer.index(b"sleptMs") < answer.index(b"greeting")
+
+
+def test_date_is_exact_to_the_second(server: Any) -> None:
+    """Every `Date`, errors included, is the second in which the answer was made."""
+    client = server.client()
+    end = time.time() + 1.2
+    while time.time() < end:
+        before = int(time.time())
+        response: httpx.Response = client.get(JOBS + "/x")
+        assert before <= parsedate_to_datetime(response.headers["date"]).timestamp() <= time.time()
+
+
+def test_a_hung_up_client_stops_its_run(server: Any, until: Any) -> None:
+    """CPU that nobody waits for any more is not spent."""
+    process = psutil.Process(server.process.pid)
+
+    def used() -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    def idle() -> bool:
+        before = used()
+        time.sleep(0.3)
+        return used() - before < 0.05
+
+    before = used()
+    with connect(server) as connection:
+        connection.sendall(post(b'{"name":"cpu","parameters":{"ms":60000}}'))
+        until(lambda: used() - before > 0.2)
+    until(idle)
+    assert server.client().get("/healthz").status_code == 200
+
+
+def test_a_client_that_leaves_amid_its_body_harms_nobody(server: Any) -> None:
+    """Half a body and a closed connection leave the server as it was."""
+    for _ in range(3):
+        with connect(server) as connection:
+            connection.sendall(post(b'{"name":"say-hello"}')[:-5])
+    assert server.client().post(RUN, json={"name": "say-hello"}).status_code == 200
