@@ -57,7 +57,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     url: str
     embedded: bool
     limits: dict[str, LimitInfo]
-    limiter: str = "fixed_window"
+    limiter: str = "fixed-window"
     """The believed algorithm; for an embedded target the one in force."""
 
 

@@ -9,7 +9,7 @@ time-scale transformation). Arrivals end where Λ does, so that an entry of rate
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,8 @@ class Segment:
         return (self.rate + self.rate_to) / 2 * self.duration
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One arrival: when its operation is intended to start."""
+class Arrival(NamedTuple):
+    """One arrival: when its operation is intended to start. A tuple, because one is made for every operation."""
 
     traffic: str
     number: int

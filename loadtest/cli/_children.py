@@ -1,0 +1,186 @@
+"""The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from loadtest.errors import ExitCode, LoadtestError, TargetError
+from loadtest.scenario.model import TargetSettings
+
+_READY_TIMEOUT: Final = 20.0
+_STOP_TIMEOUT: Final = 5.0
+_READY_MARK: Final = " on http"
+
+
+class EmbeddedTarget:
+    """A reference API that was started for a run."""
+
+    def __init__(self, process: "subprocess.Popen[str]", url: str, log: list[str]) -> None:
+        self.url = url
+        self._process = process
+        self._log = log
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended without being asked to."""
+        return self._process.poll() is not None
+
+    def write_log(self, path: Path) -> None:
+        """Keep what it printed."""
+        path.write_text("".join(self._log), encoding="utf-8")
+
+
+@contextmanager
+def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
+    """Run the reference API on a free loopback port, and stop it at the end.
+
+    Args:
+        settings: the scenario's ``[target]``.
+        environment: of the process; its WORKFLOW_API_KEYS are the keys that it accepts.
+
+    Raises:
+        TargetError: if it does not come up.
+    """
+    command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", "--exit-with-parent"]
+    command += [part for name, limit in settings.enforce.items() for part in ("--limit", f"{name}={limit}")]
+    command += ["--workers", str(settings.workers)] if settings.workers else []
+    command += ["--queue", str(settings.queue)] if settings.queue else []
+    # A session of its own, so that Ctrl-C reaches only us: the target is needed until the load has drained.
+    process = subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log: list[str] = []
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_drain, args=(process, log, lines), daemon=True).start()
+    try:
+        yield EmbeddedTarget(process, _ready_url(lines, log), log)
+    finally:
+        stop(process)
+
+
+def _drain(process: "subprocess.Popen[str]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:
+    for line in process.stdout or ():
+        log.append(line)
+        lines.put(line)
+    lines.put(None)
+
+
+def _ready_url(lines: "queue.SimpleQueue[str | None]", log: list[str]) -> str:
+    try:
+        while (line := lines.get(timeout=_READY_TIMEOUT)) is not None:
+            if _READY_MARK in line:
+                return line.rsplit(" ", 1)[-1].strip()
+    except queue.Empty:
+        pass
+    raise TargetError(f"the embedded target did not come up: {''.join(log).strip() or 'it said nothing'}")
+
+
+def make_load(
+    directory: Path,
+    base: Path,
+    environment: Mapping[str, str],
+    on_progress: Callable[[dict[str, Any]], None],
+) -> int:
+    """Make the load of a prepared run, in a process of its own; returns when its record is closed.
+
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second one kills it.
+
+    Returns:
+        Its exit code: 0, or ``ExitCode.BUG`` or a signal's where the record may be incomplete.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
+    with (directory / "load.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.load", str(directory), str(base)],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    error = None
+    try:
+        for line in _lines_despite_interrupts(process):
+            said = msgspec.json.decode(line)
+            if "error" in said:
+                error = said["error"]
+            else:
+                on_progress(said)
+    finally:
+        stop(process)
+    if error is not None:
+        failure = LoadtestError(error)
+        failure.exit_code = ExitCode(process.returncode)
+        raise failure
+    return process.returncode
+
+
+def _lines_despite_interrupts(process: "subprocess.Popen[bytes]") -> Iterator[bytes]:
+    interrupted = False
+    while process.stdout is not None:
+        try:
+            line = process.stdout.readline()
+        except KeyboardInterrupt:
+            if interrupted:
+                process.kill()
+            else:
+                interrupted = True
+                process.send_signal(signal.SIGINT)
+            continue
+        if not line:
+            return
+        yield line
+
+
+def make_report(directory: Path) -> int:
+    """Make the report of a run, in a process that never saw gevent; it prints the summary.
+
+    Returns:
+        The verdict's exit code.
+    """
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, "-m", "loadtest.report", str(directory)], check=False).returncode
+
+
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """End a child: by the end of its input and SIGTERM, or by SIGKILL if it does not listen."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+def interrupt_on_terminate() -> None:
+    """Let SIGTERM do what Ctrl-C does, so that nothing is left running and the report is still made."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def child_environment(keys: list[str], endpoint: str) -> dict[str, str]:
+    """Our environment with the credentials of a run: secrets go to children this way only."""
+    return {**os.environ, "WORKFLOW_API_KEYS": ",".join(keys), "WORKFLOW_ENDPOINT": endpoint}

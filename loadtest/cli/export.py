@@ -1,0 +1,42 @@
+"""``loadtest export``: a run's samples as CSV or Parquet."""
+
+from pathlib import Path
+
+import click
+
+from loadtest import runfile
+from loadtest.errors import InputError
+
+
+@click.command()
+@click.argument("run", metavar="RUN", default=runfile.LATEST)
+@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Form of the file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file; samples.FORM in the run directory by default.",
+)
+def command(run: str, form: str, output: Path | None) -> None:
+    """Write every sample of RUN to a file, one row for each operation and each request, and print its path.
+
+    RUN is a run directory, a run's id, or 'latest'. Times are in ns since the run's epoch.
+    """
+    # Late: Arrow is slow to import, and `--help` needs none of it.
+    from pyarrow import csv, parquet  # noqa: PLC0415 - see above
+
+    from loadtest import samples  # noqa: PLC0415 - see above
+
+    directory = runfile.find_run(run)
+    path = output or directory / f"samples.{form}"
+    table = samples.read_table(directory)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        if form == "csv":
+            csv.write_csv(table, temporary)
+        else:
+            parquet.write_table(table, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror or error}", "Name another --output.") from error
+    click.echo(path)

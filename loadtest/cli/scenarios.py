@@ -1,0 +1,32 @@
+"""``loadtest scenarios``: what there is to run."""
+
+from pathlib import Path
+
+import click
+
+from loadtest.errors import ExitCode, InputError
+from loadtest.scenario import load_scenario
+from loadtest.scenario.parse import FOLDER
+
+
+@click.command("scenarios")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where scenario files are."
+)
+def command(folder: Path) -> int:
+    """List the scenarios of a folder with their titles; a broken one is named as such (exit code 2)."""
+    paths = sorted(folder.glob("*.toml"))
+    if not paths:
+        raise InputError(f"there is no scenario in {folder}", "Name another --folder.")
+    width = max(len(path.stem) for path in paths)
+    code = ExitCode.PASS
+    for path in paths:
+        try:
+            scenario = load_scenario(path).scenario
+        except InputError as error:
+            click.echo(str(error), err=True)
+            code = ExitCode.USAGE
+            continue
+        seconds = scenario.warmup + max(traffic.duration for traffic in scenario.traffic.values())
+        print(f"{path.stem:<{width}}  {seconds:4.0f} s  {scenario.title}")
+    return int(code)

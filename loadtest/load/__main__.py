@@ -1,0 +1,82 @@
+"""``python -m loadtest.load RUN_DIR``: make the load of a prepared run, and nothing else.
+
+Started by the command line as a process of its own. It tells its progress as JSON lines on standard output, and
+ends the run early when standard input ends: a parent that was killed leaves nobody behind.
+Keys and endpoint come from the environment.
+"""
+
+import locust  # isort: skip  # noqa: F401 - first, since it patches the interpreter
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from gevent import os as gevent_os
+from locust.env import Environment
+from locust.log import setup_logging
+
+from loadtest import runfile
+from loadtest.errors import ExitCode, LoadtestError
+from loadtest.load.engine import Engine
+from loadtest.load.session import Session, make_endpoint
+from loadtest.load.users import user_classes
+from loadtest.prepare import credentials
+from loadtest.scenario import Scenario
+from loadtest.targets import allow
+
+
+def main(directory: Path, base: Path) -> int:
+    """Make the load of the run prepared in ``directory``; its record is there afterwards.
+
+    Args:
+        directory: the run directory, with its ``run.json``.
+        base: what a relative path in the scenario starts from.
+
+    Returns:
+        0 when the record is closed, whatever it holds; else an ``ExitCode``.
+    """
+    setup_logging("INFO", None)
+    info = runfile.load(directory)
+    scenario = Scenario.model_validate(info.scenario.effective)
+    keys, workflow_endpoint = credentials()
+    endpoint = make_endpoint(allow(info.target.url), keys, workflow_endpoint, info)
+    environment = Environment(
+        user_classes=user_classes({name: (plan.operation, plan.users) for name, plan in info.traffic.items()})
+    )
+    runner = environment.create_local_runner()
+    session = Session(environment, directory, info, scenario, endpoint, base=base)
+    engine = Engine(environment, lambda: session, on_progress=_tell)
+    gevent.spawn(_interrupt_at_end_of_input, engine)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, engine.interrupt)
+    users = sum(plan.users for plan in info.traffic.values())
+    runner.start(users, spawn_rate=users)
+    engine.done.wait()
+    runner.quit()
+    if session.bug is not None:
+        return ExitCode.BUG
+    if engine.error is not None:
+        raise engine.error
+    return ExitCode.PASS
+
+
+def _tell(progress: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _interrupt_at_end_of_input(engine: Engine) -> None:
+    while gevent_os.tp_read(sys.stdin.fileno(), 1024):
+        pass
+    engine.interrupt()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    except LoadtestError as error:
+        sys.stdout.write(msgspec.json.encode({"error": str(error)}).decode() + "\n")
+        sys.exit(int(error.exit_code))

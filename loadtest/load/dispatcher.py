@@ -1,0 +1,112 @@
+"""Wakes at intended starts and hands arrivals to idle users: users are the pool of concurrency, not the rate."""
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import gevent
+from gevent.queue import SimpleQueue
+
+from loadtest.load.live import Live
+from loadtest.load.timer import Timer
+from loadtest.schedule import Arrival, TrafficSchedule
+
+_YIELD_EVERY: Final = 50
+
+
+class Taker(Protocol):
+    """What a pool needs of a user."""
+
+    inbox: SimpleQueue
+    free_ns: int
+
+
+class Pool:
+    """The users of one traffic entry, and the arrivals that wait for one of them.
+
+    The longest-idle user is handed out last, so that connections stay as warm as a real client's.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.backlog: deque[Arrival] = deque()
+        """Due arrivals that no user was free for."""
+        self._idle: list[Taker] = []
+        self._all: set[int] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every user of the pool has asked for an arrival at least once."""
+        return len(self._all) >= self.size
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits and every user is idle."""
+        return not self.backlog and len(self._idle) >= min(self.size, len(self._all))
+
+    def offer(self, arrival: Arrival) -> None:
+        """Hand an arrival that is due to an idle user, or let it wait for one."""
+        if self._idle:
+            self._idle.pop().inbox.put(arrival)
+        else:
+            self.backlog.append(arrival)
+
+    def take(self, user: Taker) -> Arrival:
+        """Wait for the next arrival, as a user that is free from now on.
+
+        A user that is stopped while it waits leaves nothing behind: what was already handed to it goes back.
+        """
+        user.free_ns = time.monotonic_ns()
+        self._all.add(id(user))
+        if self.backlog:
+            return self.backlog.popleft()
+        self._idle.append(user)
+        try:
+            arrival: Arrival = user.inbox.get()
+        except BaseException:
+            if user in self._idle:
+                self._idle.remove(user)
+            while not user.inbox.empty():
+                self.give_back(user.inbox.get())
+            raise
+        return arrival
+
+    def give_back(self, arrival: Arrival) -> None:
+        """Let an arrival that was taken but never sent wait again, at the front."""
+        self.backlog.appendleft(arrival)
+
+
+class Dispatcher:
+    """Offers the arrivals of all traffic entries at their intended starts."""
+
+    def __init__(self, schedules: Sequence[TrafficSchedule], pools: dict[str, Pool], live: Live) -> None:
+        self._schedules = schedules
+        self._pools = pools
+        self._live = live
+
+    def run(self, epoch_ns: int, worker: int = 0, workers: int = 1) -> None:
+        """Offer every arrival of this worker's share; returns after the last one."""
+        timer = Timer()
+        shares = (schedule.share(worker, workers) for schedule in self._schedules)
+        late = 0
+        try:
+            for arrival in heapq.merge(*shares, key=_intended):
+                due = epoch_ns + arrival.intended_ns
+                if due > time.monotonic_ns():
+                    timer.wait_until(due)
+                    late = 0
+                else:
+                    late += 1
+                    if late % _YIELD_EVERY == 0:
+                        # Behind the schedule: those who were handed an arrival must get to send it.
+                        gevent.sleep(0)
+                self._live.offered[arrival.traffic] += 1
+                self._pools[arrival.traffic].offer(arrival)
+        finally:
+            timer.close()
+
+
+def _intended(arrival: Arrival) -> int:
+    return arrival.intended_ns

@@ -1,0 +1,200 @@
+"""Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record."""
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import gevent
+import psutil
+from gevent.event import Event
+from locust.env import Environment
+
+from loadtest.errors import LoadtestError
+from loadtest.load.dispatcher import Dispatcher
+from loadtest.load.seeding import Seeder
+from loadtest.load.session import Session
+from loadtest.runfile import CpuSample, RunInfo, save
+from loadtest.samples import Sample
+
+logger = logging.getLogger(__name__)
+PROGRESS_INTERVAL: Final = 0.5
+_READY_PATIENCE: Final = 120.0
+_SHORT_DRAIN: Final = 3.0
+
+Phase = Literal["preparing", "running", "draining", "over"]
+
+
+class Engine:
+    """Conducts one run after the other in a Locust environment, whoever starts and stops them.
+
+    Args:
+        environment: Locust's; its test_start, test_stopping and test_stop events begin and end a run.
+        make_session: makes what a run needs, at its beginning.
+        on_progress: called about twice a second with live figures and the phase.
+        on_end: called with what was recorded, when the record is closed.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        make_session: Callable[[], Session],
+        *,
+        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_end: Callable[[RunInfo], None] = lambda _: None,
+    ) -> None:
+        self.environment = environment
+        self.phase: Phase = "over"
+        self.done = Event()
+        """Set when a run needs its users no longer."""
+        self.error: LoadtestError | None = None
+        """Why a run could not begin."""
+        self._make_session = make_session
+        self._on_progress = on_progress
+        self._on_end = on_end
+        self._session: Session | None = None
+        self._interrupted = Event()
+        self._conductor: gevent.Greenlet | None = None
+        self._helpers: list[gevent.Greenlet] = []
+        environment.events.test_start.add_listener(self._begin)
+        environment.events.test_stopping.add_listener(self._stopping)
+        environment.events.test_stop.add_listener(self._close)
+
+    def interrupt(self) -> None:
+        """End the schedule now; what is in flight may still end within 3 s."""
+        self._interrupted.set()
+
+    def _begin(self, **_: Any) -> None:
+        self.done.clear()
+        self._interrupted.clear()
+        self.error = None
+        self._session = session = self._make_session()
+        self.phase = "preparing"
+        self._helpers = [gevent.spawn(self._tell_progress, session)]
+        self._conductor = gevent.spawn(self._conduct, session)
+
+    def _conduct(self, session: Session) -> None:
+        try:
+            seeder = Seeder(session)
+            seeder.seed()
+            self._await_users(session)
+            self._set_epoch(session)
+            seeder.record()
+            self._helpers.append(gevent.spawn(_watch_cpu, session))
+            self._offer(session)
+            self.phase = "draining"
+            self._drain(session)
+        except LoadtestError as error:
+            self.error = error
+            session.info.end, session.info.end_reason = "aborted", error.message
+        finally:
+            gc.unfreeze()
+            self.done.set()
+
+    def _await_users(self, session: Session) -> None:
+        """Wait until every user has asked for an arrival: before that, making users would look like start lag."""
+        deadline = time.monotonic() + _READY_PATIENCE
+        while not all(pool.ready for pool in session.pools.values()):
+            if time.monotonic() > deadline:
+                raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
+            gevent.sleep(0.01)
+
+    def _set_epoch(self, session: Session) -> None:
+        # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
+        gc.collect()
+        gc.freeze()
+        session.epoch_ns = time.monotonic_ns()
+        session.info.epoch_unix_ns = time.time_ns()
+        save(session.info, session.directory)
+        self.phase = "running"
+
+    def _offer(self, session: Session) -> None:
+        """Offer the whole schedule, to its very end, unless interrupted."""
+        dispatcher = gevent.spawn(Dispatcher(session.schedules, session.pools, session.live).run, session.epoch_ns)
+        try:
+            end_ns = session.epoch_ns + int(session.duration * 1e9)
+            self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
+            if self._interrupted.is_set():
+                session.info.end = "interrupted"
+            else:
+                dispatcher.join()
+                session.info.end = "finished"
+        finally:
+            dispatcher.kill()
+            session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+
+    def _drain(self, session: Session) -> None:
+        patience = session.scenario.drain
+        if self._interrupted.is_set():
+            patience = min(patience, _SHORT_DRAIN)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and not all(pool.quiet for pool in session.pools.values()):
+            gevent.sleep(0.02)
+
+    def _stopping(self, **_: Any) -> None:
+        """Locust is about to stop the users; if the run has not ended, somebody else wants it to."""
+        session, conductor = self._session, self._conductor
+        if session is None or conductor is None or conductor.ready():
+            return
+        conductor.kill()
+        if session.info.end == "running":
+            session.info.end = "interrupted"
+        if session.info.elapsed_s is None and session.epoch_ns:
+            session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+
+    def _close(self, **_: Any) -> None:
+        """All users are gone: count what never was sent, and close the record."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self.phase = "over"
+        gevent.killall(self._helpers)
+        for name, pool in session.pools.items():
+            entry = session.entries[name]
+            for arrival in pool.backlog:
+                session.record(
+                    Sample(
+                        row="operation",
+                        traffic=name,
+                        operation=entry.operation,
+                        stage=arrival.stage,
+                        outcome="dropped",
+                        reason="no_user_free",
+                        arrival=arrival.number,
+                        intended_start=arrival.intended_ns,
+                        key_index=arrival.number % session.endpoint.key_count,
+                        request_id=session.trace_id(entry, arrival.number),
+                    )
+                )
+            pool.backlog.clear()
+            session.info.traffic[name].offered = session.live.offered[name]
+        session.recorder.close()
+        info = session.info
+        info.samples = session.recorder.count
+        info.clock = session.clock.estimate()
+        info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if session.bug is not None:
+            info.end, info.end_reason = "aborted", "an error of the harness's own; see load.log"
+            logger.error("%s", session.bug)
+        save(info, session.directory)
+        self._on_end(info)
+
+    def _tell_progress(self, session: Session) -> None:
+        while True:
+            self._on_progress({**session.snapshot(), "phase": self.phase})
+            gevent.sleep(PROGRESS_INTERVAL)
+            if session.bug is not None:
+                self.interrupt()
+
+
+def _watch_cpu(session: Session) -> None:
+    """Note this process's CPU every second: a generator that was the bottleneck can't judge anybody."""
+    process = psutil.Process()
+    process.cpu_percent()
+    while True:
+        gevent.sleep(1.0)
+        percent = process.cpu_percent()
+        elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9
+        session.info.cpu.append(CpuSample(t_s=round(elapsed, 3), percent=percent))

@@ -1,0 +1,165 @@
+"""One arrival being carried out: its requests, and the one outcome that it ends in."""
+
+import time
+from collections.abc import Callable
+
+from loadtest.load.client import Answer
+from loadtest.load.session import Session, TrafficEntry
+from loadtest.load.wire import Exchange, Wire
+from loadtest.samples import Kind, Outcome, Sample
+from loadtest.schedule import Arrival
+
+
+class Operation:
+    """Carries out one arrival: sends requests, records each, and at the end itself.
+
+    Args:
+        session: the run.
+        entry: the traffic entry of the arrival.
+        arrival: what the schedule wants.
+        free_ns: when the user that took it became free (monotonic ns).
+        wire: the connection of that user, on which all its requests are sent.
+    """
+
+    def __init__(self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, wire: Wire) -> None:
+        self.arrival = arrival
+        self.key_index = arrival.number % session.endpoint.key_count
+        self._session = session
+        self._entry = entry
+        self._free_ns = free_ns
+        self._wire = wire
+        self._trace_id = session.trace_id(entry, arrival.number)
+        self._start: int | None = None
+        self._polls = 0
+        self._last: Answer | None = None
+        self._ended = False
+
+    def request(
+        self, kind: Kind, send: Callable[[str], Answer], *, intended_ns: int | None = None, poll: int | None = None
+    ) -> Answer:
+        """Send one request and record it.
+
+        Args:
+            kind: what is asked.
+            send: sends it, given its ``traceparent``.
+            intended_ns: when a policy wanted it (monotonic ns); None for the arrival's intended start.
+            poll: its number, if it is a poll.
+        """
+        trace = self._session.traceparent(self._trace_id)
+        intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns
+        try:
+            answer = send(trace)
+        except BaseException:
+            if (begun := self._wire.sending) is not None:
+                begun.end = time.monotonic_ns()
+                cut = Answer(exchange=begun, outcome="timed_out", reason="drain")
+                self._record_request(kind, cut, trace, intended, poll)
+            raise
+        self._record_request(kind, answer, trace, intended, poll)
+        return answer
+
+    def finish(self, outcome: Outcome, reason: str | None = None, error_code: str | None = None) -> None:
+        """Record how the operation ended; only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        session, last = self._session, self._last
+        exchange = last.exchange if last is not None else None
+        session.record(
+            Sample(
+                row="operation",
+                traffic=self._entry.name,
+                operation=self._entry.operation,
+                stage=self.arrival.stage,
+                outcome=outcome,
+                arrival=self.arrival.number,
+                attempt=None if last is None else 1,
+                poll=self._polls if self._entry.operation == "async_run" else None,
+                intended_start=self.arrival.intended_ns,
+                user_free=session.since_epoch(self._free_ns),
+                start=session.since_epoch(self._start),
+                end=session.since_epoch(
+                    time.monotonic_ns() if outcome == "timed_out" or not exchange else exchange.end
+                ),
+                status=exchange.status if exchange else None,
+                reason=reason,
+                error_code=error_code,
+                execution_time_ms=last.execution_time_ms if last else None,
+                job_id=last.job_id if last else None,
+                job_state=last.job_state if last else None,
+                key_index=self.key_index,
+                request_id=self._trace_id,
+            )
+        )
+
+    def finish_as(self, answer: Answer) -> None:
+        """End as the last answer did."""
+        self.finish(answer.outcome, answer.reason, answer.error_code)
+
+    def _record_request(self, kind: Kind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
+        session, exchange = self._session, answer.exchange
+        if self._start is None:
+            self._start = exchange.start
+        self._polls += poll is not None
+        self._last = answer
+        session.clock.see(exchange)
+        session.record(
+            request_sample(
+                session,
+                self._entry,
+                answer,
+                kind=kind,
+                trace=trace,
+                stage=self.arrival.stage,
+                key_index=self.key_index,
+                intended=intended,
+                parent_arrival=self.arrival.number,
+                poll=poll,
+            )
+        )
+
+
+def request_sample(
+    session: Session,
+    entry: TrafficEntry,
+    answer: Answer,
+    *,
+    kind: Kind,
+    trace: str,
+    stage: str,
+    key_index: int,
+    intended: int | None = None,
+    parent_arrival: int | None = None,
+    poll: int | None = None,
+) -> Sample:
+    """The sample of one request."""
+    exchange: Exchange = answer.exchange
+    return Sample(
+        row="request",
+        traffic=entry.name,
+        operation=entry.operation,
+        stage=stage,
+        outcome=answer.outcome,
+        kind=kind,
+        parent_arrival=parent_arrival,
+        attempt=1,
+        poll=poll,
+        intended_start=intended,
+        start=session.since_epoch(exchange.start),
+        first_byte=session.since_epoch(exchange.first_byte),
+        end=session.since_epoch(exchange.end),
+        connect_ms=exchange.connect_ms,
+        connection_reused=exchange.reused,
+        status=exchange.status,
+        reason=answer.reason,
+        error_code=answer.error_code,
+        retry_after=exchange.retry_after,
+        rate_limit=exchange.rate_limit,
+        execution_time_ms=answer.execution_time_ms,
+        job_id=answer.job_id,
+        job_state=answer.job_state,
+        bytes_sent=exchange.bytes_sent,
+        bytes_received=exchange.bytes_received,
+        key_index=key_index,
+        request_id=trace,
+    )

@@ -1,0 +1,199 @@
+"""Everything that the users of one run share: where to send, what to send, and where what happened goes."""
+
+import secrets
+import ssl
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from locust.env import Environment
+
+from loadtest.load.client import Endpoint
+from loadtest.load.clock import ServerClock
+from loadtest.load.dispatcher import Pool
+from loadtest.load.jobs import JobIds, read_job_ids
+from loadtest.load.live import Live
+from loadtest.load.polling import FixedPolling
+from loadtest.load.recorder import Recorder
+from loadtest.load.wire import Address
+from loadtest.plan import schedules
+from loadtest.runfile import RunInfo
+from loadtest.samples import Kind, Operation, Sample
+from loadtest.scenario import Scenario, Traffic
+from loadtest.targets import Target
+
+_SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
+
+
+def session_of(environment: Environment) -> "Session":
+    """The session under way in a Locust environment: users are made by Locust, which knows nothing of it."""
+    return _SESSIONS[environment]
+
+
+class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
+    """What Locust's statistics are told of a request that failed: its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficEntry:
+    """What the users of one traffic entry need to know of it."""
+
+    name: str
+    index: int
+    operation: Operation
+    traffic: Traffic
+    pool: Pool
+    polling: FixedPolling
+    job_ids: JobIds
+    templates: list[tuple[bytes, bytes]]
+    """Of its run or submit, by key index (see ``Endpoint.post``)."""
+    expected: dict[str, frozenset[int]]
+    """Statuses that are no failure to Locust, by stage."""
+
+
+class Session:
+    """One run: its traffic, its record, its clock.
+
+    Args:
+        environment: Locust's.
+        directory: the run directory.
+        info: what ``run.json`` says so far; its plan is what will be scheduled.
+        scenario: the scenario in force.
+        endpoint: where to send.
+        base: what a relative path in the scenario starts from.
+
+    Raises:
+        InputError: if a file of job ids cannot be used.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        directory: Path,
+        info: RunInfo,
+        scenario: Scenario,
+        endpoint: Endpoint,
+        *,
+        base: Path,
+    ) -> None:
+        self.environment = environment
+        _SESSIONS[environment] = self
+        self.directory = directory
+        self.info = info
+        self.scenario = scenario
+        self.endpoint = endpoint
+        self.schedules = schedules(info.traffic, info.seed)
+        self.own_jobs = JobIds(endpoint.key_count)
+        self.entries = {name: self._entry(index, name, base) for index, name in enumerate(scenario.traffic)}
+        self.live = Live()
+        self.clock = ServerClock()
+        self.recorder = Recorder(directory, self.live)
+        self.epoch_ns = 0
+        """``time.monotonic_ns()`` of the epoch; zero before it."""
+        self.bug: str | None = None
+        """The traceback of an error of our own, which ends the run."""
+        self._trace = secrets.token_hex(8)
+        self._spans = count(1)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the epoch to the end of the longest traffic entry."""
+        return max(schedule.duration for schedule in self.schedules)
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The pool of each traffic entry."""
+        return {name: entry.pool for name, entry in self.entries.items()}
+
+    def since_epoch(self, monotonic_ns: int | None) -> int | None:
+        """A moment of the monotonic clock as ns since the epoch."""
+        return None if monotonic_ns is None else monotonic_ns - self.epoch_ns
+
+    def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
+        """The W3C trace id of an operation: 32 hex digits."""
+        return f"{self._trace}{entry.index + 1:04x}{arrival:012x}"
+
+    def traceparent(self, trace_id: str) -> str:
+        """A ``traceparent`` for the next request of an operation (W3C Trace Context, version 00, sampled)."""
+        return f"00-{trace_id}-{next(self._spans):016x}-01"
+
+    def record(self, sample: Sample) -> None:
+        """Record a sample, and tell Locust of it for its live view."""
+        self.recorder.append(sample)
+        if sample.row == "operation":
+            if sample.operation == "async_run" and sample.outcome in {"ok", "timed_out"}:
+                self._tell_locust(sample, "async_run", sample.intended_start)
+        elif sample.kind is not None:
+            # A poll is a request of its own; the first request of an operation counts from when it was wanted.
+            self._tell_locust(sample, sample.kind, sample.start if sample.kind == "poll" else sample.intended_start)
+
+    def _tell_locust(self, sample: Sample, request_type: str, since: int | None) -> None:
+        if sample.end is None or since is None:
+            return
+        failed = sample.outcome != "ok"
+        if failed and sample.status is not None:
+            failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
+        exception = None
+        if failed:
+            status = f"{sample.status} " if sample.status else ""
+            exception = RequestFailure(f"{status}{sample.error_code or sample.reason}")
+        self.environment.events.request.fire(
+            request_type=request_type,
+            name=sample.traffic,
+            response_time=(sample.end - since) / 1e6,
+            response_length=sample.bytes_received or 0,
+            exception=exception,
+            context={},
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """The live figures, and in which stage each traffic entry is."""
+        elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
+        stages = {
+            name: next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), "")
+            for name, plan in self.info.traffic.items()
+        }
+        return {**self.live.snapshot(elapsed), "total_s": self.duration, "stages": stages}
+
+    def _entry(self, index: int, name: str, base: Path) -> TrafficEntry:
+        traffic, plan = self.scenario.traffic[name], self.info.traffic[name]
+        kind: Kind = "run" if traffic.operation == "sync_run" else "submit"
+        statuses = {stage.name: set(stage.expect) for stage in traffic.stages}
+        expected = {
+            stage.name: frozenset(statuses.get(stage.name, set()) | ({429} if stage.expect_429 else set()))
+            for stage in plan.stages
+        }
+        return TrafficEntry(
+            name=name,
+            index=index,
+            operation=traffic.operation,
+            traffic=traffic,
+            pool=Pool(plan.users),
+            polling=FixedPolling(int(traffic.polling.interval * 1e9), int(traffic.polling.give_up * 1e9)),
+            job_ids=self._job_ids(traffic, base),
+            templates=self.endpoint.post(kind, traffic.workflow or "say-hello", traffic.parameters),
+            expected=expected,
+        )
+
+    def _job_ids(self, traffic: Traffic, base: Path) -> JobIds:
+        if traffic.operation != "retrieval" or traffic.job_ids == "seeded":
+            return JobIds(self.endpoint.key_count)
+        if traffic.job_ids == "run":
+            return self.own_jobs
+        return read_job_ids(base / traffic.job_ids, self.endpoint.key_count)
+
+
+def make_endpoint(target: Target, keys: list[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
+    """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``)."""
+    tls = ssl.create_default_context() if target.scheme == "https" else None
+    return Endpoint(
+        Address(target.address, target.port, tls, target.server_name),
+        host=target.host,
+        prefix=target.prefix,
+        keys=keys,
+        workflow_endpoint=workflow_endpoint,
+        user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
+    )

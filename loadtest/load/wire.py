@@ -1,0 +1,206 @@
+"""Bytes on a socket: one keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
+
+A failed exchange is a value with a reason, never an exception: the service under load may do anything.
+"""
+
+import select
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+import msgspec
+from gevent import monkey
+
+MAX_BODY: Final = 16 * 1024 * 1024
+_RECEIVE: Final = 65_536
+# The real one: gevent takes it away, and only the state at this moment is asked for. (Sockets are gevent's wherever
+# locust has been imported, and block like any other elsewhere.)
+_poll = monkey.get_original("select", "poll")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect to: a numeric address, so that nothing is resolved during a run."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+
+
+class Exchange(msgspec.Struct, kw_only=True, gc=False):
+    """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
+
+    start: int
+    """First byte sent, or connecting began."""
+    first_byte: int | None = None
+    end: int = 0
+    connect_ms: float | None = None
+    reused: bool = True
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    status: int | None = None
+    body: bytes = b""
+    date: bytes | None = None
+    retry_after: str | None = None
+    rate_limit: str | None = None
+    failure: str | None = None
+    """Why there is no whole answer, as a stable word; None if there is one."""
+    timed_out: bool = False
+
+
+class _Answer:
+    """What httptools reports of one answer."""
+
+    __slots__ = ("body", "complete", "date", "framed", "headers_done", "rate_limit", "retry_after", "size")
+
+    def __init__(self) -> None:
+        self.body: list[bytes] = []
+        self.size = 0
+        self.complete = False
+        self.headers_done = False
+        self.framed = False
+        self.date: bytes | None = None
+        self.retry_after: str | None = None
+        self.rate_limit: list[str] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"date":
+            self.date = value
+        elif name in {b"content-length", b"transfer-encoding"}:
+            self.framed = True
+        elif name == b"retry-after":
+            self.retry_after = value.decode("latin-1")
+        elif b"ratelimit" in name or b"rate-limit" in name:
+            self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}")
+
+    def on_headers_complete(self) -> None:
+        self.headers_done = True
+
+    def on_body(self, data: bytes) -> None:
+        self.size += len(data)
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+class Wire:
+    """One connection, made when it is first needed and again when it was lost. Not shared between greenlets."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._socket: socket.socket | None = None
+        self._poll = _poll()
+        self.sending: Exchange | None = None
+        """The exchange under way, for whoever has to end it."""
+
+    def exchange(self, request: bytes, timeout: float) -> Exchange:
+        """Send a request and read its answer, all within ``timeout`` seconds."""
+        deadline = time.monotonic_ns() + int(timeout * 1e9)
+        result = self.sending = Exchange(start=time.monotonic_ns())
+        try:
+            connection = self._connection(result, deadline)
+            if connection is not None:
+                result.bytes_sent = len(request)
+                self._converse(connection, request, result, deadline)
+        except BaseException:
+            # The user is being stopped: what is left of the answer must not be read as that of the next request.
+            self.close()
+            raise
+        result.end = time.monotonic_ns()
+        if result.failure is not None:
+            self.close()
+        self.sending = None
+        return result
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connection(self, result: Exchange, deadline: int) -> socket.socket | None:
+        if self._socket is not None and self._alive():
+            return self._socket
+        self.close()
+        result.reused = False
+        began = result.start = time.monotonic_ns()
+        try:
+            plain = socket.create_connection((self._address.host, self._address.port), timeout=_left(deadline))
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tls = self._address.tls
+            self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=self._address.server_name)
+        except TimeoutError:
+            result.failure, result.timed_out = "connect_timeout", True
+        except ConnectionRefusedError:
+            result.failure = "connection_refused"
+        except ssl.SSLError:
+            result.failure = "tls_failed"
+        except OSError:
+            result.failure = "connect_failed"
+        else:
+            result.connect_ms = (time.monotonic_ns() - began) / 1e6
+            self._poll = _poll()
+            self._poll.register(self._socket.fileno(), select.POLLIN)
+        return self._socket
+
+    def _alive(self) -> bool:
+        """Whether an idle connection is still usable: an answer that nobody asked for, or its end, can be read."""
+        return not self._poll.poll(0)
+
+    def _converse(self, connection: socket.socket, request: bytes, result: Exchange, deadline: int) -> None:
+        answer = _Answer()
+        parser = httptools.HttpResponseParser(answer)
+        try:
+            connection.settimeout(_left(deadline))
+            connection.sendall(request)
+            while not answer.complete:
+                connection.settimeout(_left(deadline))
+                data = connection.recv(_RECEIVE)
+                if result.first_byte is None and data:
+                    result.first_byte = time.monotonic_ns()
+                if not data:
+                    self._at_end_of_stream(answer, result)
+                    break
+                result.bytes_received += len(data)
+                parser.feed_data(data)
+                if answer.size > MAX_BODY:
+                    result.failure = "body_too_large"
+                    break
+                if answer.complete and parser.get_status_code() < 200:
+                    # An interim answer (100, 103): the real one follows.
+                    answer = _Answer()
+                    parser = httptools.HttpResponseParser(answer)
+        except TimeoutError:
+            result.failure, result.timed_out = "timeout", True
+        except (ConnectionError, ssl.SSLError):
+            result.failure = "connection_reset"
+        except OSError:
+            result.failure = "connection_failed"
+        except httptools.HttpParserError:
+            result.failure = "malformed_http"
+        if answer.headers_done:
+            result.status = parser.get_status_code()
+            result.date, result.retry_after = answer.date, answer.retry_after
+            result.rate_limit = "\n".join(answer.rate_limit) or None
+        result.body = b"".join(answer.body)
+        if result.failure is None and not parser.should_keep_alive():
+            self.close()
+
+    def _at_end_of_stream(self, answer: _Answer, result: Exchange) -> None:
+        if answer.headers_done and not answer.framed:
+            # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
+            answer.complete = True
+            self.close()
+        else:
+            result.failure = "truncated" if result.first_byte is not None else "connection_closed"
+
+
+def _left(deadline: int) -> float:
+    """Seconds to the deadline, for a socket; never zero, which would mean not to wait at all."""
+    return max((deadline - time.monotonic_ns()) / 1e9, 1e-6)

@@ -1,0 +1,110 @@
+"""A run that is about to be made: its directory, and all of ``run.json`` that is known before the first request."""
+
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from loadtest.errors import InputError
+from loadtest.plan import believed_limits, traffic_plans
+from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, TargetInfo, new_run_directory, save
+from loadtest.scenario import scenario_hash
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import LOCAL_ENDPOINT, LOCAL_KEY
+
+_PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
+_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def credentials(environ: Mapping[str, str] = os.environ) -> tuple[list[str], str]:
+    """API keys and workflow endpoint, from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT alone.
+
+    Without them, those that ``loadtest serve`` accepts by itself.
+
+    Raises:
+        InputError: if a value could not be sent in a header; it is not shown.
+    """
+    keys = [key.strip() for key in environ.get("WORKFLOW_API_KEYS", "").split(",") if key.strip()] or [LOCAL_KEY]
+    endpoint = environ.get("WORKFLOW_ENDPOINT", "").strip() or LOCAL_ENDPOINT
+    for name, values in (("WORKFLOW_API_KEYS", keys), ("WORKFLOW_ENDPOINT", [endpoint])):
+        if not all(_HEADER_SAFE.fullmatch(value) for value in values):
+            raise InputError(f"{name} holds a character that no header can carry", "Check it for spaces and quotes.")
+    return keys, endpoint
+
+
+def prepare_run(
+    loaded: LoadedScenario, *, url: str, embedded: bool, keys: int, command: Sequence[str], output_dir: Path
+) -> tuple[Path, RunInfo]:
+    """Make the directory of a run and write its ``run.json``.
+
+    Args:
+        loaded: the scenario in force.
+        url: base URL of the target.
+        embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
+        keys: how many API keys share the traffic.
+        command: the command line, which never holds a secret.
+        output_dir: parent of the run directory.
+
+    Raises:
+        InputError: if the directory cannot be made, or nothing would be sent.
+    """
+    scenario = loaded.scenario
+    limits = believed_limits(scenario, embedded=embedded)
+    plans = traffic_plans(scenario, limits, keys)
+    if all(stage.rate <= 0 and stage.rate_to <= 0 for plan in plans.values() for stage in plan.stages):
+        raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
+    directory = new_run_directory(output_dir, loaded.name)
+    info = RunInfo(
+        id=directory.name,
+        scenario=ScenarioInfo(
+            name=loaded.name, title=scenario.title, hash=scenario_hash(scenario), effective=loaded.effective
+        ),
+        seed=scenario.seed,
+        target=TargetInfo(
+            url=url,
+            embedded=embedded,
+            limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()},
+        ),
+        keys=keys,
+        workers=1,
+        traffic=plans,
+        versions=_versions(),
+        machine=_machine(),
+        command=list(command),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    save(info, directory)
+    return directory, info
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            # Run from a checkout that was never installed.
+            found[package] = "unknown"
+    return found
+
+
+def _machine() -> dict[str, str]:
+    """Stable facts only: two runs on one machine must agree in them."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        match = re.search(
+            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
+        model = match[1] if match else model
+    return {
+        "os": platform.system(),
+        "release": platform.release(),
+        "cpu": model or "unknown",
+        "architecture": platform.machine(),
+        "cores": str(os.cpu_count() or "unknown"),
+    }
