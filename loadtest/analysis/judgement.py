@@ -19,7 +19,7 @@ class Judged:
         bounds: where the value is known to lie, if it is known only within bounds (the upper one may be infinite).
         interval: 95 % interval of a percentile, sampling only.
         expected: the expected value, of metrics that have one.
-        n: how many values or requests it rests on; None for a count.
+        n: how many values, requests or operations it rests on.
         why: why it is inconclusive; empty otherwise.
     """
 
@@ -113,7 +113,7 @@ def resolve(
         return block, None, None, n
     value = block.get(statistic)
     if "n" not in block:
-        return value, None, None, block["sent"] if statistic == "throttled_rate" else None
+        return value, None, None, block["offered" if name == "operations" else "sent"]
     bounds = None
     if value is not None:
         upper = inf if statistic in block["at_least"] else value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest import limiters, runfile, samples
+from loadtest import limiters, runfile
 from loadtest.limits import Limit
 from loadtest.runfile import ClockInfo, CpuSample, LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
 from loadtest.samples import Sample, SampleWriter
@@ -174,7 +174,7 @@ class Simulation:
                     reason=last.reason,
                     execution_time_ms=last.execution_time_ms,
                     **own,
-                )  # fmt: skip
+                )
             )
 
         def start(time: float) -> None:

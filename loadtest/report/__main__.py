@@ -1,0 +1,45 @@
+"""``python -m loadtest.report RUN_DIR``: make a run's report from its record and end with its verdict's exit code.
+
+A process of its own, because a run's process has been patched by gevent and must not draw.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest.errors import ExitCode, LoadtestError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the report and print its summary; errors go to stderr, without a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if len(arguments) != 1:
+        print("usage: python -m loadtest.report RUN_DIR", file=sys.stderr)
+        return int(ExitCode.USAGE)
+    directory = Path(arguments[0])
+    try:
+        # Late, so that a wrong usage is answered at once.
+        from loadtest.report import text, write  # noqa: PLC0415 - see above
+
+        report = write.make(directory)
+        text.show(report, _short(directory))
+    except LoadtestError as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except OSError as error:
+        print(f"loadtest: cannot write the report to {directory}: {error.strerror}", file=sys.stderr)
+        return int(ExitCode.USAGE)
+    return int(report.verdict.exit_code)
+
+
+def _short(directory: Path) -> Path:
+    """The directory relative to where we are, if it lies below: shorter to read and to type."""
+    try:
+        return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
+    except ValueError:  # another drive
+        return directory
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What was loaded, with what, and by what; and the warnings that belong beside the numbers."""
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.frame import Record
+from loadtest.report import numbers
+
+
+def facts(record: Record) -> tuple[tuple[str, str], ...]:
+    """(label, value) pairs that say what a run was."""
+    info = record.info
+    where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
+    limits = ", ".join(
+        f"{name} {numbers.limit(limit.count, limit.window_s)}" for name, limit in info.target.limits.items()
+    )
+    warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
+    keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys, each with limits of its own"
+    workers = "1 generator process" if info.workers == 1 else f"{info.workers} generator processes"
+    clock = "not measured"
+    if info.clock is not None:
+        clock = f"server {info.clock.offset_s:+.2f} ± {info.clock.uncertainty_s:.2f} s from ours"
+    found = [
+        ("Target", f"{info.target.url} ({where})"),
+        ("Limits believed", f"{limits}; {info.target.limiter.replace('_', ' ').replace('-', ' ')}"),
+        ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
+        ("Started", info.started.replace("T", " ").replace("Z", " UTC")),
+        ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
+        ("Load", f"{keys}, {workers}"),
+        ("Clock", clock),
+        (
+            "Machine",
+            ", ".join(f"{value}" if name != "cores" else f"{value} cores" for name, value in info.machine.items()),
+        ),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
+        ("Command", " ".join(info.command)),
+    ]
+    return tuple((label, value) for label, value in found if value)
+
+
+def _warmup(seconds: float) -> str:
+    return f"{numbers.seconds(seconds)} warm-up are in no figure" if seconds else "none is warm-up"
+
+
+def notes(findings: Findings) -> tuple[str, ...]:
+    """Sentences that a reader of the numbers has to know."""
+    info, overall = findings.record.info, findings.metrics["overall"]
+    found = []
+    if info.end == "interrupted":
+        found.append(
+            f"The run was interrupted after {numbers.seconds(findings.record.covered_s)}; rates are over that time."
+        )
+    if dropped := overall["operations"]["dropped"]:
+        found.append(
+            f"{numbers.count(dropped)} arrivals were dropped: they came due, and nothing was free to send them."
+        )
+    if findings.expectation.why_not:
+        found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
+    for name, cell in findings.metrics["traffic"].items():
+        if late := cell["operations"]["timed_out"]:
+            found.append(
+                f"{numbers.count(late)} operations of {name} timed out. They count with the time they took, so that "
+                "figures marked ≥ are lower bounds."
+            )
+    return tuple(found)

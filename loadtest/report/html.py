@@ -1,0 +1,49 @@
+"""The report as one HTML file: offline, light and dark, readable without JavaScript (there is none)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from loadtest.report.plots import Plot
+from loadtest.report.report import Report
+from loadtest.report.tables import Table
+
+_SECTIONS: Final = (
+    ("Limits and 429s", ("rates", "throttling"), ("limits",)),
+    ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
+    ("What became of it", (), ("outcomes", "answers")),
+    ("How good the load was", ("start-lag",), ("load",)),
+)
+"""Heading, plots by name, tables by the beginning of their name."""
+
+
+@dataclass(frozen=True)
+class _Section:
+    title: str
+    plots: tuple[Plot, ...]
+    tables: tuple[Table, ...]
+
+
+def render(report: Report) -> str:
+    """The whole page. Every text from the record is escaped by the template; only our own drawings are not."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # A drawing is made by matplotlib, which escapes the names in it.
+    environment.filters["drawing"] = Markup
+    sections = [
+        _Section(
+            title,
+            tuple(plot for plot in report.plots if plot.name in plots),
+            tuple(table for table in report.tables if table.rows and table.name.startswith(tables)),
+        )
+        for title, plots, tables in _SECTIONS
+    ]
+    return environment.get_template("report.html.j2").render(report=report, sections=sections)

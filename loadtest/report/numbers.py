@@ -1,0 +1,68 @@
+"""Numbers as people read them: few digits, thin spaces between thousands, a dash where there is nothing."""
+
+from typing import Final
+
+NOTHING: Final = "–"
+_THIN: Final = "\u202f"
+
+
+def count(value: float | None) -> str:
+    """A whole number, grouped by thousands."""
+    return NOTHING if value is None else f"{value:,.0f}".replace(",", _THIN)
+
+
+def milliseconds(value: float | None) -> str:
+    """A time in ms without its unit: three significant digits below 1000."""
+    if value is None:
+        return NOTHING
+    size = abs(value)
+    if size >= 99.95:
+        return count(value)
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+
+
+def duration_ms(value: float | None) -> str:
+    """A time given in ms, with the unit that suits its size."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1000:.2f} s" if abs(value) >= 1000 else f"{milliseconds(value)} ms"
+
+
+def seconds(value: float) -> str:
+    """A length of time given in seconds: ``45 s``, ``3 min 5 s``."""
+    if value < 60:
+        return f"{value:.1f} s" if value != int(value) else f"{value:.0f} s"
+    whole = round(value)
+    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+
+
+def share(value: float | None) -> str:
+    """A share from 0 to 1 in percent: never rounded to 0 or to 100 % when it isn't."""
+    if value is None:
+        return NOTHING
+    percent = value * 100
+    if percent in (0, 100):
+        return f"{percent:.0f} %"
+    if percent < 0.1:
+        return "< 0.1 %"
+    return "> 99.9 %" if percent > 99.95 else f"{percent:.1f} %"
+
+
+def rate(per_second: float | None) -> str:
+    """A rate, by the second or, where that would be small, by the minute."""
+    if per_second is None:
+        return NOTHING
+    if per_second >= 20 or per_second == 0:
+        return f"{count(per_second)} /s"
+    return f"{per_second * 60:.3g} /min"
+
+
+def limit(count_: int, window_s: float) -> str:
+    """A limit in words: ``100 per minute``, ``50 per 5 s``."""
+    unit = {1.0: "second", 60.0: "minute", 3600.0: "hour"}.get(window_s)
+    return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
+
+
+def times(factor: float) -> str:
+    """A factor: ``80 %`` up to one, ``2.5 times`` above."""
+    return share(factor) if factor <= 1 else f"{factor:.3g} times"

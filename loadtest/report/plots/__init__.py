@@ -1,0 +1,53 @@
+"""The plots of a report, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from loadtest.analysis.findings import Findings
+from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling
+from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
+
+_DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
+    "rates": rates.draw,
+    "throttling": throttling.draw,
+    "response-time": scatter.draw,
+    "service-time": service.draw,
+    "spectrum": spectrum.draw,
+    "execution-time": decomposition.draw,
+    "start-lag": lag.draw,
+}
+NAMES: Final = tuple(_DRAW)
+"""Every plot, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A finished plot, or why there is none.
+
+    Attributes:
+        name: of its file, without suffix.
+        title: what it shows, in a sentence.
+        caption: how to read it; of a plot that there is not, why not.
+        svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
+        png: the same on white, with its title; empty if there is no plot.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str = ""
+    png: bytes = b""
+
+
+def draw_all(findings: Findings) -> tuple[Plot, ...]:
+    """Draw every plot of a report."""
+    return tuple(_draw(name, findings) for name in NAMES)
+
+
+def _draw(name: str, findings: Findings) -> Plot:
+    with styled(name):
+        drawn = _DRAW[name](findings)
+        if isinstance(drawn, NoData):
+            return Plot(name, drawn.title, f"No data, because {drawn.why}.")
+        return Plot(name, drawn.title, drawn.caption, to_svg(drawn.figure), to_png(drawn.figure, drawn.title))

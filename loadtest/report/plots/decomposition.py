@@ -1,0 +1,140 @@
+"""Where the time of an operation goes: executionTime, as the server says, beside what the client saw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from loadtest.analysis.findings import Findings
+from loadtest.report import numbers
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A bar: parts that add up to the mean response time, as (label, ms, look)."""
+
+    stage: str
+    n: int
+    parts: tuple[tuple[str, float, str], ...]
+    execution: float | None
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """One panel for each traffic entry, one bar for each of its stages."""
+    record = findings.record
+    good = record.operations[record.operations["outcome"] == "ok"]
+    rows: dict[str, list[_Row]] = {}
+    for name, plan in record.info.traffic.items():
+        mine = good[good["traffic"] == name]
+        stages = [s.name for s in plan.stages if not s.warmup]
+        rows[name] = [
+            _row(stage, part, plan.operation) for stage in stages if len(part := mine[mine["stage"] == stage])
+        ]
+    names = [name for name, found in rows.items() if found]
+    if not names:
+        return NoData("Where the time goes", "no operation succeeded")
+    figure, axes = panels(len(names), 1.25, share_x=False)
+    for panel, name in zip(axes, names, strict=True):
+        operation = record.info.traffic[name].operation
+        _bars(panel, rows[name], OPERATIONS[operation])
+        panel.set_title(f"{name}  ·  {operation}")
+    axes[-1].set_xlabel("mean time of an ok operation, ms")
+    keys = _keys()
+    legend_of(figure, keys, [str(key.get_label()) for key in keys])
+    caption = (
+        "Means, because means add up. A job’s result is ready somewhere in the hatched part, between two polls: "
+        "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
+        "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it."
+    )
+    return Drawing(_title(rows), caption, figure)
+
+
+def _row(stage: str, rows: pd.DataFrame, operation: str) -> _Row:
+    lag = _mean(rows["start_lag_ms"].clip(lower=0))
+    total = _mean(rows["response_time_ms"])
+    execution = _mean(rows["execution_time_ms"]) if rows["execution_time_ms"].notna().any() else None
+    parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
+    if operation == "sync_run":
+        spent = min(execution or 0.0, total - lag)
+        parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
+    elif operation == "async_run":
+        submit = _mean(rows["submit_ms"])
+        sure = max(0.0, _mean(rows["time_to_result_lower_ms"]) - lag - submit)
+        parts += [("submit", submit, "overhead"), ("pending", sure, "execution")]
+        parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]
+    else:
+        parts += [("service", total - lag, "overhead")]
+        execution = None
+    return _Row(stage, len(rows), tuple(parts), execution)
+
+
+def _mean(values: "pd.Series[float]") -> float:
+    known = values.dropna()
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _looks(colour: str) -> dict[str, dict[str, object]]:
+    return {
+        "lag": {"color": INK},
+        "execution": {"color": colour},
+        "overhead": {"color": colour, "alpha": 0.45},
+        "between": {"facecolor": PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
+    }
+
+
+def _bars(panel: Axes, rows: list[_Row], colour: str) -> None:
+    looks = _looks(colour)
+    longest = max(sum(ms for _, ms, _ in row.parts) for row in rows) or 1.0
+    for place, row in enumerate(rows):
+        left = 0.0
+        for _, ms, look in row.parts:
+            panel.barh(place, ms, left=left, height=0.5, **looks[look])  # type: ignore[arg-type]  # names of Patch's own
+            left += ms
+        words = numbers.duration_ms(left)
+        if row.execution is not None:
+            words += f"  ·  executionTime {numbers.duration_ms(row.execution)}"
+        panel.annotate(words, (left, place), xytext=(5, 0), textcoords="offset points",
+                       va="center", fontsize=8)  # fmt: skip
+        if row.execution is not None:
+            begin = sum(ms for _, ms, look in row.parts[:2] if look != "execution")
+            _bracket(panel, begin, row.execution, place)
+    panel.set_yticks(np.arange(len(rows)), [f"{row.stage}\nn = {numbers.count(row.n)}" for row in rows])
+    panel.set_ylim(len(rows) - 0.4, -0.62)
+    panel.set_xlim(0, longest * 1.28)
+    plain(panel.xaxis)
+    panel.grid(visible=False, axis="y")
+    panel.spines["left"].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+
+
+def _bracket(panel: Axes, begin: float, length: float, place: int) -> None:
+    y = place - 0.36
+    panel.plot([begin, begin, begin + length, begin + length], [y + 0.07, y, y, y + 0.07], color=MUTED, lw=1.0)
+
+
+def _keys() -> list[Patch]:
+    looks = _looks(FADED)
+    return [
+        Patch(label="start lag", **looks["lag"]),  # type: ignore[arg-type]  # names of Patch's own
+        Patch(label="execution / seen pending", **{**looks["execution"], "color": MUTED}),  # type: ignore[arg-type]  # as above
+        Patch(label="overhead: transport, submit", **{**looks["overhead"], "color": MUTED}),  # type: ignore[arg-type]  # as above
+        Patch(label="between two polls", **{**looks["between"], "edgecolor": MUTED}),  # type: ignore[arg-type]  # as above
+    ]
+
+
+def _title(rows: dict[str, list[_Row]]) -> str:
+    parts = []
+    for name, found in rows.items():
+        known = [row for row in found if row.execution is not None]
+        if known:
+            n = sum(row.n for row in known)
+            total = sum(row.n * sum(ms for _, ms, _ in row.parts) for row in known) / n
+            execution = sum(row.n * (row.execution or 0.0) for row in known) / n
+            if total:
+                parts.append(f"{numbers.share(min(execution / total, 1.0))} for {name}")
+    if not parts:
+        return "No server said how long it executed"
+    return f"Of the mean response time, executionTime is {', '.join(parts)}"

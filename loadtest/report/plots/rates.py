@@ -1,0 +1,84 @@
+"""Offered, sent, accepted and 429, for each limit, against the limit."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.limit_use import binding_limit
+from loadtest.analysis.throttling import boundaries
+from loadtest.report import numbers
+from loadtest.report.plots import bins
+from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
+from loadtest.runfile import LimitInfo
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """One panel for each limit that was asked anything."""
+    record = findings.record
+    used = [name for name in record.info.target.limits if (record.sent_requests["limit"] == name).any()]
+    if not used:
+        return NoData("Rates against the limits", "no request was sent")
+    figure, axes = panels(len(used), 1.75)
+    for panel, name in zip(axes, used, strict=True):
+        _panel(panel, findings, name, record.info.target.limits[name])
+        bins.mark_stages(panel, record, names=panel is axes[0])
+    time_axis(axes[-1], record.covered_s)
+    legend(figure, axes)
+    caption = (
+        "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
+        "polling policy wanted. Dotted verticals are the believed boundaries of the server's windows."
+    )
+    return Drawing(_title(findings), caption, figure)
+
+
+def _title(findings: Findings) -> str:
+    use = binding_limit(findings.uses)
+    if use is None:
+        return "No limit was asked anything in a judged stage"
+    if use.throttled:
+        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
+        return f"The {use.limit} limit bound the run: {got}"
+    return f"No limit was reached; the nearest was {use.limit}, at {numbers.share(use.share)} of what it allows"
+
+
+def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None:
+    record = findings.record
+    rows = record.sent_requests[record.sent_requests["limit"] == name]
+    unsent = record.frame[(record.frame["row"] == "operation") & record.frame["start"].isna()]
+    wanted = pd.concat([rows["intended_start"], unsent.loc[unsent["limit"] == name, "intended_start"]])
+    starts = rows["start"].to_numpy(dtype=float) / 1e9
+    # A minute's limit is read by the minute, a second's by the second.
+    unit_s, unit = (60.0, "min") if limit.window_s >= 60 else (1.0, "s")
+    width = bins.width(record.covered_s, len(rows), 12)
+    marks = boundaries(record, findings.expectation, limit.window_s)
+    # Bins end where windows end, or they would smear what happens there.
+    cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
+
+    def per_unit(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        # The first and last bins may reach beyond the run: their rate is over their part of it.
+        lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
+        # What was sent in the drain, after the end, is no part of a rate.
+        counted = np.histogram(seconds[seconds <= record.covered_s], cuts)[0]
+        return np.where(lengths > width * 0.2, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
+
+    status = rows["status"].to_numpy(dtype=float)
+    accepted = per_unit(starts[~np.isnan(status) & (status != 429)])
+    throttled = per_unit(starts[status == 429])
+    sent, offered = per_unit(starts), per_unit(wanted.to_numpy(dtype=float) / 1e9)
+    colour = LIMITS.get(name, MUTED)
+    panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
+    panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
+    panel.stairs(throttled, cuts, color=THROTTLED, lw=1.2, label="429", baseline=None)
+    panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
+    allowed = limit.count / limit.window_s * unit_s * record.info.keys
+    panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+    for mark in marks[marks < record.covered_s]:
+        panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+    top = max(np.nanmax([*sent, *offered, allowed]), 1e-9)
+    panel.set_ylim(0, top * 1.18)
+    plain(panel.yaxis)
+    keys = f", {record.info.keys} keys" if record.info.keys > 1 else ""
+    panel.set_title(f"{name}  ·  limit {numbers.limit(limit.count, limit.window_s)}{keys}")
+    panel.set_ylabel(f"requests / {unit}")

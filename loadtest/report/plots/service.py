@@ -1,0 +1,74 @@
+"""Response time beside service time: what waiting and retrying add to the server's part."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from loadtest.analysis.findings import Findings
+from loadtest.report import numbers
+from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
+
+_MOST_POINTS = 600
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """Cumulative distributions, one panel for each traffic entry that got answers."""
+    record = findings.record
+    known = record.operations["outcome"].isin(["ok", "timed_out"])
+    names = [name for name in record.info.traffic if (record.operations.loc[known, "traffic"] == name).any()]
+    if not names:
+        return NoData("Response time beside service time", "no operation was answered with success or timed out")
+    figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
+    for panel, name in zip(axes, names, strict=True):
+        operations = record.operations[known & (record.operations["traffic"] == name)]
+        served = record.requests["outcome"].isin(["ok", "timed_out"]) & (record.requests["traffic"] == name)
+        colour = OPERATIONS[record.info.traffic[name].operation]
+        _curve(panel, operations["response_time_ms"].to_numpy(dtype=float), "response time", INK, "-")
+        services = record.requests.loc[served, "service_time_ms"].to_numpy(dtype=float)
+        _curve(panel, services, "service time of a request", colour, (0, (4, 1.5)))
+        panel.set_xscale("log")
+        plain_log(panel.xaxis)
+        panel.set_ylim(0, 102)
+        panel.set_xlabel("ms (log)")
+        panel.set_title(f"{name}  ·  {record.info.traffic[name].operation}")
+    axes[0].set_ylabel("share at most this long, %")
+    legend(figure, axes)
+    caption = (
+        "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
+        "request's, from its first byte sent. Where the curves part, operations waited, retried or polled. Dashed "
+        "lines take the colour of the operation."
+    )
+    return Drawing(_title(findings), caption, figure)
+
+
+def _curve(panel: Axes, values: NDArray[np.float64], label: str, colour: str, line: Any) -> None:
+    ordered = np.sort(values[~np.isnan(values) & (values > 0)])
+    if not len(ordered):
+        return
+    shares = np.arange(1, len(ordered) + 1) / len(ordered) * 100
+    if len(ordered) > _MOST_POINTS:
+        # Evenly by rank, both ends kept, and the tail in full.
+        picked = np.unique(np.r_[np.linspace(0, len(ordered) - 1, _MOST_POINTS).astype(int), len(ordered) - 1])
+        ordered, shares = ordered[picked], shares[picked]
+    if len(ordered) == 1:
+        panel.plot(ordered, shares, "o", color=colour, ms=4, label=label)
+    else:
+        panel.plot(np.r_[ordered[0], ordered], np.r_[0, shares], color=colour, ls=line, lw=1.5, label=label,
+                   drawstyle="steps-post")  # fmt: skip
+
+
+def _title(findings: Findings) -> str:
+    gaps = []
+    for name, cell in findings.metrics["traffic"].items():
+        response, service = cell["response_time_ms"]["p50"], cell["service_time_ms"]["p50"]
+        polled = findings.record.info.traffic[name].operation == "async_run"
+        if response is not None and service is not None and not polled:
+            gaps.append((response - service, name))
+    if not gaps:
+        return "Response time, and the service time of single requests"
+    gap, name = max(gaps)
+    if gap < 1:
+        return f"Response time is service time: waiting adds at most {numbers.duration_ms(max(gap, 0))} at the median"
+    return f"Waiting and retries add {numbers.duration_ms(gap)} to the median of {name}"

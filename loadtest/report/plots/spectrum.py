@@ -1,0 +1,76 @@
+"""The whole spectrum of response times, with a tail that is drawn on a log scale of 1 − p."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.percentiles import interval_ranks
+from loadtest.report import numbers
+from loadtest.report.plots.style import FADED, LINES, OPERATIONS, Drawing, NoData, legend, panels, plain_log
+
+_MOST_POINTS = 500
+_TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
+    record = findings.record
+    rows = record.operations[record.operations["outcome"].isin(["ok", "timed_out"])]
+    names = [name for name in record.info.traffic if (rows["traffic"] == name).any()]
+    if not names:
+        return NoData("Percentiles of response time", "no operation was answered with success or timed out")
+    figure, (panel,) = panels(1, 2.9)
+    most = 2
+    for name in names:
+        mine = rows[rows["traffic"] == name]
+        values = np.sort(mine["response_time_ms"].dropna().to_numpy(dtype=float))
+        if len(values):
+            _line(panel, values, name, record.info.traffic[name].operation)
+            most = max(most, len(values))
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    plain_log(panel.yaxis)
+    panel.set_xlim(1, 0.6 / most)
+    shown = [tail for tail in _TICKS if tail >= 0.6 / most]
+    panel.xaxis.set_major_locator(FixedLocator(shown))
+    panel.xaxis.set_major_formatter(FixedFormatter([_TICKS[tail] for tail in shown]))
+    panel.xaxis.set_minor_locator(FixedLocator([]))
+    panel.set_xlabel("percentile (the tail 1 − p on a log scale)")
+    panel.set_ylabel("response time, ms (log)")
+    legend(figure, [panel])
+    caption = (
+        "Lower is better. Each point is an observed response time at its rank. Where a line turns thin and grey, the "
+        "run is too short to carry a percentile: no upper 95 % bound exists for it."
+    )
+    return Drawing(_title(findings), caption, figure)
+
+
+def _line(panel: Axes, values: np.ndarray, name: str, operation: str) -> None:
+    n = len(values)
+    ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
+    ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
+    tail = 1 - (ranks - 0.5) / n
+    carried = np.array([interval_ranks(n, (rank - 0.5) / n) is not None or rank <= n / 2 for rank in ranks.tolist()])
+    last = int(carried.nonzero()[0][-1]) if carried.any() else 0
+    good = slice(0, last + 1)
+    colour = OPERATIONS[operation]
+    panel.plot(tail[last:], values[ranks - 1][last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
+    panel.plot(
+        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7, label=f"{name} (n = {n})",
+        marker="." if n < 40 else None, ms=4,
+    )  # fmt: skip
+
+
+def _title(findings: Findings) -> str:
+    tails = []
+    for name, cell in findings.metrics["traffic"].items():
+        block = cell["response_time_ms"]
+        for statistic in ("p99", "p95", "p90"):
+            if block["p50"] and block[statistic] is not None:
+                tails.append((block[statistic] / block["p50"], name, statistic, block[statistic]))
+                break
+    if not tails:
+        return "Too few answers to speak of a tail"
+    ratio, name, statistic, value = max(tails)
+    return f"The longest tail is that of {name}: {statistic} {numbers.duration_ms(value)}, {ratio:.1f} × its median"

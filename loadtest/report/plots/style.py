@@ -1,0 +1,207 @@
+"""How every plot looks: one palette, one type, one way of becoming SVG and PNG.
+
+Colours are chosen from the Okabe-Ito family and differ in lightness, so that they are told apart with any colour
+vision and, together with line styles and markers, in grey. In a page, each becomes a CSS variable, so that one
+drawing serves light and dark.
+"""
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+INK: Final = "#1d232a"
+MUTED: Final = "#67717c"
+GRID: Final = "#e3e7eb"
+SHADE: Final = "#f1f3f5"
+PAPER: Final = "#fffffe"
+THROTTLED: Final = "#b5388f"
+FADED: Final = "#b4bcc4"
+OPERATIONS: Final = {"sync_run": "#2374b5", "async_run": "#d47f00", "retrieval": "#1f9674"}
+LIMITS: Final = {"sync_run": "#2374b5", "async_submit": "#d47f00", "retrieval": "#1f9674"}
+LINES: Final = {"sync_run": "-", "async_run": (0, (5, 1.5)), "retrieval": (0, (1.5, 1))}
+"""Line styles by operation, for readers in grey."""
+
+_VARIABLES: Final = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    SHADE: "--shade",
+    PAPER: "--paper",
+    THROTTLED: "--throttled",
+    FADED: "--faded",
+    OPERATIONS["sync_run"]: "--sync",
+    OPERATIONS["async_run"]: "--async",
+    OPERATIONS["retrieval"]: "--retrieval",
+}
+_WIDTH_IN: Final = 9.6
+_RC: Final[dict[str, Any]] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.minor.pad": 5,
+    "ytick.minor.pad": 5,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.borderaxespad": 0.6,
+    "legend.borderpad": 0,
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.3,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "hatch.linewidth": 0.6,
+    "path.simplify": True,
+    # A name with dollar signs in it is a name, not a formula.
+    "text.parse_math": False,
+}
+SCATTER_AS_PATHS: Final = 600
+"""Points beyond which a scatter goes into the SVG as a picture: each would cost some 80 bytes."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot: what it shows in a sentence, how to read it, and the figure."""
+
+    title: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class NoData:
+    """A plot that cannot be drawn, and why."""
+
+    title: str
+    why: str
+
+
+@contextmanager
+def styled(name: str) -> Iterator[None]:
+    """Everything drawn and saved inside looks like this project, and always comes out as the same bytes."""
+    settings: dict[Any, Any] = {**_RC, "svg.hashsalt": name}
+    with mpl.rc_context(settings):
+        yield
+
+
+def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
+    rows = -(-count // columns)
+    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
+    figure = Figure(figsize=(_WIDTH_IN, height_in * rows + 0.55), layout=layout)
+    grid = figure.subplots(rows, columns, sharex=share_x, squeeze=False)
+    axes = list(grid.flat)
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+_PLAIN: Final = FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f"))
+_UNLABELLED: Final = NullFormatter()
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a log axis, when all is drawn on it, with plain numbers; where it spans little, 2 and 5 too."""
+    low, high = axis.get_view_interval()
+    narrow = low > 0 and high / low < 60
+    axis.set_major_formatter(_PLAIN)
+    axis.set_minor_formatter(_PLAIN if narrow else _UNLABELLED)
+    if narrow:
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+
+
+def plain(axis: Axis) -> None:
+    """Label a linear axis with plain numbers, grouped by thousands."""
+    axis.set_major_formatter(_PLAIN)
+
+
+def time_axis(axes: Axes, end_s: float) -> None:
+    """Label an axis of seconds since the epoch."""
+    axes.set_xlim(0, max(end_s, 1e-3))
+    axes.set_xlabel("time since the start of the run, s")
+
+
+def legend(figure: Figure, axes: list[Axes]) -> None:
+    """One legend for all panels, above them; a label that several panels have is listed once."""
+    entries: dict[str, Any] = {}
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        entries = {**dict(zip(labels, handles, strict=True)), **entries}
+    if entries:
+        legend_of(figure, list(entries.values()), list(entries))
+
+
+def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """A legend above all panels."""
+    figure.legend(handles, labels, loc="outside upper left", ncols=8, columnspacing=1.6, alignment="left")
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element for a page: colours as CSS variables, no ids that could clash."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r' id="(?:figure|axes|patch|matplotlib\.axis|[a-zA-Z]+|[a-zA-Z]*tick|line2d|text|[A-Z]\w+)_\d+"', "", text
+    )
+    text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
+    text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return re.sub(r">\s*\n\s*<", ">\n<", text)
+
+
+def to_png(figure: Figure, title: str) -> bytes:
+    """The figure as a PNG on white that stands alone, its title above it."""
+    title = "\n".join(textwrap.wrap(title, 100))
+    if figure.legends:
+        # A suptitle would lie on the legend: the layout engine reserves room for each as if it were alone.
+        figure.legends[0].set_title(title + "\n", prop=FontProperties(size=10.5, weight="bold"))
+    else:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, facecolor=PAPER, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def finite_max(values: Any, default: float = 1.0) -> float:
+    """The greatest finite value, or a default where there is none."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    return float(known.max()) if len(known) else default

@@ -1,0 +1,39 @@
+"""Writing a run's report into its directory, from its record alone."""
+
+import shutil
+from pathlib import Path
+
+from loadtest.analysis import findings as analysis
+from loadtest.analysis.frame import load_record
+from loadtest.report import html, markdown
+from loadtest.report.report import Report, build
+
+
+def make(directory: Path) -> Report:
+    """Read the record in ``directory`` and write metrics.json, report.html, report.md and plots/*.png beside it.
+
+    The same record always gives the same bytes.
+
+    Raises:
+        RecordError: if the directory holds no readable record.
+        InputError: if a threshold of the scenario in force can't be read.
+    """
+    found = analysis.find(load_record(directory))
+    report = build(found)
+    analysis.write(found)
+    plots = directory / "plots"
+    # Plots of an earlier report that this one doesn't have would look like part of it.
+    shutil.rmtree(plots, ignore_errors=True)
+    plots.mkdir()
+    for plot in report.plots:
+        if plot.png:
+            (plots / f"{plot.name}.png").write_bytes(plot.png)
+    _replace(directory / "report.md", markdown.render(report))
+    _replace(directory / "report.html", html.render(report))
+    return report
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
