@@ -1,0 +1,114 @@
+"""What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
+
+The scenario is that of LOADTEST_SCENARIO, a file or a name in scenarios/, else the tour. Keys and endpoint come from
+WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. Every test that is started is a run with a record of its own in
+reports/ (LOADTEST_OUTPUT_DIR): ``loadtest report latest`` reports it.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+import locust
+from gevent import os as gevent_os
+from locust.env import Environment
+from locust.web import WebUI
+
+from loadtest.errors import LoadtestError
+from loadtest.load.engine import Engine
+from loadtest.load.session import Session, make_endpoint
+from loadtest.load.users import user_classes
+from loadtest.load.web import guard
+from loadtest.plan import believed_limits, traffic_plans
+from loadtest.prepare import credentials, prepare_run
+from loadtest.runfile import RunInfo, point_latest
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.targets import allow
+
+logger = logging.getLogger("loadtest")
+_embedded = os.environ.get("LOADTEST_EMBEDDED") == "1"
+_output_dir = Path(os.environ.get("LOADTEST_OUTPUT_DIR", "reports"))
+_parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
+_engine: Engine | None = None
+
+
+@contextmanager
+def _plain_refusal() -> Iterator[None]:
+    """End Locust with our sentence and exit code instead of a traceback."""
+    try:
+        yield
+    except LoadtestError as error:
+        sys.stderr.write(f"loadtest: {error}\n")
+        raise SystemExit(int(error.exit_code)) from None
+
+
+with _plain_refusal():
+    _loaded = load_scenario(find_scenario(os.environ.get("LOADTEST_SCENARIO", "tour")))
+    _keys, _endpoint = credentials()
+_plans = traffic_plans(_loaded.scenario, believed_limits(_loaded.scenario, embedded=_embedded), len(_keys))
+_users = sum(plan.users for plan in _plans.values())
+
+# Locust takes the user classes that it finds among a locustfile's names.
+globals().update(
+    {each.__name__: each for each in user_classes({n: (plan.operation, plan.users) for n, plan in _plans.items()})}
+)
+
+
+class WholePool(locust.LoadTestShape):
+    """All users from the start until the schedule is over: they are the pool of concurrency, not the rate."""
+
+    def reset_time(self) -> None:
+        """Locust calls this when a test is about to start."""
+        super().reset_time()  # type: ignore[no-untyped-call] # locust's
+        if _engine is not None:
+            _engine.done.clear()
+
+    def tick(self) -> tuple[int, float] | None:
+        """The pool's size, or None when the run needs its users no longer."""
+        return None if _engine is None or _engine.done.is_set() else (_users, float(_users))
+
+
+def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
+    global _engine  # noqa: PLW0603 - Locust makes the shape, which needs it, from its class alone
+    if not isinstance(environment.runner, locust.runners.LocalRunner):
+        raise SystemExit("loadtest: master and workers are not supported yet; leave out --master and --worker")
+    if web_ui is not None:
+        guard(web_ui)
+    if environment.host:
+        with _plain_refusal():
+            allow(environment.host)
+    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end)
+    if _parent_fd >= 0:
+        gevent.spawn(_end_with_parent)
+
+
+locust.events.init.add_listener(_set_up)
+
+
+def _make_session(environment: Environment) -> Session:
+    target = allow(environment.host or "")
+    directory, info = prepare_run(
+        _loaded, url=target.url, embedded=_embedded, keys=len(_keys), command=["locust"], output_dir=_output_dir
+    )
+    endpoint = make_endpoint(target, _keys, _endpoint, info)
+    return Session(environment, directory, info, _loaded.scenario, endpoint, base=_loaded.path.parent)
+
+
+def _tell_end(info: RunInfo) -> None:
+    directory = _output_dir / info.id
+    point_latest(directory)
+    logger.info("The record is in %s; `loadtest report %s` reports it.", directory, directory)
+    if _parent_fd >= 0:
+        os.write(_parent_fd, f"{directory}\n".encode())
+
+
+def _end_with_parent() -> None:
+    while gevent_os.tp_read(_parent_fd, 64):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

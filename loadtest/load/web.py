@@ -1,0 +1,43 @@
+"""Locust's web UI, closed to everybody but the pages it serves itself.
+
+Locust answers any Host and any Origin, so that a page from anywhere, open in the same browser, could start load
+(by a cross-origin POST to ``/swarm``, or after rebinding its own name to 127.0.0.1).
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import flask
+from locust.web import WebUI
+
+from loadtest.errors import InputError
+from loadtest.targets import allow
+
+_OURS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def guard(web_ui: WebUI) -> None:
+    """Refuse foreign Hosts and Origins, and targets that may not be loaded."""
+    if web_ui.app is not None:
+        web_ui.app.before_request(_refuse)
+
+
+def _refuse() -> flask.Response | None:
+    request = flask.request
+    if urlsplit(f"//{request.host}").hostname not in _OURS:
+        return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        return _answer(403, "requests from pages of other origins are refused")
+    if request.method == "POST" and (host := request.form.get("host")):
+        try:
+            allow(host)
+        except InputError as error:
+            return _answer(400, str(error))
+    return None
+
+
+def _answer(status: int, message: str) -> flask.Response:
+    response = flask.jsonify({"success": False, "message": message})
+    response.status_code = status
+    return response
