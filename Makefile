@@ -66,8 +66,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Setting up .venv (once; about half a minute) ..." >&2
-	@rm -rf .venv
-	@$(PYTHON) -m venv .venv
+	@test -x .venv/bin/python && test -e $@ || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
