@@ -44,7 +44,7 @@ def check(record: Record, overall: dict[str, Any]) -> list[Check]:
 def _sent(overall: dict[str, Any]) -> Check:
     sent = overall["operations"]["sent"]
     words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
-    return Check("something sent", f"{sent} operations", "≥ 1", bool(sent), words)
+    return Check("something sent", f"{sent} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words)
 
 
 def _complete(record: Record) -> Check:
@@ -75,7 +75,7 @@ def _dispatch_lag(record: Record) -> Check:
     # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
     p99 = float(lags[rank(len(lags), 0.99) - 1])
     ok = p99 <= DISPATCH_LAG_MS
-    words = "requests left when the schedule wanted them"
+    words = "requests left on time"
     if not ok:
         words = f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile"
     return Check("dispatch lag p99", f"{p99:.2f} ms", limit, ok, words)

@@ -27,45 +27,49 @@ class Verdict:
 
     Attributes:
         word: one of ``EXIT_CODES``.
-        sentence: the verdict in one plain sentence.
+        statement: what is the case, in one plain sentence without the word.
         reasons: what it rests on, a sentence each; empty for a pass.
         exit_code: that of the verb that made the report.
         interrupted: the run was stopped by hand, so that the verdict is on what there was until then.
     """
 
     word: Word
-    sentence: str
+    statement: str
     reasons: tuple[str, ...]
     exit_code: ExitCode
     interrupted: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """The verdict in one plain sentence, the word first."""
+        word = f"Interrupted; until then {self.word}" if self.interrupted else self.word.capitalize()
+        return f"{word}: {self.statement}"
+
 
 def decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> Verdict:
     """The verdict, by precedence: a bottlenecked generator can neither pass nor fail a service."""
-    word, headline, reasons = _decide(info, checks, judged)
+    word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
     code = ExitCode.INTERRUPTED if interrupted else EXIT_CODES[word]
-    if interrupted:
-        headline = f"Interrupted; until then: {headline[0].lower()}{headline[1:]}"
-    return Verdict(word, headline, tuple(reasons), code, interrupted)
+    return Verdict(word, statement, tuple(reasons), code, interrupted)
 
 
 def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[Word, str, list[str]]:
     if broken := [check.words for check in checks if not check.ok]:
-        return "invalid", f"Invalid, neither pass nor fail: {broken[0]}{_more(len(broken) - 1)}.", broken
+        return "invalid", f"{broken[0]}{_more(len(broken) - 1)}.", broken
     if info.end == "aborted":
         why = info.end_reason or "it was stopped before its end"
-        return "aborted", f"Aborted: {why}.", [why]
+        return "aborted", f"{why}.", [why]
     if failed := [sentence(one) for one in judged if one.judgement == "fail"]:
         rest = f"{len(failed)} of {_count(len(judged))} {'does' if len(failed) == 1 else 'do'} not hold"
-        return "fail", f"Fail: {rest}: {failed[0]}{_more(len(failed) - 1)}.", failed
+        return "fail", f"{rest}: {failed[0]}{_more(len(failed) - 1)}.", failed
     if unclear := [sentence(one) for one in judged if one.judgement == "inconclusive"]:
         rest = f"{len(unclear)} of {_count(len(judged))} cannot be judged"
-        return "inconclusive", f"Inconclusive: {rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
+        return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
     if not judged:
-        return "pass", "Pass: the run is valid, and no thresholds set.", []
+        return "pass", "the run is valid; no thresholds set.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
-    return "pass", f"Pass: {held}, and the run is valid.", []
+    return "pass", f"{held}, and the run is valid.", []
 
 
 def sentence(one: Judged) -> str:
@@ -92,25 +96,18 @@ def amount(one: Judged) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value with its unit: three significant digits, more where the whole number has more."""
+    """A value with its unit, in three significant digits or all of its whole ones; seconds from 1000 ms on."""
     if unit == "share":
-        return f"{_digits(value * 100)} %"
-    return _digits(value) + {"ms": " ms", "per_s": " /s"}.get(unit, "")
+        return f"{value * 100:.3g}\u00a0%"
+    if unit == "ms":
+        return f"{value / 1000:.2f}\u00a0s" if abs(value) >= 1000 else f"{_digits(value)}\u00a0ms"
+    return f"{_digits(value)}\u00a0/s" if unit == "per_s" else _digits(value)
 
 
 def _digits(value: float) -> str:
-    if value == int(value):
-        return f"{value:.0f}"
-    size = abs(value)
-    return (
-        f"{value:.0f}"
-        if size >= 100
-        else f"{value:.1f}"
-        if size >= 10
-        else f"{value:.2f}"
-        if size >= 1
-        else f"{value:.3g}"
-    )
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}"
 
 
 def _more(count: int) -> str:

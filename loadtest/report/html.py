@@ -14,7 +14,7 @@ from loadtest.report.tables import Table
 _SECTIONS: Final = (
     ("Limits and 429s", ("rates", "throttling"), ("limits",)),
     ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
-    ("What became of it", (), ("outcomes", "answers")),
+    ("Outcomes", (), ("outcomes", "answers")),
     ("How good the load was", ("start-lag",), ("load",)),
 )
 """Heading, plots by name, tables by the beginning of their name."""

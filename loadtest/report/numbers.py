@@ -4,6 +4,8 @@ from typing import Final
 
 NOTHING: Final = "–"
 _THIN: Final = "\u202f"
+_NBSP: Final = "\u00a0"
+"""Between a number and its unit, which belong on one line."""
 
 
 def count(value: float | None) -> str:
@@ -25,7 +27,7 @@ def duration_ms(value: float | None) -> str:
     """A time given in ms, with the unit that suits its size."""
     if value is None:
         return NOTHING
-    return f"{value / 1000:.2f} s" if abs(value) >= 1000 else f"{milliseconds(value)} ms"
+    return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
 
 
 def seconds(value: float) -> str:
@@ -42,19 +44,20 @@ def share(value: float | None) -> str:
         return NOTHING
     percent = value * 100
     if percent in (0, 100):
-        return f"{percent:.0f} %"
+        return f"{percent:.0f}{_NBSP}%"
     if percent < 0.1:
-        return "< 0.1 %"
-    return "> 99.9 %" if percent > 99.95 else f"{percent:.1f} %"
+        return f"<{_NBSP}0.1{_NBSP}%"
+    return f">{_NBSP}99.9{_NBSP}%" if percent > 99.95 else f"{percent:.1f}{_NBSP}%"
 
 
 def rate(per_second: float | None) -> str:
-    """A rate, by the second or, where that would be small, by the minute."""
+    """A rate, by the minute as the documented limits are; by the second from 100 /s on."""
     if per_second is None:
         return NOTHING
-    if per_second >= 20 or per_second == 0:
-        return f"{count(per_second)} /s"
-    return f"{per_second * 60:.3g} /min"
+    if per_second >= 100:
+        return f"{count(per_second)}{_NBSP}/s"
+    per_minute = per_second * 60
+    return f"{count(per_minute) if per_minute >= 100 else f'{per_minute:.3g}'}{_NBSP}/min"
 
 
 def limit(count_: int, window_s: float) -> str:

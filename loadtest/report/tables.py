@@ -72,8 +72,8 @@ def _signed(one: Judged) -> str:
 def _beside(one: Judged) -> str:
     if one.expected is not None:
         return f"{share(one.expected)} expected"
-    if one.interval is not None and one.threshold.unit == "ms":
-        return f"{milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
+    if one.interval is not None and one.bounds is None:
+        return f"95 %: {milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
     return ""
 
 

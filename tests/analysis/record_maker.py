@@ -159,11 +159,11 @@ class Simulation:
         common = {"traffic": traffic, "operation": operation, "stage": stage_name, "parent_arrival": number}
         own = {"traffic": traffic, "operation": operation, "stage": stage_name, "arrival": number}
 
-        def done(time: float, first: Sample, last: Sample, polls: int | None) -> None:
+        def done(time: float, first: Sample, last: Sample, polls: int | None, *, gave_up: bool = False) -> None:
             self.rows.append(
                 Sample(
                     row="operation",
-                    outcome=last.outcome,
+                    outcome="timed_out" if gave_up else last.outcome,
                     attempt=1,
                     poll=polls,
                     intended_start=ns(time),
@@ -171,7 +171,7 @@ class Simulation:
                     start=first.start,
                     end=last.end,
                     status=last.status,
-                    reason=last.reason,
+                    reason="poll_give_up" if gave_up else last.reason,
                     execution_time_ms=last.execution_time_ms,
                     **own,
                 )
@@ -198,8 +198,7 @@ class Simulation:
                     answer.job_state, answer.execution_time_ms = "completed", execution * 1.6e3
                     done(time, first, answer, k)
                 elif k >= 10:
-                    answer.outcome, answer.reason = "timed_out", "poll_give_up"
-                    done(time, first, answer, k)
+                    done(time, first, answer, k, gave_up=True)
                 else:
                     answer.job_state = "pending" if answer.status == 200 else None
                     self.at(at + self.poll_s, lambda t: poll(t, k + 1))

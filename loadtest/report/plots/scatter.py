@@ -39,7 +39,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
     caption = (
-        "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn't start "
+        "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
         "too few to carry them. 429s and errors are marked apart and are in no line."
     )

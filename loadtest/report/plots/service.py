@@ -37,7 +37,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     legend(figure, axes)
     caption = (
         "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
-        "request's, from its first byte sent. Where the curves part, operations waited, retried or polled. Dashed "
+        "request’s, from its first byte sent. Where the curves part, operations waited, retried or polled. Dashed "
         "lines take the colour of the operation."
     )
     return Drawing(_title(findings), caption, figure)

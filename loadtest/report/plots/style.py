@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -167,7 +168,12 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
 
 def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
     """A legend above all panels."""
-    figure.legend(handles, labels, loc="outside upper left", ncols=8, columnspacing=1.6, alignment="left")
+    made = figure.legend(
+        handles, labels, loc="outside upper left", ncols=8, columnspacing=1.6, alignment="left", markerscale=1.7
+    )
+    for handle in made.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
 
 
 def to_svg(figure: Figure) -> str:

@@ -1,0 +1,192 @@
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest import analysis
+from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.frame import load_record
+from loadtest.analysis.judgement import resolve
+from loadtest.analysis.metrics import covered_seconds
+from loadtest.runfile import RunInfo
+from loadtest.samples import Sample
+from loadtest.threshold import ASYNC_ONLY, METRICS
+
+
+def ten(maker: ModuleType, **info: Any) -> tuple[RunInfo, list[Sample]]:
+    """Ten arrivals, one a second from the second warm-up second on: 7 ok, a 429, a 500, a dropped one."""
+    rows = [maker.operation("t", 0, 500, 900, stage="warmup"), maker.request("t", 0, 500, 900, stage="warmup")]
+    for k in range(1, 8):
+        start = k * 1000
+        rows.append(maker.request("t", k, start + 1, start + 1 + 10 * k, execution_time_ms=8.0 * k))
+        rows.append(maker.operation("t", k, start, start + 1 + 10 * k, start_ms=start + 1, execution_time_ms=8.0 * k))
+    for k, status, outcome in ((8, 429, "throttled"), (9, 500, "failed")):
+        fate = {"status": status, "outcome": outcome, "reason": f"http_{status}"}
+        rows.append(maker.request("t", k, k * 1000, k * 1000 + 2, **fate))
+        rows.append(maker.operation("t", k, k * 1000, k * 1000 + 2, **fate))
+    rows.append(maker.operation("t", 10, 10_000, None, start_ms=None, outcome="dropped", status=None, reason="no_user"))
+    stages = [maker.stage("warmup", 0, 1, 1, warmup=True), maker.stage("within", 1, 10, 1)]
+    return maker.info({"t": maker.plan("sync_run", stages, offered=11)}, **info), rows
+
+
+@pytest.fixture
+def cell(maker: ModuleType, tmp_path: Path) -> dict[str, Any]:
+    record = load_record(maker.save(tmp_path / "run", *ten(maker)))
+    return find(record).metrics["traffic"]["t"]
+
+
+def test_counts_and_rates_of_ten_operations(cell: dict[str, Any]) -> None:
+    """Counts are what happened, rates divide by the stage's seconds, and the warm-up is in none of them."""
+    operations, requests = cell["operations"], cell["requests"]
+    assert {name: operations[name] for name in ("offered", "sent", "ok", "throttled", "failed", "dropped")} == {
+        "offered": 10, "sent": 9, "ok": 7, "throttled": 1, "failed": 1, "dropped": 1,
+    }  # fmt: skip
+    assert (requests["sent"], requests["accepted"], requests["throttled"], requests["errors"]) == (9, 8, 1, 1)
+    assert operations["offered_rate"] == 1.0
+    assert cell["goodput"] == 0.7
+    assert cell["throttled_rate"] == cell["error_rate"] == requests["throttled_rate"] == pytest.approx(1 / 9)
+    assert cell["amplification"] == 1.0
+    assert cell["statuses"] == {"200": 7, "429": 1, "500": 1}
+    assert cell["reasons"] == {"http_429": 1, "http_500": 1, "no_user": 1}
+
+
+def test_latencies_of_ten_operations(cell: dict[str, Any]) -> None:
+    """Response time runs from the intended start, service time from the send, of ok operations only."""
+    response, service = cell["response_time_ms"], cell["service_time_ms"]
+    assert (response["n"], response["mean"], response["p50"], response["max"]) == (7, 41.0, 41.0, 71.0)
+    assert (service["n"], service["p50"], service["p95"]) == (7, 40.0, None)
+    assert cell["execution_time_ms"]["p50"] == 32.0
+    assert cell["overhead_ms"]["p50"] == 8.0
+    assert cell["start_lag_ms"]["n"] == 9
+    assert cell["start_lag_ms"]["max"] == 1.0
+
+
+def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(maker: ModuleType, tmp_path: Path) -> None:
+    """Ten arrivals while one user was stuck for a second: an honest report shows the wait of each of them."""
+    rows = []
+    for k in range(10):
+        start = max(k * 100.0, 1000.0)
+        rows += [
+            maker.request("t", k, start, start + 5),
+            maker.operation("t", k, k * 100.0, start + 5, start_ms=start, user_free=round(start * 1e6)),
+        ]
+    run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 10)], offered=10)})
+    figures = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics["traffic"]["t"]
+    assert figures["service_time_ms"]["max"] == 5.0
+    assert figures["response_time_ms"]["p50"] == 505.0
+    assert figures["response_time_ms"]["max"] == 1005.0
+    assert figures["dispatch_lag_ms"]["max"] == 0.0, "the users were busy: that is no lag of the dispatcher's"
+
+
+def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType, tmp_path: Path) -> None:
+    """Its lower bound is the start of the last request that saw the job pending, its upper the end of the terminal."""
+    job = {"operation": "async_run"}
+    rows = [
+        maker.request("t", 0, 0, 4, kind="submit", status=202, job_state="pending", **job),
+        maker.request("t", 0, 1000, 1003, kind="poll", poll=1, job_state="pending", **job),
+        maker.request("t", 0, 2000, 2001, kind="poll", poll=2, status=429, outcome="throttled", **job),
+        maker.request("t", 0, 3000, 3002, kind="poll", poll=3, job_state="completed", execution_time_ms=700.0, **job),
+        maker.operation("t", 0, 0, 3002, poll=3, execution_time_ms=700.0, **job),
+        maker.request("t", 1, 500, 504, kind="submit", status=202, job_state="pending", **job),
+        maker.request("t", 1, 1500, 1502, kind="poll", poll=1, job_state="completed", execution_time_ms=70.0, **job),
+        maker.operation("t", 1, 500, 1502, poll=1, execution_time_ms=70.0, **job),
+    ]
+    run = maker.info({"t": maker.plan("async_run", [maker.stage("within", 0, 5, 0.4)], offered=2)})
+    record = load_record(maker.save(tmp_path / "run", run, rows))
+    mine = record.operations.sort_values("arrival")
+    assert mine["time_to_result_lower_ms"].tolist() == [1000.0, 0.0]
+    assert mine["time_to_result_ms"].tolist() == [3002.0, 1002.0]
+    assert mine["submit_ms"].tolist() == [4.0, 4.0]
+    assert mine["overhead_ms"].tolist() == [2302.0, 932.0]
+    figures = find(record).metrics["operations"]["async_run"]
+    assert figures["polls"]["max"] == 3.0
+    assert figures["amplification"] == 1.0, "polls are no retries"
+    assert figures["requests"]["throttled_rate"] == pytest.approx(1 / 6)
+
+
+def test_every_metric_of_thresholds_is_in_metrics_json(maker: ModuleType, tmp_path: Path) -> None:
+    """Whatever a threshold may name resolves to a number in a run with an async entry."""
+    metrics = as_json(find(load_record(maker.tour(tmp_path / "run"))))
+    for name in METRICS:
+        operation = "async_run" if name.startswith(ASYNC_ONLY) else "sync_run"
+        value, *_ = resolve(name, metrics["operations"][operation])
+        # p99 of 320 operations can't be carried: that is None, and it is there all the same.
+        assert isinstance(value, int | float) or name.endswith(".p99"), name
+
+
+def test_overall_has_no_latency(maker: ModuleType, tmp_path: Path) -> None:
+    """Times of different operations are not mixed."""
+    overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics["overall"]
+    assert not [name for name in overall if name.endswith("_ms")]
+    assert overall["stages"]["within"]["operations"]["ok"] == 7
+
+
+def test_a_notebook_reads_a_run_in_one_line(maker: ModuleType, tmp_path: Path) -> None:
+    """``analysis.read`` takes an id below the reports directory, and its frame has the derived columns."""
+    maker.save(tmp_path / "some-run", *ten(maker))
+    frame = analysis.read("some-run", reports=tmp_path)
+    assert frame.loc[frame["arrival"] == 7, "response_time_ms"].item() == 71.0
+    assert set(frame["limit"]) == {"sync_run"}
+    assert frame["warmup"].sum() == 2
+
+
+def test_lost_arrivals_are_counted_in_their_stage(maker: ModuleType, tmp_path: Path) -> None:
+    """Arrivals that were offered and left no row are lost, in the stage of their neighbours; warm-up's don't count."""
+    run, rows = ten(maker)
+    kept = [row for row in rows if (row.arrival, row.parent_arrival) not in ((4, None), (None, 4))]
+    figures = find(load_record(maker.save(tmp_path / "run", run, kept))).metrics["traffic"]["t"]
+    assert figures["operations"]["lost"] == 1
+    assert figures["operations"]["offered"] == 10
+    assert figures["stages"]["within"]["operations"]["lost"] == 1
+
+
+OUTCOMES = ("ok", "throttled", "failed", "timed_out", "dropped", "lost", None)
+
+
+@given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.sampled_from(["warmup", "a", "b"])), max_size=40))
+def test_every_arrival_ends_in_exactly_one_outcome(
+    maker: ModuleType, tmp_path_factory: pytest.TempPathFactory, fates: list[tuple[str | None, str]]
+) -> None:
+    """offered = ok + throttled + failed + timed_out + dropped + lost, in every cell, whatever happened."""
+    fates = sorted(fates, key=lambda fate: ["warmup", "a", "b"].index(fate[1]))
+    stages = [maker.stage("warmup", 0, 1, 1, warmup=True), maker.stage("a", 1, 1, 1), maker.stage("b", 2, 1, 1)]
+    rows = [
+        maker.operation("t", k, k * 10.0, None if unsent else k * 10.0 + 1, stage=stage, outcome=outcome,
+                        start_ms=None if unsent else k * 10.0, status=None)
+        for k, (outcome, stage) in enumerate(fates)
+        if outcome is not None
+        for unsent in [outcome in ("dropped", "lost")]
+    ]  # fmt: skip
+    run = maker.info({"t": maker.plan("sync_run", stages, offered=len(fates))})
+    metrics = find(load_record(maker.save(tmp_path_factory.mktemp("run"), run, rows))).metrics
+    for cell in (metrics["overall"], metrics["traffic"]["t"], metrics["operations"]["sync_run"]):
+        for part in (cell, *cell["stages"].values()):
+            counts = part["operations"]
+            total = sum(counts[name] for name in OUTCOMES if name)
+            assert counts["offered"] == total
+    # Which stage a missing arrival belongs to can only be told where it has a neighbour.
+    if all(outcome for outcome, _ in fates):
+        assert metrics["overall"]["operations"]["offered"] == sum(stage != "warmup" for _, stage in fates)
+
+
+def test_rates_divide_by_the_time_in_which_a_stage_was_on(maker: ModuleType) -> None:
+    """Overlapping stages of two entries are counted once, and a killed run's only as far as it came."""
+    stages = [maker.stage("a", 0, 10, 1), maker.stage("a", 5, 10, 1), maker.stage("b", 20, 10, 1)]
+    assert covered_seconds(stages, 100) == 25
+    assert covered_seconds(stages, 22) == 17
+    assert covered_seconds([], 5) == 0
+
+
+def test_evenness_tells_a_bursty_sender_from_an_even_one(maker: ModuleType, tmp_path: Path) -> None:
+    """100/s sent in bursts of ten shows a spread and gap errors; the schedule itself has none."""
+    rows = [maker.operation("t", k, k * 10.0, k * 10.0 + 200, start_ms=(k // 20) * 200.0 + 190) for k in range(400)]
+    run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 4, 100)], offered=400)})
+    found = find(load_record(maker.save(tmp_path / "run", run, rows))).evenness["t"]
+    assert found.bins_intended < 0.1
+    assert found.bins_sent > 0.8
+    assert found.gap_error_ms["p99"] == pytest.approx(190)
+    assert np.isfinite(found.gap_error_ms["mean"])

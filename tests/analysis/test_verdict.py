@@ -1,0 +1,166 @@
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.frame import Record, load_record
+from loadtest.errors import ExitCode
+from loadtest.runfile import CpuSample
+from loadtest.samples import FILE_NAME, Sample
+
+
+def simple(
+    maker: ModuleType,
+    directory: Path,
+    *,
+    arrivals: int = 100,
+    lag_ms: float = 0.0,
+    rows: list[Sample] | None = None,
+    **changes: Any,
+) -> Record:
+    """A run of 10/s for 10 s, each operation 20 ms long."""
+    made = []
+    for k in range(arrivals):
+        start = k * 100.0 + lag_ms
+        made += [
+            maker.request("t", k, start, start + 20),
+            maker.operation("t", k, k * 100.0, start + 20, start_ms=start),
+        ]
+    run = maker.info(
+        {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 10)], offered=arrivals)},
+        thresholds=[
+            {"require": text, "traffic": "t", "stage": "within"} for text in changes.pop("require", [])
+        ],
+        **changes,
+    )  # fmt: skip
+    return load_record(maker.save(directory, run, made if rows is None else rows))
+
+
+@pytest.mark.parametrize(
+    ("require", "word", "code"),
+    [
+        ([], "pass", 0),
+        (["response_time.p50 < 25ms", "error_rate == 0"], "pass", 0),
+        (["response_time.p50 < 15ms", "error_rate == 0"], "fail", 1),
+        (["response_time.p99 < 1s"], "inconclusive", 6),
+        (["response_time.p99 < 1s", "response_time.p50 < 15ms"], "fail", 1),
+        (["submit.p50 < 1s"], "inconclusive", 6),
+    ],
+    ids=["none", "hold", "one fails", "n can't carry it", "fail goes before inconclusive", "no such metric here"],
+)
+def test_thresholds_make_the_verdict(
+    maker: ModuleType, tmp_path: Path, require: list[str], word: str, code: int
+) -> None:
+    """A valid run is judged by its thresholds alone."""
+    verdict = find(simple(maker, tmp_path / "run", require=require)).verdict
+    assert (verdict.word, verdict.exit_code) == (word, code)
+    assert verdict.sentence.startswith(word.capitalize())
+
+
+def test_a_run_without_thresholds_says_so(maker: ModuleType, tmp_path: Path) -> None:
+    """A pass for want of thresholds is no praise."""
+    assert "no thresholds set" in find(simple(maker, tmp_path / "run")).verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lag_ms": 60.0}, "generator was the bottleneck: it sent late by 60 ms"),
+        ({"cpu": [CpuSample(t_s=t, percent=97) for t in range(1, 6)]}, "above 90 % CPU for 5 s"),
+        ({"end": "running", "samples": None}, "killed before it could close it"),
+        ({"samples": 201}, "201 samples were written and 200 can be read"),
+        ({"rows": []}, "nothing was sent"),
+    ],
+    ids=["late", "busy", "killed", "torn", "nothing sent"],
+)
+def test_an_invalid_run_can_neither_pass_nor_fail(
+    maker: ModuleType, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    """Validity goes before thresholds that hold and before those that don't."""
+    for require in ("response_time.p50 < 1ms", "response_time.p50 < 10s"):
+        verdict = find(simple(maker, tmp_path / require.replace(" ", ""), require=[require], **dict(changes))).verdict
+        assert (verdict.word, verdict.exit_code) == ("invalid", ExitCode.INVALID)
+        assert any(words in reason for reason in verdict.reasons), verdict.reasons
+
+
+def test_a_busy_second_or_four_are_no_bottleneck(maker: ModuleType, tmp_path: Path) -> None:
+    """Four seconds above 90 % on one process and four on another do not add up."""
+    cpu = [CpuSample(t_s=t, percent=97, worker=w) for w in (1, 2) for t in range(4 * w, 4 * w + 4)]
+    assert find(simple(maker, tmp_path / "run", cpu=cpu)).verdict.word == "pass"
+
+
+def test_lost_arrivals_make_a_run_invalid(maker: ModuleType, tmp_path: Path) -> None:
+    """An arrival without an outcome is unknown, not dropped."""
+    record = simple(maker, tmp_path / "run", arrivals=100)
+    record.info.traffic["t"].offered = 103
+    found = find(record)
+    assert found.verdict.word == "invalid"
+    assert "3 arrivals got no outcome" in found.verdict.sentence
+
+
+def test_aborted_goes_before_fail(maker: ModuleType, tmp_path: Path) -> None:
+    """A run that its own budget stopped is aborted, whatever it measured until then."""
+    record = simple(maker, tmp_path / "run", end="aborted", end_reason="the budget is spent", require=["goodput < 1/s"])
+    verdict = find(record).verdict
+    assert (verdict.word, verdict.exit_code) == ("aborted", ExitCode.ABORTED)
+    assert "the budget is spent" in verdict.sentence
+
+
+def test_an_interrupted_run_is_judged_on_what_there_was(maker: ModuleType, tmp_path: Path) -> None:
+    """Ctrl-C ends in exit 130 with the verdict that the record supports; rates are over the time until then."""
+    record = simple(
+        maker, tmp_path / "run", arrivals=50, end="interrupted", elapsed_s=5.0, require=["operations.sent_rate >= 10/s"]
+    )
+    found = find(record)
+    assert (found.verdict.word, found.verdict.exit_code) == ("pass", ExitCode.INTERRUPTED)
+    assert found.verdict.sentence.startswith("Interrupted; until then pass")
+    assert found.metrics["overall"]["seconds"] == 5.0
+
+
+def test_a_killed_run_keeps_what_was_flushed(maker: ModuleType, tmp_path: Path) -> None:
+    """A stream torn in its last batch still gives figures, and an invalid verdict."""
+    record = simple(maker, tmp_path / "run", end="running", samples=None)
+    rows = maker.operation("t", 100, 10_000, 10_020)
+    maker.save(record.directory, record.info, [rows] * 100, batch=30)
+    path = record.directory / FILE_NAME
+    path.write_bytes(path.read_bytes()[:-200])
+    found = find(load_record(record.directory))
+    assert found.metrics["overall"]["operations"]["ok"] == 90
+    assert found.verdict.exit_code == ExitCode.INVALID
+
+
+def test_a_threshold_inside_the_poll_interval_is_not_judged(maker: ModuleType, tmp_path: Path) -> None:
+    """A median time to result known to lie from 0.15 ms to 2 s: below 5 s holds, below 1 s can't be said."""
+    thresholds = [
+        {"require": f"time_to_result.p50 < {value}", "traffic": "jobs", "stage": "within"} for value in ("5s", "1s")
+    ]
+    judged = find(load_record(maker.tour(tmp_path / "run", thresholds=thresholds))).judged
+    assert [one.judgement for one in judged] == ["pass", "inconclusive"]
+    assert "between two polls" in judged[1].why
+
+
+def test_time_outs_fail_a_threshold_only_beyond_what_is_known(maker: ModuleType, tmp_path: Path) -> None:
+    """A p95 that reaches a time-out of 100 ms is at least that: above a limit it fails, below it nothing is known."""
+    rows = []
+    for k in range(100):
+        late = k >= 90
+        fate = {"outcome": "timed_out", "status": None, "reason": "client_timeout"} if late else {}
+        rows += [
+            maker.request("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
+            maker.operation("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
+        ]
+    require = ["response_time.p95 < 80ms", "response_time.p95 < 150ms", "response_time.p50 < 30ms"]
+    judged = find(simple(maker, tmp_path / "run", rows=rows, require=require)).judged
+    assert [one.judgement for one in judged] == ["fail", "inconclusive", "pass"]
+
+
+def test_metrics_json_is_strict_json(maker: ModuleType, tmp_path: Path) -> None:
+    """No NaN and no infinity, whatever is missing; the same record gives the same bytes."""
+    import json  # noqa: PLC0415 - only here
+
+    record = simple(maker, tmp_path / "run", rows=[], require=["response_time.p95 < 80ms"])
+    text = json.dumps(as_json(find(record)), allow_nan=False)
+    assert text == json.dumps(as_json(find(load_record(record.directory))), allow_nan=False)
+    assert json.loads(text)["thresholds"][0]["judgement"] == "inconclusive"
