@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,26 +14,8 @@ from loadtest.plan import believed_limits, traffic_plans
 from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, TargetInfo, new_run_directory, save
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import LOCAL_ENDPOINT, LOCAL_KEY
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
-_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
-
-
-def credentials(environ: Mapping[str, str] = os.environ) -> tuple[list[str], str]:
-    """API keys and workflow endpoint, from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT alone.
-
-    Without them, those that ``loadtest serve`` accepts by itself.
-
-    Raises:
-        InputError: if a value could not be sent in a header; it is not shown.
-    """
-    keys = [key.strip() for key in environ.get("WORKFLOW_API_KEYS", "").split(",") if key.strip()] or [LOCAL_KEY]
-    endpoint = environ.get("WORKFLOW_ENDPOINT", "").strip() or LOCAL_ENDPOINT
-    for name, values in (("WORKFLOW_API_KEYS", keys), ("WORKFLOW_ENDPOINT", [endpoint])):
-        if not all(_HEADER_SAFE.fullmatch(value) for value in values):
-            raise InputError(f"{name} holds a character that no header can carry", "Check it for spaces and quotes.")
-    return keys, endpoint
 
 
 def prepare_run(

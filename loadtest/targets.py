@@ -7,10 +7,6 @@ from urllib.parse import urlsplit
 
 from loadtest.errors import InputError
 
-LOCAL_KEY = "local-dev-key"
-"""The key that ``loadtest serve`` accepts where WORKFLOW_API_KEYS is unset: well known, and no secret."""
-LOCAL_ENDPOINT = "local"
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -2,17 +2,19 @@
 
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.scenario.model import TargetSettings
 
@@ -181,6 +183,11 @@ def interrupt_on_terminate() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def child_environment(keys: list[str], endpoint: str) -> dict[str, str]:
+def own_credentials(settings: TargetSettings) -> tuple[tuple[str, ...], str]:
+    """Keys and endpoint for an embedded target, made for one run."""
+    return tuple(secrets.token_urlsafe(24) for _ in range(settings.keys)), "embedded"
+
+
+def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
     """Our environment with the credentials of a run: secrets go to children this way only."""
-    return {**os.environ, "WORKFLOW_API_KEYS": ",".join(keys), "WORKFLOW_ENDPOINT": endpoint}
+    return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}

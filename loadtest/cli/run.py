@@ -1,8 +1,8 @@
 """``loadtest run``: offer a scenario's traffic, record it, report it, judge it."""
 
-import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,8 +10,9 @@ import click
 from loadtest import runfile
 from loadtest.cli import _children as children
 from loadtest.cli._progress import Progress
+from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, TargetError
-from loadtest.prepare import credentials, prepare_run
+from loadtest.prepare import prepare_run
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import Target, allow
@@ -43,7 +44,7 @@ def command(scenario: str, host: str | None, output_dir: Path, overrides: tuple[
         keys, endpoint = credentials()
         _check_reachable(target)
         return _run(loaded, target.url, keys, endpoint, output_dir, embedded=None)
-    keys, endpoint = [secrets.token_urlsafe(24) for _ in range(loaded.scenario.target.keys)], "embedded"
+    keys, endpoint = children.own_credentials(loaded.scenario.target)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         return _run(loaded, embedded.url, keys, endpoint, output_dir, embedded=embedded)
@@ -52,7 +53,7 @@ def command(scenario: str, host: str | None, output_dir: Path, overrides: tuple[
 def _run(
     loaded: LoadedScenario,
     url: str,
-    keys: list[str],
+    keys: Sequence[str],
     endpoint: str,
     output_dir: Path,
     *,

@@ -1,17 +1,16 @@
 """``loadtest ui``: a scenario in Locust's web UI, on this machine only."""
 
-import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from loadtest.cli import _children as children
-from loadtest.prepare import credentials
+from loadtest.credentials import credentials
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import allow
@@ -32,13 +31,13 @@ def command(scenario: str, host: str | None, port: int, output_dir: Path) -> int
     children.interrupt_on_terminate()
     if host is not None:
         return _serve(loaded, allow(host).url, *credentials(), port=port, output_dir=output_dir, embedded=False)
-    keys, endpoint = [secrets.token_urlsafe(24) for _ in range(loaded.scenario.target.keys)], "embedded"
+    keys, endpoint = children.own_credentials(loaded.scenario.target)
     with children.embedded_target(loaded.scenario.target, children.child_environment(keys, endpoint)) as target:
         return _serve(loaded, target.url, keys, endpoint, port=port, output_dir=output_dir, embedded=True)
 
 
 def _serve(
-    loaded: LoadedScenario, url: str, keys: list[str], endpoint: str, *, port: int, output_dir: Path, embedded: bool
+    loaded: LoadedScenario, url: str, keys: Sequence[str], endpoint: str, *, port: int, output_dir: Path, embedded: bool
 ) -> int:
     ours, theirs = socket.socketpair()
     environment = {

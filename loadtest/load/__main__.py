@@ -19,11 +19,11 @@ from locust.env import Environment
 from locust.log import setup_logging
 
 from loadtest import runfile
+from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
-from loadtest.prepare import credentials
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 

@@ -20,13 +20,14 @@ from gevent import os as gevent_os
 from locust.env import Environment
 from locust.web import WebUI
 
+from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.load.web import guard
 from loadtest.plan import believed_limits, traffic_plans
-from loadtest.prepare import credentials, prepare_run
+from loadtest.prepare import prepare_run
 from loadtest.runfile import RunInfo, point_latest
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import allow

@@ -3,6 +3,7 @@
 import secrets
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -186,7 +187,7 @@ class Session:
         return read_job_ids(base / traffic.job_ids, self.endpoint.key_count)
 
 
-def make_endpoint(target: Target, keys: list[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
+def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``)."""
     tls = ssl.create_default_context() if target.scheme == "https" else None
     return Endpoint(

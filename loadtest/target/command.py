@@ -3,17 +3,17 @@
 Its first line on standard output is an interface: whoever starts the server as a process reads the URL from it.
 """
 
-import os
 import sys
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
 from loadtest.errors import InputError
 from loadtest.limiters import ALGORITHMS
 from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
-from loadtest.target.config import LOCAL_KEY, ServerConfig, check_loopback, parse_keys
+from loadtest.target.config import ServerConfig, check_loopback
 
 _DEFAULTS = ServerConfig()
 
@@ -88,8 +88,8 @@ def command(limits: tuple[str, ...], host: str, exit_with_parent: bool, **option
 
     config = ServerConfig(
         host=check_loopback(host),
-        keys=parse_keys(os.environ.get("WORKFLOW_API_KEYS")),
-        endpoint=os.environ.get("WORKFLOW_ENDPOINT", "").strip() or None,
+        keys=api_keys(),
+        endpoint=workflow_endpoint(),
         limits=parse_limits(limits),
         **options,
     )

@@ -4,13 +4,11 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Literal
 
+from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import InputError
 from loadtest.limits import DOCUMENTED, Limit, LimitName
-
-LOCAL_KEY: Final = "local-dev-key"
-"""The key that works where ``WORKFLOW_API_KEYS`` is not set. It is well known and protects nothing."""
 
 RetryAfter = Literal["none", "seconds"]
 
@@ -44,19 +42,6 @@ class ServerConfig:
     queue: int = 10_000
     retention: float = 600.0
     max_body: int = 64 * 1024
-
-
-def parse_keys(text: str | None) -> tuple[str, ...]:
-    """Read ``WORKFLOW_API_KEYS``: keys separated by commas; unset or blank gives the local key.
-
-    Raises:
-        InputError: if a key can't be sent in a header. The message doesn't show it.
-    """
-    keys = tuple(dict.fromkeys(key.strip() for key in (text or "").split(",") if key.strip()))
-    for number, key in enumerate(keys, 1):
-        if not (key.isascii() and key.isprintable()):
-            raise InputError(f"WORKFLOW_API_KEYS: key {number} has characters that no header can carry")
-    return keys or (LOCAL_KEY,)
 
 
 def check_loopback(host: str) -> str:

@@ -1,0 +1,54 @@
+"""API keys and workflow endpoint: from the environment only, for the harness and for its target alike."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from loadtest.errors import InputError
+
+KEYS_VARIABLE: Final = "WORKFLOW_API_KEYS"
+ENDPOINT_VARIABLE: Final = "WORKFLOW_ENDPOINT"
+LOCAL_KEY: Final = "local-dev-key"
+"""The key where WORKFLOW_API_KEYS is not set: well known, protects nothing, and is no secret."""
+LOCAL_ENDPOINT: Final = "local"
+"""What the harness sends as ``x-wf-endpoint`` where WORKFLOW_ENDPOINT is not set."""
+
+_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The keys of WORKFLOW_API_KEYS, separated by commas, each once; the local key where it is unset or blank.
+
+    Raises:
+        InputError: if a key cannot be sent in a header. The message does not show it.
+    """
+    keys = tuple(dict.fromkeys(key.strip() for key in environ.get(KEYS_VARIABLE, "").split(",") if key.strip()))
+    for number, key in enumerate(keys, 1):
+        if _HEADER_SAFE.fullmatch(key) is None:
+            raise InputError(
+                f"{KEYS_VARIABLE}: key {number} has characters that no header can carry",
+                "Check it for spaces, quotes and line ends.",
+            )
+    return keys or (LOCAL_KEY,)
+
+
+def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The value of WORKFLOW_ENDPOINT; None where it is unset or blank.
+
+    Raises:
+        InputError: if it cannot be sent in a header.
+    """
+    endpoint = environ.get(ENDPOINT_VARIABLE, "").strip()
+    if endpoint and _HEADER_SAFE.fullmatch(endpoint) is None:
+        raise InputError(f"{ENDPOINT_VARIABLE} has characters that no header can carry", "Check it for spaces.")
+    return endpoint or None
+
+
+def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
+    """Keys and endpoint to send, with the local ones for what is unset.
+
+    Raises:
+        InputError: as ``api_keys`` and ``workflow_endpoint``.
+    """
+    return api_keys(environ), workflow_endpoint(environ) or LOCAL_ENDPOINT
