@@ -12,7 +12,7 @@ def render(report: Report) -> str:
         f"# {escape(report.title)}",
         f"**{escape(report.verdict.sentence)}**",
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
-        f"Run `{report.run_id.replace('`', '')}`, exit code {int(report.verdict.exit_code)}.",
+        f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
     if report.thresholds is not None:
         parts.append(_table(report.thresholds))

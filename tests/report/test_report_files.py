@@ -1,0 +1,229 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.cli import main
+from loadtest.errors import ExitCode
+from loadtest.report import write
+from loadtest.report.plots import NAMES
+from loadtest.runfile import TargetInfo
+from loadtest.samples import FILE_NAME
+
+FILES = ("metrics.json", "report.html", "report.md")
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file that a report consists of."""
+    made = [directory / name for name in FILES] + sorted((directory / "plots").iterdir())
+    return {path.name: path.read_bytes() for path in made}
+
+
+def one_stage(maker: ModuleType, rows: list[Any], seconds: float = 3, **changes: Any) -> tuple[Any, list[Any]]:
+    """A run of one sync entry with these rows."""
+    entry = maker.plan("sync_run", [maker.stage("within", 0, seconds, 1)], offered=changes.pop("offered", None))
+    return maker.info({"t": entry}, **changes), rows
+
+
+def records(maker: ModuleType) -> dict[str, tuple[Any, list[Any]]]:
+    """Records at the edges of what can happen."""
+    fate = {"status": None, "outcome": "failed", "reason": "connection_refused", "error_code": None}
+    quick = maker.Simulation({"t": maker.plan("sync_run", [maker.stage("within", 0, 3, 40)])})
+    quick_rows = quick.run()
+    return {
+        "one operation": one_stage(maker, [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5)]),
+        "three seconds": (maker.info(quick.traffic), quick_rows),
+        "no success": one_stage(
+            maker,
+            [maker.request("t", k, k * 10, k * 10 + 1, **fate) for k in range(20)]
+            + [maker.operation("t", k, k * 10, k * 10 + 1, **fate) for k in range(20)],
+        ),
+        "all dropped": one_stage(
+            maker, [maker.operation("t", 0, 0, None, start_ms=None, outcome="dropped", status=None)]
+        ),
+        "nothing at all": one_stage(maker, [], elapsed_s=0.0, epoch_unix_ns=None, clock=None, end="aborted"),
+        "killed": (maker.info(quick.traffic, end="running", elapsed_s=None, ended=None), quick_rows[:100]),
+        "no traffic": (maker.info({}), []),
+    }
+
+
+CASES = ("one operation", "three seconds", "no success", "all dropped", "nothing at all", "killed", "no traffic")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_report_of_whatever_happened(maker: ModuleType, tmp_path: Path, case: str) -> None:
+    """However little there is, a report is made, and each plot either shows data or says why there are none."""
+    directory = maker.save(tmp_path / "run", *records(maker)[case])
+    report = write.make(directory)
+    assert [plot.name for plot in report.plots] == list(NAMES)
+    page = (directory / "report.html").read_text()
+    for plot in report.plots:
+        assert bool(plot.png) == bool(plot.svg) == (directory / "plots" / f"{plot.name}.png").exists()
+        assert plot.svg or plot.caption.startswith("No data, because ")
+    assert page.count("<svg") == sum(bool(plot.svg) for plot in report.plots)
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().replace("dominan", "")
+
+
+def test_the_same_record_makes_the_same_report(maker: ModuleType, tmp_path: Path) -> None:
+    """Made twice, in processes of their own, every file has the same bytes; and the exit code is the verdict's."""
+    directory = maker.tour(tmp_path / "run")
+    made = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest.report", str(directory)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        made.append(files(directory))
+    assert made[0] == made[1]
+    assert "all 6 thresholds hold" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-3])) <= 100
+    assert len(made[0]["report.html"]) < 2_000_000
+    assert "\x1b" not in done.stdout, "no colour where the output isn't a terminal"
+
+
+class _Page(HTMLParser):
+    """Collects tags with attributes, and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> | `x` [a](javascript:b) $\\frac{1}{0}$ \"'&amp;"
+
+
+def test_hostile_strings_stay_text(maker: ModuleType, tmp_path: Path) -> None:
+    """Whatever a record says, from a title to a server's words, is shown as text and never becomes markup."""
+    name = HOSTILE
+    fate = {"status": 500, "outcome": "failed", "reason": HOSTILE, "error_code": HOSTILE, "stage": HOSTILE}
+    rows = [maker.request(name, 0, 1, 5, **fate), maker.operation(name, 0, 0, 5, **fate)]
+    rows += [maker.request(name, 1, 7, 9, stage=HOSTILE), maker.operation(name, 1, 6, 9, stage=HOSTILE)]
+    run = maker.info(
+        {name: maker.plan("sync_run", [maker.stage(HOSTILE, 0, 1, 2)], offered=2)},
+        id=HOSTILE, command=[HOSTILE], versions={HOSTILE: HOSTILE}, machine={"cpu": HOSTILE}, end_reason=HOSTILE,
+        thresholds=[{"require": "error_rate == 0", "traffic": name}],
+    )  # fmt: skip
+    run.scenario.title = run.scenario.name = run.scenario.hash = run.target.url = HOSTILE
+    directory = maker.save(tmp_path / "run", run, rows)
+    write.make(directory)
+    page = _Page()
+    page.feed((directory / "report.html").read_text())
+    kinds = {tag for tag, _ in page.tags}
+    assert not kinds & {"script", "iframe", "object", "link", "a"}
+    assert all(not key.startswith("on") for _, attributes in page.tags for key in attributes)
+    assert page.words.count("<script>alert(1)</script>") > 10
+    lines = (directory / "report.md").read_text().splitlines()
+    assert not [line for line in lines if re.search(r"(?<!\\)<script|(?<!\\)\]\(javascript", line)]
+    widths = {line.count("|") - line.count("\\|") for line in lines if line.startswith("| ") and "alert" in line}
+    assert len(widths) <= len([line for line in lines if line.startswith("## ")])
+
+
+def test_the_page_fetches_nothing(maker: ModuleType, tmp_path: Path) -> None:
+    """One file, offline: no address in it is ever fetched, and its policy forbids it."""
+    directory = maker.save(tmp_path / "run", *records(maker)["three seconds"])
+    write.make(directory)
+    page = _Page()
+    page.feed((directory / "report.html").read_text())
+    for _, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "action"):
+            assert (attributes.get(key) or "#").startswith(("#", "data:"))
+    policies = [tag.get("content") for _, tag in page.tags if tag.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_every_colour_of_a_drawing_follows_the_page(maker: ModuleType, tmp_path: Path) -> None:
+    """Drawings take their colours from the page's variables, each of which is set for light and for dark."""
+    directory = maker.save(tmp_path / "run", *records(maker)["three seconds"])
+    report = write.make(directory)
+    page = (directory / "report.html").read_text()
+    used = set(re.findall(r"var\((--[\w-]+)\)", "".join(plot.svg for plot in report.plots)))
+    assert {"--ink", "--muted", "--sync"} <= used
+    for variable in used:
+        assert page.count(f"{variable}:") == 2, variable
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", "".join(plot.svg for plot in report.plots))) <= {"#ffffff"}
+
+
+def test_a_page_of_a_long_run_stays_small(maker: ModuleType, tmp_path: Path) -> None:
+    """100,000 operations make a page below 2 MB: clouds of dots become pictures, curves are thinned."""
+    rows = []
+    for k in range(100_000):
+        start = k * 0.6
+        rows += [
+            maker.operation("t", k, start, start + 3 + (k * 7919 % 1000) / 50),
+            maker.request("t", k, start, start + 3 + (k * 7919 % 1000) / 50),
+        ]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1666.7)], offered=100_000)
+    directory = maker.save(tmp_path / "run", maker.info({"t": entry}), rows, batch=20_000)
+    write.make(directory)
+    assert (directory / "report.html").stat().st_size < 2_000_000
+
+
+def test_the_report_verb_ends_with_the_verdicts_exit_code(
+    maker: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A torn record gives a report, marked incomplete, and exit 3."""
+    directory = maker.save(tmp_path / "run", *records(maker)["three seconds"], batch=50)
+    path = directory / FILE_NAME
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert main(["report", str(directory)]) == ExitCode.INVALID
+    printed = capfd.readouterr().out
+    assert "the record is incomplete" in printed
+    assert "the record is incomplete" in (directory / "report.html").read_text()
+
+
+@pytest.mark.parametrize("damage", ["no record", "damaged run.json", "other schema"])
+def test_a_record_that_cannot_be_read_is_one_sentence(
+    maker: ModuleType, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A directory that is no readable record ends in exit 3 and a message, not in a traceback."""
+    directory = maker.save(tmp_path / "run", *records(maker)["one operation"])
+    if damage == "no record":
+        (directory / FILE_NAME).unlink()
+    elif damage == "damaged run.json":
+        (directory / "run.json").write_text("{")
+    else:
+        (directory / "run.json").write_text('{"schema": 99}')
+    assert main(["report", str(directory)]) == ExitCode.INVALID
+    printed = capfd.readouterr()
+    assert printed.err.startswith("loadtest: ")
+    assert "Traceback" not in printed.err
+
+
+def test_no_such_run_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RUN that names nothing says how to name one."""
+    assert main(["report", str(tmp_path / "nothing")]) == ExitCode.USAGE
+    assert "'latest'" in capsys.readouterr().err
+
+
+def test_thresholds_show_value_margin_and_n(maker: ModuleType, tmp_path: Path) -> None:
+    """The first screen's table has, for a failed threshold, what it was, by how much it missed, and on how many."""
+    run, rows = records(maker)["three seconds"]
+    run.scenario.effective = {"threshold": [{"require": "response_time.p50 < 100ms", "traffic": "t"}]}
+    report = write.make(maker.save(tmp_path / "run", run, rows))
+    assert report.thresholds is not None
+    verdict, where, threshold, value, margin, n = (cell.text for cell in report.thresholds.rows[0])
+    assert (verdict, where, threshold) == ("fail", "t", "response_time.p50 < 100ms")
+    assert value.endswith("\u00a0ms")
+    assert margin == f"−{float(value.split()[0]) - 100:.0f}\u00a0ms"
+    assert n == "100"
+    assert report.verdict.exit_code == ExitCode.FAIL
+
+
+def test_a_remote_target_is_not_called_embedded(maker: ModuleType, tmp_path: Path) -> None:
+    """The facts say where the load went."""
+    run, rows = records(maker)["one operation"]
+    run.target = TargetInfo(url="http://127.0.0.1:8000", embedded=False, limits=run.target.limits)
+    report = write.make(maker.save(tmp_path / "run", run, rows))
+    assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in report.facts
