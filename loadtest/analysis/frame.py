@@ -33,16 +33,16 @@ class Record:
     @cached_property
     def operations(self) -> pd.DataFrame:
         """Operation rows that are in figures: all but the warm-up's."""
-        return self.frame[(self.frame["row"] == "operation") & ~self.frame["warmup"]]
+        return self.frame[(self.frame["row"] == "operation") & self.frame["in_figures"]]
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """Request rows that were sent and are in figures: all but the warm-up's."""
-        return self.sent_requests[~self.sent_requests["warmup"]]
+        """Request rows that were sent and are in figures: all but those of set-up and warm-up."""
+        return self.sent_requests[self.sent_requests["in_figures"]]
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
-        """Every request row that was sent, warm-up included, since that spends quota too."""
+        """Every request row that was sent, set-up and warm-up included, since they spend quota too."""
         return self.frame[(self.frame["row"] == "request") & self.frame["start"].notna()]
 
     @cached_property
@@ -83,7 +83,8 @@ def read(run: str | Path, reports: Path = Path("reports")) -> pd.DataFrame:
     """Read a run's samples, one row for each operation and each request, with derived columns.
 
     Beside the columns of ``loadtest.samples.Sample`` there are ``limit`` (the limit name that it draws on),
-    ``warmup``, ``second`` (of the intended start), and in ms ``response_time_ms``, ``dispatch_lag_ms``,
+    ``warmup``, ``in_figures`` (whether its stage is one that is judged: neither warm-up nor the set-up before the
+    epoch), ``second`` (of the intended start), and in ms ``response_time_ms``, ``dispatch_lag_ms``,
     ``overhead_ms``, ``submit_ms``, ``time_to_result_ms``, ``time_to_result_lower_ms`` (operations),
     ``service_time_ms`` (requests) and ``start_lag_ms`` (both).
 
@@ -105,9 +106,11 @@ def _derive(frame: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     frame["execution_time_ms"] = frame["execution_time_ms"].astype("float64")
     operation = (frame["row"] == "operation").to_numpy()
     frame["limit"] = frame["kind"].map(LIMIT_OF_KIND).fillna(frame["operation"].map(LIMIT_OF_OPERATION))
-    warmups = {(name, stage.name) for name, plan in info.traffic.items() for stage in plan.stages if stage.warmup}
-    pairs = zip(frame["traffic"], frame["stage"], strict=True)
-    frame["warmup"] = np.fromiter((pair in warmups for pair in pairs), bool, len(frame))
+    warmup = {(name, stage.name): stage.warmup for name, plan in info.traffic.items() for stage in plan.stages}
+    pairs = list(zip(frame["traffic"], frame["stage"], strict=True))
+    frame["warmup"] = np.fromiter((warmup.get(pair, False) for pair in pairs), bool, len(frame))
+    # A stage that no plan names is the set-up: jobs that were seeded before the epoch.
+    frame["in_figures"] = np.fromiter((not warmup.get(pair, True) for pair in pairs), bool, len(frame))
     frame["second"] = frame["intended_start"] // 1e9
     start, end, intended = frame["start"], frame["end"], frame["intended_start"]
     frame["response_time_ms"] = ((end - intended) / 1e6).where(operation)

@@ -20,6 +20,8 @@ def milliseconds(value: float | None) -> str:
     size = abs(value)
     if size >= 99.95:
         return count(value)
+    if 0 < size < 0.095:
+        return f"{value:.2g}" if size >= 0.0001 else f"{value:.1e}"
     return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
 
 

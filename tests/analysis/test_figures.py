@@ -134,6 +134,19 @@ def test_a_notebook_reads_a_run_in_one_line(maker: ModuleType, tmp_path: Path) -
     assert frame["warmup"].sum() == 2
 
 
+def test_the_set_up_is_in_no_figure(maker: ModuleType, tmp_path: Path) -> None:
+    """Jobs that were seeded before the epoch spend quota, and are no part of any count, rate or latency."""
+    run, rows = ten(maker)
+    seeds = [
+        maker.request("t", 0, -40, -30, stage="setup", parent_arrival=None, intended_start=None, kind="submit")
+        for _ in range(5)
+    ]
+    figures = find(load_record(maker.save(tmp_path / "run", run, seeds + rows))).metrics
+    assert figures["traffic"]["t"]["requests"]["sent"] == figures["overall"]["requests"]["sent"] == 9
+    assert figures["traffic"]["t"]["service_time_ms"]["n"] == 7
+    assert figures["overall"]["operations"]["lost"] == 0
+
+
 def test_lost_arrivals_are_counted_in_their_stage(maker: ModuleType, tmp_path: Path) -> None:
     """Arrivals that were offered and left no row are lost, in the stage of their neighbours; warm-up's don't count."""
     run, rows = ten(maker)

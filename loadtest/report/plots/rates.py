@@ -59,8 +59,8 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None
     def per_unit(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         # The first and last bins may reach beyond the run: their rate is over their part of it.
         lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
-        # What was sent in the drain, after the end, is no part of a rate.
-        counted = np.histogram(seconds[seconds <= record.covered_s], cuts)[0]
+        # What was sent before the epoch, to set up, or after the end, in the drain, is no part of a rate.
+        counted = np.histogram(seconds[(seconds >= 0) & (seconds <= record.covered_s)], cuts)[0]
         return np.where(lengths > width * 0.2, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
 
     status = rows["status"].to_numpy(dtype=float)

@@ -26,7 +26,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
     figure, axes = panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
-        mine = sent[(sent["limit"] == name) & (sent["start"] <= record.covered_s * 1e9)]
+        mine = sent[(sent["limit"] == name) & sent["start"].between(0, record.covered_s * 1e9)]
         window = record.info.target.limits[name].window_s
         marks = boundaries(record, findings.expectation, window)
         width = bins.width(record.covered_s, len(mine), 12)
