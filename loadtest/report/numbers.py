@@ -69,5 +69,5 @@ def limit(count_: int, window_s: float) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor: ``80 %`` up to one, ``2.5 times`` above."""
+    """A factor, where one may be passed: ``80 %`` up to one, ``2.5 times`` above."""
     return share(factor) if factor <= 1 else f"{factor:.3g} times"

@@ -75,6 +75,11 @@ def binding(findings: Findings) -> str:
             f"The {use.limit} limit ({words}): in “{use.stretch}” it was asked {numbers.times(use.share)} of what it "
             f"allows, and {numbers.share(use.throttled_rate)} of the requests got 429."
         )
+    if use.share > 1:
+        return (
+            f"None: no request got 429, though “{use.stretch}” asked the {use.limit} limit ({words}) for "
+            f"{numbers.times(use.share)} of what it allows."
+        )
     return (
         f"None was reached. The {use.limit} limit ({words}) came nearest: “{use.stretch}” asked for "
         f"{numbers.share(use.share)} of what it allows."

@@ -66,12 +66,14 @@ def thresholds(judged: list[Judged]) -> Table:
 
 def _signed(one: Judged) -> str:
     margin = one.margin or 0.0
+    if one.threshold.unit == "share":
+        return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{abs(margin) * 100:.3g}\u00a0points"
     return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{quantity(abs(margin), one.threshold.unit)}"
 
 
 def _beside(one: Judged) -> str:
     if one.expected is not None:
-        return f"{share(one.expected)} expected"
+        return f"{quantity(one.expected, one.threshold.unit)} expected"
     if one.interval is not None and one.bounds is None:
         return f"95 %: {milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
     return ""
@@ -115,7 +117,7 @@ def statistic(block: dict[str, Any], name: str, *, interval: bool = True) -> Cel
         return Cell(NOTHING, tone="faint")
     bounds = block.get(f"{name}_interval")
     detail = f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if interval and bounds else ""
-    return Cell(("≥ " if name in block["at_least"] else "") + milliseconds(value), detail)
+    return Cell(("≥\u00a0" if name in block["at_least"] else "") + milliseconds(value), detail)
 
 
 def all_others(findings: Findings) -> tuple[Table, ...]:
@@ -229,7 +231,7 @@ def _load(findings: Findings) -> Table:
         "Gap error: by how much the time between two sends missed the schedule’s. Spread: sd ÷ mean of the sends in "
         "bins of 100 ms, where they are many enough; beside it what the schedule itself has."
     )
-    return Table("load", "How good the load was", columns, tuple(rows), note)
+    return Table("load", "Punctuality and evenness", columns, tuple(rows), note)
 
 
 __all__ = ["Cell", "Table", "all_others", "numbers", "statistic", "summary", "thresholds"]

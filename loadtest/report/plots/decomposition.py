@@ -136,5 +136,5 @@ def _title(rows: dict[str, list[_Row]]) -> str:
             if total:
                 parts.append(f"{numbers.share(min(execution / total, 1.0))} for {name}")
     if not parts:
-        return "No server said how long it executed"
+        return "Where the time of an operation goes"
     return f"Of the mean response time, executionTime is {', '.join(parts)}"

@@ -31,7 +31,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     rows = record.frame[(record.frame["row"] == "operation") & record.frame["start_lag_ms"].notna()]
     if not len(rows):
         return NoData("How late operations left", "no operation was sent")
-    figure, (panel,) = panels(1, 1.9)
+    figure, (panel,) = panels(1, 1.4)
     top = DISPATCH_LAG_MS
     for name, plan in record.info.traffic.items():
         mine = rows[rows["traffic"] == name]

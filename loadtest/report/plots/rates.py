@@ -40,6 +40,8 @@ def _title(findings: Findings) -> str:
     if use.throttled:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {use.limit} limit bound the run: {got}"
+    if use.share > 1:
+        return f"No request got 429, though {use.limit} was asked {numbers.times(use.share)} of what it allows"
     return f"No limit was reached; the nearest was {use.limit}, at {numbers.share(use.share)} of what it allows"
 
 
@@ -51,7 +53,7 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None
     starts = rows["start"].to_numpy(dtype=float) / 1e9
     # A minute's limit is read by the minute, a second's by the second.
     unit_s, unit = (60.0, "min") if limit.window_s >= 60 else (1.0, "s")
-    width = bins.width(record.covered_s, len(rows), 12)
+    width = bins.width(record.covered_s, len(rows), 8)
     marks = boundaries(record, findings.expectation, limit.window_s)
     # Bins end where windows end, or they would smear what happens there.
     cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)

@@ -1,5 +1,7 @@
 """Response time of every operation over time, under rolling percentiles."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -47,12 +49,17 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 
 def _title(findings: Findings) -> str:
-    parts = [
-        f"{name} {'≥ ' if 'p50' in block['at_least'] else ''}{numbers.duration_ms(block['p50'])}"
-        for name, cell in findings.metrics["traffic"].items()
-        if (block := cell["response_time_ms"])["p50"] is not None
-    ]
-    return f"Median response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
+    parts = []
+    for name, cell in findings.metrics["traffic"].items():
+        block = cell["response_time_ms"]
+        if block["p50"] is not None:
+            tail = f" ({_words(block, 'p95')})" if block["p95"] is not None else ""
+            parts.append(f"{name} {_words(block, 'p50')}{tail}")
+    return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
+
+
+def _words(block: dict[str, Any], statistic: str) -> str:
+    return ("≥\u00a0" if statistic in block["at_least"] else "") + numbers.duration_ms(block[statistic])
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, findings: Findings, name: str) -> None:

@@ -20,7 +20,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = [name for name in record.info.traffic if (rows["traffic"] == name).any()]
     if not names:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
-    figure, (panel,) = panels(1, 2.9)
+    figure, (panel,) = panels(1, 2.2)
     most = 2
     for name in names:
         mine = rows[rows["traffic"] == name]
@@ -57,7 +57,7 @@ def _line(panel: Axes, values: np.ndarray, name: str, operation: str) -> None:
     colour = OPERATIONS[operation]
     panel.plot(tail[last:], values[ranks - 1][last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
     panel.plot(
-        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7, label=f"{name} (n = {n})",
+        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7, label=f"{name} (n = {numbers.count(n)})",
         marker="." if n < 40 else None, ms=4,
     )  # fmt: skip
 
@@ -73,4 +73,4 @@ def _title(findings: Findings) -> str:
     if not tails:
         return "Too few answers to speak of a tail"
     ratio, name, statistic, value = max(tails)
-    return f"The longest tail is that of {name}: {statistic} {numbers.duration_ms(value)}, {ratio:.1f} × its median"
+    return f"The longest tail is that of {name}: {statistic} {numbers.duration_ms(value)}, {ratio:.3g} × its median"

@@ -122,6 +122,7 @@ def styled(name: str) -> Iterator[None]:
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
     rows = -(-count // columns)
+    height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
     layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
     figure = Figure(figsize=(_WIDTH_IN, height_in * rows + 0.55), layout=layout)
     grid = figure.subplots(rows, columns, sharex=share_x, squeeze=False)
@@ -152,7 +153,8 @@ def plain(axis: Axis) -> None:
 
 def time_axis(axes: Axes, end_s: float) -> None:
     """Label an axis of seconds since the epoch."""
-    axes.set_xlim(0, max(end_s, 1e-3))
+    end_s = max(end_s, 1e-3)
+    axes.set_xlim(-end_s * 0.008, end_s)  # what starts at zero is seen whole
     axes.set_xlabel("time since the start of the run, s")
 
 

@@ -29,7 +29,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         mine = sent[(sent["limit"] == name) & sent["start"].between(0, record.covered_s * 1e9)]
         window = record.info.target.limits[name].window_s
         marks = boundaries(record, findings.expectation, window)
-        width = bins.width(record.covered_s, len(mine), 12)
+        width = bins.width(record.covered_s, len(mine), 8)
         cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
         seconds = mine["start"].to_numpy(dtype=float) / 1e9
         _share(panel, seconds, (mine["status"] == 429).to_numpy().astype(float), cuts, fill=True)
