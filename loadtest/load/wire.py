@@ -14,8 +14,10 @@ import httptools
 import msgspec
 from gevent import monkey
 
-MAX_BODY: Final = 16 * 1024 * 1024
+MAX_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes, head included, that an answer may have."""
 _RECEIVE: Final = 65_536
+_HEADER_KEPT: Final = 500
 # The real one: gevent takes it away, and only the state at this moment is asked for. (Sockets are gevent's wherever
 # locust has been imported, and block like any other elsewhere.)
 _poll = monkey.get_original("select", "poll")
@@ -52,41 +54,61 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     timed_out: bool = False
 
 
-class _Answer:
-    """What httptools reports of one answer."""
+class _Answers:
+    """What httptools reports of the answers on one connection, one after the other.
 
-    __slots__ = ("body", "complete", "date", "framed", "headers_done", "rate_limit", "retry_after", "size")
+    Interim answers (1xx) are passed over. What comes behind an answer that is complete belongs to nobody.
+    """
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.expect()
+
+    def expect(self) -> None:
+        """Get ready for an answer."""
         self.body: list[bytes] = []
-        self.size = 0
+        self.status: int | None = None
         self.complete = False
-        self.headers_done = False
+        self.keep_alive = False
+        self.excess = False
         self.framed = False
         self.date: bytes | None = None
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
 
+    def on_message_begin(self) -> None:
+        self.excess = self.complete
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.excess:
+            return
         name = name.lower()
         if name == b"date":
             self.date = value
         elif name in {b"content-length", b"transfer-encoding"}:
             self.framed = True
         elif name == b"retry-after":
-            self.retry_after = value.decode("latin-1")
+            self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
         elif b"ratelimit" in name or b"rate-limit" in name:
-            self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}")
+            self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}"[:_HEADER_KEPT])
 
     def on_headers_complete(self) -> None:
-        self.headers_done = True
+        if not self.excess:
+            self.status = self.parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
-        self.size += len(data)
-        self.body.append(data)
+        if not self.excess:
+            self.body.append(data)
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        if self.excess:
+            return
+        if self.status is not None and self.status < 200:
+            self.expect()
+        else:
+            self.complete = True
+            # To be asked here: afterwards, the parser is at the next message and says no.
+            self.keep_alive = self.parser.should_keep_alive()
 
 
 class Wire:
@@ -96,6 +118,7 @@ class Wire:
         self._address = address
         self._socket: socket.socket | None = None
         self._poll = _poll()
+        self._answers = _Answers()
         self.sending: Exchange | None = None
         """The exchange under way, for whoever has to end it."""
 
@@ -131,7 +154,10 @@ class Wire:
         result.reused = False
         began = result.start = time.monotonic_ns()
         try:
-            plain = socket.create_connection((self._address.host, self._address.port), timeout=_left(deadline))
+            # Not create_connection: it resolves even a numeric address, in gevent by way of a thread.
+            plain = socket.socket(socket.AF_INET6 if ":" in self._address.host else socket.AF_INET)
+            plain.settimeout(_left(deadline))
+            plain.connect((self._address.host, self._address.port))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tls = self._address.tls
             self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=self._address.server_name)
@@ -147,6 +173,7 @@ class Wire:
             result.connect_ms = (time.monotonic_ns() - began) / 1e6
             self._poll = _poll()
             self._poll.register(self._socket.fileno(), select.POLLIN)
+            self._answers = _Answers()
         return self._socket
 
     def _alive(self) -> bool:
@@ -154,53 +181,58 @@ class Wire:
         return not self._poll.poll(0)
 
     def _converse(self, connection: socket.socket, request: bytes, result: Exchange, deadline: int) -> None:
-        answer = _Answer()
-        parser = httptools.HttpResponseParser(answer)
+        answers = self._answers
+        answers.expect()
         try:
             connection.settimeout(_left(deadline))
-            connection.sendall(request)
-            while not answer.complete:
+            # Not sendall at once: gevent asks the kernel for the size of its buffer first, each time.
+            if (sent := connection.send(request)) < len(request):
+                connection.sendall(request[sent:])
+            while not answers.complete:
                 connection.settimeout(_left(deadline))
                 data = connection.recv(_RECEIVE)
-                if result.first_byte is None and data:
-                    result.first_byte = time.monotonic_ns()
                 if not data:
-                    self._at_end_of_stream(answer, result)
+                    self._at_end_of_stream(answers, result)
                     break
+                if result.first_byte is None:
+                    result.first_byte = time.monotonic_ns()
                 result.bytes_received += len(data)
-                parser.feed_data(data)
-                if answer.size > MAX_BODY:
-                    result.failure = "body_too_large"
+                answers.parser.feed_data(data)
+                if result.bytes_received > MAX_ANSWER:
+                    result.failure = "answer_too_large"
                     break
-                if answer.complete and parser.get_status_code() < 200:
-                    # An interim answer (100, 103): the real one follows.
-                    answer = _Answer()
-                    parser = httptools.HttpResponseParser(answer)
         except TimeoutError:
             result.failure, result.timed_out = "timeout", True
         except (ConnectionError, ssl.SSLError):
             result.failure = "connection_reset"
         except OSError:
             result.failure = "connection_failed"
-        except httptools.HttpParserError:
-            result.failure = "malformed_http"
-        if answer.headers_done:
-            result.status = parser.get_status_code()
-            result.date, result.retry_after = answer.date, answer.retry_after
-            result.rate_limit = "\n".join(answer.rate_limit) or None
-        result.body = b"".join(answer.body)
-        if result.failure is None and not parser.should_keep_alive():
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
+            if answers.complete:
+                answers.excess = True
+            else:
+                result.failure = "malformed_http"
+        result.status = answers.status
+        result.date, result.retry_after = answers.date, answers.retry_after
+        result.rate_limit = "\n".join(answers.rate_limit) or None
+        result.body = b"".join(answers.body)
+        if result.failure is None and (answers.excess or not answers.keep_alive):
             self.close()
 
-    def _at_end_of_stream(self, answer: _Answer, result: Exchange) -> None:
-        if answer.headers_done and not answer.framed:
-            # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
-            answer.complete = True
-            self.close()
-        else:
+    def _at_end_of_stream(self, answers: _Answers, result: Exchange) -> None:
+        # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
+        if answers.status is None or answers.framed:
             result.failure = "truncated" if result.first_byte is not None else "connection_closed"
 
 
 def _left(deadline: int) -> float:
-    """Seconds to the deadline, for a socket; never zero, which would mean not to wait at all."""
-    return max((deadline - time.monotonic_ns()) / 1e9, 1e-6)
+    """Seconds to the deadline, for a socket.
+
+    Raises:
+        TimeoutError: if it has passed, since a peer that never pauses would not let the socket notice.
+    """
+    left = deadline - time.monotonic_ns()
+    if left <= 0:
+        raise TimeoutError
+    return left / 1e9

@@ -1,0 +1,287 @@
+"""Peers for the wire, and whole runs of the load in a process of its own."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest import runfile, samples
+from loadtest.prepare import prepare_run
+from loadtest.scenario import load_scenario
+
+Script = Callable[["Talk"], None]
+NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000/s")]
+
+
+class Talk:
+    """One accepted connection, as a script of a peer sees it."""
+
+    def __init__(self, connection: socket.socket, peer: "Peer") -> None:
+        self.connection = connection
+        self.peer = peer
+
+    def read(self) -> bytes:
+        """One request, head and body; what there is when the client hangs up."""
+        data = b""
+        while True:
+            head, found, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            if found and len(body) >= (int(length[1]) if length else 0):
+                break
+            if not (more := self.connection.recv(65536)):
+                break
+            data += more
+        self.peer.requests.append(data)
+        return data
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes, each part in a packet of its own."""
+        for part in parts:
+            self.connection.sendall(part)
+            if len(parts) > 1:
+                time.sleep(0.005)
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def wait(self) -> None:
+        """Keep the connection open until the client hangs up or the test is over."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(65536):
+                pass
+
+
+class Peer:
+    """A server that follows a script for each connection; the last script serves all further ones."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._scripts = scripts
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(script, connection), daemon=True).start()
+
+    def _serve(self, script: Script, connection: socket.socket) -> None:
+        # A client that hangs up early is what some tests are about.
+        with contextlib.suppress(OSError), connection:
+            script(Talk(connection, self))
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(5)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[..., Peer]]:
+    """Make peers from scripts; they are closed at the end."""
+    made: list[Peer] = []
+
+    def make(*scripts: Script) -> Peer:
+        made.append(Peer(*scripts))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Any]:
+    """Poll a condition until it gives something true, for at most 30 s."""
+
+    def poll(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(0.01)
+        return value
+
+    return poll
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Our environment without what would steer the harness."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_", "LOCUST_"))}
+    return {**kept, **extra}
+
+
+@dataclass
+class Served:
+    """A running reference API."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Serve]:
+    """Start reference APIs; each is ended at the end, whatever a test did to it."""
+    started: list[Served] = []
+
+    def start(*arguments: str, **environment: str) -> Served:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(**environment),
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.search(r"http://\S+$", line.strip())
+        assert match is not None, line
+        started.append(Served(process, match[0]))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.wait()
+        assert served.process.stdout is not None
+        served.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def open_api(serve: Serve) -> Served:
+    """A reference API without limits that matter."""
+    return serve(*NO_LIMITS)
+
+
+@dataclass
+class Run:
+    """A load under way, or over, in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    said: list[bytes] = field(default_factory=list)
+
+    def wait(self, seconds: float = 60.0) -> "Run":
+        """Wait for its end."""
+        assert self.process.stdout is not None
+        self.said += self.process.stdout.read().splitlines()
+        self.process.wait(seconds)
+        return self
+
+    @property
+    def info(self) -> runfile.RunInfo:
+        """What run.json says."""
+        return runfile.load(self.directory)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Every sample."""
+        found: list[dict[str, Any]] = samples.read_table(self.directory).to_pylist()
+        return found
+
+    @property
+    def operations(self) -> list[dict[str, Any]]:
+        """The operation rows."""
+        return [row for row in self.rows if row["row"] == "operation"]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The request rows that belong to arrivals."""
+        return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return (self.directory / "load.log").read_text()
+
+    def check_conservation(self) -> Counter[str]:
+        """Every arrival that was offered ended in exactly one outcome; gives how many in which."""
+        info = self.info
+        assert info.complete
+        assert info.samples == len(self.rows)
+        outcomes: Counter[str] = Counter()
+        for name, plan in info.traffic.items():
+            mine = [row for row in self.operations if row["traffic"] == name]
+            assert plan.offered is not None
+            assert sorted(row["arrival"] for row in mine) == list(range(plan.offered)), name
+            outcomes.update(row["outcome"] for row in mine)
+        assert outcomes.total() == sum(plan.offered or 0 for plan in info.traffic.values())
+        assert outcomes.keys() <= {"ok", "throttled", "failed", "timed_out", "dropped"}
+        assert "Traceback" not in self.log
+        return outcomes
+
+
+Offer = Callable[..., Run]
+
+
+@pytest.fixture
+def offer(tmp_path: Path) -> Iterator[Offer]:
+    """Start the load of a scenario's text against a URL; what still runs at the end is killed."""
+    runs: list[Run] = []
+
+    def start(text: str, url: str, *, keys: str = "local-dev-key") -> Run:
+        path = tmp_path / f"scenario{len(runs)}.toml"
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        directory, _ = prepare_run(
+            load_scenario(path),
+            url=url,
+            embedded=False,
+            keys=keys.count(",") + 1,
+            command=["loadtest", "run"],
+            output_dir=tmp_path / "reports",
+        )
+        with (directory / "load.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "loadtest.load", str(directory), str(tmp_path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=clean_environment(WORKFLOW_API_KEYS=keys),
+            )
+        runs.append(Run(process, directory))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGKILL)
+        run.process.wait()
+        for stream in (run.process.stdin, run.process.stdout):
+            if stream is not None:
+                stream.close()
