@@ -57,7 +57,8 @@ def _line(panel: Axes, values: np.ndarray, name: str, operation: str) -> None:
     colour = OPERATIONS[operation]
     panel.plot(tail[last:], values[ranks - 1][last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
     panel.plot(
-        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7, label=f"{name} (n = {numbers.count(n)})",
+        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7,
+        label=f"{name} (n = {numbers.count(n)})",
         marker="." if n < 40 else None, ms=4,
     )  # fmt: skip
 
