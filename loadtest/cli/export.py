@@ -9,7 +9,7 @@ from loadtest.errors import InputError
 
 
 @click.command()
-@click.argument("run", metavar="RUN", default=runfile.LATEST)
+@click.argument("run", metavar="[RUN]", default=runfile.LATEST)
 @click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Form of the file.")
 @click.option(
     "--output",
@@ -19,7 +19,7 @@ from loadtest.errors import InputError
 def command(run: str, form: str, output: Path | None) -> None:
     """Write every sample of RUN to a file, one row for each operation and each request, and print its path.
 
-    RUN is a run directory, a run's id, or 'latest'. Times are in ns since the run's epoch.
+    RUN is a run directory, a run's id, or 'latest', which is the default. Times are in ns since the run's epoch.
     """
     # Late: Arrow is slow to import, and `--help` needs none of it.
     from pyarrow import csv, parquet  # noqa: PLC0415 - see above
