@@ -3,6 +3,7 @@
 Request bytes are put together from parts made once; answers are decoded straight into typed structures.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from loadtest.samples import Kind, Outcome
 TERMINAL: Final = frozenset({"completed", "failed"})
 _PATHS: Final = {"run": "/v1/workflows/run", "submit": "/v1/workflows/jobs", "retrieve": "/v1/workflows/jobs/"}
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+_State = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class RunAnswer(msgspec.Struct, rename="camel", gc=False):
@@ -28,14 +30,14 @@ class SubmitAnswer(msgspec.Struct, rename="camel", gc=False):
     """202 of a submit."""
 
     job_id: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-    status: str
+    status: _State
 
 
 class JobAnswer(msgspec.Struct, rename="camel", gc=False):
     """200 of a retrieval."""
 
     job_id: str
-    status: str
+    status: _State
     result: Any = None
     error: Any = None
     execution_time: _Milliseconds | None = None
@@ -44,7 +46,7 @@ class JobAnswer(msgspec.Struct, rename="camel", gc=False):
 class ErrorAnswer(msgspec.Struct, gc=False):
     """The API's error body, as far as it is used."""
 
-    code: str | None = None
+    code: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
@@ -83,8 +85,10 @@ class Endpoint:
     ) -> None:
         self.address = address
         self.key_count = len(keys)
-        self._prefix = prefix
-        common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {user_agent}\r\naccept: application/json\r\n"
+        self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")
+        # A scenario's file name is in the run's id, and may hold anything.
+        agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
+        common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
         self._heads = [
             f"{common}x-api-key: {key}\r\nx-wf-endpoint: {workflow_endpoint}\r\n".encode("latin-1") for key in keys
         ]

@@ -38,8 +38,12 @@ class Recorder:
         self._buffer.append(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
-        self._ids.append(f"{job_id}\t{key_index}\n")
+        """Store the id of a job that was accepted, with the index of its key: another run can retrieve it.
+
+        An id that a line cannot carry is left out.
+        """
+        if job_id.isprintable() and job_id == job_id.strip():
+            self._ids.append(f"{job_id}\t{key_index}\n")
 
     def flush(self) -> None:
         """Write what is buffered."""
