@@ -33,7 +33,8 @@ class Pool:
         self.size = size
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that no user was free for."""
-        self._idle: list[Taker] = []
+        # By identity, in the order in which they became idle: a list would be searched for each user that is stopped.
+        self._idle: dict[int, Taker] = {}
         self._all: set[int] = set()
 
     @property
@@ -49,7 +50,7 @@ class Pool:
     def offer(self, arrival: Arrival) -> None:
         """Hand an arrival that is due to an idle user, or let it wait for one."""
         if self._idle:
-            self._idle.pop().inbox.put(arrival)
+            self._idle.popitem()[1].inbox.put(arrival)
         else:
             self.backlog.append(arrival)
 
@@ -62,12 +63,11 @@ class Pool:
         self._all.add(id(user))
         if self.backlog:
             return self.backlog.popleft()
-        self._idle.append(user)
+        self._idle[id(user)] = user
         try:
             arrival: Arrival = user.inbox.get()
         except BaseException:
-            if user in self._idle:
-                self._idle.remove(user)
+            self._idle.pop(id(user), None)
             while not user.inbox.empty():
                 self.give_back(user.inbox.get())
             raise

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, Endpoint, WorkflowClient, understand
 from loadtest.load.wire import Address, Exchange
-from loadtest.credentials import credentials
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 DONE = {"jobId": "j1", "status": "completed", "result": {"a": 1}, "executionTime": 12.5}

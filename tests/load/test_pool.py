@@ -1,0 +1,173 @@
+"""Pool and dispatcher: who gets which arrival, and that none is lost when users go."""
+
+import time
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent.queue import SimpleQueue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtest.load.dispatcher import Dispatcher, Pool
+from loadtest.load.live import Live
+from loadtest.schedule import Arrival, Segment, TrafficSchedule
+
+
+class Worker:
+    """What a pool needs of a user: takes arrivals and notes them, for as long as it lives."""
+
+    def __init__(self, pool: Pool, *, busy: float = 0.0) -> None:
+        self.inbox = SimpleQueue()
+        self.free_ns = 0
+        self.got: list[int] = []
+        self.pool = pool
+        self._busy = busy
+        self.greenlet = gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        while True:
+            arrival = self.pool.take(self)
+            try:
+                # As in Locust's wait: a user may be stopped between taking an arrival and beginning it.
+                gevent.sleep(0)
+            except gevent.GreenletExit:
+                self.pool.give_back(arrival)
+                raise
+            self.got.append(arrival.number)
+            gevent.sleep(self._busy)
+
+
+@pytest.fixture
+def crew() -> Iterator[list[Worker]]:
+    """Workers that are stopped at the end."""
+    workers: list[Worker] = []
+    yield workers
+    gevent.killall([worker.greenlet for worker in workers])
+
+
+def arrival(number: int) -> Arrival:
+    """An arrival of this number."""
+    return Arrival("t", number, "s", number)
+
+
+def settle() -> None:
+    """Let everybody run until nothing more happens."""
+    for _ in range(10):
+        gevent.sleep(0)
+
+
+def test_the_longest_idle_user_is_handed_out_last(crew: list[Worker]) -> None:
+    """Last in, first out: with time between arrivals, one user does all the work."""
+    pool = Pool(3)
+    crew += [Worker(pool) for _ in range(3)]
+    settle()
+    assert pool.ready
+    for number in range(5):
+        pool.offer(arrival(number))
+        settle()
+    assert [worker.got for worker in crew] == [[], [], [0, 1, 2, 3, 4]]
+    assert pool.quiet
+
+
+def test_waiting_arrivals_are_taken_in_their_order(crew: list[Worker]) -> None:
+    """What no user was free for is taken first come, first served."""
+    pool = Pool(1)
+    for number in range(5):
+        pool.offer(arrival(number))
+    assert not pool.quiet
+    crew.append(Worker(pool))
+    settle()
+    assert crew[0].got == [0, 1, 2, 3, 4]
+    assert not pool.backlog
+
+
+def test_a_user_stopped_before_it_sent_gives_its_arrival_back(crew: list[Worker]) -> None:
+    """Handed over, but the user is stopped before it begins: the arrival waits again, at the front."""
+    pool = Pool(1)
+    crew.append(Worker(pool))
+    settle()
+    pool.offer(arrival(0))
+    pool.offer(arrival(1))
+    crew[0].greenlet.kill()
+    assert crew[0].got == []
+    assert [each.number for each in pool.backlog] == [0, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["offer", "offer", "offer", "yield", "stop", "start"]), max_size=60))
+def test_no_arrival_is_lost_whoever_is_stopped_when(steps: list[str]) -> None:
+    """Offer, let run, stop and start users in any order: each arrival is carried out once, or still waits once."""
+    pool = Pool(3)
+    workers = [Worker(pool) for _ in range(3)]
+    alive = list(workers)
+    offered = 0
+    for step in steps:
+        if step == "offer":
+            pool.offer(arrival(offered))
+            offered += 1
+        elif step == "yield":
+            gevent.sleep(0)
+        elif step == "stop" and alive:
+            alive.pop(0).greenlet.kill()
+        elif step == "start":
+            alive.append(Worker(pool))
+            workers.append(alive[-1])
+    gevent.killall([worker.greenlet for worker in alive])
+    done = [number for worker in workers for number in worker.got]
+    assert sorted(done + [each.number for each in pool.backlog]) == list(range(offered))
+
+
+def schedule(name: str, rate: float, duration: float) -> TrafficSchedule:
+    """An even schedule."""
+    return TrafficSchedule(name, (Segment("s", 0.0, duration, rate, rate),), "even", 1)
+
+
+def test_the_dispatcher_offers_everything_in_order_and_not_early(crew: list[Worker]) -> None:
+    """All entries' arrivals are offered, none before its intended start."""
+    pools = {"a": Pool(1), "b": Pool(1)}
+    offered: list[tuple[str, int, int]] = []
+    begun = time.monotonic_ns()
+    for name, pool in pools.items():
+
+        def note(one: Arrival, name: str = name) -> None:
+            offered.append((name, one.number, time.monotonic_ns() - begun - one.intended_ns))
+
+        pool.offer = note  # type: ignore[method-assign] # watches what the dispatcher does
+    live = Live()
+    Dispatcher([schedule("a", 200, 0.3), schedule("b", 70, 0.3)], pools, live).run(begun)
+    assert [number for name, number, _ in offered if name == "a"] == list(range(60))
+    assert [number for name, number, _ in offered if name == "b"] == list(range(21))
+    assert min(late for _, _, late in offered) >= 0
+    assert live.offered == {"a": 60, "b": 21}
+
+
+def test_a_dispatcher_that_is_behind_lets_users_run(crew: list[Worker]) -> None:
+    """When everything is due at once, users get to work between arrivals instead of after the last one."""
+    pool = Pool(1)
+    crew.append(Worker(pool))
+    settle()
+    live = Live()
+    watched: list[int] = []
+
+    def watch() -> None:
+        while live.offered["t"] < 5000:
+            watched.append(len(crew[0].got))
+            gevent.sleep(0)
+
+    watcher = gevent.spawn(watch)
+    Dispatcher([schedule("t", 50_000, 0.1)], {"t": pool}, live).run(time.monotonic_ns() - 10**9)
+    watcher.kill()
+    assert max(watched) > 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 7), st.integers(1, 200))
+def test_shares_of_several_workers_are_the_whole(workers: int, rate: int) -> None:
+    """Worker i of n offers its share; together they offer every arrival once."""
+    seen: list[int] = []
+    for worker in range(workers):
+        pool = Pool(1)
+        Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, Live()).run(time.monotonic_ns() - 10**10, worker, workers)
+        seen += [each.number for each in pool.backlog]
+    assert sorted(seen) == list(range(rate))
