@@ -11,7 +11,7 @@ from typing import Final
 
 from loadtest.errors import InputError
 from loadtest.plan import believed_limits, traffic_plans
-from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, TargetInfo, new_run_directory, save
+from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, TargetInfo, new_run_directory, point_latest, save
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.parse import LoadedScenario
 
@@ -60,6 +60,8 @@ def prepare_run(
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     save(info, directory)
+    # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
+    point_latest(directory)
     return directory, info
 
 

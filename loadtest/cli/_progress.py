@@ -51,7 +51,8 @@ def _line(progress: dict[str, Any]) -> str:
         f"offered {progress['offered']:,}",
         f"accepted {progress['accepted']:,}",
         f"429 {progress['throttled']:,}",
-        f"failed {progress['failed'] + progress['timed_out']:,}",
+        f"failed {progress['failed']:,}",
+        *([f"timed out {progress['timed_out']:,}"] if progress["timed_out"] else []),
         f"in flight {progress['in_flight']:,}",
         "p95 –" if p95 is None else f"p95 {p95:,.0f} ms",
     ]

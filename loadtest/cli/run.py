@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from loadtest import runfile
 from loadtest.cli import _children as children
 from loadtest.cli._progress import Progress
 from loadtest.credentials import credentials
@@ -73,7 +72,6 @@ def _run(
     environment = children.child_environment(keys, endpoint)
     with Progress() as progress:
         code = children.make_load(directory, loaded.path.parent, environment, progress.show)
-    runfile.point_latest(directory)
     if embedded is not None:
         if embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)

@@ -1,0 +1,173 @@
+"""What the README shows exists, and its quick commands do what it says: run from a folder beside, at a tiny scale."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = [
+    part
+    for traffic in ("greetings", "jobs", "lookups")
+    for stage in ("within", "above")
+    for part in ("--set", f"traffic.{traffic}.stages.{stage}.duration=1s")
+]
+
+
+def commands(document):
+    blocks = re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+ALL = [(document.name, line) for document in DOCUMENTS for line in commands(document)]
+MAKE = sorted({line for _, line in ALL if line.split()[0] == "make"})
+LOADTEST = sorted({line for _, line in ALL if ".venv/bin/loadtest" in line})
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder that looks like the checkout to commands, but has reports of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("scenarios", "loadtest", "pyproject.toml", "README.md"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("loadtest", "locust"):
+        (folder / ".venv" / "bin" / name).symlink_to(Path(sys.executable).parent / name)
+    return folder
+
+
+def run(line, checkout, **environment):
+    return subprocess.run(
+        shlex.split(line),
+        cwd=checkout,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(checkout):
+    """The README's first `loadtest run`, with stages of a second."""
+    line = next(line for line in LOADTEST if " run smoke" in line and "README" not in line and "--host" not in line)
+    done = run(f"{line} {shlex.join(TINY)}", checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def server():
+    """The server of `make serve`, on a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    yield process.stdout.readline().split()[-1]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_every_command_is_one_that_is_known_here():
+    """A block of commands holds make, loadtest and locust only: anything else would go unchecked."""
+    unknown = [
+        line
+        for _, line in ALL
+        if not re.match(r"(make\b|\.venv/bin/loadtest |LOADTEST_SCENARIO=\S+ \.venv/bin/locust )", line)
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_make_targets_exist(line):
+    """Every make target of the README is one, and has a line in make's own list."""
+    target = next((word for word in line.split()[1:] if "=" not in word), "help")
+    assert subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    listing = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"make {target} " in listing
+
+
+@pytest.mark.parametrize("line", [line for line in LOADTEST if not re.search(r"loadtest (run|serve)", line)])
+def test_quick_commands_work(line, recorded, checkout):
+    """Everything but load and servers is run as it stands, after a run that was recorded."""
+    done = run(line, checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("line", [line for line in LOADTEST if " run " in line and "--host" not in line])
+def test_runs_end_in_a_verdict(line, checkout):
+    """A run of the README ends with its verdict, its report, and exit code 0."""
+    done = run(f"{line} {shlex.join(TINY)}", checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Load goes to http://127.0.0.1:")
+    assert "Pass: " in done.stdout
+    assert (checkout / "reports" / "latest" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("line", [line for line in LOADTEST if "--host" in line])
+def test_a_server_that_runs_already_can_be_loaded(line, checkout, server):
+    """--host loads a server that somebody else started, and leaves it running."""
+    done = run(f"{line.replace('http://127.0.0.1:8000', server)} {shlex.join(TINY)}", checkout)
+    assert f"Load goes to {server}: loopback only" in done.stdout, done.stderr
+    assert "verdict" not in done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in LOADTEST if "loadtest serve" in line])
+def test_serve_comes_up_and_stops(line, checkout):
+    """`loadtest serve` says where it listens, and ends with 0 on SIGTERM."""
+    process = subprocess.Popen([*shlex.split(line), "--port", "0"], cwd=checkout, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("Workflow API (reference) on http://127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_plain_locust_runs_and_records(checkout, server, recorded):
+    """The README's plain `locust` line loads what LOADTEST_SCENARIO names, and records it like any other run."""
+    line = next(line for _, line in ALL if "bin/locust" in line)
+    effective = (ROOT / "scenarios" / "smoke.toml").read_text()
+    tiny = checkout / "tiny.toml"
+    tiny.write_text(re.sub(r'duration = "\d+s"', 'duration = "1s"', effective))
+    done = run(line.partition(" ")[2] + f" --host {server}", checkout, LOADTEST_SCENARIO=str(tiny))
+    assert done.returncode == 0, done.stderr
+    assert "`loadtest report reports/" in done.stderr
+
+
+def test_the_scenario_shown_is_one(checkout):
+    """The README's scenario can be run as it is written."""
+    text = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    (checkout / "greetings.toml").write_text(text)
+    done = run(
+        ".venv/bin/loadtest run greetings.toml --set traffic.greetings.stages.within.duration=1s"
+        " --set traffic.greetings.stages.within.rate=10/s",
+        checkout,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_notebook_line_gives_a_data_frame(recorded, checkout):
+    """`loadtest.analysis.read` gives a DataFrame in one line, as the README shows."""
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(type(df).__name__, len(df) > 0)"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "DataFrame True", done.stderr
+
+
+def test_every_path_that_is_linked_exists():
+    """Links and pictures of the documents lead to files of this repository."""
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
