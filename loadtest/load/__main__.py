@@ -7,8 +7,11 @@ Keys and endpoint come from the environment.
 
 import locust  # isort: skip  # noqa: F401 - first, since it patches the interpreter
 
+import contextlib
+import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ def main(directory: Path, base: Path) -> int:
         0 when the record is closed, whatever it holds; else an ``ExitCode``.
     """
     setup_logging("INFO", None)
+    os.set_blocking(sys.stdout.fileno(), False)
     info = runfile.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
@@ -64,8 +68,10 @@ def main(directory: Path, base: Path) -> int:
 
 
 def _tell(progress: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
-    sys.stdout.buffer.flush()
+    # A line fits into a pipe whole or not at all (it is below PIPE_BUF), and a reader that is asleep or gone must not
+    # hold up the load.
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):
+        os.write(sys.stdout.fileno(), msgspec.json.encode(progress) + b"\n")
 
 
 def _interrupt_at_end_of_input(engine: Engine) -> None:
@@ -74,9 +80,22 @@ def _interrupt_at_end_of_input(engine: Engine) -> None:
     engine.interrupt()
 
 
+def _abort(directory: Path, reason: str) -> None:
+    """Let run.json say why a run did not come to be, unless the engine has said it."""
+    info = runfile.load(directory)
+    if info.end == "running":
+        info.end, info.end_reason = "aborted", reason
+        runfile.save(info, directory)
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
     except LoadtestError as error:
+        with contextlib.suppress(OSError, LoadtestError):
+            _abort(Path(sys.argv[1]), error.message)
         sys.stdout.write(msgspec.json.encode({"error": str(error)}).decode() + "\n")
         sys.exit(int(error.exit_code))
+    except Exception:  # noqa: BLE001 - ours, whatever it is: the exit code says so
+        traceback.print_exc()
+        sys.exit(int(ExitCode.BUG))

@@ -3,6 +3,7 @@
 import gc
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -12,7 +13,7 @@ import psutil
 from gevent.event import Event
 from locust.env import Environment
 
-from loadtest.errors import LoadtestError
+from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.dispatcher import Dispatcher
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
@@ -35,6 +36,7 @@ class Engine:
         make_session: makes what a run needs, at its beginning.
         on_progress: called about twice a second with live figures and the phase.
         on_end: called with what was recorded, when the record is closed.
+        on_error: called with the environment when a run could not begin, or could not be recorded.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Engine:
         *,
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
+        on_error: Callable[[Environment, LoadtestError], None] = lambda *_: None,
     ) -> None:
         self.environment = environment
         self.phase: Phase = "over"
@@ -54,6 +57,7 @@ class Engine:
         self._make_session = make_session
         self._on_progress = on_progress
         self._on_end = on_end
+        self._on_error = on_error
         self._session: Session | None = None
         self._interrupted = Event()
         self._conductor: gevent.Greenlet | None = None
@@ -65,15 +69,27 @@ class Engine:
     def interrupt(self) -> None:
         """End the schedule now; what is in flight may still end within 3 s."""
         self._interrupted.set()
+        if self.phase == "preparing" and self._conductor is not None:
+            # Seeding may wait for a slow target; nothing was offered that could be in flight.
+            self._conductor.kill(block=False)
 
     def _begin(self, **_: Any) -> None:
         self.done.clear()
         self._interrupted.clear()
         self.error = None
-        self._session = session = self._make_session()
+        try:
+            self._session = session = self._make_session()
+        except LoadtestError as error:
+            self._fail(error)
+            self.done.set()
+            return
         self.phase = "preparing"
         self._helpers = [gevent.spawn(self._tell_progress, session)]
         self._conductor = gevent.spawn(self._conduct, session)
+
+    def _fail(self, error: LoadtestError) -> None:
+        self.error = error
+        self._on_error(self.environment, error)
 
     def _conduct(self, session: Session) -> None:
         try:
@@ -87,8 +103,12 @@ class Engine:
             self.phase = "draining"
             self._drain(session)
         except LoadtestError as error:
-            self.error = error
+            self._fail(error)
             session.info.end, session.info.end_reason = "aborted", error.message
+        except gevent.GreenletExit:
+            session.info.end = "interrupted"
+        except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
+            session.bug = traceback.format_exc()
         finally:
             gc.unfreeze()
             self.done.set()
@@ -119,18 +139,19 @@ class Engine:
             if self._interrupted.is_set():
                 session.info.end = "interrupted"
             else:
-                dispatcher.join()
+                dispatcher.get()
                 session.info.end = "finished"
         finally:
             dispatcher.kill()
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
     def _drain(self, session: Session) -> None:
-        patience = session.scenario.drain
-        if self._interrupted.is_set():
-            patience = min(patience, _SHORT_DRAIN)
-        deadline = time.monotonic() + patience
+        begun = time.monotonic()
+        deadline = begun + session.scenario.drain
         while time.monotonic() < deadline and not all(pool.quiet for pool in session.pools.values()):
+            if self._interrupted.is_set():
+                session.info.end = "interrupted"
+                deadline = min(deadline, begun + _SHORT_DRAIN)
             gevent.sleep(0.02)
 
     def _stopping(self, **_: Any) -> None:
@@ -185,7 +206,14 @@ class Engine:
         while True:
             self._on_progress({**session.snapshot(), "phase": self.phase})
             gevent.sleep(PROGRESS_INTERVAL)
-            if session.bug is not None:
+            if session.recorder.failure is not None and self.error is None:
+                self._fail(
+                    RecordError(
+                        f"cannot write the record in {session.directory}: {session.recorder.failure.strerror}",
+                        "Free some space, or name another --output-dir.",
+                    )
+                )
+            if session.bug is not None or self.error is not None:
                 self.interrupt()
 
 

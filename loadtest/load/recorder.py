@@ -20,6 +20,8 @@ class Recorder:
     """
 
     def __init__(self, directory: Path, live: Live) -> None:
+        self.failure: OSError | None = None
+        """Why the record can be written no longer."""
         self._live = live
         self._buffer: list[Sample] = []
         self._ids: list[str] = []
@@ -48,8 +50,7 @@ class Recorder:
     def flush(self) -> None:
         """Write what is buffered."""
         while self._buffer:
-            batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
-            self._writer.write(batch)
+            self._write_some()
         if self._ids:
             self._ids_file.writelines(self._ids)
             self._ids_file.flush()
@@ -58,16 +59,25 @@ class Recorder:
     def close(self) -> None:
         """Write the rest and end the record."""
         self._flusher.kill()
-        self.flush()
-        self._writer.close()
-        self._ids_file.close()
+        try:
+            self.flush()
+            self._writer.close()
+            self._ids_file.close()
+        except OSError as error:
+            self.failure = error
 
     def _flush_forever(self) -> None:
-        while True:
-            gevent.sleep(FLUSH_INTERVAL)
-            while self._buffer:
-                batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
-                self._writer.write(batch)
-                # Let users run between two batches.
-                gevent.sleep(0)
-            self.flush()
+        try:
+            while True:
+                gevent.sleep(FLUSH_INTERVAL)
+                while self._buffer:
+                    self._write_some()
+                    # Let users run between two batches.
+                    gevent.sleep(0)
+                self.flush()
+        except OSError as error:
+            self.failure = error
+
+    def _write_some(self) -> None:
+        batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
+        self._writer.write(batch)

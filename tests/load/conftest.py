@@ -3,12 +3,10 @@
 import contextlib
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections import Counter
@@ -45,7 +43,8 @@ class Talk:
             if not (more := self.connection.recv(65536)):
                 break
             data += more
-        self.peer.requests.append(data)
+        if data:
+            self.peer.requests.append(data)
         return data
 
     def send(self, *parts: bytes) -> None:
@@ -247,40 +246,63 @@ class Run:
         return outcomes
 
 
-Offer = Callable[..., Run]
+class Offering:
+    """Starts the load of a scenario's text against a URL, and writes such texts."""
 
+    def __init__(self, folder: Path) -> None:
+        self.runs: list[Run] = []
+        self.folder = folder
 
-@pytest.fixture
-def offer(tmp_path: Path) -> Iterator[Offer]:
-    """Start the load of a scenario's text against a URL; what still runs at the end is killed."""
-    runs: list[Run] = []
+    @staticmethod
+    def entry(name: str, operation: str, rate: str, duration: str, more: str = "") -> str:
+        """A traffic entry with one stage."""
+        workflow = "" if "workflow" in more else 'workflow = "echo"\n'
+        return (
+            f'[traffic.{name}]\noperation = "{operation}"\n{workflow}{more}\n'
+            f'stages = [{{ name = "only", rate = "{rate}", duration = "{duration}" }}]\n'
+        )
 
-    def start(text: str, url: str, *, keys: str = "local-dev-key") -> Run:
-        path = tmp_path / f"scenario{len(runs)}.toml"
-        path.write_text(textwrap.dedent(text), encoding="utf-8")
+    @staticmethod
+    def scenario(*entries: str, drain: str = "5s") -> str:
+        """A scenario of such entries."""
+        return f'title = "t"\nseed = 1\ndrain = "{drain}"\n' + "".join(entries)
+
+    @staticmethod
+    def sleep(ms: int) -> str:
+        """Lines that let an entry's workflow take a time."""
+        return f'workflow = "sleep"\nparameters = {{ ms = {ms} }}\n'
+
+    def __call__(self, text: str, url: str, *, keys: str = "local-dev-key", stdout: int = subprocess.PIPE) -> Run:
+        """Start the load in a process of its own; keys are separated by commas."""
+        path = self.folder / f"scenario{len(self.runs)}.toml"
+        path.write_text(text, encoding="utf-8")
         directory, _ = prepare_run(
             load_scenario(path),
             url=url,
             embedded=False,
             keys=keys.count(",") + 1,
             command=["loadtest", "run"],
-            output_dir=tmp_path / "reports",
+            output_dir=self.folder / "reports",
         )
         with (directory / "load.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "loadtest.load", str(directory), str(tmp_path)],
+                [sys.executable, "-m", "loadtest.load", str(directory), str(self.folder)],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=stdout,
                 stderr=log,
                 env=clean_environment(WORKFLOW_API_KEYS=keys),
             )
-        runs.append(Run(process, directory))
-        return runs[-1]
+        self.runs.append(Run(process, directory))
+        return self.runs[-1]
 
-    yield start
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.send_signal(signal.SIGKILL)
+
+@pytest.fixture
+def offer(tmp_path: Path) -> Iterator[Offering]:
+    """Start loads; what still runs at the end is killed."""
+    offering = Offering(tmp_path)
+    yield offering
+    for run in offering.runs:
+        run.process.kill()
         run.process.wait()
         for stream in (run.process.stdin, run.process.stdout):
             if stream is not None:

@@ -1,0 +1,87 @@
+"""Which key an arrival uses, and which jobs retrievals ask for."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Fixture = Callable[..., Any]
+
+
+def test_each_arrival_keeps_its_key(offer: Any, serve: Fixture) -> None:
+    """Arrival k uses key k mod K, its polls too, and every key has limits of its own."""
+    target = serve("--limit", "sync_run=5/1h", WORKFLOW_API_KEYS="ka,kb,kc")
+    text = offer.scenario(
+        offer.entry("runs", "sync_run", "30/s", "1s"),
+        offer.entry("jobs", "async_run", "10/s", "1s", 'polling = { interval = "20ms", give_up = "5s" }'),
+        offer.entry("looks", "retrieval", "30/s", "1s", "seed_jobs = 7"),
+    )
+    run = offer(text, target.url, keys="ka,kb,kc").wait()
+    run.check_conservation()
+    for row in run.requests:
+        assert row["key_index"] == row["parent_arrival"] % 3
+    runs = [row for row in run.operations if row["traffic"] == "runs"]
+    for key in range(3):
+        mine = [row["outcome"] for row in runs if row["key_index"] == key]
+        assert sorted(mine) == ["ok"] * 5 + ["throttled"] * 5
+    # A job is visible to the key that made it only: all polls and retrievals found theirs.
+    assert {row["outcome"] for row in run.operations if row["traffic"] != "runs"} == {"ok"}
+    assert {row["key_index"] for row in run.operations if row["traffic"] == "looks"} == {0, 1, 2}
+
+
+def test_job_ids_of_the_run_itself_and_of_a_stored_file(offer: Any, serve: Fixture) -> None:
+    """Retrievals ask for the run's own jobs as they come, and a later run for those that an earlier one stored."""
+    target = serve("--limit", "retrieval=1000000/s", WORKFLOW_API_KEYS="ka,kb")
+    text = offer.scenario(
+        offer.entry("jobs", "async_run", "20/s", "1s", 'polling = { interval = "20ms", give_up = "5s" }'),
+        offer.entry("looks", "retrieval", "40/s", "1s", 'job_ids = "run"'),
+    )
+    first = offer(text, target.url, keys="ka,kb").wait()
+    outcomes = first.check_conservation()
+    assert outcomes["ok"] + outcomes["dropped"] == 60
+    assert outcomes["ok"] >= 40
+    assert {row["reason"] for row in first.operations if row["outcome"] == "dropped"} <= {"no_job_id"}
+    own = {row["job_id"] for row in first.operations if row["traffic"] == "jobs"}
+    assert {row["job_id"] for row in first.operations if row["traffic"] == "looks"} - {None} <= own
+
+    stored = first.directory / "job_ids.txt"
+    assert {line.split("\t")[0] for line in stored.read_text().splitlines()} == own
+    text = offer.scenario(offer.entry("looks", "retrieval", "40/s", "1s", f'job_ids = "{stored}"'))
+    second = offer(text, target.url, keys="ka,kb").wait()
+    assert second.check_conservation() == {"ok": 40}
+    assert {row["job_id"] for row in second.operations} == own
+    assert not [row for row in second.rows if row["kind"] == "submit"]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "sentence"),
+    [
+        ('workflow = "no-such"', 5, "could not be seeded: submit was answered with 404"),
+        ('job_ids = "no-such-file"', 2, "cannot read job_ids from"),
+        ('job_ids = "empty.txt"', 2, "holds no job id"),
+        ('job_ids = "other-keys.txt"', 2, "is no index of the 1 key"),
+        ('job_ids = "binary.bin"', 2, "cannot read job_ids from"),
+    ],
+)
+def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(
+    offer: Any, open_api: Any, *, more: str, code: int, sentence: str
+) -> None:
+    """An unknown workflow or an unusable file of ids: a sentence and an exit code, no traceback, no request."""
+    (offer.folder / "empty.txt").write_text("\n \n")
+    (offer.folder / "other-keys.txt").write_text("j1\t0\nj2\t3\n")
+    (offer.folder / "binary.bin").write_bytes(b"\xff\xfe\x00")
+    run = offer(offer.scenario(offer.entry("looks", "retrieval", "10/s", "1s", more)), open_api.url).wait()
+    assert run.process.returncode == code
+    assert re.search(sentence, run.said[-1].decode())
+    assert "Traceback" not in run.log
+    assert run.info.end == "aborted"
+    assert sentence in (run.info.end_reason or "")
+    assert not (run.directory / "samples.arrows").exists() or not run.operations
+
+
+def test_a_target_that_is_not_there_cannot_be_seeded(offer: Any) -> None:
+    """Nobody listens: the seeding says so, exit code 5."""
+    run = offer(offer.scenario(offer.entry("looks", "retrieval", "10/s", "1s")), "http://127.0.0.1:1").wait()
+    assert run.process.returncode == 5
+    assert b"connection_refused" in run.said[-1]

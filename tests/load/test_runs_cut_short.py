@@ -1,0 +1,118 @@
+"""Runs that somebody or something ends before their time: what there is of a record is whole and says so."""
+
+import contextlib
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+Fixture = Callable[..., Any]
+
+
+def epoch(run: Any) -> int | None:
+    """When the epoch was (wall ns), or None before it."""
+    moment: int | None = run.info.epoch_unix_ns
+    return moment
+
+
+def test_an_interrupted_run_is_whole(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGINT in mid-run: no further arrival is offered, those offered have outcomes, and the record says so."""
+    text = offer.scenario(offer.entry("runs", "sync_run", "100/s", "60s", offer.sleep(40)), drain="30s")
+    run = offer(text, open_api.url)
+    until(lambda: epoch(run))
+    time.sleep(0.5)  # so that there is something in flight
+    run.process.send_signal(signal.SIGINT)
+    run.wait()
+    outcomes = run.check_conservation()
+    assert 0 < outcomes["ok"] == outcomes.total() < 3000
+    assert (run.info.end, run.process.returncode) == ("interrupted", 0)
+    assert run.info.elapsed_s is not None
+    assert run.info.elapsed_s < 30
+
+
+def test_an_interrupt_ends_a_drain_early(offer: Any, open_api: Any, until: Fixture) -> None:
+    """While the end waits for what is in flight, an interrupt shortens the waiting."""
+    text = offer.scenario(
+        offer.entry("runs", "sync_run", "10/s", "500ms", 'timeout = "60s"\n' + offer.sleep(50_000)), drain="60s"
+    )
+    run = offer(text, open_api.url)
+    assert run.process.stdout is not None
+    while b'"draining"' not in run.process.stdout.readline():
+        pass
+    run.process.send_signal(signal.SIGTERM)
+    run.wait(30)
+    assert run.check_conservation() == {"timed_out": 5}
+    assert run.info.end == "interrupted"
+
+
+def test_an_interrupt_ends_seeding(offer: Any, peer: Fixture, until: Fixture) -> None:
+    """A target that never answers cannot hold up whoever wants to leave before the run began."""
+    server = peer(lambda talk: (talk.read(), talk.wait()))
+    run = offer(
+        offer.scenario(offer.entry("looks", "retrieval", "10/s", "1s", 'timeout = "60s"')),
+        f"http://127.0.0.1:{server.port}",
+    )
+    until(lambda: server.requests)
+    run.process.send_signal(signal.SIGINT)
+    run.wait(30)
+    assert run.check_conservation().total() == 0
+    assert (run.info.end, run.process.returncode) == ("interrupted", 0)
+
+
+def test_the_end_of_input_ends_the_run(offer: Any, open_api: Any, until: Fixture) -> None:
+    """A parent that is gone closes our input: the load ends by itself, with its record closed."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "20/s", "60s")), open_api.url)
+    until(lambda: epoch(run))
+    run.process.stdin.close()
+    run.wait(30)
+    run.check_conservation()
+    assert run.info.end == "interrupted"
+
+
+def test_a_parent_that_does_not_read_holds_up_nothing(offer: Any, open_api: Any, until: Fixture) -> None:
+    """Progress is dropped where nobody reads it; the load goes on as scheduled."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "20/s", "2s")), open_api.url, stdout=writing)
+    os.close(writing)
+    try:
+        until(lambda: run.process.poll() is not None, 40)
+    finally:
+        os.close(reading)
+    assert run.check_conservation() == {"ok": 40}
+
+
+def test_a_killed_run_keeps_all_but_its_last_second(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGKILL: every arrival up to about a second before it is in the record, which says that it is incomplete."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "200/s", "60s")), open_api.url)
+    until(lambda: epoch(run))
+    time.sleep(2.5)
+    run.process.send_signal(signal.SIGKILL)
+    lived = (time.time_ns() - (epoch(run) or 0)) / 1e9
+    run.wait()
+    assert not run.info.complete
+    assert run.info.end == "running"
+    kept = sorted(row["arrival"] for row in run.operations)
+    assert kept == list(range(len(kept)))
+    assert len(kept) >= (lived - 1.0) * 200 - 1
+    assert len((run.directory / "job_ids.txt").read_text()) == 0
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence(offer: Any, open_api: Any) -> None:
+    """What cannot be recorded is not sent any longer, and the exit code says that the record is not whole."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        run = offer(offer.scenario(offer.entry("runs", "sync_run", "200/s", "30s")), open_api.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    run.wait()
+    assert run.process.returncode == 3
+    assert b"cannot write the record" in run.said[-1]
+    assert len(run.operations) < 3000
