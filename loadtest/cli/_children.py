@@ -103,7 +103,8 @@ def make_load(
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second one kills it.
 
     Returns:
-        Its exit code: 0, or ``ExitCode.BUG`` or a signal's where the record may be incomplete.
+        Its exit code: 0, or ``ExitCode.BUG`` or a signal's where the record may be incomplete;
+        ``ExitCode.INTERRUPTED`` where it was killed by a second Ctrl-C.
 
     Raises:
         LoadtestError: if the run could not begin.
@@ -118,37 +119,49 @@ def make_load(
             start_new_session=True,
         )
     error = None
+    interrupts = _Interrupts(process)
     try:
-        for line in _lines_despite_interrupts(process):
-            said = msgspec.json.decode(line)
-            if "error" in said:
-                error = said["error"]
-            else:
-                on_progress(said)
+        with interrupts:
+            for line in process.stdout or ():
+                said = msgspec.json.decode(line)
+                if "error" in said:
+                    error = said["error"]
+                else:
+                    on_progress(said)
     finally:
         stop(process)
     if error is not None:
         failure = LoadtestError(error)
         failure.exit_code = ExitCode(process.returncode)
         raise failure
-    return process.returncode
+    return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
 
 
-def _lines_despite_interrupts(process: "subprocess.Popen[bytes]") -> Iterator[bytes]:
-    interrupted = False
-    while process.stdout is not None:
-        try:
-            line = process.stdout.readline()
-        except KeyboardInterrupt:
-            if interrupted:
-                process.kill()
-            else:
-                interrupted = True
-                process.send_signal(signal.SIGINT)
-            continue
-        if not line:
-            return
-        yield line
+class _Interrupts:
+    """Passes Ctrl-C and SIGTERM on to a child while it lasts: the first lets it end early, the second kills it.
+
+    Nothing is raised here: an exception could come between any two steps, and the report would not be made.
+    """
+
+    def __init__(self, process: "subprocess.Popen[Any]") -> None:
+        self.count = 0
+        self._process = process
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._pass_on)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pass_on(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._process.send_signal(signal.SIGINT)
+        else:
+            self._process.kill()
 
 
 def make_report(directory: Path) -> int:
