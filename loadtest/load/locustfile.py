@@ -21,14 +21,14 @@ from locust.env import Environment
 from locust.web import WebUI
 
 from loadtest.credentials import credentials
-from loadtest.errors import LoadtestError
+from loadtest.errors import InputError, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.load.web import guard
 from loadtest.plan import believed_limits, traffic_plans
 from loadtest.prepare import prepare_run
-from loadtest.runfile import RunInfo, point_latest
+from loadtest.runfile import RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import allow
 
@@ -55,9 +55,13 @@ with _plain_refusal():
 _plans = traffic_plans(_loaded.scenario, believed_limits(_loaded.scenario, embedded=_embedded), len(_keys))
 _users = sum(plan.users for plan in _plans.values())
 
-# Locust takes the user classes that it finds among a locustfile's names.
+# Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
+# the names above.
 globals().update(
-    {each.__name__: each for each in user_classes({n: (plan.operation, plan.users) for n, plan in _plans.items()})}
+    {
+        f"traffic {each.__name__}": each
+        for each in user_classes({n: (plan.operation, plan.users) for n, plan in _plans.items()})
+    }
 )
 
 
@@ -77,14 +81,14 @@ class WholePool(locust.LoadTestShape):
 
 def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
     global _engine  # noqa: PLW0603 - Locust makes the shape, which needs it, from its class alone
-    if not isinstance(environment.runner, locust.runners.LocalRunner):
-        raise SystemExit("loadtest: master and workers are not supported yet; leave out --master and --worker")
+    with _plain_refusal():
+        if not isinstance(environment.runner, locust.runners.LocalRunner):
+            raise InputError("master and workers are not supported yet", "Leave out --master and --worker.")
+        if environment.host or web_ui is None:
+            allow(environment.host or "")
     if web_ui is not None:
         guard(web_ui)
-    if environment.host:
-        with _plain_refusal():
-            allow(environment.host)
-    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end)
+    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
     if _parent_fd >= 0:
         gevent.spawn(_end_with_parent)
 
@@ -103,10 +107,14 @@ def _make_session(environment: Environment) -> Session:
 
 def _tell_end(info: RunInfo) -> None:
     directory = _output_dir / info.id
-    point_latest(directory)
     logger.info("The record is in %s; `loadtest report %s` reports it.", directory, directory)
     if _parent_fd >= 0:
         os.write(_parent_fd, f"{directory}\n".encode())
+
+
+def _tell_error(environment: Environment, error: LoadtestError) -> None:
+    logger.error("%s", error)
+    environment.process_exit_code = int(error.exit_code)
 
 
 def _end_with_parent() -> None:
