@@ -24,17 +24,29 @@ def guard(web_ui: WebUI) -> None:
 
 def _refuse() -> flask.Response | None:
     request = flask.request
-    if urlsplit(f"//{request.host}").hostname not in _OURS:
+    if _name(request.host) not in _OURS:
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return _answer(403, "requests from pages of other origins are refused")
-    if request.method == "POST" and (host := request.form.get("host")):
+    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless.
+    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and (
+        request.path != "/" or request.headers.get("Sec-Fetch-Mode") != "navigate"
+    ):
+        return _answer(403, "requests from other sites are refused")
+    if request.method == "POST" and "host" in request.form:
         try:
-            allow(host)
+            allow(request.form["host"])
         except InputError as error:
             return _answer(400, str(error))
     return None
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _answer(status: int, message: str) -> flask.Response:
