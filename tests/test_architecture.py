@@ -1,0 +1,171 @@
+"""The house keeps its shape: directions of imports, sizes of files and functions, docstrings, nothing of a machine."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "loadtest").rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+LEAVES = {"errors", "limits", "limiters", "histogram", "threshold", "schedule", "credentials"}
+SHARED = {"scenario", "samples", "runfile", "plan", "prepare", "targets"}
+
+# room -> the rooms that it may import (itself always). A room that is not here may not be there.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "limits": set(),
+    "histogram": set(),
+    "schedule": set(),
+    "limiters": {"limits"},
+    "threshold": {"errors"},
+    "credentials": {"errors"},
+    "samples": {"errors"},
+    "runfile": {"errors"},
+    "targets": {"errors"},
+    "scenario": LEAVES | {"samples"},
+    "plan": LEAVES | {"scenario", "samples", "runfile"},
+    "prepare": LEAVES | {"scenario", "samples", "runfile", "plan", "targets"},
+    "target": LEAVES,
+    "load": LEAVES | SHARED,
+    "probe": LEAVES | SHARED,
+    "analysis": LEAVES | SHARED,
+    "report": LEAVES | SHARED | {"analysis"},
+    # load, probe and report are processes of their own, which cli starts; so is the target.
+    "cli": LEAVES | SHARED,
+    "": set(),  # loadtest/__init__.py imports nothing
+}
+EXCEPT = {("loadtest/cli/serve.py", "target")}  # it hands on the target's own command
+
+# package -> where it may be imported; of all others any room may.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "locust": ("loadtest/load/",),
+    "gevent": ("loadtest/load/",),
+    "httpx": ("loadtest/probe/",),
+    "pandas": ("loadtest/analysis/", "loadtest/report/plots/"),
+    "matplotlib": ("loadtest/report/",),
+    "jinja2": ("loadtest/report/",),
+    "uvicorn": ("loadtest/target/",),
+    "uvloop": ("loadtest/target/",),
+    "pydantic": ("loadtest/scenario/",),
+    "click": ("loadtest/cli/", "loadtest/target/command.py"),
+}
+MAX_FILE, MAX_FUNCTION = 400, 45
+
+
+def room(module: str) -> str:
+    """`loadtest.load.wire` is in `load`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere in it; `from loadtest import x` is `loadtest.x`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import hides its direction"
+            own = node.module == "loadtest"
+            found |= {f"loadtest.{alias.name}" for alias in node.names} if own else {str(node.module)}
+    return found
+
+
+def definitions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_go_one_way(name: str) -> None:
+    """Each file imports only the rooms below its own, as the table says."""
+    here = room(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    assert here in MAY_IMPORT, f"{here!r} is a new room: say in the table what it may import"
+    allowed = MAY_IMPORT[here] | {here}
+    wrong = {
+        module
+        for module in imports(ROOT / name)
+        if module.split(".")[0] == "loadtest"
+        and room(module) not in allowed
+        and (name, room(module)) not in EXCEPT
+        and module != "loadtest"
+    }
+    assert not wrong, f"{name} may import {sorted(allowed)} only"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packages_stay_in_their_rooms(name: str) -> None:
+    """`import locust` patches the interpreter and pandas is slow to import: each is let into its own rooms only."""
+    tops = {module.split(".")[0] for module in imports(ROOT / name)}
+    assert not {top for top in tops & set(ONLY_IN) if not name.startswith(ONLY_IN[top])}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_and_functions_are_short_and_documented(name: str) -> None:
+    """At most 400 lines a file and 45 a function; every module and every public class and function has a docstring."""
+    path = ROOT / name
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE
+    assert ast.get_docstring(ast.parse(text)) or not text.strip()
+    for node in definitions(path):
+        if not isinstance(node, ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION, f"{node.name} is too long"
+    for node in public(ast.parse(text)):
+        assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+def public(node: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Public classes and functions of a module, and those of its public classes."""
+    found: list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = []
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not each.name.startswith("_"):
+            found.append(each)
+            if isinstance(each, ast.ClassDef):
+                found += public(each)
+    return found
+
+
+def tracked() -> list[Path]:
+    """Text files of the repository; of a folder without git, those of the code."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    names = listed.stdout.decode().split("\0") if listed.returncode == 0 else NAMES
+    paths = [ROOT / name for name in names if name and not name.startswith("reports/")]
+    return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8000]]
+
+
+def test_nothing_names_a_machine_or_a_registry() -> None:
+    """No file holds an absolute path of whoever wrote it, nor the address of a package registry."""
+    # Put together from parts, so that this file doesn't hold what it looks for.
+    words = ["/" + "root/", "/" + "work/", "/" + r"home/\w+/", "/" + r"Users/\w+/"]
+    words += ["pypi" + r"\.org", "files" + r"\.pythonhosted", "--" + "index-url", "--" + "find-links"]
+    pattern = re.compile("|".join(rf"(?<![\w.]){word}" for word in words))
+    hits = []
+    for path in tracked():
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                hits.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    assert not hits
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        (
+            "from loadtest.cli import main; main(['--help'])",
+            "locust gevent pandas matplotlib pyarrow pydantic numpy httpx jinja2",
+        ),
+        ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.scenarios", "locust gevent"),
+        ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.export", "pandas matplotlib"),
+        ("import loadtest.report.__main__", "locust gevent"),
+        ("import loadtest.target.server", "locust gevent pandas matplotlib numpy pyarrow"),
+    ],
+)
+def test_what_a_process_never_sees(statement: str, absent: str) -> None:
+    """What tables of imports can't show: modules that are really loaded, libraries' own imports included."""
+    script = f"{statement}\nimport sys\nprint(*sorted(set({absent.split()!r}) & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr.split() == []
