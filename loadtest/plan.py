@@ -8,7 +8,8 @@ from typing import Final
 
 from loadtest.limits import DOCUMENTED, Limit, LimitName
 from loadtest.runfile import StagePlan, TrafficPlan
-from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Traffic
+from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Stage, Traffic
+from loadtest.scenario.units import Rate
 from loadtest.schedule import Segment, TrafficSchedule
 
 DEFAULT_MAX_USERS: Final = 1000
@@ -21,38 +22,21 @@ def believed_limits(scenario: Scenario, *, embedded: bool) -> dict[LimitName, Li
 
 
 def traffic_plans(scenario: Scenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:
-    """Resolve every traffic entry: its pool, its stages with their rates, and the limits they pass.
+    """Resolve every traffic entry: its keys, its pool, its stages with their rates, and the limits they pass.
 
     Args:
         scenario: what to offer.
         limits: the believed limits, each per key.
-        keys: how many keys share the traffic.
+        keys: how many keys there are; entries that name no key group share them all.
     """
-    plans = {}
-    for name, traffic in scenario.traffic.items():
-        segments = _segments(scenario, traffic, limits[LIMIT_OF[traffic.operation]], keys)
-        plans[name] = TrafficPlan(
-            operation=traffic.operation,
-            workflow=traffic.workflow,
-            arrivals=traffic.arrivals,
-            users=pool_size(traffic, segments),
-            stages=[
-                StagePlan(
-                    name=segment.stage,
-                    start_s=segment.start,
-                    duration_s=segment.duration,
-                    rate=segment.rate,
-                    rate_to=segment.rate_to,
-                    warmup=segment.stage == WARMUP,
-                )
-                for segment in segments
-            ],
-        )
-    demand = _Demand(tuple(plans.values()), limits, keys)
+    plans = {name: _traffic_plan(scenario, traffic, limits, keys) for name, traffic in scenario.traffic.items()}
+    demand = _Demand(tuple(plans.values()), limits)
     for name, plan in plans.items():
-        expected = {stage.name for stage in scenario.traffic[name].stages if 429 in stage.expect}
+        expected = {
+            part for stage in scenario.traffic[name].stages if 429 in stage.expect for part, _, _ in stage.parts
+        }
         for stage in plan.stages:
-            stage.over = [limit for limit in _draws(plan.operation) if demand.passes(limit, stage)]
+            stage.over = [limit for limit in _draws(plan.operation) if demand.passes(limit, plan, stage)]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
 
@@ -63,7 +47,8 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
         TrafficSchedule(
             traffic=name,
             segments=tuple(
-                Segment(stage.name, stage.start_s, stage.duration_s, stage.rate, stage.rate_to) for stage in plan.stages
+                Segment(stage.name, stage.start_s, stage.duration_s, stage.rate, stage.rate_to, stage.burst)
+                for stage in plan.stages
             ),
             arrivals="poisson" if plan.arrivals == "poisson" else "even",
             seed=seed,
@@ -72,34 +57,88 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
     ]
 
 
-def pool_size(traffic: Traffic, segments: Iterable[Segment]) -> int:
+def pool_size(traffic: Traffic, segments: Iterable[StagePlan]) -> int:
     """Users that an entry needs so that none is missing even if every operation takes its whole deadline.
 
-    Little's law at the highest rate, at most as many as there are arrivals, capped at ``DEFAULT_MAX_USERS``
-    unless the scenario says ``max_users``.
+    Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals, capped at
+    ``DEFAULT_MAX_USERS`` unless the scenario says ``max_users``.
     """
     segments = tuple(segments)
     peak = max(max(segment.rate, segment.rate_to) for segment in segments)
-    deadline = traffic.timeout
+    burst = max(segment.burst for segment in segments)
+    deadline = operation_deadline(traffic)
+    arrivals = math.ceil(sum(_arrivals(segment) for segment in segments))
+    wanted = math.ceil(peak * deadline) + burst + 1
+    return max(1, min(wanted, arrivals, traffic.max_users or DEFAULT_MAX_USERS))
+
+
+def operation_deadline(traffic: Traffic) -> float:
+    """Seconds after which an operation has ended, whatever happens: every try, wait and poll at its longest."""
+    deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
+    deadline += traffic.retry.longest
     if traffic.operation == "async_run":
         deadline += traffic.polling.give_up + traffic.timeout
-    arrivals = math.ceil(sum(segment.arrivals for segment in segments))
-    return max(1, min(math.ceil(peak * deadline) + 1, arrivals, traffic.max_users or DEFAULT_MAX_USERS))
+    return deadline
 
 
-def _segments(scenario: Scenario, traffic: Traffic, limit: Limit, keys: int) -> list[Segment]:
-    segments: list[Segment] = []
-    at = 0.0
+def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int]:
+    """Index of the first key that an entry uses, and how many it uses."""
+    if traffic.keys is None:
+        return 0, keys
+    start = 0
+    for group, size in scenario.key_groups.items():
+        if group == traffic.keys:
+            return start, size
+        start += size
+    raise KeyError(traffic.keys)
+
+
+def _traffic_plan(scenario: Scenario, traffic: Traffic, limits: Mapping[LimitName, Limit], keys: int) -> TrafficPlan:
+    key_start, key_count = key_range(scenario, traffic, keys)
+    stages = _stages(scenario, traffic, limits[LIMIT_OF[traffic.operation]], key_count)
+    return TrafficPlan(
+        operation=traffic.operation,
+        workflow=traffic.workflow,
+        arrivals=traffic.arrivals,
+        users=pool_size(traffic, stages),
+        key_start=key_start,
+        key_count=key_count,
+        stages=stages,
+    )
+
+
+def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, keys: int) -> list[StagePlan]:
+    def per_second(rate: Rate) -> float:
+        return rate.per_second(limit, keys) * scenario.rate_multiplier
+
+    plans: list[StagePlan] = []
     if scenario.warmup > 0:
-        initial = traffic.stages[0].rate.per_second(limit, keys)
-        segments.append(Segment(WARMUP, 0.0, scenario.warmup, initial, initial))
-        at = scenario.warmup
+        initial = per_second(traffic.stages[0].parts[0][1])
+        plans.append(
+            StagePlan(name=WARMUP, start_s=0.0, duration_s=scenario.warmup, rate=initial, rate_to=initial, warmup=True)
+        )
+    at = scenario.warmup
     for stage in traffic.stages:
-        rate = stage.rate.per_second(limit, keys)
-        rate_to = rate if stage.ramp_to is None else stage.ramp_to.per_second(limit, keys)
-        segments.append(Segment(stage.name, at, stage.duration, rate, rate_to))
-        at += stage.duration
-    return segments
+        for name, rate, rate_to in stage.parts:
+            plans.append(
+                StagePlan(
+                    name=name,
+                    start_s=at,
+                    duration_s=stage.duration,
+                    rate=per_second(rate),
+                    rate_to=per_second(rate_to),
+                    burst=_burst(stage, limit, keys, scenario.rate_multiplier),
+                )
+            )
+            at += stage.duration
+    return plans
+
+
+def _burst(stage: Stage, limit: Limit, keys: int, multiplier: float) -> int:
+    if stage.burst is None:
+        return 0
+    size = stage.burst.value * limit.count * keys if isinstance(stage.burst, Rate) else stage.burst
+    return max(1, round(size * multiplier))
 
 
 def _draws(operation: str) -> tuple[LimitName, ...]:
@@ -109,26 +148,45 @@ def _draws(operation: str) -> tuple[LimitName, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """What all entries together draw on a limit, over time."""
+    """What all entries together draw on a limit, over time, for each key."""
 
     plans: tuple[TrafficPlan, ...]
     limits: Mapping[LimitName, Limit]
-    keys: int
 
-    def passes(self, limit: LimitName, stage: StagePlan) -> bool:
-        """Whether all traffic together passes a limit at some moment of a stage.
+    def passes(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan) -> bool:
+        """Whether some key that an entry uses is asked for more than a limit allows, at some moment of a stage.
 
-        Rates are piecewise linear, so it is enough to look at both ends of every piece.
+        Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is held against
+        the whole quota of a window.
         """
         end = stage.start_s + stage.duration_s
-        edges = {edge for plan in self.plans for each in plan.stages for edge in (each.start_s, _end(each))}
+        edges = {edge for each in self.plans for part in each.stages for edge in (part.start_s, _end(part))}
         cuts = sorted({stage.start_s, end, *(edge for edge in edges if stage.start_s < edge < end)})
-        allowed = self.limits[limit].rate * self.keys * _TOLERANCE
+        allowed = self.limits[limit]
         return any(
-            sum(self._drawn(limit, plan, at, (left + right) / 2) for plan in self.plans) > allowed
+            self._asked(limit, key, at, (left + right) / 2) > allowed.rate * _TOLERANCE
+            or self._burst(limit, key, (left + right) / 2) > allowed.count
+            for key in self._keys(plan)
             for left, right in pairwise(cuts)
             for at in (left, right)
         )
+
+    def _keys(self, plan: TrafficPlan) -> set[int]:
+        """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
+        starts = {each.key_start for each in self.plans}
+        return {max(start, plan.key_start) for start in starts if start < plan.key_start + plan.key_count}
+
+    def _asked(self, limit: LimitName, key: int, at: float, inside: float) -> float:
+        return sum(self._drawn(limit, plan, at, inside) / plan.key_count for plan in self.plans if _uses(plan, key))
+
+    def _burst(self, limit: LimitName, key: int, inside: float) -> float:
+        stages = (
+            (plan, stage)
+            for plan in self.plans
+            if limit in _draws(plan.operation) and _uses(plan, key)
+            for stage in plan.stages
+        )
+        return sum(stage.burst / plan.key_count for plan, stage in stages if stage.start_s <= inside < _end(stage))
 
     def _drawn(self, limit: LimitName, plan: TrafficPlan, at: float, inside: float) -> float:
         """Requests/s that an entry draws on a limit at ``at``, in the stage that holds ``inside``.
@@ -141,9 +199,17 @@ class _Demand:
             if stage.start_s <= inside < _end(stage):
                 rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
                 if plan.operation == "async_run" and limit == "retrieval":
-                    return min(rate, self.limits["async_submit"].rate * self.keys)
+                    return min(rate, self.limits["async_submit"].rate * plan.key_count)
                 return rate
         return 0.0
+
+
+def _uses(plan: TrafficPlan, key: int) -> bool:
+    return plan.key_start <= key < plan.key_start + plan.key_count
+
+
+def _arrivals(stage: StagePlan) -> float:
+    return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
 
 
 def _end(stage: StagePlan) -> float:

@@ -35,9 +35,16 @@ def prepare_run(
         InputError: if the directory cannot be made, or nothing would be sent.
     """
     scenario = loaded.scenario
+    if keys < scenario.keys and scenario.key_groups:
+        raise InputError(
+            f"{loaded.path}: key_groups need {scenario.keys} keys, and there are {keys}",
+            "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
+        )
     limits = believed_limits(scenario, embedded=embedded)
     plans = traffic_plans(scenario, limits, keys)
-    if all(stage.rate <= 0 and stage.rate_to <= 0 for plan in plans.values() for stage in plan.stages):
+    if all(
+        stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for plan in plans.values() for stage in plan.stages
+    ):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
     directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(

@@ -24,6 +24,8 @@ class StagePlan(msgspec.Struct, kw_only=True):
     """At the start of the stage."""
     rate_to: float
     """At its end: equal to ``rate`` unless it is a ramp."""
+    burst: int = 0
+    """Operations that arrive all at once at its start."""
     warmup: bool = False
     over: list[str] = []
     """Limit names whose planned draw, by all traffic together, passes the limit in this stage."""
@@ -39,6 +41,9 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     arrivals: str
     users: int
     """Size of its pool of users."""
+    key_start: int = 0
+    """Index of the first key that it uses."""
+    key_count: int = 1
     offered: int | None = None
     """Arrivals that became due before the end; null until the end."""
     stages: list[StagePlan] = []

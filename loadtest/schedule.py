@@ -28,11 +28,13 @@ class Segment:
     duration: float
     rate: float
     rate_to: float
+    burst: int = 0
+    """Arrivals that come all at once at the start, before those of the rate."""
 
     @property
     def arrivals(self) -> float:
-        """The integral of the rate over the segment."""
-        return (self.rate + self.rate_to) / 2 * self.duration
+        """How much Λ grows over the segment: the burst, and the integral of the rate."""
+        return self.burst + (self.rate + self.rate_to) / 2 * self.duration
 
 
 class Arrival(NamedTuple):
@@ -101,12 +103,13 @@ class TrafficSchedule:
         self, marks: npt.NDArray[np.float64], where: npt.NDArray[np.intp], ends: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.int64]:
         """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its stable form."""
-        start, duration, rate, rate_to = (
+        start, duration, rate, rate_to, burst = (
             np.array([getattr(segment, name) for segment in self.segments])[where]
-            for name in ("start", "duration", "rate", "rate_to")
+            for name in ("start", "duration", "rate", "rate_to", "burst")
         )
         begun = np.concatenate(([0.0], ends[:-1]))[where]
-        inside = np.maximum(marks - begun, 0.0)
+        # A burst is a jump of Λ: all marks within it have one time.
+        inside = np.maximum(marks - begun - burst, 0.0)
         slope = (rate_to - rate) / duration
         root = np.sqrt(np.maximum(rate * rate + 2 * slope * inside, 0.0))
         elapsed = np.divide(2 * inside, rate + root, out=np.zeros_like(inside), where=(rate + root) > 0)

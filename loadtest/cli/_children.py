@@ -16,6 +16,7 @@ import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
+from loadtest.scenario import Scenario
 from loadtest.scenario.model import TargetSettings
 
 _READY_TIMEOUT: Final = 20.0
@@ -196,9 +197,9 @@ def interrupt_on_terminate() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def own_credentials(settings: TargetSettings) -> tuple[tuple[str, ...], str]:
+def own_credentials(scenario: Scenario) -> tuple[tuple[str, ...], str]:
     """Keys and endpoint for an embedded target, made for one run."""
-    return tuple(secrets.token_urlsafe(24) for _ in range(settings.keys)), "embedded"
+    return tuple(secrets.token_urlsafe(24) for _ in range(scenario.keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ def command(scenario: str, host: str | None, output_dir: Path, overrides: tuple[
         keys, endpoint = credentials()
         _check_reachable(target)
         return _run(loaded, target.url, keys, endpoint, output_dir, embedded=None)
-    keys, endpoint = children.own_credentials(loaded.scenario.target)
+    keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         return _run(loaded, embedded.url, keys, endpoint, output_dir, embedded=embedded)
@@ -79,7 +79,7 @@ def _run(
     if code != ExitCode.PASS:
         click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
     verdict = children.make_report(directory)
-    return int(ExitCode.BUG) if code == ExitCode.BUG else verdict
+    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict
 
 
 def _check_reachable(target: Target) -> None:

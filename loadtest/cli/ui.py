@@ -31,7 +31,7 @@ def command(scenario: str, host: str | None, port: int, output_dir: Path) -> int
     children.interrupt_on_terminate()
     if host is not None:
         return _serve(loaded, allow(host).url, *credentials(), port=port, output_dir=output_dir, embedded=False)
-    keys, endpoint = children.own_credentials(loaded.scenario.target)
+    keys, endpoint = children.own_credentials(loaded.scenario)
     with children.embedded_target(loaded.scenario.target, children.child_environment(keys, endpoint)) as target:
         return _serve(loaded, target.url, keys, endpoint, port=port, output_dir=output_dir, embedded=True)
 

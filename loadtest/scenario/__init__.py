@@ -1,12 +1,18 @@
 """Scenarios: what traffic to offer, written as strict TOML."""
 
-from loadtest.scenario.model import LIMIT_OF, WARMUP, Polling, Scenario, Stage, Traffic
+from loadtest.scenario.model import Scenario
 from loadtest.scenario.parse import find_scenario, load_scenario, scenario_hash
+from loadtest.scenario.policies import MISTAKE_STATUS, Expect, MistakeKind, Polling, Retry
+from loadtest.scenario.traffic import LIMIT_OF, WARMUP, Stage, Traffic
 
 __all__ = [
     "LIMIT_OF",
+    "MISTAKE_STATUS",
     "WARMUP",
+    "Expect",
+    "MistakeKind",
     "Polling",
+    "Retry",
     "Scenario",
     "Stage",
     "Traffic",

@@ -1,0 +1,67 @@
+"""The types of a scenario's values: names, durations, rates, limits, shares."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from loadtest.limits import Limit, parse_limit
+from loadtest.scenario.units import Rate, parse_duration, parse_rate
+
+
+def _named(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", name) is None:
+        raise ValueError(f"{name!r} is no name: use letters, digits, - and _, at most 64")
+    return name
+
+
+def _limit(value: object) -> Limit:
+    if isinstance(value, Limit):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no limit: write it as '100/60s'")  # noqa: TRY004 - pydantic reports ValueErrors
+    return parse_limit(value)
+
+
+def _share(value: object) -> float:
+    """Read ``0.05`` or ``"5%"`` as a share from 0 to 1."""
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text or value)  # type: ignore[arg-type] # what is no number raises
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError(f"{value!r} is no share: write a number from 0 to 1, or a percentage, as '5%'")
+    return number
+
+
+def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
+    """What an editor is told of a value that is written as text."""
+    schema: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": list(examples)}
+    return WithJsonSchema(schema, mode="validation")
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), _text_schema(r"^\d+(\.\d+)?\s*(ms|s|m|min|h)$", "500ms", "5s", "2m")
+]
+"""Seconds, written with a unit."""
+ArrivalRate = Annotated[
+    Rate,
+    BeforeValidator(parse_rate),
+    PlainSerializer(str),
+    _text_schema(r"(/(s|min|m|h)|limit)$", "5/s", "90/min", "80% of limit", "2.5x limit"),
+]
+LimitSpec = Annotated[
+    Limit, BeforeValidator(_limit), PlainSerializer(str), _text_schema(r"^\d+\s*/", "100/60s", "100/min")
+]
+Share = Annotated[
+    float, BeforeValidator(_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
+]
+Name = Annotated[str, AfterValidator(_named)]
+Status = Annotated[int, Field(ge=100, le=599)]
+
+
+class Strict(BaseModel):
+    """A table of a scenario: no unknown key, no value of another type, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)

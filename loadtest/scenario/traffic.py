@@ -1,0 +1,159 @@
+"""A traffic entry: a named stream of operations of one kind, in stages."""
+
+import math
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from loadtest.limits import LimitName
+from loadtest.samples import Operation
+from loadtest.scenario.fields import ArrivalRate, Duration, Name, Strict
+from loadtest.scenario.policies import Expect, Mistakes, Polling, Retry
+from loadtest.scenario.units import Rate
+
+WARMUP: Final = "warmup"
+"""Name of the stage that the warm-up is recorded as."""
+
+LIMIT_OF: Final[dict[Operation, LimitName]] = {
+    "sync_run": "sync_run",
+    "async_run": "async_submit",
+    "retrieval": "retrieval",
+}
+"""The limit that a rate "of limit" refers to. An ``async_run`` also draws on ``retrieval``, by its polls."""
+
+_MAX_STEPS: Final = 200
+_ZERO: Final = Rate(0.0, of_limit=False)
+
+
+class Stage(Strict):
+    """A stretch of a traffic entry: a rate that is held, ramps, or climbs in steps; or a burst and a wait.
+
+    One of ``rate`` (with ``ramp_to`` for a ramp), ``from``/``to``/``step``, or ``burst`` says which.
+    """
+
+    name: Name
+    rate: ArrivalRate | None = None
+    ramp_to: ArrivalRate | None = None
+    from_: Annotated[ArrivalRate | None, Field(alias="from")] = None
+    to: ArrivalRate | None = None
+    step: ArrivalRate | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | ArrivalRate | None = None
+    """Operations that arrive all at once at the start: a number, or a multiple of the limit's whole quota."""
+    duration: Duration
+    """Of the stage; of each step where there are several."""
+    expect: list[Annotated[int, Field(ge=400, le=599)]] = []
+    """Statuses that are no Locust failure here, beside 429 where the stage is planned above a limit."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if self.duration <= 0:
+            raise ValueError("duration must be above zero")
+        steps = [value is not None for value in (self.from_, self.to, self.step)]
+        if (self.rate is not None) + any(steps) + (self.burst is not None) != 1:
+            raise ValueError("give one of rate, burst, or from with to and step")
+        if self.ramp_to is not None and self.rate is None:
+            raise ValueError("ramp_to needs a rate to ramp from")
+        if isinstance(self.burst, Rate) and not (self.burst.of_limit and self.burst.value > 0):
+            raise ValueError("burst is a number of operations, or a share of the limit's quota, as '1x limit'")
+        if any(steps):
+            self._check_steps()
+        return self
+
+    def _check_steps(self) -> None:
+        if self.from_ is None or self.to is None or self.step is None:
+            raise ValueError("steps need all of from, to and step")
+        if len({self.from_.of_limit, self.to.of_limit, self.step.of_limit}) > 1:
+            raise ValueError("from, to and step must all be absolute, or all of the limit")
+        if self.step.value <= 0 or self._step_count > _MAX_STEPS:
+            raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
+
+    @property
+    def _step_count(self) -> int:
+        if self.from_ is None or self.to is None or self.step is None:
+            return 1
+        return math.floor(abs(self.to.value - self.from_.value) / self.step.value + 1e-9) + 1
+
+    @property
+    def parts(self) -> list[tuple[str, Rate, Rate]]:
+        """Name, rate and final rate of each stretch that it stands for: one, or one a step (``NAME-1`` and so on)."""
+        if self.from_ is None or self.to is None or self.step is None:
+            rate = self.rate or _ZERO
+            return [(self.name, rate, self.ramp_to or rate)]
+        sign = 1 if self.to.value >= self.from_.value else -1
+        rates = [
+            Rate(self.from_.value + sign * number * self.step.value, self.from_.of_limit)
+            for number in range(self._step_count)
+        ]
+        return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
+
+
+class Traffic(Strict):
+    """A named stream of operations of one kind."""
+
+    operation: Operation
+    workflow: str | None = None
+    """Retrieval: the workflow of the jobs that are seeded."""
+    parameters: dict[str, Any] = {}
+    inputs: str | None = None
+    """A file of parameters, JSON lines or CSV, a row an operation; each row is laid over ``parameters``."""
+    inputs_order: Literal["sequential", "random"] = "sequential"
+    keys: Name | None = None
+    """The key group that it uses; all keys where none is named."""
+    arrivals: Literal["even", "poisson"] = "even"
+    timeout: Duration = 30.0
+    """Of each request, from its start to its complete answer."""
+    connect_timeout: Duration | None = None
+    read_timeout: Duration | None = None
+    """Longest silence of the server within an answer, the wait for its first byte included."""
+    max_users: Annotated[int, Field(ge=1, le=20_000)] | None = None
+    retry: Retry = Retry()
+    polling: Polling = Polling()
+    expect: Expect = Expect()
+    mistakes: Mistakes = Mistakes()
+    user: str | None = None
+    """A user class of one's own, as ``module:Class``."""
+    job_ids: str = "seeded"
+    """Retrieval: ``seeded`` before the start, those of the ``run`` itself, or a file of ids, one a line."""
+    seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
+    stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_operation(self) -> Self:
+        self._check_keys_of_operation()
+        for name in ("timeout", "connect_timeout", "read_timeout"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above zero")
+        names = self.stage_names
+        if len(set(names)) < len(names) or WARMUP in names:
+            raise ValueError(f"stages need different names, and none may be {WARMUP!r}: {', '.join(names)}")
+        if self.arrivals == "poisson" and any(stage.burst is not None for stage in self.stages):
+            raise ValueError("a burst is a fixed number of operations: it needs arrivals = 'even'")
+        return self
+
+    def _check_keys_of_operation(self) -> None:
+        retrieval = self.operation == "retrieval"
+        if not retrieval and self.workflow is None:
+            raise ValueError(f"an operation of {self.operation} needs a workflow")
+        if not retrieval and self.model_fields_set & {"job_ids", "seed_jobs"}:
+            raise ValueError("job_ids and seed_jobs are for operation = 'retrieval' only")
+        if retrieval and self.inputs is not None:
+            raise ValueError("inputs are for runs: a retrieval sends no parameters")
+        if self.operation != "async_run" and "polling" in self.model_fields_set:
+            raise ValueError("polling is for operation = 'async_run' only")
+        if self.operation == "sync_run" and self.expect.job is not None:
+            raise ValueError("expect.job is for operations that have a job: async_run and retrieval")
+        if retrieval and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
+            raise ValueError("a retrieval has neither workflow nor body to get wrong: use unknown_job or bad_key")
+        if not retrieval and self.mistakes.unknown_job:
+            raise ValueError("mistakes.unknown_job is for operation = 'retrieval' only")
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Names of all its stages, steps one by one."""
+        return [name for stage in self.stages for name, _, _ in stage.parts]
+
+    @property
+    def duration(self) -> float:
+        """Seconds of all its stages, without warm-up."""
+        return sum(stage.duration * len(stage.parts) for stage in self.stages)
