@@ -86,9 +86,12 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
             raise InputError("master and workers are not supported yet", "Leave out --master and --worker.")
         if environment.host or web_ui is None:
             allow(environment.host or "")
+    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
     if web_ui is not None:
         guard(web_ui)
-    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
+    else:
+        # Locust itself listens to SIGTERM only after a headless run with a shape is over.
+        gevent.signal_handler(signal.SIGTERM, _engine.interrupt)
     if _parent_fd >= 0:
         gevent.spawn(_end_with_parent)
 

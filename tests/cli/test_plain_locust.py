@@ -1,0 +1,156 @@
+"""Plain ``locust`` in the checkout: the same runs, under Locust's own command line and exit codes."""
+
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Fixture = Callable[..., Any]
+
+LIMITED = """
+title = "A limit of %s a second"
+seed = 1
+drain = "3s"
+[traffic.greetings]
+operation = "sync_run"
+workflow = "say-hello"
+stages = [{ name = "only", rate = "40/s", duration = "1s"%s }]
+"""
+
+
+@pytest.fixture
+def locust(launch: Fixture, tmp_path: Path) -> Fixture:
+    """Start `locust --headless` with a scenario's text against a URL."""
+
+    def start(text: str, url: str, *arguments: str, **environment: str) -> Any:
+        path = tmp_path / "plain.toml"
+        path.write_text(text)
+        variables = {"LOADTEST_SCENARIO": str(path), "LOADTEST_OUTPUT_DIR": str(tmp_path / "out"), **environment}
+        return launch("locust", "--headless", "--host", url, *arguments, **variables)
+
+    return start
+
+
+def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
+    """Exit code 0, a whole record, the scenario's number of arrivals, and Locust's own table with fixed names."""
+    text = LIMITED % ("no", "") + (
+        '[traffic.jobs]\noperation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
+        'stages = [{ name = "only", rate = "20/s", duration = "1s" }]\n'
+    )
+    run = locust(text, serve(), "--csv", str(tmp_path / "csv"), "--csv-full-history")
+    assert run.wait() == 0, run.complained
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert [row["outcome"] for row in found.operations] == ["ok"] * 60
+    rows = (tmp_path / "csv_stats.csv").read_text().splitlines()
+    names = {tuple(row.split(",")[:2]) for row in rows[1:]}
+    kinds = {("run", "greetings"), ("submit", "jobs"), ("poll", "jobs"), ("async_run", "jobs"), ("", "Aggregated")}
+    assert names == kinds
+    assert "Traceback" not in run.complained
+
+
+def test_an_expected_429_is_no_failure_and_another_one_is(
+    locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path
+) -> None:
+    """Where a 429 is expected Locust counts none and exits with 0; where not, each is one and it exits with 1."""
+    url = serve("--limit", "async_submit=3/1h")
+    text = (
+        'title = "t"\ndrain = "3s"\n[traffic.jobs]\noperation = "async_run"\nworkflow = "echo"\n'
+        'stages = [{ name = "within", rate = "8/s", duration = "1s"%s }]\n'
+    )
+    expected = locust(text % ", expect = [429]", url)
+    assert expected.wait() == 0, expected.complained
+    unexpected = locust(text % "", url)
+    assert unexpected.wait() == 1
+    first, second = runs_in(tmp_path / "out")
+    assert [row["outcome"] for row in first.operations].count("throttled") == 5
+    assert [row["outcome"] for row in second.operations].count("throttled") == 8
+    assert re.search(r"8\s+submit jobs: RequestFailure", unexpected.said + unexpected.complained)
+
+
+def test_names_of_ours_are_names_for_traffic_too(
+    locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path
+) -> None:
+    """Entries named like what the file itself uses run like any other."""
+    text = 'title = "t"\ndrain = "1s"\n' + "".join(
+        f'[traffic.{name}]\noperation = "sync_run"\nworkflow = "echo"\n'
+        'stages = [{ name = "s", rate = "10/s", duration = "500ms" }]\n'
+        for name in ("locust", "Engine", "Path", "logging", "WholePool")
+    )
+    run = locust(text, serve())
+    assert run.wait() == 0, run.complained
+    (found,) = runs_in(tmp_path / "out")
+    assert len(found.operations) == 25
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_early_is_an_interrupted_run(
+    locust: Fixture, serve: Fixture, runs_in: Fixture, until: Fixture, *, tmp_path: Path, number: int
+) -> None:
+    """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome."""
+    run = locust((LIMITED % ("no", "")).replace('"1s"', '"60s"'), serve())
+    until(lambda: (runs := runs_in(tmp_path / "out")) and runs[0].info.epoch_unix_ns)
+    run.process.send_signal(number)
+    run.wait()
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert found.info.end == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "arguments", "code", "sentence"),
+    [
+        ("", "http://192.0.2.1", (), 2, "is not a loopback address"),
+        ("", "http://example.invalid", (), 2, "cannot be resolved"),
+        ("title = 5", "http://127.0.0.1:1", (), 2, "title"),
+        ("title =", "http://127.0.0.1:1", (), 2, "is not TOML"),
+        ("", "http://127.0.0.1:1", ("--master",), 2, "master and workers"),
+    ],
+    ids=["not loopback", "unknown host", "bad scenario", "not TOML", "master"],
+)
+def test_what_it_refuses(
+    locust: Fixture, tmp_path: Path, *, text: str, url: str, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """A sentence and exit code 2 instead of a traceback, and nothing is recorded."""
+    if "--master" in arguments:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            arguments = (
+                "--master",
+                "--master-bind-host",
+                "127.0.0.1",
+                "--master-bind-port",
+                str(free.getsockname()[1]),
+            )
+    run = locust(text or LIMITED % ("no", ""), url, *arguments)
+    assert run.wait() == code
+    assert sentence in run.complained
+    assert "Traceback" not in run.complained
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_no_header_can_carry_is_refused_unseen(locust: Fixture) -> None:
+    """The sentence names the variable, not its value."""
+    run = locust(LIMITED % ("no", ""), "http://127.0.0.1:1", WORKFLOW_API_KEYS="s3cret key")
+    assert run.wait() == 2
+    assert "WORKFLOW_API_KEYS" in run.complained
+    assert "s3cret" not in run.complained + run.said
+
+
+def test_a_run_that_cannot_begin_ends_locust(locust: Fixture, serve: Fixture, tmp_path: Path) -> None:
+    """Seeding refused, or nowhere to write: a sentence and our exit code, not a test without load that never ends."""
+    text = (
+        'title = "t"\n[traffic.looks]\noperation = "retrieval"\nworkflow = "no-such"\n'
+        'stages = [{ name = "s", rate = "10/s", duration = "1s" }]\n'
+    )
+    url = serve()
+    run = locust(text, url)
+    assert run.wait() == 5
+    assert "could not be seeded" in run.complained
+    (tmp_path / "file").write_text("")
+    run = locust(LIMITED % ("no", ""), url, LOADTEST_OUTPUT_DIR=str(tmp_path / "file"))
+    assert run.wait() == 2
+    assert "cannot make a run directory" in run.complained

@@ -1,0 +1,186 @@
+"""``loadtest run`` as a process: what it leaves behind, however it ends, and what it never shows."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Fixture = Callable[..., Any]
+MARKER = "s3cr3t-marker-0451"
+
+
+def running(run: Any, runs: list[Any]) -> bool:
+    """Whether the epoch has come."""
+    assert run.process.poll() is None, run.complained
+    return bool(runs) and runs[-1].info.epoch_unix_ns is not None
+
+
+def test_no_key_is_shown_anywhere(
+    launch: Fixture, serve: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
+) -> None:
+    """A key from the environment is in no file of the run, no output and no process's arguments, and it was used."""
+    url = serve(WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT="e2e")
+    run = launch(
+        *("loadtest.cli", "run", tiny(), "--host", url, "--output-dir", str(tmp_path / "out")),
+        WORKFLOW_API_KEYS=MARKER,
+        WORKFLOW_ENDPOINT="e2e",
+    )
+    seen: dict[int, list[str]] = {}
+    while run.process.poll() is None:
+        for process in run.family():
+            try:
+                seen.setdefault(process.pid, process.cmdline())
+            except psutil.Error:
+                continue
+        time.sleep(0.02)
+    assert run.wait() == 0, run.complained
+    assert len(seen) >= 3, "the load and the report were seen as processes"
+    assert not [arguments for arguments in seen.values() if MARKER in " ".join(arguments)]
+    assert MARKER not in run.said + run.complained
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert {row["status"] for row in found.operations} == {200}, "the key was accepted"
+    files = [path for path in found.path.rglob("*") if path.is_file()]
+    assert {"run.json", "samples.arrows", "metrics.json", "report.html"} <= {path.name for path in files}
+    assert not [path for path in files if MARKER.encode() in path.read_bytes()]
+
+
+def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """The keys that are made for a run are known to its processes' environments only, and the target is ended."""
+    run = launch("loadtest.cli", "run", tiny(), "--output-dir", str(tmp_path / "out"))
+
+    def load() -> psutil.Process | None:
+        return next((each for each in run.family() if "loadtest.load" in each.cmdline()), None)
+
+    keys = until(load).environ()["WORKFLOW_API_KEYS"]
+    family = run.family()
+    assert len(keys) >= 24
+    assert run.wait() == 0, run.complained
+    assert keys not in run.said + run.complained
+    (found,) = runs_in(tmp_path / "out")
+    assert {row["status"] for row in found.operations} == {200}
+    assert not [path for path in found.path.rglob("*") if path.is_file() and keys.encode() in path.read_bytes()]
+    assert run.said.splitlines()[0].endswith("loopback only, embedded target.")
+    assert not [process for process in family if process.is_running()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_still_reported(
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, *, tmp_path: Path, number: int
+) -> None:
+    """Ctrl-C or SIGTERM: the record is closed, the report made, the exit code 130, and nobody is left."""
+    run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
+    until(lambda: running(run, runs_in(tmp_path / "out")))
+    family = run.family()
+    run.process.send_signal(number)
+    assert run.wait() == 130
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert found.info.end == "interrupted"
+    assert (found.path / "report.html").is_file()
+    assert "Traceback" not in run.said + run.complained
+    assert "Interrupted" in run.said
+    until(lambda: not [process for process in family if process.is_running()])
+
+
+def test_a_second_interrupt_kills_the_load(
+    launch: Fixture, serve: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """Who cannot wait for the drain interrupts again: what there is of the record is reported, exit code 130."""
+    path = tmp_path / "slow.toml"
+    path.write_text(
+        'title = "t"\ndrain = "60s"\n[traffic.t]\noperation = "sync_run"\nworkflow = "sleep"\n'
+        'parameters = { ms = 50000 }\ntimeout = "60s"\nstages = [{ name = "s", rate = "5/s", duration = "60s" }]\n'
+    )
+    url = serve()
+    run = launch("loadtest.cli", "run", str(path), "--host", url, "--output-dir", str(tmp_path / "out"))
+    until(lambda: running(run, runs_in(tmp_path / "out")))
+    load = next(each for each in run.family() if "loadtest.load" in each.cmdline())
+    run.process.send_signal(signal.SIGINT)
+    until(lambda: "draining" in run.said)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    assert not load.is_running()
+    (found,) = runs_in(tmp_path / "out")
+    assert not found.info.complete
+    assert (found.path / "report.html").is_file()
+    assert "Traceback" not in run.said + run.complained
+
+
+def test_who_is_killed_leaves_nobody_behind(
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """SIGKILL of `loadtest run`: load and target end by themselves, and the load closes its record."""
+    run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
+    until(lambda: running(run, runs_in(tmp_path / "out")))
+    children = run.family()[1:]
+    assert len(children) == 2
+    run.process.kill()
+    until(lambda: not [child for child in children if child.is_running()])
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert found.info.end == "interrupted"
+
+
+def test_an_embedded_target_that_dies_is_said(
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """Failures of an embedded target that ended are not blamed on nobody: the run says what happened."""
+    run = launch("loadtest.cli", "run", tiny("2s"), "--output-dir", str(tmp_path / "out"))
+    until(lambda: running(run, runs_in(tmp_path / "out")))
+    next(each for each in run.family() if "serve" in each.cmdline()).kill()
+    run.wait()
+    (found,) = runs_in(tmp_path / "out")
+    found.check_whole()
+    assert "connection_refused" in {row["reason"] for row in found.operations}
+    assert "the embedded target ended during the run" in run.complained
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("no-such-scenario",), 2, "there is no scenario"),
+        (("smoke", "--host", "http://127.0.0.1:1"), 5, "nothing answers at"),
+        (("smoke", "--host", "http://192.0.2.1"), 2, "is not a loopback address"),
+        (("smoke", "--host", "http://key@127.0.0.1:1"), 2, "user name or password"),
+        (("smoke", "--host", "ftp://127.0.0.1"), 2, "is no base URL"),
+        (("smoke", "--set", "traffic.greetings.timeot=5s"), 2, "did you mean 'timeout'"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_sent(
+    launch: Fixture, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """A sentence, an exit code, no traceback and no run directory."""
+    run = launch("loadtest.cli", "run", *arguments, "--output-dir", str(tmp_path / "out"))
+    assert run.wait() == code
+    assert sentence in run.complained
+    assert "Traceback" not in run.complained
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_cannot_begin_ends_with_the_loads_sentence(launch: Fixture, tmp_path: Path) -> None:
+    """An unknown workflow: seeding is refused, exit code 5, and nothing is reported as if it had run."""
+    run = launch(
+        *("loadtest.cli", "run", "smoke", "--output-dir", str(tmp_path / "out")),
+        *("--set", "traffic.lookups.workflow=no-such"),
+    )
+    assert run.wait() == 5
+    assert "could not be seeded" in run.complained
+    assert "Traceback" not in run.complained
+
+
+def test_a_scenario_file_may_be_called_anything(
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
+) -> None:
+    """A name beyond ASCII is in the run's id, and no header carries it."""
+    path = Path(tiny("500ms")).rename(tmp_path / "träffic 日本.toml")
+    run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"), PYTHONIOENCODING="utf-8")
+    assert run.wait() == 0, run.complained
+    (found,) = runs_in(tmp_path / "out")
+    assert {row["status"] for row in found.operations} == {200}
