@@ -3,15 +3,25 @@
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from loadtest.errors import InputError
+from loadtest.limits import Limit, LimitName
 from loadtest.plan import believed_limits, traffic_plans
-from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, TargetInfo, new_run_directory, point_latest, save
+from loadtest.runfile import (
+    LimitInfo,
+    RunInfo,
+    ScenarioInfo,
+    TargetInfo,
+    TrafficPlan,
+    new_run_directory,
+    point_latest,
+    save,
+)
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.parse import LoadedScenario
 
@@ -32,20 +42,12 @@ def prepare_run(
         output_dir: parent of the run directory.
 
     Raises:
-        InputError: if the directory cannot be made, or nothing would be sent.
+        InputError: if the directory cannot be made, nothing would be sent, or there are fewer keys than the scenario's
+            groups need.
     """
     scenario = loaded.scenario
-    if keys < scenario.keys and scenario.key_groups:
-        raise InputError(
-            f"{loaded.path}: key_groups need {scenario.keys} keys, and there are {keys}",
-            "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
-        )
     limits = believed_limits(scenario, embedded=embedded)
-    plans = traffic_plans(scenario, limits, keys)
-    if all(
-        stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for plan in plans.values() for stage in plan.stages
-    ):
-        raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
+    plans = _plans(loaded, limits, keys)
     directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(
         id=directory.name,
@@ -70,6 +72,22 @@ def prepare_run(
     # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
     point_latest(directory)
     return directory, info
+
+
+def _plans(loaded: LoadedScenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:
+    scenario = loaded.scenario
+    # Not scenario.keys: what [target] asks for is for the embedded target alone.
+    needed = sum(scenario.key_groups.values())
+    if keys < needed:
+        raise InputError(
+            f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
+            "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
+        )
+    plans = traffic_plans(scenario, limits, keys)
+    stages = [stage for plan in plans.values() for stage in plan.stages]
+    if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for stage in stages):
+        raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
+    return plans
 
 
 def _versions() -> dict[str, str]:
