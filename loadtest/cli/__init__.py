@@ -1,8 +1,10 @@
 """The command line: one verb a file, each imported only when it is asked for, so that ``--help`` is quick."""
 
+import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -31,6 +33,15 @@ class _LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"loadtest.cli.{cmd_name}.command is not a click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Verbs are: {', '.join(VERBS)}."
+            raise click.UsageError(f"there is no verb {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -65,4 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`loadtest ... | head`): nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.PASS)
+    except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
+        traceback.print_exc()
+        click.echo("loadtest: this is a bug in loadtest itself; please report it with the lines above", err=True)
+        return int(ExitCode.BUG)
     return result if isinstance(result, int) else int(ExitCode.PASS)
