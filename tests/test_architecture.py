@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"errors"},
     "samples": {"errors"},
     "runfile": {"errors"},
-    "targets": {"errors"},
-    "scenario": LEAVES | {"samples"},
+    "strict": {"errors"},
+    "scenario": LEAVES | {"samples", "strict"},
+    "targets": LEAVES | {"strict", "scenario", "samples", "runfile", "plan"},
     "plan": LEAVES | {"scenario", "samples", "runfile"},
     "prepare": LEAVES | {"scenario", "samples", "runfile", "plan", "targets"},
     "target": LEAVES,
@@ -51,7 +52,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "jinja2": ("loadtest/report/",),
     "uvicorn": ("loadtest/target/",),
     "uvloop": ("loadtest/target/",),
-    "pydantic": ("loadtest/scenario/",),
+    "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
     "click": ("loadtest/cli/", "loadtest/target/command.py"),
 }
 MAX_FILE, MAX_FUNCTION = 400, 45

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
 from loadtest.limits import LimitName
 from loadtest.samples import Operation
-from loadtest.scenario.fields import Duration, LimitSpec, Name, Strict
+from loadtest.scenario.fields import Duration, LimitSpec, Name, Share, Strict
 from loadtest.scenario.traffic import Traffic
 from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold
 
@@ -20,6 +20,8 @@ class ThresholdEntry(Strict):
     traffic: str | None = None
     operation: Operation | None = None
     stage: str | None = None
+    abort: bool = False
+    """End the run as soon as it is seen not to hold."""
 
     def parse(self) -> Threshold:
         """Read the requirement (see ``loadtest.threshold``).
@@ -55,6 +57,19 @@ class TargetSettings(Strict):
     queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
+class Breakers(Strict):
+    """What ends a run early, as aborted. All are on unless the scenario says otherwise."""
+
+    auth: bool = True
+    """Three answers in a row that refuse the key (401, 403), where none is expected."""
+    server_errors: Annotated[Share | None, BeforeValidator(lambda value: None if value is False else value)] = 0.1
+    """More than this share of 5xx among the last 20 answers; ``false`` turns it off."""
+    pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Jobs that were accepted and not yet seen to end."""
+    stop_file: str = "STOP"
+    """The run ends when this file exists; relative to the run directory."""
+
+
 class Scenario(Strict):
     """A whole scenario. Durations are in seconds, rates as ``Rate``."""
 
@@ -70,6 +85,7 @@ class Scenario(Strict):
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
     """Groups of API keys with how many each has, taken from WORKFLOW_API_KEYS in this order."""
     threshold: list[ThresholdEntry] = []
+    breakers: Breakers = Breakers()
     target: TargetSettings = TargetSettings()
 
     @property

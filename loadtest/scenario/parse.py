@@ -4,18 +4,19 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from loadtest.errors import InputError
 from loadtest.scenario.model import Scenario
+from loadtest.strict import explain, read_toml
 
 FOLDER: Final = Path("scenarios")
-_NOT_HASHED: Final = {"title", "description", "threshold", "seed"}
+_NOT_HASHED: Final = {"title", "description", "threshold", "seed", "breakers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     Raises:
         InputError: naming file, key and remedy, for all mistakes at once.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    raw = read_toml(path)
     for override in overrides:
         _override(raw, override)
     if seed is not None:
@@ -72,12 +68,12 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     try:
         return LoadedScenario(Scenario.model_validate(raw), path, raw)
     except ValidationError as error:
-        lines = [f"{path}: {line}" for line in _explain(error, raw)]
+        lines = [f"{path}: {line}" for line in explain(error, raw, Scenario, "scenario")]
         raise InputError("\n".join(lines)) from None
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Twelve hex digits of what shapes the load: all but title, description, thresholds and seed.
+    """Twelve hex digits of what shapes the load: all but title, description, thresholds, breakers and seed.
 
     Values at their defaults count as unsaid, so that a default added later changes no hash.
     """
@@ -128,70 +124,3 @@ def _toml_value(written: str) -> Any:
         return tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         return written
-
-
-def _explain(error: ValidationError, raw: dict[str, Any]) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        # pydantic ends the location of a wrong key of a table with this mark.
-        is_key = problem["loc"][-1:] == ("[key]",)
-        loc = [part for part in problem["loc"] if part != "[key]"]
-        where = _path(loc, raw) or "scenario"
-        kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-        if kind == "extra_forbidden":
-            message = f"unknown key{_nearest(str(loc[-1]), _keys_at(loc[:-1]))}"
-        elif kind == "missing":
-            message = "is missing"
-        elif kind == "literal_error":
-            known = _literals(get_args(_annotation_at(loc[:-1]))[0] if is_key else _annotation_at(loc))
-            message = f"{problem['input']!r} is not valid here{_nearest(str(problem['input']), known)}"
-        yield f"{where}: {message}"
-
-
-def _path(loc: Sequence[Any], raw: Any) -> str:
-    """Write a location as --set would take it: stages by name."""
-    parts: list[str] = []
-    place = raw
-    for part in loc:
-        try:
-            place = place[part]
-        except (KeyError, IndexError, TypeError):
-            place = None
-        named = isinstance(part, int) and isinstance(place, dict) and isinstance(place.get("name"), str)
-        parts.append(place["name"] if named and place is not None else str(part))
-    return ".".join(parts)
-
-
-def _annotation_at(loc: Sequence[Any]) -> Any:
-    """The annotation of the field at a location of ``Scenario``, or None."""
-    annotation: Any = Scenario
-    for part in loc:
-        model = _model_in(annotation)
-        if model is not None and part in model.model_fields:
-            annotation = model.model_fields[str(part)].annotation
-        elif arguments := get_args(annotation):
-            annotation = arguments[-1]
-    return annotation
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    # Optional[...] and Annotated[...] wrap the model; a list or dict is gone through by its index or key.
-    inner = [each for each in map(_model_in, get_args(annotation)) if each is not None]
-    return inner[0] if inner else None
-
-
-def _keys_at(loc: Sequence[Any]) -> list[str]:
-    model = _model_in(_annotation_at(loc))
-    return list(model.model_fields) if model is not None else []
-
-
-def _literals(annotation: Any) -> list[str]:
-    return [str(each) for each in get_args(annotation) if isinstance(each, str)]
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(known)}" if known else ""

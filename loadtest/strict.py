@@ -1,0 +1,106 @@
+"""What is wrong in a strict TOML file, in words: the key as it is written, and the nearest valid one. Pure."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from loadtest.errors import InputError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        InputError: if it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+
+
+def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator[str]:
+    """Yield a line ``KEY: what is wrong`` for each mistake that pydantic found.
+
+    Args:
+        error: what pydantic found.
+        raw: what was checked, for the names of list items.
+        root: the annotation that it was checked against: a model, or a dict of them.
+        whole: what to call the file as a whole.
+    """
+    for problem in error.errors(include_url=False):
+        # pydantic ends the location of a wrong key of a table with this mark.
+        is_key = problem["loc"][-1:] == ("[key]",)
+        loc = [part for part in problem["loc"] if part != "[key]"]
+        where = _path(loc, raw) or whole
+        kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
+        elif kind == "missing":
+            message = "is missing"
+        elif kind == "literal_error":
+            known = _literals(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
+            message = f"{problem['input']!r} is not valid here{nearest(str(problem['input']), known)}"
+        yield f"{where}: {message}"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _path(loc: Sequence[Any], raw: Any) -> str:
+    """Write a location as --set would take it: list items by their ``name``, where they have one."""
+    parts: list[str] = []
+    place = raw
+    for part in loc:
+        try:
+            place = place[part]
+        except (KeyError, IndexError, TypeError):
+            place = None
+        named = isinstance(part, int) and isinstance(place, dict) and isinstance(place.get("name"), str)
+        parts.append(place["name"] if named and place is not None else str(part))
+    return ".".join(parts)
+
+
+def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
+    """The annotation of the field at a location below ``root``."""
+    annotation = root
+    for part in loc:
+        model = _model_in(annotation)
+        if model is not None and part in (fields := _fields(model)):
+            annotation = fields[str(part)]
+        elif arguments := get_args(annotation):
+            annotation = arguments[-1]
+    return annotation
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    # Optional[...] and Annotated[...] wrap the model; a list or dict is gone through by its index or key.
+    inner = [each for each in map(_model_in, get_args(annotation)) if each is not None]
+    return inner[0] if inner else None
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Annotations by the name that a file uses."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _keys_at(root: Any, loc: Sequence[Any]) -> list[str]:
+    model = _model_in(_annotation_at(root, loc))
+    return list(_fields(model)) if model is not None else []
+
+
+def _literals(annotation: Any) -> list[str]:
+    return [str(each) for each in get_args(annotation) if isinstance(each, str)]
