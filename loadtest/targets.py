@@ -1,11 +1,16 @@
 """Which hosts may be loaded: those of this machine's loopback, and nothing else yet."""
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from loadtest.errors import InputError
+
+_URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+"""What a request line and a Host header can carry. urlsplit drops some of the rest silently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +36,18 @@ def allow(url: str) -> Target:
     Raises:
         InputError: if it is no http(s) URL, carries a user name or a query, or is not loopback.
     """
+    if "@" in url:
+        # Before anything that would show the URL.
+        raise InputError(
+            "the target's URL carries a user name or password", "Leave it out: keys come from WORKFLOW_API_KEYS."
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise InputError(f"{url!r} is no URL: {error}", "Write it as http://127.0.0.1:8000.") from None
-    if "@" in parts.netloc:
-        raise InputError(
-            "the target's URL carries a user name or password", "Leave it out: keys come from WORKFLOW_API_KEYS."
-        )
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    is_base = parts.scheme in {"http", "https"} and parts.hostname and not {"?", "#", "\\"} & set(url)
+    if not is_base or not _URL_SAFE.fullmatch(url) or port == 0:
         raise InputError(f"{url!r} is no base URL", "Write it as http://127.0.0.1:8000.")
     port = port or (443 if parts.scheme == "https" else 80)
     return Target(
