@@ -25,7 +25,8 @@ def parse_duration(text: object) -> float:
     match = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is no duration: write a number and its unit, as '500ms', '5s', '2m' or '1h'")
-    seconds = float(match[1]) * _SECONDS[match[2]]
+    # To the ns, which is what counts later: "300ms" and "0.3s" are then the same number, and hash alike.
+    seconds = round(float(match[1]) * _SECONDS[match[2]], 9)
     if seconds > MAX_DURATION:
         raise ValueError(f"{text!r} is longer than a week")
     return seconds
@@ -43,7 +44,8 @@ class Rate:
         return self.value * limit.rate * keys if self.of_limit else self.value
 
     def __str__(self) -> str:
-        return f"{self.value:g}x limit" if self.of_limit else f"{self.value:g}/s"
+        # Twelve digits tell any two rates apart that are not rounding of one another ("30/min" and "0.5/s").
+        return f"{self.value:.12g}x limit" if self.of_limit else f"{self.value:.12g}/s"
 
 
 def parse_rate(text: object) -> Rate:
