@@ -12,6 +12,11 @@ from typing import Final, Literal, get_args
 LimitName = Literal["sync_run", "async_submit", "retrieval"]
 LIMIT_NAMES: Final[tuple[LimitName, ...]] = get_args(LimitName)
 
+MAX_COUNT: Final = 1_000_000_000
+MIN_WINDOW: Final = 0.001
+MAX_WINDOW: Final = 7 * 24 * 3600.0
+"""Seconds, as ``MIN_WINDOW``: outside of them a limit is taken for a mistake."""
+
 _FORM = re.compile(r"^\s*(\d+)\s*/\s*(?:(\d+(?:\.\d+)?)\s*)?(s|min|m|h)\s*$")
 _SECONDS: Final = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
@@ -43,12 +48,12 @@ def parse_limit(text: str) -> Limit:
     """Read ``"100/60s"``, ``"100/min"`` or ``"5/s"`` as a Limit.
 
     Raises:
-        ValueError: if the text has another form, or its count or window is zero.
+        ValueError: if the text has another form, or its count or window is zero or beyond reason.
     """
     match = _FORM.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not a limit: write it as '100/60s' or '100/min'")
     limit = Limit(int(match[1]), float(match[2] or 1) * _SECONDS[match[3]])
-    if limit.count < 1 or limit.window <= 0:
-        raise ValueError(f"{text!r} is not a limit: count and window must be above zero")
+    if not (1 <= limit.count <= MAX_COUNT and MIN_WINDOW <= limit.window <= MAX_WINDOW):
+        raise ValueError(f"{text!r} is not a limit: count must be 1 to {MAX_COUNT}, the window 1 ms to a week")
     return limit
