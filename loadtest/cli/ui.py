@@ -11,6 +11,7 @@ import click
 
 from loadtest.cli import _children as children
 from loadtest.credentials import credentials
+from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import allow
@@ -28,6 +29,7 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 def command(scenario: str, host: str | None, port: int, output_dir: Path) -> int:
     """Open SCENARIO in Locust's web UI: each start there is a run of its own, recorded and reported."""
     loaded = load_scenario(find_scenario(scenario))
+    _check_free(port)
     children.interrupt_on_terminate()
     if host is not None:
         return _serve(loaded, allow(host).url, *credentials(), port=port, output_dir=output_dir, embedded=False)
@@ -67,6 +69,13 @@ def _serve(
         finally:
             children.stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode
+
+
+def _check_free(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise InputError(f"--port {port}: cannot listen there: {error.strerror}", "Choose another --port.") from None
 
 
 def _report_each(ended: Iterable[str]) -> None:

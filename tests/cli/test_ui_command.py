@@ -1,0 +1,220 @@
+"""``loadtest ui``: Locust's web UI over real HTTP, and once in a browser."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+Fixture = Callable[..., Any]
+MARKER = "s3cr3t-ui-0451"
+START = {"user_count": "1", "spawn_rate": "1"}
+
+
+@dataclass
+class Ui:
+    """A web UI that is up."""
+
+    started: Any
+    url: str
+    reports: Path
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request, as whoever the headers say."""
+        return httpx.request(method, self.url + path, trust_env=False, timeout=20, **options)
+
+    def start(self) -> httpx.Response:
+        """Press Start, with the form's own host."""
+        form = {**START, "host": re.search(r"Load goes to (\S+):", self.started.said)[1]}  # type: ignore[index]
+        return self.ask("POST", "/swarm", data=form)
+
+    def state(self) -> str:
+        """What Locust says it is doing."""
+        found: str = self.ask("GET", "/stats/requests").json()["state"]
+        return found
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def ui(launch: Fixture, tiny: Fixture, until: Fixture, free_port: int, tmp_path: Path) -> Iterator[Fixture]:
+    """Start `loadtest ui` with a tiny scenario; stopped by Ctrl-C at the end, which must leave nobody."""
+    started = []
+
+    def start(duration: str = "1s", *arguments: str, **environment: str) -> Ui:
+        process = launch(
+            *("loadtest.cli", "ui", tiny(duration), "--port", str(free_port), "--output-dir", str(tmp_path / "out")),
+            *arguments,
+            **environment,
+        )
+        up = Ui(process, f"http://127.0.0.1:{free_port}", tmp_path / "out")
+        started.append(up)
+
+        def answers() -> bool:
+            assert process.process.poll() is None, process.complained
+            try:
+                return up.ask("GET", "/").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(answers)
+        return up
+
+    yield start
+    for up in started:
+        family = up.started.family()
+        up.started.process.send_signal(signal.SIGINT)
+        assert up.started.wait() == 0, up.started.complained
+        assert "Traceback" not in up.started.said + up.started.complained
+        until(lambda family=family: not [process for process in family if process.is_running()])
+
+
+def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+    """Two starts: two whole records, both reported, with the same scenario; the UI stays."""
+    up = ui()
+    for count in (1, 2):
+        assert up.start().json()["success"] is True
+        until(
+            lambda count=count: len(list(up.reports.glob("*/report.html"))) - (up.reports / "latest").exists() == count
+        )
+        until(lambda: up.state() == "stopped")
+    runs = runs_in(up.reports)
+    assert len(runs) == 2
+    for run in runs:
+        run.check_whole()
+        assert run.info.end == "finished"
+        assert [row["outcome"] for row in run.operations] == ["ok"] * 40
+    assert runs[0].info.scenario.hash == runs[1].info.scenario.hash
+
+
+def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+    """The Stop button in mid-run: interrupted, recorded, reported; afterwards a new run can be started."""
+    up = ui("60s")
+    for count in (1, 2):
+        up.start()
+        until(lambda count=count: len(runs := runs_in(up.reports)) == count and runs[-1].info.epoch_unix_ns)
+        assert up.ask("POST", "/stop").status_code == 200
+        until(lambda: up.state() == "stopped")
+        run = runs_in(up.reports)[-1]
+        run.check_whole()
+        assert run.info.end == "interrupted"
+
+
+def test_ctrl_c_reports_the_run_under_way(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+    """Ctrl-C in mid-run: the record is closed and reported before the command returns."""
+    up = ui("60s")
+    up.start()
+    until(lambda: (runs := runs_in(up.reports)) and runs[-1].info.epoch_unix_ns)
+    up.started.process.send_signal(signal.SIGINT)
+    assert up.started.wait() == 0
+    (run,) = runs_in(up.reports)
+    run.check_whole()
+    assert (run.path / "report.html").is_file()
+
+
+def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture, runs_in: Fixture) -> None:
+    """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown."""
+    up = ui("1s", "--host", serve(WORKFLOW_API_KEYS=MARKER), WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT=MARKER + "e")
+    port = httpx.URL(up.url).port
+    for path in ("/", "/stats/requests", "/exceptions", "/no-such"):
+        for host in ("evil.example", f"evil.example:{port}", "[::1", "127.0.0.1.evil.example"):
+            assert up.ask("GET", path, headers={"Host": host}).status_code == 403, (path, host)
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": f"http://127.0.0.1:{port + 1}"},
+        {"Origin": f"https://127.0.0.1:{port}"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    ):
+        for method, path in (("POST", "/swarm"), ("POST", "/stop"), ("OPTIONS", "/swarm"), ("GET", "/stats/requests")):
+            answer = up.ask(method, path, headers=headers, data=START if method == "POST" else None)
+            assert answer.status_code == 403, (method, path, headers)
+    for host in ("http://192.0.2.1", "http://example.invalid", "", "http://key@127.0.0.1", "file:///etc/passwd"):
+        assert up.ask("POST", "/swarm", data={**START, "host": host}).status_code == 400, host
+    assert not runs_in(up.reports), "nothing was started"
+
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    own = [{}, {"Origin": up.url}, {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}, link]
+    pages = [up.ask("GET", "/", headers=headers) for headers in own]
+    assert {page.status_code for page in pages} == {200}
+    assert up.ask("GET", "/stats/requests", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+    for shown in [*(page.text for page in pages), up.started.said, up.started.complained]:
+        assert MARKER not in shown
+    assert not [each.cmdline() for each in up.started.family() if MARKER in " ".join(each.cmdline())]
+    listening = {
+        connection.laddr
+        for process in up.started.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {("127.0.0.1", port)}
+
+
+def test_a_port_that_is_taken_is_said(launch: Fixture) -> None:
+    """Somebody listens there already: a sentence, exit code 2, nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run = launch("loadtest.cli", "ui", "smoke", "--port", str(taken.getsockname()[1]))
+        assert run.wait() == 2
+    assert "cannot listen there" in run.complained
+    assert run.said == ""
+
+
+def test_a_killed_ui_leaves_nobody_behind(
+    launch: Fixture, tiny: Fixture, until: Fixture, free_port: int, tmp_path: Path
+) -> None:
+    """SIGKILL of `loadtest ui`: Locust and target end by themselves."""
+    run = launch("loadtest.cli", "ui", tiny(), "--port", str(free_port), "--output-dir", str(tmp_path / "out"))
+    until(lambda: "Start it at" in run.said and len(run.family()) == 3)
+    children = run.family()[1:]
+    run.process.kill()
+    until(lambda: not [child for child in children if child.is_running()])
+
+
+@pytest.mark.browser
+def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
+    """Open the page, press Start: rows of the traffic appear, the run ends by itself and is recorded."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed, and browser tests must run in CI")
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - slow to import, and for this test only
+
+    up = ui("2s")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]
+        )
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("response", lambda answer: problems.append(answer.url) if answer.status in {400, 403, 500} else None)
+        page.goto(up.url)
+        page.get_by_role("button", name=re.compile("start", re.IGNORECASE)).click()
+        page.get_by_role("cell", name="greetings", exact=True).first.wait_for(timeout=30_000)
+        until(lambda: (runs := runs_in(up.reports)) and runs[0].info.complete)
+        page.get_by_text("STOPPED").first.wait_for(timeout=30_000)
+        page.screenshot(path=tmp_path / "ui.png")
+        browser.close()
+    assert problems == []
+    (run,) = runs_in(up.reports)
+    run.check_whole()
+    assert [row["outcome"] for row in run.operations] == ["ok"] * 80
