@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "loadtest").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
-LEAVES = {"errors", "limits", "limiters", "histogram", "threshold", "schedule", "credentials"}
+LEAVES = {"errors", "limits", "limiters", "histogram", "threshold", "ranks", "schedule", "credentials"}
 SHARED = {"scenario", "samples", "runfile", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "histogram": set(),
+    "ranks": set(),
     "schedule": set(),
     "limiters": {"limits"},
     "threshold": {"errors"},

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from loadtest.analysis.frame import Record
-from loadtest.analysis.percentiles import rank
+from loadtest.ranks import rank
 from loadtest.runfile import CpuSample
 
 DISPATCH_LAG_MS: Final = 50.0

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.analysis.percentiles import interval_ranks, percentile, rank, summarize
+from loadtest.analysis.percentiles import percentile, summarize
+from loadtest.ranks import interval_ranks, needed, rank
 
 
 def _cdf(k: int, n: int, p: float) -> float:
@@ -19,6 +20,7 @@ def test_a_percentile_needs_enough_values(quantile: float, least: int) -> None:
     """A percentile is None just below the n from which an upper 95 % bound exists, and there from it on."""
     assert percentile(np.arange(least - 1, dtype=float), quantile).value is None
     assert percentile(np.arange(least, dtype=float), quantile).high == least - 1
+    assert needed(quantile) == least
 
 
 @pytest.mark.parametrize(("n", "quantile", "expected"), [(100, 0.95, 95), (20, 0.95, 19), (101, 0.5, 51), (1, 0.5, 1)])

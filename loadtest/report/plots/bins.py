@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.frame import Record
-from loadtest.analysis.percentiles import rank
+from loadtest.ranks import rank
 from loadtest.report.plots.style import GRID, MUTED, SHADE
 
 _WIDTHS: Final = (0.1, 0.2, 0.5, 1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.percentiles import interval_ranks
+from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots import bins
 from loadtest.report.plots.style import (

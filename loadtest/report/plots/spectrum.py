@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.percentiles import interval_ranks
+from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, LINES, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 
