@@ -1,0 +1,101 @@
+"""What the benches share: a target and a load in processes of their own, on loopback, for a bounded time."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadtest import samples
+from loadtest.prepare import prepare_run
+from loadtest.scenario import load_scenario
+
+NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU time that a process has used, user and system."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@dataclass
+class Target:
+    """A reference API without limits that matter."""
+
+    process: psutil.Process
+    url: str
+
+
+@contextmanager
+def target() -> Iterator[Target]:
+    """Start a reference API on a free port, and stop it at the end."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
+    command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *NO_LIMITS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            match = re.search(r"http://\S+$", line.strip())
+            if match is None:
+                raise SystemExit(f"the target did not start: {line!r}")
+            yield Target(psutil.Process(process.pid), match[0])
+        finally:
+            process.terminate()
+
+
+def retrievals(rate: int, seconds: float, users: int) -> str:
+    """A scenario of even retrievals, as TOML."""
+    return (
+        f'title = "Even retrievals"\nseed = 1\n[traffic.lookups]\noperation = "retrieval"\nworkflow = "echo"\n'
+        f'timeout = "10s"\nmax_users = {users}\n'
+        f'stages = [{{ name = "steady", rate = "{rate}/s", duration = "{seconds}s" }}]\n'
+    )
+
+
+@contextmanager
+def offered(text: str, url: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Start the load of a scenario in a process of its own, and wait for its end after the block.
+
+    Args:
+        text: the scenario, as TOML.
+        url: the target's base URL.
+        folder: where the scenario and the run directory go.
+
+    Yields:
+        The process, and the run directory.
+    """
+    path = folder / "bench.toml"
+    path.write_text(text, encoding="utf-8")
+    directory, _ = prepare_run(
+        load_scenario(path), url=url, embedded=False, keys=1, command=["bench"], output_dir=folder
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
+    command = [sys.executable, "-m", "loadtest.load", str(directory), str(folder)]
+    with (
+        (directory / "load.log").open("wb") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment
+        ) as process,
+    ):
+        yield process, directory
+        process.wait()
+    if process.returncode != 0:
+        raise SystemExit(f"the load ended with {process.returncode}: {(directory / 'load.log').read_text()}")
+
+
+def operations(directory: Path) -> list[dict[str, Any]]:
+    """The operation rows of a run, in the order of its arrivals."""
+    rows = [row for row in samples.read_table(directory).to_pylist() if row["row"] == "operation"]
+    return sorted(rows, key=lambda row: row["arrival"])
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
