@@ -56,6 +56,33 @@ class LimitInfo(msgspec.Struct, kw_only=True):
     window_s: float
 
 
+class LeashUse(msgspec.Struct, kw_only=True):
+    """What a run used of its leash: preflight, seeding, polls and retries included."""
+
+    operations: int = 0
+    requests: int = 0
+    executions: int = 0
+    """Runs and submits that were sent and not refused with a 4xx."""
+
+
+class LeashInfo(msgspec.Struct, kw_only=True):
+    """What an entry of ``targets.toml`` allows one run. Null: no bound."""
+
+    name: str
+    environment: str
+    owner: str
+    max_share: float
+    """Of each believed limit, over all keys, in any window of it."""
+    max_operations: int | None = None
+    max_requests: int | None = None
+    price_per_execution: float | None = None
+    max_cost: float | None = None
+    until_unix_s: float | None = None
+    """When the allowed hours or the entry end, whichever comes first."""
+    used: LeashUse | None = None
+    """Null until the end."""
+
+
 class TargetInfo(msgspec.Struct, kw_only=True):
     """What was loaded."""
 
@@ -64,6 +91,17 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, LimitInfo]
     limiter: str = "fixed-window"
     """The believed algorithm; for an embedded target the one in force."""
+    leash: LeashInfo | None = None
+    """Null where the target is loopback and no entry was named."""
+
+
+class PreflightRequest(msgspec.Struct, kw_only=True):
+    """A request that the preflight sent: it drew on a limit before the run did."""
+
+    limit: str
+    kind: str
+    key_index: int
+    unix_s: float
 
 
 class ScenarioInfo(msgspec.Struct, kw_only=True):
@@ -119,6 +157,9 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Rows written; a record with fewer or more is incomplete."""
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
+    preflight: list[PreflightRequest] = []
+    pending_jobs: int | None = None
+    """Jobs that were accepted and not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""
 
     @property
     def complete(self) -> bool:

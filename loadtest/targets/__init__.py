@@ -1,0 +1,44 @@
+"""Which hosts may be loaded, and how much of them: nothing but loopback without an entry in ``targets.toml``."""
+
+from loadtest.errors import InputError
+from loadtest.targets.address import Target, resolve
+from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, load_targets
+from loadtest.targets.confirm import confirm
+from loadtest.targets.demand import Demand, demand_of
+from loadtest.targets.leash import check_leash
+from loadtest.targets.model import TargetEntry
+
+__all__ = [
+    "TARGETS_FILE",
+    "Chosen",
+    "Demand",
+    "Target",
+    "TargetEntry",
+    "allow",
+    "check_leash",
+    "choose",
+    "confirm",
+    "demand_of",
+    "load_targets",
+]
+
+
+def allow(url: str, *, leashed: bool = False) -> Target:
+    """Check, where the load is made, that a base URL is one that may be loaded.
+
+    Names are resolved once and here: what is connected to later is the address that was checked.
+
+    Args:
+        url: the base URL.
+        leashed: whether an entry's leash holds for this run; without one the host must be loopback.
+
+    Raises:
+        InputError: if it is no base URL, or is neither loopback nor leashed.
+    """
+    target = resolve(url)
+    if not target.loopback and not leashed:
+        raise InputError(
+            f"{target.server_name!r} is not a loopback address, and only this machine may be loaded without an entry",
+            f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or give http://127.0.0.1:PORT.",
+        )
+    return target

@@ -1,0 +1,97 @@
+"""Which target is meant, and whether it may be loaded: loopback as it is, anything else by its entry only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadtest.errors import InputError
+from loadtest.strict import explain, nearest, read_toml
+from loadtest.targets.address import Target, place, resolve
+from loadtest.targets.model import TargetEntry, TargetsFile
+
+TARGETS_FILE: Final = Path("targets.toml")
+_FILE: Final = TypeAdapter(TargetsFile)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A target, and its entry where it has one: then the entry's leash holds, loopback or not."""
+
+    target: Target
+    name: str | None = None
+    entry: TargetEntry | None = None
+    path: Path | None = None
+    """The file of the entry."""
+
+    def key(self, key: str) -> str:
+        """Where a key of the entry stands, as messages name it: ``targets.toml: staging.max_share``."""
+        return f"{self.path}: {self.name}.{key}"
+
+
+def load_targets(path: Path) -> dict[str, TargetEntry]:
+    """Read a file of targets strictly.
+
+    Raises:
+        InputError: naming file, key and remedy, for all mistakes at once.
+    """
+    raw = read_toml(path)
+    try:
+        return _FILE.validate_python(raw)
+    except ValidationError as error:
+        lines = [f"{path}: {line}" for line in explain(error, raw, TargetsFile, "targets")]
+        raise InputError("\n".join(lines)) from None
+
+
+def choose(host: str | None, target: str | None, targets: Path | None = None) -> Chosen:
+    """Find the target that is named by URL or by the name of its entry; one of both is needed.
+
+    Args:
+        host: a base URL. Anything that is not loopback needs an entry with the same scheme, host and port.
+        target: the name of an entry.
+        targets: the file; ``targets.toml`` in the working directory by default.
+
+    Raises:
+        InputError: if both or none are given, the file cannot be used, or it has no such entry.
+    """
+    if (host is None) == (target is None):
+        raise InputError("name the target by --host or by --target", "Give one of the two.")
+    path = targets or TARGETS_FILE
+    if target is not None:
+        if targets is None and not path.is_file():
+            raise InputError(
+                f"--target {target}: there is no {path} here",
+                "Write one (see docs/targets.md), or give --targets FILE.",
+            )
+        entries = load_targets(path)
+        if target not in entries:
+            raise InputError(f"{path}: there is no target {target!r}{nearest(target, list(entries))}")
+        return _with_entry(path, target, entries[target], entries[target].url)
+    found = resolve(host or "")
+    if found.loopback:
+        return Chosen(found)
+    entries = load_targets(path) if path.is_file() or targets is not None else {}
+    return _with_entry(path, *_entry_of(found, entries, path), found.url, found)
+
+
+def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> tuple[str, TargetEntry]:
+    """The one entry that is about the same server as a URL; of several, the one with the very same URL."""
+    here = place(found.url)
+    same = {name: entry for name, entry in entries.items() if entry.place == here}
+    exact = {name: entry for name, entry in same.items() if entry.url == found.url}
+    matches = exact if len(exact) == 1 else same
+    if not matches:
+        raise InputError(
+            f"{found.url} is not on this machine's loopback, and no entry in {path} has its scheme, host and port",
+            f"Add one to {path} (see docs/targets.md) once its owner has agreed, or leave out --host to load the "
+            "embedded target.",
+        )
+    if len(matches) > 1:
+        raise InputError(f"{path}: {found.url} is the server of {', '.join(matches)}", "Say which, with --target.")
+    return next(iter(matches.items()))
+
+
+def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> Chosen:
+    return Chosen(found or resolve(url), name, entry, path)
