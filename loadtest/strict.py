@@ -21,7 +21,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Beside its own error and that of UTF-8, the parser lets through those of numbers of too many digits.
         raise InputError(f"{path} is not TOML: {error}") from error
 
 
@@ -35,11 +36,13 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
         whole: what to call the file as a whole.
     """
     for problem in error.errors(include_url=False):
-        # pydantic ends the location of a wrong key of a table with this mark.
-        is_key = problem["loc"][-1:] == ("[key]",)
-        loc = [part for part in problem["loc"] if part != "[key]"]
-        where = _path(loc, raw) or whole
+        loc = list(problem["loc"])
         kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+        # pydantic ends the location of a wrong key of a table with this mark (but a file may name a key so, too).
+        is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
+        if is_key:
+            loc.pop()
+        where = _path(loc, raw) or whole
         if kind == "extra_forbidden":
             message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
         elif kind == "missing":

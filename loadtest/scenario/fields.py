@@ -1,12 +1,16 @@
 """The types of a scenario's values: names, durations, rates, limits, shares."""
 
+import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from loadtest.limits import Limit, parse_limit
 from loadtest.scenario.units import Rate, parse_duration, parse_rate
+
+MAX_DEPTH: Final = 32
+"""Levels of nesting, far below what exhausts a JSON encoder."""
 
 
 def _named(name: str) -> str:
@@ -28,11 +32,27 @@ def _share(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
     try:
         number = float(text[:-1]) / 100 if text.endswith("%") else float(text or value)  # type: ignore[arg-type] # what is no number raises
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not 0 <= number <= 1:
         raise ValueError(f"{value!r} is no share: write a number from 0 to 1, or a percentage, as '5%'")
     return number
+
+
+def _sendable(value: Any, depth: int = 0) -> Any:
+    """Refuse what TOML can say and a JSON body cannot."""
+    if isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
+            _sendable(each, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be sent: JSON has no such number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError(f"{value} cannot be sent: no JSON reader keeps an integer of more than 64 bits")
+    elif isinstance(value, str) and not value.isascii() and value.encode(errors="ignore").decode() != value:
+        raise ValueError(f"{value!r} cannot be sent: it is no Unicode text")
+    return value
 
 
 def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
@@ -58,6 +78,8 @@ Share = Annotated[
     float, BeforeValidator(_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
 ]
 Name = Annotated[str, AfterValidator(_named)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
+"""Values that go into a JSON body."""
 Status = Annotated[int, Field(ge=100, le=599)]
 
 

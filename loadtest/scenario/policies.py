@@ -1,10 +1,10 @@
 """What a client does: after a 429, while a job runs, with an answer; and what it does wrong on purpose."""
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.scenario.fields import ArrivalRate, Duration, Share, Status, Strict
+from loadtest.scenario.fields import ArrivalRate, Duration, JsonObject, Share, Status, Strict
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
@@ -83,7 +83,7 @@ class Expect(Strict):
     """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
     job: Literal["completed", "failed"] | None = None
     """State in which a job must end; completed where nothing is said."""
-    result: dict[str, Any] | None = None
+    result: JsonObject | None = None
     """A subset of the result: its keys must be there with these values, tables within tables alike."""
     result_schema: str | None = None
     """A file with a JSON schema that the result must meet, relative to the scenario."""

@@ -1,13 +1,13 @@
 """A traffic entry: a named stream of operations of one kind, in stages."""
 
 import math
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from loadtest.limits import LimitName
 from loadtest.samples import Operation
-from loadtest.scenario.fields import ArrivalRate, Duration, Name, Strict
+from loadtest.scenario.fields import ArrivalRate, Duration, JsonObject, Name, Strict
 from loadtest.scenario.policies import Expect, Mistakes, Polling, Retry
 from loadtest.scenario.units import Rate
 
@@ -64,7 +64,8 @@ class Stage(Strict):
             raise ValueError("steps need all of from, to and step")
         if len({self.from_.of_limit, self.to.of_limit, self.step.of_limit}) > 1:
             raise ValueError("from, to and step must all be absolute, or all of the limit")
-        if self.step.value <= 0 or self._step_count > _MAX_STEPS:
+        # Not by counting them, which overflows for the smallest of steps.
+        if self.step.value <= 0 or abs(self.to.value - self.from_.value) >= self.step.value * _MAX_STEPS:
             raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
 
     @property
@@ -93,7 +94,7 @@ class Traffic(Strict):
     operation: Operation
     workflow: str | None = None
     """Retrieval: the workflow of the jobs that are seeded."""
-    parameters: dict[str, Any] = {}
+    parameters: JsonObject = {}
     inputs: str | None = None
     """A file of parameters, JSON lines or CSV, a row an operation; each row is laid over ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
