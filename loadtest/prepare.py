@@ -13,7 +13,9 @@ from loadtest.errors import InputError
 from loadtest.limits import Limit, LimitName
 from loadtest.plan import believed_limits, traffic_plans
 from loadtest.runfile import (
+    LeashInfo,
     LimitInfo,
+    PreflightRequest,
     RunInfo,
     ScenarioInfo,
     TargetInfo,
@@ -24,12 +26,21 @@ from loadtest.runfile import (
 )
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import Chosen, check_leash, demand_of
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
 def prepare_run(
-    loaded: LoadedScenario, *, url: str, embedded: bool, keys: int, command: Sequence[str], output_dir: Path
+    loaded: LoadedScenario,
+    *,
+    url: str,
+    embedded: bool,
+    keys: int,
+    command: Sequence[str],
+    output_dir: Path,
+    chosen: Chosen | None = None,
+    preflight: Sequence[PreflightRequest] = (),
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
@@ -40,14 +51,17 @@ def prepare_run(
         keys: how many API keys share the traffic.
         command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
+        chosen: the target and its entry; None if it is loopback and has none.
+        preflight: what was sent before.
 
     Raises:
-        InputError: if the directory cannot be made, nothing would be sent, or there are fewer keys than the scenario's
-            groups need.
+        InputError: if the run would leave its leash, the directory cannot be made, nothing would be sent, or there are
+            fewer keys than the scenario's groups need.
     """
     scenario = loaded.scenario
-    limits = believed_limits(scenario, embedded=embedded)
+    limits = limits_of(loaded, chosen, embedded=embedded)
     plans = _plans(loaded, limits, keys)
+    leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
     directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(
         id=directory.name,
@@ -59,6 +73,7 @@ def prepare_run(
             url=url,
             embedded=embedded,
             limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()},
+            leash=leash,
         ),
         keys=keys,
         workers=1,
@@ -67,11 +82,31 @@ def prepare_run(
         machine=_machine(),
         command=list(command),
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        preflight=list(preflight),
     )
     save(info, directory)
     # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
     point_latest(directory)
     return directory, info
+
+
+def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> dict[LimitName, Limit]:
+    """The limits to plan with: those of the target's entry over the documented ones; the embedded target's own."""
+    entry = None if chosen is None else chosen.entry
+    return {**believed_limits(loaded.scenario, embedded=embedded), **(entry.limits if entry else {})}
+
+
+def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> LeashInfo | None:
+    """Hold a scenario against the leash of its target, before anything is sent.
+
+    Raises:
+        InputError: if the run would leave it (see ``loadtest.targets.check_leash``).
+    """
+    if chosen.entry is None:
+        return None
+    limits = limits_of(loaded, chosen, embedded=False)
+    demand = demand_of(loaded.scenario, _plans(loaded, limits, keys), preflight=preflight)
+    return check_leash(chosen, demand, limits, keys=keys, now=datetime.now(UTC))
 
 
 def _plans(loaded: LoadedScenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:
