@@ -52,6 +52,14 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
 """Metrics that have an expected value, by replay of the believed limiter."""
 
+LIVE_COUNTS: Final = (
+    *(f"operations.{name}" for name in ("sent", "ok", "throttled", "failed", "timed_out")),
+    *(f"requests.{name}" for name in ("sent", "accepted", "throttled", "errors")),
+)
+LIVE_RATES: Final = ("goodput", "operations.sent_rate", "requests.sent_rate", "requests.accepted_rate")
+LIVE_SHARES: Final = ("requests.throttled_rate", "throttled_rate", "error_rate")
+"""Metrics that are known while a run goes on, beside ``response_time`` and ``amplification``."""
+
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _FORM: Final = re.compile(
     r"^\s*(?P<metric>[\w.]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
@@ -137,6 +145,18 @@ def parse_threshold(
             raise InputError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
         return make("between", low, high)
     return make(match["op"], _value(match["value"], unit, text))
+
+
+def why_not_early(threshold: Threshold) -> str | None:
+    """Why a threshold cannot be seen not to hold before the end of a run; None if it can."""
+    metric = threshold.metric
+    if threshold.operator == "within":
+        return "what is expected is known at the end only"
+    if metric in LIVE_COUNTS or metric == "response_time.max":
+        return None if threshold.operator in {"<", "<="} else f"{metric} may still grow until the end"
+    if metric in (*LIVE_RATES, *LIVE_SHARES, "amplification") or metric.startswith("response_time."):
+        return None
+    return f"{metric} is known at the end only"
 
 
 def judge(threshold: Threshold, value: float | tuple[float, float] | None, expected: float | None = None) -> Judgement:

@@ -10,7 +10,7 @@ from loadtest.limits import LimitName
 from loadtest.samples import Operation
 from loadtest.scenario.fields import Duration, LimitSpec, Name, Share, Strict
 from loadtest.scenario.traffic import Traffic
-from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold
+from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold, why_not_early
 
 
 class ThresholdEntry(Strict):
@@ -44,6 +44,8 @@ class ThresholdEntry(Strict):
             raise ValueError(f"{threshold.metric} is known by traffic or operation only: name one beside it")
         if self.stage and not scoped:
             raise ValueError("stage needs a traffic or an operation beside it")
+        if self.abort and (why := why_not_early(threshold)):
+            raise ValueError(f"{self.require!r} cannot abort: {why}")
         return self
 
 
