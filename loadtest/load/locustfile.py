@@ -57,12 +57,10 @@ _users = sum(plan.users for plan in _plans.values())
 
 # Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
 # the names above.
-globals().update(
-    {
-        f"traffic {each.__name__}": each
-        for each in user_classes({n: (plan.operation, plan.users) for n, plan in _plans.items()})
-    }
-)
+with _plain_refusal():
+    globals().update(
+        {f"traffic {each.__name__}": each for each in user_classes(_loaded.scenario, _plans, _loaded.path.parent)}
+    )
 
 
 class WholePool(locust.LoadTestShape):
@@ -87,16 +85,24 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
         if environment.host or web_ui is None:
             allow(environment.host or "")
     _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
+    # An interrupt must not be raised in whoever happens to run: a user's arrival, or the whole schedule, would be lost.
+    gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
         guard(web_ui)
     else:
         # Locust itself listens to SIGTERM only after a headless run with a shape is over.
-        gevent.signal_handler(signal.SIGTERM, _engine.interrupt)
+        gevent.signal_handler(signal.SIGTERM, _interrupt)
     if _parent_fd >= 0:
         gevent.spawn(_end_with_parent)
 
 
 locust.events.init.add_listener(_set_up)
+
+
+def _interrupt() -> None:
+    if _engine is None or _engine.phase == "over":
+        raise KeyboardInterrupt
+    _engine.interrupt()
 
 
 def _make_session(environment: Environment) -> Session:
