@@ -45,6 +45,8 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
         where = _path(loc, raw) or whole
         if kind == "extra_forbidden":
             message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
+        elif kind in {"model_type", "dict_type"}:
+            message = "must be a table"
         elif kind == "missing":
             message = "is missing"
         elif kind == "literal_error":
@@ -106,4 +108,5 @@ def _keys_at(root: Any, loc: Sequence[Any]) -> list[str]:
 
 
 def _literals(annotation: Any) -> list[str]:
-    return [str(each) for each in get_args(annotation) if isinstance(each, str)]
+    """The words of a Literal, also within Optional and Annotated."""
+    return [word for each in get_args(annotation) for word in ([each] if isinstance(each, str) else _literals(each))]

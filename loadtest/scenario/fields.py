@@ -1,5 +1,6 @@
 """The types of a scenario's values: names, durations, rates, limits, shares."""
 
+import contextlib
 import math
 import re
 from typing import Annotated, Any, Final
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from loadtest.limits import Limit, parse_limit
 from loadtest.scenario.units import Rate, parse_duration, parse_rate
 
+MAX_BURST: Final = 1_000_000
 MAX_DEPTH: Final = 32
 """Levels of nesting, far below what exhausts a JSON encoder."""
 
@@ -37,6 +39,20 @@ def _share(value: object) -> float:
     if isinstance(value, bool) or not 0 <= number <= 1:
         raise ValueError(f"{value!r} is no share: write a number from 0 to 1, or a percentage, as '5%'")
     return number
+
+
+def _burst(value: object) -> int | Rate:
+    # One function for both forms, so that a mistake is explained once, not by each.
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BURST:
+        return value
+    with contextlib.suppress(ValueError):
+        rate = parse_rate(value)
+        if rate.of_limit and rate.value > 0:
+            return rate
+    raise ValueError(
+        f"{value!r} is no burst: write a number of operations from 1 to {MAX_BURST}, "
+        "or a share of the limit's quota, as '1x limit'"
+    )
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
@@ -71,6 +87,13 @@ ArrivalRate = Annotated[
     PlainSerializer(str),
     _text_schema(r"(/(s|min|m|h)|limit)$", "5/s", "90/min", "80% of limit", "2.5x limit"),
 ]
+Burst = Annotated[
+    int | Rate,
+    BeforeValidator(_burst),
+    PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [100, "1x limit"]}, mode="validation"),
+]
+"""Operations that come all at once: a number, or a multiple of the limit's whole quota."""
 LimitSpec = Annotated[
     Limit, BeforeValidator(_limit), PlainSerializer(str), _text_schema(r"^\d+\s*/", "100/60s", "100/min")
 ]

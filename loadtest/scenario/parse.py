@@ -1,5 +1,6 @@
 """Scenario files: found, read, overridden, and refused with the file, the key and the nearest valid one."""
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -41,8 +42,10 @@ def find_scenario(name: str, folder: Path = FOLDER) -> Path:
         InputError: if there is none; it names the nearest.
     """
     for candidate in (Path(name), folder / f"{name}.toml"):
-        if candidate.is_file():
-            return candidate
+        # A name that is too long for a file, or lies behind a closed folder, raises.
+        with contextlib.suppress(OSError):
+            if candidate.is_file():
+                return candidate
     known = sorted(path.stem for path in folder.glob("*.toml"))
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
     remedy = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(known) or 'none'}."
@@ -85,6 +88,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, written = override.partition("=")
     if not equals or not key.strip():
         raise InputError(f"--set {override!r} is not KEY=VALUE", "As in --set traffic.greetings.timeout=5s.")
+    if override.encode(errors="ignore").decode() != override:
+        raise InputError(f"--set {override!r} is no Unicode text", "Check what the shell passes on.")
     *parents, last = key.strip().split(".")
     place: Any = raw
     for part in parents:
@@ -103,18 +108,22 @@ def _descend(place: Any, part: str, override: str) -> Any:
         return place[_index(place, part, override)]
     if not isinstance(place, dict):
         raise InputError(f"--set {override!r}: there is nothing below {part!r}")
+    near = difflib.get_close_matches(part, place, n=1)
+    if part not in place and near:
+        raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near[0]!r}?")
     # A table that the file leaves out may be given by overrides alone; a wrong one is refused by the check.
     return place.setdefault(part, {})
 
 
 def _index(items: list[Any], part: str, override: str) -> int:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    shown = [str(number) if name is None else str(name) for number, name in enumerate(names)]
     if part in names:
         return names.index(part)
     if part.isdecimal() and int(part) < len(items):
         return int(part)
-    near = difflib.get_close_matches(part, [name for name in names if isinstance(name, str)], n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(map(str, names))}."
+    near = difflib.get_close_matches(part, shown, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(shown) or 'none'}."
     raise InputError(f"--set {override!r}: there is no {part!r}", hint)
 
 
@@ -122,5 +131,5 @@ def _toml_value(written: str) -> Any:
     """Read a value as TOML would; what TOML cannot read (5/s, 30s) is a string."""
     try:
         return tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return written

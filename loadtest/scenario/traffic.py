@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from loadtest.limits import LimitName
 from loadtest.samples import Operation
-from loadtest.scenario.fields import ArrivalRate, Duration, JsonObject, Name, Strict
+from loadtest.scenario.fields import ArrivalRate, Burst, Duration, JsonObject, Name, Strict
 from loadtest.scenario.policies import Expect, Mistakes, Polling, Retry
 from loadtest.scenario.units import Rate
 
@@ -37,7 +37,7 @@ class Stage(Strict):
     from_: Annotated[ArrivalRate | None, Field(alias="from")] = None
     to: ArrivalRate | None = None
     step: ArrivalRate | None = None
-    burst: Annotated[int, Field(ge=1, le=1_000_000)] | ArrivalRate | None = None
+    burst: Burst | None = None
     """Operations that arrive all at once at the start: a number, or a multiple of the limit's whole quota."""
     duration: Duration
     """Of the stage; of each step where there are several."""
@@ -53,8 +53,6 @@ class Stage(Strict):
             raise ValueError("give one of rate, burst, or from with to and step")
         if self.ramp_to is not None and self.rate is None:
             raise ValueError("ramp_to needs a rate to ramp from")
-        if isinstance(self.burst, Rate) and not (self.burst.of_limit and self.burst.value > 0):
-            raise ValueError("burst is a number of operations, or a share of the limit's quota, as '1x limit'")
         if any(steps):
             self._check_steps()
         return self

@@ -1,0 +1,125 @@
+"""Mistakes in a scenario: each is refused with the file, the key as it is written, and what would be right."""
+
+from typing import Any
+
+import pytest
+
+from loadtest.errors import ExitCode, InputError
+
+# (where, what is put there, the key that the message names, words that it holds)
+MISTAKES: list[tuple[str, Any, str, str]] = [
+    # unknown keys, at every level
+    ("titel", "x", "titel", "did you mean 'title'"),
+    ("traffic.greetings.arivals", "even", "traffic.greetings.arivals", "did you mean 'arrivals'"),
+    ("traffic.greetings.stages.0.rat", "5/s", "traffic.greetings.stages.within.rat", "did you mean 'rate'"),
+    ("traffic.jobs.stages.0.form", "5/s", "traffic.jobs.stages.climb.form", "did you mean 'from'"),
+    ("traffic.jobs.polling.intervall", "1s", "traffic.jobs.polling.intervall", "did you mean 'interval'"),
+    ("traffic.jobs.retry.polcy", "none", "traffic.jobs.retry.polcy", "did you mean 'policy'"),
+    ("traffic.jobs.mistakes.bad_keys", 1, "traffic.jobs.mistakes.bad_keys", "did you mean 'bad_key'"),
+    ("target.key", 5, "target.key", "did you mean 'keys'"),
+    ("target.enforce.sync", "1/s", "target.enforce.sync", "did you mean 'sync_run'"),
+    ("threshold.0.reqire", "x", "threshold.0.reqire", "did you mean 'require'"),
+    ("breakers.aut", True, "breakers.aut", "did you mean 'auth'"),
+    ("xyzzy", 1, "xyzzy", "known here: title, "),
+    ("[key]", 1, "[key]", "unknown key"),
+    # wrong words
+    ("traffic.greetings.operation", "sync-run", "traffic.greetings.operation", "did you mean 'sync_run'"),
+    ("traffic.greetings.arrivals", "evn", "traffic.greetings.arrivals", "did you mean 'even'"),
+    ("threshold.1.operation", "asyncrun", "threshold.1.operation", "did you mean 'async_run'"),
+    ("traffic.jobs.expect.job", "done", "traffic.jobs.expect.job", "known here: completed, failed"),
+    # wrong types
+    ("title", 5, "title", "valid string"),
+    ("seed", "7", "seed", "valid integer"),
+    ("seed", True, "seed", "valid integer"),
+    ("seed", -1, "seed", "greater than or equal to 0"),
+    ("seed", 2**63, "seed", "less than"),
+    ("traffic", [], "traffic", "table"),
+    ("traffic", {}, "traffic", "at least 1"),
+    ("traffic.greetings", "x", "traffic.greetings", "table"),
+    ("traffic.greetings.stages", [], "traffic.greetings.stages", "at least 1"),
+    ("traffic.greetings.stages", "x", "traffic.greetings.stages", "list"),
+    ("traffic.greetings.parameters", [1], "traffic.greetings.parameters", "table"),
+    ("traffic.greetings.parameters.x", float("nan"), "traffic.greetings.parameters", "JSON has no such number"),
+    ("traffic.greetings.parameters.x", 2**64, "traffic.greetings.parameters", "64 bits"),
+    ("traffic.greetings.max_users", 0, "traffic.greetings.max_users", "greater than or equal to 1"),
+    ("target.enforce.sync_run", 5, "target.enforce.sync_run", "100/60s"),
+    # units
+    ("warmup", "5", "warmup", "no duration: write a number and its unit"),
+    ("warmup", 5, "warmup", "no duration"),
+    ("warmup", "-5s", "warmup", "no duration"),
+    ("warmup", "5 parsecs", "warmup", "no duration"),
+    ("warmup", "169h", "warmup", "longer than a week"),
+    ("traffic.greetings.timeout", "0s", "traffic.greetings", "timeout must be above zero"),
+    ("traffic.greetings.stages.0.duration", "0s", "traffic.greetings.stages.within", "above zero"),
+    ("traffic.greetings.stages.0.rate", "5", "traffic.greetings.stages.within.rate", "no rate: write '5/s'"),
+    ("traffic.greetings.stages.0.rate", 5, "traffic.greetings.stages.within.rate", "no rate"),
+    ("traffic.greetings.stages.0.rate", "5/day", "traffic.greetings.stages.within.rate", "no rate"),
+    ("traffic.greetings.stages.0.rate", "-5/s", "traffic.greetings.stages.within.rate", "no rate"),
+    ("traffic.greetings.stages.0.rate", "100001/s", "traffic.greetings.stages.within.rate", "impossible rate"),
+    ("traffic.greetings.stages.0.rate", "1001x limit", "traffic.greetings.stages.within.rate", "impossible rate"),
+    ("traffic.jobs.stages.1.burst", "5/s", "traffic.jobs.stages.burst.burst", "no burst"),
+    ("traffic.jobs.stages.1.burst", 0, "traffic.jobs.stages.burst.burst", "no burst"),
+    ("traffic.jobs.stages.1.burst", True, "traffic.jobs.stages.burst.burst", "no burst"),
+    ("traffic.jobs.stages.0.step", "0." + "0" * 330 + "1/s", "traffic.jobs.stages.climb", "step"),
+    ("traffic.jobs.mistakes.bad_key", "101%", "traffic.jobs.mistakes.bad_key", "no share"),
+    ("traffic.jobs.mistakes.bad_key", 10**400, "traffic.jobs.mistakes.bad_key", "no share"),
+    ("target.enforce.sync_run", "100/0s", "target.enforce.sync_run", "not a limit"),
+    ("target.enforce.sync_run", "9" * 400 + "/s", "target.enforce.sync_run", "not a limit"),
+    # what does not fit together
+    ("traffic.bad name", {}, "traffic.bad name", "is no name"),
+    ("traffic.greetings.stages.1.name", "within", "traffic.greetings", "different names"),
+    ("traffic.greetings.stages.1.name", "warmup", "traffic.greetings", "none may be 'warmup'"),
+    ("traffic.greetings.polling", {}, "traffic.greetings", "async_run"),
+    ("traffic.greetings.seed_jobs", 5, "traffic.greetings", "retrieval"),
+    ("traffic.greetings.stages.0.burst", 5, "traffic.greetings.stages.within", "one of rate, burst"),
+    ("traffic.jobs.keys", "al", "scenario", "traffic.jobs.keys: there is no key group 'al'; there is all"),
+    ("traffic.jobs.polling.give_up", "100ms", "traffic.jobs.polling", "no poll would be sent"),
+    # thresholds and their scopes
+    ("threshold.0.require", "response_time.p51 < 1s", "threshold.0", "Did you mean response_time.p"),
+    ("threshold.0.require", "response_time.p50 < 800", "threshold.0", "800ms or 1.5s"),
+    ("threshold.0.traffic", "greeting", "scenario", "there is no traffic 'greeting'; there is greetings, jobs"),
+    ("threshold.0.stage", "withn", "scenario", "there is no stage 'withn'; there is above, within"),
+    ("threshold.0.operation", "sync_run", "threshold.0", "not both"),
+    ("threshold.1.operation", "sync_run", "scenario", "time_to_result.p95 is known for async_run only"),
+    ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "name one beside it"),
+    ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
+]
+
+
+def put(table: Any, where: str, value: Any) -> None:
+    """Put a value at a dotted place."""
+    *parents, last = where.split(".")
+    for part in parents:
+        table = table[int(part)] if isinstance(table, list) else table.setdefault(part, {})
+    table[last] = value
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake[0])
+def test_a_mistake_is_named(load: Any, whole: Any, mistake: tuple[str, Any, str, str]) -> None:
+    """One change to a valid scenario: some line is FILE: KEY: what is wrong, and the exit code is that of usage."""
+    where, value, key, words = mistake
+    put(whole, where, value)
+    with pytest.raises(InputError) as caught:
+        load(whole)
+    lines = [line.partition("mine.toml: ")[2] for line in str(caught.value).splitlines()]
+    assert [line for line in lines if line.startswith(f"{key}: ") and words in line], lines
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_all_mistakes_are_named_at_once(load: Any, whole: Any) -> None:
+    """Nobody has to run a scenario three times to find its three mistakes."""
+    whole["titel"] = "x"
+    whole["traffic"]["greetings"]["arrivals"] = "evn"
+    whole["target"]["keys"] = 0
+    with pytest.raises(InputError) as caught:
+        load(whole)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("operation", ["sync_run", "async_run"])
+def test_a_run_needs_a_workflow(load: Any, whole: Any, operation: str) -> None:
+    """Only a retrieval can do without one."""
+    name = {"sync_run": "greetings", "async_run": "jobs"}[operation]
+    del whole["traffic"][name]["workflow"]
+    with pytest.raises(InputError, match=f"traffic.{name}: an operation of {operation} needs a workflow"):
+        load(whole)
