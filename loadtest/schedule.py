@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 _BLOCK: Final = 4096
 _NS: Final = 1_000_000_000
+_ROUNDING: Final = 1e-9
+"""Arrivals: by how much sums of rate times duration may be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,13 @@ class TrafficSchedule:
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
         """Yield (number of the first arrival, intended starts in ns, index of their segments), block by block."""
         ends = np.cumsum([segment.arrivals for segment in self.segments])
+        last = int(np.searchsorted(ends, ends[-1]))
         first = 0
         for marks in self._marks(float(ends[-1])):
-            where = np.minimum(np.searchsorted(ends, marks, side="right"), len(ends) - 1)
-            # Past the end of the last segment with arrivals, rounding may point to an idle one behind it.
+            # 80 % of 100 a minute for a minute may come out as 80.00000000000001: arrival 80 is the next segment's.
+            where = np.searchsorted(ends, marks + _ROUNDING, side="right")
+            # Past the end of the last segment with arrivals, rounding may point behind it.
+            where = np.minimum(where, last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)
 
@@ -82,7 +87,7 @@ class TrafficSchedule:
     def _marks(self, total: float) -> Iterator[npt.NDArray[np.float64]]:
         """Yield the arrivals' places on the axis of Λ, below ``total``."""
         if self.arrivals == "even":
-            count = int(np.ceil(total - 1e-9))
+            count = int(np.ceil(total - _ROUNDING))
             for start in range(0, count, _BLOCK):
                 yield np.arange(start, min(start + _BLOCK, count), dtype=np.float64)
             return
