@@ -104,6 +104,29 @@ class PreflightRequest(msgspec.Struct, kw_only=True):
     unix_s: float
 
 
+class PreflightCheck(msgspec.Struct, kw_only=True):
+    """One thing that the preflight looked at."""
+
+    name: str
+    result: Literal["ok", "failed", "unknown"]
+    words: str
+    """What was seen, without a secret."""
+    remedy: str = ""
+    """What to do, if it failed."""
+
+
+class Preflight(msgspec.Struct, kw_only=True):
+    """What a preflight saw, and what it sent for it."""
+
+    checks: list[PreflightCheck] = []
+    sent: list[PreflightRequest] = []
+
+    @property
+    def failure(self) -> PreflightCheck | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.result == "failed"), None)
+
+
 class ScenarioInfo(msgspec.Struct, kw_only=True):
     """The scenario in force, after overrides."""
 

@@ -1,0 +1,51 @@
+"""``python -m loadtest.probe``: one preflight. Takes its order on standard input, answers on standard output, as JSON.
+
+Keys and endpoint come from the environment.
+"""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from loadtest.credentials import credentials
+from loadtest.errors import LoadtestError
+from loadtest.probe.exchange import Asker
+from loadtest.probe.preflight import Probe, first_workflow
+from loadtest.scenario import Scenario
+from loadtest.targets import allow
+
+_TIMEOUT = 10.0
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """What to look at."""
+
+    url: str
+    leashed: bool
+    """Whether an entry allows a host that is not loopback."""
+    scenario: dict[str, Any]
+    user_agent: str
+
+
+def main(order: Order) -> bytes:
+    """Make the preflight.
+
+    Raises:
+        LoadtestError: if the target may not be asked.
+    """
+    scenario = Scenario.model_validate(order.scenario)
+    keys, endpoint = credentials()
+    target = allow(order.url, leashed=order.leashed)
+    traffic = first_workflow(scenario)
+    headers = {"x-wf-endpoint": endpoint, "user-agent": order.user_agent}
+    with Asker(target, headers, max(_TIMEOUT, traffic.timeout if traffic else 0.0)) as asker:
+        return msgspec.json.encode(Probe(asker, keys, scenario).run())
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.buffer.write(main(msgspec.json.decode(sys.stdin.buffer.read(), type=Order)))
+    except LoadtestError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(int(error.exit_code))

@@ -1,0 +1,126 @@
+"""A request through httpx to the address that was checked: no redirect followed, no proxy, no endless answer."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Self
+
+import httpx
+import msgspec
+
+from loadtest.targets import Target
+
+_MAX_ANSWER: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        failure: why there is no whole answer, in words; None if there is one.
+        status: of HTTP.
+        body: decoded from JSON; None if it is none.
+        sent_s: unix seconds at which it was sent.
+        took_s: until the answer was complete.
+        date_s: unix seconds of its ``Date``.
+    """
+
+    sent_s: float
+    took_s: float
+    failure: str | None = None
+    status: int = 0
+    body: Any = None
+    date_s: float | None = None
+
+    @property
+    def code(self) -> str:
+        """The ``code`` of an error body, fit to be shown; empty if there is none."""
+        code = self.body.get("code") if isinstance(self.body, dict) else None
+        return code[:60] if isinstance(code, str) and code.isprintable() else ""
+
+    @property
+    def is_error_body(self) -> bool:
+        """Whether the body is an error as the API documents them."""
+        return isinstance(self.body, dict) and all(isinstance(self.body.get(key), str) for key in ("error", "code"))
+
+    @property
+    def said(self) -> str:
+        """Its status, and the error's code where there is one: ``404 (unknown_job)``."""
+        return f"{self.status} ({self.code})" if self.code else str(self.status)
+
+
+class Asker:
+    """Sends requests to one target. A context manager.
+
+    Args:
+        target: where to; connected to at its address, whatever its name resolves to by now.
+        headers: sent with each request.
+        timeout: seconds for each request as a whole.
+    """
+
+    def __init__(self, target: Target, headers: Mapping[str, str], timeout: float) -> None:
+        self._timeout = timeout
+        address = f"[{target.address}]" if ":" in target.address else target.address
+        self._client = httpx.Client(
+            base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
+            headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=False,  # a proxy would be another host than the one that was allowed
+        )
+        self._extensions = {"sni_hostname": target.server_name}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def ask(self, method: str, path: str, key: str, body: Any = None) -> Reply:
+        """Send one request; whatever happens is a reply."""
+        sent, began = time.time(), time.monotonic()
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
+        try:
+            with self._client.stream(
+                method, path, content=content, headers=headers, extensions=self._extensions
+            ) as answer:
+                data = self._read(answer, began + self._timeout)
+        except httpx.TimeoutException:
+            return Reply(sent, time.monotonic() - began, f"did not answer within {self._timeout:g} s")
+        except httpx.HTTPError as error:
+            return Reply(sent, time.monotonic() - began, _words(error))
+        took = time.monotonic() - began
+        if data is None:
+            return Reply(sent, took, f"sent more than {_MAX_ANSWER} bytes, or not all within {self._timeout:g} s")
+        return Reply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
+
+    def _read(self, answer: httpx.Response, deadline: float) -> bytes | None:
+        data = bytearray()
+        for chunk in answer.iter_raw():
+            data += chunk
+            if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
+                return None
+        return bytes(data)
+
+
+def _words(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot be connected to ({str(error)[:200] or type(error).__name__})"
+    return f"did not answer in HTTP ({type(error).__name__})"
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _date(header: str | None) -> float | None:
+    try:
+        return None if header is None else parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return None
