@@ -30,7 +30,7 @@ class Demand:
         the whole quota of a window.
         """
         end = stage.start_s + stage.duration_s
-        edges = {edge for each in self.plans for part in each.stages for edge in (part.start_s, _end(part))}
+        edges = {edge for each in self.plans for part in each.stages for edge in self._edges(each, part)}
         cuts = sorted({stage.start_s, end, *(edge for edge in edges if stage.start_s < edge < end)})
         allowed = self.limits[limit]
         return any(
@@ -40,6 +40,15 @@ class Demand:
             for left, right in pairwise(cuts)
             for at in (left, right)
         )
+
+    def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
+        """Moments at which an entry's draw starts, ends, or has a bend."""
+        edges = [stage.start_s, _end(stage)]
+        if plan.operation == "async_run" and stage.rate != stage.rate_to:
+            # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
+            accepted = self.limits["async_submit"].rate * plan.key_count
+            edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
+        return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
