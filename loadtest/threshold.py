@@ -66,12 +66,13 @@ _FORM: Final = re.compile(
     r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
 )
 _VALUE: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|%|/s|/min)?$")
-_SCALES: Final[dict[Unit, dict[str, float]]] = {
-    "ms": {"ms": 1.0, "s": 1000.0},
-    "per_s": {"/s": 1.0, "/min": 1 / 60},
-    "share": {"": 1.0, "%": 0.01},
-    "number": {"": 1.0},
+_SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
+    "ms": {"ms": (1, 1), "s": (1000, 1)},
+    "per_s": {"/s": (1, 1), "/min": (1, 60)},
+    "share": {"": (1, 1), "%": (1, 100)},
+    "number": {"": (1, 1)},
 }
+"""By what to multiply and divide: 35 / 100 is the 0.35 that a share is, 35 * 0.01 is not."""
 _WRITE_AS: Final[dict[Unit, str]] = {
     "ms": "a time with its unit, as 800ms or 1.5s",
     "per_s": "a rate with its unit, as 5/s or 90/min",
@@ -200,7 +201,7 @@ def _value(text: str, unit: Unit, threshold: str) -> float:
     scale = None if match is None else _SCALES[unit].get(match[2] or "")
     if match is None or scale is None:
         raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {_WRITE_AS[unit]}.")
-    value = float(match[1]) * scale
+    value = float(match[1]) * scale[0] / scale[1]
     if unit == "share" and not 0 <= value <= 1:
         raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {_WRITE_AS[unit]}.")
     return value
