@@ -1,5 +1,6 @@
 """``run.json``: what a run was, beside its samples; and how run directories are named and found."""
 
+import contextlib
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -224,8 +225,10 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
         InputError: if there is none.
     """
     for candidate in (Path(run), reports / run):
-        if (candidate / FILE_NAME).is_file():
-            return candidate.resolve()
+        # A name that is too long for a file, or lies behind a closed folder, raises.
+        with contextlib.suppress(OSError):
+            if (candidate / FILE_NAME).is_file():
+                return candidate.resolve()
     raise InputError(
         f"{run!r} names no run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} is there",
         "Give a run directory, a run's id, or 'latest'; `make run` makes one.",
@@ -255,7 +258,7 @@ def load(directory: Path) -> RunInfo:
         return msgspec.json.decode(data, type=RunInfo)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
 
 

@@ -81,6 +81,8 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int | None = None
     key_index: int | None = None
     worker: int = 0
+    mistake: str | None = None
+    """What was wrong on purpose: such an operation is ok with the status that its mistake expects."""
     request_id: str | None = None
     """The W3C ``traceparent`` sent; on operation rows its trace id."""
 
@@ -165,6 +167,8 @@ def read_table(directory: Path) -> pa.Table:
         version = (stream.schema.metadata or {}).get(b"loadtest.samples", b"?").decode()
         if version != str(SCHEMA_VERSION):
             raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
+        if not stream.schema.equals(SCHEMA):
+            raise RecordError(f"{path} was written by another loadtest: its columns are not those of this one")
         try:
             batches.extend(iter(stream.read_next_batch, None))
         except StopIteration:

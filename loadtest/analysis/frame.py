@@ -57,6 +57,11 @@ class Record:
         last = self.frame[["start", "end"]].max().max()
         return 0.0 if pd.isna(last) else min(planned, float(last) / 1e9)
 
+    def keys_on(self, limit: str) -> int:
+        """How many keys were used on a limit: each has a quota of its own."""
+        used = self.sent_requests.loc[self.sent_requests["limit"] == limit, "key_index"]
+        return max(1, int(used.nunique()))
+
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[tuple[str, StagePlan]]:
         """Stages that are in figures, as (traffic, stage), in order of the scenario."""
         return [

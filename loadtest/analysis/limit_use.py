@@ -10,7 +10,8 @@ from loadtest.analysis.frame import Record
 class LimitUse:
     """What was asked of one limit while the same stages were on.
 
-    ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all keys.
+    ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all keys that were
+    used on it.
     """
 
     limit: str
@@ -44,7 +45,7 @@ def limit_use(record: Record) -> list[LimitUse]:
             if not len(rows):
                 continue
             on = dict.fromkeys(s.name for _, s in stages if s.start_s < end and s.start_s + s.duration_s > begin)
-            allowed = believed.count / believed.window_s * record.info.keys * (end - begin)
+            allowed = believed.count / believed.window_s * record.keys_on(name) * (end - begin)
             throttled = int((rows["status"] == 429).sum())
             uses.append(LimitUse(name, " + ".join(on), begin, end, len(rows), throttled, len(rows) / allowed))
     return uses

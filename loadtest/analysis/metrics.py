@@ -134,12 +134,12 @@ def _counts(operations: pd.DataFrame, requests: pd.DataFrame, missing: int, seco
 
 
 def _latencies(operations: pd.DataFrame, requests: pd.DataFrame, operation: str) -> Cell:
-    """Latency blocks. They cover ok and timed-out operations and requests, lags every one that was sent.
+    """Latency blocks: of ok and timed-out operations and requests that were not wrong on purpose.
 
-    Lags say how well *we* did, so a 429 has them too.
+    Lags cover every one that was sent: they say how well *we* did, so a 429 has them too.
     """
-    answered = operations[operations["outcome"].isin(["ok", "timed_out"])]
-    served = requests[requests["outcome"].isin(["ok", "timed_out"])]
+    answered = _intended(operations[operations["outcome"].isin(["ok", "timed_out"])])
+    served = _intended(requests[requests["outcome"].isin(["ok", "timed_out"])])
     late, served_late = _timed_out(answered), _timed_out(served)
     block: Cell = {
         "response_time_ms": summarize(_floats(answered, "response_time_ms"), late),
@@ -163,6 +163,11 @@ def _expected_of_operations(record: Record, requests: pd.DataFrame) -> pd.Series
     last = first.groupby(["traffic", "parent_arrival"], sort=False)["expected"].last()
     index = pd.MultiIndex.from_frame(record.operations[["traffic", "arrival"]])
     return pd.Series(last.reindex(index).to_numpy(dtype=float), index=record.operations.index)
+
+
+def _intended(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those that were not wrong on purpose: how fast a mistake is refused says nothing of how fast work is done."""
+    return rows[rows["mistake"].isna()]
 
 
 def _timed_out(rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -21,6 +21,10 @@ from loadtest.runfile import RunInfo
 _CLOCK_MARGIN_S: Final = 0.1
 """Added to the clock's uncertainty: a request is decided on some time after its first byte was sent."""
 _NO_CLOCK_S: Final = 0.5
+_BURST_GAP_S: Final = 0.002
+_BURST_SPAN_S: Final = 0.02
+_BURST_SIZE: Final = 5
+"""So many requests of one key on one limit, with no more than that between them and in all, make a burst."""
 _STEPS: Final = 41
 _TOO_MANY: Final = 200_000
 """Requests × shifts beyond which a limiter without a vectorised replay is shifted on a coarser grid."""
@@ -79,14 +83,32 @@ class _Group:
 
 def _groups(sent: pd.DataFrame, info: RunInfo) -> Iterator[_Group]:
     epoch = (info.epoch_unix_ns or 0) / 1e9
-    ordered = sent.sort_values("start", kind="stable")
+    # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
+    ordered = sent[sent["mistake"] != "bad_key"].sort_values("start", kind="stable")
     for (name, _key), rows in ordered.groupby(["limit", ordered["key_index"].fillna(0.0)], sort=True):
         believed = info.target.limits.get(str(name))
         if believed is not None:
             status = rows["status"].to_numpy(float)
             times = rows["start"].to_numpy(float) / 1e9 + epoch
+            order = _arrival_order(times, status == 429)
+            status = status[order]
             limit = Limit(believed.count, believed.window_s)
-            yield _Group(limit, rows.index, times, status == 429, ~np.isnan(status))
+            yield _Group(limit, rows.index[order], times, status == 429, ~np.isnan(status))
+
+
+def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The order in which requests may have reached the server: that of sending, but within a burst accepted ones first.
+
+    Requests that leave within a few ms on different connections arrive in any order. Which of them were accepted
+    cannot be predicted, only how many; with the accepted ones first, the replay is held against their number.
+    """
+    bursts, first, last = np.zeros(len(times), int), -np.inf, -np.inf
+    for at, time in enumerate(times.tolist()):
+        apart = time - last > _BURST_GAP_S or time - first > _BURST_SPAN_S
+        bursts[at] = bursts[at - 1] + apart if at else 0
+        first, last = (time if apart else first), time
+    crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
+    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
 
 
 def _fit(name: str, groups: list[_Group], info: RunInfo) -> tuple[int, int, float, list[NDArray[np.bool_]]]:

@@ -46,10 +46,9 @@ def main(directory: Path, base: Path) -> int:
     info = runfile.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
-    endpoint = make_endpoint(allow(info.target.url), keys, workflow_endpoint, info)
-    environment = Environment(
-        user_classes=user_classes({name: (plan.operation, plan.users) for name, plan in info.traffic.items()})
-    )
+    target = allow(info.target.url, leashed=info.target.leash is not None)
+    endpoint = make_endpoint(target, keys, workflow_endpoint, info)
+    environment = Environment(user_classes=user_classes(scenario, info.traffic, base))
     runner = environment.create_local_runner()
     session = Session(environment, directory, info, scenario, endpoint, base=base)
     engine = Engine(environment, lambda: session, on_progress=_tell)

@@ -1,20 +1,17 @@
 """WorkflowClient: the three requests of the API, sent and understood.
 
-Request bytes are put together from parts made once; answers are decoded straight into typed structures.
+Answers are decoded straight into typed structures.
 """
 
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import msgspec
 
-from loadtest.load.wire import Address, Exchange, Wire
+from loadtest.load.endpoint import Endpoint
+from loadtest.load.wire import Exchange, Timeouts, Wire
 from loadtest.samples import Kind, Outcome
 
 TERMINAL: Final = frozenset({"completed", "failed"})
-_PATHS: Final = {"run": "/v1/workflows/run", "submit": "/v1/workflows/jobs", "retrieve": "/v1/workflows/jobs/"}
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 _State = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -59,6 +56,8 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
+    result: Any = None
+    """Of a run or a completed job; not recorded."""
 
 
 _run = msgspec.json.Decoder(RunAnswer)
@@ -68,86 +67,54 @@ _error = msgspec.json.Decoder(ErrorAnswer)
 _SUCCESS: Final[dict[Kind, int]] = {"run": 200, "submit": 202, "poll": 200, "retrieve": 200}
 
 
-class Endpoint:
-    """Where the API is and with which keys it is asked: made once, shared by all clients.
-
-    Args:
-        address: where to connect to.
-        host: value of the Host header.
-        prefix: path before ``/v1``, without a slash at its end.
-        keys: API keys; request n of key index i is sent with ``keys[i]``.
-        workflow_endpoint: value of ``x-wf-endpoint``.
-        user_agent: product, version and run.
-    """
-
-    def __init__(
-        self, address: Address, *, host: str, prefix: str, keys: Sequence[str], workflow_endpoint: str, user_agent: str
-    ) -> None:
-        self.address = address
-        self.key_count = len(keys)
-        self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")
-        # A scenario's file name is in the run's id, and may hold anything.
-        agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
-        common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
-        self._heads = [
-            f"{common}x-api-key: {key}\r\nx-wf-endpoint: {workflow_endpoint}\r\n".encode("latin-1") for key in keys
-        ]
-
-    def post(self, kind: Kind, workflow: str, parameters: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-        """Everything of a run or submit but its ``traceparent``: for each key, what comes before and after it."""
-        body = msgspec.json.encode({"name": workflow, "parameters": parameters})
-        line = f"POST {self._prefix}{_PATHS[kind]}".encode()
-        length = f"content-type: application/json\r\ncontent-length: {len(body)}\r\ntraceparent: ".encode()
-        return [(line + head + length, b"\r\n\r\n" + body) for head in self._heads]
-
-    def get(self, job_id: str, key_index: int, trace: str) -> bytes:
-        """A whole retrieval. The id is quoted, since it comes from outside."""
-        line = f"GET {self._prefix}{_PATHS['retrieve']}{quote(job_id, safe='')}".encode()
-        return line + self._heads[key_index] + f"traceparent: {trace}\r\n\r\n".encode()
-
-
 class WorkflowClient:
     """Sends requests to the API over one connection of its own.
 
     Args:
         endpoint: where to.
-        timeout: seconds for each request, from its start to its complete answer.
+        timeouts: of each request.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self.endpoint = endpoint
         self.wire = Wire(endpoint.address)
-        self._timeout = timeout
+        self._timeouts = timeouts
 
-    def post(self, kind: Kind, template: tuple[bytes, bytes], trace: str) -> Answer:
-        """Run or submit a workflow; ``template`` is one of ``Endpoint.post``."""
-        before, after = template
-        return understand(kind, self.wire.exchange(before + trace.encode() + after, self._timeout))
+    def post(self, kind: Kind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
+        """Run or submit a workflow; ``expected`` is a status to expect instead of the documented one."""
+        request = self.endpoint.post(kind, body, key_index, trace)
+        self.endpoint.budget.request(kind)
+        exchange = self.wire.exchange(request, self._timeouts)
+        self.endpoint.budget.answered(kind, exchange.status)
+        return understand(kind, exchange, None, expected)
 
-    def get(self, kind: Kind, job_id: str, key_index: int, trace: str) -> Answer:
-        """Retrieve a job, or poll it."""
-        exchange = self.wire.exchange(self.endpoint.get(job_id, key_index, trace), self._timeout)
-        return understand(kind, exchange, job_id)
+    def get(self, kind: Kind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
+        """Retrieve a job, or poll it; ``expected`` as in ``post``."""
+        request = self.endpoint.get(job_id, key_index, trace)
+        self.endpoint.budget.request(kind)
+        return understand(kind, self.wire.exchange(request, self._timeouts), job_id, expected)
 
     def close(self) -> None:
         """Close the connection."""
         self.wire.close()
 
 
-def understand(kind: Kind, exchange: Exchange, job_id: str | None = None) -> Answer:
+def understand(kind: Kind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
     """Say what an exchange means: its outcome, and why where it is not ok. Pure.
 
-    A job that failed is an ok *request*; what it means for the operation is the user's to say.
+    A job that failed is an ok *request*; what it means for the operation is the user's to say. An answer with an
+    expected status that is not the documented one is ok whatever its body.
     """
     if exchange.failure is not None:
         outcome: Outcome = "timed_out" if exchange.timed_out else "failed"
         return Answer(exchange=exchange, outcome=outcome, reason=exchange.failure, job_id=job_id)
-    if exchange.status != _SUCCESS[kind]:
-        return _refused(exchange, job_id)
+    success = _SUCCESS[kind]
+    if exchange.status != success or expected not in {None, success}:
+        return _other_status(exchange, job_id, expected)
     try:
         if kind == "run":
             run = _run.decode(exchange.body)
-            return Answer(exchange=exchange, outcome="ok", execution_time_ms=run.execution_time)
+            return Answer(exchange=exchange, outcome="ok", execution_time_ms=run.execution_time, result=run.result)
         if kind == "submit":
             submit = _submit.decode(exchange.body)
             return Answer(exchange=exchange, outcome="ok", job_id=submit.job_id, job_state=submit.status)
@@ -176,15 +143,18 @@ def _job_answer(exchange: Exchange, job: JobAnswer, job_id: str | None) -> Answe
         job_id=job_id,
         job_state=job.status,
         execution_time_ms=job.execution_time if terminal else None,
+        result=job.result if terminal else None,
     )
 
 
-def _refused(exchange: Exchange, job_id: str | None) -> Answer:
+def _other_status(exchange: Exchange, job_id: str | None, expected: int | None) -> Answer:
     try:
         code = _error.decode(exchange.body).code
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         code = None
     status = exchange.status or 0
+    if status == expected:
+        return Answer(exchange=exchange, outcome="ok", error_code=code, job_id=job_id)
     if status == 429:
         return Answer(exchange=exchange, outcome="throttled", reason="throttled", error_code=code, job_id=job_id)
     reason = "redirect" if 300 <= status < 400 else "unexpected_status"

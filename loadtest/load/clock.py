@@ -1,6 +1,7 @@
 """The server's clock against ours, from the ``Date`` headers of its answers."""
 
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -40,7 +41,9 @@ class ServerClock:
             self._previous = exchange
             return
         try:
-            second = parsedate_to_datetime(date.decode("latin-1")).timestamp()
+            moment = parsedate_to_datetime(date.decode("latin-1"))
+            # Without a zone it is GMT (RFC 9110, section 5.6.7), not the zone of this machine.
+            second = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return
         if previous is not None:

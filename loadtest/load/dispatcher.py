@@ -33,6 +33,7 @@ class Pool:
         self.size = size
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that no user was free for."""
+        self._closed = False
         # By identity, in the order in which they became idle: a list would be searched for each user that is stopped.
         self._idle: dict[int, Taker] = {}
         self._all: set[int] = set()
@@ -44,12 +45,12 @@ class Pool:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits and every user is idle."""
-        return not self.backlog and len(self._idle) >= min(self.size, len(self._all))
+        """Whether nothing waits to be sent and every user is idle."""
+        return (self._closed or not self.backlog) and len(self._idle) >= min(self.size, len(self._all))
 
     def offer(self, arrival: Arrival) -> None:
         """Hand an arrival that is due to an idle user, or let it wait for one."""
-        if self._idle:
+        if self._idle and not self._closed:
             self._idle.popitem()[1].inbox.put(arrival)
         else:
             self.backlog.append(arrival)
@@ -61,7 +62,7 @@ class Pool:
         """
         user.free_ns = time.monotonic_ns()
         self._all.add(id(user))
-        if self.backlog:
+        if self.backlog and not self._closed:
             return self.backlog.popleft()
         self._idle[id(user)] = user
         try:
@@ -72,6 +73,10 @@ class Pool:
                 self.give_back(user.inbox.get())
             raise
         return arrival
+
+    def close(self) -> None:
+        """Hand nothing out any longer: what waits stays in the backlog."""
+        self._closed = True
 
     def give_back(self, arrival: Arrival) -> None:
         """Let an arrival that was taken but never sent wait again, at the front."""

@@ -14,6 +14,8 @@ from gevent.event import Event
 from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
+from loadtest.load.breakers import Breakers, make_breakers
+from loadtest.load.budget import BudgetSpentError
 from loadtest.load.dispatcher import Dispatcher
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_INTERVAL: Final = 0.5
 _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0
+_LOOK_INTERVAL: Final = 0.5
 
 Phase = Literal["preparing", "running", "draining", "over"]
 
@@ -60,6 +63,8 @@ class Engine:
         self._on_error = on_error
         self._session: Session | None = None
         self._interrupted = Event()
+        self._why: str | None = None
+        """Why the run under way is being aborted."""
         self._conductor: gevent.Greenlet | None = None
         self._helpers: list[gevent.Greenlet] = []
         environment.events.test_start.add_listener(self._begin)
@@ -69,14 +74,25 @@ class Engine:
     def interrupt(self) -> None:
         """End the schedule now; what is in flight may still end within 3 s."""
         self._interrupted.set()
-        if self.phase == "preparing" and self._conductor is not None:
+        if self.phase == "preparing" and self._conductor not in (None, gevent.getcurrent()):
             # Seeding may wait for a slow target; nothing was offered that could be in flight.
             self._conductor.kill(block=False)
+
+    def abort(self, reason: str) -> None:
+        """End the schedule now, as aborted; what is in flight may still end within 3 s. Only the first reason counts.
+
+        Args:
+            reason: a sentence without its full stop.
+        """
+        if self._why is None:
+            self._why = reason
+            logger.warning("Aborted: %s.", reason)
+            self.interrupt()
 
     def _begin(self, **_: Any) -> None:
         self.done.clear()
         self._interrupted.clear()
-        self.error = None
+        self.error = self._why = None
         try:
             self._session = session = self._make_session()
         except LoadtestError as error:
@@ -84,8 +100,25 @@ class Engine:
             self.done.set()
             return
         self.phase = "preparing"
-        self._helpers = [gevent.spawn(self._tell_progress, session)]
+        expected = {name: entry.expected for name, entry in session.entries.items()}
+        breakers = make_breakers(
+            session.scenario, session.info.traffic, session.recorder.pending, expected, session.directory
+        )
+        session.recorder.watch = lambda sample: self._see(breakers, sample)
+        session.endpoint.budget.on_spent = self.abort
+        self._helpers = [gevent.spawn(self._tell_progress, session), gevent.spawn(self._look, session, breakers)]
         self._conductor = gevent.spawn(self._conduct, session)
+
+    def _see(self, breakers: Breakers, sample: Sample) -> None:
+        if (reason := breakers.see(sample)) is not None:
+            self.abort(reason)
+
+    def _look(self, session: Session, breakers: Breakers) -> None:
+        while True:
+            elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
+            if (reason := breakers.look(elapsed)) is not None:
+                self.abort(reason)
+            gevent.sleep(_LOOK_INTERVAL)
 
     def _fail(self, error: LoadtestError) -> None:
         self.error = error
@@ -105,8 +138,8 @@ class Engine:
         except LoadtestError as error:
             self._fail(error)
             session.info.end, session.info.end_reason = "aborted", error.message
-        except gevent.GreenletExit:
-            session.info.end = "interrupted"
+        except (gevent.GreenletExit, BudgetSpentError):
+            self._cut(session)
         except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
             session.bug = traceback.format_exc()
         finally:
@@ -137,7 +170,7 @@ class Engine:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
             if self._interrupted.is_set():
-                session.info.end = "interrupted"
+                self._cut(session)
             else:
                 dispatcher.get()
                 session.info.end = "finished"
@@ -150,9 +183,16 @@ class Engine:
         deadline = begun + session.scenario.drain
         while time.monotonic() < deadline and not all(pool.quiet for pool in session.pools.values()):
             if self._interrupted.is_set():
-                session.info.end = "interrupted"
+                self._cut(session)
                 deadline = min(deadline, begun + _SHORT_DRAIN)
             gevent.sleep(0.02)
+
+    def _cut(self, session: Session) -> None:
+        """Note that the run ends early, and why. What it left waiting is not sent any longer if it was aborted."""
+        session.info.end, session.info.end_reason = ("aborted" if self._why else "interrupted"), self._why
+        if self._why:
+            for pool in session.pools.values():
+                pool.close()
 
     def _stopping(self, **_: Any) -> None:
         """Locust is about to stop the users; if the run has not ended, somebody else wants it to."""
@@ -161,7 +201,7 @@ class Engine:
             return
         conductor.kill()
         if session.info.end == "running":
-            session.info.end = "interrupted"
+            self._cut(session)
         if session.info.elapsed_s is None and session.epoch_ns:
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
@@ -182,7 +222,7 @@ class Engine:
                         operation=entry.operation,
                         stage=arrival.stage,
                         outcome="dropped",
-                        reason="no_user_free",
+                        reason="aborted" if self._why else "no_user_free",
                         arrival=arrival.number,
                         intended_start=arrival.intended_ns,
                         key_index=arrival.number % session.endpoint.key_count,
@@ -195,6 +235,9 @@ class Engine:
         info = session.info
         info.samples = session.recorder.count
         info.clock = session.clock.estimate()
+        info.pending_jobs = len(session.recorder.pending)
+        if info.target.leash is not None:
+            info.target.leash.used = session.endpoint.budget.used
         info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if session.bug is not None:
             info.end, info.end_reason = "aborted", "an error of the harness's own; see load.log"

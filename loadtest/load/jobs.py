@@ -31,7 +31,8 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
         raise InputError(f"cannot read job_ids from {path}: {error}", "Name a file with one job id a line.") from error
     known = JobIds(keys)
     count = 0

@@ -57,12 +57,10 @@ _users = sum(plan.users for plan in _plans.values())
 
 # Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
 # the names above.
-globals().update(
-    {
-        f"traffic {each.__name__}": each
-        for each in user_classes({n: (plan.operation, plan.users) for n, plan in _plans.items()})
-    }
-)
+with _plain_refusal():
+    globals().update(
+        {f"traffic {each.__name__}": each for each in user_classes(_loaded.scenario, _plans, _loaded.path.parent)}
+    )
 
 
 class WholePool(locust.LoadTestShape):

@@ -3,10 +3,15 @@
 import time
 from collections.abc import Callable
 
+import gevent
+
+from loadtest.load.backoff import parse_retry_after
 from loadtest.load.client import Answer
-from loadtest.load.session import Session, TrafficEntry
+from loadtest.load.entry import TrafficEntry
+from loadtest.load.session import Session
 from loadtest.load.wire import Exchange, Wire
 from loadtest.samples import Kind, Outcome, Sample
+from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
 
 
@@ -23,16 +28,47 @@ class Operation:
 
     def __init__(self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, wire: Wire) -> None:
         self.arrival = arrival
-        self.key_index = arrival.number % session.endpoint.key_count
+        self.key_index = entry.key_index(arrival.number)
+        self.mistake = entry.mistake(arrival.number)
+        """What it gets wrong on purpose, if anything."""
+        self.expected = MISTAKE_STATUS[self.mistake] if self.mistake else entry.traffic.expect.status
+        """Status that its first request is to be answered with; None for the documented one."""
+        self.matched: bool | None = None
+        """Whether the result was the expected one, where that was looked at."""
         self._session = session
         self._entry = entry
         self._free_ns = free_ns
         self._wire = wire
         self._trace_id = session.trace_id(entry, arrival.number)
         self._start: int | None = None
+        self._attempts = 0
         self._polls = 0
         self._last: Answer | None = None
         self._ended = False
+
+    def begin(self, kind: Kind, send: Callable[[str], Answer]) -> Answer:
+        """Send the operation's first request, and again after each 429 for as long as the retry policy wants.
+
+        Args:
+            kind: what is asked.
+            send: sends it, given its ``traceparent``.
+        """
+        intended: int | None = None
+        while True:
+            self._attempts += 1
+            answer = self.request(kind, send, intended_ns=intended)
+            if answer.outcome != "throttled":
+                return answer
+            exchange = answer.exchange
+            wait = self._entry.backoff.wait(
+                self._attempts,
+                self._entry.draw(self.arrival.number, "backoff", self._attempts),
+                parse_retry_after(exchange.retry_after, exchange.date),
+            )
+            if wait is None:
+                return answer
+            intended = exchange.end + round(wait * 1e9)
+            gevent.sleep(wait)
 
     def request(
         self, kind: Kind, send: Callable[[str], Answer], *, intended_ns: int | None = None, poll: int | None = None
@@ -58,6 +94,11 @@ class Operation:
         self._record_request(kind, answer, trace, intended, poll)
         return answer
 
+    @property
+    def begun(self) -> bool:
+        """Whether any request was sent."""
+        return self._start is not None
+
     def finish(self, outcome: Outcome, reason: str | None = None, error_code: str | None = None) -> None:
         """Record how the operation ended; only the first call counts."""
         if self._ended:
@@ -73,7 +114,7 @@ class Operation:
                 stage=self.arrival.stage,
                 outcome=outcome,
                 arrival=self.arrival.number,
-                attempt=None if last is None else 1,
+                attempt=self._attempts or None,
                 poll=self._polls if self._entry.operation == "async_run" else None,
                 intended_start=self.arrival.intended_ns,
                 user_free=session.since_epoch(self._free_ns),
@@ -87,7 +128,9 @@ class Operation:
                 execution_time_ms=last.execution_time_ms if last else None,
                 job_id=last.job_id if last else None,
                 job_state=last.job_state if last else None,
+                result_matched=self.matched,
                 key_index=self.key_index,
+                mistake=self.mistake,
                 request_id=self._trace_id,
             )
         )
@@ -114,7 +157,9 @@ class Operation:
                 key_index=self.key_index,
                 intended=intended,
                 parent_arrival=self.arrival.number,
+                attempt=1 if poll is not None else max(1, self._attempts),
                 poll=poll,
+                mistake=self.mistake,
             )
         )
 
@@ -130,7 +175,9 @@ def request_sample(
     key_index: int,
     intended: int | None = None,
     parent_arrival: int | None = None,
+    attempt: int = 1,
     poll: int | None = None,
+    mistake: str | None = None,
 ) -> Sample:
     """The sample of one request."""
     exchange: Exchange = answer.exchange
@@ -142,7 +189,7 @@ def request_sample(
         outcome=answer.outcome,
         kind=kind,
         parent_arrival=parent_arrival,
-        attempt=1,
+        attempt=attempt,
         poll=poll,
         intended_start=intended,
         start=session.since_epoch(exchange.start),
@@ -161,5 +208,6 @@ def request_sample(
         bytes_sent=exchange.bytes_sent,
         bytes_received=exchange.bytes_received,
         key_index=key_index,
+        mistake=mistake,
         request_id=trace,
     )

@@ -4,18 +4,52 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class FixedPolling:
-    """Poll a fixed interval after the last answer, until a time since the accepted submit has passed. All in ns."""
+class Polling:
+    """A polling policy. Times are in ns.
+
+    Attributes:
+        interval: the first wait.
+        give_up: since the accepted submit; no poll is sent later than that.
+        factor: growth from one wait to the next; 1 polls at a fixed interval.
+        max: longest wait.
+        jitter: whether each wait is drawn evenly between half and all of its length.
+    """
 
     interval: int
     give_up: int
+    factor: float = 1.0
+    max: int = 2**62
+    jitter: bool = False
 
-    def next_poll(self, accepted: int, last_answer: int) -> int | None:
+    def next_poll(self, accepted: int, last_answer: int, number: int = 1, draw: float = 1.0) -> int | None:
         """When to poll next, or None to give up.
 
         Args:
             accepted: when the submit was answered.
             last_answer: when the last answer came, of the submit or of a poll.
+            number: of the poll, from 1.
+            draw: an evenly distributed number from 0 to 1, for the jitter.
         """
-        due = last_answer + self.interval
+        wait = min(float(self.max), self.interval * self.factor ** min(number - 1, 64))
+        if self.jitter:
+            wait *= 0.5 + draw / 2
+        due = last_answer + round(wait)
         return due if due <= accepted + self.give_up else None
+
+
+class Pacer:
+    """Hands out moments so that no more than a rate of them lie together: for all polls of an entry.
+
+    Args:
+        rate: moments per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._gap = round(1e9 / rate)
+        self._next = 0
+
+    def slot(self, due: int) -> int:
+        """The first free moment (ns) not before ``due``, which is taken by this."""
+        moment = max(due, self._next)
+        self._next = moment + self._gap
+        return moment

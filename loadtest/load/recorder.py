@@ -1,11 +1,13 @@
 """Appends samples as they finish, and has them in the file within half a second."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import gevent
 
 from loadtest.load.live import Live
+from loadtest.load.pending import PendingJobs
 from loadtest.samples import Sample, SampleWriter
 
 FLUSH_INTERVAL: Final = 0.5
@@ -22,6 +24,11 @@ class Recorder:
     def __init__(self, directory: Path, live: Live) -> None:
         self.failure: OSError | None = None
         """Why the record can be written no longer."""
+        self.pending = PendingJobs()
+        """Jobs that were accepted and not yet seen to end."""
+        self.watch: Callable[[Sample], None] = self.pending.see
+        """Told of every sample."""
+        self._directory = directory
         self._live = live
         self._buffer: list[Sample] = []
         self._ids: list[str] = []
@@ -38,12 +45,14 @@ class Recorder:
         """Record one sample."""
         self._live.count(sample)
         self._buffer.append(sample)
+        self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
         """Store the id of a job that was accepted, with the index of its key: another run can retrieve it.
 
         An id that a line cannot carry is left out.
         """
+        self.pending.accepted(job_id, key_index)
         if job_id.isprintable() and job_id == job_id.strip():
             self._ids.append(f"{job_id}\t{key_index}\n")
 
@@ -63,6 +72,7 @@ class Recorder:
             self.flush()
             self._writer.close()
             self._ids_file.close()
+            self.pending.write(self._directory)
         except OSError as error:
             self.failure = error
 

@@ -5,20 +5,24 @@ Their requests spend quota like any other, so they are recorded: in a stage of t
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import gevent
 
 from loadtest.errors import TargetError
 from loadtest.load.client import TERMINAL, Answer, WorkflowClient
+from loadtest.load.entry import TrafficEntry
 from loadtest.load.operation import request_sample
-from loadtest.load.session import Session, TrafficEntry
+from loadtest.load.session import Session
 from loadtest.samples import Kind
 
 STAGE: Final = "setup"
 """The stage that these requests are recorded in; it is in no figure."""
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
+_GENTLE_PAUSE: Final = 2.0
+"""Where a leash holds: its share of a limit is soon spent by impatience."""
 
 
 class Seeder:
@@ -36,7 +40,7 @@ class Seeder:
         """
         for entry in self._session.entries.values():
             if entry.operation == "retrieval" and entry.traffic.job_ids == "seeded":
-                client = WorkflowClient(self._session.endpoint, entry.traffic.timeout)
+                client = WorkflowClient(self._session.endpoint, entry.timeouts)
                 try:
                     self._seed(entry, client)
                 finally:
@@ -50,16 +54,12 @@ class Seeder:
             )
 
     def _seed(self, entry: TrafficEntry, client: WorkflowClient) -> None:
-        keys = self._session.endpoint.key_count
+        keys = entry.plan.key_count
         deadline = time.monotonic() + _PATIENCE
         waiting: list[tuple[str, int]] = []
         for number in range(max(entry.traffic.seed_jobs, keys)):
-            key = number % keys
-            template = entry.templates[key]
-
-            def submit(trace: str, template: tuple[bytes, bytes] = template) -> Answer:
-                return client.post("submit", template, trace)
-
+            key = entry.key_index(number)
+            submit = partial(client.post, "submit", entry.bodies.of(0), key)
             answer = self._insist(entry, "submit", submit, key, deadline)
             if answer.job_id is not None:
                 waiting.append((answer.job_id, key))
@@ -68,10 +68,11 @@ class Seeder:
             self._await(entry, client, job_id, key, deadline)
 
     def _await(self, entry: TrafficEntry, client: WorkflowClient, job_id: str, key: int, deadline: float) -> None:
-        for _ in _pauses(deadline):
+        for _ in self._pauses(deadline):
             answer = self._insist(entry, "poll", lambda trace: client.get("poll", job_id, key, trace), key, deadline)
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
+                self._session.recorder.pending.settled(job_id)
                 return
         raise TargetError(
             f"a job that was seeded for {entry.name!r} was still {answer.job_state} after {_PATIENCE:g} s",
@@ -83,7 +84,7 @@ class Seeder:
     ) -> Answer:
         """Send until it is not throttled."""
         trace_id = self._session.trace_id(entry, 0)
-        for _ in _pauses(deadline):
+        for _ in self._pauses(deadline):
             trace = self._session.traceparent(trace_id)
             answer = send(trace)
             self._sent.append((entry, kind, answer, trace, key))
@@ -98,10 +99,9 @@ class Seeder:
             "Check the target, its keys and the entry's workflow.",
         )
 
-
-def _pauses(deadline: float) -> Iterator[None]:
-    """Yield once at once, then after a pause each until the deadline."""
-    yield
-    while time.monotonic() < deadline:
-        gevent.sleep(_PAUSE)
+    def _pauses(self, deadline: float) -> Iterator[None]:
+        """Yield once at once, then after a pause each until the deadline."""
         yield
+        while time.monotonic() < deadline:
+            gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.leashed else _PAUSE)
+            yield

@@ -4,7 +4,6 @@ import secrets
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,19 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.load.client import Endpoint
+from loadtest.load.budget import Budget
 from loadtest.load.clock import ServerClock
 from loadtest.load.dispatcher import Pool
-from loadtest.load.jobs import JobIds, read_job_ids
+from loadtest.load.endpoint import Endpoint
+from loadtest.load.entry import TrafficEntry, make_entry
+from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
-from loadtest.load.polling import FixedPolling
 from loadtest.load.recorder import Recorder
 from loadtest.load.wire import Address
 from loadtest.plan import schedules
 from loadtest.runfile import RunInfo
-from loadtest.samples import Kind, Operation, Sample
-from loadtest.scenario import Scenario, Traffic
+from loadtest.samples import Sample
+from loadtest.scenario import Scenario
 from loadtest.targets import Target
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
@@ -38,23 +38,6 @@ class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows a
     """What Locust's statistics are told of a request that failed: its reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficEntry:
-    """What the users of one traffic entry need to know of it."""
-
-    name: str
-    index: int
-    operation: Operation
-    traffic: Traffic
-    pool: Pool
-    polling: FixedPolling
-    job_ids: JobIds
-    templates: list[tuple[bytes, bytes]]
-    """Of its run or submit, by key index (see ``Endpoint.post``)."""
-    expected: dict[str, frozenset[int]]
-    """Statuses that are no failure to Locust, by stage."""
-
-
 class Session:
     """One run: its traffic, its record, its clock.
 
@@ -67,7 +50,7 @@ class Session:
         base: what a relative path in the scenario starts from.
 
     Raises:
-        InputError: if a file of job ids cannot be used.
+        InputError: if a file that the scenario names cannot be used.
     """
 
     def __init__(
@@ -88,7 +71,10 @@ class Session:
         self.endpoint = endpoint
         self.schedules = schedules(info.traffic, info.seed)
         self.own_jobs = JobIds(endpoint.key_count)
-        self.entries = {name: self._entry(index, name, base) for index, name in enumerate(scenario.traffic)}
+        self.entries = {
+            name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
+            for index, (name, each) in enumerate(scenario.traffic.items())
+        }
         self.live = Live()
         self.clock = ServerClock()
         self.recorder = Recorder(directory, self.live)
@@ -159,33 +145,6 @@ class Session:
         }
         return {**self.live.snapshot(elapsed), "total_s": self.duration, "stages": stages}
 
-    def _entry(self, index: int, name: str, base: Path) -> TrafficEntry:
-        traffic, plan = self.scenario.traffic[name], self.info.traffic[name]
-        kind: Kind = "run" if traffic.operation == "sync_run" else "submit"
-        statuses = {stage.name: set(stage.expect) for stage in traffic.stages}
-        expected = {
-            stage.name: frozenset(statuses.get(stage.name, set()) | ({429} if stage.expect_429 else set()))
-            for stage in plan.stages
-        }
-        return TrafficEntry(
-            name=name,
-            index=index,
-            operation=traffic.operation,
-            traffic=traffic,
-            pool=Pool(plan.users),
-            polling=FixedPolling(int(traffic.polling.interval * 1e9), int(traffic.polling.give_up * 1e9)),
-            job_ids=self._job_ids(traffic, base),
-            templates=self.endpoint.post(kind, traffic.workflow or "say-hello", traffic.parameters),
-            expected=expected,
-        )
-
-    def _job_ids(self, traffic: Traffic, base: Path) -> JobIds:
-        if traffic.operation != "retrieval" or traffic.job_ids == "seeded":
-            return JobIds(self.endpoint.key_count)
-        if traffic.job_ids == "run":
-            return self.own_jobs
-        return read_job_ids(base / traffic.job_ids, self.endpoint.key_count)
-
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``)."""
@@ -197,4 +156,5 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         keys=keys,
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
+        budget=Budget(info.target.leash, info.target.limits, info.keys, info.preflight),
     )

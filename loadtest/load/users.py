@@ -3,18 +3,29 @@
 An idle user waits for its arrival inside ``wait_time``, which is where Locust may stop a user at once.
 """
 
+import importlib
 import logging
+import sys
+import time
 import traceback
-from typing import ClassVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
 
 import gevent
 import locust
 from gevent.queue import SimpleQueue
 from locust.env import Environment
 
+from loadtest.errors import InputError
+from loadtest.load.budget import BudgetSpentError
 from loadtest.load.client import TERMINAL, Answer, WorkflowClient
+from loadtest.load.inputs import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.operation import Operation
 from loadtest.load.session import Session, session_of
+from loadtest.runfile import TrafficPlan
+from loadtest.samples import Kind
+from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
 
 logger = logging.getLogger(__name__)
@@ -31,7 +42,7 @@ class WorkflowUser(locust.User):
         super().__init__(environment)
         self.session: Session = session_of(environment)
         self.entry = self.session.entries[self.traffic_name]
-        self.client = WorkflowClient(self.session.endpoint, self.entry.traffic.timeout)
+        self.client = WorkflowClient(self.session.endpoint, self.entry.timeouts)
         self.inbox = SimpleQueue()
         self.free_ns = 0
         self._arrival: Arrival | None = None
@@ -50,7 +61,13 @@ class WorkflowUser(locust.User):
             return
         operation = Operation(self.session, self.entry, arrival, self.free_ns, self.client.wire)
         try:
-            self.perform(operation)
+            self.session.endpoint.budget.operation()
+            if operation.mistake is None:
+                self.perform(operation)
+            else:
+                self._err(operation)
+        except BudgetSpentError:
+            operation.finish("timed_out" if operation.begun else "dropped", "leash")
         except gevent.GreenletExit:
             operation.finish("timed_out", "drain")
             raise
@@ -64,12 +81,44 @@ class WorkflowUser(locust.User):
         """Send the operation's requests and finish it."""
         raise NotImplementedError
 
+    def conclude(self, operation: Operation, answer: Answer) -> None:
+        """Finish an operation by its last answer: its outcome, the state of its job, and its result."""
+        expect = self.entry.traffic.expect
+        if answer.outcome == "ok" and answer.job_state in TERMINAL:
+            wanted = expect.job or "completed"
+            if answer.job_state != wanted:
+                operation.finish("failed", f"job_{answer.job_state}", answer.error_code)
+                return
+        if answer.outcome == "ok" and self.entry.matcher is not None and answer.result is not None:
+            operation.matched = self.entry.matcher.matches(answer.result)
+            if not operation.matched:
+                operation.finish("failed", "wrong_result")
+                return
+        operation.finish_as(answer)
+
     def on_stop(self) -> None:
         """Give back an arrival that was taken but not begun, and hang up."""
         if self._arrival is not None:
             self.entry.pool.give_back(self._arrival)
             self._arrival = None
         self.client.close()
+
+    def _err(self, operation: Operation) -> None:
+        """Send a request that is wrong on purpose, which is ok if it is answered as documented."""
+        wrong_key = operation.mistake == "bad_key"
+        key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
+        bodies = self.entry.bodies
+        kind = FIRST_REQUEST[self.entry.operation]
+        if kind == "retrieve":
+            known = self.entry.job_ids.pick(operation.arrival.number, operation.key_index) if wrong_key else None
+            job_id = known or UNKNOWN_JOB
+            answer = operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
+        else:
+            body = {"unknown_workflow": bodies.unknown_workflow, "invalid_body": INVALID_BODY}.get(
+                operation.mistake or "", bodies.of(operation.arrival.number)
+            )
+            answer = operation.begin(kind, lambda trace: self.client.post(kind, body, key, trace, operation.expected))
+        operation.finish_as(answer)
 
 
 class SyncRunUser(WorkflowUser):
@@ -78,9 +127,12 @@ class SyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: Operation) -> None:
-        """One ``run``."""
-        template = self.entry.templates[operation.key_index]
-        operation.finish_as(operation.request("run", lambda trace: self.client.post("run", template, trace)))
+        """One ``run``, and what the retry policy makes of a 429."""
+        body = self.entry.bodies.of(operation.arrival.number)
+        answer = operation.begin(
+            "run", lambda trace: self.client.post("run", body, operation.key_index, trace, operation.expected)
+        )
+        self.conclude(operation, answer)
 
 
 class AsyncRunUser(WorkflowUser):
@@ -90,36 +142,43 @@ class AsyncRunUser(WorkflowUser):
 
     def perform(self, operation: Operation) -> None:
         """One ``submit``, then polls as the policy says. A poll's 429 is no end: the next poll follows."""
-        template = self.entry.templates[operation.key_index]
-        submit = operation.request("submit", lambda trace: self.client.post("submit", template, trace))
+        body = self.entry.bodies.of(operation.arrival.number)
+        submit = operation.begin(
+            "submit", lambda trace: self.client.post("submit", body, operation.key_index, trace, operation.expected)
+        )
         if submit.outcome != "ok" or submit.job_id is None:
             operation.finish_as(submit)
             return
-        job_id = submit.job_id
-        self.session.recorder.job(job_id, operation.key_index)
-        self.session.own_jobs.add(job_id, operation.key_index)
-        accepted = last = submit.exchange.end
-        number = 0
-        while (due := self.entry.polling.next_poll(accepted, last)) is not None:
-            gevent.sleep(max(0.0, (due - last) / 1e9))
-            number += 1
+        self.session.recorder.job(submit.job_id, operation.key_index)
+        self.session.own_jobs.add(submit.job_id, operation.key_index)
+        answer = self._poll(operation, submit.job_id, submit.exchange.end)
+        if answer is None:
+            operation.finish("timed_out", "give_up")
+        else:
+            self.conclude(operation, answer)
+
+    def _poll(self, operation: Operation, job_id: str, accepted: int) -> Answer | None:
+        """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
+        polling, pacer = self.entry.polling, self.entry.pacer
+        last, number = accepted, 1
+        while True:
+            draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
+            due = polling.next_poll(accepted, last, number, draw)
+            if due is not None and pacer is not None:
+                due = pacer.slot(due)
+            if due is None or due > accepted + polling.give_up:
+                return None
+            gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
             answer = operation.request(
                 "poll",
                 lambda trace: self.client.get("poll", job_id, operation.key_index, trace),
                 intended_ns=due,
                 poll=number,
             )
-            last = answer.exchange.end
-            if self._settles(operation, answer):
-                return
-        operation.finish("timed_out", "give_up")
-
-    def _settles(self, operation: Operation, answer: Answer) -> bool:
-        """Finish the operation if this answer to a poll ends it."""
-        if answer.outcome == "throttled" or (answer.outcome == "ok" and answer.job_state not in TERMINAL):
-            return False
-        _finish_by_job(operation, answer)
-        return True
+            pending = answer.outcome == "ok" and answer.job_state not in TERMINAL
+            if not pending and answer.outcome != "throttled":
+                return answer
+            last, number = answer.exchange.end, number + 1
 
 
 class RetrievalUser(WorkflowUser):
@@ -133,20 +192,14 @@ class RetrievalUser(WorkflowUser):
         if job_id is None:
             operation.finish("dropped", "no_job_id")
             return
-        answer = operation.request(
-            "retrieve", lambda trace: self.client.get("retrieve", job_id, operation.key_index, trace)
+        answer = operation.begin(
+            "retrieve",
+            lambda trace: self.client.get("retrieve", job_id, operation.key_index, trace, operation.expected),
         )
-        _finish_by_job(operation, answer)
+        self.conclude(operation, answer)
 
 
-def _finish_by_job(operation: Operation, answer: Answer) -> None:
-    """End an operation as its last retrieval did: a job that failed fails it, though the request was answered well."""
-    if answer.outcome == "ok" and answer.job_state == "failed":
-        operation.finish("failed", "job_failed")
-    else:
-        operation.finish_as(answer)
-
-
+FIRST_REQUEST: Final[dict[str, Kind]] = {"sync_run": "run", "async_run": "submit", "retrieval": "retrieve"}
 OPERATIONS: dict[str, type[WorkflowUser]] = {
     "sync_run": SyncRunUser,
     "async_run": AsyncRunUser,
@@ -154,13 +207,43 @@ OPERATIONS: dict[str, type[WorkflowUser]] = {
 }
 
 
-def user_classes(traffic: dict[str, tuple[str, int]]) -> list[type[locust.User]]:
-    """A user class for each traffic entry, named after it.
+def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
+    """A Locust user class for each traffic entry, named after it.
 
     Args:
-        traffic: operation and number of users, by name.
+        scenario: whose entries may name classes of their own.
+        plans: with the number of users of each entry.
+        base: the scenario's folder, where the modules of such classes are looked for too.
+
+    Raises:
+        InputError: if a class that the scenario names cannot be used.
     """
     return [
-        type(name, (OPERATIONS[operation],), {"traffic_name": name, "fixed_count": users, "abstract": False})
-        for name, (operation, users) in traffic.items()
+        type(
+            name,
+            (_class_of(name, scenario.traffic[name], base),),
+            {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
+        )
+        for name, plan in plans.items()
     ]
+
+
+def _class_of(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+    ours = OPERATIONS[traffic.operation]
+    if traffic.user is None:
+        return ours
+    where = f"traffic.{name}.user = {traffic.user!r}"
+    module, _, attribute = traffic.user.partition(":")
+    for folder in (str(base.resolve()), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    try:
+        theirs = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        # Whatever their module does while it is imported is theirs to mend.
+        raise InputError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}", "Write module:Class."
+        ) from error
+    if not (isinstance(theirs, type) and issubclass(theirs, ours)):
+        raise InputError(f"{where} is no subclass of {ours.__name__}", "See docs/user-classes.md.")
+    return theirs

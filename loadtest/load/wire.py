@@ -33,6 +33,21 @@ class Address:
     server_name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one exchange may take, in seconds.
+
+    Attributes:
+        total: from its start to its complete answer.
+        connect: for making the connection; None for no more than ``total``.
+        read: longest silence while an answer is awaited or read; None likewise.
+    """
+
+    total: float
+    connect: float | None = None
+    read: float | None = None
+
+
 class Exchange(msgspec.Struct, kw_only=True, gc=False):
     """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
 
@@ -122,15 +137,15 @@ class Wire:
         self.sending: Exchange | None = None
         """The exchange under way, for whoever has to end it."""
 
-    def exchange(self, request: bytes, timeout: float) -> Exchange:
-        """Send a request and read its answer, all within ``timeout`` seconds."""
-        deadline = time.monotonic_ns() + int(timeout * 1e9)
+    def exchange(self, request: bytes, timeouts: Timeouts) -> Exchange:
+        """Send a request and read its answer, all within the time-outs."""
+        deadline = time.monotonic_ns() + int(timeouts.total * 1e9)
         result = self.sending = Exchange(start=time.monotonic_ns())
         try:
-            connection = self._connection(result, deadline)
+            connection = self._connection(result, deadline, timeouts.connect)
             if connection is not None:
                 result.bytes_sent = len(request)
-                self._converse(connection, request, result, deadline)
+                self._converse(connection, request, result, deadline, timeouts.read)
         except BaseException:
             # The user is being stopped: what is left of the answer must not be read as that of the next request.
             self.close()
@@ -147,7 +162,7 @@ class Wire:
             self._socket.close()
             self._socket = None
 
-    def _connection(self, result: Exchange, deadline: int) -> socket.socket | None:
+    def _connection(self, result: Exchange, deadline: int, longest: float | None) -> socket.socket | None:
         if self._socket is not None and self._alive():
             return self._socket
         self.close()
@@ -156,7 +171,7 @@ class Wire:
         try:
             # Not create_connection: it resolves even a numeric address, in gevent by way of a thread.
             plain = socket.socket(socket.AF_INET6 if ":" in self._address.host else socket.AF_INET)
-            plain.settimeout(_left(deadline))
+            plain.settimeout(_left(deadline, longest))
             plain.connect((self._address.host, self._address.port))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tls = self._address.tls
@@ -180,7 +195,9 @@ class Wire:
         """Whether an idle connection is still usable: an answer that nobody asked for, or its end, can be read."""
         return not self._poll.poll(0)
 
-    def _converse(self, connection: socket.socket, request: bytes, result: Exchange, deadline: int) -> None:
+    def _converse(
+        self, connection: socket.socket, request: bytes, result: Exchange, deadline: int, longest: float | None
+    ) -> None:
         answers = self._answers
         answers.expect()
         try:
@@ -189,7 +206,7 @@ class Wire:
             if (sent := connection.send(request)) < len(request):
                 connection.sendall(request[sent:])
             while not answers.complete:
-                connection.settimeout(_left(deadline))
+                connection.settimeout(_left(deadline, longest))
                 data = connection.recv(_RECEIVE)
                 if not data:
                     self._at_end_of_stream(answers, result)
@@ -202,7 +219,8 @@ class Wire:
                     result.failure = "answer_too_large"
                     break
         except TimeoutError:
-            result.failure, result.timed_out = "timeout", True
+            result.failure = "timeout" if time.monotonic_ns() >= deadline else "read_timeout"
+            result.timed_out = True
         except (ConnectionError, ssl.SSLError):
             result.failure = "connection_reset"
         except OSError:
@@ -226,8 +244,8 @@ class Wire:
             result.failure = "truncated" if result.first_byte is not None else "connection_closed"
 
 
-def _left(deadline: int) -> float:
-    """Seconds to the deadline, for a socket.
+def _left(deadline: int, longest: float | None = None) -> float:
+    """Seconds to the deadline, and no more than ``longest``, for a socket.
 
     Raises:
         TimeoutError: if it has passed, since a peer that never pauses would not let the socket notice.
@@ -235,4 +253,4 @@ def _left(deadline: int) -> float:
     left = deadline - time.monotonic_ns()
     if left <= 0:
         raise TimeoutError
-    return left / 1e9
+    return left / 1e9 if longest is None else min(left / 1e9, longest)

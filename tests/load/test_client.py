@@ -9,8 +9,10 @@ import pytest
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
-from loadtest.load.client import Answer, Endpoint, WorkflowClient, understand
-from loadtest.load.wire import Address, Exchange
+from loadtest.load.client import Answer, WorkflowClient, understand
+from loadtest.load.endpoint import Endpoint
+from loadtest.load.inputs import Bodies
+from loadtest.load.wire import Address, Exchange, Timeouts
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 DONE = {"jobId": "j1", "status": "completed", "result": {"a": 1}, "executionTime": 12.5}
@@ -139,9 +141,9 @@ def test_requests_are_as_documented(peer: Callable[..., Any]) -> None:
     """Path, both headers, traceparent and body of each request, with the key that was asked for."""
     server = peer(echo_ok)
     endpoint = endpoint_at(server.port)
-    client = WorkflowClient(endpoint, 10.0)
-    client.post("run", endpoint.post("run", "say-hello", {"name": "Jürgen"})[1], TRACE)
-    client.post("submit", endpoint.post("submit", "echo", {})[0], TRACE)
+    client = WorkflowClient(endpoint, Timeouts(10.0))
+    client.post("run", Bodies("say-hello", {"name": "Jürgen"}).of(0), 1, TRACE)
+    client.post("submit", Bodies("echo", {}).of(0), 0, TRACE)
     client.get("poll", "j1", 1, TRACE)
     client.close()
     run, submit, poll = server.requests
@@ -169,7 +171,7 @@ def test_requests_are_as_documented(peer: Callable[..., Any]) -> None:
 def test_a_job_id_stays_within_its_place(peer: Callable[..., Any], job_id: str, quoted: bytes) -> None:
     """An id comes from the service: whatever it holds, it is one segment of the path and adds no header."""
     server = peer(echo_ok)
-    client = WorkflowClient(endpoint_at(server.port), 10.0)
+    client = WorkflowClient(endpoint_at(server.port), Timeouts(10.0))
     client.get("retrieve", job_id, 0, TRACE)
     client.close()
     line, _, rest = server.requests[0].partition(b"\r\n")

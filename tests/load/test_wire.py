@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtest.load import wire as wires
-from loadtest.load.wire import Address, Exchange, Wire
+from loadtest.load.wire import Address, Exchange, Timeouts, Wire
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -64,7 +64,7 @@ def exchange_with(port: int, timeout: float = 10.0) -> Exchange:
     """One exchange over a wire of its own."""
     wire = Wire(Address("127.0.0.1", port))
     try:
-        exchange = wire.exchange(REQUEST, timeout)
+        exchange = wire.exchange(REQUEST, Timeouts(timeout))
     finally:
         wire.close()
     check_phases(exchange)
@@ -226,7 +226,7 @@ def test_a_whole_answer_is_read(peer: Peers, name: str) -> None:
     server = peer(script)
     wire = Wire(Address("127.0.0.1", server.port))
     for turn in range(2):
-        exchange = wire.exchange(REQUEST, 10.0)
+        exchange = wire.exchange(REQUEST, Timeouts(10.0))
         assert (exchange.failure, exchange.status, exchange.body) == (None, status, body)
         assert exchange.reused == (kept and turn == 1)
         assert exchange.first_byte is not None
@@ -255,7 +255,7 @@ def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers, until: Ca
     server = peer(once)
     wire = Wire(Address("127.0.0.1", server.port))
     for turn in range(1, 4):
-        exchange = wire.exchange(REQUEST, 10.0)
+        exchange = wire.exchange(REQUEST, Timeouts(10.0))
         assert (exchange.failure, exchange.status, exchange.reused) == (None, 200, False)
         until(lambda turn=turn: len(closed) == turn)
     wire.close()
@@ -275,9 +275,9 @@ def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers
 
     server = peer(script, keep_answering(OK))
     wire = Wire(Address("127.0.0.1", server.port))
-    first = wire.exchange(REQUEST, 10.0)
+    first = wire.exchange(REQUEST, Timeouts(10.0))
     until(lambda: spoiled)
-    second = wire.exchange(REQUEST, 10.0)
+    second = wire.exchange(REQUEST, Timeouts(10.0))
     wire.close()
     assert (first.status, second.status, second.failure, second.reused) == (200, 200, None, False)
 
@@ -293,8 +293,8 @@ def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
 
     server = peer(late, keep_answering(OK))
     wire = Wire(Address("127.0.0.1", server.port))
-    assert wire.exchange(REQUEST, 0.1).failure == "timeout"
-    second = wire.exchange(REQUEST, 10.0)
+    assert wire.exchange(REQUEST, Timeouts(0.1)).failure == "timeout"
+    second = wire.exchange(REQUEST, Timeouts(10.0))
     wire.close()
     assert (second.status, second.reused) == (200, False)
 
@@ -320,7 +320,7 @@ def test_a_large_request_is_sent_whole(peer: Peers) -> None:
     server = peer(keep_answering(OK))
     body = bytes(8 * 2**20)
     wire = Wire(Address("127.0.0.1", server.port))
-    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, 20.0)
+    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(20.0))
     wire.close()
     assert exchange.failure is None
     assert server.requests[0].endswith(body)

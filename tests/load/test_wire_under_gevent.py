@@ -17,7 +17,7 @@ _STOPPED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, socket, time
-from loadtest.load.wire import Address, Wire
+from loadtest.load.wire import Address, Timeouts, Wire
 
 listener = socket.create_server(("127.0.0.1", 0))
 served = []
@@ -32,14 +32,14 @@ def serve():
 
 gevent.spawn(serve)
 wire = Wire(Address("127.0.0.1", listener.getsockname()[1]))
-user = gevent.spawn(wire.exchange, b"GET / HTTP/1.1\\r\\n\\r\\n", 30.0)
+user = gevent.spawn(wire.exchange, b"GET / HTTP/1.1\\r\\n\\r\\n", Timeouts(30.0))
 while not served:
     gevent.sleep(0.01)
 assert wire.sending.start > 0
 user.kill()
 assert wire.sending.bytes_sent > 0, "what was under way is still known"
 served[0].sendall(b"HTTP/1.1 500 Late\\r\\ncontent-length: 0\\r\\n\\r\\n")
-again = wire.exchange(b"GET / HTTP/1.1\\r\\n\\r\\n", 30.0)
+again = wire.exchange(b"GET / HTTP/1.1\\r\\n\\r\\n", Timeouts(30.0))
 assert (again.status, again.reused, again.failure) == (200, False, None), again
 assert wire.sending is None
 """

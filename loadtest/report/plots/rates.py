@@ -74,13 +74,13 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None
     panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
     panel.stairs(throttled, cuts, color=THROTTLED, lw=1.2, label="429", baseline=None)
     panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
-    allowed = limit.count / limit.window_s * unit_s * record.info.keys
+    allowed = limit.count / limit.window_s * unit_s * record.keys_on(name)
     panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     for mark in marks[marks < record.covered_s]:
         panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
     top = max(np.nanmax([*sent, *offered, allowed]), 1e-9)
     panel.set_ylim(0, top * 1.18)
     plain(panel.yaxis)
-    keys = f", {record.info.keys} keys" if record.info.keys > 1 else ""
+    keys = f", {record.keys_on(name)} keys" if record.keys_on(name) > 1 else ""
     panel.set_title(f"{name}  ·  limit {numbers.limit(limit.count, limit.window_s)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
