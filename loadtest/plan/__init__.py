@@ -1,5 +1,6 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
+from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     DEFAULT_MAX_USERS,
     believed_limits,
@@ -9,11 +10,15 @@ from loadtest.plan.stages import (
     schedules,
     traffic_plans,
 )
+from loadtest.plan.summary import Plan, make_plan
 
 __all__ = [
     "DEFAULT_MAX_USERS",
+    "Plan",
+    "Question",
     "believed_limits",
     "key_range",
+    "make_plan",
     "operation_deadline",
     "pool_size",
     "schedules",

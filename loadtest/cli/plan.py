@@ -1,0 +1,109 @@
+"""``loadtest plan``: what a run will ask of the limits, before anything is sent."""
+
+import re
+from typing import Final
+
+import click
+import msgspec
+
+from loadtest.cli._plan_text import show
+from loadtest.credentials import credentials
+from loadtest.errors import InputError
+from loadtest.plan import Plan, Question, believed_limits, make_plan, traffic_plans
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario.units import parse_duration
+
+_TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+
+
+@click.command("plan")
+@click.argument("scenario")
+@click.option("--host", help="Plan for this target instead of the embedded one: documented limits; not asked anything.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
+@click.option("--keys", type=click.IntRange(1, 1000), help="API keys that share the traffic.")
+@click.option("--start", metavar="HH:MM:SS.s", help="UTC time at which the first arrival is due; any by default.")
+@click.option("--job-duration", metavar="DURATION", help="What a job takes, where the scenario does not tell.")
+@click.option("--price-per-execution", type=click.FloatRange(min=0), help="Of one workflow execution.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
+def command(  # noqa: PLR0917 - click gives every option by name
+    scenario: str,
+    host: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    keys: int | None,
+    start: str | None,
+    job_duration: str | None,
+    price_per_execution: float | None,
+    as_json: bool,
+) -> None:
+    """Say what SCENARIO will ask of the limits, and what is to be expected of them, without sending anything.
+
+    Exit code 0, with warnings too: where the plan contradicts itself, they say what to change.
+    """
+    loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    plan = plan_of(
+        loaded,
+        embedded=host is None,
+        keys=keys,
+        start=None if start is None else _seconds(start),
+        job_s=None if job_duration is None else _duration(job_duration),
+        price=price_per_execution,
+    )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
+    else:
+        show(plan)
+
+
+def plan_of(
+    loaded: LoadedScenario,
+    *,
+    embedded: bool = True,
+    keys: int | None = None,
+    start: float | None = None,
+    job_s: float | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Plan a scenario that was loaded.
+
+    Args:
+        loaded: the scenario in force.
+        embedded: whether its ``[target]`` holds.
+        keys: API keys; None for as many as a run would use.
+        start: s since midnight UTC; None for any moment.
+        job_s: s that a job takes; None for what the scenario tells.
+        price: of one execution.
+
+    Raises:
+        InputError: if there are fewer keys than the scenario needs.
+    """
+    scenario = loaded.scenario
+    if keys is None:
+        keys = scenario.keys if embedded else len(credentials()[0])
+    grouped = sum(scenario.key_groups.values())
+    if keys < grouped:
+        raise InputError(
+            f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
+            "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
+        )
+    limits = believed_limits(scenario, embedded=embedded)
+    question = Question(scenario, traffic_plans(scenario, limits, keys), limits, start=start, job_s=job_s)
+    return make_plan(question, loaded.name, keys, price)
+
+
+def _seconds(text: str) -> float:
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise InputError(f"--start {text!r} is no time of day", "Write it as 13:05:30 or 13:05:30.5, in UTC.")
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--job-duration: {error}") from None

@@ -1,0 +1,214 @@
+"""Where a plan contradicts itself: each with the key that says so, and what to write instead. Pure."""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from loadtest.plan.demand import draws
+from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
+from loadtest.plan.stages import operation_deadline, pool_size, traffic_plans
+from loadtest.ranks import QUANTILES, needed
+from loadtest.runfile import StagePlan
+from loadtest.threshold import Threshold
+
+_SENT_LAGS: Final = ("start_lag", "dispatch_lag")
+"""Times of which every operation that was sent has one; the others are known of those that were not refused."""
+_REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
+    "throttled_rate": ("throttled", "operations"),
+    "operations.throttled": ("throttled", None),
+    "requests.throttled_rate": ("refused", "requests"),
+    "requests.throttled": ("refused", None),
+}
+"""Metrics that 429s decide, as the counts of a replay that they are made of."""
+
+
+class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in a plan that can't go well."""
+
+    kind: str
+    """``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``, ``multiplier``."""
+    key: str
+    """Where the scenario says so, as --set would name it."""
+    message: str
+    remedy: str
+
+
+def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
+    """Every contradiction of a plan, in the order in which to mend them."""
+    found = [*_multiplier(question), *_pools(question), *_retries(question)]
+    if forecast.phases:
+        found += _read_back(question, forecast)
+    for number, entry in enumerate(question.scenario.threshold):
+        threshold, key = entry.parse(), f"threshold.{number}"
+        found += _windows(question, threshold, key)
+        if forecast.phases:
+            found += [*_percentiles(forecast, threshold, key), *_decided(forecast, threshold, key)]
+    return list(dict.fromkeys(found))
+
+
+def _multiplier(question: Question) -> Iterator[Contradiction]:
+    scenario = question.scenario
+    if scenario.rate_multiplier <= 1:
+        return
+    keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
+    plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.limits, keys)
+    for name, plan in question.plans.items():
+        for stage, before in zip(plan.stages, plain[name].stages, strict=True):
+            if not stage.warmup and (pushed := set(stage.over) - set(before.over)):
+                yield Contradiction(
+                    kind="multiplier",
+                    key="rate_multiplier",
+                    message=f"{scenario.rate_multiplier:g} times its rate pushes {name} / {stage.name} over "
+                    f"{_names(sorted(pushed))}; as written it stays within",
+                    remedy="Lower rate_multiplier, or the stage's rate.",
+                )
+
+
+def _pools(question: Question) -> Iterator[Contradiction]:
+    for name, plan in question.plans.items():
+        traffic = question.scenario.traffic[name]
+        wanted = pool_size(traffic.model_copy(update={"max_users": 10**9}), plan.stages)
+        if wanted > plan.users:
+            peak = max(max(stage.rate, stage.rate_to) for stage in plan.stages)
+            yield Contradiction(
+                kind="pool",
+                key=f"traffic.{name}.max_users",
+                message=f"at {peak:.3g}/s and up to {operation_deadline(traffic):g} s each, {wanted:,} operations may "
+                f"be in flight, and the pool holds {plan.users:,}: a slow target would make arrivals wait for a user",
+                remedy=f"Set max_users = {wanted}, or a shorter timeout"
+                + (" or polling.give_up." if plan.operation == "async_run" else "."),
+            )
+
+
+def _retries(question: Question) -> Iterator[Contradiction]:
+    for name, plan in question.plans.items():
+        retry = question.scenario.traffic[name].retry
+        limit = draws(plan.operation)[0]
+        window = question.limits[limit].window
+        if retry.policy != "none" and retry.longest < window:
+            yield Contradiction(
+                kind="retry",
+                key=f"traffic.{name}.retry",
+                message=f"its waits last {retry.longest:g} s in all at their longest, and a window of {limit} "
+                f"{window:g} s: who is refused at its beginning is refused to the end",
+                remedy="Raise max_attempts, or initial and max, until the waits outlast the window.",
+            )
+
+
+def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
+    """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
+    submit, retrieval = limit_index("async_submit"), limit_index("retrieval")
+    keys = {key for plan in question.plans.values() for key in range(plan.key_start, plan.key_start + plan.key_count)}
+    allowed = question.limits["retrieval"].rate * 60 * len(keys)
+    for at, stretch in enumerate(forecast.stretches):
+        minutes = (stretch.end - stretch.start) / 60
+        on = _submitting(question, stretch)
+        if not on:
+            continue
+        asked = sum(float(seen.asked[retrieval, at].sum()) for seen in forecast.phases)
+        made = sum(
+            float(seen.asked[submit, at].sum()) - float(seen.stretch_refused[submit, at]) for seen in forecast.phases
+        )
+        asked, made = (value / len(forecast.phases) / minutes for value in (asked, made))
+        key = f"traffic.{on[0][0]}.stages.{on[0][1].name}"
+        if made > allowed * 1.02:
+            yield Contradiction(
+                kind="retrievals",
+                key=key,
+                message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, and {allowed:,.0f} "
+                "a minute are allowed: results can't be read back as fast as jobs are made",
+                remedy=f"Submit at most {allowed:,.0f} a minute, less what other retrievals take.",
+            )
+        elif asked > allowed * 1.02 and not any("retrieval" in stage.over for _, stage in on):
+            yield Contradiction(
+                kind="polls",
+                key=key,
+                message=f"{made:,.0f} jobs a minute are polled so often that retrievals are asked for {asked:,.0f} "
+                f"times a minute, and {allowed:,.0f} are allowed",
+                remedy="Lengthen polling.interval, set polling.pace, or lower the rate.",
+            )
+
+
+def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePlan]]:
+    """Stages of async runs that are on in a stretch, with their entries' names."""
+    middle = (stretch.start + stretch.end) / 2
+    return [
+        (name, stage)
+        for name, plan in question.plans.items()
+        for stage in plan.stages
+        if plan.operation == "async_run" and stage.start_s <= middle < stage.start_s + stage.duration_s
+    ]
+
+
+def _windows(question: Question, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+    if threshold.metric not in _REFUSALS:
+        return
+    for name, plan in question.plans.items():
+        if threshold.traffic not in (None, name) or threshold.operation not in (None, plan.operation):
+            continue
+        stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
+        seconds = sum(stage.duration_s for stage in stages)
+        window = max(question.limits[limit].window for limit in draws(plan.operation))
+        if stages and seconds < window:
+            where = f"traffic.{name}.stages.{stages[0].name}"
+            yield Contradiction(
+                kind="window",
+                key=f"{where}.duration",
+                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there: how many "
+                "there are depends on the second in which the run starts",
+                remedy=f"Let it last {window:g} s or more: {2 * window:g} s hold a whole window whenever it starts.",
+            )
+
+
+def _percentiles(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+    name, _, statistic = threshold.metric.partition(".")
+    if statistic not in QUANTILES:
+        return
+    cells = forecast.cells(threshold.traffic, threshold.operation, threshold.stage)
+    n = samples(forecast, cells, sent=name in _SENT_LAGS)
+    least = needed(QUANTILES[statistic])
+    if n < least:
+        longer = math.ceil(least / n * 10) / 10 if n else 0
+        yield Contradiction(
+            kind="percentile",
+            key=f"{key}.require",
+            message=f"{threshold.metric} needs {least} values, and {threshold.scope} may give {n}: "
+            "the threshold would be inconclusive",
+            remedy=(f"Let it last {longer:g} times as long" if n else "Lower the rate, so that something is accepted")
+            + ", or name a lower percentile.",
+        )
+
+
+def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+    """A threshold on 429s that the limits decide by themselves: against it, or by the second of the start."""
+    if threshold.metric not in _REFUSALS or threshold.operator == "within":
+        return
+    part, whole = _REFUSALS[threshold.metric]
+    cells = forecast.cells(threshold.traffic, threshold.operation, threshold.stage)
+    values = forecast.share(part, whole, cells) if whole else forecast.counts(part, cells)
+    held = [threshold.holds(float(value)) for value in values]
+    if all(held):
+        return
+    low, high = ((f"{v:.1%}" if whole else f"{v:,.0f}") for v in (values.min(), values.max()))
+    expected = low if low == high else f"{low} to {high}, by the second in which the run starts"
+    verb = "may fail" if any(held) else "can't hold"
+    yield Contradiction(
+        kind="threshold",
+        key=f"{key}.require",
+        message=f"{threshold.text!r} in {threshold.scope} {verb}: the believed limiter makes {expected}",
+        remedy="Change the stage's rate or duration, or hold it 'within 5% of expected'.",
+    )
+
+
+def samples(forecast: Forecast, cells: list[int], *, sent: bool = False) -> int:
+    """The fewest latencies that some cells give over all phases: of operations that were not refused, or all sent."""
+    values = forecast.counts("operations", cells) - forecast.counts("dropped", cells)
+    if not sent:
+        values -= forecast.counts("throttled", cells)
+    return int(values.min()) if len(values) else 0
+
+
+def _names(limits: list[str]) -> str:
+    return " and ".join(f"the limit of {name}" for name in limits)

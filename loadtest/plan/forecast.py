@@ -1,0 +1,168 @@
+"""What is to be expected of a run: the schedule that would be offered, replayed over phases of the windows. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.limits import LIMIT_NAMES, Limit, LimitName
+from loadtest.plan.jobs import job_duration
+from loadtest.plan.offer import Entry, Offer, entries, offer
+from loadtest.plan.replay import Replay, Seen
+from loadtest.runfile import StagePlan, TrafficPlan
+from loadtest.scenario import Scenario
+
+PHASES: Final = 24
+SEEDS: Final = 200
+_BUDGET: Final = 600_000
+"""Requests that may be replayed for the phases, and as many again for the seeds: a second or so each."""
+MAX_ARRIVALS: Final = 1_000_000
+"""Above it nothing is replayed; arrivals are counted from the integral of the rate."""
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a forecast is asked.
+
+    Attributes:
+        scenario: what to offer.
+        plans: how it will be scheduled.
+        limits: the believed limits, each per key.
+        limiter: name of the believed algorithm.
+        start: s since midnight UTC at which the epoch is; None for any moment.
+        job_s: s that jobs are believed to take; None for what the scenario tells.
+    """
+
+    scenario: Scenario
+    plans: Mapping[str, TrafficPlan]
+    limits: Mapping[LimitName, Limit]
+    limiter: str = "fixed-window"
+    start: float | None = None
+    job_s: float | None = None
+
+    @property
+    def end(self) -> float:
+        """Seconds from the epoch to the end of the longest entry."""
+        return max(plan.stages[-1].start_s + plan.stages[-1].duration_s for plan in self.plans.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch between two stage boundaries of any entry, in s since the epoch, named by the stages that are on."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The replays of a scenario.
+
+    Attributes:
+        made: every entry, with its cells.
+        stretches: in which limits are looked at; the warm-up is none.
+        operations: arrivals of the schedule by cell: exactly those that will be offered.
+        phases: replays of this very schedule, over phases of the windows; empty where it is too long.
+        others: replays of other seeds at random phases, where arrivals are random; else empty.
+    """
+
+    made: list[Entry]
+    stretches: list[Stretch]
+    operations: list[int]
+    phases: list[Seen]
+    others: list[Seen]
+
+    def cells(self, traffic: str | None = None, operation: str | None = None, stage: str | None = None) -> list[int]:
+        """Cells of a scope, without warm-up."""
+        return [
+            entry.cell + index
+            for entry in self.made
+            for index, each in enumerate(entry.plan.stages)
+            if traffic in (None, entry.name)
+            and operation in (None, entry.plan.operation)
+            and stage in (None, each.name)
+            and not each.warmup
+        ]
+
+    def counts(self, name: str, cells: list[int]) -> NDArray[np.float64]:
+        """One of ``Seen``'s counts by cell, summed over cells: a value for each phase."""
+        return np.array([getattr(seen, name)[cells].sum() for seen in self.phases], float)
+
+    def share(self, part: str, whole: str, cells: list[int]) -> NDArray[np.float64]:
+        """A share of two counts, for each phase; 0 where there is nothing."""
+        return self.counts(part, cells) / np.maximum(self.counts(whole, cells), 1)
+
+    def chance(self, limit: int, stretch: int) -> float:
+        """How often any 429 of a limit is seen in a stretch."""
+        seen = self.others or self.phases
+        return float(np.mean([each.stretch_refused[limit, stretch] > 0 for each in seen]))
+
+
+def forecast(question: Question) -> Forecast:
+    """Replay what a question's run would offer.
+
+    The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
+    evenly over the longest window; or at the one that a start tells. Poisson arrivals are replayed for other seeds
+    too, for what they do is a matter of chance.
+    """
+    scenario, plans = question.scenario, question.plans
+    jobs = {
+        name: job_duration(each, question.job_s)
+        for name, each in scenario.traffic.items()
+        if each.operation == "async_run"
+    }
+    made = entries(scenario.traffic, plans, question.limits["retrieval"], jobs)
+    parts = stretches(plans)
+    if sum(expected_arrivals(stage) for plan in plans.values() for stage in plan.stages) > MAX_ARRIVALS:
+        return Forecast(made, parts, [round(expected_arrivals(s)) for e in made for s in e.plan.stages], [], [])
+    offered = offer(made, scenario.seed)
+    first = _replay(question, made, offered, 0)
+    affordable = _BUDGET // max(1, first.total)
+    more = 0 if question.start is not None else min(PHASES, max(3, affordable)) - 1
+    phases = [first, *(_replay(question, made, offered, number) for number in range(1, more + 1))]
+    random = any(plan.arrivals == "poisson" for plan in plans.values())
+    # Far from the seeds that people choose, so that no schedule is replayed twice.
+    seeds = range(2**40, 2**40 + (min(SEEDS, max(20, affordable)) if random else 0))
+    others = [_replay(question, made, offer(made, seed), number) for number, seed in enumerate(seeds)]
+    operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
+    return Forecast(made, parts, operations, phases, others)
+
+
+def stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
+    """Every stretch between two stage boundaries, without warm-up."""
+    stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
+    edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.start_s + stage.duration_s)})
+    found = []
+    for start, end in pairwise(edges):
+        middle = (start + end) / 2
+        on = dict.fromkeys(s.name for s in stages if s.start_s <= middle < s.start_s + s.duration_s)
+        found.append(Stretch(" + ".join(on), start, end))
+    return found
+
+
+def expected_arrivals(stage: StagePlan) -> float:
+    """The integral of a stage's rate, and its burst."""
+    return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
+
+
+def _replay(question: Question, made: list[Entry], offered: Offer, number: int) -> Seen:
+    if question.start is not None:
+        epoch = question.start
+    else:
+        # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
+        longest = max(limit.window for limit in question.limits.values())
+        epoch = longest * (1 + (0.5 + number * _GOLDEN) % 1)
+    replay = Replay(made, question.limits, question.limiter, epoch, question.end + question.scenario.drain)
+    parts = stretches(question.plans)
+    return replay.run(offered, [parts[0].start, *(part.end for part in parts)])
+
+
+def limit_index(name: LimitName) -> int:
+    """Index of a limit in the counts by limit."""
+    return LIMIT_NAMES.index(name)

@@ -1,0 +1,219 @@
+"""Every request that an offer leads to, put through the believed limiters, retries and polls included. Pure.
+
+Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.draws import draw
+from loadtest.limiters import make
+from loadtest.limits import LIMIT_NAMES, Limit, LimitName
+from loadtest.plan.offer import RETRIEVAL, Entry, Offer
+
+SETUP_S: Final = -0.5
+"""When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
+
+Counts = NDArray[np.int64]
+
+
+class _Operation(NamedTuple):
+    """An arrival being carried out."""
+
+    entry: int
+    number: int
+    cell: int
+
+
+class _Due(NamedTuple):
+    """A retry or poll that is to come; the serial number keeps the order of equals."""
+
+    time: float
+    serial: int
+    operation: _Operation
+    tried: int
+    """Requests of this kind sent so far for the operation."""
+    accepted: float | None
+    """When its submit was; None for a retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a replay saw. By cell: one for each stage of each entry, and a last one for the set-up.
+
+    Attributes:
+        operations: arrivals.
+        throttled: operations that ended in a 429.
+        dropped: operations without any job to ask for.
+        executions: workflows that were run.
+        requests: requests sent.
+        refused: of these, 429s.
+        asked: requests by limit, stretch and key.
+        stretch_refused: 429s by limit and stretch.
+        total: requests in all, those of set-up, warm-up and drain included.
+    """
+
+    operations: Counts
+    throttled: Counts
+    dropped: Counts
+    executions: Counts
+    requests: Counts
+    refused: Counts
+    asked: Counts
+    stretch_refused: Counts
+    total: int
+
+
+class Replay:
+    """One replay, at one phase of the limiters' windows.
+
+    Args:
+        entries: every traffic entry.
+        limits: the believed limits, each per key.
+        limiter: name of the believed algorithm.
+        epoch: unix seconds of the epoch.
+        end: s since the epoch after which nothing more is sent: that of the drain.
+    """
+
+    def __init__(
+        self, entries: list[Entry], limits: Mapping[LimitName, Limit], limiter: str, epoch: float, end: float
+    ) -> None:
+        self._entries = entries
+        self._epoch = epoch
+        self._end = end
+        self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
+        self._cells = sum(len(entry.plan.stages) for entry in entries)
+        self._limiters = [[make(limiter, limits[name]) for _ in range(self._keys)] for name in LIMIT_NAMES]
+        self._times: list[float] = []
+        self._codes: list[int] = []
+        self._asked_by: list[int] = []
+        self._throttled = [0] * (self._cells + 1)
+        self._dropped = [0] * (self._cells + 1)
+        self._executions = [0] * (self._cells + 1)
+        self._unlimited = [0] * (self._cells + 1)
+        self._made = [0] * self._keys
+        self._due: list[_Due] = []
+        self._offer = Offer(0, [], [], [], [], [], [])
+        self._serial = 0
+        self._next_slot = [0.0] * len(entries)
+
+    def run(self, offer: Offer, edges: list[float]) -> Seen:
+        """Replay an offer; once only.
+
+        Args:
+            offer: in order of time.
+            edges: ascending ends of the stretches in which limits are looked at; there is one fewer of these.
+        """
+        self._offer = offer
+        self._set_up()
+        due = self._due
+        for time, *operation in zip(offer.times, offer.entry, offer.number, offer.cell, strict=True):
+            while due and due[0].time <= time:
+                self._wake(heappop(due))
+            self._first(time, _Operation(*operation), 1)
+        while due:
+            self._wake(heappop(due))
+        return self._seen(offer, edges)
+
+    def _set_up(self) -> None:
+        for entry in self._entries:
+            if entry.plan.operation == "retrieval" and entry.traffic.job_ids == "seeded":
+                for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
+                    key = entry.plan.key_start + number % entry.plan.key_count
+                    self._ask(LIMIT_NAMES.index("async_submit"), key, SETUP_S, self._cells)
+                    self._ask(RETRIEVAL, key, SETUP_S, self._cells)
+                    self._executions[self._cells] += 1
+
+    def _ask(self, limit: int, key: int, time: float, cell: int) -> bool:
+        allowed = self._limiters[limit][key].decide(self._epoch + time).allowed
+        self._times.append(time)
+        self._codes.append((cell * len(LIMIT_NAMES) + limit) * 2 + (not allowed))
+        self._asked_by.append(key)
+        return allowed
+
+    def _first(self, time: float, operation: _Operation, attempt: int) -> None:
+        """The request that begins an operation, or its next try."""
+        index, number, cell = operation
+        entry = self._entries[index]
+        key = entry.plan.key_start + number % entry.plan.key_count
+        retrieval = entry.plan.operation == "retrieval"
+        mistake = self._offer.mistakes[index].get(number)
+        if mistake == "bad_key":
+            self._unlimited[cell] += 1
+        elif retrieval and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
+            self._dropped[cell] += 1
+        elif not self._ask(entry.limit, key, time, cell):
+            wait = entry.retry_wait(
+                attempt, self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
+            )
+            if wait is None:
+                self._throttled[cell] += 1
+            else:
+                self._push(time + wait, operation, attempt, None)
+        elif mistake is None and not retrieval:
+            self._executions[cell] += 1
+            if entry.job is not None:
+                self._made[key] += 1
+                self._poll_later(time, operation, 0, time)
+
+    def _poll_later(self, now: float, operation: _Operation, polled: int, accepted: float) -> None:
+        entry = self._entries[operation.entry]
+        drawn = self._draw(operation, "poll", polled + 1) if entry.traffic.polling.jitter else 1.0
+        time = now + entry.poll_wait(polled + 1, drawn)
+        last = accepted + entry.traffic.polling.give_up
+        if entry.pace and time <= last:
+            time = max(time, self._next_slot[operation.entry])
+            self._next_slot[operation.entry] = time + entry.pace
+        # A poll that ends on the last moment is still sent; sums of intervals may pass it by a rounding error.
+        if time <= last + 1e-9:
+            self._push(time, operation, polled, accepted)
+
+    def _draw(self, operation: _Operation, what: str, number: int) -> float:
+        """The number that the load draws for the same wait."""
+        return draw(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
+
+    def _push(self, time: float, operation: _Operation, tried: int, accepted: float | None) -> None:
+        if time <= self._end:
+            self._serial += 1
+            heappush(self._due, _Due(time, self._serial, operation, tried, accepted))
+
+    def _wake(self, due: _Due) -> None:
+        time, _, operation, tried, accepted = due
+        if accepted is None:
+            self._first(time, operation, tried + 1)
+            return
+        plan = self._entries[operation.entry].plan
+        key = plan.key_start + operation.number % plan.key_count
+        allowed = self._ask(RETRIEVAL, key, time, operation.cell)
+        if not (allowed and time >= accepted + self._offer.durations[operation.entry][operation.number]):
+            self._poll_later(time, operation, tried + 1, accepted)
+
+    def _seen(self, offer: Offer, edges: list[float]) -> Seen:
+        names, cells, stretches = len(LIMIT_NAMES), self._cells + 1, len(edges) - 1
+        codes = np.array(self._codes, np.int64)
+        times = np.array(self._times)
+        keys = np.array(self._asked_by, np.int64)
+        by_cell = np.bincount(codes, minlength=cells * names * 2).reshape(cells, names, 2)
+        stretch = np.searchsorted(edges, times, side="right") - 1
+        inside = (stretch >= 0) & (stretch < stretches) & (codes < self._cells * names * 2)
+        limit, refused = codes // 2 % names, codes % 2 == 1
+        place = (limit * stretches + stretch) * self._keys + keys
+        asked = np.bincount(place[inside], minlength=names * stretches * self._keys)
+        stopped = np.bincount(place[inside & refused] // self._keys, minlength=names * stretches)
+        unlimited = np.array(self._unlimited)
+        return Seen(
+            operations=np.bincount(np.array(offer.cell, np.int64), minlength=cells),
+            throttled=np.array(self._throttled),
+            dropped=np.array(self._dropped),
+            executions=np.array(self._executions),
+            requests=by_cell.sum(axis=(1, 2)) + unlimited,
+            refused=by_cell[:, :, 1].sum(axis=1),
+            asked=asked.reshape(names, stretches, self._keys),
+            stretch_refused=stopped.reshape(names, stretches),
+            total=len(codes) + int(unlimited.sum()),
+        )

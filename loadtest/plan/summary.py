@@ -1,0 +1,239 @@
+"""A plan as a finished value: what ``loadtest plan`` prints and ``--json`` holds. Pure."""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.limits import LIMIT_NAMES
+from loadtest.plan.contradictions import Contradiction, contradictions, samples
+from loadtest.plan.demand import draws
+from loadtest.plan.forecast import Forecast, Question, Stretch, forecast
+from loadtest.plan.offer import Entry
+from loadtest.ranks import carried
+from loadtest.runfile import StagePlan
+from loadtest.scenario import scenario_hash
+
+SCHEMA_VERSION = 1
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure over the phases of the server's windows: its mean, and its extremes."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class StageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage of a traffic entry. Rates are per minute, shares 0-1; null where nothing could be replayed."""
+
+    traffic: str
+    operation: str
+    stage: str
+    warmup: bool
+    start_s: float
+    duration_s: float
+    rate_per_min: float
+    """At its start."""
+    rate_to_per_min: float
+    """At its end."""
+    burst: int
+    operations: int
+    """Exactly those that will be offered, for this seed."""
+    requests: Spread | None
+    """Retries and polls included, whenever they are sent."""
+    throttled_rate: Spread | None
+    """Operations that end in a 429 ÷ operations."""
+    requests_throttled_rate: Spread | None
+    """429s ÷ requests."""
+    executions: Spread | None
+    samples: int | None
+    """Latencies: the fewest over all phases."""
+    percentiles: list[str]
+    """Those that so many samples can carry."""
+    over: list[str]
+    """Limits that all traffic together is planned to pass in it."""
+    expect_429: bool
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit in a stretch between two stage boundaries: all traffic together, retries and polls included."""
+
+    limit: str
+    stage: str
+    start_s: float
+    end_s: float
+    asked_per_min: float
+    """By all keys together."""
+    allowed_per_min: float
+    """To all keys that ask, together."""
+    busiest_key_per_min: float
+    share: float
+    """What the busiest key asks ÷ what a key is allowed."""
+    throttled_rate: Spread
+    """429s ÷ requests, of this very schedule."""
+    chance: float
+    """Of any 429: over the phases of the windows, and where arrivals are random over other seeds."""
+
+
+class Wall(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that a run takes, from its epoch; seeding jobs comes before it."""
+
+    warmup_s: float
+    stages_s: float
+    drain_at_most_s: float
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of a scenario will ask of its limits, and what is to be expected of them."""
+
+    schema: int = SCHEMA_VERSION
+    scenario: str
+    title: str
+    hash: str
+    seed: int
+    keys: int
+    limits: dict[str, str]
+    limiter: str
+    start: float | None
+    """Seconds since midnight UTC, where it was told."""
+    phases: int
+    """Replays of this schedule."""
+    schedules: int
+    """Replays of schedules of other seeds; 0 where no arrival is random."""
+    wall: Wall
+    operations: int
+    """Warm-up included."""
+    requests: Spread | None
+    """Set-up, warm-up and drain included."""
+    executions: Spread | None
+    """Workflows that will be run: these may cost money."""
+    price_per_execution: float | None
+    cost: Spread | None
+    stages: list[StageRow]
+    limit_use: list[LimitRow]
+    assumptions: list[str]
+    warnings: list[Contradiction]
+
+
+def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
+    """Plan a scenario, without sending anything.
+
+    Args:
+        question: the scenario resolved, and what is believed.
+        name: of the scenario.
+        keys: how many keys there are.
+        price: of one execution of a workflow, in any currency.
+    """
+    found = forecast(question)
+    scenario = question.scenario
+    executions = None if not found.phases else _spread(np.array([seen.executions.sum() for seen in found.phases]))
+    return Plan(
+        scenario=name,
+        title=scenario.title,
+        hash=scenario_hash(scenario),
+        seed=scenario.seed,
+        keys=keys,
+        limits={limit: str(question.limits[limit]) for limit in LIMIT_NAMES},
+        limiter=question.limiter,
+        start=question.start,
+        phases=len(found.phases),
+        schedules=len(found.others),
+        wall=Wall(warmup_s=scenario.warmup, stages_s=question.end - scenario.warmup, drain_at_most_s=scenario.drain),
+        operations=sum(found.operations),
+        requests=_spread(np.array([seen.total for seen in found.phases])) if found.phases else None,
+        executions=executions,
+        price_per_execution=price,
+        cost=None
+        if executions is None or price is None
+        else Spread(executions.mean * price, executions.low * price, executions.high * price),
+        stages=[_stage_row(found, entry, index) for entry in found.made for index in range(len(entry.plan.stages))],
+        limit_use=_limit_use(question, found),
+        assumptions=_assumptions(question, found),
+        warnings=contradictions(question, found),
+    )
+
+
+def _stage_row(found: Forecast, entry: Entry, index: int) -> StageRow:
+    stage: StagePlan = entry.plan.stages[index]
+    cells = [entry.cell + index]
+    replayed = bool(found.phases)
+    n = samples(found, cells) if replayed else None
+    return StageRow(
+        traffic=entry.name,
+        operation=entry.plan.operation,
+        stage=stage.name,
+        warmup=stage.warmup,
+        start_s=stage.start_s,
+        duration_s=stage.duration_s,
+        rate_per_min=stage.rate * 60,
+        rate_to_per_min=stage.rate_to * 60,
+        burst=stage.burst,
+        operations=found.operations[cells[0]],
+        requests=_spread(found.counts("requests", cells)) if replayed else None,
+        throttled_rate=_spread(found.share("throttled", "operations", cells)) if replayed else None,
+        requests_throttled_rate=_spread(found.share("refused", "requests", cells)) if replayed else None,
+        executions=_spread(found.counts("executions", cells)) if replayed else None,
+        samples=n,
+        percentiles=carried(n or 0),
+        over=list(stage.over),
+        expect_429=stage.expect_429,
+    )
+
+
+def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
+    if not found.phases:
+        return []
+    return [row for at, stretch in enumerate(found.stretches) for row in _limit_rows(question, found, at, stretch)]
+
+
+def _limit_rows(question: Question, found: Forecast, at: int, stretch: Stretch) -> list[LimitRow]:
+    rows = []
+    minutes = (stretch.end - stretch.start) / 60
+    for index, name in enumerate(LIMIT_NAMES):
+        asked = np.array([seen.asked[index, at] for seen in found.phases])
+        if not asked.any():
+            continue
+        refused = np.array([seen.stretch_refused[index, at] for seen in found.phases])
+        keys = {
+            key
+            for plan in question.plans.values()
+            if name in draws(plan.operation)
+            for key in range(plan.key_start, plan.key_start + plan.key_count)
+        }
+        allowed = question.limits[name].rate * 60
+        busiest = float(asked.mean(axis=0).max()) / minutes
+        rows.append(
+            LimitRow(
+                limit=name,
+                stage=stretch.name,
+                start_s=stretch.start,
+                end_s=stretch.end,
+                asked_per_min=float(asked.sum(axis=1).mean()) / minutes,
+                allowed_per_min=allowed * len(keys),
+                busiest_key_per_min=busiest,
+                share=busiest / allowed,
+                throttled_rate=_spread(refused / np.maximum(asked.sum(axis=1), 1)),
+                chance=found.chance(index, at),
+            )
+        )
+    return rows
+
+
+def _assumptions(question: Question, found: Forecast) -> list[str]:
+    limiter = question.limiter.replace("-", " ")
+    said = [
+        f"The limiter is taken to be a {limiter} per key, and answers to come at once; the documentation says neither."
+    ]
+    said += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
+    if any(each.retry.policy == "retry_after" for each in question.scenario.traffic.values()):
+        said.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
+    if not found.phases:
+        said.append("There are too many arrivals to replay: only those were counted.")
+    elif any(name for name in question.scenario.traffic if question.scenario.traffic[name].user):
+        said.append("User classes of the scenario's own are taken to behave as ours.")
+    return said
+
+
+def _spread(values: NDArray[np.float64] | NDArray[np.int64]) -> Spread:
+    return Spread(float(values.mean()), float(values.min()), float(values.max()))
