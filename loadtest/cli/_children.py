@@ -120,7 +120,7 @@ def make_load(
             start_new_session=True,
         )
     error = None
-    interrupts = _Interrupts(process)
+    interrupts = Interrupts(process, signal.SIGINT)
     try:
         with interrupts:
             for line in process.stdout or ():
@@ -138,15 +138,20 @@ def make_load(
     return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
 
 
-class _Interrupts:
+class Interrupts:
     """Passes Ctrl-C and SIGTERM on to a child while it lasts: the first lets it end early, the second kills it.
 
     Nothing is raised here: an exception could come between any two steps, and the report would not be made.
+
+    Args:
+        process: the child.
+        number: the signal that lets it end early.
     """
 
-    def __init__(self, process: "subprocess.Popen[Any]") -> None:
+    def __init__(self, process: "subprocess.Popen[Any]", number: int) -> None:
         self.count = 0
         self._process = process
+        self._number = number
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -160,7 +165,7 @@ class _Interrupts:
     def _pass_on(self, _number: int, _frame: object) -> None:
         self.count += 1
         if self.count == 1:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(self._number)
         else:
             self._process.kill()
 
@@ -172,7 +177,9 @@ def make_report(directory: Path) -> int:
         The verdict's exit code.
     """
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "loadtest.report", str(directory)], check=False).returncode
+    # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
+    command = [sys.executable, "-m", "loadtest.report", str(directory)]
+    return subprocess.run(command, check=False, start_new_session=True).returncode
 
 
 def stop(process: "subprocess.Popen[Any]") -> None:

@@ -1,9 +1,10 @@
 """``loadtest ui``: a scenario in Locust's web UI, on this machine only."""
 
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,14 +61,13 @@ def _serve(
     )
     theirs.close()
     print(f"Load goes to {url}: loopback only. Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
-    with ours, ours.makefile(encoding="utf-8") as ended:
-        try:
-            _report_each(ended)
-        except KeyboardInterrupt:
-            children.stop(process)
-            _report_each(ended)
-        finally:
-            children.stop(process)
+    try:
+        # Ctrl-C ends Locust, and with it the runs that end here, each of which is still reported.
+        with children.Interrupts(process, signal.SIGTERM), ours, ours.makefile(encoding="utf-8") as ended:
+            for line in ended:
+                children.make_report(Path(line.strip()))
+    finally:
+        children.stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode
 
 
@@ -76,8 +76,3 @@ def _check_free(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise InputError(f"--port {port}: cannot listen there: {error.strerror}", "Choose another --port.") from None
-
-
-def _report_each(ended: Iterable[str]) -> None:
-    for line in ended:
-        children.make_report(Path(line.strip()))

@@ -102,28 +102,22 @@ def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, ru
 
 
 def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
-    """The Stop button in mid-run: interrupted, recorded, reported; afterwards a new run can be started."""
+    """The Stop button in mid-run, then a second run that Ctrl-C ends: both interrupted, recorded and reported."""
     up = ui("60s")
     for count in (1, 2):
         up.start()
         until(lambda count=count: len(runs := runs_in(up.reports)) == count and runs[-1].info.epoch_unix_ns)
-        assert up.ask("POST", "/stop").status_code == 200
-        until(lambda: up.state() == "stopped")
-        run = runs_in(up.reports)[-1]
-        run.check_whole()
-        assert run.info.end == "interrupted"
-
-
-def test_ctrl_c_reports_the_run_under_way(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
-    """Ctrl-C in mid-run: the record is closed and reported before the command returns."""
-    up = ui("60s")
-    up.start()
-    until(lambda: (runs := runs_in(up.reports)) and runs[-1].info.epoch_unix_ns)
+        if count == 1:
+            assert up.ask("POST", "/stop").status_code == 200
+            until(lambda: up.state() == "stopped")
     up.started.process.send_signal(signal.SIGINT)
     assert up.started.wait() == 0
-    (run,) = runs_in(up.reports)
-    run.check_whole()
-    assert (run.path / "report.html").is_file()
+    runs = runs_in(up.reports)
+    for run in runs:
+        run.check_whole()
+        assert run.info.end == "interrupted"
+        assert (run.path / "report.html").is_file()
+    assert len(runs) == 2
 
 
 def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture, runs_in: Fixture) -> None:

@@ -79,7 +79,7 @@ def test_a_parent_that_does_not_read_holds_up_nothing(offer: Any, open_api: Any,
         while True:
             os.write(writing, bytes(4096))
     os.set_blocking(writing, True)
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "20/s", "2s")), open_api.url, stdout=writing)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "40/s", "1s")), open_api.url, stdout=writing)
     os.close(writing)
     try:
         until(lambda: run.process.poll() is not None, 40)
@@ -92,7 +92,7 @@ def test_a_killed_run_keeps_all_but_its_last_second(offer: Any, open_api: Any, u
     """SIGKILL: every arrival up to about a second before it is in the record, which says that it is incomplete."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "200/s", "60s")), open_api.url)
     until(lambda: epoch(run))
-    time.sleep(2.5)
+    time.sleep(2.0)
     run.process.send_signal(signal.SIGKILL)
     lived = (time.time_ns() - (epoch(run) or 0)) / 1e9
     run.wait()
