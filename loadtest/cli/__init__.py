@@ -13,6 +13,8 @@ from loadtest.errors import ExitCode, LoadtestError
 
 # verb -> (module, one line of help). A verb's module is imported only to run it or to show its own help.
 VERBS = {
+    "init": "Write a scenario to start from, also from a curl command.",
+    "validate": "Check scenario files: all mistakes at once.",
     "plan": "Say what a scenario will ask of the limits, without sending anything.",
     "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
     "report": "Make a run's report again, from its record alone.",

@@ -1,0 +1,204 @@
+"""A pasted curl command, read as a request of the API. Pure.
+
+The key in it is looked at once, to keep it out of everything that is written; no message shows any part of the
+command that could be it.
+"""
+
+import ipaddress
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from loadtest.errors import InputError
+from loadtest.samples import Operation
+from loadtest.targets.address import place
+
+_VALUED: Final = {
+    **dict.fromkeys(("-X", "--request"), "method"),
+    **dict.fromkeys(("-H", "--header"), "header"),
+    **dict.fromkeys(("-d", "--data", "--data-raw", "--data-ascii", "--data-binary", "--json"), "data"),
+    "--url": "url",
+    **dict.fromkeys(
+        ("-o", "--output", "-A", "--user-agent", "-e", "--referer", "-m", "--max-time", "--connect-timeout"), "ignored"
+    ),
+    **dict.fromkeys(("-w", "--write-out", "-b", "--cookie", "--retry", "--retry-delay", "--cacert"), "ignored"),
+}
+_FLAGS: Final = {
+    *("-s", "-S", "-v", "-i", "-k", "-L", "-f", "-g", "-#", "-N"),
+    *("--silent", "--show-error", "--verbose", "--include", "--insecure", "--location", "--fail", "--globoff"),
+    *("--compressed", "--no-buffer", "--http1.1", "--http2", "--progress-bar", "--fail-with-body"),
+}
+_REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = (
+    ("POST", r"/v1/workflows/run", "sync_run"),
+    ("POST", r"/v1/workflows/jobs", "async_run"),
+    ("GET", r"/v1/workflows/jobs/[^/]+", "retrieval"),
+)
+_SENT_BY_US: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf-endpoint", "host", "content-length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pasted:
+    """What a curl command asks the API."""
+
+    operation: Operation
+    url: str
+    """The target's base URL."""
+    loopback: bool
+    workflow: str | None
+    parameters: dict[str, Any]
+    job_id: str | None
+    endpoint: str | None
+    key: str | None = field(repr=False)
+    """Of its x-api-key: to be written nowhere."""
+    dropped: list[str]
+    """Names of headers that the harness will not send."""
+
+
+def parse_curl(command: str) -> Pasted:
+    """Read a curl command.
+
+    Raises:
+        InputError: if it is none, or asks for nothing that the API offers.
+    """
+    words = _words(command)
+    method, url, data = "", "", ""
+    headers: dict[str, str] = {}
+    for option, value in _options(words[1:]):
+        kind = _VALUED.get(option, option)
+        if kind == "method":
+            method = value.upper()
+        elif kind == "header":
+            name, _, content = value.partition(":")
+            headers[name.strip().lower()] = content.strip()
+        elif kind == "data":
+            data = _data(option, value, data)
+        elif kind == "url":
+            if url:
+                raise InputError("the curl command has more than one URL", "Put quotes around values with spaces.")
+            url = value
+    base, path = _split_url(url)
+    operation = _operation(method or ("POST" if data else "GET"), path)
+    workflow, parameters = (None, {}) if operation == "retrieval" else _body(data)
+    endpoint = headers.get("x-wf-endpoint") or None
+    if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
+        raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
+    return Pasted(
+        operation=operation,
+        url=base,
+        loopback=_is_loopback(urlsplit(base).hostname or ""),
+        workflow=workflow,
+        parameters=parameters,
+        job_id=path.rsplit("/", 1)[1] if operation == "retrieval" else None,
+        endpoint=endpoint,
+        key=headers.get("x-api-key") or None,
+        dropped=sorted(name for name in set(headers) - _SENT_BY_US if re.fullmatch(r"[a-z0-9-]{1,40}", name)),
+    )
+
+
+def _words(command: str) -> list[str]:
+    # What a shell joins: lines that end in a backslash; and $'…' as browsers write it, whose escapes JSON has too.
+    joined = re.sub(r"\\\r?\n", " ", command).replace("$'", "'")
+    try:
+        words = shlex.split(joined)
+    except ValueError:
+        raise InputError("the curl command has a quote that is never closed", "Copy the whole command.") from None
+    if not words or words[0] != "curl":
+        raise InputError("that is no curl command: it does not begin with curl", "As in --from-curl 'curl -X POST …'.")
+    return words
+
+
+def _options(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield (option, value): the value is empty for flags; a word of its own is a ``--url``."""
+    left = iter(words)
+    for word in left:
+        option, value = _split_word(word)
+        if option not in _VALUED:
+            if option not in _FLAGS:
+                shown = option if re.fullmatch(r"--[a-z][a-z0-9.-]{0,30}|-[A-Za-z#]", option) else "an option"
+                raise InputError(f"the curl command has {shown}, which is not understood", "Leave it out.")
+            continue
+        if value is None:
+            value = next(left, None)
+        if value is None:
+            raise InputError(f"the curl command ends after {option}", "Copy the whole command.")
+        yield option, value
+
+
+def _split_word(word: str) -> tuple[str, str | None]:
+    if not word.startswith("-") or word == "-":
+        return "--url", word
+    if word.startswith("--"):
+        option, equals, value = word.partition("=")
+        return option, value if equals else None
+    # Short flags may stand together, and the last may have its value attached: -sSXPOST.
+    at = 1
+    while at < len(word) - 1 and f"-{word[at]}" in _FLAGS:
+        at += 1
+    return f"-{word[at]}", word[at + 1 :] or None
+
+
+def _data(option: str, value: str, before: str) -> str:
+    if value.startswith("@") and option != "--data-raw":
+        raise InputError("the curl command takes its data from a file", f"Paste the JSON itself behind {option}.")
+    if before:
+        raise InputError("the curl command has data more than once", "Put all of the JSON behind one -d.")
+    return value
+
+
+def _split_url(url: str) -> tuple[str, str]:
+    """The base URL, and the path from ``/v1`` on."""
+    if not url:
+        raise InputError("the curl command has no URL", "As in curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or "@" in parts.netloc:
+        raise InputError("the curl command's URL is none, or carries a password", "As in http://127.0.0.1:8000/v1/…")
+    if parts.query or parts.fragment:
+        raise InputError("the curl command's URL has a query, which the API does not know", "Leave it out.")
+    prefix, mark, rest = parts.path.partition("/v1/")
+    base = f"{parts.scheme}://{parts.netloc}{prefix}"
+    place(base)
+    return base, f"/v1/{rest}" if mark else ""
+
+
+def _operation(method: str, path: str) -> Operation:
+    for wanted, pattern, operation in _REQUESTS:
+        if re.fullmatch(pattern, path.rstrip("/")) and method == wanted:
+            return operation
+    raise InputError(
+        "the curl command is none of the API's requests",
+        "These are POST /v1/workflows/run, POST /v1/workflows/jobs and GET /v1/workflows/jobs/JOB-ID.",
+    )
+
+
+def _body(data: str) -> tuple[str, dict[str, Any]]:
+    def refuse(_: str) -> None:
+        raise ValueError("NaN")
+
+    try:
+        body = json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise InputError("the curl command's data is not JSON", 'As in -d \'{"name": "say-hello"}\'.') from None
+    name = body.get("name") if isinstance(body, dict) else None
+    parameters = (body.get("parameters") or {}) if isinstance(body, dict) else None
+    if not isinstance(name, str) or not isinstance(parameters, dict):
+        raise InputError(
+            "the curl command's data is no run of a workflow",
+            'As in -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
+        )
+    return name, parameters
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine's loopback by its name alone: nothing is looked up."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

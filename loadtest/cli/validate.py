@@ -1,0 +1,49 @@
+"""``loadtest validate``: every mistake of scenario and target files at once."""
+
+from pathlib import Path
+
+import click
+
+from loadtest.cli.plan import plan_of
+from loadtest.errors import ExitCode, InputError
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.schema import schema_text
+from loadtest.targets import TARGETS_FILE, load_targets
+
+
+@click.command("validate")
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files, for editors.")
+def command(files: tuple[str, ...], schema: bool) -> int:
+    """Check scenario files, or those named so in scenarios/, and targets.toml; nothing is sent.
+
+    All mistakes of all files are said at once, with exit code 2. A file that is right is said to be so, with the
+    number of warnings that `loadtest plan` has about it.
+    """
+    if schema:
+        click.echo(schema_text(), nl=False)
+        return int(ExitCode.PASS)
+    if not files:
+        raise click.UsageError("name at least one FILE, or give --schema")
+    code = ExitCode.PASS
+    for file in files:
+        try:
+            click.echo(_check(file))
+        except InputError as error:
+            click.echo(str(error), err=True)
+            code = ExitCode.USAGE
+    return int(code)
+
+
+def _check(file: str) -> str:
+    if Path(file).name == TARGETS_FILE.name:
+        return f"{file}: ok, {_count(len(load_targets(Path(file))), 'target')}"
+    path = find_scenario(file)
+    loaded = load_scenario(path)
+    warnings = plan_of(loaded).warnings
+    hint = f" (see `loadtest plan {file}`)" if warnings else ""
+    return f"{path}: ok, {_count(len(warnings), 'warning')}{hint}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
