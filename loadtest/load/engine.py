@@ -225,7 +225,7 @@ class Engine:
                         reason="aborted" if self._why else "no_user_free",
                         arrival=arrival.number,
                         intended_start=arrival.intended_ns,
-                        key_index=arrival.number % session.endpoint.key_count,
+                        key_index=entry.key_index(arrival.number),
                         request_id=session.trace_id(entry, arrival.number),
                     )
                 )

@@ -85,3 +85,14 @@ def test_a_target_that_is_not_there_cannot_be_seeded(offer: Any) -> None:
     run = offer(offer.scenario(offer.entry("looks", "retrieval", "10/s", "1s")), "http://127.0.0.1:1").wait()
     assert run.process.returncode == 5
     assert b"connection_refused" in run.said[-1]
+
+
+def test_an_arrival_that_was_never_sent_keeps_its_key_group(offer: Any, serve: Fixture) -> None:
+    """Dropped arrivals are counted to the keys that would have sent them, as their group has it."""
+    target = serve("--limit", "sync_run=1000/1s", WORKFLOW_API_KEYS="ka,kb,kc")
+    more = 'keys = "second"\nmax_users = 1\n' + offer.sleep(400)
+    text = offer.scenario(offer.entry("runs", "sync_run", "30/s", "1s", more), drain="100ms")
+    text = text.replace("[traffic.runs]", "[key_groups]\nfirst = 1\nsecond = 2\n[traffic.runs]")
+    run = offer(text, target.url, keys="ka,kb,kc").wait()
+    assert run.check_conservation()["dropped"] >= 20
+    assert all(row["key_index"] == 1 + row["arrival"] % 2 for row in run.operations)

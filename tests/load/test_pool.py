@@ -118,6 +118,22 @@ def test_no_arrival_is_lost_whoever_is_stopped_when(steps: list[str]) -> None:
     assert sorted(done + [each.number for each in pool.backlog]) == list(range(offered))
 
 
+def test_a_closed_pool_hands_nothing_out(crew: list[Worker]) -> None:
+    """After an abort, what waits and what still comes due is left waiting, and the pool is quiet as it is."""
+    pool = Pool(1)
+    crew.append(Worker(pool, busy=0.01))
+    settle()
+    for number in range(3):
+        pool.offer(arrival(number))
+    settle()
+    pool.close()
+    pool.offer(arrival(3))
+    while not pool.quiet:
+        gevent.sleep(0.01)
+    assert crew[0].got == [0]
+    assert [each.number for each in pool.backlog] == [1, 2, 3]
+
+
 def schedule(name: str, rate: float, duration: float) -> TrafficSchedule:
     """An even schedule."""
     return TrafficSchedule(name, (Segment("s", 0.0, duration, rate, rate),), "even", 1)

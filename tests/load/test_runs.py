@@ -50,7 +50,9 @@ def test_every_arrival_ends_in_exactly_one_outcome(offer: Any, serve: Fixture, s
     target = serve("--limit", "sync_run=30/1s", "--limit", "async_submit=40/1s", "--limit", "retrieval=60/1s")
     run = offer(some_scenario(offer, seed), target.url).wait()
     run.check_conservation()
-    assert (run.process.returncode, run.info.end) == (0, "finished")
+    assert run.process.returncode == 0
+    # Workflows that fail may have been too many for the breaker of 5xx: then nothing is lost either.
+    assert run.info.end == "finished" or "5xx" in (run.info.end_reason or "")
     for row in run.requests:
         assert row["start"] <= (row["first_byte"] or row["start"]) <= row["end"]
     for row in run.operations:
