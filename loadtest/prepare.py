@@ -25,7 +25,9 @@ from loadtest.runfile import (
     save,
 )
 from loadtest.scenario import scenario_hash
+from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario.units import MAX_RATE
 from loadtest.targets import Chosen, check_leash, demand_of
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -55,26 +57,17 @@ def prepare_run(
         preflight: what was sent before.
 
     Raises:
-        InputError: if the run would leave its leash, the directory cannot be made, nothing would be sent, or there are
-            fewer keys than the scenario's groups need.
+        InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
     """
-    scenario = loaded.scenario
     limits = limits_of(loaded, chosen, embedded=embedded)
     plans = _plans(loaded, limits, keys)
     leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
     directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(
         id=directory.name,
-        scenario=ScenarioInfo(
-            name=loaded.name, title=scenario.title, hash=scenario_hash(scenario), effective=loaded.effective
-        ),
-        seed=scenario.seed,
-        target=TargetInfo(
-            url=url,
-            embedded=embedded,
-            limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()},
-            leash=leash,
-        ),
+        scenario=_scenario_info(loaded),
+        seed=loaded.scenario.seed,
+        target=TargetInfo(url=url, embedded=embedded, limits=_limit_infos(limits), leash=leash),
         keys=keys,
         workers=1,
         traffic=plans,
@@ -84,10 +77,25 @@ def prepare_run(
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
     )
+    return directory, _kept(info, directory)
+
+
+def _kept(info: RunInfo, directory: Path) -> RunInfo:
     save(info, directory)
     # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
     point_latest(directory)
-    return directory, info
+    return info
+
+
+def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
+    scenario = loaded.scenario
+    return ScenarioInfo(
+        name=loaded.name, title=scenario.title, hash=scenario_hash(scenario), effective=loaded.effective
+    )
+
+
+def _limit_infos(limits: Mapping[LimitName, Limit]) -> dict[str, LimitInfo]:
+    return {name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()}
 
 
 def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> dict[LimitName, Limit]:
@@ -119,8 +127,16 @@ def _plans(loaded: LoadedScenario, limits: Mapping[LimitName, Limit], keys: int)
             "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
         )
     plans = traffic_plans(scenario, limits, keys)
-    stages = [stage for plan in plans.values() for stage in plan.stages]
-    if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for stage in stages):
+    stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
+    for name, stage in stages:
+        # A rate that is written in units of a limit is known only now.
+        if max(stage.rate, stage.rate_to) > MAX_RATE or stage.burst > MAX_BURST:
+            raise InputError(
+                f"{loaded.path}: traffic.{name}.stages.{stage.name} comes to {max(stage.rate, stage.rate_to):g}/s"
+                + (f" and a burst of {stage.burst}" if stage.burst else ""),
+                f"At most {MAX_RATE:g}/s and bursts of {MAX_BURST} are possible: lower the rate or the limit.",
+            )
+    if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
     return plans
 
