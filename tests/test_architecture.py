@@ -12,13 +12,14 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "loadtest").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
-LEAVES = {"errors", "limits", "limiters", "histogram", "threshold", "ranks", "schedule", "credentials"}
+LEAVES = {"errors", "limits", "limiters", "draws", "histogram", "threshold", "ranks", "schedule", "credentials"}
 SHARED = {"scenario", "samples", "runfile", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
+    "draws": set(),
     "histogram": set(),
     "ranks": set(),
     "schedule": set(),
