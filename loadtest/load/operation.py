@@ -146,22 +146,20 @@ class Operation:
         self._polls += poll is not None
         self._last = answer
         session.clock.see(exchange)
-        session.record(
-            request_sample(
-                session,
-                self._entry,
-                answer,
-                kind=kind,
-                trace=trace,
-                stage=self.arrival.stage,
-                key_index=self.key_index,
-                intended=intended,
-                parent_arrival=self.arrival.number,
-                attempt=1 if poll is not None else max(1, self._attempts),
-                poll=poll,
-                mistake=self.mistake,
-            )
+        sample = request_sample(
+            session,
+            self._entry,
+            answer,
+            kind=kind,
+            trace=trace,
+            stage=self.arrival.stage,
+            key_index=self.key_index,
+            intended=intended,
+            parent_arrival=self.arrival.number,
         )
+        sample.attempt = 1 if poll is not None else max(1, self._attempts)
+        sample.poll, sample.mistake = poll, self.mistake
+        session.record(sample)
 
 
 def request_sample(
@@ -175,11 +173,8 @@ def request_sample(
     key_index: int,
     intended: int | None = None,
     parent_arrival: int | None = None,
-    attempt: int = 1,
-    poll: int | None = None,
-    mistake: str | None = None,
 ) -> Sample:
-    """The sample of one request."""
+    """The sample of one request: a first try, no poll, and nothing wrong on purpose, unless the caller says so."""
     exchange: Exchange = answer.exchange
     return Sample(
         row="request",
@@ -189,8 +184,7 @@ def request_sample(
         outcome=answer.outcome,
         kind=kind,
         parent_arrival=parent_arrival,
-        attempt=attempt,
-        poll=poll,
+        attempt=1,
         intended_start=intended,
         start=session.since_epoch(exchange.start),
         first_byte=session.since_epoch(exchange.first_byte),
@@ -208,6 +202,5 @@ def request_sample(
         bytes_sent=exchange.bytes_sent,
         bytes_received=exchange.bytes_received,
         key_index=key_index,
-        mistake=mistake,
         request_id=trace,
     )
