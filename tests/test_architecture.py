@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "loadtest").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {"errors", "limits", "limiters", "draws", "histogram", "threshold", "ranks", "schedule", "credentials"}
-SHARED = {"scenario", "samples", "runfile", "plan", "prepare", "targets"}
+SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
