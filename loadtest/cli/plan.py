@@ -1,25 +1,31 @@
 """``loadtest plan``: what a run will ask of the limits, before anything is sent."""
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
 from loadtest.cli._plan_text import show
-from loadtest.credentials import credentials
+from loadtest.credentials import api_keys
 from loadtest.errors import InputError
+from loadtest.limits import DOCUMENTED, Limit, LimitName
 from loadtest.plan import Plan, Question, believed_limits, make_plan, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.scenario.units import parse_duration
+from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
 
 _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target instead of the embedded one: documented limits; not asked anything.")
+@click.option("--host", help="Plan for this target, with the documented limits; it is not asked anything.")
+@click.option("--target", help="Plan for this entry of targets.toml: its limits, its price.")
+@click.option("--targets", type=click.Path(path_type=Path), default=TARGETS_FILE, help="The file of such entries.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
 )
@@ -32,6 +38,8 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 def command(  # noqa: PLR0917 - click gives every option by name
     scenario: str,
     host: str | None,
+    target: str | None,
+    targets: Path,
     overrides: tuple[str, ...],
     seed: int | None,
     keys: int | None,
@@ -44,10 +52,15 @@ def command(  # noqa: PLR0917 - click gives every option by name
 
     Exit code 0, with warnings too: where the plan contradicts itself, they say what to change.
     """
+    if host is not None and target is not None:
+        raise click.UsageError("give one of --host and --target")
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    entry = None if target is None else _entry(targets, target)
+    if entry is not None and price_per_execution is None:
+        price_per_execution = entry.price_per_execution
     plan = plan_of(
         loaded,
-        embedded=host is None,
+        limits=None if host is None and entry is None else {**DOCUMENTED, **(entry.limits if entry else {})},
         keys=keys,
         start=None if start is None else _seconds(start),
         job_s=None if job_duration is None else _duration(job_duration),
@@ -62,7 +75,7 @@ def command(  # noqa: PLR0917 - click gives every option by name
 def plan_of(
     loaded: LoadedScenario,
     *,
-    embedded: bool = True,
+    limits: Mapping[LimitName, Limit] | None = None,
     keys: int | None = None,
     start: float | None = None,
     job_s: float | None = None,
@@ -72,7 +85,7 @@ def plan_of(
 
     Args:
         loaded: the scenario in force.
-        embedded: whether its ``[target]`` holds.
+        limits: the believed limits of a target that runs somewhere; None for the embedded one of the scenario.
         keys: API keys; None for as many as a run would use.
         start: s since midnight UTC; None for any moment.
         job_s: s that a job takes; None for what the scenario tells.
@@ -83,16 +96,24 @@ def plan_of(
     """
     scenario = loaded.scenario
     if keys is None:
-        keys = scenario.keys if embedded else len(credentials()[0])
+        keys = scenario.keys if limits is None else len(api_keys())
     grouped = sum(scenario.key_groups.values())
     if keys < grouped:
         raise InputError(
             f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
-    limits = believed_limits(scenario, embedded=embedded)
+    if limits is None:
+        limits = believed_limits(scenario, embedded=True)
     question = Question(scenario, traffic_plans(scenario, limits, keys), limits, start=start, job_s=job_s)
     return make_plan(question, loaded.name, keys, price)
+
+
+def _entry(path: Path, name: str) -> TargetEntry:
+    entries = load_targets(path)
+    if name not in entries:
+        raise InputError(f"{path}: there is no target {name!r}; there is {', '.join(entries) or 'none'}")
+    return entries[name]
 
 
 def _seconds(text: str) -> float:

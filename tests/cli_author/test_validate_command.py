@@ -1,0 +1,133 @@
+"""``loadtest validate``, the JSON schema that it prints, and ``loadtest scenarios``."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from loadtest.scenario import load_scenario
+from loadtest.scenario.schema import scenario_schema, schema_text
+
+Verb = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "scenarios").glob("*.toml"))
+STAGES = """
+title = "Stages"
+warmup = "5s"
+[traffic.a]
+operation = "sync_run"
+workflow = "echo"
+stages = [
+  { name = "ramp", rate = "1/s", ramp_to = "2/s", duration = "10s" },
+  { name = "climb", from = "1/s", to = "3/s", step = "1/s", duration = "20s" },
+  { name = "burst", burst = 5, duration = "30s" },
+]
+"""
+
+
+def test_all_mistakes_of_all_files_are_said(loadtest: Verb, tmp_path: Path) -> None:
+    """Two broken files and a good one: each mistake with its file and key, the good one ok, exit code 2."""
+    good, bad, worse = (tmp_path / f"{name}.toml" for name in ("good", "bad", "worse"))
+    good.write_text(STAGES)
+    bad.write_text(STAGES.replace("workflow", "workflo").replace('rate = "1/s"', 'rate = "fast"'))
+    worse.write_text("title = ")
+    said = loadtest("validate", str(good), str(bad), str(worse))
+    assert said.code == 2
+    assert said.out == f"{good}: ok, 0 warnings\n"
+    assert f"{bad}: traffic.a.workflo: unknown key; did you mean 'workflow'?" in said.err
+    assert "'fast' is no rate" in said.err
+    assert f"{worse} is not TOML" in said.err
+
+
+def test_warnings_are_counted(loadtest: Verb) -> None:
+    """A scenario that contradicts itself is ok, with a pointer to its plan; all that are shipped are ok."""
+    said = loadtest("validate", *map(str, SHIPPED))
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == len(SHIPPED)
+    tour = ROOT / "scenarios" / "tour.toml"
+    assert f"{tour}: ok, 1 warning (see `loadtest plan {tour}`)" in said.out
+
+
+def test_targets_are_checked_too(loadtest: Verb, tmp_path: Path) -> None:
+    """A file by the name of targets.toml is read as one."""
+    path = tmp_path / "targets.toml"
+    path.write_text('[a]\nurl = "https://a.example"\nenvironment = "staging"\nowner = "me"\n')
+    assert loadtest("validate", "targets.toml").out == "targets.toml: ok, 1 target\n"
+    path.write_text('[a]\nurl = "https://a.example"\nenvironment = "stagin"\nowner = "me"\n')
+    said = loadtest("validate", "targets.toml")
+    assert said.code == 2
+    assert "did you mean 'staging'" in said.err
+
+
+def test_no_file_is_a_mistake(loadtest: Verb) -> None:
+    """Nothing to check is no success."""
+    assert loadtest("validate").code == 2
+
+
+def test_the_schema_that_is_checked_in_is_the_one_of_the_code(loadtest: Verb) -> None:
+    """`loadtest validate --schema` prints what scenarios/scenario.schema.json holds; write it anew where it differs."""
+    assert loadtest("validate", "--schema").out == schema_text()
+    assert (ROOT / "scenarios" / "scenario.schema.json").read_text(encoding="utf-8") == schema_text()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_scenarios_name_the_schema_and_meet_it(path: Path) -> None:
+    """The first line is what editors look for, and the schema has nothing against any scenario that is right."""
+    text = path.read_text(encoding="utf-8")
+    assert text.splitlines()[0] == "#:schema scenario.schema.json"
+    jsonschema_rs.validator_for(scenario_schema()).validate(tomllib.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("titel", "t"),
+        ("warmup", 5),
+        ("drain", "5"),
+        ("seed", -1),
+        ("traffic", {}),
+        ("traffic", {"a": {"operation": "sync", "stages": [{"name": "s", "duration": "5s"}]}}),
+        ("traffic", {"a": {"operation": "sync_run", "stages": []}}),
+        ("traffic", {"a": {"operation": "sync_run", "stages": [{"name": "s", "duration": "5s", "rate": "fast"}]}}),
+        ("target", {"enforce": {"sync": "5/s"}}),
+        ("threshold", [{"traffic": "a"}]),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(key: str, value: Any) -> None:
+    """An editor underlines unknown keys, words and values of the wrong form."""
+    schema = jsonschema_rs.validator_for(scenario_schema())
+    right = tomllib.loads(STAGES)
+    assert schema.is_valid(right)
+    assert not schema.is_valid({**right, key: value})
+
+
+def test_the_schema_speaks_toml_to_people() -> None:
+    """No null, which TOML lacks; no generated titles; defaults as they would be written; meanings as descriptions."""
+    schema = scenario_schema()
+    text = json.dumps(schema)
+    assert "null" not in text
+    assert '"title": "Max Users"' not in text
+    traffic = schema["$defs"]["Traffic"]["properties"]
+    assert traffic["timeout"]["default"] == "30s"
+    assert traffic["timeout"]["description"] == "Of each request, from its start to its complete answer."
+    assert "``" not in text
+    assert set(schema["properties"]) >= {"title", "traffic", "threshold", "target", "warmup", "drain"}
+
+
+def test_scenarios_are_listed_with_their_whole_time(loadtest: Verb, tmp_path: Path) -> None:
+    """Warm-up, every step and every wait after a burst count; a broken file is named, exit code 2."""
+    (tmp_path / "scenarios").mkdir()
+    path = tmp_path / "scenarios" / "forms.toml"
+    path.write_text(STAGES)
+    said = loadtest("scenarios")
+    assert (said.code, said.out) == (0, "forms   105 s  Stages\n")
+    assert load_scenario(path).scenario.traffic["a"].duration == 100
+    (tmp_path / "scenarios" / "broken.toml").write_text("title = 5")
+    said = loadtest("scenarios")
+    assert said.code == 2
+    assert "broken.toml: title" in said.err
+    assert "forms" in said.out

@@ -1,0 +1,35 @@
+"""Scenarios in a few words, and what is planned of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loadtest.plan import Plan, Question, believed_limits, make_plan, traffic_plans
+from loadtest.scenario import Scenario
+
+
+@pytest.fixture
+def ask() -> Callable[..., Question]:
+    """Resolve a scenario given as TOML would give it: traffic, and whatever else at its top."""
+
+    def resolve(
+        traffic: dict[str, Any], *, start: float | None = None, job_s: float | None = None, **top: Any
+    ) -> Question:
+        scenario = Scenario.model_validate({"title": "t", "traffic": traffic, **top})
+        limits = believed_limits(scenario, embedded=True)
+        plans = traffic_plans(scenario, limits, scenario.keys)
+        return Question(scenario, plans, limits, start=start, job_s=job_s)
+
+    return resolve
+
+
+@pytest.fixture
+def plan(ask: Callable[..., Question]) -> Callable[..., Plan]:
+    """The plan of such a scenario."""
+
+    def make(traffic: dict[str, Any], *, price: float | None = None, **rest: Any) -> Plan:
+        question = ask(traffic, **rest)
+        return make_plan(question, "t", question.scenario.keys, price)
+
+    return make

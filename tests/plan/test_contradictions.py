@@ -1,0 +1,111 @@
+"""Every contradiction is found where it is, named by its key, and not found where it is not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Fixture = Callable[..., Any]
+STAGE = {"name": "s", "duration": "120s"}
+
+
+def runs(rate: str = "50% of limit", **more: Any) -> dict[str, Any]:
+    return {"operation": "sync_run", "workflow": "say-hello", "stages": [{**STAGE, "rate": rate}], **more}
+
+
+def jobs(rate: str = "10% of limit", **more: Any) -> dict[str, Any]:
+    quick = {"timeout": "5s", "polling": {"interval": "1s", "give_up": "20s"}}
+    return {"operation": "async_run", "workflow": "echo", "stages": [{**STAGE, "rate": rate}], **quick, **more}
+
+
+def retry(**more: Any) -> dict[str, Any]:
+    return {"policy": "exponential", "initial": "1s", "max": "60s", **more}
+
+
+def requires(text: str, **more: Any) -> list[dict[str, Any]]:
+    return [{"traffic": "t", "stage": "s", "require": text, **more}]
+
+
+CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
+    ("retrievals", jobs("1x limit"), {}, "traffic.t.stages.s", "1,000 accepted submits a minute need at least one"),
+    ("polls", jobs("40% of limit"), {"job_s": 2.5}, "traffic.t.stages.s", "400 jobs a minute are polled so often"),
+    ("retry", runs(retry=retry(max_attempts=5)), {}, "traffic.t.retry", "15 s in all at their longest"),
+    (
+        "percentile",
+        runs(),
+        {"threshold": requires("response_time.p99 < 1s")},
+        "threshold.0.require",
+        "needs 368 values",
+    ),
+    ("pool", runs(max_users=3, timeout="10s"), {}, "traffic.t.max_users", "10 operations may be in flight"),
+    (
+        "window",
+        runs() | {"stages": [{**STAGE, "rate": "2x limit", "duration": "30s"}]},
+        {"threshold": requires("throttled_rate within 5% of expected")},
+        "traffic.t.stages.s.duration",
+        "30 s hold no whole window of 60 s",
+    ),
+    (
+        "threshold",
+        runs("2x limit"),
+        {"threshold": requires("throttled_rate < 10%")},
+        "threshold.0.require",
+        "can't hold",
+    ),
+    (
+        "threshold",
+        runs("1.5x limit") | {"stages": [{**STAGE, "rate": "1.5x limit", "duration": "60s"}]},
+        {"threshold": requires("throttled_rate < 20%")},
+        "threshold.0.require",
+        "may fail",
+    ),
+    ("multiplier", runs("80% of limit"), {"rate_multiplier": 2.0}, "rate_multiplier", "pushes t / s over the limit"),
+]
+
+
+@pytest.mark.parametrize(("kind", "traffic", "more", "key", "words"), CASES, ids=[case[0] for case in CASES])
+def test_a_contradiction_names_its_key_and_a_remedy(  # noqa: PLR0917 - parametrized, by name
+    plan: Fixture, kind: str, traffic: dict[str, Any], more: dict[str, Any], key: str, words: str
+) -> None:
+    """Each kind alone: one warning, where the scenario says so, with the numbers that contradict each other."""
+    (warning,) = plan({"t": traffic}, **more).warnings
+    assert (warning.kind, warning.key) == (kind, key)
+    assert words in warning.message
+    assert warning.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "more"),
+    [
+        (jobs("50% of limit"), {}),  # 500 jobs a minute, polled once each
+        (jobs("1x limit"), {"target": {"enforce": {"retrieval": "1100/60s"}}}),
+        (runs(retry=retry(max_attempts=7)), {}),  # 1 + 2 + 4 + 8 + 16 + 32 s outlive a window
+        (runs(), {"threshold": requires("response_time.p95 < 1s")}),  # 100 samples
+        (runs(), {"threshold": requires("start_lag.p95 < 1s")}),
+        (runs(timeout="10s", max_users=10), {}),
+        (runs("2x limit"), {"threshold": requires("throttled_rate within 5% of expected")}),
+        (runs("2x limit"), {"threshold": requires("throttled_rate between 20% and 60%")}),
+        (runs(), {"threshold": requires("requests.throttled == 0")}),
+        (runs("1.5x limit"), {"rate_multiplier": 2.0}),  # above the limit by itself
+        (runs("40% of limit"), {"rate_multiplier": 2.0}),
+    ],
+)
+def test_a_plan_that_holds_together_has_no_warning(
+    plan: Fixture, traffic: dict[str, Any], more: dict[str, Any]
+) -> None:
+    """The nearest neighbours of the contradictions are none."""
+    assert plan({"t": traffic}, **more).warnings == []
+
+
+def test_the_remedy_of_a_pool_is_enough(plan: Fixture) -> None:
+    """What the warning asks for makes it go away."""
+    (warning,) = plan({"t": runs("100/s", timeout="60s")}).warnings
+    wanted = int(warning.remedy.split("max_users = ")[1].split(",")[0])
+    assert plan({"t": runs("100/s", timeout="60s", max_users=wanted)}).warnings == []
+
+
+def test_samples_are_those_that_are_not_refused(plan: Fixture) -> None:
+    """500 operations of which 60 % are refused carry no p99 of response times, but one of start lags."""
+    many = runs("2.5x limit")
+    found = plan({"t": many}, threshold=requires("response_time.p99 < 1s") + requires("start_lag.p99 < 1s"))
+    assert [warning.key for warning in found.warnings] == ["threshold.0.require"]
