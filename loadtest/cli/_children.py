@@ -4,6 +4,7 @@ import os
 import queue
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
+from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import TargetSettings
+from loadtest.targets import Target
 
 _READY_TIMEOUT: Final = 20.0
 _STOP_TIMEOUT: Final = 5.0
@@ -55,6 +58,7 @@ def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) ->
     """
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", "--exit-with-parent"]
     command += [part for name, limit in settings.enforce.items() for part in ("--limit", f"{name}={limit}")]
+    command += ["--algorithm", settings.algorithm, "--retry-after", settings.retry_after]
     command += ["--workers", str(settings.workers)] if settings.workers else []
     command += ["--queue", str(settings.queue)] if settings.queue else []
     # A session of its own, so that Ctrl-C reaches only us: the target is needed until the load has drained.
@@ -168,6 +172,48 @@ class Interrupts:
             self._process.send_signal(self._number)
         else:
             self._process.kill()
+
+
+def make_preflight(
+    url: str, scenario: Mapping[str, Any], environment: Mapping[str, str], *, leashed: bool
+) -> Preflight:
+    """Make a preflight, in a process of its own, because nothing else here needs an HTTP client.
+
+    Args:
+        url: base URL of the target.
+        scenario: the scenario in force, as plain values.
+        environment: with the credentials.
+        leashed: whether an entry allows a host that is not loopback.
+
+    Raises:
+        LoadtestError: if it broke.
+    """
+    order = {"url": url, "leashed": leashed, "scenario": scenario}
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.probe"],
+        input=msgspec.json.encode(order),
+        env=dict(environment),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LoadtestError(f"the preflight broke: {done.stderr.decode(errors='replace').strip()}")
+    return msgspec.json.decode(done.stdout, type=Preflight)
+
+
+def check_reachable(target: Target) -> None:
+    """Check that something listens at a target.
+
+    Raises:
+        TargetError: if nothing does.
+    """
+    try:
+        socket.create_connection((target.address, target.port), timeout=5).close()
+    except OSError as error:
+        raise TargetError(
+            f"nothing answers at {target.url}: {error.strerror or error}",
+            "Start it (`loadtest serve` starts the reference API), or leave out --host.",
+        ) from None
 
 
 def make_report(directory: Path) -> int:

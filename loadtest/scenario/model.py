@@ -1,7 +1,7 @@
 """A whole scenario: its traffic, thresholds and target settings, checked strictly."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -55,6 +55,10 @@ class TargetSettings(Strict):
     enforce: dict[LimitName, LimitSpec] = {}
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
     """API keys that the embedded target makes and the traffic shares."""
+    algorithm: Literal["fixed-window", "fixed-window-from-first"] = "fixed-window"
+    """How limits are enforced."""
+    retry_after: Literal["none", "seconds"] = "none"
+    """Whether a 429 says when to come again."""
     workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
     queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
