@@ -113,7 +113,7 @@ def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: 
     if chosen.entry is None:
         return None
     limits = limits_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, _plans(loaded, limits, keys), preflight=preflight)
+    demand = demand_of(loaded.scenario, _plans(loaded, limits, keys), keys=keys, preflight=preflight)
     return check_leash(chosen, demand, limits, keys=keys, now=datetime.now(UTC))
 
 

@@ -13,6 +13,8 @@ from loadtest.errors import InputError, RecordError
 SCHEMA_VERSION: Final = 1
 FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
+PENDING_NAME: Final = "pending_jobs.txt"
+"""Jobs that a run left pending: an id a line, a tab, and the index of its key."""
 
 
 class StagePlan(msgspec.Struct, kw_only=True):

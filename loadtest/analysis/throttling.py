@@ -79,13 +79,15 @@ class _Group:
     """Unix seconds of our clock."""
     was_429: NDArray[np.bool_]
     answered: NDArray[np.bool_]
+    before: NDArray[np.float64]
+    """Unix seconds of what the preflight sent: it drew on the limit, and is no row of the record."""
 
 
 def _groups(sent: pd.DataFrame, info: RunInfo) -> Iterator[_Group]:
     epoch = (info.epoch_unix_ns or 0) / 1e9
     # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
     ordered = sent[sent["mistake"] != "bad_key"].sort_values("start", kind="stable")
-    for (name, _key), rows in ordered.groupby(["limit", ordered["key_index"].fillna(0.0)], sort=True):
+    for (name, key), rows in ordered.groupby(["limit", ordered["key_index"].fillna(0.0)], sort=True):
         believed = info.target.limits.get(str(name))
         if believed is not None:
             status = rows["status"].to_numpy(float)
@@ -93,7 +95,8 @@ def _groups(sent: pd.DataFrame, info: RunInfo) -> Iterator[_Group]:
             order = _arrival_order(times, status == 429)
             status = status[order]
             limit = Limit(believed.count, believed.window_s)
-            yield _Group(limit, rows.index[order], times, status == 429, ~np.isnan(status))
+            before = np.sort([s.unix_s for s in info.preflight if s.limit == name and s.key_index == key])
+            yield _Group(limit, rows.index[order], times, status == 429, ~np.isnan(status), before)
 
 
 def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -133,7 +136,10 @@ def _fit(name: str, groups: list[_Group], info: RunInfo) -> tuple[int, int, floa
 
 def _try(name: str, groups: list[_Group], shift: float) -> tuple[int, float, list[NDArray[np.bool_]]]:
     """One shift: how many observed decisions it predicts, the shift, and its decisions for each group."""
-    decisions = [replay(name, group.limit, group.times + shift) for group in groups]
+    decisions = [
+        replay(name, group.limit, np.concatenate((group.before, group.times)) + shift)[len(group.before) :]
+        for group in groups
+    ]
     agreed = sum(
         int(((~allowed == group.was_429) & group.answered).sum())
         for group, allowed in zip(groups, decisions, strict=True)

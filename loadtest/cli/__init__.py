@@ -16,6 +16,7 @@ VERBS = {
     "init": "Write a scenario to start from, also from a curl command.",
     "validate": "Check scenario files: all mistakes at once.",
     "plan": "Say what a scenario will ask of the limits, without sending anything.",
+    "preflight": "Look at a target in at most five requests, before it is loaded.",
     "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
     "report": "Make a run's report again, from its record alone.",
     "export": "Write a run's samples as CSV or Parquet.",

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Final
 
+from loadtest.runfile import PENDING_NAME
 from loadtest.samples import Sample
 
-PENDING_NAME: Final = "pending_jobs.txt"
 _TERMINAL: Final = frozenset({"completed", "failed"})
 
 

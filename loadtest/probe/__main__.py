@@ -4,6 +4,7 @@ Keys and endpoint come from the environment.
 """
 
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -11,9 +12,10 @@ import msgspec
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
 from loadtest.probe.exchange import Asker
-from loadtest.probe.preflight import Probe, first_workflow
+from loadtest.probe.preflight import Probe
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
+from loadtest.targets.demand import first_workflow
 
 _TIMEOUT = 10.0
 
@@ -25,7 +27,6 @@ class Order(msgspec.Struct, kw_only=True):
     leashed: bool
     """Whether an entry allows a host that is not loopback."""
     scenario: dict[str, Any]
-    user_agent: str
 
 
 def main(order: Order) -> bytes:
@@ -38,9 +39,17 @@ def main(order: Order) -> bytes:
     keys, endpoint = credentials()
     target = allow(order.url, leashed=order.leashed)
     traffic = first_workflow(scenario)
-    headers = {"x-wf-endpoint": endpoint, "user-agent": order.user_agent}
+    headers = {"x-wf-endpoint": endpoint, "user-agent": f"workflow-loadtest/{_version()} (preflight)"}
     with Asker(target, headers, max(_TIMEOUT, traffic.timeout if traffic else 0.0)) as asker:
         return msgspec.json.encode(Probe(asker, keys, scenario).run())
+
+
+def _version() -> str:
+    try:
+        return version("workflow-loadtest")
+    except PackageNotFoundError:
+        # Run from a checkout that was never installed.
+        return "unknown"
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from loadtest.probe.exchange import Asker, Reply
 from loadtest.runfile import Preflight, PreflightCheck, PreflightRequest
 from loadtest.samples import Kind
 from loadtest.scenario import Scenario, Traffic
+from loadtest.targets.demand import PREFLIGHT_KEYS, first_workflow
 
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
-_OTHER_KEYS: Final = 2
 _JOBS: Final = "v1/workflows/jobs"
 _LIMIT_OF: Final[dict[Kind, LimitName]] = {"run": "sync_run", "submit": "async_submit", "retrieve": "retrieval"}
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
@@ -66,7 +66,8 @@ class Probe:
                 "reachable", reply.failure, "Start it (`loadtest serve` starts the reference API), or check its URL."
             )
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
-        if reply.status in {401, 403}:
+        if reply.status in {401, 403} and reply.is_error_body:
+            self._note("API", "refuses with an error body, as documented")
             return self._refused(reply, 0)
         if reply.status == 429:
             self._note("API", "429: the retrieval limit is used up just now", known=False)
@@ -85,7 +86,7 @@ class Probe:
         return self._note("key", f"{which} was refused with {reply.said}", "Check WORKFLOW_API_KEYS.")
 
     def _other_keys(self) -> bool:
-        others = range(1, min(len(self._keys), 1 + _OTHER_KEYS))
+        others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
             reply = self._ask("retrieve", f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
             if reply.status in {401, 403}:
@@ -156,13 +157,6 @@ class Probe:
             self._note("clock", "its Date headers contradict each other", known=False)
         elif self._replies and self._replies[0].failure is None:
             self._note("clock", "it sends no Date", known=False)
-
-
-def first_workflow(scenario: Scenario) -> Traffic | None:
-    """The first entry that runs something; of retrievals, one whose jobs are seeded."""
-    runs = [each for each in scenario.traffic.values() if each.operation != "retrieval"]
-    seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
-    return next(iter([*runs, *seeded]), None)
 
 
 def _remedy(status: int) -> str:

@@ -4,7 +4,7 @@ from loadtest.errors import InputError
 from loadtest.targets.address import Target, resolve
 from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, load_targets
 from loadtest.targets.confirm import confirm
-from loadtest.targets.demand import Demand, demand_of
+from loadtest.targets.demand import Demand, demand_of, preflight_alone
 from loadtest.targets.leash import check_leash
 from loadtest.targets.model import TargetEntry
 
@@ -20,6 +20,7 @@ __all__ = [
     "confirm",
     "demand_of",
     "load_targets",
+    "preflight_alone",
 ]
 
 

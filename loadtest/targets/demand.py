@@ -11,12 +11,11 @@ from loadtest.errors import InputError
 from loadtest.limits import LIMIT_NAMES, Limit, LimitName
 from loadtest.plan import schedules
 from loadtest.runfile import TrafficPlan
-from loadtest.scenario import Scenario
+from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
 
-PREFLIGHT: Final[dict[LimitName, int]] = {"sync_run": 1, "async_submit": 1, "retrieval": 4}
-"""Most that a preflight sends: four retrievals, and either one run or one submit."""
-MAX_PREFLIGHT: Final = 5
+PREFLIGHT_KEYS: Final = 3
+"""Keys that a preflight tries."""
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 MOST_OPERATIONS: Final = 5_000_000
@@ -53,12 +52,13 @@ class Demand:
         return int(inside.max())
 
 
-def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight: bool) -> Demand:
+def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> Demand:
     """Count what a scenario will send.
 
     Args:
         scenario: what is offered.
         plans: its traffic, as planned.
+        keys: how many API keys there are.
         preflight: whether one is made before it.
 
     Raises:
@@ -73,32 +73,53 @@ def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight
         if operation == "async_run":
             sends["async_submit"].append(times)
         sends["sync_run" if operation == "sync_run" else "retrieval"].append(times)
-    for name, count in _before_epoch(scenario, plans, preflight=preflight).items():
+    for name, count in _before_epoch(scenario, plans, preflight_keys=keys if preflight else 0).items():
         sends[name].append(np.zeros(count, np.int64))
     merged = {name: np.sort(np.concatenate(parts)) for name, parts in sends.items() if parts}
     counts = {name: len(times) for name, times in merged.items()}
     return Demand(
         operations=operations,
-        # A preflight makes a run or a submit, not both.
-        requests=sum(counts.values()) - preflight,
-        executions=counts.get("sync_run", 0) + counts.get("async_submit", 0) - preflight,
+        requests=sum(counts.values()),
+        executions=counts.get("sync_run", 0) + counts.get("async_submit", 0),
         duration_s=max(s.start_s + s.duration_s for plan in plans.values() for s in plan.stages) + scenario.drain,
         sends=merged,
     )
 
 
-def preflight_alone() -> Demand:
-    """What a preflight sends at most."""
-    sends = {name: np.zeros(count, np.int64) for name, count in PREFLIGHT.items()}
-    return Demand(requests=MAX_PREFLIGHT, executions=1, sends=sends)
+def preflight_alone(scenario: Scenario, keys: int) -> Demand:
+    """What a preflight sends."""
+    counts = _preflight(scenario, keys)
+    executions = sum(count for name, count in counts.items() if name != "retrieval")
+    sends = {name: np.zeros(count, np.int64) for name, count in counts.items()}
+    return Demand(requests=sum(counts.values()), executions=executions, sends=sends)
 
 
-def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight: bool) -> dict[LimitName, int]:
-    counts: dict[LimitName, int] = dict(PREFLIGHT) if preflight else {}
+def first_workflow(scenario: Scenario) -> Traffic | None:
+    """The entry whose workflow a preflight runs once: the first that runs one; else one whose jobs are seeded."""
+    runs = [each for each in scenario.traffic.values() if each.operation != "retrieval"]
+    seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
+    return next(iter([*runs, *seeded]), None)
+
+
+def _preflight(scenario: Scenario, keys: int) -> dict[LimitName, int]:
+    """At most five requests: one for each key that is tried, a run, or a submit and its retrieval."""
+    counts: dict[LimitName, int] = {"retrieval": min(keys, PREFLIGHT_KEYS)}
+    traffic = first_workflow(scenario)
+    if traffic is not None and traffic.operation == "sync_run":
+        counts["sync_run"] = 1
+    elif traffic is not None:
+        counts["async_submit"] = 1
+        counts["retrieval"] += 1
+    return counts
+
+
+def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight_keys: int) -> dict[LimitName, int]:
+    counts = _preflight(scenario, preflight_keys) if preflight_keys else {}
+    seeded: tuple[LimitName, ...] = ("async_submit", "retrieval")
     for name, traffic in scenario.traffic.items():
         if traffic.operation == "retrieval" and traffic.job_ids == "seeded":
             seeds = max(traffic.seed_jobs, plans[name].key_count)
-            for limit in ("async_submit", "retrieval"):
+            for limit in seeded:
                 counts[limit] = counts.get(limit, 0) + seeds
     return counts
 

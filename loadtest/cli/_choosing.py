@@ -1,0 +1,123 @@
+"""The options that name a target, and what has to hold before it is loaded: leash, confirmation, preflight."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loadtest import runfile
+from loadtest.cli import _children as children
+from loadtest.credentials import credentials
+from loadtest.errors import TargetError
+from loadtest.prepare import hold_leash
+from loadtest.runfile import Preflight
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import Chosen, choose, confirm
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the command line says of the target."""
+
+    host: str | None
+    target: str | None
+    targets: Path | None
+    yes: bool
+    no_preflight: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether nothing is named, so that the embedded target is meant."""
+        return self.host is None and self.target is None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A target that may be loaded now, with what to send to it."""
+
+    chosen: Chosen
+    keys: Sequence[str]
+    endpoint: str
+    preflight: Preflight
+
+    @property
+    def where(self) -> str:
+        """Where load goes, and what holds it, in a sentence."""
+        entry = self.chosen.entry
+        url = self.chosen.target.url
+        if entry is None:
+            return f"Load goes to {url}: loopback only, a target that was running."
+        return (
+            f"Load goes to {url}, within the leash of {self.chosen.name!r} in {self.chosen.path} "
+            f"({entry.environment}, {entry.owner})."
+        )
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --host, --target, --targets, --yes and --no-preflight to a command."""
+    options = (
+        click.option("--host", help="Base URL of a target that runs; without it the embedded one is started."),
+        click.option("--target", metavar="NAME", help="A target that runs, by the name of its entry in targets.toml."),
+        click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml."),
+        click.option("--yes", is_flag=True, help="Load a production target without asking for its host name."),
+        click.option("--no-preflight", is_flag=True, help="Do not look at the target first (saves its quota)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def get_ready(loaded: LoadedScenario, named: Named) -> Ready:
+    """Do everything that comes before the first request of a run on a target that was not started for it.
+
+    Raises:
+        InputError: if the target may not be loaded, or not so much of it.
+        TargetError: if the preflight says that it cannot be loaded.
+    """
+    chosen = choose(named.host, named.target, named.targets)
+    keys, endpoint = credentials_for(chosen)
+    hold_leash(loaded, chosen, keys=len(keys), preflight=not named.no_preflight)
+    confirm(chosen, yes=named.yes)
+    if named.no_preflight:
+        children.check_reachable(chosen.target)
+        return Ready(chosen, keys, endpoint, Preflight())
+    seen = look(loaded, chosen, keys, endpoint)
+    if (failure := seen.failure) is not None:
+        what = f"{chosen.target.url}: {failure.words}" if failure.name == "reachable" else failure.words
+        raise TargetError(f"preflight, {failure.name}: {what}", failure.remedy)
+    return Ready(chosen, keys, endpoint, seen)
+
+
+def credentials_for(chosen: Chosen) -> tuple[tuple[str, ...], str]:
+    """Keys and endpoint; the entry's endpoint where it has one.
+
+    Raises:
+        InputError: as ``loadtest.credentials.credentials``.
+    """
+    keys, endpoint = credentials()
+    entry = chosen.entry
+    return keys, endpoint if entry is None or entry.endpoint is None else entry.endpoint
+
+
+def look(loaded: LoadedScenario, chosen: Chosen, keys: Sequence[str], endpoint: str) -> Preflight:
+    """Make a preflight, in a process of its own."""
+    environment = children.child_environment(keys, endpoint)
+    return children.make_preflight(chosen.target.url, loaded.effective, environment, leashed=chosen.entry is not None)
+
+
+def tell_pending(directory: Path) -> None:
+    """Say in one line what a run left pending, and what that may still cost; nothing if it left nothing."""
+    info = runfile.load(directory)
+    if not info.pending_jobs:
+        return
+    leash = info.target.leash
+    price = None if leash is None else leash.price_per_execution
+    cost = (
+        "what they cost is not known here (no price_per_execution)"
+        if price is None
+        else f"they may still cost {info.pending_jobs * price:g} ({price:g} each)"
+    )
+    jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
+    print(f"{jobs} left pending, listed in {directory / runfile.PENDING_NAME}: {cost}.")
