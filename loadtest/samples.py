@@ -152,7 +152,7 @@ def read_table(directory: Path) -> pa.Table:
     """Read every whole batch of a run directory's stream, also of one that was torn.
 
     Raises:
-        RecordError: if there is no stream, or it is of another schema version.
+        RecordError: if there is no stream, it is something else, or it is of another schema version.
     """
     path = directory / FILE_NAME
     if not path.is_file():
@@ -161,10 +161,12 @@ def read_table(directory: Path) -> pa.Table:
     with path.open("rb") as file:
         try:
             stream = pa.ipc.open_stream(file)
-        except pa.ArrowInvalid:
-            # Killed before even the schema was out: a record of nothing.
-            return SCHEMA.empty_table()
-        version = (stream.schema.metadata or {}).get(b"loadtest.samples", b"?").decode()
+        except (pa.ArrowException, OSError) as error:
+            if SCHEMA.serialize().to_pybytes().startswith(path.read_bytes()):
+                # Killed before even the schema was out: a record of nothing.
+                return SCHEMA.empty_table()
+            raise RecordError(f"{path} is no stream of samples: {error}") from error
+        version = (stream.schema.metadata or {}).get(b"loadtest.samples", b"?").decode(errors="replace")
         if version != str(SCHEMA_VERSION):
             raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
         if not stream.schema.equals(SCHEMA):
