@@ -1,0 +1,63 @@
+"""The histogram of the live view: quantiles to about 2 %, sums without loss."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.histogram import GROWTH, LogHistogram
+
+values = st.lists(st.floats(1e-6, 1e9) | st.integers(0, 100).map(float), min_size=1, max_size=60)
+shares = st.floats(0, 1)
+
+
+def histogram(data: list[float]) -> LogHistogram:
+    """A histogram of values."""
+    made = LogHistogram()
+    for value in data:
+        made.add(value)
+    return made
+
+
+@given(values, shares)
+def test_quantiles_are_off_by_half_a_bucket_at_most(data: list[float], share: float) -> None:
+    """Against the sorted values: the one of the same rank, within the square root of a bucket's growth."""
+    exact = sorted(data)[max(1, math.ceil(share * len(data))) - 1]
+    found = histogram(data).quantile(share)
+    assert found is not None
+    if exact == 0:
+        assert found == 0
+    else:
+        assert 1 / math.sqrt(GROWTH) * (1 - 1e-9) <= found / exact <= math.sqrt(GROWTH) * (1 + 1e-9)
+
+
+@given(values, values, shares)
+def test_two_histograms_add_up_to_that_of_all_values(one: list[float], two: list[float], share: float) -> None:
+    """Merging loses nothing, in whichever order."""
+    merged, other_way, whole = histogram(one), histogram(two), histogram(one + two)
+    merged += histogram(two)
+    other_way += histogram(one)
+    assert merged.count == other_way.count == whole.count == len(one) + len(two)
+    assert merged.buckets == other_way.buckets == whole.buckets
+    assert merged.quantile(share) == other_way.quantile(share) == whole.quantile(share)
+
+
+@given(values, st.lists(shares, min_size=2, max_size=5).map(sorted))
+def test_quantiles_never_go_down(data: list[float], growing: list[float]) -> None:
+    """A larger share is no smaller value."""
+    made = histogram(data)
+    found = [made.quantile(share) or 0.0 for share in growing]
+    assert all(one <= two for one, two in pairwise(found))
+
+
+def test_nothing_has_no_quantile() -> None:
+    """None, not zero."""
+    assert LogHistogram().quantile(0.5) is None
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, -1e-300])
+def test_what_is_not_above_zero_is_zero(value: float) -> None:
+    """A clock that steps back gives no value of its own."""
+    assert histogram([value, 5.0]).quantile(0.5) == 0.0
