@@ -62,7 +62,15 @@ def recorded(checkout):
     line = next(line for line in LOADTEST if " run smoke" in line and "README" not in line and "--host" not in line)
     done = run(f"{line} {shlex.join(TINY)}", checkout)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    return (checkout / "reports" / "latest").resolve()
+
+
+@pytest.fixture
+def latest(recorded):
+    """Let `latest` be that run again, whatever other tests ran since."""
+    link = recorded.parent / "latest"
+    link.unlink()
+    link.symlink_to(recorded.name)
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_make_targets_exist(line):
 
 
 @pytest.mark.parametrize("line", [line for line in LOADTEST if not re.search(r"loadtest (run|serve)", line)])
-def test_quick_commands_work(line, recorded, checkout):
+def test_quick_commands_work(line, latest, checkout):
     """Everything but load and servers is run as it stands, after a run that was recorded."""
     done = run(line, checkout)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -153,7 +161,18 @@ def test_the_scenario_shown_is_one(checkout):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_notebook_line_gives_a_data_frame(recorded, checkout):
+def test_the_user_class_shown_works(checkout):
+    """The worked example of a user class runs as it is shown, beside its scenario."""
+    document = (ROOT / "docs" / "user-classes.md").read_text()
+    for language, name in (("python", "patient.py"), ("toml", "patient.toml")):
+        text = re.search(rf"^```{language}\n(.*?)^```", document, re.MULTILINE | re.DOTALL)[1]
+        assert text.startswith(f"# scenarios/{name}\n")
+        (checkout / name).write_text(text)
+    done = run(".venv/bin/loadtest run patient.toml", checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_notebook_line_gives_a_data_frame(latest, checkout):
     """`loadtest.analysis.read` gives a DataFrame in one line, as the README shows."""
     code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
     done = subprocess.run(
