@@ -103,9 +103,17 @@ def plan_of(
             f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
-    if limits is None:
-        limits = believed_limits(scenario, embedded=True)
-    question = Question(scenario, traffic_plans(scenario, limits, keys), limits, start=start, job_s=job_s)
+    embedded = limits is None
+    limits = believed_limits(scenario, embedded=True) if limits is None else limits
+    question = Question(
+        scenario,
+        traffic_plans(scenario, limits, keys),
+        limits,
+        limiter=scenario.target.algorithm if embedded else "fixed-window",
+        retry_after=embedded and scenario.target.retry_after == "seconds",
+        start=start,
+        job_s=job_s,
+    )
     return make_plan(question, loaded.name, keys, price)
 
 

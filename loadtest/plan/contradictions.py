@@ -15,6 +15,8 @@ from loadtest.threshold import Threshold
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times of which every operation that was sent has one; the others are known of those that were not refused."""
+_SAME: Final = 0.01
+"""Shares of 429s that differ by less are the same whenever a run starts."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": ("throttled", "operations"),
     "operations.throttled": ("throttled", None),
@@ -42,8 +44,8 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
         found += _read_back(question, forecast)
     for number, entry in enumerate(question.scenario.threshold):
         threshold, key = entry.parse(), f"threshold.{number}"
-        found += _windows(question, threshold, key)
         if forecast.phases:
+            found += _windows(question, forecast, threshold, key)
             found += [*_percentiles(forecast, threshold, key), *_decided(forecast, threshold, key)]
     return list(dict.fromkeys(found))
 
@@ -142,7 +144,11 @@ def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePl
     ]
 
 
-def _windows(question: Question, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+    """Stages too short for a window: what a rate above the limit makes of them is no fact about the limit.
+
+    A burst is over at once: it is as good as a whole window, unless its 429s depend on the second of the start.
+    """
     if threshold.metric not in _REFUSALS:
         return
     for name, plan in question.plans.items():
@@ -151,13 +157,16 @@ def _windows(question: Question, threshold: Threshold, key: str) -> Iterator[Con
         stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
         seconds = sum(stage.duration_s for stage in stages)
         window = max(question.limits[limit].window for limit in draws(plan.operation))
-        if stages and seconds < window:
-            where = f"traffic.{name}.stages.{stages[0].name}"
+        if not stages or seconds >= window:
+            continue
+        refused = forecast.share("refused", "requests", forecast.cells(name, None, threshold.stage))
+        above = any(stage.over and not stage.burst for stage in stages)
+        if above or refused.max() - refused.min() > _SAME:
             yield Contradiction(
                 kind="window",
-                key=f"{where}.duration",
-                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there: how many "
-                "there are depends on the second in which the run starts",
+                key=f"traffic.{name}.stages.{stages[0].name}.duration",
+                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there: "
+                f"{_range(refused.min(), refused.max(), '.0%')} are expected",
                 remedy=f"Let it last {window:g} s or more: {2 * window:g} s hold a whole window whenever it starts.",
             )
 
@@ -191,8 +200,7 @@ def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Con
     held = [threshold.holds(float(value)) for value in values]
     if all(held):
         return
-    low, high = ((f"{v:.1%}" if whole else f"{v:,.0f}") for v in (values.min(), values.max()))
-    expected = low if low == high else f"{low} to {high}, by the second in which the run starts"
+    expected = _range(values.min(), values.max(), ".1%" if whole else ",.0f")
     verb = "may fail" if any(held) else "can't hold"
     yield Contradiction(
         kind="threshold",
@@ -208,6 +216,11 @@ def samples(forecast: Forecast, cells: list[int], *, sent: bool = False) -> int:
     if not sent:
         values -= forecast.counts("throttled", cells)
     return int(values.min()) if len(values) else 0
+
+
+def _range(low: float, high: float, form: str) -> str:
+    first, last = format(low, form), format(high, form)
+    return first if first == last else f"{first} to {last}, by the second in which the run starts"
 
 
 def _names(limits: list[str]) -> str:

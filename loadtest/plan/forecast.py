@@ -34,6 +34,7 @@ class Question:
         plans: how it will be scheduled.
         limits: the believed limits, each per key.
         limiter: name of the believed algorithm.
+        retry_after: whether a 429 is believed to say when to come again.
         start: s since midnight UTC at which the epoch is; None for any moment.
         job_s: s that jobs are believed to take; None for what the scenario tells.
     """
@@ -42,6 +43,7 @@ class Question:
     plans: Mapping[str, TrafficPlan]
     limits: Mapping[LimitName, Limit]
     limiter: str = "fixed-window"
+    retry_after: bool = False
     start: float | None = None
     job_s: float | None = None
 
@@ -158,7 +160,14 @@ def _replay(question: Question, made: list[Entry], offered: Offer, number: int) 
         # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
         longest = max(limit.window for limit in question.limits.values())
         epoch = longest * (1 + (0.5 + number * _GOLDEN) % 1)
-    replay = Replay(made, question.limits, question.limiter, epoch, question.end + question.scenario.drain)
+    replay = Replay(
+        made,
+        question.limits,
+        question.limiter,
+        epoch=epoch,
+        end=question.end + question.scenario.drain,
+        retry_after=question.retry_after,
+    )
     parts = stretches(question.plans)
     return replay.run(offered, [parts[0].start, *(part.end for part in parts)])
 

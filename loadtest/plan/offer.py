@@ -43,14 +43,19 @@ class Entry:
         """Index of the limit that its first requests draw on."""
         return LIMIT_NAMES.index(draws(self.plan.operation)[0])
 
-    def retry_wait(self, attempt: int, drawn: float) -> float | None:
+    def retry_wait(self, attempt: int, drawn: float, told: float | None = None) -> float | None:
         """Seconds that its policy waits after the ``attempt``-th 429; None to give up.
 
-        No 429 is believed to say ``Retry-After``: the documentation knows of none, and the policy then backs off.
+        Args:
+            attempt: requests sent so far, at least 1.
+            drawn: from 0 to 1, for the jitter.
+            told: what the 429's ``Retry-After`` says, in seconds.
         """
         retry = self.traffic.retry
         if retry.policy == "none" or attempt >= retry.max_attempts:
             return None
+        if retry.policy == "retry_after" and told is not None:
+            return min(told, retry.max)
         longest = min(retry.max, retry.initial * retry.factor ** min(attempt - 1, 64))
         return longest * drawn if retry.jitter else longest
 

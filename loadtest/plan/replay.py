@@ -3,6 +3,7 @@
 Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.draws import draw
-from loadtest.limiters import make
+from loadtest.limiters import Decision, make
 from loadtest.limits import LIMIT_NAMES, Limit, LimitName
 from loadtest.plan.offer import RETRIEVAL, Entry, Offer
 
@@ -78,14 +79,23 @@ class Replay:
         limiter: name of the believed algorithm.
         epoch: unix seconds of the epoch.
         end: s since the epoch after which nothing more is sent: that of the drain.
+        retry_after: whether a 429 says when to come again.
     """
 
     def __init__(
-        self, entries: list[Entry], limits: Mapping[LimitName, Limit], limiter: str, epoch: float, end: float
+        self,
+        entries: list[Entry],
+        limits: Mapping[LimitName, Limit],
+        limiter: str,
+        *,
+        epoch: float,
+        end: float,
+        retry_after: bool = False,
     ) -> None:
         self._entries = entries
         self._epoch = epoch
         self._end = end
+        self._retry_after = retry_after
         self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
         self._cells = sum(len(entry.plan.stages) for entry in entries)
         self._limiters = [[make(limiter, limits[name]) for _ in range(self._keys)] for name in LIMIT_NAMES]
@@ -129,12 +139,12 @@ class Replay:
                     self._ask(RETRIEVAL, key, SETUP_S, self._cells)
                     self._executions[self._cells] += 1
 
-    def _ask(self, limit: int, key: int, time: float, cell: int) -> bool:
-        allowed = self._limiters[limit][key].decide(self._epoch + time).allowed
+    def _ask(self, limit: int, key: int, time: float, cell: int) -> Decision:
+        decision = self._limiters[limit][key].decide(self._epoch + time)
         self._times.append(time)
-        self._codes.append((cell * len(LIMIT_NAMES) + limit) * 2 + (not allowed))
+        self._codes.append((cell * len(LIMIT_NAMES) + limit) * 2 + (not decision.allowed))
         self._asked_by.append(key)
-        return allowed
+        return decision
 
     def _first(self, time: float, operation: _Operation, attempt: int) -> None:
         """The request that begins an operation, or its next try."""
@@ -147,10 +157,11 @@ class Replay:
             self._unlimited[cell] += 1
         elif retrieval and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
             self._dropped[cell] += 1
-        elif not self._ask(entry.limit, key, time, cell):
-            wait = entry.retry_wait(
-                attempt, self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
-            )
+        elif not (decision := self._ask(entry.limit, key, time, cell)).allowed:
+            drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
+            # In whole seconds, as the header has them.
+            told = math.ceil(decision.reset_after) if self._retry_after else None
+            wait = entry.retry_wait(attempt, drawn, told)
             if wait is None:
                 self._throttled[cell] += 1
             else:
@@ -189,7 +200,7 @@ class Replay:
             return
         plan = self._entries[operation.entry].plan
         key = plan.key_start + operation.number % plan.key_count
-        allowed = self._ask(RETRIEVAL, key, time, operation.cell)
+        allowed = self._ask(RETRIEVAL, key, time, operation.cell).allowed
         if not (allowed and time >= accepted + self._offer.durations[operation.entry][operation.number]):
             self._poll_later(time, operation, tried + 1, accepted)
 

@@ -226,7 +226,8 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
         f"The limiter is taken to be a {limiter} per key, and answers to come at once; the documentation says neither."
     ]
     said += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
-    if any(each.retry.policy == "retry_after" for each in question.scenario.traffic.values()):
+    told = question.retry_after
+    if any(each.retry.policy == "retry_after" for each in question.scenario.traffic.values()) and not told:
         said.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
     if not found.phases:
         said.append("There are too many arrivals to replay: only those were counted.")

@@ -86,6 +86,10 @@ def test_a_contradiction_names_its_key_and_a_remedy(  # noqa: PLR0917 - parametr
         (runs("2x limit"), {"threshold": requires("throttled_rate within 5% of expected")}),
         (runs("2x limit"), {"threshold": requires("throttled_rate between 20% and 60%")}),
         (runs(), {"threshold": requires("requests.throttled == 0")}),
+        (  # a burst that is over at once: half of it, whenever it comes
+            runs() | {"stages": [{"name": "s", "burst": "2x limit", "duration": "5s"}]},
+            {"threshold": requires("throttled_rate within 5% of expected")},
+        ),
         (runs("1.5x limit"), {"rate_multiplier": 2.0}),  # above the limit by itself
         (runs("40% of limit"), {"rate_multiplier": 2.0}),
     ],

@@ -1,5 +1,6 @@
 """What a plan expects, held against limiters, schedules and sums that a hand can do."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,15 @@ def test_a_retry_that_outlives_the_window_is_accepted(ask: Fixture) -> None:
     )
     (seen,) = forecast(question).phases
     assert (seen.requests[0], seen.refused[0], seen.throttled[0], seen.executions[0]) == (4, 1, 0, 3)
+
+
+@pytest.mark.parametrize(("told", "requests"), [(True, 4), (False, 3 + 4)])
+def test_retry_after_is_heeded_where_it_is_believed(ask: Fixture, told: bool, requests: int) -> None:
+    """Told to come in the next window, the third comes once; told nothing, it backs off 1, 2, 4, 8 s until then."""
+    traffic = {"r": runs(retry={"policy": "retry_after", "jitter": False}, stages=[stage(burst=3)])}
+    question = ask(traffic, start=101.0, target={"enforce": {"sync_run": "2/10s"}})
+    (seen,) = forecast(dataclasses.replace(question, retry_after=told)).phases
+    assert (seen.requests[0], seen.throttled[0]) == (requests, 0)
 
 
 @pytest.mark.parametrize(
