@@ -115,7 +115,7 @@ def tiny(tmp_path: Path) -> Callable[..., str]:
     """Write a scenario of so many seconds at 40/s, and give its path."""
 
     def write(duration: str = "1s", text: str = TINY) -> str:
-        path = tmp_path / "tiny.toml"
+        path = tmp_path / f"tiny{duration}.toml"
         path.write_text(text % duration)
         return str(path)
 

@@ -74,36 +74,37 @@ def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
     assert not [process for process in family if process.is_running()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_still_reported(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, *, tmp_path: Path, number: int
+    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
     """Ctrl-C or SIGTERM: the record is closed, the report made, the exit code 130, and nobody is left."""
-    run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
-    until(lambda: running(run, runs_in(tmp_path / "out")))
-    family = run.family()
-    run.process.send_signal(number)
-    assert run.wait() == 130
-    (found,) = runs_in(tmp_path / "out")
-    found.check_whole()
-    assert found.info.end == "interrupted"
-    assert (found.path / "report.html").is_file()
-    assert "Traceback" not in run.said + run.complained
-    assert "Interrupted" in run.said
-    until(lambda: not [process for process in family if process.is_running()])
+    runs = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        runs[number] = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / number.name))
+    families = []
+    for number, run in runs.items():
+        until(lambda number=number, run=run: running(run, runs_in(tmp_path / number.name)))
+        families += run.family()
+        run.process.send_signal(number)
+    for number, run in runs.items():
+        assert run.wait() == 130
+        (found,) = runs_in(tmp_path / number.name)
+        found.check_whole()
+        assert found.info.end == "interrupted"
+        assert (found.path / "report.html").is_file()
+        assert "Traceback" not in run.said + run.complained
+        assert "Interrupted" in run.said
+    until(lambda: not [process for process in families if process.is_running()])
 
 
-def test_a_second_interrupt_kills_the_load(
-    launch: Fixture, serve: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path) -> None:
     """Who cannot wait for the drain interrupts again: what there is of the record is reported, exit code 130."""
     path = tmp_path / "slow.toml"
     path.write_text(
         'title = "t"\ndrain = "60s"\n[traffic.t]\noperation = "sync_run"\nworkflow = "sleep"\n'
         'parameters = { ms = 50000 }\ntimeout = "60s"\nstages = [{ name = "s", rate = "5/s", duration = "60s" }]\n'
     )
-    url = serve()
-    run = launch("loadtest.cli", "run", str(path), "--host", url, "--output-dir", str(tmp_path / "out"))
+    run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"))
     until(lambda: running(run, runs_in(tmp_path / "out")))
     load = next(each for each in run.family() if "loadtest.load" in each.cmdline())
     run.process.send_signal(signal.SIGINT)
@@ -150,8 +151,8 @@ def test_an_embedded_target_that_dies_is_said(
     ("arguments", "code", "sentence"),
     [
         (("no-such-scenario",), 2, "there is no scenario"),
-        (("smoke", "--host", "http://127.0.0.1:1"), 5, "nothing answers at"),
-        (("smoke", "--host", "http://192.0.2.1"), 2, "is not a loopback address"),
+        (("smoke", "--host", "http://127.0.0.1:1"), 5, "http://127.0.0.1:1"),
+        (("smoke", "--host", "http://192.0.2.1"), 2, "loopback"),
         (("smoke", "--host", "http://key@127.0.0.1:1"), 2, "user name or password"),
         (("smoke", "--host", "ftp://127.0.0.1"), 2, "is no base URL"),
         (("smoke", "--set", "traffic.greetings.timeot=5s"), 2, "did you mean 'timeout'"),
