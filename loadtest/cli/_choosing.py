@@ -85,8 +85,9 @@ def get_ready(loaded: LoadedScenario, named: Named) -> Ready:
         return Ready(chosen, keys, endpoint, Preflight())
     seen = look(loaded, chosen, keys, endpoint)
     if (failure := seen.failure) is not None:
-        what = f"{chosen.target.url}: {failure.words}" if failure.name == "reachable" else failure.words
-        raise TargetError(f"preflight, {failure.name}: {what}", failure.remedy)
+        if failure.name == "reachable":
+            raise TargetError(f"nothing answers at {chosen.target.url}: {failure.words}", failure.remedy)
+        raise TargetError(f"preflight of {chosen.target.url}, {failure.name}: {failure.words}", failure.remedy)
     return Ready(chosen, keys, endpoint, seen)
 
 

@@ -4,50 +4,63 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
+import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.credentials import credentials
+from loadtest.cli._choosing import Named, Ready, get_ready, target_options, tell_pending
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import allow
 
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 
 @click.command("ui")
 @click.argument("scenario")
-@click.option("--host", help="Base URL of a target on this machine; without it the embedded one is started.")
+@target_options
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Parent of runs."
 )
-def command(scenario: str, host: str | None, port: int, output_dir: Path) -> int:
+def command(scenario: str, port: int, output_dir: Path, **named: Any) -> int:
     """Open SCENARIO in Locust's web UI: each start there is a run of its own, recorded and reported."""
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
     children.interrupt_on_terminate()
-    if host is not None:
-        return _serve(loaded, allow(host).url, *credentials(), port=port, output_dir=output_dir, embedded=False)
+    target = Named(**named)
+    if not target.embedded:
+        ready = get_ready(loaded, target)
+        environment = {**children.child_environment(ready.keys, ready.endpoint), **_about(ready)}
+        return _serve(loaded, ready.where, ready.chosen.target.url, environment, port=port, output_dir=output_dir)
     keys, endpoint = children.own_credentials(loaded.scenario)
-    with children.embedded_target(loaded.scenario.target, children.child_environment(keys, endpoint)) as target:
-        return _serve(loaded, target.url, keys, endpoint, port=port, output_dir=output_dir, embedded=True)
+    environment = children.child_environment(keys, endpoint)
+    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+        environment |= {"LOADTEST_EMBEDDED": "1"}
+        where = f"Load goes to {embedded.url}: loopback only, embedded target."
+        return _serve(loaded, where, embedded.url, environment, port=port, output_dir=output_dir)
+
+
+def _about(ready: Ready) -> dict[str, str]:
+    """What the locustfile has to know of a target that was confirmed and looked at already."""
+    chosen = ready.chosen
+    about = {"LOADTEST_PREFLIGHT": msgspec.json.encode(ready.preflight.sent).decode(), "LOADTEST_YES": "1"}
+    if chosen.name is not None:
+        about |= {"LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
+    return about
 
 
 def _serve(
-    loaded: LoadedScenario, url: str, keys: Sequence[str], endpoint: str, *, port: int, output_dir: Path, embedded: bool
+    loaded: LoadedScenario, where: str, url: str, environment: dict[str, str], *, port: int, output_dir: Path
 ) -> int:
     ours, theirs = socket.socketpair()
     environment = {
-        **children.child_environment(keys, endpoint),
+        **environment,
         "LOADTEST_SCENARIO": str(loaded.path),
         "LOADTEST_OUTPUT_DIR": str(output_dir),
-        "LOADTEST_EMBEDDED": "1" if embedded else "0",
         "LOADTEST_PARENT_FD": str(theirs.fileno()),
     }
     arguments = ["-f", str(_LOCUSTFILE), "--host", url, "--web-host", "127.0.0.1", "--web-port", str(port)]
@@ -60,12 +73,13 @@ def _serve(
         start_new_session=True,
     )
     theirs.close()
-    print(f"Load goes to {url}: loopback only. Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
+    print(f"{where} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
     try:
         # Ctrl-C ends Locust, and with it the runs that end here, each of which is still reported.
         with children.Interrupts(process, signal.SIGTERM), ours, ours.makefile(encoding="utf-8") as ended:
             for line in ended:
                 children.make_report(Path(line.strip()))
+                tell_pending(Path(line.strip()))
     finally:
         children.stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode

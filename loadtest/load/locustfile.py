@@ -1,8 +1,9 @@
 """What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
 
 The scenario is that of LOADTEST_SCENARIO, a file or a name in scenarios/, else the tour. Keys and endpoint come from
-WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. Every test that is started is a run with a record of its own in
-reports/ (LOADTEST_OUTPUT_DIR): ``loadtest report latest`` reports it.
+WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. LOADTEST_TARGET names an entry of targets.toml (LOADTEST_TARGETS: of another
+file) to load instead of --host; if it is production, LOADTEST_YES=1 stands in for typing its host. Every test that is
+started is a run with a record of its own in reports/ (LOADTEST_OUTPUT_DIR): ``loadtest report latest`` reports it.
 """
 
 import logging
@@ -16,6 +17,7 @@ from typing import Any
 
 import gevent
 import locust
+import msgspec
 from gevent import os as gevent_os
 from locust.env import Environment
 from locust.web import WebUI
@@ -26,16 +28,17 @@ from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.load.web import guard
-from loadtest.plan import believed_limits, traffic_plans
-from loadtest.prepare import prepare_run
-from loadtest.runfile import RunInfo
+from loadtest.plan import traffic_plans
+from loadtest.prepare import hold_leash, limits_of, prepare_run
+from loadtest.runfile import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import allow
+from loadtest.targets import Chosen, Target, allow, choose, confirm
 
 logger = logging.getLogger("loadtest")
 _embedded = os.environ.get("LOADTEST_EMBEDDED") == "1"
 _output_dir = Path(os.environ.get("LOADTEST_OUTPUT_DIR", "reports"))
 _parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
+_preflight = msgspec.json.decode(os.environ.get("LOADTEST_PREFLIGHT", "[]"), type=list[PreflightRequest])
 _engine: Engine | None = None
 
 
@@ -49,10 +52,32 @@ def _plain_refusal() -> Iterator[None]:
         raise SystemExit(int(error.exit_code)) from None
 
 
+def _choose() -> Chosen | None:
+    """The target that LOADTEST_TARGET names; None where --host says it, which must be loopback then."""
+    name, path = os.environ.get("LOADTEST_TARGET"), os.environ.get("LOADTEST_TARGETS")
+    if not name:
+        return None
+    chosen = choose(None, name, Path(path) if path else None)
+    confirm(chosen, yes=os.environ.get("LOADTEST_YES") == "1")
+    return chosen
+
+
+def _target_of(url: str) -> Target:
+    """The target at a URL, if it may be loaded here and now."""
+    if _chosen is None:
+        return allow(url)
+    if url.rstrip("/") != _chosen.target.url:
+        raise InputError(f"{url!r} is not the target {_chosen.name!r}", f"Load {_chosen.target.url}.")
+    return _chosen.target
+
+
 with _plain_refusal():
     _loaded = load_scenario(find_scenario(os.environ.get("LOADTEST_SCENARIO", "tour")))
     _keys, _endpoint = credentials()
-_plans = traffic_plans(_loaded.scenario, believed_limits(_loaded.scenario, embedded=_embedded), len(_keys))
+    _chosen = _choose()
+if _chosen is not None and _chosen.entry is not None and _chosen.entry.endpoint is not None:
+    _endpoint = _chosen.entry.endpoint
+_plans = traffic_plans(_loaded.scenario, limits_of(_loaded, _chosen, embedded=_embedded), len(_keys))
 _users = sum(plan.users for plan in _plans.values())
 
 # Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
@@ -82,13 +107,16 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     with _plain_refusal():
         if not isinstance(environment.runner, locust.runners.LocalRunner):
             raise InputError("master and workers are not supported yet", "Leave out --master and --worker.")
-        if environment.host or web_ui is None:
+        if _chosen is not None:
+            environment.host = _chosen.target.url
+            hold_leash(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
+        elif environment.host or web_ui is None:
             allow(environment.host or "")
     _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
     # An interrupt must not be raised in whoever happens to run: a user's arrival, or the whole schedule, would be lost.
     gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
-        guard(web_ui)
+        guard(web_ui, _target_of)
     else:
         # Locust itself listens to SIGTERM only after a headless run with a shape is over.
         gevent.signal_handler(signal.SIGTERM, _interrupt)
@@ -106,10 +134,19 @@ def _interrupt() -> None:
 
 
 def _make_session(environment: Environment) -> Session:
-    target = allow(environment.host or "")
+    target = _target_of(environment.host or "")
     directory, info = prepare_run(
-        _loaded, url=target.url, embedded=_embedded, keys=len(_keys), command=["locust"], output_dir=_output_dir
+        _loaded,
+        url=target.url,
+        embedded=_embedded,
+        keys=len(_keys),
+        command=["locust"],
+        output_dir=_output_dir,
+        chosen=_chosen,
+        preflight=_preflight,
     )
+    # It was made once, before the first run.
+    _preflight.clear()
     endpoint = make_endpoint(target, _keys, _endpoint, info)
     return Session(environment, directory, info, _loaded.scenario, endpoint, base=_loaded.path.parent)
 

@@ -4,6 +4,7 @@ Locust answers any Host and any Origin, so that a page from anywhere, open in th
 (by a cross-origin POST to ``/swarm``, or after rebinding its own name to 127.0.0.1).
 """
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,18 +12,22 @@ import flask
 from locust.web import WebUI
 
 from loadtest.errors import InputError
-from loadtest.targets import allow
 
 _OURS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def guard(web_ui: WebUI) -> None:
-    """Refuse foreign Hosts and Origins, and targets that may not be loaded."""
+def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
+    """Refuse foreign Hosts and Origins, and targets that may not be loaded.
+
+    Args:
+        web_ui: Locust's.
+        check: raises InputError for a base URL that may not be loaded.
+    """
     if web_ui.app is not None:
-        web_ui.app.before_request(_refuse)
+        web_ui.app.before_request(lambda: _refuse(check))
 
 
-def _refuse() -> flask.Response | None:
+def _refuse(check: Callable[[str], object]) -> flask.Response | None:
     request = flask.request
     if _name(request.host) not in _OURS:
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
@@ -36,7 +41,7 @@ def _refuse() -> flask.Response | None:
         return _answer(403, "requests from other sites are refused")
     if request.method == "POST" and "host" in request.form:
         try:
-            allow(request.form["host"])
+            check(request.form["host"])
         except InputError as error:
             return _answer(400, str(error))
     return None

@@ -89,12 +89,12 @@ class Asker:
             ) as answer:
                 data = self._read(answer, began + self._timeout)
         except httpx.TimeoutException:
-            return Reply(sent, time.monotonic() - began, f"did not answer within {self._timeout:g} s")
+            return Reply(sent, time.monotonic() - began, f"no answer within {self._timeout:g} s")
         except httpx.HTTPError as error:
             return Reply(sent, time.monotonic() - began, _words(error))
         took = time.monotonic() - began
         if data is None:
-            return Reply(sent, took, f"sent more than {_MAX_ANSWER} bytes, or not all within {self._timeout:g} s")
+            return Reply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes and {self._timeout:g} s")
         return Reply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
 
     def _read(self, answer: httpx.Response, deadline: float) -> bytes | None:
@@ -108,8 +108,8 @@ class Asker:
 
 def _words(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
-        return f"cannot be connected to ({str(error)[:200] or type(error).__name__})"
-    return f"did not answer in HTTP ({type(error).__name__})"
+        return f"no connection ({str(error)[:200] or type(error).__name__})"
+    return f"no answer in HTTP ({type(error).__name__})"
 
 
 def _decode(data: bytes) -> Any:

@@ -84,7 +84,8 @@ def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> 
     matches = exact if len(exact) == 1 else same
     if not matches:
         raise InputError(
-            f"{found.url} is not on this machine's loopback, and no entry in {path} has its scheme, host and port",
+            f"{found.server_name!r} is not a loopback address, and no entry in {path} has the scheme, host and port of "
+            f"{found.url}",
             f"Add one to {path} (see docs/targets.md) once its owner has agreed, or leave out --host to load the "
             "embedded target.",
         )
