@@ -146,6 +146,25 @@ def test_the_whole_exchange_has_one_deadline(peer: Peers, script: Callable[[Any]
     assert exchange.end - exchange.start >= 0.2e9
 
 
+@pytest.mark.parametrize(
+    ("timeouts", "failure"), [(Timeouts(10.0, read=0.2), "read_timeout"), (Timeouts(0.3, read=0.2), "timeout")]
+)
+def test_silence_has_a_bound_of_its_own(peer: Peers, timeouts: Timeouts, failure: str) -> None:
+    """A silence within the answer ends it as a read_timeout, unless the whole exchange's deadline comes first."""
+
+    def script(talk: Any) -> None:
+        talk.read()
+        time.sleep(0.15)
+        talk.send(OK[:-1])
+        talk.wait()
+
+    wire = Wire(Address("127.0.0.1", peer(script).port))
+    exchange = wire.exchange(REQUEST, timeouts)
+    wire.close()
+    check_phases(exchange)
+    assert (exchange.failure, exchange.status, exchange.timed_out) == (failure, 200, True)
+
+
 def test_connecting_is_refused() -> None:
     """Nobody listens: refused, with a start and an end and nothing sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
