@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = list(sys.argv[1:] if argv is None else argv)
         result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
+        sys.stdout.flush()
     except LoadtestError as error:
         click.echo(f"loadtest: {error}", err=True)
         return int(error.exit_code)
@@ -76,10 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`loadtest ... | head`): nothing more can be said to it.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away (`loadtest ... | head`): nothing more can be said to it. click makes an
+        # exit with 1 of that, which would be a verdict; so would 0.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.PASS)
+        return int(ExitCode.INTERRUPTED)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
         click.echo("loadtest: this is a bug in loadtest itself; please report it with the lines above", err=True)
