@@ -67,7 +67,7 @@ def prepare_run(
         id=directory.name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=TargetInfo(url=url, embedded=embedded, limits=_limit_infos(limits), leash=leash),
+        target=_target_info(loaded, url, limits, leash, embedded=embedded),
         keys=keys,
         workers=1,
         traffic=plans,
@@ -94,8 +94,16 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
     )
 
 
-def _limit_infos(limits: Mapping[LimitName, Limit]) -> dict[str, LimitInfo]:
-    return {name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()}
+def _target_info(
+    loaded: LoadedScenario, url: str, limits: Mapping[LimitName, Limit], leash: LeashInfo | None, *, embedded: bool
+) -> TargetInfo:
+    return TargetInfo(
+        url=url,
+        embedded=embedded,
+        limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()},
+        limiter=loaded.scenario.target.algorithm if embedded else "fixed-window",
+        leash=leash,
+    )
 
 
 def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> dict[LimitName, Limit]:

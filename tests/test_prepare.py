@@ -1,0 +1,96 @@
+"""A run that is about to be made: what its run.json says, and what is refused before there is one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest import runfile
+from loadtest.errors import InputError
+from loadtest.prepare import prepare_run
+from loadtest.scenario import load_scenario, scenario_hash
+
+MINE = """
+title = "Mine"
+seed = 5
+[traffic.a]
+operation = "sync_run"
+workflow = "w"
+stages = [{ name = "s", rate = "50% of limit", duration = "9s" }]
+[target]
+enforce = { sync_run = "20/1s" }
+keys = 3
+"""
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Any:
+    """Prepare a run of a scenario, given as text and overrides."""
+
+    def make(*overrides: str, keys: int = 1, embedded: bool = True, text: str = MINE) -> Any:
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        loaded = load_scenario(path, overrides)
+        return prepare_run(
+            loaded,
+            url="http://127.0.0.1:1",
+            embedded=embedded,
+            keys=keys,
+            command=["loadtest", "run", "mine"],
+            output_dir=tmp_path / "runs",
+        )
+
+    return make
+
+
+def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
+    """Scenario and its hash, seed, limits, rates, versions and machine; it can be read again, and `latest` is it."""
+    directory, info = prepare("warmup=1s", keys=3)
+    scenario = load_scenario(tmp_path / "mine.toml", ["warmup=1s"]).scenario
+    assert runfile.load(directory) == info
+    assert runfile.find_run("latest", tmp_path / "runs") == directory.resolve()
+    assert (info.id, info.scenario.name, info.scenario.title) == (directory.name, "mine", "Mine")
+    assert (info.scenario.hash, info.seed, info.keys) == (scenario_hash(scenario), 5, 3)
+    assert info.scenario.effective["warmup"] == "1s"
+    assert info.target.limiter == "fixed-window"
+    assert (info.target.limits["sync_run"].count, info.target.limits["sync_run"].window_s) == (20, 1.0)
+    assert [(stage.name, stage.rate) for stage in info.traffic["a"].stages] == [("warmup", 30.0), ("s", 30.0)]
+    assert {"python", "locust", "workflow-loadtest"} <= set(info.versions)
+    assert {"os", "cpu", "cores"} <= set(info.machine)
+    assert (info.end, info.complete, info.epoch_unix_ns) == ("running", False, None)
+
+
+def test_another_target_has_the_documented_limits(prepare: Any) -> None:
+    """[target] does not hold for it."""
+    _, info = prepare(embedded=False)
+    assert info.target.limits["sync_run"].count == 100
+    assert info.traffic["a"].stages[0].rate == pytest.approx(50 / 60)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["traffic.a.stages.s.rate=0/s"], "every rate is zero"),
+        (["traffic.a.stages.s.rate=0% of limit", "warmup=5s"], "every rate is zero"),
+        (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "comes to 1e\\+06/s"),
+        (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s comes to 101000/s"),
+        (["key_groups.left=2"], "key_groups need 2 keys, and there are 1"),
+    ],
+)
+def test_what_cannot_be_offered_is_refused(prepare: Any, tmp_path: Path, overrides: list[str], words: str) -> None:
+    """Before there is a directory of the run: exit code 2, and the file is named."""
+    with pytest.raises(InputError, match=words) as caught:
+        prepare(*overrides)
+    assert "mine.toml" in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_target_of_others_needs_keys_for_the_groups_only(prepare: Any) -> None:
+    """How many keys the embedded target would make says nothing about them."""
+    _, info = prepare("key_groups.left=1", embedded=False, keys=1)
+    assert info.keys == 1
+
+
+def test_the_machine_is_described_by_what_does_not_change(prepare: Any) -> None:
+    """Two runs on one machine agree in every fact about it."""
+    assert prepare()[1].machine == prepare()[1].machine
