@@ -147,14 +147,14 @@ def test_the_whole_exchange_has_one_deadline(peer: Peers, script: Callable[[Any]
 
 
 @pytest.mark.parametrize(
-    ("timeouts", "failure"), [(Timeouts(10.0, read=0.2), "read_timeout"), (Timeouts(0.3, read=0.2), "timeout")]
+    ("timeouts", "failure"), [(Timeouts(10.0, read=0.6), "read_timeout"), (Timeouts(0.8, read=0.6), "timeout")]
 )
 def test_silence_has_a_bound_of_its_own(peer: Peers, timeouts: Timeouts, failure: str) -> None:
     """A silence within the answer ends it as a read_timeout, unless the whole exchange's deadline comes first."""
 
     def script(talk: Any) -> None:
         talk.read()
-        time.sleep(0.15)
+        time.sleep(0.3)
         talk.send(OK[:-1])
         talk.wait()
 
