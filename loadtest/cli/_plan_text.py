@@ -72,7 +72,7 @@ def _table(*columns: str) -> Table:
             justify="left" if number < _NAMES else "right",
             overflow="fold",
             no_wrap=number >= _NAMES,
-            min_width=_LONGEST_LIMIT if number == 0 else None,
+            min_width=_LONGEST_LIMIT if column == "Limit" else None,
         )
     return table
 

@@ -165,8 +165,8 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             yield Contradiction(
                 kind="window",
                 key=f"traffic.{name}.stages.{stages[0].name}.duration",
-                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there; expected are "
-                f"{_range(refused.min(), refused.max(), '.0%')}",
+                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there; expected "
+                f"are {_range(refused.min(), refused.max(), '.0%')}",
                 remedy=f"Let it last {window:g} s or more: {2 * window:g} s hold a whole window whenever it starts.",
             )
 
