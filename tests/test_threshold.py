@@ -132,11 +132,11 @@ def test_bounds_are_judged_as_all_values_between_them(
     upper = float(value + width) if operator == "between" else None
     threshold = Threshold("t", P50, "ms", operator, float(value), upper)
     low, high = bounds
-    points = [low + (high - low) * step / 120 for step in range(121)]
+    # A grid, and the ends of what is required, which it may miss.
+    ends = [value, value + width, expected - value, expected + value, expected]
+    points = [low + (high - low) * step / 120 for step in range(121)] + [end for end in ends if low <= end <= high]
     held = [threshold.holds(point, expected) for point in points]
     truth = "pass" if all(held) else "inconclusive" if any(held) else "fail"
-    if operator == "==" and low < value < high:
-        truth = "inconclusive"  # the grid may miss the one point
     assert judge(threshold, (float(low), float(high)), float(expected)) == truth
 
 
