@@ -179,6 +179,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """From the epoch to the end of the schedule or of the interruption, without the drain."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
+    target_died: bool = False
+    """The embedded target ended during the run, without being asked to."""
     samples: int | None = None
     """Rows written; a record with fewer or more is incomplete."""
     clock: ClockInfo | None = None
@@ -262,6 +264,17 @@ def load(directory: Path) -> RunInfo:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
+
+
+def note_target_died(directory: Path) -> None:
+    """Note in ``run.json`` that the embedded target ended during the run.
+
+    Raises:
+        RecordError: if there is no ``run.json`` that can be read.
+    """
+    info = load(directory)
+    info.target_died = True
+    save(info, directory)
 
 
 class _Versioned(msgspec.Struct):

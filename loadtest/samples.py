@@ -4,7 +4,7 @@ The stream is the interface between making load and understanding it. It is writ
 flushed to the file as it is complete, so that a process that is killed loses at most what it had not yet
 flushed; a reader takes every whole batch and ignores a torn last one.
 
-Times are monotonic nanoseconds since the run's epoch (negative never: warm-up starts at zero);
+Times are monotonic nanoseconds since the run's epoch, below zero for the requests that prepare a run before it;
 ``run.json`` says when the epoch was on the wall clock.
 """
 

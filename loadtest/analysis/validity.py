@@ -7,7 +7,7 @@ import numpy as np
 
 from loadtest.analysis.frame import Record
 from loadtest.ranks import rank
-from loadtest.runfile import CpuSample
+from loadtest.runfile import CpuSample, RunInfo
 
 DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0
@@ -36,6 +36,7 @@ def check(record: Record, overall: dict[str, Any]) -> list[Check]:
         _sent(overall),
         _complete(record),
         _lost(overall),
+        *_target(record.info),
         _dispatch_lag(record),
         _cpu(record.info.cpu),
     ]
@@ -65,6 +66,15 @@ def _lost(overall: dict[str, Any]) -> Check:
     if lost:
         words = f"{lost} arrivals got no outcome: what happened to them is unknown"
     return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
+
+
+def _target(info: RunInfo) -> list[Check]:
+    """Whether a target that we started lasted; nothing to check of another's."""
+    if not info.target.embedded:
+        return []
+    words = "the embedded target died during the run" if info.target_died else "it served to the end"
+    value = "died" if info.target_died else "alive"
+    return [Check("embedded target", value, "alive", not info.target_died, words)]
 
 
 def _dispatch_lag(record: Record) -> Check:

@@ -12,7 +12,7 @@ from loadtest.cli._choosing import Named, Ready, get_ready, target_options, tell
 from loadtest.cli._progress import Progress
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
-from loadtest.runfile import RunInfo
+from loadtest.runfile import RunInfo, note_target_died
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 
@@ -81,6 +81,7 @@ def _run(
     if embedded is not None:
         if embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
+            note_target_died(directory)
         embedded.write_log(directory / "target.log")
     if code != ExitCode.PASS:
         click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)

@@ -145,6 +145,7 @@ def test_an_embedded_target_that_dies_is_said(
     found.check_whole()
     assert "connection_refused" in {row["reason"] for row in found.operations}
     assert "the embedded target ended during the run" in run.complained
+    assert run.process.returncode == 3, "a target of ours that died makes a run invalid, whatever its thresholds say"
 
 
 @pytest.mark.parametrize(
