@@ -90,7 +90,7 @@ def test_a_port_in_use_is_one_clear_sentence(launch: Any) -> None:
         (["--limit", "sync-runs=5/1s"], "Did you mean sync_run?"),
         (["--limit", "sync_run=5"], "'5' is not a limit"),
         (["--limit", "sync_run"], "NAME=COUNT/WINDOW"),
-        (["--limit", "sync_run=0/1s"], "above zero"),
+        (["--limit", "sync_run=0/1s"], "count must be 1 to"),
         (["--host", "0.0.0.0"], "loopback only"),
         (["--host", "example.org"], "loopback only"),
         (["--workers", "0"], "--workers"),
