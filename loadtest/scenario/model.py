@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from loadtest.errors import InputError
 from loadtest.limits import LimitName
@@ -68,7 +68,11 @@ class Breakers(Strict):
 
     auth: bool = True
     """Three answers in a row that refuse the key (401, 403), where none is expected."""
-    server_errors: Annotated[Share | None, BeforeValidator(lambda value: None if value is False else value)] = 0.1
+    server_errors: Annotated[
+        Share | None,
+        BeforeValidator(lambda value: None if value is False else value),
+        WithJsonSchema({"type": ["number", "string", "boolean"], "examples": [0.1, "10%", False]}),
+    ] = 0.1
     """More than this share of 5xx among the last 20 answers; ``false`` turns it off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Jobs that were accepted and not yet seen to end."""
