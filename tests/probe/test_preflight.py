@@ -1,0 +1,174 @@
+"""The preflight, against real servers and broken ones: at most five requests, and a sentence that says what to do."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from leash_parts import UNKNOWN, Stub, loadtest, pending_forever, served, write_scenario
+
+from loadtest.cli import main
+
+SECRET = "not-to-be-shown-anywhere"
+
+
+Broken = tuple[str, str, str]
+"""Operation, what is said, what to do."""
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Run the command line in this process, which saves its start; gives exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(arguments)
+        return code, "".join(capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def table(text: str) -> dict[str, tuple[str, str]]:
+    """Result and words of each check, by its name."""
+    lines = [line.split(maxsplit=2) for line in text.splitlines()[1:7]]
+    return {name: (result, words) for name, result, words in lines}
+
+
+@pytest.mark.parametrize("operation", ["sync_run", "async_run", "retrieval"])
+def test_the_reference_api_passes_every_check(tmp_path: Path, api: str, operation: str) -> None:
+    """With any kind of scenario."""
+    write_scenario(tmp_path, operation=operation)
+    done = loadtest("preflight", "s.toml", "--host", api, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = table(done.stdout)
+    assert list(found) == ["reachable", "API", "key", "workflow", "answer", "clock"]
+    assert {result for result, _ in found.values()} == {"ok"}
+    assert done.stdout.startswith(f"Preflight of {api}: {2 if operation == 'sync_run' else 3} requests.\n")
+
+
+def test_at_most_five_requests_whatever_the_number_of_keys(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """Three keys are tried, and what was sent carries product, key and endpoint."""
+    server = stub(pending_forever)
+    write_scenario(tmp_path)
+    keys = ",".join(f"{SECRET}{n}" for n in range(9))
+    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path, WORKFLOW_API_KEYS=keys)
+    assert done.returncode == 0, done.stderr
+    assert table(done.stdout)["key"] == ("ok", "3 of 9 keys tried, all accepted")
+    assert len(server.asked) == 5
+    assert SECRET not in done.stdout + done.stderr
+    assert all(headers["user-agent"].startswith("workflow-loadtest/") for _, _, headers in server.asked)
+    assert all(headers["x-wf-endpoint"] == "local" for _, _, headers in server.asked)
+
+
+def refuses(status: int, **body: str) -> Callable[..., Any]:
+    return lambda *_: (status, {"error": "No", "code": "no", "details": {}, **body})
+
+
+def after_404(status: int, body: Any) -> Callable[..., Any]:
+    """Answers as the API does to an unknown job, and otherwise as given."""
+    return lambda method, *_: UNKNOWN if method == "GET" else (status, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "broken"),
+    [
+        (refuses(401), ("sync_run", "key: the key was refused with 401 (no)", "Check WORKFLOW_API_KEYS.")),
+        (refuses(403), ("sync_run", "key: the key was refused with 403 (no)", "Check WORKFLOW_API_KEYS.")),
+        (
+            lambda *_: (200, b"<html>hello</html>"),
+            (
+                "sync_run",
+                "API: an unknown job id was answered with 200, not with 404 and an error body",
+                "check the URL",
+            ),
+        ),
+        (lambda *_: (404, b"nothing here"), ("sync_run", "API: an unknown job id was answered with 404, not", "URL")),
+        (lambda *_: (302, b""), ("sync_run", "API: an unknown job id was answered with 302, not", "check the URL")),
+        (refuses(503), ("sync_run", "API: an unknown job id was answered with 503 (no), not", "check the URL")),
+        (
+            after_404(404, {"error": "x", "code": "unknown_workflow"}),
+            (
+                "sync_run",
+                "workflow: say-hello was answered with 404 (unknown_workflow)",
+                "Check the workflow's name and WORKFLOW_",
+            ),
+        ),
+        (
+            after_404(400, {"error": "x", "code": "y"}),
+            ("async_run", "was answered with 400 (y)", "Check the parameters"),
+        ),
+        (
+            after_404(200, {"result": {}}),
+            ("sync_run", "answer: a run's answer lacks result or executionTime", "compare"),
+        ),
+        (after_404(202, {"id": "x"}), ("async_run", "answer: a submit's answer lacks jobId or status", "compare")),
+        (
+            after_404(202, {"jobId": "x", "status": "pending"}),
+            ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare"),
+        ),
+    ],
+)
+def test_a_target_that_cannot_be_loaded_ends_the_run_before_it_begins(
+    run_here: Callable[..., tuple[int, str]], tmp_path: Path, stub: Callable[..., Stub], answer: Any, broken: Broken
+) -> None:
+    """Exit code 5, one sentence, what to do, and no run directory."""
+    operation, says, do = broken
+    server = stub(answer)
+    write_scenario(tmp_path, operation=operation)
+    code, said = run_here("run", "s.toml", "--host", server.url)
+    assert code == 5
+    assert f"loadtest: preflight of {server.url}, " in said
+    assert says in said
+    assert do in said
+    assert SECRET not in said
+    assert len(server.asked) <= 3
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """And the table says what it could not look at."""
+    server = stub(pending_forever)
+    server.close()
+    write_scenario(tmp_path)
+    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path)
+    assert done.returncode == 5
+    found = table(done.stdout)
+    assert found.pop("reachable") == ("failed", "no connection ([Errno 111] Connection refused)")
+    assert set(found.values()) == {("unknown", "not looked at")}
+    assert done.stdout.endswith("Start it (`loadtest serve` starts the reference API), or check its URL.\n")
+
+
+def test_a_limit_that_is_used_up_does_not_fail_it(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """Two runs in one minute are no mistake."""
+    server = stub(refuses(429))
+    write_scenario(tmp_path)
+    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path)
+    assert done.returncode == 0
+    assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up just now")
+
+
+def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path) -> None:
+    """It draws on the limits before the run does: the expected 429s must know of it."""
+    with served("--limit", "sync_run=4/1h") as url:
+        write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
+        done = loadtest("run", "s.toml", "--host", url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    directory = (tmp_path / "reports" / "latest").resolve()
+    info = json.loads((directory / "run.json").read_text())
+    assert [(sent["kind"], sent["limit"]) for sent in info["preflight"]] == [
+        ("retrieve", "retrieval"),
+        ("run", "sync_run"),
+    ]
+    info["target"]["limits"]["sync_run"] = {"count": 4, "window_s": 3600.0}
+    (directory / "run.json").write_text(json.dumps(info))
+    assert loadtest("report", str(directory), cwd=tmp_path).returncode == 0
+    overall = json.loads((directory / "metrics.json").read_text())["overall"]
+    assert overall["operations"]["throttled"] == 7
+    assert overall["expected_throttled_rate"] == 0.7
