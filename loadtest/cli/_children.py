@@ -220,12 +220,13 @@ def make_report(directory: Path) -> int:
     """Make the report of a run, in a process that never saw gevent; it prints the summary.
 
     Returns:
-        The verdict's exit code.
+        The verdict's exit code; ``ExitCode.BUG`` where the report was killed.
     """
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     command = [sys.executable, "-m", "loadtest.report", str(directory)]
-    return subprocess.run(command, check=False, start_new_session=True).returncode
+    code = subprocess.run(command, check=False, start_new_session=True).returncode
+    return code if code >= 0 else int(ExitCode.BUG)
 
 
 def stop(process: "subprocess.Popen[Any]") -> None:

@@ -16,8 +16,8 @@ class ServerClock:
 
     A ``Date`` of D means that the server's clock read something in [D, D+1) between our send and our receipt, so
     the offset lies in (D − receipt, D + 1 − send). Those intervals are intersected: the answers around a change of
-    second narrow it to about a round trip. A server that serves a stale ``Date`` makes the intersection empty;
-    then the middle of the last intervals is taken, ± 0.5 s.
+    second narrow it to about a round trip, for a server whose ``Date`` is exact (see ``estimate``). Where a ``Date``
+    jumps, the intersection may be empty; then the middle of the last intervals is taken, ± 0.5 s.
     """
 
     def __init__(self) -> None:
@@ -53,12 +53,19 @@ class ServerClock:
         self._rough = second + 0.5 - self._wall((exchange.start + exchange.end) // 2)
         self._previous, self._previous_second = exchange, second
 
-    def estimate(self) -> ClockInfo | None:
-        """The offset and its uncertainty in s; None before any ``Date`` was seen."""
+    def estimate(self, *, exact: bool) -> ClockInfo | None:
+        """The offset and its uncertainty in s; None before any ``Date`` was seen.
+
+        Args:
+            exact: whether the server is known to take each ``Date`` anew, as the embedded one does. Others may renew
+                it once a second at a phase of their own (uvicorn does), which no answer tells: theirs may be up to a
+                second old, and only the lower bound holds.
+        """
         if self._previous is None:
             return None
-        if self._low <= self._high:
-            middle, half = (self._low + self._high) / 2, (self._high - self._low) / 2
+        high = self._high if exact else self._high + 1.0
+        if self._low <= high:
+            middle, half = (self._low + high) / 2, (high - self._low) / 2
             return ClockInfo(offset_s=round(middle, 4), uncertainty_s=round(half, 4), answers=self.answers)
         return ClockInfo(offset_s=round(self._rough, 3), uncertainty_s=_ROUGH, answers=self.answers)
 

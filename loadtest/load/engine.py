@@ -234,7 +234,7 @@ class Engine:
         session.recorder.close()
         info = session.info
         info.samples = session.recorder.count
-        info.clock = session.clock.estimate()
+        info.clock = session.clock.estimate(exact=info.target.embedded)
         info.pending_jobs = len(session.recorder.pending)
         if info.target.leash is not None:
             info.target.leash.used = session.endpoint.budget.used

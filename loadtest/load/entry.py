@@ -14,7 +14,7 @@ from loadtest.load.polling import Pacer, Polling
 from loadtest.load.wire import Timeouts
 from loadtest.runfile import RunInfo, TrafficPlan
 from loadtest.samples import Operation
-from loadtest.scenario import MistakeKind, Traffic
+from loadtest.scenario import WARMUP, MistakeKind, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,7 @@ def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobId
 
 def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
     said = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
+    said[WARMUP] = frozenset(traffic.stages[0].expect)
     return {
         stage.name: said.get(stage.name, frozenset()) | (frozenset({429}) if stage.expect_429 else frozenset())
         for stage in plan.stages

@@ -5,6 +5,7 @@ A process of its own, because a run's process has been patched by gevent and mus
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,9 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return int(error.exit_code)
+    except BrokenPipeError:
+        # The reader of the summary went away (`| head`); the files are written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write the report to {directory}: {error.strerror}", file=sys.stderr)
         return int(ExitCode.USAGE)
+    except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
+        traceback.print_exc()
+        return int(ExitCode.BUG)
     return int(report.verdict.exit_code)
 
 

@@ -46,7 +46,7 @@ def observe(offset: float, *, count: int, gap: float, trip: float, seed: int = 1
         stamped = at + took * rng.random() + offset - stale * rng.random()
         clock.see(exchange(at, at + took, formatdate(stamped, usegmt=True)))
         at += gap
-    found = clock.estimate()
+    found = clock.estimate(exact=True)
     assert found is not None
     assert found.answers == count
     return found
@@ -91,10 +91,10 @@ def test_what_is_no_date_says_nothing(date: bytes | None) -> None:
     """Neither an estimate nor an exception, also between answers that are well."""
     clock = ServerClock()
     clock.see(exchange(1_800_000_000, 1_800_000_000.1, date))
-    assert clock.estimate() is None
+    assert clock.estimate(exact=True) is None
     clock.see(exchange(1_800_000_000.2, 1_800_000_000.3, formatdate(1_800_000_000.2, usegmt=True)))
     clock.see(exchange(1_800_000_000.4, 1_800_000_000.5, date))
-    found = clock.estimate()
+    found = clock.estimate(exact=True)
     assert found is not None
     assert abs(found.offset_s) <= found.uncertainty_s + SLACK
 
@@ -104,7 +104,7 @@ def test_any_bytes_as_a_date_are_survived(date: bytes) -> None:
     """The header comes from the service under load."""
     clock = ServerClock()
     clock.see(exchange(1_800_000_000, 1_800_000_000.1, date))
-    clock.estimate()
+    clock.estimate(exact=True)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,23 @@ def test_a_date_without_a_zone_is_gmt(text: str, monkeypatch: pytest.MonkeyPatch
     try:
         clock = ServerClock()
         clock.see(exchange(1_800_000_000.4, 1_800_000_000.6, text))
-        found = clock.estimate()
+        found = clock.estimate(exact=True)
     finally:
         monkeypatch.undo()
         time.tzset()
     assert found is not None
     assert abs(found.offset_s) < 0.2
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.7, 0.99])
+def test_a_date_renewed_once_a_second_is_not_trusted_to_the_millisecond(phase: float) -> None:
+    """A server that renews its Date at a phase of its own (as uvicorn does) looks late; the truth stays within reach."""
+    clock = ServerClock()
+    at = 1_800_000_000.0
+    for number in range(400):
+        moment = at + number * 0.01
+        renewed = (moment - phase) // 1 + phase
+        clock.see(exchange(moment, moment + 0.001, formatdate(renewed, usegmt=True)))
+    found = clock.estimate(exact=False)
+    assert found is not None
+    assert abs(found.offset_s) <= found.uncertainty_s + SLACK
