@@ -56,17 +56,21 @@ class Ready:
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --host, --target, --targets, --yes and --no-preflight to a command."""
+    """Add --host, --target, --targets and --yes to a command."""
     options = (
         click.option("--host", help="Base URL of a target that runs; without it the embedded one is started."),
         click.option("--target", metavar="NAME", help="A target that runs, by the name of its entry in targets.toml."),
         click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml."),
         click.option("--yes", is_flag=True, help="Load a production target without asking for its host name."),
-        click.option("--no-preflight", is_flag=True, help="Do not look at the target first (saves its quota)."),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+preflight_option = click.option(
+    "--no-preflight", is_flag=True, help="Do not look at the target first (saves its quota)."
+)
 
 
 def get_ready(loaded: LoadedScenario, named: Named) -> Ready:

@@ -1,7 +1,6 @@
 """``loadtest preflight``: whether a target can be loaded at all, in at most five requests."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -22,18 +21,21 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 @click.command("preflight")
 @click.argument("scenario")
 @target_options
-def command(scenario: str, host: str | None, target: str | None, targets: Path | None, yes: bool, **_: Any) -> int:
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
+)
+def command(scenario: str, overrides: tuple[str, ...], **named: Any) -> int:
     """Look at a target with SCENARIO's first workflow, and print what was found.
 
     It sends at most five requests, which spend quota and one execution. Exit code 5 if the target cannot be loaded.
     """
-    loaded = load_scenario(find_scenario(scenario))
-    named = Named(host, target, targets, yes)
-    chosen = choose(named.host, named.target, named.targets)
+    loaded = load_scenario(find_scenario(scenario), overrides)
+    wanted = Named(**named)
+    chosen = choose(wanted.host, wanted.target, wanted.targets)
     keys, endpoint = credentials_for(chosen)
     limits = limits_of(loaded, chosen, embedded=False)
     check_leash(chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC))
-    confirm(chosen, yes=named.yes)
+    confirm(chosen, yes=wanted.yes)
     seen = look(loaded, chosen, keys, endpoint)
     _show(seen, chosen.target.url)
     return int(ExitCode.PASS if seen.failure is None else ExitCode.TARGET)

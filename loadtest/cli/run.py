@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._choosing import Named, Ready, get_ready, target_options, tell_pending
+from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._progress import Progress
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
@@ -20,6 +20,7 @@ from loadtest.scenario.parse import LoadedScenario
 @click.command("run")
 @click.argument("scenario")
 @target_options
+@preflight_option
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path),

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.cli._choosing import Named, Ready, get_ready, target_options, tell_pending
+from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
@@ -22,6 +22,7 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 @click.command("ui")
 @click.argument("scenario")
 @target_options
+@preflight_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Parent of runs."
