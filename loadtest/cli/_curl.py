@@ -58,6 +58,10 @@ class Pasted:
     """Names of headers that the harness will not send."""
 
 
+_QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
+"""A quoted stretch of a shell's command, or an escaped character, so that no quote is looked for inside another."""
+
+
 def parse_curl(command: str) -> Pasted:
     """Read a curl command.
 
@@ -100,15 +104,30 @@ def parse_curl(command: str) -> Pasted:
 
 
 def _words(command: str) -> list[str]:
-    # What a shell joins: lines that end in a backslash; and $'…' as browsers write it, whose escapes JSON has too.
-    joined = re.sub(r"\\\r?\n", " ", command).replace("$'", "'")
+    # What a shell joins: lines that end in a backslash.
+    joined = re.sub(r"\\\r?\n", " ", command)
     try:
-        words = shlex.split(joined)
+        words = shlex.split(_QUOTED.sub(_plain_quotes, joined))
     except ValueError:
         raise InputError("the curl command has a quote that is never closed", "Copy the whole command.") from None
     if not words or words[0] != "curl":
         raise InputError("that is no curl command: it does not begin with curl", "As in --from-curl 'curl -X POST …'.")
     return words
+
+
+def _plain_quotes(quoted: re.Match[str]) -> str:
+    """Write bash's ``$'…'``, as browsers copy it, in quotes that shlex knows; leave other quotes alone."""
+    inside = quoted["ansi"]
+    if inside is None:
+        return quoted[0]
+    return shlex.quote(re.sub(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", _unescape, inside, flags=re.DOTALL))
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    letter = escape[1]
+    if len(letter) > 1:
+        return chr(int(letter[1:], 16))
+    return {"n": "\n", "r": "\r", "t": "\t"}.get(letter, letter)
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadtest.cli._curl import parse_curl
@@ -157,6 +157,7 @@ def test_what_cannot_be_taken_over_is_said_without_the_key(
         max_size=4,
     )
 )
+@example({"": " $'"})
 def test_parameters_are_the_same_in_the_scenario_or_refused(parameters: dict[str, Any]) -> None:
     """Whatever JSON can hold is written as TOML that reads back equal, or is refused with a sentence."""
     try:
@@ -172,3 +173,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """No command ends in anything but a reading or a sentence."""
     with contextlib.suppress(InputError):
         parse_curl(f"curl {text}")
+
+
+def test_quotes_of_bash_as_browsers_copy_them() -> None:
+    """`$'…'` with its escapes is read as bash reads it."""
+    body = '$\'{"name": "a", "parameters": {"x": "it\\\'s \\u0021 \\\\n"}}\''
+    asked = parse_curl(f"curl {RUN} -d {body}")
+    assert asked.parameters == {"x": "it's ! \n"}
