@@ -21,7 +21,7 @@ STAGE: Final = "setup"
 """The stage that these requests are recorded in; it is in no figure."""
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
-_GENTLE_PAUSE: Final = 2.0
+_GENTLE_PAUSE: Final = 1.0
 """Where a leash holds: its share of a limit is soon spent by impatience."""
 
 

@@ -74,7 +74,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Stub":
         (
             f"max_share = 1\nallowed_hours = '{TWO_HOURS_FROM_NOW}-{HOUR_FROM_NOW}'",
             {"rate": "1/s", "seconds": 2 * 60 * MINUTE},
-            "s, and the run may take 7202 s, its drain included",
+            "s, and the run may take 7200 s, its drain included",
         ),
         (
             "max_share = 1\nexpires = 2026-01-31",
