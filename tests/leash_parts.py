@@ -77,9 +77,11 @@ def served(*arguments: str, **environment: str) -> Iterator[str]:
     )
     assert process.stdout is not None
     with process.stdout:
-        yield process.stdout.readline().split()[-1]
-        process.kill()
-        process.wait()
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+            process.wait()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
