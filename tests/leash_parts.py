@@ -110,7 +110,8 @@ def write_scenario(
     """Write ``s.toml``: one entry, one stage."""  # fmt: skip
     polling = 'polling = { interval = "100ms", give_up = "20s" }\n' if operation == "async_run" else ""
     (folder / "s.toml").write_text(
-        f'title = "T"\ndrain = "500ms"\n{top}\n[traffic.t]\noperation = "{operation}"\nworkflow = "say-hello"\n{polling}'
+        f'title = "T"\ndrain = "500ms"\n{top}\n[traffic.t]\noperation = "{operation}"\n'
+        f'workflow = "say-hello"\n{polling}'
         f'{more}\nstages = [{{ name = "only", rate = "{rate}", duration = "{seconds}s" }}]\n'
     )
 
