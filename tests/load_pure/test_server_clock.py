@@ -127,7 +127,7 @@ def test_a_date_without_a_zone_is_gmt(text: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("phase", [0.0, 0.3, 0.7, 0.99])
 def test_a_date_renewed_once_a_second_is_not_trusted_to_the_millisecond(phase: float) -> None:
-    """A server that renews its Date at a phase of its own (as uvicorn does) looks late; the truth stays within reach."""
+    """A server that renews its Date at a phase of its own (uvicorn does) looks late; the truth stays within reach."""
     clock = ServerClock()
     at = 1_800_000_000.0
     for number in range(400):
