@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.frame import Record
 from loadtest.ranks import rank
 from loadtest.report.plots.style import GRID, MUTED, SHADE
+from loadtest.runfile import StagePlan
 
 _WIDTHS: Final = (0.1, 0.2, 0.5, 1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
 _MOST_BINS: Final = 240
@@ -51,23 +52,20 @@ def rolling(
 
 def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
     """Draw stage boundaries, their names on top, and the warm-up shaded."""
-    seen = set()
-    for name, plan in record.info.traffic.items():
-        if traffic not in (None, name):
-            continue
-        for stage in plan.stages:
-            if (stage.name, stage.start_s) in seen:
-                continue
-            seen.add((stage.name, stage.start_s))
-            if stage.start_s > record.covered_s:
-                continue
-            if stage.warmup:
-                axes.axvspan(stage.start_s, stage.start_s + stage.duration_s, color=SHADE, lw=0, zorder=0)
-            elif stage.start_s > 0:
-                axes.axvline(stage.start_s, color=GRID, lw=1.4, zorder=0.5)
-            wide = stage.duration_s > record.covered_s * 0.06
-            if names and wide:
-                axes.annotate(
-                    stage.name, (stage.start_s, 1), xycoords=("data", "axes fraction"), xytext=(4, -2),
-                    textcoords="offset points", va="top", fontsize=7.5, color=MUTED, style="italic",
-                )  # fmt: skip
+    plans = [plan for name, plan in record.info.traffic.items() if traffic in {None, name}]
+    starts: dict[float, list[StagePlan]] = {}
+    for stage in (stage for plan in plans for stage in plan.stages if stage.start_s <= record.covered_s):
+        starts.setdefault(stage.start_s, []).append(stage)
+    for start, stages in starts.items():
+        longest = max(stage.duration_s for stage in stages)
+        if stages[0].warmup:
+            axes.axvspan(start, start + longest, color=SHADE, lw=0, zorder=0)
+        elif start > 0:
+            axes.axvline(start, color=GRID, lw=1.4, zorder=0.5)
+        if names and longest > record.covered_s * 0.06:
+            # Entries whose stages begin together share one label, with each name once.
+            axes.annotate(
+                " + ".join(dict.fromkeys(stage.name for stage in stages)), (start, 1),
+                xycoords=("data", "axes fraction"), xytext=(4, -2),
+                textcoords="offset points", va="top", fontsize=7.5, color=MUTED, style="italic",
+            )  # fmt: skip
