@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-KEPT = ("report.html", "report.md", "metrics.json", "run.json", "plots")
+KEPT = ("report.html", "report.md", "metrics.json", "plots")
 
 
 def main() -> int:

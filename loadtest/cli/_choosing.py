@@ -119,10 +119,10 @@ def tell_pending(directory: Path) -> None:
         return
     leash = info.target.leash
     price = None if leash is None else leash.price_per_execution
-    cost = (
-        "what they cost is not known here (no price_per_execution)"
-        if price is None
-        else f"they may still cost {info.pending_jobs * price:g} ({price:g} each)"
-    )
+    cost = ": what they cost is not known here (no price_per_execution)"
+    if price is not None:
+        cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
+    elif info.target.embedded:
+        cost = ""
     jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
-    print(f"{jobs} left pending, listed in {directory / runfile.PENDING_NAME}: {cost}.")
+    print(f"{jobs} left pending, listed in {directory / runfile.PENDING_NAME}{cost}.")
