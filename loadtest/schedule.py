@@ -7,7 +7,7 @@ time-scale transformation). Arrivals end where Λ does, so that an entry of rate
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -120,8 +120,3 @@ class TrafficSchedule:
         elapsed = np.divide(2 * inside, rate + root, out=np.zeros_like(inside), where=(rate + root) > 0)
         times: npt.NDArray[np.int64] = np.rint((start + np.minimum(elapsed, duration)) * _NS).astype(np.int64)
         return times
-
-
-def total_arrivals(schedules: Sequence[TrafficSchedule]) -> int:
-    """Count the arrivals of several entries."""
-    return sum(len(times) for schedule in schedules for _, times, _ in schedule.blocks())

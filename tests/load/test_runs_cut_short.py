@@ -21,8 +21,7 @@ def test_an_interrupted_run_is_whole(offer: Any, open_api: Any, until: Fixture) 
     """SIGINT in mid-run: no further arrival is offered, those offered have outcomes, and the record says so."""
     text = offer.scenario(offer.entry("runs", "sync_run", "100/s", "60s", offer.sleep(40)), drain="30s")
     run = offer(text, open_api.url)
-    until(lambda: epoch(run))
-    time.sleep(0.5)  # so that there is something in flight
+    until(lambda: epoch(run) and len(run.operations) >= 20)
     run.process.send_signal(signal.SIGINT)
     run.wait()
     outcomes = run.check_conservation()
@@ -91,8 +90,7 @@ def test_a_parent_that_does_not_read_holds_up_nothing(offer: Any, open_api: Any,
 def test_a_killed_run_keeps_all_but_its_last_second(offer: Any, open_api: Any, until: Fixture) -> None:
     """SIGKILL: every arrival up to about a second before it is in the record, which says that it is incomplete."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "200/s", "60s")), open_api.url)
-    until(lambda: epoch(run))
-    time.sleep(2.0)
+    until(lambda: epoch(run) and len(run.operations) >= 300)
     run.process.send_signal(signal.SIGKILL)
     lived = (time.time_ns() - (epoch(run) or 0)) / 1e9
     run.wait()
