@@ -6,10 +6,32 @@ a request that it rejects is not counted unless its algorithm says otherwise.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from loadtest.limits import Limit
+
+Scope = Literal["key-and-name", "key", "name", "global"]
+"""What one limiter counts: the requests of one key on one limit name, of one key, on one limit name, or all."""
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSpec:
+    """How limits are counted.
+
+    Attributes:
+        algorithm: a name from ``ALGORITHMS``.
+        burst: requests that may pass at once, for the algorithms that have a burst; None for their own default.
+        count_rejected: whether rejected requests are counted, too.
+        scope: what one limiter counts.
+    """
+
+    algorithm: str = "fixed-window"
+    burst: int | None = None
+    count_rejected: bool = False
+    scope: Scope = "key-and-name"
 
 
 class Decision(NamedTuple):

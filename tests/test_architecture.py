@@ -12,7 +12,18 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "loadtest").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
-LEAVES = {"errors", "limits", "limiters", "draws", "histogram", "threshold", "ranks", "schedule", "credentials"}
+LEAVES = {
+    "errors",
+    "limits",
+    "limiters",
+    "faults",
+    "draws",
+    "histogram",
+    "threshold",
+    "ranks",
+    "schedule",
+    "credentials",
+}
 SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
@@ -24,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranks": set(),
     "schedule": set(),
     "limiters": {"limits"},
+    "faults": {"errors"},
     "threshold": {"errors"},
     "credentials": {"errors"},
     "samples": {"errors"},
@@ -55,7 +67,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvicorn": ("loadtest/target/",),
     "uvloop": ("loadtest/target/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
-    "click": ("loadtest/cli/", "loadtest/target/command.py"),
+    "click": ("loadtest/cli/", "loadtest/target/command.py", "loadtest/target/options.py"),
+    "prometheus_client": ("loadtest/target/",),
 }
 MAX_FILE, MAX_FUNCTION = 400, 45
 

@@ -19,7 +19,7 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
-from loadtest.scenario.model import TargetSettings
+from loadtest.scenario.target_settings import TargetSettings
 from loadtest.targets import Target
 
 _READY_TIMEOUT: Final = 20.0
@@ -57,10 +57,7 @@ def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) ->
         TargetError: if it does not come up.
     """
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", "--exit-with-parent"]
-    command += [part for name, limit in settings.enforce.items() for part in ("--limit", f"{name}={limit}")]
-    command += ["--algorithm", settings.algorithm, "--retry-after", settings.retry_after]
-    command += ["--workers", str(settings.workers)] if settings.workers else []
-    command += ["--queue", str(settings.queue)] if settings.queue else []
+    command += serve_arguments(settings)
     # A session of its own, so that Ctrl-C reaches only us: the target is needed until the load has drained.
     process = subprocess.Popen(
         command,
@@ -78,6 +75,35 @@ def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) ->
         yield EmbeddedTarget(process, _ready_url(lines, log), log)
     finally:
         stop(process)
+
+
+def serve_arguments(settings: TargetSettings) -> list[str]:
+    """A scenario's ``[target]`` as options of ``loadtest serve``; what it leaves unsaid is left to the server."""
+    said = {
+        "--algorithm": settings.algorithm,
+        "--burst": settings.burst,
+        "--limit-scope": settings.limit_scope,
+        "--draws": settings.draws,
+        "--retry-after": settings.retry_after,
+        "--retry-after-factor": settings.retry_after_factor,
+        "--rate-headers": settings.rate_headers,
+        "--workers": settings.workers,
+        "--threads": settings.threads,
+        "--queue": settings.queue,
+        "--retention": settings.retention,
+        "--run-timeout": settings.run_timeout,
+        "--pending-execution-time": settings.pending_execution_time,
+        "--unknown-parameters": settings.unknown_parameters,
+    }
+    arguments = [part for option, value in said.items() if value is not None for part in (option, str(value))]
+    arguments += ["--count-rejected"] if settings.count_rejected else []
+    for option, values in (
+        ("--limit", [f"{name}={limit}" for name, limit in settings.enforce.items()]),
+        ("--answer", [f"{code}={answer}" for code, answer in settings.answers.items()]),
+        ("--workflows", settings.workflows),
+    ):
+        arguments += [part for value in values for part in (option, value)]
+    return arguments
 
 
 def _drain(process: "subprocess.Popen[str]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:

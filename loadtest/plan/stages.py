@@ -16,7 +16,8 @@ DEFAULT_MAX_USERS: Final = 1000
 
 def believed_limits(scenario: Scenario, *, embedded: bool) -> dict[LimitName, Limit]:
     """The limits to plan with: the documented ones, or those that an embedded target is told to enforce."""
-    return {**DOCUMENTED, **(scenario.target.enforce if embedded else {})}
+    enforced = scenario.target.enforce if embedded else {}
+    return {name: enforced.get(name, documented) for name, documented in DOCUMENTED.items()}
 
 
 def traffic_plans(scenario: Scenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:

@@ -1,14 +1,14 @@
 """A whole scenario: its traffic, thresholds and target settings, checked strictly."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from loadtest.errors import InputError
-from loadtest.limits import LimitName
 from loadtest.samples import Operation
-from loadtest.scenario.fields import Duration, LimitSpec, Name, Share, Strict
+from loadtest.scenario.fields import Duration, Name, Share, Strict
+from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
 from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold, why_not_early
 
@@ -47,20 +47,6 @@ class ThresholdEntry(Strict):
         if self.abort and (why := why_not_early(threshold)):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
         return self
-
-
-class TargetSettings(Strict):
-    """Settings of the embedded target; they do not apply to any other."""
-
-    enforce: dict[LimitName, LimitSpec] = {}
-    keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """API keys that the embedded target makes and the traffic shares."""
-    algorithm: Literal["fixed-window", "fixed-window-from-first"] = "fixed-window"
-    """How limits are enforced."""
-    retry_after: Literal["none", "seconds"] = "none"
-    """Whether a 429 says when to come again."""
-    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class Breakers(Strict):

@@ -1,0 +1,62 @@
+"""``[target]``: what the embedded target is like while a scenario runs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from loadtest.limiters import LimiterSpec, Scope
+from loadtest.scenario.fields import Duration, LimitSpec, Strict
+
+Algorithm = Literal["fixed-window", "fixed-window-from-first"]
+EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
+Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/\S+)?|/\S+)$")]
+
+
+class TargetSettings(Strict):
+    """Settings of the embedded target; they do not apply to any other."""
+
+    enforce: dict[EnforceName, LimitSpec] = {}
+    """Limits over the documented ones; ``all`` is that of all requests together, for the scopes that have one."""
+    keys: Annotated[int, Field(ge=1, le=1000)] = 1
+    """API keys that the embedded target makes and the traffic shares."""
+    algorithm: Algorithm = "fixed-window"
+    """How limits are enforced."""
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests that may pass at once, where the algorithm has a burst."""
+    count_rejected: bool = False
+    """Whether rejected requests are counted, too."""
+    limit_scope: Scope = "key-and-name"
+    """What one limiter counts."""
+    draws: Literal["all", "valid"] = "all"
+    """Which requests draw on a limit."""
+    retry_after: Literal["none", "seconds", "date"] = "none"
+    """Whether a 429 says when to come again."""
+    retry_after_factor: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """By how much ``Retry-After`` is off."""
+    rate_headers: Literal["none", "x-ratelimit", "ietf"] = "none"
+    """Which headers tell of a limit's state."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1000)] | None = None
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    retention: Duration | None = None
+    run_timeout: Duration | None = None
+    workflows: list[str] = []
+    """Modules with workflows beside the built-in ones."""
+    answers: dict[str, Recode] = {}
+    """Errors by their code, and how they are answered instead: ``queue_full = "429"``."""
+    pending_execution_time: Literal["elapsed", "zero", "omitted"] = "elapsed"
+    unknown_parameters: Literal["reject", "ignore"] = "reject"
+
+    @property
+    def limiter(self) -> LimiterSpec:
+        """How limits are counted."""
+        return LimiterSpec(self.algorithm, self.burst, self.count_rejected, self.limit_scope)
+
+    @model_validator(mode="after")
+    def _one_limit_for_all(self) -> Self:
+        shared = self.limit_scope in ("key", "global")
+        if shared and "all" not in self.enforce:
+            raise ValueError(f"limit_scope {self.limit_scope!r} needs one limit for all requests: enforce.all")
+        if "all" in self.enforce and not shared:
+            raise ValueError(f"enforce.all is for limit_scope 'key' and 'global', and it is {self.limit_scope!r}")
+        return self
