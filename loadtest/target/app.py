@@ -17,32 +17,19 @@ from typing import Final
 
 import msgspec
 
-from loadtest.limiters import Limiter, make
 from loadtest.limits import LimitName
+from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
 from loadtest.target.config import ServerConfig
 from loadtest.target.execution import Outcome, execute
 from loadtest.target.jobs import JobStore, QueueFullError
+from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.workflows import WORKFLOWS, Workflow, find
 
 logger = logging.getLogger(__name__)
 
-RUN_PATH: Final = "/v1/workflows/run"
-JOBS_PATH: Final = "/v1/workflows/jobs"
-_JOB_PREFIX: Final = JOBS_PATH + "/"
 _OK: Final = encode({"status": "ok"})
-
-
-class Account:
-    """One API key: its own limits, and the owner of its jobs."""
-
-    __slots__ = ("limiters",)
-
-    def __init__(self, config: ServerConfig) -> None:
-        self.limiters: dict[LimitName, Limiter] = {
-            name: make(config.limiter.algorithm, limit) for name, limit in config.limits.items()
-        }
 
 
 class WorkflowApi:
@@ -56,8 +43,7 @@ class WorkflowApi:
     def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
         self._config = config
         self._workflows = WORKFLOWS if workflows is None else workflows
-        self._accounts = {key.encode(): Account(config) for key in config.keys}
-        self._endpoint = config.endpoint.encode() if config.endpoint else None
+        self._accounts = Accounts(config)
         self._headers = AnswerHeaders()
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
@@ -91,29 +77,12 @@ class WorkflowApi:
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
         if path == "/healthz":
-            _allow(scope, "GET")
+            allow(scope, "GET")
             return Reply(200, _OK)
-        account = self._authenticate(scope["headers"])
-        name = _route(scope, path)
+        account = self._accounts.find(scope["headers"])
+        name = route(scope, path)
         self._draw(account, name)
         return await self._handlers[name](account, scope, receive)
-
-    def _authenticate(self, headers: list[Header]) -> Account:
-        key = endpoint = None
-        for name, value in headers:
-            if name == b"x-api-key":
-                key = value
-            elif name == b"x-wf-endpoint":
-                endpoint = value
-        account = self._accounts.get(key) if key else None
-        if account is None:
-            code, problem = ("invalid_api_key", "is not a valid key") if key else ("missing_api_key", "is missing")
-            raise ApiError(401, code, f"The API key {problem}", {"header": "x-api-key"})
-        if not endpoint:
-            raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
-        if self._endpoint is not None and endpoint != self._endpoint:
-            raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
-        return account
 
     def _draw(self, account: Account, name: LimitName) -> None:
         decision = account.limiters[name].decide(time.time())
@@ -147,7 +116,7 @@ class WorkflowApi:
         return Reply(202, encode({"jobId": job.id, "status": "pending"}))
 
     async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
-        body = self.jobs.retrieve(account, scope["path"][len(_JOB_PREFIX) :])
+        body = self.jobs.retrieve(account, scope["path"][len(JOB_PREFIX) :])
         if body is None:
             raise ApiError(404, "unknown_job", "There is no such job, or no longer")
         return Reply(200, body)
@@ -158,27 +127,3 @@ def _run_reply(request: RunRequest, outcome: Outcome) -> Reply:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
         raise ApiError(500, "workflow_failed", outcome.error or "The workflow failed", details)
     return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))
-
-
-def _route(scope: Scope, path: str) -> LimitName:
-    """The limit name that a path draws on: there is one for each route.
-
-    Raises:
-        ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
-    """
-    if path.startswith(_JOB_PREFIX) and len(path) > len(_JOB_PREFIX):
-        _allow(scope, "GET")
-        return "retrieval"
-    if path == RUN_PATH:
-        _allow(scope, "POST")
-        return "sync_run"
-    if path == JOBS_PATH:
-        _allow(scope, "POST")
-        return "async_submit"
-    raise ApiError(404, "unknown_route", "There is nothing at this path")
-
-
-def _allow(scope: Scope, method: str) -> None:
-    if scope["method"] != method:
-        headers = ((b"allow", method.encode()),)
-        raise ApiError(405, "method_not_allowed", f"Only {method} is allowed here", {"allow": [method]}, headers)

@@ -1,0 +1,51 @@
+"""Who asks: API keys, and the endpoint that a request names."""
+
+from loadtest.limiters import Limiter, make
+from loadtest.limits import LimitName
+from loadtest.target.answers import ApiError, Header
+from loadtest.target.config import ServerConfig
+
+
+class Account:
+    """One API key: its own limits, and the owner of its jobs."""
+
+    __slots__ = ("limiters",)
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.limiters: dict[LimitName, Limiter] = {
+            name: make(config.limiter.algorithm, limit) for name, limit in config.limits.items()
+        }
+
+
+class Accounts:
+    """Every account of a server, by its key.
+
+    Args:
+        config: keys, endpoint and limits.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._accounts = {key.encode(): Account(config) for key in config.keys}
+        self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    def find(self, headers: list[Header]) -> Account:
+        """The account that a request belongs to, by its headers.
+
+        Raises:
+            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404 ``unknown_endpoint``.
+        """
+        key = endpoint = None
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value
+            elif name == b"x-wf-endpoint":
+                endpoint = value
+        account = self._accounts.get(key) if key else None
+        if account is None:
+            code, problem = ("invalid_api_key", "is not a valid key") if key else ("missing_api_key", "is missing")
+            raise ApiError(401, code, f"The API key {problem}", {"header": "x-api-key"})
+        if not endpoint:
+            raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
+        if self._endpoint is not None and endpoint != self._endpoint:
+            raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
+        return account
