@@ -32,7 +32,8 @@ class Accounts:
         """The account that a request belongs to, by its headers.
 
         Raises:
-            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404 ``unknown_endpoint``.
+            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
+                ``unknown_endpoint``.
         """
         key = endpoint = None
         for name, value in headers:
