@@ -14,6 +14,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
+    "error_codes",
     "limits",
     "limiters",
     "faults",
@@ -29,6 +30,7 @@ SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "target
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "error_codes": set(),
     "limits": set(),
     "draws": set(),
     "histogram": set(),

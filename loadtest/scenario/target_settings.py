@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from loadtest.error_codes import ErrorCode
 from loadtest.limiters import LimiterSpec, Scope
 from loadtest.scenario.fields import Duration, LimitSpec, Strict
 
@@ -42,7 +43,7 @@ class TargetSettings(Strict):
     run_timeout: Duration | None = None
     workflows: list[str] = []
     """Modules with workflows beside the built-in ones."""
-    answers: dict[str, Recode] = {}
+    answers: dict[ErrorCode, Recode] = {}
     """Errors by their code, and how they are answered instead: ``queue_full = "429"``."""
     pending_execution_time: Literal["elapsed", "zero", "omitted"] = "elapsed"
     unknown_parameters: Literal["reject", "ignore"] = "reject"

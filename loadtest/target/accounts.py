@@ -29,7 +29,7 @@ class Accounts:
         self._endpoint = config.endpoint.encode() if config.endpoint else None
 
     def find(self, headers: list[Header]) -> Account:
-        """The account that a request belongs to, by its headers.
+        """The account that a request belongs to, by its headers. One that comes twice is the list of its values.
 
         Raises:
             ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
@@ -38,13 +38,14 @@ class Accounts:
         key = endpoint = None
         for name, value in headers:
             if name == b"x-api-key":
-                key = value
+                key = value if key is None else key + b", " + value
             elif name == b"x-wf-endpoint":
-                endpoint = value
+                endpoint = value if endpoint is None else endpoint + b", " + value
         account = self._accounts.get(key) if key else None
         if account is None:
-            code, problem = ("invalid_api_key", "is not a valid key") if key else ("missing_api_key", "is missing")
-            raise ApiError(401, code, f"The API key {problem}", {"header": "x-api-key"})
+            if not key:
+                raise ApiError(401, "missing_api_key", "The API key is missing", {"header": "x-api-key"})
+            raise ApiError(401, "invalid_api_key", "The API key is not a valid one", {"header": "x-api-key"})
         if not endpoint:
             raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
         if self._endpoint is not None and endpoint != self._endpoint:

@@ -1,11 +1,14 @@
 """What the server says: the error body, answer headers, and the types of the raw ASGI interface."""
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from loadtest.error_codes import ErrorCode
+from loadtest.target.config import Recode
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -15,16 +18,17 @@ Header = tuple[bytes, bytes]
 
 encode: Final = msgspec.json.Encoder().encode
 
-_CONTENT_TYPE: Final = (b"content-type", b"application/json")
+JSON: Final[Header] = (b"content-type", b"application/json")
 _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)]
 
 
 class Reply(NamedTuple):
-    """A finished answer: status, JSON body, and headers besides the usual ones."""
+    """A finished answer: status, body, headers besides the usual ones, and what kind of text the body is."""
 
     status: int
     body: bytes
     headers: tuple[Header, ...] = ()
+    content_type: Header = JSON
 
 
 class ApiError(Exception):
@@ -32,7 +36,7 @@ class ApiError(Exception):
 
     Args:
         status: HTTP status.
-        code: stable snake_case string that programs may compare. Assumption: the documentation lists no codes.
+        code: stable snake_case string that programs may compare.
         message: one sentence for people.
         details: facts about the error, JSON-serialisable.
         headers: headers that the status asks for, such as ``Allow``.
@@ -41,22 +45,24 @@ class ApiError(Exception):
     def __init__(
         self,
         status: int,
-        code: str,
+        code: ErrorCode,
         message: str,
         details: dict[str, Any] | None = None,
         headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code
+        self.code: ErrorCode = code
         self.message = message
         self.details = details or {}
         self.headers = headers
 
-    def reply(self) -> Reply:
-        """The error as an answer."""
-        body = {"error": self.message, "code": self.code, "details": self.details}
-        return Reply(self.status, encode(body), self.headers)
+    def reply(self, recodes: Mapping[str, Recode]) -> Reply:
+        """The error as an answer, with the status and code that ``recodes`` has for it instead of the usual ones."""
+        status, code = self.status, self.code
+        recode = recodes.get(code)
+        body = {"error": self.message, "code": (recode and recode.code) or code, "details": self.details}
+        return Reply((recode and recode.status) or status, encode(body), self.headers)
 
 
 class AnswerHeaders:
@@ -84,4 +90,4 @@ class AnswerHeaders:
         length = len(reply.body)
         known = length < len(_LENGTHS)
         content_length = _LENGTHS[length] if known else (b"content-length", b"%d" % length)
-        return [self.date(), _CONTENT_TYPE, content_length, *reply.headers]
+        return [self.date(), reply.content_type, content_length, *reply.headers]

@@ -57,22 +57,23 @@ class WorkflowApi:
         try:
             reply = await self._answer(scope, receive)
         except ApiError as error:
-            reply = error.reply()
+            reply = error.reply(self._config.recodes)
         except DisconnectedError:
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
-            reply = ApiError(503, "shutting_down", "The server is stopping").reply()
+            reply = ApiError(503, "shutting_down", "The server is stopping").reply(self._config.recodes)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
-            reply = ApiError(500, "internal", "Internal error").reply()
+            reply = ApiError(500, "internal", "Internal error").reply(self._config.recodes)
         await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def bad_request(self) -> tuple[list[Header], bytes]:
-        """Headers and body for bytes that aren't HTTP, which never become a request."""
-        reply = ApiError(400, "malformed_http", "The request is not valid HTTP").reply()
-        return self._headers.build(reply), reply.body
+    def bad_request(self) -> tuple[int, list[Header], bytes]:
+        """Status, headers and body for bytes that aren't HTTP, which never become a request."""
+        error = ApiError(400, "malformed_http", "The request is not valid HTTP")
+        reply = error.reply(self._config.recodes)
+        return reply.status, self._headers.build(reply), reply.body
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]

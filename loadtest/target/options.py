@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
+from loadtest.error_codes import ERROR_CODES
 from loadtest.errors import InputError
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
@@ -181,7 +182,7 @@ def parse_recodes(texts: tuple[str, ...]) -> dict[str, Recode]:
     """Read ``("queue_full=429/too_many_jobs", ...)``: errors by their usual code, and how they are answered instead.
 
     Raises:
-        InputError: if one has another form.
+        InputError: if one has another form, or no error has its code.
     """
     recodes = {}
     for text in texts:
@@ -189,6 +190,10 @@ def parse_recodes(texts: tuple[str, ...]) -> dict[str, Recode]:
         if match is None or not (match["status"] or match["code"]):
             remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
             raise InputError(f"--answer {text}: this does not say how to answer an error", remedy)
+        if match["usual"] not in ERROR_CODES:
+            nearest = get_close_matches(match["usual"], ERROR_CODES, n=1)
+            remedy = f"Did you mean {nearest[0]}?" if nearest else f"Write one of {', '.join(ERROR_CODES)}."
+            raise InputError(f"--answer {text}: no error has the code {match['usual']}", remedy)
         recodes[match["usual"]] = Recode(int(match["status"]) if match["status"] else None, match["code"])
     return recodes
 

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loadtest.target.answers import Header
+
+_STATUSES: Final = frozenset(HTTPStatus)
 
 
 class OneWriteTransport:
@@ -41,11 +44,11 @@ class OneWriteTransport:
         return getattr(self._transport, name)
 
 
-def make_protocol(bad_request: Callable[[], tuple[list[Header], bytes]]) -> type[HttpToolsProtocol]:
+def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[HttpToolsProtocol]:
     """Make the connection class of a server.
 
     Args:
-        bad_request: gives headers and body of the answer to bytes that never become a request.
+        bad_request: gives status, headers and body of the answer to bytes that never become a request.
     """
 
     class Protocol(HttpToolsProtocol):
@@ -57,9 +60,11 @@ def make_protocol(bad_request: Callable[[], tuple[list[Header], bytes]]) -> type
             super().on_response_complete()
 
         def send_400_response(self, msg: str) -> None:
-            headers, body = bad_request()
+            status, headers, body = bad_request()
+            phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"connection: close\r\n\r\n" + body)
+            start = f"HTTP/1.1 {status} {phrase}\r\n".encode()
+            self.transport.write(start + lines + b"connection: close\r\n\r\n" + body)
             self.transport.close()
 
     return Protocol
