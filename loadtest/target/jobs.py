@@ -134,6 +134,21 @@ class JobStore:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many workers are busy."""
+        return len(self._tasks)
+
+    @property
+    def kept(self) -> int:
+        """How many finished jobs are kept for retrieval."""
+        return len(self._finished)
+
     def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
         """Queue a job, or start it where a worker is idle.
 
