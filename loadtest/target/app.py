@@ -13,11 +13,11 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import msgspec
 
 from loadtest.limits import LimitName
+from loadtest.target import document
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
@@ -28,8 +28,6 @@ from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.workflows import WORKFLOWS, Workflow, find
 
 logger = logging.getLogger(__name__)
-
-_OK: Final = encode({"status": "ok"})
 
 
 class WorkflowApi:
@@ -45,6 +43,7 @@ class WorkflowApi:
         self._workflows = WORKFLOWS if workflows is None else workflows
         self._accounts = Accounts(config)
         self._headers = AnswerHeaders()
+        self._fixed = {"/healthz": Reply(200, encode({"status": "ok"})), document.PATH: document.document()}
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
             "async_submit": self._submit,
@@ -77,9 +76,10 @@ class WorkflowApi:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
-        if path == "/healthz":
+        fixed = self._fixed.get(path)
+        if fixed is not None:
             allow(scope, "GET")
-            return Reply(200, _OK)
+            return fixed
         account = self._accounts.find(scope["headers"])
         name = route(scope, path)
         self._draw(account, name)
