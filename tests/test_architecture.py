@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranks": set(),
     "schedule": set(),
     "limiters": {"limits"},
-    "faults": {"errors"},
+    "faults": {"errors", "limits"},
     "threshold": {"errors"},
     "credentials": {"errors"},
     "samples": {"errors"},
