@@ -156,7 +156,7 @@ def replay(name: str, limit: Limit, times: NDArray[np.float64]) -> NDArray[np.bo
         times: unix seconds of the server's clock, ascending.
     """
     if name != "fixed-window":
-        return np.asarray(limiters.replay(limiters.make(name, limit), times.tolist()), bool)
+        return np.asarray(limiters.replay(limiters.make(limiters.LimiterSpec(name), limit), times.tolist()), bool)
     window = np.floor_divide(times, limit.window)
     # As in the leaf: where the floor and the product differ by one bit, the time lies on the next boundary.
     window = np.where(times >= (window + 1) * limit.window, window + 1, window)

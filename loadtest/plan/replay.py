@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.draws import draw
-from loadtest.limiters import Decision, make
+from loadtest.limiters import Decision, LimiterSpec, make
 from loadtest.limits import LIMIT_NAMES, Limit, LimitName
 from loadtest.plan.offer import RETRIEVAL, Entry, Offer
 
@@ -98,7 +98,7 @@ class Replay:
         self._retry_after = retry_after
         self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
         self._cells = sum(len(entry.plan.stages) for entry in entries)
-        self._limiters = [[make(limiter, limits[name]) for _ in range(self._keys)] for name in LIMIT_NAMES]
+        self._limiters = [[make(LimiterSpec(limiter), limits[name]) for _ in range(self._keys)] for name in LIMIT_NAMES]
         self._times: list[float] = []
         self._codes: list[int] = []
         self._asked_by: list[int] = []

@@ -13,7 +13,7 @@ class Account:
 
     def __init__(self, config: ServerConfig) -> None:
         self.limiters: dict[LimitName, Limiter] = {
-            name: make(config.limiter.algorithm, limit) for name, limit in config.limits.items()
+            name: make(config.limiter, limit) for name, limit in config.limits.items()
         }
 
 

@@ -56,7 +56,7 @@ def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn b
     refused = sum(
         not allowed
         for key in range(keys)
-        for allowed in limiters.replay(limiters.make("fixed-window", limit), (times[key::keys] + start).tolist())
+        for allowed in limiters.replay(limiters.FixedWindow(limit), (times[key::keys] + start).tolist())
     )
     assert found.operations == [len(times)]
     assert found.counts("refused", [0]).tolist() == [refused]

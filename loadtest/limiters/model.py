@@ -1,0 +1,110 @@
+"""What limiters have in common: how they are described, asked, and what they answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, NamedTuple, Protocol, get_args
+
+from loadtest.limits import Limit
+
+Scope = Literal["key-and-name", "key", "name", "global"]
+"""What one limiter counts: the requests of one key on one limit name, of one key, on one limit name, or all."""
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
+"""Those in which requests of every limit name draw on one limit."""
+
+GRAIN: Final = 5e-7
+"""Seconds by which two times may differ and still be the same.
+
+Today's unix time as a float comes in steps of 2.4e-7 s, and a time difference is off by up to one of them: without
+this, evenly spaced requests that meet a limiter's edge exactly would be decided on by the rounding of their times.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSpec:
+    """How limits are counted.
+
+    Attributes:
+        algorithm: a name from ``ALGORITHMS``.
+        burst: requests that may pass at once, for the algorithms that have a burst; None for their own default.
+        count_rejected: whether rejected requests are counted, too.
+        scope: what one limiter counts.
+    """
+
+    algorithm: str = "fixed-window"
+    burst: int | None = None
+    count_rejected: bool = False
+    scope: Scope = "key-and-name"
+
+
+class SpecError(ValueError):
+    """A spec that describes no limiter.
+
+    Args:
+        field: of ``LimiterSpec``, that is wrong.
+        problem: what is wrong with it, in a sentence that says nothing of where it was written.
+        remedy: what to write instead.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+
+
+class Decision(NamedTuple):
+    """What a limiter said about one request. Times are those from now on, if nothing else came.
+
+    Attributes:
+        allowed: whether the request passes.
+        remaining: how many more requests would pass at this same moment.
+        reset_after: seconds until the limiter has its full allowance again.
+        retry_after: seconds until one more request would pass; 0 while some remain.
+        delay: seconds that the request is held before it is carried out; a leaky queue's only.
+    """
+
+    allowed: bool
+    remaining: int
+    reset_after: float
+    retry_after: float
+    delay: float = 0.0
+
+
+decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = partial(tuple.__new__, Decision)
+"""Makes a Decision of its five values, in less than half the time of ``Decision(...)``."""
+
+
+class Limiter(Protocol):
+    """Decides on requests, one call each, in order of time.
+
+    A clock that is set back stands still for a limiter: what was counted stays counted, and is held for no longer than
+    it would have been from then on.
+    """
+
+    def decide(self, now: float) -> Decision:
+        """Decide on a request at ``now`` (unix seconds), and count it if it passes."""
+        ...
+
+    def release(self, now: float) -> None:
+        """Take note that a request that passed has ended at ``now``; only a concurrency limit minds."""
+        ...
+
+
+class Timed:
+    """A limiter to which it does not matter how long requests take."""
+
+    __slots__ = ()
+
+    def release(self, now: float) -> None:
+        """Do nothing."""
+
+
+def slack(limit: Limit, burst: int = 1) -> float:
+    """Requests by which a count that changes with time may be off and still be whole.
+
+    ``GRAIN`` at the limit's rate; more where so many requests are counted that sums of floats lose it; never so much
+    that a whole request more could pass.
+    """
+    return min(max(GRAIN * limit.rate, burst * 1e-12), 0.5)
