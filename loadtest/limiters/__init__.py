@@ -4,7 +4,7 @@ The target asks a limiter about the present; the plan, the probe and the analysi
 fresh ones. ``docs/limiters.md`` says what each accepts.
 """
 
-from loadtest.limiters.algorithms import ALGORITHMS, Algorithm, check_spec, make
+from loadtest.limiters.algorithms import ALGORITHMS, Algorithm, AlgorithmName, check_spec, make
 from loadtest.limiters.buckets import Gcra, LeakyQueue, TokenBucket
 from loadtest.limiters.concurrency import ConcurrencyLimit
 from loadtest.limiters.model import SCOPES, SHARED_SCOPES, Decision, Limiter, LimiterSpec, Scope, SpecError
@@ -17,6 +17,7 @@ __all__ = [
     "SCOPES",
     "SHARED_SCOPES",
     "Algorithm",
+    "AlgorithmName",
     "ConcurrencyLimit",
     "Decision",
     "FixedWindow",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, Literal
 
 from loadtest.limiters.buckets import Gcra, LeakyQueue, TokenBucket
 from loadtest.limiters.concurrency import ConcurrencyLimit
@@ -11,6 +11,18 @@ from loadtest.limiters.model import Limiter, LimiterSpec, SpecError
 from loadtest.limiters.sliding import SlidingCounter, SlidingLog
 from loadtest.limiters.windows import FixedWindow
 from loadtest.limits import Limit
+
+AlgorithmName = Literal[
+    "fixed-window",
+    "fixed-window-from-first",
+    "sliding-log",
+    "sliding-counter",
+    "token-bucket",
+    "gcra",
+    "leaky-queue",
+    "concurrency",
+]
+"""The keys of ``ALGORITHMS``, for those who check types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class Algorithm:
         aligned: whether its windows begin at the multiples of their length on the server's wall clock.
     """
 
-    name: str
+    name: AlgorithmName
     summary: str
     build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
     has_burst: bool = False

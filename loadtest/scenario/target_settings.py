@@ -1,14 +1,13 @@
 """``[target]``: what the embedded target is like while a scenario runs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from loadtest.error_codes import ErrorCode
-from loadtest.limiters import LimiterSpec, Scope
+from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.scenario.fields import Duration, LimitSpec, Strict
 
-Algorithm = Literal["fixed-window", "fixed-window-from-first"]
 EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
 Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/\S+)?|/\S+)$")]
 
@@ -20,7 +19,7 @@ class TargetSettings(Strict):
     """Limits over the documented ones; ``all`` is that of all requests together, for the scopes that have one."""
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
     """API keys that the embedded target makes and the traffic shares."""
-    algorithm: Algorithm = "fixed-window"
+    algorithm: AlgorithmName = "fixed-window"
     """How limits are enforced."""
     burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Requests that may pass at once, where the algorithm has a burst."""
@@ -53,9 +52,17 @@ class TargetSettings(Strict):
         """How limits are counted."""
         return LimiterSpec(self.algorithm, self.burst, self.count_rejected, self.limit_scope)
 
+    @field_validator("burst", "count_rejected")
+    @classmethod
+    def _makes_sense_to_the_algorithm(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if "algorithm" in info.data:  # else that is what is wrong
+            said: dict[str, Any] = {str(info.field_name): value}
+            check_spec(LimiterSpec(info.data["algorithm"], **said))
+        return value
+
     @model_validator(mode="after")
     def _one_limit_for_all(self) -> Self:
-        shared = self.limit_scope in ("key", "global")
+        shared = self.limit_scope in SHARED_SCOPES
         if shared and "all" not in self.enforce:
             raise ValueError(f"limit_scope {self.limit_scope!r} needs one limit for all requests: enforce.all")
         if "all" in self.enforce and not shared:

@@ -11,7 +11,7 @@ import click
 
 from loadtest.error_codes import ERROR_CODES
 from loadtest.errors import InputError
-from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
+from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, LimiterSpec, SpecError, check_spec
 from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
 from loadtest.target.config import Draws, PendingTime, RateHeaders, Recode, RetryAfter, ServerConfig, Unknown
 
@@ -214,20 +214,26 @@ def server_config(
         InputError: if a value can't be read, or two don't go together.
     """
     named, limit_all = parse_limits(limits)
-    if limit_scope in ("key", "global") and limit_all is None:
+    if limit_scope in SHARED_SCOPES and limit_all is None:
         raise InputError(
             f"--limit-scope {limit_scope}: all requests share one limit, and none is given",
             "Give it as --limit all=N/W, such as --limit all=1000/60s.",
         )
-    if limit_all is not None and limit_scope not in ("key", "global"):
+    if limit_all is not None and limit_scope not in SHARED_SCOPES:
         raise InputError(
             f"--limit all={limit_all}: nothing counts all requests together with --limit-scope {limit_scope}",
             "Give --limit-scope key or global, or limits by name.",
         )
+    spec = LimiterSpec(algorithm, burst, count_rejected, limit_scope)
+    try:
+        check_spec(spec)
+    except SpecError as error:
+        option = f"--{error.field.replace('_', '-')}"
+        raise InputError(f"{option}: {error.problem}", f"{error.remedy.capitalize()}.") from None
     return ServerConfig(
         limits=MappingProxyType(named),
         limit_all=limit_all,
-        limiter=LimiterSpec(algorithm, burst, count_rejected, limit_scope),
+        limiter=spec,
         recodes=MappingProxyType(parse_recodes(recodes)),
         **others,
     )

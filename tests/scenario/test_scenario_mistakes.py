@@ -66,6 +66,9 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("target.enforce.sync_run", "100/0s", "target.enforce.sync_run", "not a limit"),
     ("target.enforce.sync_run", "9" * 400 + "/s", "target.enforce.sync_run", "not a limit"),
     # what does not fit together
+    ("target.burst", 5, "target.burst", "fixed-window has no burst"),
+    ("target.count_rejected", True, "target.count_rejected", "makes no difference to fixed-window"),
+    ("target.algorithm", "sliding-lg", "target.algorithm", "did you mean 'sliding-log'"),
     ("traffic.bad name", {}, "traffic.bad name", "is no name"),
     ("traffic.greetings.stages.1.name", "within", "traffic.greetings", "different names"),
     ("traffic.greetings.stages.1.name", "warmup", "traffic.greetings", "none may be 'warmup'"),

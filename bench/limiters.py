@@ -1,0 +1,115 @@
+"""Time per decision of every rate limiter, where it accepts and where it rejects, beside the `limits` package's.
+
+Each is asked by a plain loop over times that are known beforehand; the loop's own cost is in the figures, and printed.
+Rounds take turns, so that a change of the machine's speed meets all. Run: ``python bench/limiters.py``.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Final
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import STRATEGIES
+
+from loadtest.limiters import ALGORITHMS, LimiterSpec, make
+from loadtest.limits import Limit
+
+ROUNDS: Final = 7
+WANTED_NS: Final = 1000
+EPOCH: Final = 1.8e9
+PEERS: Final = ("fixed-window", "moving-window", "sliding-window-counter")
+"""The peer's names for fixed-window-from-first, sliding-log and sliding-counter."""
+
+Case = Callable[[list[float]], float]
+
+
+def ours(name: str, *, count_rejected: bool, accepted: bool) -> Case:
+    """Ask a limiter of 1e6/60s at half its rate, or one of 1/60s that rejects nearly all."""
+    spec = LimiterSpec(name, count_rejected=count_rejected)
+
+    def ask(times: list[float]) -> float:
+        limiter = make(spec, Limit(1_000_000 if accepted else 1, 60.0))
+        decide, release = limiter.decide, limiter.release
+        if name == "concurrency" and accepted:
+            begin = time.perf_counter()
+            for now in times:
+                decide(now)
+                release(now)
+            return time.perf_counter() - begin
+        begin = time.perf_counter()
+        for now in times:
+            decide(now)
+        return time.perf_counter() - begin
+
+    return ask
+
+
+def peer(strategy: str, *, accepted: bool) -> Case:
+    """Ask the peer's limiter in the same way; it reads the clock itself."""
+
+    def ask(times: list[float]) -> float:
+        limiter = STRATEGIES[strategy](MemoryStorage())
+        item = RateLimitItemPerMinute(1_000_000 if accepted else 1)
+        hit = limiter.hit
+        begin = time.perf_counter()
+        for _ in times:
+            hit(item, "key")
+        return time.perf_counter() - begin
+
+    return ask
+
+
+def bare(times: list[float]) -> float:
+    """The loop alone."""
+    begin = time.perf_counter()
+    for now in times:
+        nothing(now)
+    return time.perf_counter() - begin
+
+
+def nothing(_now: float) -> None:
+    """Be called."""
+
+
+def cases() -> dict[tuple[str, str], Case]:
+    """Everything that is measured, by row and column."""
+    found: dict[tuple[str, str], Case] = {}
+    for name, algorithm in ALGORITHMS.items():
+        for counting in (False, True) if algorithm.can_count_rejected else (False,):
+            row = f"{name}, counts 429s" if counting else name
+            found[row, "accepts"] = ours(name, count_rejected=counting, accepted=True)
+            found[row, "rejects"] = ours(name, count_rejected=counting, accepted=False)
+    for strategy in PEERS:
+        found[f"limits: {strategy}", "accepts"] = peer(strategy, accepted=True)
+        found[f"limits: {strategy}", "rejects"] = peer(strategy, accepted=False)
+    return found
+
+
+def main() -> None:
+    """Measure and print the table; exit with 1 where a decision of ours takes too long."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--decisions", type=int, default=20_000, help="in each round, of each limiter")
+    count = parser.parse_args().decisions
+    times = [EPOCH + k * 120 / 1_000_000 for k in range(count)]
+    measured: dict[tuple[str, str], list[float]] = {case: [] for case in cases()}
+    empty = []
+    for _ in range(ROUNDS):
+        empty.append(bare(times) / count * 1e9)
+        for case, ask in cases().items():
+            measured[case].append(ask(times) / count * 1e9)
+    call = statistics.median(empty)
+    print(f"{'ns per decision, median of ' + str(ROUNDS):34}{'accepts':>9}{'rejects':>9}")
+    slowest = 0.0
+    for row in dict.fromkeys(row for row, _ in measured):
+        accepts, rejects = (statistics.median(measured[row, column]) for column in ("accepts", "rejects"))
+        print(f"{row:34}{accepts:9.0f}{rejects:9.0f}")
+        slowest = slowest if row.startswith("limits:") else max(slowest, accepts, rejects)
+    print(f"a call that does nothing takes {call:.0f} ns; slowest of ours {slowest:.0f} ns (under {WANTED_NS} wanted)")
+    raise SystemExit(slowest >= WANTED_NS)
+
+
+if __name__ == "__main__":
+    main()
