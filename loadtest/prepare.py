@@ -11,7 +11,7 @@ from typing import Final
 
 from loadtest.errors import InputError
 from loadtest.limits import Limit, LimitName
-from loadtest.plan import believed_limits, traffic_plans
+from loadtest.plan import Belief, believe, traffic_plans
 from loadtest.runfile import (
     LeashInfo,
     LimitInfo,
@@ -59,15 +59,15 @@ def prepare_run(
     Raises:
         InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
     """
-    limits = limits_of(loaded, chosen, embedded=embedded)
-    plans = _plans(loaded, limits, keys)
+    belief = belief_of(loaded, chosen, embedded=embedded)
+    plans = _plans(loaded, belief, keys)
     leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
     directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(
         id=directory.name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, limits, leash, embedded=embedded),
+        target=_target_info(url, belief, leash, embedded=embedded),
         keys=keys,
         workers=1,
         traffic=plans,
@@ -94,22 +94,35 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
     )
 
 
-def _target_info(
-    loaded: LoadedScenario, url: str, limits: Mapping[LimitName, Limit], leash: LeashInfo | None, *, embedded: bool
-) -> TargetInfo:
+def _target_info(url: str, belief: Belief, leash: LeashInfo | None, *, embedded: bool) -> TargetInfo:
+    spec = belief.spec
     return TargetInfo(
         url=url,
         embedded=embedded,
-        limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits.items()},
-        limiter=loaded.scenario.target.algorithm if embedded else "fixed-window",
+        limits={name: _limit_info(limit) for name, limit in belief.limits.items()},
+        limiter=spec.algorithm,
+        burst=spec.burst,
+        count_rejected=spec.count_rejected,
+        limit_scope=spec.scope,
+        limit_all=None if belief.limit_all is None else _limit_info(belief.limit_all),
+        draws=belief.draws,
         leash=leash,
     )
 
 
-def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> dict[LimitName, Limit]:
-    """The limits to plan with: those of the target's entry over the documented ones; the embedded target's own."""
+def _limit_info(limit: Limit) -> LimitInfo:
+    return LimitInfo(count=limit.count, window_s=limit.window)
+
+
+def belief_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Belief:
+    """What to believe of the limits: the embedded target's own, or those of an entry over the documented ones."""
     entry = None if chosen is None else chosen.entry
-    return {**believed_limits(loaded.scenario, embedded=embedded), **(entry.limits if entry else {})}
+    return believe(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
+
+
+def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Mapping[LimitName, Limit]:
+    """The limits of ``belief_of``, by their names."""
+    return belief_of(loaded, chosen, embedded=embedded).limits
 
 
 def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> LeashInfo | None:
@@ -120,12 +133,12 @@ def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: 
     """
     if chosen.entry is None:
         return None
-    limits = limits_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, _plans(loaded, limits, keys), keys=keys, preflight=preflight)
-    return check_leash(chosen, demand, limits, keys=keys, now=datetime.now(UTC))
+    belief = belief_of(loaded, chosen, embedded=False)
+    demand = demand_of(loaded.scenario, _plans(loaded, belief, keys), keys=keys, preflight=preflight)
+    return check_leash(chosen, demand, belief.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:
+def _plans(loaded: LoadedScenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())
@@ -134,7 +147,7 @@ def _plans(loaded: LoadedScenario, limits: Mapping[LimitName, Limit], keys: int)
             f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
             "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
         )
-    plans = traffic_plans(scenario, limits, keys)
+    plans = traffic_plans(scenario, belief, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
         # A rate that is written in units of a limit is known only now.

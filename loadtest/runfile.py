@@ -53,7 +53,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
 
 
 class LimitInfo(msgspec.Struct, kw_only=True):
-    """A believed limit: ``count`` per ``window_s`` seconds and key."""
+    """A believed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
 
     count: int
     window_s: float
@@ -92,8 +92,19 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     url: str
     embedded: bool
     limits: dict[str, LimitInfo]
+    """By limit name. Rates in units of a limit refer to these, whatever is in force."""
     limiter: str = "fixed-window"
-    """The believed algorithm; for an embedded target the one in force."""
+    """The believed algorithm; for an embedded target the one in force, and so with all that follows."""
+    burst: int | None = None
+    """Requests that may pass at once; null for the algorithm's own default."""
+    count_rejected: bool = False
+    """Whether rejected requests are counted, too."""
+    limit_scope: str = "key-and-name"
+    """What one limiter counts: requests of a ``key-and-name``, a ``key``, a ``name``, or ``global``: all."""
+    limit_all: LimitInfo | None = None
+    """The limit in force of all requests together, for the scopes that have one: ``key`` and ``global``."""
+    draws: str = "all"
+    """Which requests draw on a limit: ``all`` with a valid key, or ``valid``: those that nothing is wrong with."""
     leash: LeashInfo | None = None
     """Null where the target is loopback and no entry was named."""
 

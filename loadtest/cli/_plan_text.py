@@ -14,6 +14,8 @@ from loadtest.plan.summary import LimitRow, Spread, StageRow
 WIDTH: Final = 100
 _NAMES: Final = 2
 """How many columns of a table are names."""
+_SHARED: Final = ("name", "global")
+"""Scopes in which keys share a limiter."""
 _LONGEST_LIMIT: Final = max(map(len, LIMIT_NAMES))
 
 
@@ -22,7 +24,10 @@ def show(plan: Plan) -> None:
     console = Console(width=WIDTH, highlight=False, soft_wrap=False, emoji=False, markup=False)
     console.print(_head(plan), soft_wrap=True)
     console.print()
-    for table in [_traffic(plan.stages), *([_limits(plan.limit_use)] if plan.limit_use else [])]:
+    for table in [
+        _traffic(plan.stages),
+        *([_limits(plan.limit_use, shared=plan.limit_scope in _SHARED)] if plan.limit_use else []),
+    ]:
         console.print(table)
         console.print()
     for note in [_how(plan), *plan.assumptions]:
@@ -56,6 +61,8 @@ def _how(plan: Plan) -> str:
         return ""
     if plan.start is not None:
         told = "One replay of this schedule, at the start that was told."
+    elif not plan.aligned:
+        told = "One replay of this schedule: to this limiter it does not matter when a run starts."
     else:
         told = f"429s: mean (and range) over {plan.phases} moments at which the run may start within a window."
     chance = " Chance of any 429 in a stretch"
@@ -97,19 +104,21 @@ def _traffic(rows: list[StageRow]) -> Table:
     return table
 
 
-def _limits(rows: list[LimitRow]) -> Table:
-    table = _table("Limit", "Stage", "Asked / min", "Allowed", "Busiest key", "429 of requests", "Chance")
+def _limits(rows: list[LimitRow], *, shared: bool) -> Table:
+    # Where keys share a limiter, all of them together ask of it what counts.
+    of = "Of allowed" if shared else "Busiest key"
+    table = _table("Limit", "Stage", "Asked / min", "Allowed", of, "429 of requests", "Chance")
     last = ""
     for row in sorted(rows, key=lambda row: [each.limit for each in rows].index(row.limit)):
         table.add_row(
             row.limit if row.limit != last else "",
             row.stage,
             f"{row.asked_per_min:,.0f}",
-            f"{row.allowed_per_min:,.0f}",
-            f"{row.share:.2f} ×",
+            "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
+            "–" if row.share is None else f"{row.share:.2f} ×",
             _percent(row.throttled_rate),
             f"{row.chance:.0%}",
-            style="bold" if row.share > 1 else "",
+            style="bold" if row.share is not None and row.share > 1 else "",
         )
         last = row.limit
     return table

@@ -12,7 +12,7 @@ from loadtest.cli._plan_text import show
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.limits import DOCUMENTED, Limit, LimitName
-from loadtest.plan import Plan, Question, believed_limits, make_plan, traffic_plans
+from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.scenario.units import parse_duration
@@ -32,7 +32,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 @click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
 @click.option("--keys", type=click.IntRange(1, 1000), help="API keys that share the traffic.")
 @click.option("--start", metavar="HH:MM:SS.s", help="UTC time at which the first arrival is due; any by default.")
-@click.option("--job-duration", metavar="DURATION", help="What a job takes, where the scenario does not tell.")
+@click.option("--job-duration", metavar="DURATION", help="What a job or run takes.")
 @click.option("--price-per-execution", type=click.FloatRange(min=0), help="Of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(  # noqa: PLR0917 - click gives every option by name
@@ -88,7 +88,7 @@ def plan_of(
         limits: the believed limits of a target that runs somewhere; None for the embedded one of the scenario.
         keys: API keys; None for as many as a run would use.
         start: s since midnight UTC; None for any moment.
-        job_s: s that a job takes; None for what the scenario tells.
+        job_s: s that a job takes, or a run; None for what the scenario tells.
         price: of one execution.
 
     Raises:
@@ -104,13 +104,13 @@ def plan_of(
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     embedded = limits is None
-    limits = believed_limits(scenario, embedded=True) if limits is None else limits
+    belief = believe(scenario, embedded=embedded, limits=limits)
+    told = embedded and scenario.target.retry_after != "none"
     question = Question(
         scenario,
-        traffic_plans(scenario, limits, keys),
-        limits,
-        limiter=scenario.target.algorithm if embedded else "fixed-window",
-        retry_after=embedded and scenario.target.retry_after == "seconds",
+        traffic_plans(scenario, belief, keys),
+        belief,
+        retry_after=scenario.target.retry_after_factor if told else None,
         start=start,
         job_s=job_s,
     )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.draws import draw
-from loadtest.limits import Limit
 from loadtest.load.backoff import Backoff
 from loadtest.load.dispatcher import Pool
 from loadtest.load.inputs import Bodies, mistake_of, read_inputs
@@ -12,6 +11,7 @@ from loadtest.load.jobs import JobIds, read_job_ids
 from loadtest.load.matching import Matcher, read_schema
 from loadtest.load.polling import Pacer, Polling
 from loadtest.load.wire import Timeouts
+from loadtest.plan import believed
 from loadtest.runfile import RunInfo, TrafficPlan
 from loadtest.samples import Operation
 from loadtest.scenario import WARMUP, MistakeKind, Traffic
@@ -113,8 +113,8 @@ def _polling(traffic: Traffic) -> Polling:
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    limit = info.target.limits["retrieval"]
-    return Pacer(traffic.polling.pace.per_second(Limit(limit.count, limit.window_s), plan.key_count))
+    belief = believed(info.target)
+    return Pacer(traffic.polling.pace.per_second(belief.limits["retrieval"], belief.quotas(plan.key_count)))
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:

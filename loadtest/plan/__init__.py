@@ -1,9 +1,9 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
+from loadtest.plan.belief import ALL, Belief, believe, believed
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     DEFAULT_MAX_USERS,
-    believed_limits,
     key_range,
     operation_deadline,
     pool_size,
@@ -13,10 +13,13 @@ from loadtest.plan.stages import (
 from loadtest.plan.summary import Plan, make_plan
 
 __all__ = [
+    "ALL",
     "DEFAULT_MAX_USERS",
+    "Belief",
     "Plan",
     "Question",
-    "believed_limits",
+    "believe",
+    "believed",
     "key_range",
     "make_plan",
     "operation_deadline",

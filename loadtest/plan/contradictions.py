@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.plan.belief import ALL
 from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import operation_deadline, pool_size, traffic_plans
@@ -30,7 +31,8 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """Something in a plan that can't go well."""
 
     kind: str
-    """``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``, ``multiplier``."""
+    """``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``, ``multiplier``,
+    ``wait``."""
     key: str
     """Where the scenario says so, as --set would name it."""
     message: str
@@ -41,7 +43,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     """Every contradiction of a plan, in the order in which to mend them."""
     found = [*_multiplier(question), *_pools(question), *_retries(question)]
     if forecast.phases:
-        found += _read_back(question, forecast)
+        found += [*_waits(forecast), *_read_back(question, forecast)]
     for number, entry in enumerate(question.scenario.threshold):
         threshold, key = entry.parse(), f"threshold.{number}"
         if forecast.phases:
@@ -55,7 +57,7 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
     if scenario.rate_multiplier <= 1:
         return
     keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
-    plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.limits, keys)
+    plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.belief, keys)
     for name, plan in question.plans.items():
         for stage, before in zip(plan.stages, plain[name].stages, strict=True):
             if not stage.warmup and (pushed := set(stage.over) - set(before.over)):
@@ -85,52 +87,80 @@ def _pools(question: Question) -> Iterator[Contradiction]:
 
 
 def _retries(question: Question) -> Iterator[Contradiction]:
+    if not question.belief.windowed:
+        return
     for name, plan in question.plans.items():
         retry = question.scenario.traffic[name].retry
         limit = draws(plan.operation)[0]
-        window = question.limits[limit].window
+        window = question.belief.limit_on(limit).window
         if retry.policy != "none" and retry.longest < window:
             yield Contradiction(
                 kind="retry",
                 key=f"traffic.{name}.retry",
-                message=f"its waits last {retry.longest:g} s in all at their longest, and a window of {limit} "
-                f"{window:g} s: who is refused at its beginning is refused to the end",
+                message=f"its waits last {retry.longest:g} s in all at their longest, and a window of "
+                f"{_called(question.belief.drawn_on(limit))} {window:g} s: who is refused at its beginning is refused "
+                "to the end",
                 remedy="Raise max_attempts, or initial and max, until the waits outlast the window.",
+            )
+
+
+def _waits(forecast: Forecast) -> Iterator[Contradiction]:
+    """Requests that wait in the limiter's queue for longer than their client has time."""
+    for index, entry in enumerate(forecast.made):
+        longest = max(float(seen.longest_delay[index]) for seen in forecast.phases)
+        if longest > entry.traffic.timeout:
+            yield Contradiction(
+                kind="wait",
+                key=f"traffic.{entry.name}.timeout",
+                message=f"the believed limiter lets requests wait up to {longest:.3g} s for their turn, and who waits "
+                f"gives up after {entry.traffic.timeout:g} s: they draw on the limit, and nothing comes of them",
+                remedy=f"Set a timeout of {math.ceil(longest)} s or more, or lower the rate.",
             )
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
     """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
-    submit, retrieval = limit_index("async_submit"), limit_index("retrieval")
+    belief = question.belief
     keys = {key for plan in question.plans.values() for key in range(plan.key_start, plan.key_start + plan.key_count)}
-    allowed = question.limits["retrieval"].rate * 60 * len(keys)
+    allowed = belief.rate_on("retrieval") * 60 * belief.quotas(len(keys))
+    # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
+    draws_of_job, kind = (2, "requests of all kinds") if belief.one_for_all else (1, "retrievals")
     for at, stretch in enumerate(forecast.stretches):
-        minutes = (stretch.end - stretch.start) / 60
         on = _submitting(question, stretch)
         if not on:
             continue
-        asked = sum(float(seen.asked[retrieval, at].sum()) for seen in forecast.phases)
-        made = sum(
-            float(seen.asked[submit, at].sum()) - float(seen.stretch_refused[submit, at]) for seen in forecast.phases
-        )
-        asked, made = (value / len(forecast.phases) / minutes for value in (asked, made))
+        made, asked = _jobs_made(question, forecast, at)
         key = f"traffic.{on[0][0]}.stages.{on[0][1].name}"
-        if made > allowed * 1.02:
+        if made * draws_of_job > allowed * 1.02:
             yield Contradiction(
                 kind="retrievals",
                 key=key,
                 message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, and {allowed:,.0f} "
-                "a minute are allowed: results can't be read back as fast as jobs are made",
-                remedy=f"Submit at most {allowed:,.0f} a minute, less what other retrievals take.",
+                + ("a minute" if draws_of_job == 1 else "requests a minute, submits and retrievals together,")
+                + " are allowed: results can't be read back as fast as jobs are made",
+                remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, less what other "
+                + ("retrievals take." if draws_of_job == 1 else "requests take."),
             )
-        elif asked > allowed * 1.02 and not any("retrieval" in stage.over for _, stage in on):
+        elif asked > allowed * 1.02 and not any(belief.drawn_on("retrieval") in stage.over for _, stage in on):
             yield Contradiction(
                 kind="polls",
                 key=key,
-                message=f"{made:,.0f} jobs a minute are polled so often that retrievals are asked for {asked:,.0f} "
-                f"times a minute, and {allowed:,.0f} are allowed",
+                message=f"{made:,.0f} jobs a minute are polled so often that {asked:,.0f} {kind} come a minute, and "
+                f"{allowed:,.0f} are allowed",
                 remedy="Lengthen polling.interval, set polling.pace, or lower the rate.",
             )
+
+
+def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
+    """Submits a minute that are accepted in a stretch, and requests a minute on the limit of retrievals."""
+    submit, stretch = limit_index("async_submit"), forecast.stretches[at]
+    on = [limit_index(name) for name in question.belief.together("retrieval")]
+    minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
+    asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
+    made = sum(
+        float(seen.asked[submit, at].sum()) - float(seen.stretch_refused[submit, at]) for seen in forecast.phases
+    )
+    return made / minutes, asked / minutes
 
 
 def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePlan]]:
@@ -149,14 +179,14 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
 
     A burst is over at once: it is as good as a whole window, unless its 429s depend on the second of the start.
     """
-    if threshold.metric not in _REFUSALS:
+    if threshold.metric not in _REFUSALS or not question.belief.windowed:
         return
     for name, plan in question.plans.items():
         if threshold.traffic not in (None, name) or threshold.operation not in (None, plan.operation):
             continue
         stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
         seconds = sum(stage.duration_s for stage in stages)
-        window = max(question.limits[limit].window for limit in draws(plan.operation))
+        window = max(question.belief.limit_on(limit).window for limit in draws(plan.operation))
         if not stages or seconds >= window:
             continue
         refused = forecast.share("refused", "requests", forecast.cells(name, None, threshold.stage))
@@ -224,4 +254,8 @@ def _range(low: float, high: float, form: str) -> str:
 
 
 def _names(limits: list[str]) -> str:
-    return " and ".join(f"the limit of {name}" for name in limits)
+    return " and ".join("the limit of all requests" if name == ALL else f"the limit of {name}" for name in limits)
+
+
+def _called(limit: str) -> str:
+    return "all requests" if limit == ALL else limit

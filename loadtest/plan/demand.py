@@ -1,11 +1,11 @@
 """What all traffic together draws on a limit, over time. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from loadtest.limits import Limit, LimitName
+from loadtest.limits import LimitName
+from loadtest.plan.belief import Belief
 from loadtest.runfile import StagePlan, TrafficPlan
 
 _TOLERANCE: Final = 1 + 1e-9
@@ -18,24 +18,30 @@ def draws(operation: str) -> tuple[LimitName, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What all entries together draw on a limit, over time, for each key."""
+    """What all entries together draw on a limit, over time, for each of its limiters."""
 
     plans: tuple[TrafficPlan, ...]
-    limits: Mapping[LimitName, Limit]
+    belief: Belief
 
-    def passes(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan) -> bool:
-        """Whether some key that an entry uses is asked for more than a limit allows, at some moment of a stage.
+    def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
+        """Whether some limiter that an entry draws on is asked for more than it allows, at some moment of a stage.
 
         Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is held against
-        the whole quota of a window.
+        what passes at once. A limit on concurrency is none on rates: only bursts are held against it.
+
+        Args:
+            limit: a limit name, or ``belief.ALL``.
+            plan: the entry.
+            stage: one of its stages.
         """
         end = stage.start_s + stage.duration_s
         edges = {edge for each in self.plans for part in each.stages for edge in self._edges(each, part)}
         cuts = sorted({stage.start_s, end, *(edge for edge in edges if stage.start_s < edge < end)})
-        allowed = self.limits[limit]
+        names = self.belief.together(limit)
+        at_once, rate = self.belief.at_once(limit), self.belief.rate_on(limit)
         return any(
-            self._asked(limit, key, at, (left + right) / 2) > allowed.rate * _TOLERANCE
-            or self._burst(limit, key, (left + right) / 2) > allowed.count
+            self._asked(names, key, at, (left + right) / 2) > rate * _TOLERANCE
+            or self._burst(names, key, (left + right) / 2) > at_once
             for key in self._keys(plan)
             for left, right in pairwise(cuts)
             for at in (left, right)
@@ -46,26 +52,44 @@ class Demand:
         edges = [stage.start_s, _end(stage)]
         if plan.operation == "async_run" and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
-            accepted = self.limits["async_submit"].rate * plan.key_count
+            accepted = self._accepted(plan)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
         return edges
 
+    def _accepted(self, plan: TrafficPlan) -> float:
+        """Submits/s of an entry that are accepted at most."""
+        return self.belief.rate_on("async_submit") * self.belief.quotas(plan.key_count)
+
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
+        if not self.belief.per_key:
+            return {plan.key_start}
         starts = {each.key_start for each in self.plans}
         return {max(start, plan.key_start) for start in starts if start < plan.key_start + plan.key_count}
 
-    def _asked(self, limit: LimitName, key: int, at: float, inside: float) -> float:
-        return sum(self._drawn(limit, plan, at, inside) / plan.key_count for plan in self.plans if _uses(plan, key))
+    def _part(self, plan: TrafficPlan, key: int) -> float:
+        """The part of what an entry draws that falls on the limiter of a key."""
+        if not self.belief.per_key:
+            return 1.0
+        return 1 / plan.key_count if plan.key_start <= key < plan.key_start + plan.key_count else 0.0
 
-    def _burst(self, limit: LimitName, key: int, inside: float) -> float:
-        stages = (
-            (plan, stage)
+    def _asked(self, names: tuple[LimitName, ...], key: int, at: float, inside: float) -> float:
+        return sum(
+            self._drawn(name, plan, at, inside) * part
             for plan in self.plans
-            if limit in draws(plan.operation) and _uses(plan, key)
+            if (part := self._part(plan, key))
+            for name in names
+        )
+
+    def _burst(self, names: tuple[LimitName, ...], key: int, inside: float) -> float:
+        stages = (
+            (self._part(plan, key), stage)
+            for plan in self.plans
+            # The request that begins an operation, or its polls, which come as a burst where it does.
+            if any(name in draws(plan.operation) for name in names)
             for stage in plan.stages
         )
-        return sum(stage.burst / plan.key_count for plan, stage in stages if stage.start_s <= inside < _end(stage))
+        return sum(stage.burst * part for part, stage in stages if stage.start_s <= inside < _end(stage))
 
     def _drawn(self, limit: LimitName, plan: TrafficPlan, at: float, inside: float) -> float:
         """Requests/s that an entry draws on a limit at ``at``, in the stage that holds ``inside``.
@@ -78,13 +102,9 @@ class Demand:
             if stage.start_s <= inside < _end(stage):
                 rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
                 if plan.operation == "async_run" and limit == "retrieval":
-                    return min(rate, self.limits["async_submit"].rate * plan.key_count)
+                    return min(rate, self._accepted(plan))
                 return rate
         return 0.0
-
-
-def _uses(plan: TrafficPlan, key: int) -> bool:
-    return plan.key_start <= key < plan.key_start + plan.key_count
 
 
 def _end(stage: StagePlan) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.limits import LIMIT_NAMES, Limit, LimitName
-from loadtest.plan.jobs import job_duration
+from loadtest.plan.belief import CONCURRENCY, Belief
+from loadtest.plan.jobs import JobDuration, job_duration
 from loadtest.plan.offer import Entry, Offer, entries, offer
 from loadtest.plan.replay import Replay, Seen
 from loadtest.runfile import StagePlan, TrafficPlan
@@ -32,20 +33,23 @@ class Question:
     Attributes:
         scenario: what to offer.
         plans: how it will be scheduled.
-        limits: the believed limits, each per key.
-        limiter: name of the believed algorithm.
-        retry_after: whether a 429 is believed to say when to come again.
+        belief: what is believed of the limits.
+        retry_after: what a 429's honest ``Retry-After`` is believed to be multiplied by; None where it has none.
         start: s since midnight UTC at which the epoch is; None for any moment.
-        job_s: s that jobs are believed to take; None for what the scenario tells.
+        job_s: s that workflows are believed to take; None for what the scenario tells.
     """
 
     scenario: Scenario
     plans: Mapping[str, TrafficPlan]
-    limits: Mapping[LimitName, Limit]
-    limiter: str = "fixed-window"
-    retry_after: bool = False
+    belief: Belief
+    retry_after: float | None = None
     start: float | None = None
     job_s: float | None = None
+
+    @property
+    def limits(self) -> Mapping[LimitName, Limit]:
+        """The believed limits, by their names."""
+        return self.belief.limits
 
     @property
     def end(self) -> float:
@@ -70,8 +74,10 @@ class Forecast:
         made: every entry, with its cells.
         stretches: in which limits are looked at; the warm-up is none.
         operations: arrivals of the schedule by cell: exactly those that will be offered.
-        phases: replays of this very schedule, over phases of the windows; empty where it is too long.
+        phases: replays of this very schedule, over phases of the windows where these matter; empty where nothing
+            could be replayed.
         others: replays of other seeds at random phases, where arrivals are random; else empty.
+        why_not: in a sentence, why nothing could be replayed.
     """
 
     made: list[Entry]
@@ -79,6 +85,7 @@ class Forecast:
     operations: list[int]
     phases: list[Seen]
     others: list[Seen]
+    why_not: str = ""
 
     def cells(self, traffic: str | None = None, operation: str | None = None, stage: str | None = None) -> list[int]:
         """Cells of a scope, without warm-up."""
@@ -100,33 +107,29 @@ class Forecast:
         """A share of two counts, for each phase; 0 where there is nothing."""
         return self.counts(part, cells) / np.maximum(self.counts(whole, cells), 1)
 
-    def chance(self, limit: int, stretch: int) -> float:
-        """How often any 429 of a limit is seen in a stretch."""
+    def chance(self, limits: list[int], stretch: int) -> float:
+        """How often any 429 of some limits, by their index, is seen in a stretch."""
         seen = self.others or self.phases
-        return float(np.mean([each.stretch_refused[limit, stretch] > 0 for each in seen]))
+        return float(np.mean([each.stretch_refused[limits, stretch].any() for each in seen]))
 
 
 def forecast(question: Question) -> Forecast:
     """Replay what a question's run would offer.
 
     The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
-    evenly over the longest window; or at the one that a start tells. Poisson arrivals are replayed for other seeds
-    too, for what they do is a matter of chance.
+    evenly over the longest window; or at the one that a start tells; once where no window has a phase. Poisson
+    arrivals are replayed for other seeds too, for what they do is a matter of chance.
     """
     scenario, plans = question.scenario, question.plans
-    jobs = {
-        name: job_duration(each, question.job_s)
-        for name, each in scenario.traffic.items()
-        if each.operation == "async_run"
-    }
-    made = entries(scenario.traffic, plans, question.limits["retrieval"], jobs)
+    made = entries(scenario.traffic, plans, question.belief, _durations(question))
     parts = stretches(plans)
-    if sum(expected_arrivals(stage) for plan in plans.values() for stage in plan.stages) > MAX_ARRIVALS:
-        return Forecast(made, parts, [round(expected_arrivals(s)) for e in made for s in e.plan.stages], [], [])
+    if why_not := _unforeseeable(question, made):
+        counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
+        return Forecast(made, parts, counted, [], [], why_not)
     offered = offer(made, scenario.seed)
     first = _replay(question, made, offered, 0)
     affordable = _BUDGET // max(1, first.total)
-    more = 0 if question.start is not None else min(PHASES, max(3, affordable)) - 1
+    more = min(PHASES, max(3, affordable)) - 1 if question.belief.aligned and question.start is None else 0
     phases = [first, *(_replay(question, made, offered, number) for number in range(1, more + 1))]
     random = any(plan.arrivals == "poisson" for plan in plans.values())
     # Far from the seeds that people choose, so that no schedule is replayed twice.
@@ -134,6 +137,29 @@ def forecast(question: Question) -> Forecast:
     others = [_replay(question, made, offer(made, seed), number) for number, seed in enumerate(seeds)]
     operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
     return Forecast(made, parts, operations, phases, others)
+
+
+def _durations(question: Question) -> dict[str, JobDuration]:
+    """What is believed of workflows: of jobs, and of runs where it matters how many are being carried out."""
+    held = question.belief.spec.algorithm == CONCURRENCY
+    return {
+        name: job_duration(each, question.job_s)
+        for name, each in question.scenario.traffic.items()
+        if each.operation == "async_run" or (each.operation == "sync_run" and held)
+    }
+
+
+def _unforeseeable(question: Question, made: list[Entry]) -> str:
+    """Why nothing can be replayed, if so."""
+    if sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages) > MAX_ARRIVALS:
+        return "There are too many arrivals to replay: only those were counted."
+    unknown = [e.name for e in made if e.plan.operation == "sync_run" and e.job is not None and not e.job.known]
+    if unknown:
+        return (
+            "Which requests a limit on concurrency refuses depends on how long others take, and nothing tells that of "
+            f"the runs of {' and '.join(unknown)}: arrivals were only counted. --job-duration tells it."
+        )
+    return ""
 
 
 def stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
@@ -158,12 +184,11 @@ def _replay(question: Question, made: list[Entry], offered: Offer, number: int) 
         epoch = question.start
     else:
         # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
-        longest = max(limit.window for limit in question.limits.values())
+        longest = max(question.belief.limit_on(name).window for name in LIMIT_NAMES)
         epoch = longest * (1 + (0.5 + number * _GOLDEN) % 1)
     replay = Replay(
         made,
-        question.limits,
-        question.limiter,
+        question.belief,
         epoch=epoch,
         end=question.end + question.scenario.drain,
         retry_after=question.retry_after,

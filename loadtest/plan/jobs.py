@@ -1,4 +1,4 @@
-"""How long jobs are believed to take, so that their polls can be counted. Pure."""
+"""How long workflows are believed to take, so that polls, and runs at the same time, can be counted. Pure."""
 
 import math
 from collections.abc import Callable
@@ -16,40 +16,46 @@ _MS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class JobDuration:
-    """A belief about the jobs of an entry.
+    """A belief about the workflows that an entry runs.
 
     Attributes:
         words: what is believed, as a sentence's end.
         draw: draws so many durations, in seconds.
+        known: whether anything tells, or it is a mere assumption.
     """
 
     words: str
     draw: Draw
+    known: bool = True
 
 
 def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
-    """What an entry's jobs are believed to take.
+    """What an entry's workflows are believed to take.
 
     Args:
-        traffic: an ``async_run`` entry.
+        traffic: an ``async_run`` or ``sync_run`` entry.
         said: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
             tell, and of all other workflows it is assumed that one poll is enough.
     """
+    what = "jobs" if traffic.operation == "async_run" else "runs"
     if said is not None:
-        return JobDuration(f"its jobs are taken to last {said:g} s, as given", _constant(said))
+        return JobDuration(f"its {what} are taken to last {said:g} s, as given", _constant(said))
     parameters = traffic.parameters
     try:
         if traffic.workflow == "sleep":
-            return _sleep(parameters)
+            return _sleep(parameters, f"its {what}")
         if traffic.workflow == "cpu":
             ms = float(parameters.get("ms", 10))
-            return JobDuration(f"its jobs take {ms:g} ms, as its parameters say", _constant(ms * _MS))
+            return JobDuration(f"its {what} take {ms:g} ms, as its parameters say", _constant(ms * _MS))
     except (TypeError, ValueError):
         pass  # The server will refuse them; no job comes of it that could be polled.
-    return JobDuration("its jobs are taken to be done at their first poll; longer ones are polled more", _constant(0.0))
+    words = f"its {what} are taken to be done at once"
+    if traffic.operation == "async_run":
+        words = "its jobs are taken to be done at their first poll; longer ones are polled more"
+    return JobDuration(words, _constant(0.0), known=False)
 
 
-def _sleep(parameters: dict[str, Any]) -> JobDuration:
+def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
     """The distributions of the reference server's ``sleep``, with its defaults."""
 
     def ms(name: str, default: float) -> float:
@@ -59,22 +65,22 @@ def _sleep(parameters: dict[str, Any]) -> JobDuration:
     longest = ms("max_ms", 60_000) * _MS
     if kind == "uniform":
         low, high = ms("min_ms", 0) * _MS, ms("max_ms", 200) * _MS
-        words = f"its jobs take {low:g} to {high:g} s"
+        words = f"{what} take {low:g} to {high:g} s"
         return JobDuration(f"{words}, as its parameters say", lambda random, n: low + (high - low) * random.random(n))
     if kind == "exponential":
         mean = ms("mean_ms", 100) * _MS
         return JobDuration(
-            f"its jobs take {mean:g} s on average, as its parameters say",
+            f"{what} take {mean:g} s on average, as its parameters say",
             lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
         )
     if kind == "lognormal":
         middle, sigma = math.log(ms("median_ms", 100) * _MS), ms("sigma", 0.5)
         return JobDuration(
-            f"its jobs have a median of {math.exp(middle):g} s, as its parameters say",
+            f"{what} have a median of {math.exp(middle):g} s, as its parameters say",
             lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
         )
     seconds = ms("ms", 100) * _MS
-    return JobDuration(f"its jobs take {seconds:g} s, as its parameters say", _constant(seconds))
+    return JobDuration(f"{what} take {seconds:g} s, as its parameters say", _constant(seconds))
 
 
 def _constant(seconds: float) -> Draw:

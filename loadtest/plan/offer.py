@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from loadtest.draws import draw
-from loadtest.limits import LIMIT_NAMES, Limit
+from loadtest.limits import LIMIT_NAMES
+from loadtest.plan.belief import Belief
 from loadtest.plan.demand import draws
 from loadtest.plan.jobs import JobDuration
 from loadtest.plan.stages import schedules
@@ -27,7 +28,8 @@ class Entry:
         traffic: as the scenario says it.
         plan: as it will be scheduled.
         cell: number of its first stage; its others follow.
-        job: what is believed of its jobs; None where it makes none.
+        job: what is believed of the workflows that it runs; None where it makes no jobs, or the answer to a run
+            tells all that matters.
         pace: s between two of its polls at least; 0 where they are not paced.
     """
 
@@ -70,21 +72,22 @@ class Entry:
 
 
 def entries(
-    traffic: Mapping[str, Traffic], plans: Mapping[str, TrafficPlan], limit: Limit, jobs: Mapping[str, JobDuration]
+    traffic: Mapping[str, Traffic], plans: Mapping[str, TrafficPlan], belief: Belief, jobs: Mapping[str, JobDuration]
 ) -> list[Entry]:
     """Every entry of a scenario, its cells numbered through.
 
     Args:
         traffic: the scenario's.
         plans: how it will be scheduled.
-        limit: that of retrievals, which paces may refer to.
-        jobs: what is believed of jobs, by entry.
+        belief: whose limit of retrievals paces may refer to.
+        jobs: what is believed of the workflows that are run, by entry.
     """
     made: list[Entry] = []
     cell = 0
     for name, plan in plans.items():
         pace = traffic[name].polling.pace
-        gap = 0.0 if pace is None else 1 / pace.per_second(limit, plan.key_count)
+        limit, quotas = belief.limits["retrieval"], belief.quotas(plan.key_count)
+        gap = 0.0 if pace is None else 1 / pace.per_second(limit, quotas)
         made.append(Entry(name, traffic[name], plan, cell, jobs.get(name), gap))
         cell += len(plan.stages)
     return made
@@ -102,7 +105,7 @@ class Offer:
     """Of the arrival within its entry."""
     cell: list[int]
     durations: list[list[float]]
-    """By entry and arrival: how long its job takes, in seconds. Empty for entries without jobs."""
+    """By entry and arrival: how long its workflow takes, in seconds. Empty where that does not matter."""
     mistakes: list[dict[int, str]]
     """By entry: the arrivals that are wrong on purpose, and how."""
 

@@ -1,10 +1,10 @@
 """Every request that an offer leads to, put through the believed limiters, retries and polls included. Pure.
 
-Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do.
+Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do. A limiter that
+makes requests wait delays their answers; where it limits concurrency, a run is answered when its workflow is done.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.draws import draw
-from loadtest.limiters import Decision, LimiterSpec, make
-from loadtest.limits import LIMIT_NAMES, Limit, LimitName
+from loadtest.limiters import Decision, Limiter
+from loadtest.limits import LIMIT_NAMES
+from loadtest.plan.belief import CONCURRENCY, Belief
 from loadtest.plan.offer import RETRIEVAL, Entry, Offer
 
 SETUP_S: Final = -0.5
@@ -56,6 +57,7 @@ class Seen:
         refused: of these, 429s.
         asked: requests by limit, stretch and key.
         stretch_refused: 429s by limit and stretch.
+        longest_delay: s that a limiter made a request wait for its turn at most, by entry.
         total: requests in all, those of set-up, warm-up and drain included.
     """
 
@@ -67,6 +69,7 @@ class Seen:
     refused: Counts
     asked: Counts
     stretch_refused: Counts
+    longest_delay: NDArray[np.float64]
     total: int
 
 
@@ -75,22 +78,20 @@ class Replay:
 
     Args:
         entries: every traffic entry.
-        limits: the believed limits, each per key.
-        limiter: name of the believed algorithm.
+        belief: the believed limits.
         epoch: unix seconds of the epoch.
         end: s since the epoch after which nothing more is sent: that of the drain.
-        retry_after: whether a 429 says when to come again.
+        retry_after: what an honest ``Retry-After`` is multiplied by; None where a 429 says nothing.
     """
 
     def __init__(
         self,
         entries: list[Entry],
-        limits: Mapping[LimitName, Limit],
-        limiter: str,
+        belief: Belief,
         *,
         epoch: float,
         end: float,
-        retry_after: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         self._entries = entries
         self._epoch = epoch
@@ -98,7 +99,11 @@ class Replay:
         self._retry_after = retry_after
         self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
         self._cells = sum(len(entry.plan.stages) for entry in entries)
-        self._limiters = [[make(LimiterSpec(limiter), limits[name]) for _ in range(self._keys)] for name in LIMIT_NAMES]
+        self._limiters = belief.limiters(self._keys)
+        self._counts_valid = belief.draws == "valid"
+        self._held = belief.spec.algorithm == CONCURRENCY
+        self._releases: list[tuple[float, int, Limiter]] = []
+        self._delays = [0.0] * len(entries)
         self._times: list[float] = []
         self._codes: list[int] = []
         self._asked_by: list[int] = []
@@ -135,16 +140,25 @@ class Replay:
             if entry.plan.operation == "retrieval" and entry.traffic.job_ids == "seeded":
                 for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
                     key = entry.plan.key_start + number % entry.plan.key_count
-                    self._ask(LIMIT_NAMES.index("async_submit"), key, SETUP_S, self._cells)
-                    self._ask(RETRIEVAL, key, SETUP_S, self._cells)
+                    for limit in (LIMIT_NAMES.index("async_submit"), RETRIEVAL):
+                        self._release(limit, key, SETUP_S, self._ask(limit, key, SETUP_S, self._cells))
                     self._executions[self._cells] += 1
 
     def _ask(self, limit: int, key: int, time: float, cell: int) -> Decision:
+        while self._releases and self._releases[0][0] <= time:
+            at, _, limiter = heappop(self._releases)
+            limiter.release(self._epoch + at)
         decision = self._limiters[limit][key].decide(self._epoch + time)
         self._times.append(time)
         self._codes.append((cell * len(LIMIT_NAMES) + limit) * 2 + (not decision.allowed))
         self._asked_by.append(key)
         return decision
+
+    def _release(self, limit: int, key: int, time: float, decision: Decision) -> None:
+        """Note when a request is answered, for a limiter of those that are being answered."""
+        if self._held and decision.allowed:
+            self._serial += 1
+            heappush(self._releases, (time, self._serial, self._limiters[limit][key]))
 
     def _first(self, time: float, operation: _Operation, attempt: int) -> None:
         """The request that begins an operation, or its next try."""
@@ -153,24 +167,44 @@ class Replay:
         key = entry.plan.key_start + number % entry.plan.key_count
         retrieval = entry.plan.operation == "retrieval"
         mistake = self._offer.mistakes[index].get(number)
-        if mistake == "bad_key":
+        if mistake == "bad_key" or (mistake is not None and self._counts_valid):
             self._unlimited[cell] += 1
         elif retrieval and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
             self._dropped[cell] += 1
         elif not (decision := self._ask(entry.limit, key, time, cell)).allowed:
-            drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
-            # In whole seconds, as the header has them.
-            told = math.ceil(decision.reset_after) if self._retry_after else None
-            wait = entry.retry_wait(attempt, drawn, told)
-            if wait is None:
-                self._throttled[cell] += 1
-            else:
-                self._push(time + wait, operation, attempt, None)
-        elif mistake is None and not retrieval:
-            self._executions[cell] += 1
-            if entry.job is not None:
+            self._again(time, operation, attempt, decision)
+        else:
+            self._accepted(time, operation, key, decision, runs=mistake is None and not retrieval)
+
+    def _again(self, time: float, operation: _Operation, attempt: int, decision: Decision) -> None:
+        """What follows a 429 of a request that begins an operation."""
+        entry = self._entries[operation.entry]
+        drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
+        # In whole seconds, as the header has them.
+        told = None if self._retry_after is None else float(math.ceil(decision.retry_after * self._retry_after))
+        wait = entry.retry_wait(attempt, drawn, told)
+        if wait is None:
+            self._throttled[operation.cell] += 1
+        else:
+            self._push(time + wait, operation, attempt, None)
+
+    def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
+        """What follows a request that begins an operation and passed."""
+        entry, durations = self._entries[operation.entry], self._offer.durations[operation.entry]
+        sync = entry.plan.operation == "sync_run"
+        takes = durations[operation.number] if runs and sync and durations else 0.0
+        self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
+        # Who waits for its turn for longer than it has time hangs up, and nothing comes of it.
+        if self._waits(operation, decision) and runs:
+            self._executions[operation.cell] += 1
+            if not sync:
                 self._made[key] += 1
-                self._poll_later(time, operation, 0, time)
+                self._poll_later(time + decision.delay, operation, 0, time + decision.delay)
+
+    def _waits(self, operation: _Operation, decision: Decision) -> bool:
+        """Whether a client has the time to wait for as long as a limiter makes it."""
+        self._delays[operation.entry] = max(self._delays[operation.entry], decision.delay)
+        return decision.delay <= self._entries[operation.entry].traffic.timeout
 
     def _poll_later(self, now: float, operation: _Operation, polled: int, accepted: float) -> None:
         entry = self._entries[operation.entry]
@@ -200,9 +234,12 @@ class Replay:
             return
         plan = self._entries[operation.entry].plan
         key = plan.key_start + operation.number % plan.key_count
-        allowed = self._ask(RETRIEVAL, key, time, operation.cell).allowed
-        if not (allowed and time >= accepted + self._offer.durations[operation.entry][operation.number]):
-            self._poll_later(time, operation, tried + 1, accepted)
+        decision = self._ask(RETRIEVAL, key, time, operation.cell)
+        self._release(RETRIEVAL, key, time, decision)
+        answered = time + min(decision.delay, self._entries[operation.entry].traffic.timeout)
+        done = answered >= accepted + self._offer.durations[operation.entry][operation.number]
+        if not (decision.allowed and self._waits(operation, decision) and done):
+            self._poll_later(answered, operation, tried + 1, accepted)
 
     def _seen(self, offer: Offer, edges: list[float]) -> Seen:
         names, cells, stretches = len(LIMIT_NAMES), self._cells + 1, len(edges) - 1
@@ -226,5 +263,6 @@ class Replay:
             refused=by_cell[:, :, 1].sum(axis=1),
             asked=asked.reshape(names, stretches, self._keys),
             stretch_refused=stopped.reshape(names, stretches),
+            longest_delay=np.array(self._delays),
             total=len(codes) + int(unlimited.sum()),
         )

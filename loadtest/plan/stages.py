@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from loadtest.limits import DOCUMENTED, Limit, LimitName
+from loadtest.limits import Limit
+from loadtest.plan.belief import Belief
 from loadtest.plan.demand import Demand, draws
 from loadtest.runfile import StagePlan, TrafficPlan
 from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Stage, Traffic
@@ -14,28 +15,23 @@ from loadtest.schedule import Segment, TrafficSchedule
 DEFAULT_MAX_USERS: Final = 1000
 
 
-def believed_limits(scenario: Scenario, *, embedded: bool) -> dict[LimitName, Limit]:
-    """The limits to plan with: the documented ones, or those that an embedded target is told to enforce."""
-    enforced = scenario.target.enforce if embedded else {}
-    return {name: enforced.get(name, documented) for name, documented in DOCUMENTED.items()}
-
-
-def traffic_plans(scenario: Scenario, limits: Mapping[LimitName, Limit], keys: int) -> dict[str, TrafficPlan]:
+def traffic_plans(scenario: Scenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
     """Resolve every traffic entry: its keys, its pool, its stages with their rates, and the limits they pass.
 
     Args:
         scenario: what to offer.
-        limits: the believed limits, each per key.
+        belief: what is believed of the limits.
         keys: how many keys there are; entries that name no key group share them all.
     """
-    plans = {name: _traffic_plan(scenario, traffic, limits, keys) for name, traffic in scenario.traffic.items()}
-    demand = Demand(tuple(plans.values()), limits)
+    plans = {name: _traffic_plan(scenario, traffic, belief, keys) for name, traffic in scenario.traffic.items()}
+    demand = Demand(tuple(plans.values()), belief)
     for name, plan in plans.items():
         expected = {
             part for stage in scenario.traffic[name].stages if 429 in stage.expect for part, _, _ in stage.parts
         }
         for stage in plan.stages:
-            stage.over = [limit for limit in draws(plan.operation) if demand.passes(limit, plan, stage)]
+            drawn = dict.fromkeys(belief.drawn_on(limit) for limit in draws(plan.operation))
+            stage.over = [limit for limit in drawn if demand.passes(limit, plan, stage)]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
 
@@ -95,9 +91,9 @@ def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int
     raise KeyError(traffic.keys)
 
 
-def _traffic_plan(scenario: Scenario, traffic: Traffic, limits: Mapping[LimitName, Limit], keys: int) -> TrafficPlan:
+def _traffic_plan(scenario: Scenario, traffic: Traffic, belief: Belief, keys: int) -> TrafficPlan:
     key_start, key_count = key_range(scenario, traffic, keys)
-    stages = _stages(scenario, traffic, limits[LIMIT_OF[traffic.operation]], key_count)
+    stages = _stages(scenario, traffic, belief.limits[LIMIT_OF[traffic.operation]], belief.quotas(key_count))
     return TrafficPlan(
         operation=traffic.operation,
         workflow=traffic.workflow,
@@ -109,9 +105,9 @@ def _traffic_plan(scenario: Scenario, traffic: Traffic, limits: Mapping[LimitNam
     )
 
 
-def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, keys: int) -> list[StagePlan]:
+def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> list[StagePlan]:
     def per_second(rate: Rate) -> float:
-        return rate.per_second(limit, keys) * scenario.rate_multiplier
+        return rate.per_second(limit, quotas) * scenario.rate_multiplier
 
     plans: list[StagePlan] = []
     if scenario.warmup > 0:
@@ -129,17 +125,17 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, keys: int) -> li
                     duration_s=stage.duration,
                     rate=per_second(rate),
                     rate_to=per_second(rate_to),
-                    burst=_burst(stage, limit, keys, scenario.rate_multiplier),
+                    burst=_burst(stage, limit, quotas, scenario.rate_multiplier),
                 )
             )
             at += stage.duration
     return plans
 
 
-def _burst(stage: Stage, limit: Limit, keys: int, multiplier: float) -> int:
+def _burst(stage: Stage, limit: Limit, quotas: int, multiplier: float) -> int:
     if stage.burst is None:
         return 0
-    size = stage.burst.value * limit.count * keys if isinstance(stage.burst, Rate) else stage.burst
+    size = stage.burst.value * limit.count * quotas if isinstance(stage.burst, Rate) else stage.burst
     return max(1, round(size * multiplier))
 
 

@@ -1,10 +1,13 @@
 """A plan as a finished value: what ``loadtest plan`` prints and ``--json`` holds. Pure."""
 
+import math
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.limits import LIMIT_NAMES
+from loadtest.plan.belief import ALL, CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Question, Stretch, forecast
@@ -60,20 +63,21 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     """A limit in a stretch between two stage boundaries: all traffic together, retries and polls included."""
 
     limit: str
+    """Its name; ``all`` where one limit holds for all requests."""
     stage: str
     start_s: float
     end_s: float
     asked_per_min: float
     """By all keys together."""
-    allowed_per_min: float
-    """To all keys that ask, together."""
+    allowed_per_min: float | None
+    """To all keys that ask, together; null where no rate is limited, but concurrency."""
     busiest_key_per_min: float
-    share: float
-    """What the busiest key asks ÷ what a key is allowed."""
+    share: float | None
+    """What the busiest limiter is asked ÷ what it allows: by one key where each has its own, else by all together."""
     throttled_rate: Spread
     """429s ÷ requests, of this very schedule."""
     chance: float
-    """Of any 429: over the phases of the windows, and where arrivals are random over other seeds."""
+    """Of any 429: over the phases of the windows that were replayed, and where arrivals are random over other seeds."""
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +98,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     keys: int
     limits: dict[str, str]
+    """By limit name; rates in units of a limit refer to these. ``all``: the one in force, where it is one for all."""
     limiter: str
+    """The believed algorithm."""
+    limiter_burst: int | None
+    """Requests that may pass at once; null for the algorithm's own default."""
+    limiter_counts_rejected: bool
+    limit_scope: str
+    """What one limiter counts."""
+    aligned: bool
+    """Whether it matters at which second of a window a run starts."""
     start: float | None
     """Seconds since midnight UTC, where it was told."""
     phases: int
@@ -134,8 +147,13 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         hash=scenario_hash(scenario),
         seed=scenario.seed,
         keys=keys,
-        limits={limit: str(question.limits[limit]) for limit in LIMIT_NAMES},
-        limiter=question.limiter,
+        limits={limit: str(question.limits[limit]) for limit in LIMIT_NAMES}
+        | ({ALL: str(question.belief.limit_all)} if question.belief.limit_all else {}),
+        limiter=question.belief.spec.algorithm,
+        limiter_burst=question.belief.spec.burst,
+        limiter_counts_rejected=question.belief.spec.count_rejected,
+        limit_scope=question.belief.spec.scope,
+        aligned=question.belief.aligned,
         start=question.start,
         phases=len(found.phases),
         schedules=len(found.others),
@@ -188,52 +206,72 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
 
 
 def _limit_rows(question: Question, found: Forecast, at: int, stretch: Stretch) -> list[LimitRow]:
-    rows = []
-    minutes = (stretch.end - stretch.start) / 60
-    for index, name in enumerate(LIMIT_NAMES):
-        asked = np.array([seen.asked[index, at] for seen in found.phases])
-        if not asked.any():
-            continue
-        refused = np.array([seen.stretch_refused[index, at] for seen in found.phases])
-        keys = {
-            key
-            for plan in question.plans.values()
-            if name in draws(plan.operation)
-            for key in range(plan.key_start, plan.key_start + plan.key_count)
-        }
-        allowed = question.limits[name].rate * 60
-        busiest = float(asked.mean(axis=0).max()) / minutes
-        rows.append(
-            LimitRow(
-                limit=name,
-                stage=stretch.name,
-                start_s=stretch.start,
-                end_s=stretch.end,
-                asked_per_min=float(asked.sum(axis=1).mean()) / minutes,
-                allowed_per_min=allowed * len(keys),
-                busiest_key_per_min=busiest,
-                share=busiest / allowed,
-                throttled_rate=_spread(refused / np.maximum(asked.sum(axis=1), 1)),
-                chance=found.chance(index, at),
-            )
-        )
-    return rows
+    belief = question.belief
+    names = dict.fromkeys(belief.drawn_on(name) for name in LIMIT_NAMES)
+    rows = (_limit_row(question, found, at, stretch, name) for name in names)
+    return [row for row in rows if row is not None]
+
+
+def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, name: str) -> LimitRow | None:
+    belief, minutes = question.belief, (stretch.end - stretch.start) / 60
+    counted = belief.together(name)
+    on = [LIMIT_NAMES.index(each) for each in counted]
+    asked = np.array([seen.asked[on, at].sum(axis=0) for seen in found.phases])
+    if not asked.any():
+        return None
+    refused = np.array([seen.stretch_refused[on, at].sum() for seen in found.phases])
+    keys = {
+        key
+        for plan in question.plans.values()
+        if set(counted) & set(draws(plan.operation))
+        for key in range(plan.key_start, plan.key_start + plan.key_count)
+    }
+    # Of one limiter, a minute.
+    allowed = belief.rate_on(name) * 60
+    busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
+    limited = math.isfinite(allowed)
+    return LimitRow(
+        limit=name,
+        stage=stretch.name,
+        start_s=stretch.start,
+        end_s=stretch.end,
+        asked_per_min=total,
+        allowed_per_min=allowed * belief.quotas(len(keys)) if limited else None,
+        busiest_key_per_min=busiest,
+        share=(busiest if belief.per_key else total) / allowed if limited else None,
+        throttled_rate=_spread(refused / np.maximum(asked.sum(axis=1), 1)),
+        chance=found.chance(on, at),
+    )
 
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
-    limiter = question.limiter.replace("-", " ")
-    said = [
-        f"The limiter is taken to be a {limiter} per key, and answers to come at once; the documentation says neither."
-    ]
+    belief = question.belief
+    said = [f"The limiter is taken to be {belief.words}, and answers to come at once; the documentation says neither."]
+    if belief.one_for_all:
+        said.append(f"One limit holds, {belief.limit_all}; rates in units of a limit still refer to the named ones.")
     said += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
-    told = question.retry_after
-    if any(each.retry.policy == "retry_after" for each in question.scenario.traffic.values()) and not told:
+    if belief.spec.algorithm == CONCURRENCY:
+        said.append("Submits and retrievals are taken to be answered at once: only runs are in each other's way.")
+    said += _delays(found)
+    retries = [each.retry.policy for each in question.scenario.traffic.values()]
+    if "retry_after" in retries and question.retry_after is None:
         said.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
-    if not found.phases:
-        said.append("There are too many arrivals to replay: only those were counted.")
+    elif "retry_after" in retries and question.retry_after != 1:
+        said.append(f"Retry-After is taken to say {question.retry_after:g} times what would be honest.")
+    if found.why_not:
+        said.append(found.why_not)
     elif any(name for name in question.scenario.traffic if question.scenario.traffic[name].user):
         said.append("User classes of the scenario's own are taken to behave as ours.")
     return said
+
+
+def _delays(found: Forecast) -> list[str]:
+    waits = [
+        f"those of {entry.name} up to {longest:.3g} s"
+        for index, entry in enumerate(found.made)
+        if (longest := max((float(seen.longest_delay[index]) for seen in found.phases), default=0.0)) > 0
+    ]
+    return [f"Requests that pass may wait for their turn: {', '.join(waits)}."] if waits else []
 
 
 def _spread(values: NDArray[np.float64] | NDArray[np.int64]) -> Spread:

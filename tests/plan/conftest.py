@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.plan import Plan, Question, believed_limits, make_plan, traffic_plans
+from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
 from loadtest.scenario import Scenario
 
 
@@ -17,9 +17,10 @@ def ask() -> Callable[..., Question]:
         traffic: dict[str, Any], *, start: float | None = None, job_s: float | None = None, **top: Any
     ) -> Question:
         scenario = Scenario.model_validate({"title": "t", "traffic": traffic, **top})
-        limits = believed_limits(scenario, embedded=True)
-        plans = traffic_plans(scenario, limits, scenario.keys)
-        return Question(scenario, plans, limits, start=start, job_s=job_s)
+        belief = believe(scenario, embedded=True)
+        plans = traffic_plans(scenario, belief, scenario.keys)
+        told = None if scenario.target.retry_after == "none" else scenario.target.retry_after_factor
+        return Question(scenario, plans, belief, told, start=start, job_s=job_s)
 
     return resolve
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loadtest import limiters
 from loadtest.load.backoff import Backoff
 from loadtest.load.polling import Polling as LoadPolling
-from loadtest.plan import believed_limits, schedules, traffic_plans
+from loadtest.plan import believe, schedules, traffic_plans
 from loadtest.plan.forecast import Forecast, forecast
 from loadtest.plan.jobs import job_duration
 from loadtest.plan.offer import entries, offer
@@ -90,8 +90,8 @@ def test_a_retry_that_outlives_the_window_is_accepted(ask: Fixture) -> None:
     assert (seen.requests[0], seen.refused[0], seen.throttled[0], seen.executions[0]) == (4, 1, 0, 3)
 
 
-@pytest.mark.parametrize(("told", "requests"), [(True, 4), (False, 3 + 4)])
-def test_retry_after_is_heeded_where_it_is_believed(ask: Fixture, told: bool, requests: int) -> None:
+@pytest.mark.parametrize(("told", "requests"), [(1.0, 4), (None, 3 + 4)])
+def test_retry_after_is_heeded_where_it_is_believed(ask: Fixture, told: float | None, requests: int) -> None:
     """Told to come in the next window, the third comes once; told nothing, it backs off 1, 2, 4, 8 s until then."""
     traffic = {"r": runs(retry={"policy": "retry_after", "jitter": False}, stages=[stage(burst=3)])}
     question = ask(traffic, start=101.0, target={"enforce": {"sync_run": "2/10s"}})
@@ -239,8 +239,8 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
         retry={**retry, "max_attempts": 60}, polling={**polling, "give_up": "1h"}, stages=[stage(rate="1/s")]
     )
     scenario = Scenario.model_validate({"title": "t", "traffic": {"j": traffic}})
-    limits = believed_limits(scenario, embedded=True)
-    (entry,) = entries(scenario.traffic, traffic_plans(scenario, limits, 1), limits["retrieval"], {})
+    belief = believe(scenario, embedded=True)
+    (entry,) = entries(scenario.traffic, traffic_plans(scenario, belief, 1), belief, {})
     wanted = Backoff("exponential", 0.25, factor, 20.0, jitter, 60).wait(attempt, drawn)
     assert entry.retry_wait(attempt, drawn) == wanted
     theirs = LoadPolling(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
@@ -277,7 +277,7 @@ def test_an_offer_is_in_order_of_time_and_the_same_each_time(ask: Fixture) -> No
     made = entries(
         question.scenario.traffic,
         question.plans,
-        question.limits["retrieval"],
+        question.belief,
         {"b": job_duration(question.scenario.traffic["b"])},
     )
     first, again = offer(made, 9), offer(made, 9)

@@ -15,7 +15,7 @@ from leash_parts import Stub, clean_environment, pending_forever, write_entry, w
 
 from loadtest.cli import main
 from loadtest.limits import Limit
-from loadtest.plan import believed_limits, traffic_plans
+from loadtest.plan import believe, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import demand_of
 
@@ -143,7 +143,7 @@ def test_planned_sends_are_counted_from_the_exact_schedule(tmp_path: Path) -> No
         path = tmp_path / "s.toml"
         path.write_text(f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\nstages = [{stages}]\n')
         scenario = load_scenario(find_scenario(str(path))).scenario
-        plans = traffic_plans(scenario, believed_limits(scenario, embedded=False), 1)
+        plans = traffic_plans(scenario, believe(scenario, embedded=False), 1)
         return demand_of(scenario, plans, keys=1, preflight=False).peak("sync_run", limits["sync_run"])
 
     assert peak('{ name = "a", rate = "10/min", duration = "10m" }') == 10
