@@ -6,20 +6,23 @@ flushed; a reader takes every whole batch and ignores a torn last one.
 
 Times are monotonic nanoseconds since the run's epoch, below zero for the requests that prepare a run before it;
 ``run.json`` says when the epoch was on the wall clock.
+
+Version 2 keeps words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream, and notes
+on operation rows what their requests showed, so that an analysis needs neither strings nor joins. Records of version 1
+are read as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import pyarrow as pa
 
 from loadtest.errors import RecordError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
-_END_MARK: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 Operation = Literal["sync_run", "async_run", "retrieval"]
 Kind = Literal["run", "submit", "poll", "retrieve"]
@@ -85,7 +88,19 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     """What was wrong on purpose: such an operation is ok with the status that its mistake expects."""
     request_id: str | None = None
     """The W3C ``traceparent`` sent; on operation rows its trace id."""
+    accepted_start: int | None = None
+    """ns: start of the run, submit or retrieve that was answered with success. Operations only, as what follows."""
+    accepted_end: int | None = None
+    """ns: its end."""
+    pending_seen: int | None = None
+    """ns: start of the last request that saw the job pending (its submit, if no poll did). ``async_run`` only."""
 
+
+WORDS: Final = (
+    "row", "traffic", "operation", "stage", "outcome", "kind", "reason", "error_code", "retry_after", "job_state",
+    "mistake",
+)  # fmt: skip
+"""Columns of few distinct texts, kept as dictionaries."""
 
 _TYPES: Final[dict[str, pa.DataType]] = {
     "arrival": pa.int64(),
@@ -106,6 +121,10 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     "bytes_received": pa.int64(),
     "key_index": pa.int32(),
     "worker": pa.int32(),
+    "accepted_start": pa.int64(),
+    "accepted_end": pa.int64(),
+    "pending_seen": pa.int64(),
+    **dict.fromkeys(WORDS, pa.dictionary(pa.int32(), pa.string())),
 }
 
 SCHEMA: Final = pa.schema(
@@ -114,12 +133,36 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def to_batch(samples: Iterable[Sample]) -> pa.RecordBatch:
-    """Turn samples into one Arrow record batch of ``SCHEMA``; the order is kept."""
-    columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
-    return pa.record_batch(
-        [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
+
+PLAIN_SCHEMA: Final = pa.schema(
+    [pa.field(each.name, pa.string() if each.name in WORDS else each.type) for each in SCHEMA]
+)
+"""``SCHEMA`` with words as plain text."""
+_BUFFER: Final = 1024 * 1024
+
+
+class Packer:
+    """Turns samples into record batches of ``SCHEMA`` whose dictionaries only ever grow."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, dict[str, int]] = {name: {} for name in WORDS}
+
+    def pack(self, samples: Iterable[Sample]) -> pa.RecordBatch:
+        """One batch; the order is kept."""
+        columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
+        return pa.record_batch(
+            [self._array(column, field) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+        )
+
+    def _array(self, column: tuple[Any, ...], field: pa.Field) -> pa.Array:
+        known = self._words.get(field.name)
+        if known is None:
+            return pa.array(column, field.type)
+        for word in dict.fromkeys(column):
+            if word is not None and word not in known:
+                known[word] = len(known)
+        indices = pa.array([None if word is None else known[word] for word in column], pa.int32())
+        return pa.DictionaryArray.from_arrays(indices, pa.array(list(known), pa.string()))
 
 
 class SampleWriter:
@@ -130,52 +173,104 @@ class SampleWriter:
 
     def __init__(self, directory: Path) -> None:
         self.count = 0
-        self._file = (directory / FILE_NAME).open("wb", buffering=0)
-        self._file.write(SCHEMA.serialize())
+        self._packer = Packer()
+        # Buffered, so that a batch costs one call to the system and not one for each of its 100 buffers.
+        self._file = pa.output_stream(str(directory / FILE_NAME), compression=None, buffer_size=_BUFFER)
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+        self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
+        self._file.flush()
         # Arrow's first conversion of all takes over 100 ms, which must not fall into the run.
-        to_batch([Sample(row="operation", traffic="", operation="sync_run", stage="", outcome="ok")])
+        Packer().pack([Sample(row="operation", traffic="", operation="sync_run", stage="", outcome="ok")])
 
     def write(self, samples: list[Sample]) -> None:
-        """Append samples as one batch (none: nothing is written)."""
+        """Append samples as one batch (none: nothing is written).
+
+        Raises:
+            OSError: if the file can't be written.
+        """
         if samples:
-            # One write call a batch: letting Arrow write to the file itself makes a call for each of 100 buffers.
-            self._file.write(to_batch(samples).serialize())
+            self._stream.write_batch(self._packer.pack(samples))
+            self._file.flush()
             self.count += len(samples)
 
     def close(self) -> None:
         """End the stream with Arrow's end mark."""
-        self._file.write(_END_MARK)
+        self._stream.close()
         self._file.close()
 
 
-def read_table(directory: Path) -> pa.Table:
-    """Read every whole batch of a run directory's stream, also of one that was torn.
+def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
+    """Yield every whole batch of a run directory's stream, also of one that was torn; the file is mapped, not read.
+
+    Batches of version 1 come with their words as dictionaries and the columns that it didn't have as nulls.
 
     Raises:
         RecordError: if there is no stream, it is something else, or it is of another schema version.
     """
+    if (found := version(directory)) is None:
+        return
+    with pa.memory_map(str(directory / FILE_NAME)) as file:
+        stream = pa.ipc.open_stream(file)
+        while True:
+            try:
+                batch = stream.read_next_batch()
+            except (StopIteration, pa.ArrowInvalid, OSError):
+                return  # the end, or the torn last batch of a killed run: everything before it is whole
+            yield batch if found == SCHEMA_VERSION else _upgraded(batch)
+
+
+def version(directory: Path) -> int | None:
+    """The schema version of a run directory's stream; None of a run that was killed before even the schema was out.
+
+    Raises:
+        RecordError: as ``read_batches``.
+    """
     path = directory / FILE_NAME
     if not path.is_file():
         raise RecordError(f"{directory} holds no record ({FILE_NAME} is missing)", "Name a directory that a run made.")
-    batches: list[pa.RecordBatch] = []
     with path.open("rb") as file:
+        if SCHEMA.serialize().to_pybytes().startswith(file.read(64 * 1024)):
+            return None
+    with pa.memory_map(str(path)) as file:
         try:
-            stream = pa.ipc.open_stream(file)
+            return _check(path, pa.ipc.open_stream(file).schema)
         except (pa.ArrowException, OSError) as error:
-            if SCHEMA.serialize().to_pybytes().startswith(path.read_bytes()):
-                # Killed before even the schema was out: a record of nothing.
-                return SCHEMA.empty_table()
             raise RecordError(f"{path} is no stream of samples: {error}") from error
-        version = (stream.schema.metadata or {}).get(b"loadtest.samples", b"?").decode(errors="replace")
-        if version != str(SCHEMA_VERSION):
-            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
-        if not stream.schema.equals(SCHEMA):
-            raise RecordError(f"{path} was written by another loadtest: its columns are not those of this one")
-        try:
-            batches.extend(iter(stream.read_next_batch, None))
-        except StopIteration:
-            pass
-        except (pa.ArrowInvalid, OSError):
-            # The torn last batch of a killed run: everything before it is whole.
-            pass
-    return pa.Table.from_batches(batches, SCHEMA)
+
+
+def _check(path: Path, schema: pa.Schema) -> int:
+    text = (schema.metadata or {}).get(b"loadtest.samples", b"?").decode(errors="replace")
+    if text not in ("1", str(SCHEMA_VERSION)):
+        raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
+    wanted = SCHEMA if text != "1" else _SCHEMA_1
+    if not schema.equals(wanted):
+        raise RecordError(f"{path} was written by another loadtest: its columns are not those of this one")
+    return int(text)
+
+
+_ADDED: Final = ("accepted_start", "accepted_end", "pending_seen")
+_SCHEMA_1: Final = pa.schema(
+    [pa.field(each.name, pa.string() if each.name in WORDS else each.type) for each in SCHEMA if each.name not in _ADDED]
+)
+
+
+def _upgraded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = []
+    for field in SCHEMA:
+        if field.name in _ADDED:
+            columns.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        column = batch.column(field.name)
+        columns.append(column.dictionary_encode() if field.name in WORDS else column)
+    return pa.record_batch(columns, schema=SCHEMA)
+
+
+def read_table(directory: Path) -> pa.Table:
+    """Read every whole batch of a run directory's stream into one table, words as plain text.
+
+    Raises:
+        RecordError: as ``read_batches``.
+    """
+    batches = list(read_batches(directory))
+    table = pa.Table.from_batches(batches, SCHEMA)
+    return table.cast(PLAIN_SCHEMA)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import gevent
 
 from loadtest.load.backoff import parse_retry_after
-from loadtest.load.client import Answer
+from loadtest.load.client import TERMINAL, Answer
 from loadtest.load.entry import TrafficEntry
 from loadtest.load.session import Session
 from loadtest.load.wire import Exchange, Wire
@@ -44,6 +44,8 @@ class Operation:
         self._attempts = 0
         self._polls = 0
         self._last: Answer | None = None
+        self._accepted: Exchange | None = None
+        self._pending_seen: int | None = None
         self._ended = False
 
     def begin(self, kind: Kind, send: Callable[[str], Answer]) -> Answer:
@@ -132,6 +134,9 @@ class Operation:
                 key_index=self.key_index,
                 mistake=self.mistake,
                 request_id=self._trace_id,
+                accepted_start=session.since_epoch(self._accepted.start if self._accepted else None),
+                accepted_end=session.since_epoch(self._accepted.end if self._accepted else None),
+                pending_seen=session.since_epoch(self._pending_seen),
             )
         )
 
@@ -145,6 +150,7 @@ class Operation:
             self._start = exchange.start
         self._polls += poll is not None
         self._last = answer
+        self._remember(kind, answer)
         session.clock.see(exchange)
         sample = request_sample(
             session,
@@ -160,6 +166,16 @@ class Operation:
         sample.attempt = 1 if poll is not None else max(1, self._attempts)
         sample.poll, sample.mistake = poll, self.mistake
         session.record(sample)
+
+
+    def _remember(self, kind: Kind, answer: Answer) -> None:
+        """Keep what the operation's own row says of its requests."""
+        if answer.outcome != "ok":
+            return
+        if kind != "poll":
+            self._accepted = answer.exchange
+        if self._entry.operation == "async_run" and (kind == "submit" or answer.job_state not in TERMINAL):
+            self._pending_seen = answer.exchange.start
 
 
 def request_sample(
