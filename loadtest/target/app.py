@@ -49,7 +49,8 @@ class WorkflowApi:
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
-        self.jobs = JobStore(config.workers, config.queue, config.retention)
+        pending = config.pending_execution_time
+        self.jobs = JobStore(config.workers, config.queue, config.retention, pending_time=pending)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
