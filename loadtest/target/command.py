@@ -48,4 +48,7 @@ def _limits(config: ServerConfig) -> str:
     limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
     limits = limits if config.limit_all is None else f"{config.limit_all} in all"
     whose = "limits of all keys together" if scope in ("name", "global") else "limits per key"
-    return f"{whose}: {limits}, {config.limiter.algorithm}"
+    burst = f", burst {config.limiter.burst}" if config.limiter.burst else ""
+    counting = ", counting rejected requests" if config.limiter.count_rejected else ""
+    drawing = ", drawn on by valid requests only" if config.draws == "valid" else ""
+    return f"{whose}: {limits}, {config.limiter.algorithm}{burst}{counting}{drawing}"
