@@ -1,5 +1,7 @@
 """Who asks: API keys, and the endpoint that a request names."""
 
+from collections.abc import Mapping
+
 from loadtest.target.answers import ApiError, Header
 from loadtest.target.config import ServerConfig
 from loadtest.target.throttle import Limiters, Throttle
@@ -29,6 +31,11 @@ class Accounts:
     def __init__(self, config: ServerConfig, throttle: Throttle) -> None:
         self._accounts = {key.encode(): Account(throttle.limiters()) for key in config.keys}
         self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    @property
+    def by_key(self) -> Mapping[bytes, Account]:
+        """Every account by its API key."""
+        return self._accounts
 
     def find(self, headers: list[Header]) -> Account:
         """The account that a request belongs to, by its headers. One that comes twice is the list of its values.

@@ -22,8 +22,9 @@ from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
 from loadtest.target.config import ServerConfig
+from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import Outcome, execute
-from loadtest.target.jobs import JobStore, QueueFullError
+from loadtest.target.jobs import QueueFullError
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.throttle import Throttle, hold
 from loadtest.target.workflows import WORKFLOWS, Workflow, find
@@ -51,8 +52,7 @@ class WorkflowApi:
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
-        pending = config.pending_execution_time
-        self.jobs = JobStore(config.workers, config.queue, config.retention, pending_time=pending)
+        self.jobs = open_store(config, self._accounts.by_key, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
@@ -115,11 +115,13 @@ class WorkflowApi:
             if not self._throttle.first:
                 self.jobs.check_room()
                 await self._throttle.enter(account.limiters, "async_submit", scope, receive)
-            job = self.jobs.submit(account, workflow, parameters)
+            job = await self.jobs.accept(account, workflow, parameters, request.parameters)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(503, "queue_full", "Too many jobs are waiting", details) from None
+        except StorageError:
+            raise ApiError(500, "internal", "The job could not be written to disk") from None
         return Reply(202, encode({"jobId": job.id, "status": "pending"}))
 
     async def _retrieve(self, account: Account, scope: Scope, receive: Receive) -> Reply:

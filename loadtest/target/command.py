@@ -36,6 +36,7 @@ def _announce(url: str, config: ServerConfig) -> None:
         f"  {_limits(config)}",
         f"  API keys: {keys}",
         f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
+        f"  jobs: {'in memory' if config.data is None else f'on disk, in {config.data}'}",
         "  stop with Ctrl-C or SIGTERM",
     ]
     # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.

@@ -163,6 +163,23 @@ class JobStore:
             State.FAILED: self._failed,
         }
 
+    def start(self) -> None:
+        """Begin; in memory there is nothing to go on with."""
+
+    async def accept(self, owner: object, workflow: Workflow, parameters: Any, submitted: dict[str, Any]) -> Job:
+        """Submit a job and wait until it is safe to acknowledge it: in memory, not at all.
+
+        Args:
+            owner: who may see it.
+            workflow: what it runs.
+            parameters: converted by the workflow's ``parse``.
+            submitted: the parameters as they were before.
+
+        Raises:
+            QueueFullError: if there is no room.
+        """
+        return self.submit(owner, workflow, parameters)
+
     def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
         """Queue a job, or start it where a worker is idle.
 
