@@ -69,6 +69,9 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "limits": [{**asdict(use), "throttled_rate": use.throttled_rate} for use in findings.uses],
         "expected": {
             "limiter": info.target.limiter,
+            "burst": info.target.burst,
+            "count_rejected": info.target.count_rejected,
+            "limit_scope": info.target.limit_scope,
             "clock_shift_s": findings.expectation.shift_s,
             "agreement": findings.expectation.agreement,
             "why_not": findings.expectation.why_not,

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from loadtest import runfile, samples
 from loadtest.analysis.lifecycle import add_request_columns
+from loadtest.plan import Belief, believed
 from loadtest.runfile import RunInfo, StagePlan
 
 LIMIT_OF_KIND: Final = {"run": "sync_run", "submit": "async_submit", "poll": "retrieval", "retrieve": "retrieval"}
@@ -57,10 +59,29 @@ class Record:
         last = self.frame[["start", "end"]].max().max()
         return 0.0 if pd.isna(last) else min(planned, float(last) / 1e9)
 
-    def keys_on(self, limit: str) -> int:
-        """How many keys were used on a limit: each has a quota of its own."""
-        used = self.sent_requests.loc[self.sent_requests["limit"] == limit, "key_index"]
-        return max(1, int(used.nunique()))
+    @cached_property
+    def belief(self) -> Belief:
+        """What was believed of the limits; where that is unknown here, what holds of documented ones."""
+        try:
+            return believed(self.info.target)
+        except ValueError:
+            documented = msgspec.structs.replace(
+                self.info.target, limiter="fixed-window", burst=None, count_rejected=False, limit_scope="key-and-name"
+            )
+            return believed(documented)
+
+    def on_limit(self, limit: str) -> pd.DataFrame:
+        """Every request that was sent and drew on a limit; ``all`` is that of all requests."""
+        return self.sent_requests[self.sent_requests["limit"].isin(self.belief.together(limit))]
+
+    def limits(self) -> list[str]:
+        """The limits that are believed to be in force and were asked anything, as ``on_limit`` takes them."""
+        names = dict.fromkeys(self.belief.drawn_on(name) for name in self.belief.limits)
+        return [name for name in names if len(self.on_limit(name))]
+
+    def quotas_on(self, limit: str) -> int:
+        """How many quotas a limit had: one for each key that was used on it, unless keys share it."""
+        return self.belief.quotas(max(1, int(self.on_limit(limit)["key_index"].nunique())))
 
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[tuple[str, StagePlan]]:
         """Stages that are in figures, as (traffic, stage), in order of the scenario."""

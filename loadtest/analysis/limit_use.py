@@ -3,15 +3,19 @@
 import itertools
 from dataclasses import dataclass
 
+import pandas as pd
+
 from loadtest.analysis.frame import Record
+from loadtest.plan import CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
     """What was asked of one limit while the same stages were on.
 
-    ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all keys that were
-    used on it.
+    ``limit`` is its name, or ``all``: the limit of all requests together. ``share`` is the requests sent ÷ what the
+    limit allows at its sustained rate, over all quotas that it had; of a limit on concurrency, the accepted requests
+    that were being answered ÷ those that may be, on average over the stretch.
     """
 
     limit: str
@@ -36,19 +40,30 @@ def limit_use(record: Record) -> list[LimitUse]:
     """
     stages = record.stages()
     edges = sorted({min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.start_s + s.duration_s)})
-    seconds = record.sent_requests["start"] / 1e9
     uses = []
-    for name, believed in record.info.target.limits.items():
-        on_limit = record.sent_requests["limit"] == name
+    for name in record.limits():
+        on_limit = record.on_limit(name)
+        seconds = on_limit["start"] / 1e9
         for begin, end in itertools.pairwise(edges):
-            rows = record.sent_requests[on_limit & (seconds >= begin) & (seconds < end)]
+            rows = on_limit[(seconds >= begin) & (seconds < end)]
             if not len(rows):
                 continue
             on = dict.fromkeys(s.name for _, s in stages if s.start_s < end and s.start_s + s.duration_s > begin)
-            allowed = believed.count / believed.window_s * record.keys_on(name) * (end - begin)
+            limit, quotas = record.belief.limit_on(name), record.quotas_on(name)
+            if record.belief.spec.algorithm == CONCURRENCY:
+                share = _answering(on_limit, begin, end) / (limit.count * quotas)
+            else:
+                share = len(rows) / (limit.rate * quotas * (end - begin))
             throttled = int((rows["status"] == 429).sum())
-            uses.append(LimitUse(name, " + ".join(on), begin, end, len(rows), throttled, len(rows) / allowed))
+            uses.append(LimitUse(name, " + ".join(on), begin, end, len(rows), throttled, share))
     return uses
+
+
+def _answering(rows: pd.DataFrame, begin: float, end: float) -> float:
+    """Accepted requests that were being answered, on average over a stretch."""
+    accepted = rows[rows["status"] != 429]
+    first, last = accepted["start"].clip(lower=begin * 1e9), accepted["end"].clip(upper=end * 1e9)
+    return float((last - first).clip(lower=0).sum()) / 1e9 / (end - begin)
 
 
 def binding_limit(uses: list[LimitUse]) -> LimitUse | None:

@@ -61,7 +61,7 @@ def _how(plan: Plan) -> str:
         return ""
     if plan.start is not None:
         told = "One replay of this schedule, at the start that was told."
-    elif not plan.aligned:
+    elif not plan.phased:
         told = "One replay of this schedule: to this limiter it does not matter when a run starts."
     else:
         told = f"429s: mean (and range) over {plan.phases} moments at which the run may start within a window."

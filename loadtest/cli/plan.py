@@ -111,6 +111,7 @@ def plan_of(
         traffic_plans(scenario, belief, keys),
         belief,
         retry_after=scenario.target.retry_after_factor if told else None,
+        as_date=scenario.target.retry_after == "date",
         start=start,
         job_s=job_s,
     )

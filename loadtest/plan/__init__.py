@@ -1,6 +1,6 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
-from loadtest.plan.belief import ALL, Belief, believe, believed
+from loadtest.plan.belief import ALL, CONCURRENCY, Belief, believe, believed
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     DEFAULT_MAX_USERS,
@@ -14,6 +14,7 @@ from loadtest.plan.summary import Plan, make_plan
 
 __all__ = [
     "ALL",
+    "CONCURRENCY",
     "DEFAULT_MAX_USERS",
     "Belief",
     "Plan",

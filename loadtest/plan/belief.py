@@ -156,6 +156,8 @@ def believed(target: TargetInfo) -> Belief:
     # Records from before the names had hyphens are still read.
     if target.limit_scope not in SCOPES:
         raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
+    if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
+        raise ValueError("the limit of all requests together is not known")
     algorithm = target.limiter.replace("_", "-")
     spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
     check_spec(spec)

@@ -35,6 +35,7 @@ class Question:
         plans: how it will be scheduled.
         belief: what is believed of the limits.
         retry_after: what a 429's honest ``Retry-After`` is believed to be multiplied by; None where it has none.
+        as_date: whether it is a date, not seconds.
         start: s since midnight UTC at which the epoch is; None for any moment.
         job_s: s that workflows are believed to take; None for what the scenario tells.
     """
@@ -43,6 +44,7 @@ class Question:
     plans: Mapping[str, TrafficPlan]
     belief: Belief
     retry_after: float | None = None
+    as_date: bool = False
     start: float | None = None
     job_s: float | None = None
 
@@ -50,6 +52,11 @@ class Question:
     def limits(self) -> Mapping[LimitName, Limit]:
         """The believed limits, by their names."""
         return self.belief.limits
+
+    @property
+    def phased(self) -> bool:
+        """Whether it matters to what is expected in which part of a window, or of a second, a run starts."""
+        return self.belief.aligned or (self.retry_after is not None and self.as_date)
 
     @property
     def end(self) -> float:
@@ -129,7 +136,7 @@ def forecast(question: Question) -> Forecast:
     offered = offer(made, scenario.seed)
     first = _replay(question, made, offered, 0)
     affordable = _BUDGET // max(1, first.total)
-    more = min(PHASES, max(3, affordable)) - 1 if question.belief.aligned and question.start is None else 0
+    more = min(PHASES, max(3, affordable)) - 1 if question.phased and question.start is None else 0
     phases = [first, *(_replay(question, made, offered, number) for number in range(1, more + 1))]
     random = any(plan.arrivals == "poisson" for plan in plans.values())
     # Far from the seeds that people choose, so that no schedule is replayed twice.
@@ -192,6 +199,7 @@ def _replay(question: Question, made: list[Entry], offered: Offer, number: int) 
         epoch=epoch,
         end=question.end + question.scenario.drain,
         retry_after=question.retry_after,
+        as_date=question.as_date,
     )
     parts = stretches(question.plans)
     return replay.run(offered, [parts[0].start, *(part.end for part in parts)])

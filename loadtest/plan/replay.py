@@ -82,6 +82,7 @@ class Replay:
         epoch: unix seconds of the epoch.
         end: s since the epoch after which nothing more is sent: that of the drain.
         retry_after: what an honest ``Retry-After`` is multiplied by; None where a 429 says nothing.
+        as_date: whether it is a date, not seconds.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class Replay:
         epoch: float,
         end: float,
         retry_after: float | None = None,
+        as_date: bool = False,
     ) -> None:
         self._entries = entries
         self._epoch = epoch
         self._end = end
         self._retry_after = retry_after
+        self._as_date = as_date
         self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
         self._cells = sum(len(entry.plan.stages) for entry in entries)
         self._limiters = belief.limiters(self._keys)
@@ -180,13 +183,21 @@ class Replay:
         """What follows a 429 of a request that begins an operation."""
         entry = self._entries[operation.entry]
         drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
-        # In whole seconds, as the header has them.
-        told = None if self._retry_after is None else float(math.ceil(decision.retry_after * self._retry_after))
-        wait = entry.retry_wait(attempt, drawn, told)
+        wait = entry.retry_wait(attempt, drawn, self._told(time, decision))
         if wait is None:
             self._throttled[operation.cell] += 1
         else:
             self._push(time + wait, operation, attempt, None)
+
+    def _told(self, time: float, decision: Decision) -> float | None:
+        """Seconds that a 429 says to wait, in whole ones as the header has them; None where it says nothing."""
+        if self._retry_after is None:
+            return None
+        # Where it can't be known, as with a limit on concurrency, the reference server says a second.
+        wait = (decision.retry_after or 1.0) * self._retry_after
+        now = self._epoch + time
+        # A date is read against the answer's own, which is cut to the second.
+        return float(math.ceil(now + wait) - math.floor(now)) if self._as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
         """What follows a request that begins an operation and passed."""

@@ -106,8 +106,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limiter_counts_rejected: bool
     limit_scope: str
     """What one limiter counts."""
-    aligned: bool
-    """Whether it matters at which second of a window a run starts."""
+    phased: bool
+    """Whether it matters in which part of a window a run starts."""
     start: float | None
     """Seconds since midnight UTC, where it was told."""
     phases: int
@@ -153,7 +153,7 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         limiter_burst=question.belief.spec.burst,
         limiter_counts_rejected=question.belief.spec.count_rejected,
         limit_scope=question.belief.spec.scope,
-        aligned=question.belief.aligned,
+        phased=question.phased,
         start=question.start,
         phases=len(found.phases),
         schedules=len(found.others),

@@ -2,25 +2,26 @@
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.frame import Record
+from loadtest.plan import ALL, believed
 from loadtest.report import numbers
+from loadtest.runfile import TargetInfo
 
 
 def facts(record: Record) -> tuple[tuple[str, str], ...]:
     """(label, value) pairs that say what a run was."""
     info = record.info
     where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
-    limits = ", ".join(
-        f"{name} {numbers.limit(limit.count, limit.window_s)}" for name, limit in info.target.limits.items()
-    )
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
-    keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys, each with limits of its own"
+    keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys"
+    if info.keys > 1:
+        keys += ", each with limits of its own" if record.belief.per_key else " that share limits"
     workers = "1 generator process" if info.workers == 1 else f"{info.workers} generator processes"
     clock = "not measured"
     if info.clock is not None:
         clock = f"server {info.clock.offset_s:+.2f} ± {info.clock.uncertainty_s:.2f} s from ours"
     found = [
         ("Target", f"{info.target.url} ({where})"),
-        ("Limits believed", f"{limits}; {info.target.limiter.replace('_', ' ').replace('-', ' ')}"),
+        ("Limits believed", _limits(info.target)),
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
         ("Started", info.started.replace("T", " ").replace("Z", " UTC")),
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
@@ -34,6 +35,16 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         ("Command", " ".join(info.command)),
     ]
     return tuple((label, value) for label, value in found if value)
+
+
+def _limits(target: TargetInfo) -> str:
+    try:
+        belief = believed(target)
+    except ValueError as error:
+        return f"unknown: {error}"
+    named = {ALL: belief.limit_all} if belief.limit_all is not None and belief.one_for_all else belief.limits
+    limits = ", ".join(f"{name} {numbers.limit_of(limit, belief)}" for name, limit in named.items())
+    return f"{limits}; {belief.words}"
 
 
 def _warmup(seconds: float) -> str:

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from loadtest.limits import Limit
+from loadtest.plan import ALL, CONCURRENCY, Belief
+
 NOTHING: Final = "–"
 _THIN: Final = "\u202f"
 _NBSP: Final = "\u00a0"
@@ -66,6 +69,18 @@ def limit(count_: int, window_s: float) -> str:
     """A limit in words: ``100 per minute``, ``50 per 5 s``."""
     unit = {1.0: "second", 60.0: "minute", 3600.0: "hour"}.get(window_s)
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
+
+
+def limit_of(limit_: Limit, belief: Belief) -> str:
+    """A limit in words, as the believed algorithm has it: ``100 per minute``, ``10 at the same time``."""
+    if belief.spec.algorithm == CONCURRENCY:
+        return f"{count(limit_.count)} at the same time"
+    return limit(limit_.count, limit_.window)
+
+
+def limit_name(name: str) -> str:
+    """A limit as a sentence calls it: ``sync_run limit``, ``limit of all requests``."""
+    return "limit of all requests" if name == ALL else f"{name} limit"
 
 
 def times(factor: float) -> str:

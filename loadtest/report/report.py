@@ -6,6 +6,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
 from loadtest.analysis.validity import Check
 from loadtest.analysis.verdict import Verdict
+from loadtest.plan import CONCURRENCY
 from loadtest.report import facts, numbers, tables
 from loadtest.report.plots import Plot, draw_all
 from loadtest.report.tables import Cell, Table
@@ -68,20 +69,26 @@ def binding(findings: Findings) -> str:
     use = binding_limit(findings.uses)
     if use is None:
         return "None can be named: no request was sent in a judged stage."
-    limit = findings.record.info.target.limits[use.limit]
-    words = numbers.limit(limit.count, limit.window_s)
+    belief = findings.record.belief
+    called = numbers.limit_name(use.limit)
+    words = numbers.limit_of(belief.limit_on(use.limit), belief)
+    if use.throttled and belief.spec.algorithm == CONCURRENCY:
+        return (
+            f"The {called} ({words}): in “{use.stretch}” {numbers.share(use.share)} of that was in use on average, and "
+            f"{numbers.share(use.throttled_rate)} of the requests got 429."
+        )
     if use.throttled:
         return (
-            f"The {use.limit} limit ({words}): in “{use.stretch}” it was asked {numbers.times(use.share)} of what it "
+            f"The {called} ({words}): in “{use.stretch}” it was asked {numbers.times(use.share)} of what it "
             f"allows, and {numbers.share(use.throttled_rate)} of the requests got 429."
         )
     if use.share > 1:
         return (
-            f"None: no request got 429, though “{use.stretch}” asked the {use.limit} limit ({words}) for "
+            f"None: no request got 429, though “{use.stretch}” asked the {called} ({words}) for "
             f"{numbers.times(use.share)} of what it allows."
         )
     return (
-        f"None was reached. The {use.limit} limit ({words}) came nearest: “{use.stretch}” asked for "
+        f"None was reached. The {called} ({words}) came nearest: “{use.stretch}” asked for "
         f"{numbers.share(use.share)} of what it allows."
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.judgement import Judged
 from loadtest.analysis.verdict import amount, quantity
+from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 
@@ -174,6 +175,8 @@ def _limits(findings: Findings) -> Table:
         for use in findings.uses
     )
     note = "All traffic together, polls and retries included, by the second in which requests were sent."
+    if findings.record.belief.spec.algorithm == CONCURRENCY:
+        note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
     return Table("limits", "What was asked of each limit", columns, rows, note)
 
 

@@ -1,32 +1,41 @@
 """Who asks: API keys, and the endpoint that a request names."""
 
-from loadtest.limiters import Limiter, make
-from loadtest.limits import LimitName
+from collections.abc import Mapping
+
 from loadtest.target.answers import ApiError, Header
 from loadtest.target.config import ServerConfig
+from loadtest.target.throttle import Limiters, Throttle
 
 
 class Account:
-    """One API key: its own limits, and the owner of its jobs."""
+    """One API key: what it draws on, and the owner of its jobs.
+
+    Args:
+        limiters: by limit name.
+    """
 
     __slots__ = ("limiters",)
 
-    def __init__(self, config: ServerConfig) -> None:
-        self.limiters: dict[LimitName, Limiter] = {
-            name: make(config.limiter, limit) for name, limit in config.limits.items()
-        }
+    def __init__(self, limiters: Limiters) -> None:
+        self.limiters = limiters
 
 
 class Accounts:
     """Every account of a server, by its key.
 
     Args:
-        config: keys, endpoint and limits.
+        config: keys and endpoint.
+        throttle: the limits.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._accounts = {key.encode(): Account(config) for key in config.keys}
+    def __init__(self, config: ServerConfig, throttle: Throttle) -> None:
+        self._accounts = {key.encode(): Account(throttle.limiters()) for key in config.keys}
         self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    @property
+    def by_key(self) -> Mapping[bytes, Account]:
+        """Every account by its API key."""
+        return self._accounts
 
     def find(self, headers: list[Header]) -> Account:
         """The account that a request belongs to, by its headers. One that comes twice is the list of its values.

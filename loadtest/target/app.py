@@ -5,13 +5,13 @@ A request is judged in this order, and the first objection is the answer. Assump
 1. API key (401), endpoint (400, 404): a request without a valid key draws on no limit;
 2. route (404) and method (405);
 3. rate limit of the key for this kind of request (429): from here on it is drawn on, whatever comes after;
-4. body (413, 400), workflow (404), parameters (400), room in the queue (503).
+4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
+
+Where only valid requests draw on a limit, 3 comes last.
 """
 
 import asyncio
 import logging
-import math
-import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -22,9 +22,11 @@ from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
 from loadtest.target.config import ServerConfig
+from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import Outcome, execute
-from loadtest.target.jobs import JobStore, QueueFullError
+from loadtest.target.jobs import QueueFullError
 from loadtest.target.routes import JOB_PREFIX, allow, route
+from loadtest.target.throttle import Throttle, hold
 from loadtest.target.workflows import WORKFLOWS, Workflow, find
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class WorkflowApi:
     def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
         self._config = config
         self._workflows = WORKFLOWS if workflows is None else workflows
-        self._accounts = Accounts(config)
+        self._throttle = Throttle(config)
+        self._accounts = Accounts(config, self._throttle)
         self._headers = AnswerHeaders()
         self._fixed = {"/healthz": Reply(200, encode({"status": "ok"})), document.PATH: document.document()}
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
@@ -49,7 +52,7 @@ class WorkflowApi:
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
-        self.jobs = JobStore(config.workers, config.queue, config.retention)
+        self.jobs = open_store(config, self._accounts.by_key, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
@@ -65,7 +68,14 @@ class WorkflowApi:
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
             reply = ApiError(500, "internal", "Internal error").reply(self._config.recodes)
-        await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
+        finally:
+            # Before the answer goes out, so that its reader's next request finds the room.
+            if self._throttle.releases:
+                self._throttle.release(scope)
+        headers = self._headers.build(reply)
+        if self._throttle.tells:
+            headers += self._throttle.told(scope)
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
     def bad_request(self) -> tuple[int, list[Header], bytes]:
@@ -82,23 +92,16 @@ class WorkflowApi:
             return fixed
         account = self._accounts.find(scope["headers"])
         name = route(scope, path)
-        self._draw(account, name)
+        if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):
+            receive = await hold(receive, delay)
         return await self._handlers[name](account, scope, receive)
 
-    def _draw(self, account: Account, name: LimitName) -> None:
-        decision = account.limiters[name].decide(time.time())
-        if decision.allowed:
-            return
-        headers: tuple[Header, ...] = ()
-        if self._config.retry_after == "seconds":
-            headers = ((b"retry-after", b"%d" % math.ceil(decision.reset_after)),)
-        details = {"limit": name, "allowed": str(self._config.limits[name])}
-        raise ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded", details, headers)
-
-    async def _run(self, _account: Account, scope: Scope, receive: Receive) -> Reply:
+    async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
         request = await read_request(scope, receive, self._config.max_body)
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
+        if not self._throttle.first:
+            await self._throttle.enter(account.limiters, "sync_run", scope, receive)
         work = execute(workflow, parameters)
         # Quick work is over before a client could hang up: it needs neither a task nor a watcher.
         outcome = await (until_disconnect(work, receive) if workflow.waits else work)
@@ -109,17 +112,25 @@ class WorkflowApi:
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         try:
-            job = self.jobs.submit(account, workflow, parameters)
+            if not self._throttle.first:
+                self.jobs.check_room()
+                await self._throttle.enter(account.limiters, "async_submit", scope, receive)
+            job = await self.jobs.accept(account, workflow, parameters, request.parameters)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(503, "queue_full", "Too many jobs are waiting", details) from None
+        except StorageError:
+            raise ApiError(500, "internal", "The job could not be written to disk") from None
         return Reply(202, encode({"jobId": job.id, "status": "pending"}))
 
-    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
-        body = self.jobs.retrieve(account, scope["path"][len(JOB_PREFIX) :])
+    async def _retrieve(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+        job_id = scope["path"][len(JOB_PREFIX) :]
+        body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(404, "unknown_job", "There is no such job, or no longer")
+        if not self._throttle.first and await self._throttle.enter(account.limiters, "retrieval", scope, receive):
+            body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return Reply(200, body)
 
 

@@ -36,6 +36,7 @@ def _announce(url: str, config: ServerConfig) -> None:
         f"  {_limits(config)}",
         f"  API keys: {keys}",
         f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
+        f"  jobs: {'in memory' if config.data is None else f'on disk, in {config.data}'}",
         "  stop with Ctrl-C or SIGTERM",
     ]
     # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.
@@ -48,4 +49,7 @@ def _limits(config: ServerConfig) -> str:
     limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
     limits = limits if config.limit_all is None else f"{config.limit_all} in all"
     whose = "limits of all keys together" if scope in ("name", "global") else "limits per key"
-    return f"{whose}: {limits}, {config.limiter.algorithm}"
+    burst = f", burst {config.limiter.burst}" if config.limiter.burst else ""
+    counting = ", counting rejected requests" if config.limiter.count_rejected else ""
+    drawing = ", drawn on by valid requests only" if config.draws == "valid" else ""
+    return f"{whose}: {limits}, {config.limiter.algorithm}{burst}{counting}{drawing}"

@@ -1,7 +1,7 @@
-"""Asynchronous jobs: their states, a bounded queue before bounded workers, and results that expire.
+"""Asynchronous jobs in memory: a bounded queue before bounded workers, and results that expire.
 
-Every operation costs the same however many jobs there are: finished jobs expire in the order in which they ended, so
-a queue tells which is next, and each submit clears a few of them.
+Every operation costs the same however many jobs there are: finished jobs expire in the order in which they ended, so a
+queue tells which is next, and a timer frees them in small steps.
 """
 
 import asyncio
@@ -10,105 +10,93 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from loadtest.target.answers import encode
+from loadtest.target.config import PendingTime
 from loadtest.target.execution import Outcome, execute
+from loadtest.target.states import FIRST, STATUS, Event, State, move
 from loadtest.target.workflows import Workflow
 
 logger = logging.getLogger(__name__)
 
+SWEEP_EVERY: Final = 1.0
+"""Least seconds between two looks for jobs whose retention is over: no job stays longer than that beyond it."""
 
-class State(StrEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-TRANSITIONS: Final = {
-    (State.QUEUED, "start"): State.RUNNING,
-    (State.RUNNING, "succeed"): State.COMPLETED,
-    (State.RUNNING, "fail"): State.FAILED,
-}
-
-STATUS: Final = {
-    State.QUEUED: "pending",
-    State.RUNNING: "pending",
-    State.COMPLETED: "completed",
-    State.FAILED: "failed",
-}
-"""What the documented ``status`` says of each state."""
-
-_EXPIRED_PER_SUBMIT: Final = 4  # more than one, so that the store shrinks even while jobs keep coming
+FREED_PER_STEP: Final = 500
+"""Jobs that are freed before requests get their turn again: well under a millisecond's work."""
 
 
 class QueueFullError(Exception):
     """Every worker is busy and as many jobs wait as may."""
 
 
-class Job:
+class Job(msgspec.Struct, gc=False, eq=False):
     """One submitted run.
 
-    Args:
+    It is no business of the garbage collector's, which would walk all that are kept; it is in no cycle, as long as no
+    parameters refer to their job.
+
+    Attributes:
         owner: who may see it.
-        workflow: what it runs.
-        parameters: converted by the workflow's ``parse``.
+        workflow: what it runs; None when it has run.
+        parameters: converted by the workflow's ``parse``; None when it has run.
+        id: unguessable, and unique.
+        state: see ``states``.
+        started: monotonic seconds at which its execution began; 0 before and when it has ended.
+        expires: monotonic seconds at which its retention is over; 0 before it has ended.
+        answer: what every retrieval gets from its end on; empty before.
+        row: where it is on disk; 0 if it isn't.
     """
 
-    __slots__ = ("answer", "expires", "id", "owner", "parameters", "started", "state", "workflow")
+    owner: object
+    workflow: Workflow | None
+    parameters: Any
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
+    state: State = FIRST
+    started: float = 0.0
+    expires: float = 0.0
+    answer: bytes = b""
+    row: int = 0
 
-    def __init__(self, owner: object, workflow: Workflow, parameters: Any) -> None:
-        self.id = secrets.token_hex(12)
-        self.owner = owner
-        self.workflow = workflow
-        self.parameters = parameters
-        self.state = State.QUEUED
-        self.started = 0.0
-        self.expires = float("inf")
-        self.answer = b""
-
-    def move(self, event: str) -> None:
+    def move(self, event: Event) -> None:
         """Take the transition ``event``.
 
         Raises:
             RuntimeError: if the state has no such transition; the state stays as it was.
         """
-        state = TRANSITIONS.get((self.state, event))
-        if state is None:
-            raise RuntimeError(f"a job that is {self.state} cannot {event}")
-        self.state = state
+        self.state = move(self.state, event)
 
-    def finish(self, outcome: Outcome) -> None:
-        """Take the terminal state, and write the answer that every later retrieval gets."""
-        self.move("succeed" if outcome.error is None else "fail")
-        body: dict[str, Any] = {"jobId": self.id, "status": STATUS[self.state]}
-        if outcome.result is not None:
-            body["result"] = msgspec.Raw(outcome.result)
-        else:
-            body["error"] = outcome.error
-        body["executionTime"] = outcome.milliseconds
-        self.answer = encode(body)
-        self.parameters = None
-
-    def describe(self, now: float) -> bytes:
-        """The answer to a retrieval, as JSON.
-
-        Assumption: the documentation lists ``executionTime`` for every status; while the job is pending it is the
-        time that it has executed so far, 0 in the queue.
+    def finish(self, event: Event, answer: bytes, expires: float) -> None:
+        """Take the terminal state, keep the answer, and let go of all that only the execution needed.
 
         Args:
-            now: monotonic seconds.
+            event: SUCCEED or FAIL.
+            answer: what every later retrieval gets.
+            expires: monotonic seconds at which its retention is over.
         """
-        if self.answer:
-            return self.answer
-        so_far = round((now - self.started) * 1000, 3) if self.state is State.RUNNING else 0
-        return encode({"jobId": self.id, "status": STATUS[self.state], "executionTime": so_far})
+        self.move(event)
+        self.answer, self.expires = answer, expires
+        self.workflow = self.parameters = None
+        self.started = 0.0
+
+
+class Meddler(Protocol):
+    """Who makes jobs misbehave on demand."""
+
+    def submitted(self, job: Job) -> None:
+        """A job was submitted; it has not started."""
+
+    def take(self, waiting: deque[Job]) -> Job | None:
+        """Take the job that a worker is to execute next out of ``waiting``; None if none may start now."""
+
+    async def execute(self, job: Job) -> Outcome | None:
+        """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
+
+    def retrieved(self, job: Job, answer: bytes) -> bytes:
+        """What a retrieval is answered with in place of ``answer``."""
 
 
 class JobStore:
@@ -119,17 +107,33 @@ class JobStore:
         queue: how many may wait.
         retention: seconds that a finished job stays. Assumption: the documentation states no retention.
         clock: monotonic seconds.
+        pending_time: what ``executionTime`` a pending job shows. Assumption: the documentation lists it for every
+            status, and does not say what it is before the end.
+        meddler: who makes jobs misbehave, if anyone.
     """
 
-    def __init__(self, workers: int, queue: int, retention: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        workers: int,
+        queue: int,
+        retention: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        pending_time: PendingTime = "elapsed",
+        meddler: Meddler | None = None,
+    ) -> None:
         self._workers = workers
-        self._queue = queue
+        self._room = workers + queue
         self._retention = retention
         self._clock = clock
+        self._pending_time = pending_time
+        self._meddler = meddler
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._finished: deque[Job] = deque()
+        self._failed = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -149,67 +153,185 @@ class JobStore:
         """How many finished jobs are kept for retrieval."""
         return len(self._finished)
 
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state that has any worth counting."""
+        return {
+            State.QUEUED: len(self._waiting),
+            State.RUNNING: len(self._tasks),
+            State.COMPLETED: len(self._finished) - self._failed,
+            State.FAILED: self._failed,
+        }
+
+    def start(self) -> None:
+        """Begin; in memory there is nothing to go on with."""
+
+    async def accept(self, owner: object, workflow: Workflow, parameters: Any, submitted: dict[str, Any]) -> Job:
+        """Submit a job and wait until it is safe to acknowledge it: in memory, not at all.
+
+        Args:
+            owner: who may see it.
+            workflow: what it runs.
+            parameters: converted by the workflow's ``parse``.
+            submitted: the parameters as they were before.
+
+        Raises:
+            QueueFullError: if there is no room.
+        """
+        return self.submit(owner, workflow, parameters)
+
     def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
         """Queue a job, or start it where a worker is idle.
 
         Raises:
             QueueFullError: if there is no room; nothing was changed.
         """
-        self._expire()
-        idle = len(self._tasks) < self._workers
-        if not idle and len(self._waiting) >= self._queue:
-            raise QueueFullError
+        self.check_room()
         job = Job(owner, workflow, parameters)
-        self._jobs[job.id] = job
-        if idle:
-            task = asyncio.get_running_loop().create_task(self._work(job))
-            self._tasks.add(task)
-        else:
-            self._waiting.append(job)
+        self._enqueue(job)
         return job
+
+    def check_room(self) -> None:
+        """Look whether one more job may come.
+
+        Raises:
+            QueueFullError: if there is no room.
+        """
+        if len(self._tasks) + len(self._waiting) >= self._room:
+            raise QueueFullError
 
     def retrieve(self, owner: object, job_id: str) -> bytes | None:
         """The answer to a retrieval; None if the owner has no such job, or no longer."""
         job = self._jobs.get(job_id)
         if job is None or job.owner is not owner:
             return None
-        now = self._clock()
-        return None if now >= job.expires else job.describe(now)
+        if job.answer:
+            if self._clock() >= job.expires:
+                return None
+            answer = job.answer
+        else:
+            answer = self._pending(job)
+        return answer if self._meddler is None else self._meddler.retrieved(job, answer)
+
+    def wake(self) -> None:
+        """Let idle workers look for jobs that may start now, where a meddler held them back."""
+        for _ in range(min(self._workers - len(self._tasks), len(self._waiting))):
+            self._employ(None)
+
+    def expire(self) -> bool:
+        """Free jobs whose retention is over, some at a time; True if there are more."""
+        now, finished = self._clock(), self._finished
+        for _ in range(FREED_PER_STEP):
+            if not finished or finished[0].expires > now:
+                return False
+            job = finished.popleft()
+            self._failed -= job.state is State.FAILED
+            job.move(Event.EXPIRE)
+            del self._jobs[job.id]
+            self._forget(job)
+        return True
 
     def close(self) -> None:
         """Cancel what is running and forget what waits."""
         self._waiting.clear()
         for task in self._tasks:
             task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _work(self, job: Job) -> None:
+    def _enqueue(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        if self._meddler is not None:
+            self._meddler.submitted(job)
+        idle = len(self._tasks) < self._workers
+        if idle and self._meddler is None:
+            self._employ(job)
+            return
+        self._waiting.append(job)
+        if idle:
+            self._employ(None)
+
+    def _employ(self, job: Job | None) -> None:
+        self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
+
+    def _take(self) -> Job | None:
+        if not self._waiting:
+            return None
+        return self._waiting.popleft() if self._meddler is None else self._meddler.take(self._waiting)
+
+    async def _work(self, job: Job | None) -> None:
         # One worker: it ends when nothing waits. The task leaves the set in the same step as it finds the queue
         # empty, so that a submit never queues behind a worker that is about to end.
         try:
-            await self._run(job)
-            while self._waiting:
-                await self._run(self._waiting.popleft())
-                await asyncio.sleep(0)  # a long queue of instant jobs must let requests in between
+            job = job or self._take()
+            while job is not None:
+                await self._run(job)
+                job = self._take()
+                if job is not None:
+                    await asyncio.sleep(0)  # a long queue of instant jobs must let requests in between
         finally:
             task = asyncio.current_task()
             if task is not None:
                 self._tasks.discard(task)
 
     async def _run(self, job: Job) -> None:
-        job.move("start")
+        workflow = job.workflow
+        if workflow is None:
+            raise RuntimeError(f"job {job.id} has run already")
+        job.move(Event.START)
         job.started = self._clock()
+        outcome: Outcome | None
         try:
-            outcome = await execute(job.workflow, job.parameters)
+            if self._meddler is None:
+                outcome = await execute(workflow, job.parameters)
+            else:
+                outcome = await self._meddler.execute(job)
         except Exception:
-            logger.exception("workflow %s broke", job.workflow.name)
+            logger.exception("workflow %s broke", workflow.name)
             outcome = Outcome(None, "Internal error", round((self._clock() - job.started) * 1000, 3))
-        job.finish(outcome)
-        job.expires = self._clock() + self._retention
-        self._finished.append(job)
+        if outcome is not None:
+            self._end(job, Event.FAIL if outcome.result is None else Event.SUCCEED, terminal(job.id, outcome))
 
-    def _expire(self) -> None:
-        now = self._clock()
-        for _ in range(_EXPIRED_PER_SUBMIT):
-            if not self._finished or self._finished[0].expires > now:
-                return
-            del self._jobs[self._finished.popleft().id]
+    def _end(self, job: Job, event: Event, answer: bytes) -> None:
+        """A job was executed: from now on retrievals show it."""
+        self._finish(job, event, answer)
+
+    def _finish(self, job: Job, event: Event, answer: bytes) -> None:
+        job.finish(event, answer, self._clock() + self._retention)
+        self._failed += job.state is State.FAILED
+        self._finished.append(job)
+        if self._timer is None:
+            self._sweep_later()
+
+    def _forget(self, job: Job) -> None:
+        """A job has expired."""
+
+    def _sweep_later(self) -> None:
+        seconds = max(SWEEP_EVERY, self._finished[0].expires - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        if self.expire():
+            self._timer = asyncio.get_running_loop().call_soon(self._sweep)
+        elif self._finished:
+            self._sweep_later()
+
+    def _pending(self, job: Job) -> bytes:
+        body: dict[str, Any] = {"jobId": job.id, "status": STATUS[job.state]}
+        if self._pending_time == "elapsed" and job.state is not State.QUEUED:
+            body["executionTime"] = round((self._clock() - job.started) * 1000, 3)
+        elif self._pending_time != "omitted":
+            body["executionTime"] = 0
+        return encode(body)
+
+
+def terminal(job_id: str, outcome: Outcome) -> bytes:
+    """The answer, as JSON, to every retrieval of a job that ended so."""
+    body: dict[str, Any] = {"jobId": job_id}
+    if outcome.result is None:
+        body.update(status=STATUS[State.FAILED], error=outcome.error)
+    else:
+        body.update(status=STATUS[State.COMPLETED], result=msgspec.Raw(outcome.result))
+    body["executionTime"] = outcome.milliseconds
+    return encode(body)

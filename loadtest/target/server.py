@@ -87,7 +87,7 @@ def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_pa
         exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
 
     Raises:
-        InputError: if the address can't be had.
+        InputError: if the address or the directory for jobs can't be had.
     """
     listener = bind(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -102,6 +102,7 @@ async def _serve(
     api = WorkflowApi(config)
     server = _Server(_uvicorn_config(api), lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent))
     try:
+        api.jobs.start()
         await server.serve(sockets=[listener])
     finally:
         api.jobs.close()

@@ -20,7 +20,8 @@ def ask() -> Callable[..., Question]:
         belief = believe(scenario, embedded=True)
         plans = traffic_plans(scenario, belief, scenario.keys)
         told = None if scenario.target.retry_after == "none" else scenario.target.retry_after_factor
-        return Question(scenario, plans, belief, told, start=start, job_s=job_s)
+        dated = scenario.target.retry_after == "date"
+        return Question(scenario, plans, belief, retry_after=told, as_date=dated, start=start, job_s=job_s)
 
     return resolve
 

@@ -8,14 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for openapi_answers: test folders are no packages
+from openapi_answers import problems
+
 KEYS = ("alpha", "beta")
 HUGE = "1000000000/s"
+UNDOCUMENTED = {"--answer", "--fault", "--pending-execution-time"}
+"""Options that make a server answer otherwise than its document says."""
 
 
 @dataclass
@@ -26,11 +32,13 @@ class Served:
     url: str
     errors: IO[str]
     clients: list[httpx.Client] = field(default_factory=list)
+    documented: bool = True
 
     def client(self, key: str | None = KEYS[0], endpoint: str | None = "tests") -> httpx.Client:
-        """A keep-alive client that sends these headers."""
+        """A keep-alive client that sends these headers, and holds each answer against ``openapi.yaml``."""
         headers = {name: value for name, value in (("x-api-key", key), ("x-wf-endpoint", endpoint)) if value}
         client = httpx.Client(base_url=self.url, headers=headers, verify=False, trust_env=False, timeout=30)
+        client.event_hooks = {"response": [_documented] if self.documented else []}
         self.clients.append(client)
         return client
 
@@ -49,6 +57,12 @@ class Served:
         rest = self.process.stdout.read()
         self.errors.seek(0)
         return code, rest, self.errors.read()
+
+
+def _documented(response: httpx.Response) -> None:
+    request = response.request
+    wrong = problems(request.method, request.url.path, response.status_code, dict(response.headers), response.read())
+    assert not wrong, f"openapi.yaml and the server disagree: {wrong}\n{response.text[:1000]}"
 
 
 Launch = Callable[..., Served]
@@ -76,7 +90,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
         if match is None:
             process.kill()
             raise AssertionError(f"first line {line!r}, exit {process.wait()}, see {errors.name}")
-        served = Served(process, match[1], errors)
+        served = Served(process, match[1], errors, documented=not UNDOCUMENTED & set(arguments))
         started.append(served)
         return served
 

@@ -1,67 +1,132 @@
 """The job store by itself, over a clock that the test moves."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from loadtest.target import jobs
 from loadtest.target.app import WorkflowApi
 from loadtest.target.bodies import DisconnectedError, until_disconnect
 from loadtest.target.config import ServerConfig
-from loadtest.target.execution import Outcome
-from loadtest.target.jobs import STATUS, TRANSITIONS, Job, JobStore, QueueFullError, State
+from loadtest.target.jobs import Job, JobStore, QueueFullError
+from loadtest.target.states import STATUS, TERMINAL, TRANSITIONS, Event, State
 from loadtest.target.workflows import WORKFLOWS, Workflow
 
 HELLO, SLEEP = WORKFLOWS["say-hello"], WORKFLOWS["sleep"]
 
 
-@pytest.mark.parametrize("state", list(State))
-@pytest.mark.parametrize("event", ["start", "succeed", "fail"])
-def test_only_the_tables_transitions_exist(state: State, event: str) -> None:
-    """A transition that isn't in the table raises and leaves the state alone."""
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 -- what it waits for is state, which tells nobody
+            await asyncio.sleep(0)
+
+
+def job_that_is(state: State) -> Job:
     job = Job(None, HELLO, None)
     job.state = state
+    return job
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("event", list(Event))
+def test_only_the_tables_transitions_exist(state: State, event: Event) -> None:
+    """Every event in every state either moves as the table says, or raises and changes nothing."""
+    job = job_that_is(state)
+    before = msgspec.structs.asdict(job)
     if (state, event) in TRANSITIONS:
         job.move(event)
         assert job.state is TRANSITIONS[state, event]
     else:
-        with pytest.raises(RuntimeError, match=event):
+        with pytest.raises(RuntimeError, match=f"{state} cannot {event}"):
             job.move(event)
-        assert job.state is state
+        assert msgspec.structs.asdict(job) == before
 
 
-def test_every_state_has_a_documented_status() -> None:
-    """Callers see the three documented statuses and no other."""
+def test_every_state_has_a_documented_status_or_none_to_show() -> None:
+    """Callers see the three documented statuses and no other; what ends is all that a status stops changing at."""
     assert set(STATUS) == set(State)
-    assert set(STATUS.values()) == {"pending", "completed", "failed"}
+    assert set(STATUS.values()) == {"pending", "completed", "failed", None}
+    leaves = {state: {new for (old, _), new in TRANSITIONS.items() if old is state} for state in State}
+    assert {state for state in State if leaves[state] <= {State.EXPIRED} and STATUS[state]} == TERMINAL
 
 
-def test_a_job_that_finished_cannot_finish_again() -> None:
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("event", [Event.SUCCEED, Event.FAIL])
+def test_a_job_that_finished_cannot_finish_again(state: State, event: Event) -> None:
     """The first outcome stands."""
-    job = Job(None, HELLO, None)
-    job.move("start")
-    job.finish(Outcome(b"{}", None, 1.0))
+    job = job_that_is(state)
+    job.answer = b"first"
     with pytest.raises(RuntimeError):
-        job.finish(Outcome(None, "late", 2.0))
-    assert b"completed" in job.answer
+        job.finish(event, b"late", 2.0)
+    assert (job.state, job.answer) == (state, b"first")
 
 
-def test_expired_jobs_leave_the_store_as_new_ones_come() -> None:
-    """With submits going on, the store keeps no more than the retention's jobs."""
+def test_expired_jobs_are_freed_though_no_submit_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer frees them in steps of a bounded size, until none is left whose retention is over."""
+    monkeypatch.setattr(jobs, "FREED_PER_STEP", 7)
+    monkeypatch.setattr(jobs, "SWEEP_EVERY", 0.01)
     now = 0.0
 
-    async def run() -> list[int]:
+    async def run() -> None:
         nonlocal now
-        store, sizes = JobStore(10, 10, retention=50.0, clock=lambda: now), []
-        for _ in range(300):
-            now += 1
-            store.submit(None, HELLO, HELLO.parse({}))
-            await asyncio.sleep(0)
-            sizes.append(len(store))
-        return sizes
+        store = JobStore(200, 0, retention=0.1, clock=lambda: now)
+        ids = [store.submit(None, HELLO, HELLO.parse({})).id for _ in range(100)]
+        await asyncio.gather(*store._tasks)
+        assert (len(store), store.kept) == (100, 100)
+        now = 0.1
+        assert not any(store.retrieve(None, each) for each in ids)
+        assert store.expire()
+        assert store.kept == 93
+        await until(lambda: not len(store))
+        assert set(store.counts.values()) == {0}
 
-    assert max(asyncio.run(run())) <= 51
+    asyncio.run(run())
+
+
+def test_a_job_whose_retention_is_not_over_stays() -> None:
+    """Only what is due is freed, however often one looks; a running job never is."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        store = JobStore(10, 0, retention=50.0, clock=lambda: now)
+        running = store.submit(None, SLEEP, SLEEP.parse({"ms": 60_000}))
+        kept = []
+        for _ in range(100):
+            now += 1
+            kept.append(store.submit(None, HELLO, HELLO.parse({})).id)
+            await until(lambda: store.running == 1)
+            assert not store.expire()
+        assert [bool(store.retrieve(None, each)) for each in kept] == [False] * 50 + [True] * 50
+        assert len(store) == 51
+        assert b"pending" in (store.retrieve(None, running.id) or b"")
+        store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("setting", "shown"), [("elapsed", 1500), ("zero", 0), ("omitted", None)])
+def test_a_pending_job_shows_the_execution_time_that_was_chosen(setting: Any, shown: float | None) -> None:
+    """The time so far, 0, or no such field; in the queue there is no time so far."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        store = JobStore(1, 1, 60.0, lambda: now, pending_time=setting)
+        long = SLEEP.parse({"ms": 60_000})
+        running, waiting = store.submit(None, SLEEP, long), store.submit(None, SLEEP, long)
+        await until(lambda: running.state is State.RUNNING)
+        now = 1.5
+        answers = [msgspec.json.decode(store.retrieve(None, each.id) or b"") for each in (running, waiting)]
+        assert [answer["status"] for answer in answers] == ["pending", "pending"]
+        assert [answer.get("executionTime") for answer in answers] == [shown, None if shown is None else 0]
+        store.close()
+
+    asyncio.run(run())
 
 
 def test_ten_thousand_jobs_wait_in_turn() -> None:
@@ -70,14 +135,16 @@ def test_ten_thousand_jobs_wait_in_turn() -> None:
     async def run() -> None:
         store = JobStore(workers=1, queue=9_999, retention=60.0)
         short = SLEEP.parse({"ms": 1})
-        jobs = [store.submit(None, SLEEP, short)]
-        jobs += [store.submit(None, HELLO, HELLO.parse({})) for _ in range(9_999)]
+        submitted = [store.submit(None, SLEEP, short)]
+        submitted += [store.submit(None, HELLO, HELLO.parse({})) for _ in range(9_999)]
         with pytest.raises(QueueFullError):
             store.submit(None, HELLO, HELLO.parse({}))
-        assert len(store) == 10_000
-        assert all(b"pending" in (store.retrieve(None, job.id) or b"") for job in jobs)
+        assert (len(store), store.waiting, store.running, store.kept) == (10_000, 9_999, 1, 0)
+        assert all(b"pending" in (store.retrieve(None, job.id) or b"") for job in submitted)
         await asyncio.wait_for(asyncio.gather(*store._tasks), 20)
-        assert all(job.state is State.COMPLETED for job in jobs)
+        assert all(job.state is State.COMPLETED for job in submitted)
+        assert (store.waiting, store.running, store.kept) == (0, 0, 10_000)
+        assert store.counts[State.COMPLETED] == 10_000
 
     asyncio.run(run())
 

@@ -8,21 +8,22 @@ from numpy.typing import NDArray
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
 from loadtest.analysis.throttling import boundaries
+from loadtest.limits import Limit
+from loadtest.plan import ALL
 from loadtest.report import numbers
 from loadtest.report.plots import bins
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
-from loadtest.runfile import LimitInfo
 
 
 def draw(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that was asked anything."""
     record = findings.record
-    used = [name for name in record.info.target.limits if (record.sent_requests["limit"] == name).any()]
+    used = record.limits()
     if not used:
         return NoData("Rates against the limits", "no request was sent")
     figure, axes = panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
-        _panel(panel, findings, name, record.info.target.limits[name])
+        _panel(panel, findings, name, record.belief.limit_on(name))
         bins.mark_stages(panel, record, names=panel is axes[0])
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
@@ -37,24 +38,26 @@ def _title(findings: Findings) -> str:
     use = binding_limit(findings.uses)
     if use is None:
         return "No limit was asked anything in a judged stage"
+    called = numbers.limit_name(use.limit)
     if use.throttled:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
-        return f"The {use.limit} limit bound the run: {got}"
+        return f"The {called} bound the run: {got}"
     if use.share > 1:
-        return f"No request got 429, though {use.limit} was asked {numbers.times(use.share)} of what it allows"
-    return f"No limit was reached; the nearest was {use.limit}, at {numbers.share(use.share)} of what it allows"
+        return f"No request got 429, though the {called} was asked {numbers.times(use.share)} of what it allows"
+    return f"No limit was reached; the nearest was the {called}, at {numbers.share(use.share)} of what it allows"
 
 
-def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None:
+def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     record = findings.record
-    rows = record.sent_requests[record.sent_requests["limit"] == name]
+    rows = record.on_limit(name)
     unsent = record.frame[(record.frame["row"] == "operation") & record.frame["start"].isna()]
-    wanted = pd.concat([rows["intended_start"], unsent.loc[unsent["limit"] == name, "intended_start"]])
+    unsent = unsent[unsent["limit"].isin(record.belief.together(name))]
+    wanted = pd.concat([rows["intended_start"], unsent["intended_start"]])
     starts = rows["start"].to_numpy(dtype=float) / 1e9
     # A minute's limit is read by the minute, a second's by the second.
-    unit_s, unit = (60.0, "min") if limit.window_s >= 60 else (1.0, "s")
+    unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
     width = bins.width(record.covered_s, len(rows), 8)
-    marks = boundaries(record, findings.expectation, limit.window_s)
+    marks = boundaries(record, findings.expectation, limit.window)
     # Bins end where windows end, or they would smear what happens there.
     cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
 
@@ -74,13 +77,16 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: LimitInfo) -> None
     panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
     panel.stairs(throttled, cuts, color=THROTTLED, lw=1.2, label="429", baseline=None)
     panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
-    allowed = limit.count / limit.window_s * unit_s * record.keys_on(name)
-    panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+    quotas = record.quotas_on(name)
+    allowed = record.belief.rate_on(name) * unit_s * quotas
+    if np.isfinite(allowed):  # a limit on concurrency is no rate
+        panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     for mark in marks[marks < record.covered_s]:
         panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
-    top = max(np.nanmax([*sent, *offered, allowed]), 1e-9)
+    top = max(np.nanmax([*sent, *offered, allowed if np.isfinite(allowed) else 0.0]), 1e-9)
     panel.set_ylim(0, top * 1.18)
     plain(panel.yaxis)
-    keys = f", {record.keys_on(name)} keys" if record.keys_on(name) > 1 else ""
-    panel.set_title(f"{name}  ·  limit {numbers.limit(limit.count, limit.window_s)}{keys}")
+    keys = f", {quotas} keys" if quotas > 1 else ""
+    called = "all requests" if name == ALL else name
+    panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.belief)}{keys}")
     panel.set_ylabel(f"requests / {unit}")

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.throttling import boundaries
+from loadtest.plan import ALL
 from loadtest.report import numbers
 from loadtest.report.plots import bins
 from loadtest.report.plots.style import INK, MUTED, THROTTLED, Drawing, NoData, legend, panels, time_axis
@@ -17,8 +18,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     sent = record.sent_requests.assign(expected=findings.expectation.rejected)
     names = [
         name
-        for name in record.info.target.limits
-        if len(mine := sent[sent["limit"] == name]) and ((mine["status"] == 429).any() or mine["expected"].eq(1).any())
+        for name in record.limits()
+        if ((mine := sent.loc[record.on_limit(name).index])["status"] == 429).any() or mine["expected"].eq(1).any()
     ]
     if not len(sent):
         return NoData("429 rate over time", "no request was sent")
@@ -26,9 +27,9 @@ def draw(findings: Findings) -> Drawing | NoData:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
     figure, axes = panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
-        mine = sent[(sent["limit"] == name) & sent["start"].between(0, record.covered_s * 1e9)]
-        window = record.info.target.limits[name].window_s
-        marks = boundaries(record, findings.expectation, window)
+        mine = sent.loc[record.on_limit(name).index]
+        mine = mine[mine["start"].between(0, record.covered_s * 1e9)]
+        marks = boundaries(record, findings.expectation, record.belief.limit_on(name).window)
         width = bins.width(record.covered_s, len(mine), 8)
         cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
         seconds = mine["start"].to_numpy(dtype=float) / 1e9
@@ -41,7 +42,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         panel.set_ylim(0, 112)
         panel.set_yticks([0, 50, 100])
         panel.set_ylabel("429s, %")
-        panel.set_title(name)
+        panel.set_title("all requests" if name == ALL else name)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
     return Drawing(_title(findings), _caption(findings), figure)
@@ -63,12 +64,12 @@ def _share(
 def _caption(findings: Findings) -> str:
     expectation = findings.expectation
     text = "Requests answered with 429 ÷ requests sent, by the second they were sent."
-    if expectation.shift_s is None:
+    if expectation.why_not is not None:
         return f"{text} Nothing was expected, because {expectation.why_not}."
-    return (
-        f"{text} Expected is what a {findings.record.info.target.limiter.replace('_', ' ').replace('-', ' ')} of the "
-        f"believed limits does with the recorded sends, the server’s clock {expectation.shift_s:+.2f} s from ours."
-    )
+    text += f" Expected is what {findings.record.belief.words}, does with the recorded sends"
+    if expectation.shift_s is None:
+        return f"{text}."
+    return f"{text}, the server’s clock {expectation.shift_s:+.2f} s from ours."
 
 
 def _title(findings: Findings) -> str:

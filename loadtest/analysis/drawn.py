@@ -1,0 +1,91 @@
+"""The requests that drew on one limiter, in the order in which they may have reached it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loadtest.limits import Limit
+from loadtest.plan import Belief
+from loadtest.runfile import RunInfo
+
+_BURST_GAP_S: Final = 0.002
+_BURST_SPAN_S: Final = 0.02
+_BURST_SIZE: Final = 5
+"""So many requests to one limiter, with no more than that between them and in all, make a burst."""
+_INVALID: Final = (400, 404, 405, 413, 503)
+"""Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one limiter was asked, in order of sending. Times are unix seconds of our clock.
+
+    Attributes:
+        limit: of the limiter.
+        index: of the requests in the frame.
+        times: when each was sent.
+        ends: when each was answered, or given up; not before it was sent.
+        was_429: whether it was refused.
+        answered: whether it was answered at all.
+        before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
+    """
+
+    limit: Limit
+    index: pd.Index
+    times: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    was_429: NDArray[np.bool_]
+    answered: NDArray[np.bool_]
+    before: NDArray[np.float64]
+
+
+def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
+    """What was asked of each limiter that is believed to be there.
+
+    Args:
+        sent: every request that was sent.
+        info: the run, which reached its epoch.
+        belief: which requests one limiter counts.
+    """
+    # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
+    counted = sent["mistake"] != "bad_key"
+    if belief.draws == "valid":
+        counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
+    ordered = sent[counted].sort_values("start", kind="stable")
+    keys = ordered["key_index"].fillna(0.0) if belief.per_key else pd.Series(0.0, index=ordered.index)
+    called = {name: belief.drawn_on(name) for name in belief.limits}
+    for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):
+        before = [
+            each.unix_s
+            for each in info.preflight
+            if called.get(each.limit) == name and (each.key_index == key or not belief.per_key)  # type: ignore[call-overload] # any name may be looked up
+        ]
+        yield _in_order(rows, (info.epoch_unix_ns or 0) / 1e9, belief.limit_on(str(name)), np.sort(before))
+
+
+def _in_order(rows: pd.DataFrame, epoch: float, limit: Limit, before: NDArray[np.float64]) -> Drawn:
+    status = rows["status"].to_numpy(float)
+    times = rows["start"].to_numpy(float) / 1e9 + epoch
+    order = _arrival_order(times, status == 429)
+    status = status[order]
+    ends = np.fmax(times, rows["end"].to_numpy(float)[order] / 1e9 + epoch)
+    return Drawn(limit, rows.index[order], times, ends, status == 429, ~np.isnan(status), before)
+
+
+def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The order in which requests may have reached the server: that of sending, but within a burst accepted ones first.
+
+    Requests that leave within a few ms on different connections arrive in any order. Which of them were accepted
+    cannot be predicted, only how many; with the accepted ones first, the replay is held against their number.
+    """
+    bursts, first, last = np.zeros(len(times), int), -np.inf, -np.inf
+    for at, time in enumerate(times.tolist()):
+        apart = time - last > _BURST_GAP_S or time - first > _BURST_SPAN_S
+        bursts[at] = bursts[at - 1] + apart if at else 0
+        first, last = (time if apart else first), time
+    crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
+    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
