@@ -133,7 +133,6 @@ SCHEMA: Final = pa.schema(
 )
 
 
-
 PLAIN_SCHEMA: Final = pa.schema(
     [pa.field(each.name, pa.string() if each.name in WORDS else each.type) for each in SCHEMA]
 )
@@ -250,7 +249,11 @@ def _check(path: Path, schema: pa.Schema) -> int:
 
 _ADDED: Final = ("accepted_start", "accepted_end", "pending_seen")
 _SCHEMA_1: Final = pa.schema(
-    [pa.field(each.name, pa.string() if each.name in WORDS else each.type) for each in SCHEMA if each.name not in _ADDED]
+    [
+        pa.field(each.name, pa.string() if each.name in WORDS else each.type)
+        for each in SCHEMA
+        if each.name not in _ADDED
+    ]
 )
 
 

@@ -84,11 +84,13 @@ class Chunk:
 
     def floats(self, name: str) -> Floats:
         """A column of numbers, NaN for null."""
-        return self._keep(name, self._floats)
+        found: Floats = self._keep(name, self._floats)
+        return found
 
     def words(self, name: str) -> NDArray[np.int32]:
         """A word column as integers, -1 for null."""
-        return self._keep(name, self._words)
+        found: NDArray[np.int32] = self._keep(name, self._words)
+        return found
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column as Arrow has it."""
@@ -136,6 +138,12 @@ class Chunk:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def present(codes: NDArray[Any]) -> list[int]:
+    """The distinct ones of some codes from 0, ascending: much faster than sorting them."""
+    found: list[int] = np.bincount(codes).nonzero()[0].tolist()
+    return found
+
+
 class Visitor(Protocol):
     """What takes in a record chunk by chunk."""
 
@@ -162,9 +170,7 @@ def read_chunks(directory: Path, book: Book) -> Iterator[Chunk]:
         yield Chunk(pending, book)
 
 
-def scan(
-    directory: Path, book: Book, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None
-) -> int:
+def scan(directory: Path, book: Book, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None) -> int:
     """Let each visitor see the whole record; returns its number of rows.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, OUTCOMES, Book, Chunk
+from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, OUTCOMES, Book, Chunk, present
 from loadtest.limits import LIMIT_NAMES
 
 Ints = NDArray[np.int64]
@@ -40,7 +40,7 @@ class Counts:
         self.statuses = np.zeros((cells, _STATUSES), np.int64)
         self.errors = np.zeros(cells, np.int64)
         self.first = np.zeros(cells, np.int64)
-        self.asked = dict.fromkeys(LIMIT_NAMES, 0)
+        self.asked: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
         self.keys: dict[str, set[int]] = {name: set() for name in LIMIT_NAMES}
 
     def add(self, chunk: Chunk) -> None:
@@ -67,7 +67,7 @@ class Counts:
         for place, name in enumerate(KINDS):
             mine = kind == place
             self.asked[LIMIT_OF_KIND[name]] += int(mine.sum())
-            self.keys[LIMIT_OF_KIND[name]] |= set(np.unique(key[mine]).tolist())
+            self.keys[LIMIT_OF_KIND[name]] |= set(present(key[mine]))
         planned = chunk.cell[rows] >= 0
         rows, kind = rows[planned], kind[planned]
         cell = chunk.cell[rows]

@@ -21,6 +21,7 @@ _LEAST, _MOST = 1e-6, 1e12
 """Magnitudes that are told apart (in ms: from a nanosecond to 31 years); what is nearer to zero counts as zero."""
 _COMPACT: Final = 1_000_000
 """Values that wait to be sorted into cells."""
+_FEW: Final = 12
 
 Floats = NDArray[np.float64]
 Cells = NDArray[np.intp] | NDArray[np.int32] | NDArray[np.int64]
@@ -63,7 +64,7 @@ class Distribution:
         least: the least one; NaN without any.
         most: the greatest one; NaN without any.
         open_from: the least of those of which only a lower bound is known; infinite without any.
-        ordered: every value, ascending, where all are kept; else None.
+        ordered: every value, ascending, where all are kept; else of no meaning.
         counts: values by bucket, where not all are kept; else None.
     """
 
@@ -72,7 +73,7 @@ class Distribution:
     least: float = math.nan
     most: float = math.nan
     open_from: float = math.inf
-    ordered: Floats | None = field(default_factory=lambda: np.zeros(0))
+    ordered: Floats = field(default_factory=lambda: np.zeros(0))
     counts: NDArray[np.int64] | None = None
 
     @property
@@ -83,9 +84,8 @@ class Distribution:
     def at(self, ranks: Sequence[int] | NDArray[np.int64]) -> Floats:
         """The values at 1-based ranks."""
         places = np.asarray(ranks, np.int64)
-        if self.ordered is not None:
+        if self.counts is None:
             return self.ordered[places - 1]
-        assert self.counts is not None
         found = _MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
         # The ends are known exactly, and a bucket's middle may lie beyond them.
         found = np.clip(found, self.least, self.most)
@@ -143,10 +143,7 @@ class Distributions:
             at_least = at_least[known] if at_least is not None else None
         if not len(values):
             return
-        self._n += np.bincount(cells, minlength=len(self._n))
-        self._total += np.bincount(cells, values, minlength=len(self._n))
-        np.minimum.at(self._least, cells, values)
-        np.maximum.at(self._most, cells, values)
+        self._measure(cells, values)
         if at_least is not None and at_least.any():
             np.minimum.at(self._open, cells[at_least], values[at_least])
         slots = self._slot[cells]
@@ -181,9 +178,25 @@ class Distributions:
             float(self._least[places].min()),
             float(self._most[places].max()),
             float(self._open[places].min()),
-            None if slots else np.sort(kept),
+            np.sort(kept),
             counts,
         )
+
+    def _measure(self, cells: Cells, values: Floats) -> None:
+        n = np.bincount(cells, minlength=len(self._n))
+        self._n += n
+        present = n.nonzero()[0]
+        if len(present) > _FEW:
+            self._total += np.bincount(cells, values, minlength=len(self._n))
+            np.minimum.at(self._least, cells, values)
+            np.maximum.at(self._most, cells, values)
+            return
+        # Rows come in the order of time, so that a chunk has few cells: cutting them out is the faster way.
+        for cell in present.tolist():
+            mine = values if len(present) == 1 else values[cells == cell]
+            self._total[cell] += mine.sum()
+            self._least[cell] = min(self._least[cell], mine.min())
+            self._most[cell] = max(self._most[cell], mine.max())
 
     def _bin(self, slots: NDArray[np.intp], values: Floats) -> None:
         flat = np.bincount(slots * WIDTH + buckets(values), minlength=self._counts.size)

@@ -42,6 +42,19 @@ class Drawn:
     answered: NDArray[np.bool_]
     before: NDArray[np.float64]
 
+    def first(self, count: int) -> "Drawn":
+        """The first so many requests."""
+        kept = slice(count)
+        return Drawn(
+            self.limit,
+            self.index[kept],
+            self.times[kept],
+            self.ends[kept],
+            self.was_429[kept],
+            self.answered[kept],
+            self.before,
+        )
+
 
 def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
     """What was asked of each limiter that is believed to be there.
@@ -82,10 +95,10 @@ def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> ND
     Requests that leave within a few ms on different connections arrive in any order. Which of them were accepted
     cannot be predicted, only how many; with the accepted ones first, the replay is held against their number.
     """
-    bursts, first, last = np.zeros(len(times), int), -np.inf, -np.inf
-    for at, time in enumerate(times.tolist()):
-        apart = time - last > _BURST_GAP_S or time - first > _BURST_SPAN_S
-        bursts[at] = bursts[at - 1] + apart if at else 0
-        first, last = (time if apart else first), time
+    apart = np.diff(times, prepend=-np.inf) > _BURST_GAP_S
+    first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
+    # What goes on for long is cut into pieces of the greatest span that a burst may have.
+    piece = ((times - first) // _BURST_SPAN_S).astype(int)
+    bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
     crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
     return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))

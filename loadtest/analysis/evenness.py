@@ -1,16 +1,19 @@
 """How evenly arrivals left, against how evenly the schedule wanted them: the shape of arrivals decides the 429 rate."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.frame import Record
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.percentiles import summarize
+from loadtest.analysis.record import Record
 
-_BIN_S = 0.1
-_ENOUGH = 5
+_BIN_S: Final = 0.1
+_ENOUGH: Final = 5
 """Mean arrivals a bin from which the bins' spread says something; below, an even schedule spreads by itself."""
+_COLUMNS: Final = ("start", "intended_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +31,44 @@ class Evenness:
     bins_intended: float | None
 
 
-def evenness(record: Record) -> dict[str, Evenness]:
-    """Evenness of each traffic entry's first requests; reported, never judged."""
-    found = {}
-    for name in record.info.traffic:
-        rows = record.operations[record.operations["traffic"] == name].dropna(subset=["start", "intended_start"])
-        ordered = rows.sort_values("arrival")
-        start, intended = (ordered[column].to_numpy(dtype=float) / 1e9 for column in ("start", "intended_start"))
-        error = np.abs(np.diff(start) - np.diff(intended)) * 1e3
-        found[name] = Evenness(summarize(error), _spread(start), _spread(intended))
-    return found
+class Evennesses:
+    """Counts each traffic entry's first requests in bins of 100 ms; reported, never judged."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._bins: dict[tuple[int, str], NDArray[np.int64]] = {}
+        extent = record.extent
+        for entry in range(len(record.book.entries)):
+            for column in _COLUMNS:
+                first, last = extent.first[column][entry], extent.last_of[column][entry]
+                if np.isfinite(first) and (count := int((last - first) / 1e9 / _BIN_S)) >= 2:
+                    self._bins[entry, column] = np.zeros(count, np.int64)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.operations
+        known = ~np.isnan(chunk.floats("start")[rows]) & ~np.isnan(chunk.floats("intended_start")[rows])
+        rows = rows[known & chunk.book.in_figures[chunk.cell[rows]]]
+        traffic = chunk.words("traffic")[rows]
+        for (entry, column), counts in self._bins.items():
+            since = chunk.floats(column)[rows[traffic == entry]] - self._record.extent.first[column][entry]
+            # As np.histogram has it: the last bin holds its upper edge as well.
+            places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
+            inside = since <= len(counts) * _BIN_S * 1e9
+            self._bins[entry, column] = counts + np.bincount(places[inside], minlength=len(counts))
+
+    def result(self) -> dict[str, Evenness]:
+        """Of each traffic entry."""
+        return {
+            name: Evenness(
+                summarize(self._record.arrivals.gap_errors(name)),
+                *(_spread(self._bins.get((entry, column))) for column in _COLUMNS),
+            )
+            for entry, name in enumerate(self._record.book.entries)
+        }
 
 
-def _spread(times: NDArray[np.float64]) -> float | None:
-    if len(times) < 2:
+def _spread(counts: NDArray[np.int64] | None) -> float | None:
+    if counts is None or counts.mean() < _ENOUGH:
         return None
-    span = float(times.max() - times.min())
-    bins = int(span / _BIN_S)
-    if bins < 2 or len(times) / bins < _ENOUGH:
-        return None
-    counts, _ = np.histogram(times, bins, (times.min(), times.min() + bins * _BIN_S))
     return float(counts.std() / counts.mean())

@@ -6,11 +6,15 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest.analysis.evenness import Evenness, evenness
-from loadtest.analysis.frame import Record
+from loadtest.analysis.chunks import scan
+from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.judgement import Judged, judge_all
-from loadtest.analysis.limit_use import LimitUse, limit_use
+from loadtest.analysis.lags import Lags, WorstLags
+from loadtest.analysis.limit_rates import LimitRates, LimitSeries
+from loadtest.analysis.limit_use import LimitUse, LimitUses
 from loadtest.analysis.metrics import compute
+from loadtest.analysis.points import Points, Responses
+from loadtest.analysis.record import Record
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
 from loadtest.analysis.verdict import Verdict, decide
@@ -29,19 +33,43 @@ class Findings:
     """``{overall, operations, traffic}``."""
     uses: list[LimitUse]
     evenness: dict[str, Evenness]
+    rates: dict[str, LimitSeries]
+    """By limit, over time."""
+    responses: dict[str, Responses]
+    """By traffic entry, over time."""
+    lags: dict[str, Lags]
+    """By traffic entry, over time."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
 
 
 def find(record: Record) -> Findings:
-    """Analyse a record. The same record always gives the same findings."""
+    """Analyse a record. The same record always gives the same findings.
+
+    What is seen over time is gathered in a second pass: bins need to know how much there is and when windows begin.
+    """
     expectation = expect(record)
     metrics = compute(record, expectation)
     checks = check(record, metrics["overall"])
     judged = judge_all(record.info, metrics)
     verdict = decide(record.info, checks, judged)
-    return Findings(record, expectation, metrics, limit_use(record), evenness(record), checks, judged, verdict)
+    uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
+    points, lags = Points(record), WorstLags(record)
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags])
+    return Findings(
+        record,
+        expectation,
+        metrics,
+        uses.result(),
+        evenness.result(),
+        rates.of,
+        points.result(),
+        lags.result(),
+        checks,
+        judged,
+        verdict,
+    )
 
 
 def as_json(findings: Findings) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it."""
 
-import itertools
 from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
-from loadtest.analysis.frame import Record
+from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Chunk
+from loadtest.analysis.record import Record
 from loadtest.plan import CONCURRENCY
 
 
@@ -32,38 +33,66 @@ class LimitUse:
         return self.throttled / self.sent if self.sent else 0.0
 
 
-def limit_use(record: Record) -> list[LimitUse]:
-    """One row for each limit that was asked anything and each stretch between two stage boundaries of any traffic.
+class LimitUses:
+    """Counts requests by limit and by stretch: the time between two stage boundaries of any traffic.
 
     Requests are counted where they were sent (polls of one stage draw on the next one's quota). The warm-up and the
     drain after the end are left out.
     """
-    stages = record.stages()
-    edges = sorted({min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.start_s + s.duration_s)})
-    uses = []
-    for name in record.limits():
-        on_limit = record.on_limit(name)
-        seconds = on_limit["start"] / 1e9
-        for begin, end in itertools.pairwise(edges):
-            rows = on_limit[(seconds >= begin) & (seconds < end)]
-            if not len(rows):
-                continue
-            on = dict.fromkeys(s.name for _, s in stages if s.start_s < end and s.start_s + s.duration_s > begin)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        stages = record.stages()
+        ends = {min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.start_s + s.duration_s)}
+        self._edges = np.array(sorted(ends))
+        stretches = max(0, len(self._edges) - 1)
+        self._sent = np.zeros((len(KINDS), stretches), np.int64)
+        self._throttled = np.zeros_like(self._sent)
+        self._answering = np.zeros(self._sent.shape)
+        """Seconds of accepted requests within each stretch."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.requests
+        kind, status = chunk.words("kind")[rows], chunk.floats("status")[rows]
+        start, end = chunk.floats("start")[rows] / 1e9, chunk.floats("end")[rows] / 1e9
+        stretch = np.searchsorted(self._edges, start, side="right") - 1
+        inside = (stretch >= 0) & (stretch < self._sent.shape[1])
+        flat = kind.astype(np.int64) * self._sent.shape[1] + stretch
+        self._sent += self._table(flat[inside])
+        self._throttled += self._table(flat[inside & (status == 429)])
+        if self._record.belief.spec.algorithm == CONCURRENCY:
+            accepted = (status != 429) & ~np.isnan(end)
+            for place in range(self._sent.shape[1]):
+                first = np.maximum(start[accepted], self._edges[place])
+                held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
+                self._answering[:, place] += np.bincount(kind[accepted], held, minlength=len(KINDS))
+
+    def _table(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(places, minlength=self._sent.size).reshape(self._sent.shape)
+
+    def result(self) -> list[LimitUse]:
+        """One row for each limit that was asked anything and each stretch."""
+        record, uses = self._record, []
+        for name in record.limits():
+            kinds = [place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in record.belief.together(name)]
             limit, quotas = record.belief.limit_on(name), record.quotas_on(name)
-            if record.belief.spec.algorithm == CONCURRENCY:
-                share = _answering(on_limit, begin, end) / (limit.count * quotas)
-            else:
-                share = len(rows) / (limit.rate * quotas * (end - begin))
-            throttled = int((rows["status"] == 429).sum())
-            uses.append(LimitUse(name, " + ".join(on), begin, end, len(rows), throttled, share))
-    return uses
+            for place in range(self._sent.shape[1]):
+                sent = int(self._sent[kinds, place].sum())
+                if not sent:
+                    continue
+                begin, end = float(self._edges[place]), float(self._edges[place + 1])
+                if record.belief.spec.algorithm == CONCURRENCY:
+                    share = float(self._answering[kinds, place].sum()) / (end - begin) / (limit.count * quotas)
+                else:
+                    share = sent / (limit.rate * quotas * (end - begin))
+                throttled = int(self._throttled[kinds, place].sum())
+                uses.append(LimitUse(name, self._stretch(begin, end), begin, end, sent, throttled, share))
+        return uses
 
-
-def _answering(rows: pd.DataFrame, begin: float, end: float) -> float:
-    """Accepted requests that were being answered, on average over a stretch."""
-    accepted = rows[rows["status"] != 429]
-    first, last = accepted["start"].clip(lower=begin * 1e9), accepted["end"].clip(upper=end * 1e9)
-    return float((last - first).clip(lower=0).sum()) / 1e9 / (end - begin)
+    def _stretch(self, begin: float, end: float) -> str:
+        stages = [stage for _, stage in self._record.stages()]
+        return " + ".join(dict.fromkeys(s.name for s in stages if s.start_s < end and s.start_s + s.duration_s > begin))
 
 
 def binding_limit(uses: list[LimitUse]) -> LimitUse | None:

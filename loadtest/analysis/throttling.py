@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loadtest import limiters
 from loadtest.analysis.drawn import Drawn, drawn
-from loadtest.analysis.frame import Record
+from loadtest.analysis.record import Record
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief, believed
@@ -28,6 +28,8 @@ _NO_CLOCK_S: Final = 0.5
 _STEPS: Final = 41
 _TOO_MANY: Final = 200_000
 """Requests × shifts beyond which a limiter without a vectorised replay is shifted on a coarser grid."""
+_FITTED: Final = 50_000
+"""Requests of each limiter on which the clock's shift is fitted."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 """By how much sooner than we saw it a server may have ended a request, at which a limit on concurrency is tried."""
 
@@ -81,12 +83,14 @@ _Tried = tuple[int, float, list[NDArray[np.bool_]]]
 def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
     """The replay that agrees best; of equals the one nearest to what is known of the clock."""
     offset = info.clock.offset_s if info.clock else 0.0
-    best = _try(belief.spec, groups, offset)
     if belief.spec.algorithm == CONCURRENCY:
         tried = [_try(belief.spec, groups, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not belief.aligned:
-        return best
+        return _try(belief.spec, groups, offset)
+    # The phase is the same all along, so that the first so many of a limiter's requests show it.
+    whole, groups = groups, [group.first(_FITTED) for group in groups]
+    best = _try(belief.spec, groups, offset)
     reach = info.clock.uncertainty_s + _CLOCK_MARGIN_S if info.clock else _NO_CLOCK_S
     requests, steps = sum(len(group.times) for group in groups), _STEPS
     if not _vectorised(belief.spec) and requests * steps > _TOO_MANY:
@@ -99,7 +103,7 @@ def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
             found = _try(belief.spec, groups, shift)
             if found[0] > best[0]:
                 best = found
-    return best
+    return _try(belief.spec, whole, best[1])
 
 
 def _try(spec: LimiterSpec, groups: list[Drawn], shift: float, lead: float = 0.0) -> _Tried:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
-from loadtest.analysis.frame import Record
+from loadtest.analysis.record import Record
 from loadtest.ranks import rank
 from loadtest.runfile import CpuSample, RunInfo
 
@@ -49,7 +47,7 @@ def _sent(overall: dict[str, Any]) -> Check:
 
 
 def _complete(record: Record) -> Check:
-    info, rows = record.info, len(record.frame)
+    info, rows = record.info, record.rows
     written = "an unknown number" if info.samples is None else str(info.samples)
     ok = info.complete and rows == info.samples
     words = "the record is whole"
@@ -78,12 +76,12 @@ def _target(info: RunInfo) -> list[Check]:
 
 
 def _dispatch_lag(record: Record) -> Check:
-    lags = np.sort(record.operations["dispatch_lag_ms"].dropna().to_numpy(dtype=float))
+    lags = record.times.of["dispatch_lag_ms"].get(record.cells(record.stages()))
     limit = f"≤ {DISPATCH_LAG_MS:g} ms"
-    if not len(lags):
+    if not lags.n:
         return Check("dispatch lag p99", "–", limit, True, "nothing was sent, so nothing was late")
     # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
-    p99 = float(lags[rank(len(lags), 0.99) - 1])
+    p99 = float(lags.at([rank(lags.n, 0.99)])[0])
     ok = p99 <= DISPATCH_LAG_MS
     words = "requests left on time"
     if not ok:

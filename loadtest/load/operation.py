@@ -167,7 +167,6 @@ class Operation:
         sample.poll, sample.mistake = poll, self.mistake
         session.record(sample)
 
-
     def _remember(self, kind: Kind, answer: Answer) -> None:
         """Keep what the operation's own row says of its requests."""
         if answer.outcome != "ok":

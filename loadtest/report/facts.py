@@ -1,7 +1,7 @@
 """What was loaded, with what, and by what; and the warnings that belong beside the numbers."""
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.frame import Record
+from loadtest.analysis.record import Record
 from loadtest.plan import ALL, believed
 from loadtest.report import numbers
 from loadtest.runfile import TargetInfo

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from loadtest.analysis import findings as analysis
-from loadtest.analysis.frame import load_record
+from loadtest.analysis.record import load_record
 from loadtest.report import html, markdown
 from loadtest.report.report import Report, build
 

@@ -63,6 +63,7 @@ def stage(name: str, start_s: float, duration_s: float, rate: float, **more: Any
 def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500) -> Path:
     """Write a record; ``run.samples`` is set to the number of rows unless the run is still running."""
     directory.mkdir(parents=True, exist_ok=True)
+    tell_operations(rows)
     writer = SampleWriter(directory)
     for begin in range(0, len(rows), batch):
         writer.write(rows[begin : begin + batch])
@@ -72,6 +73,19 @@ def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500)
             run.samples = len(rows)
     runfile.save(run, directory)
     return directory
+
+
+def tell_operations(rows: list[Sample]) -> None:
+    """Note on operation rows what their requests showed, as a real run does."""
+    operations = {(row.traffic, row.arrival): row for row in rows if row.row == "operation"}
+    for row in sorted((row for row in rows if row.row == "request"), key=lambda row: row.start or 0):
+        mine = operations.get((row.traffic, row.parent_arrival))
+        if mine is None or row.outcome != "ok" or row.start is None:
+            continue
+        if row.kind != "poll":
+            mine.accepted_start, mine.accepted_end = row.start, row.end
+        if row.operation == "async_run" and (row.kind == "submit" or row.job_state not in ("completed", "failed")):
+            mine.pending_seen = row.start
 
 
 def operation(name: str, number: int, intended_ms: float, end_ms: float | None, **more: Any) -> Sample:

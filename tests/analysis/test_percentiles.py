@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.analysis.distribution import distribution
 from loadtest.analysis.percentiles import percentile, summarize
 from loadtest.ranks import interval_ranks, needed, rank
 
@@ -18,8 +19,8 @@ def _cdf(k: int, n: int, p: float) -> float:
 )
 def test_a_percentile_needs_enough_values(quantile: float, least: int) -> None:
     """A percentile is None just below the n from which an upper 95 % bound exists, and there from it on."""
-    assert percentile(np.arange(least - 1, dtype=float), quantile).value is None
-    assert percentile(np.arange(least, dtype=float), quantile).high == least - 1
+    assert percentile(distribution(np.arange(least - 1, dtype=float)), quantile).value is None
+    assert percentile(distribution(np.arange(least, dtype=float)), quantile).high == least - 1
     assert needed(quantile) == least
 
 
@@ -53,7 +54,7 @@ def test_interval_of_many_values() -> None:
 
 def test_summary_of_nothing() -> None:
     """No values: n is 0 and everything else is None, so that no zero is mistaken for a time."""
-    block = summarize(np.array([math.nan]))
+    block = summarize(distribution(np.array([math.nan])))
     assert block["n"] == 0
     assert {block[name] for name in ("mean", "p50", "p99", "max")} == {None}
 
@@ -61,6 +62,6 @@ def test_summary_of_nothing() -> None:
 def test_statistics_that_reach_a_time_out_are_named() -> None:
     """Of 100 values with the 6 greatest timed out, p50 and p90 are known, p95, max and mean are lower bounds."""
     values = np.arange(1, 101, dtype=float)
-    block = summarize(values, values > 94)
+    block = summarize(distribution(values, values > 94))
     assert block["at_least"] == ["mean", "p95", "max"]
     assert (block["p50"], block["p90"], block["p95"]) == (50, 90, 95)

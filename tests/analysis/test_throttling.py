@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.analysis.frame import load_record
-from loadtest.analysis.limit_use import binding_limit, limit_use
+from loadtest.analysis.findings import find
+from loadtest.analysis.limit_use import binding_limit
+from loadtest.analysis.record import load_record
 from loadtest.analysis.throttling import boundaries, expect, replay
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
@@ -98,7 +99,7 @@ def test_window_boundaries_are_the_servers(maker: ModuleType, tmp_path: Path) ->
 
 def test_the_binding_limit_of_the_tour_is_retrieval(maker: ModuleType, tmp_path: Path) -> None:
     """Submits above what can be read back: the polls' limit binds, and the use of each limit counts all traffic."""
-    uses = limit_use(load_record(maker.tour(tmp_path / "run")))
+    uses = find(load_record(maker.tour(tmp_path / "run"))).uses
     within = {use.limit: use for use in uses if use.stretch == "within"}
     assert within["retrieval"].sent > 280, "look-ups and polls"
     assert within["retrieval"].share == pytest.approx(within["retrieval"].sent / 500)

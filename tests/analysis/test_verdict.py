@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.frame import Record, load_record
+from loadtest.analysis.record import Record, load_record
 from loadtest.errors import ExitCode
 from loadtest.runfile import CpuSample
 from loadtest.samples import FILE_NAME, Sample

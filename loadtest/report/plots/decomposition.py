@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.record import Record
 from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
 
@@ -25,14 +25,15 @@ class _Row:
 def draw(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry, one bar for each of its stages."""
     record = findings.record
-    good = record.operations[record.operations["outcome"] == "ok"]
-    rows: dict[str, list[_Row]] = {}
-    for name, plan in record.info.traffic.items():
-        mine = good[good["traffic"] == name]
-        stages = [s.name for s in plan.stages if not s.warmup]
-        rows[name] = [
-            _row(stage, part, plan.operation) for stage in stages if len(part := mine[mine["stage"] == stage])
+    rows = {
+        name: [
+            _row(stage.name, record, cell, plan.operation)
+            for cell in record.cells(record.stages(traffic=name))
+            if record.means.n[cell]
+            for stage in [record.book.cells[cell][1]]
         ]
+        for name, plan in record.info.traffic.items()
+    }
     names = [name for name, found in rows.items() if found]
     if not names:
         return NoData("Where the time goes", "no operation succeeded")
@@ -52,28 +53,23 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(rows), caption, figure)
 
 
-def _row(stage: str, rows: pd.DataFrame, operation: str) -> _Row:
-    lag = _mean(rows["start_lag_ms"].clip(lower=0))
-    total = _mean(rows["response_time_ms"])
-    execution = _mean(rows["execution_time_ms"]) if rows["execution_time_ms"].notna().any() else None
+def _row(stage: str, record: Record, cell: int, operation: str) -> _Row:
+    lag, total, submit, lower = (
+        record.means.of(cell, name) or 0.0 for name in ("start_lag", "response", "submit", "pending_lower")
+    )
+    execution = record.means.of(cell, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
     if operation == "sync_run":
         spent = min(execution or 0.0, total - lag)
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
     elif operation == "async_run":
-        submit = _mean(rows["submit_ms"])
-        sure = max(0.0, _mean(rows["time_to_result_lower_ms"]) - lag - submit)
+        sure = max(0.0, lower - lag - submit)
         parts += [("submit", submit, "overhead"), ("pending", sure, "execution")]
         parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]
     else:
         parts += [("service", total - lag, "overhead")]
         execution = None
-    return _Row(stage, len(rows), tuple(parts), execution)
-
-
-def _mean(values: "pd.Series[float]") -> float:
-    known = values.dropna()
-    return float(known.mean()) if len(known) else 0.0
+    return _Row(stage, int(record.means.n[cell]), tuple(parts), execution)
 
 
 def _looks(colour: str) -> dict[str, dict[str, object]]:

@@ -1,12 +1,13 @@
 """How late operations left: start lag, and the part of it that is the generator's."""
 
-import pandas as pd
+import numpy as np
 from matplotlib.axes import Axes
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.lags import Lags
 from loadtest.analysis.validity import DISPATCH_LAG_MS
 from loadtest.report import numbers
-from loadtest.report.plots import bins
+from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,
     LINES,
@@ -28,22 +29,19 @@ _FLOOR_MS = 0.01
 def draw(findings: Findings) -> Drawing | NoData:
     """The worst start lag of each bin, for each traffic entry, against the limit on dispatch lag."""
     record = findings.record
-    rows = record.frame[(record.frame["row"] == "operation") & record.frame["start_lag_ms"].notna()]
-    if not len(rows):
+    if not findings.lags:
         return NoData("How late operations left", "no operation was sent")
     figure, (panel,) = panels(1, 1.4)
     top = DISPATCH_LAG_MS
-    for name, plan in record.info.traffic.items():
-        mine = rows[rows["traffic"] == name]
-        if len(mine):
-            _lines(panel, mine, name, plan.operation, record.covered_s)
-            top = max(top, finite_max(mine["start_lag_ms"]))
+    for name, lags in findings.lags.items():
+        _lines(panel, lags, name, record.info.traffic[name].operation)
+        top = max(top, finite_max(lags.start_lag))
     panel.axhline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)))
     panel.annotate(
         f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", (1, DISPATCH_LAG_MS), xytext=(-4, -4),
         xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="top", fontsize=7.5, color=MUTED,
     )  # fmt: skip
-    bins.mark_stages(panel, record)
+    stages.mark_stages(panel, record)
     panel.set_yscale("log")
     plain_log(panel.yaxis)
     panel.set_ylim(_FLOOR_MS, top * 4)
@@ -57,22 +55,19 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _lines(panel: Axes, rows: pd.DataFrame, name: str, operation: str, covered_s: float) -> None:
+def _lines(panel: Axes, lags: Lags, name: str, operation: str) -> None:
     colour, line = OPERATIONS[operation], LINES[operation]
-    seconds = rows["intended_start"].to_numpy(dtype=float) / 1e9
-    cuts = bins.edges(0, covered_s, bins.width(covered_s, len(rows), 10))
-    for column, width, alpha in (("start_lag_ms", 1.5, 1.0), ("dispatch_lag_ms", 0.7, 0.8)):
-        values = rows[column].clip(lower=_FLOOR_MS).fillna(_FLOOR_MS).to_numpy(dtype=float)
-        middles, worst, _ = bins.rolling(seconds, values, cuts, 1.0, 1)
-        label = f"{name}: worst of a bin" if column == "start_lag_ms" else None
-        panel.plot(middles, worst, color=colour, ls=line, lw=width, alpha=alpha, label=label,
-                   marker="." if len(middles) < 12 else None, ms=4)  # fmt: skip
+    middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
+    for worst, width, alpha in ((lags.start_lag, 1.5, 1.0), (lags.dispatch_lag, 0.7, 0.8)):
+        label = f"{name}: worst of a bin" if worst is lags.start_lag else None
+        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), color=colour, ls=line, lw=width, alpha=alpha,
+                   label=label, marker="." if len(middles) < 12 else None, ms=4)  # fmt: skip
 
 
 def _title(findings: Findings) -> str:
     lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
-    starts = findings.record.operations["start_lag_ms"].dropna()
-    worst = numbers.duration_ms(float(starts.max())) if len(starts) else numbers.NOTHING
+    starts = findings.record.times.of["start_lag_ms"].get(findings.record.cells(findings.record.stages()))
+    worst = numbers.duration_ms(starts.most) if starts.n else numbers.NOTHING
     if lag.ok:
         return f"The load left on time: dispatch lag p99 {lag.value}, worst start lag {worst}"
     return f"The generator was late: dispatch lag p99 {lag.value}, worst start lag {worst}"

@@ -1,17 +1,15 @@
 """Offered, sent, accepted and 429, for each limit, against the limit."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
-from loadtest.analysis.throttling import boundaries
 from loadtest.limits import Limit
 from loadtest.plan import ALL
 from loadtest.report import numbers
-from loadtest.report.plots import bins
+from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
 
 
@@ -24,7 +22,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     figure, axes = panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _panel(panel, findings, name, record.belief.limit_on(name))
-        bins.mark_stages(panel, record, names=panel is axes[0])
+        stages.mark_stages(panel, record, names=panel is axes[0])
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
     caption = (
@@ -48,30 +46,19 @@ def _title(findings: Findings) -> str:
 
 
 def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
-    record = findings.record
-    rows = record.on_limit(name)
-    unsent = record.frame[(record.frame["row"] == "operation") & record.frame["start"].isna()]
-    unsent = unsent[unsent["limit"].isin(record.belief.together(name))]
-    wanted = pd.concat([rows["intended_start"], unsent["intended_start"]])
-    starts = rows["start"].to_numpy(dtype=float) / 1e9
+    record, series = findings.record, findings.rates[name]
+    cuts, marks = series.cuts, series.boundaries
     # A minute's limit is read by the minute, a second's by the second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
-    width = bins.width(record.covered_s, len(rows), 8)
-    marks = boundaries(record, findings.expectation, limit.window)
-    # Bins end where windows end, or they would smear what happens there.
-    cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
+    # The first and last bins may reach beyond the run: their rate is over their part of it.
+    lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
 
-    def per_unit(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        # The first and last bins may reach beyond the run: their rate is over their part of it.
-        lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
-        # What was sent before the epoch, to set up, or after the end, in the drain, is no part of a rate.
-        counted = np.histogram(seconds[(seconds >= 0) & (seconds <= record.covered_s)], cuts)[0]
-        return np.where(lengths > width * 0.2, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
+    def per_unit(counted: NDArray[np.int64]) -> NDArray[np.float64]:
+        enough = lengths > (cuts[1] - cuts[0]) * 0.2
+        return np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
 
-    status = rows["status"].to_numpy(dtype=float)
-    accepted = per_unit(starts[~np.isnan(status) & (status != 429)])
-    throttled = per_unit(starts[status == 429])
-    sent, offered = per_unit(starts), per_unit(wanted.to_numpy(dtype=float) / 1e9)
+    accepted, throttled = per_unit(series.accepted), per_unit(series.throttled)
+    sent, offered = per_unit(series.sent), per_unit(series.offered)
     colour = LIMITS.get(name, MUTED)
     panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
     panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
+from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.record import Record
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 
@@ -16,18 +17,14 @@ _MOST_POINTS = 600
 def draw(findings: Findings) -> Drawing | NoData:
     """Cumulative distributions, one panel for each traffic entry that got answers."""
     record = findings.record
-    known = record.operations["outcome"].isin(["ok", "timed_out"])
-    names = [name for name in record.info.traffic if (record.operations.loc[known, "traffic"] == name).any()]
+    names = [name for name in record.info.traffic if _of(record, "response_time_ms", name).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
     figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name in zip(axes, names, strict=True):
-        operations = record.operations[known & (record.operations["traffic"] == name)]
-        served = record.requests["outcome"].isin(["ok", "timed_out"]) & (record.requests["traffic"] == name)
         colour = OPERATIONS[record.info.traffic[name].operation]
-        _curve(panel, operations["response_time_ms"].to_numpy(dtype=float), "response time", INK, "-")
-        services = record.requests.loc[served, "service_time_ms"].to_numpy(dtype=float)
-        _curve(panel, services, "service time of a request", colour, (0, (4, 1.5)))
+        _curve(panel, _of(record, "response_time_ms", name), "response time", INK, "-")
+        _curve(panel, _of(record, "service_time_ms", name), "service time of a request", colour, (0, (4, 1.5)))
         panel.set_xscale("log")
         plain_log(panel.xaxis)
         panel.set_ylim(0, 102)
@@ -43,18 +40,20 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _curve(panel: Axes, values: NDArray[np.float64], label: str, colour: str, line: Any) -> None:
-    ordered = np.sort(values[~np.isnan(values) & (values > 0)])
-    if not len(ordered):
+def _of(record: Record, metric: str, traffic: str) -> Distribution:
+    return record.times.of[metric].get(record.cells(record.stages(traffic=traffic)))
+
+
+def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
+    if not values.n:
         return
-    shares = np.arange(1, len(ordered) + 1) / len(ordered) * 100
-    if len(ordered) > _MOST_POINTS:
-        # Evenly by rank, both ends kept, and the tail in full.
-        picked = np.unique(np.r_[np.linspace(0, len(ordered) - 1, _MOST_POINTS).astype(int), len(ordered) - 1])
-        ordered, shares = ordered[picked], shares[picked]
+    # Evenly by rank, both ends kept.
+    ranks = np.unique(np.linspace(1, values.n, min(values.n, _MOST_POINTS)).astype(int))
+    ordered, shares = values.at(ranks), ranks / values.n * 100
+    ordered, shares = ordered[ordered > 0], shares[ordered > 0]
     if len(ordered) == 1:
         panel.plot(ordered, shares, "o", color=colour, ms=4, label=label)
-    else:
+    elif len(ordered):
         panel.plot(np.r_[ordered[0], ordered], np.r_[0, shares], color=colour, ls=line, lw=1.5, label=label,
                    drawstyle="steps-post")  # fmt: skip
 

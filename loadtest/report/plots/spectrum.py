@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
@@ -16,18 +17,18 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 def draw(findings: Findings) -> Drawing | NoData:
     """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
     record = findings.record
-    rows = record.operations[record.operations["outcome"].isin(["ok", "timed_out"])]
-    names = [name for name in record.info.traffic if (rows["traffic"] == name).any()]
+    found = {
+        name: record.times.of["response_time_ms"].get(record.cells(record.stages(traffic=name)))
+        for name in record.info.traffic
+    }
+    names = [name for name, values in found.items() if values.n]
     if not names:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
     figure, (panel,) = panels(1, 2.2)
     most = 2
     for name in names:
-        mine = rows[rows["traffic"] == name]
-        values = np.sort(mine["response_time_ms"].dropna().to_numpy(dtype=float))
-        if len(values):
-            _line(panel, values, name, record.info.traffic[name].operation)
-            most = max(most, len(values))
+        _line(panel, found[name], name, record.info.traffic[name].operation)
+        most = max(most, found[name].n)
     panel.set_xscale("log")
     panel.set_yscale("log")
     plain_log(panel.yaxis)
@@ -46,18 +47,19 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _line(panel: Axes, values: np.ndarray, name: str, operation: str) -> None:
-    n = len(values)
+def _line(panel: Axes, values: Distribution, name: str, operation: str) -> None:
+    n = values.n
     ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
+    times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
     carried = np.array([interval_ranks(n, (rank - 0.5) / n) is not None or rank <= n / 2 for rank in ranks.tolist()])
     last = int(carried.nonzero()[0][-1]) if carried.any() else 0
     good = slice(0, last + 1)
     colour = OPERATIONS[operation]
-    panel.plot(tail[last:], values[ranks - 1][last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
+    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
     panel.plot(
-        tail[good], values[ranks - 1][good], color=colour, ls=LINES[operation], lw=1.7,
+        tail[good], times[good], color=colour, ls=LINES[operation], lw=1.7,
         label=f"{name} (n = {numbers.count(n)})",
         marker="." if n < 40 else None, ms=4,
     )  # fmt: skip

@@ -4,11 +4,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import bins
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.throttling import boundaries
 from loadtest.plan import ALL
 from loadtest.report import numbers
-from loadtest.report.plots import bins
+from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, MUTED, THROTTLED, Drawing, NoData, legend, panels, time_axis
 
 
@@ -38,7 +39,7 @@ def draw(findings: Findings) -> Drawing | NoData:
             _share(panel, seconds, mine["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:
             panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
-        bins.mark_stages(panel, record, names=panel is axes[0])
+        stages.mark_stages(panel, record, names=panel is axes[0])
         panel.set_ylim(0, 112)
         panel.set_yticks([0, 50, 100])
         panel.set_ylabel("429s, %")

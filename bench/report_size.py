@@ -1,0 +1,238 @@
+"""The report of records of any size: time, memory and exactness, beside DuckDB's exact quantiles of the same columns.
+
+Records are generated with a fixed seed: two operations in each of three stages, every operation with its requests.
+Run: ``python bench/report_size.py`` (10 million samples), ``--samples 100000000`` for the largest that is promised.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from loadtest import runfile, samples
+from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+
+ENTRIES = {"runs": "sync_run", "lookups": "retrieval"}
+KINDS = {"sync_run": "run", "retrieval": "retrieve"}
+STAGES = (("warmup", 0.1), ("within", 0.5), ("above", 0.4))
+BATCH = 1 << 16
+RATE = 20_000.0
+"""Arrivals per second of each entry."""
+
+
+def word(codes: Any, words: list[str]) -> pa.Array:
+    """A word column."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
+
+
+def plan(arrivals: int) -> RunInfo:
+    """The run.json of a record with so many arrivals in each entry."""
+    seconds = arrivals / RATE
+    traffic = {}
+    for name, operation in ENTRIES.items():
+        stages, start = [], 0.0
+        for stage, share in STAGES:
+            stages.append(StagePlan(name=stage, start_s=start, duration_s=share * seconds, rate=RATE, rate_to=RATE,
+                                    warmup=stage == "warmup"))  # fmt: skip
+            start += share * seconds
+        traffic[name] = TrafficPlan(operation=operation, workflow="sleep", arrivals="even", users=50,
+                                    offered=arrivals, stages=stages)  # fmt: skip
+    limits = {name: LimitInfo(count=1_000_000, window_s=60.0) for name in ("sync_run", "async_submit", "retrieval")}
+    thresholds = [{"require": "response_time.p95 < 250ms", "traffic": "runs", "stage": "within"}]
+    return RunInfo(
+        id="20260101T000000Z-generated-000000",
+        scenario=ScenarioInfo(name="generated", title="Generated", hash="0" * 12, effective={"threshold": thresholds}),
+        seed=1, target=TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits), keys=1, workers=1,
+        traffic=traffic, versions={}, machine={}, command=["generated"], started="2026-01-01T00:00:00Z",
+        epoch_unix_ns=1_767_225_600_000_000_000, elapsed_s=seconds, end="finished", samples=arrivals * 4,
+    )  # fmt: skip
+
+
+def batches(arrivals: int) -> Iterator[pa.RecordBatch]:
+    """Every batch of the record: of each arrival its request, then its operation."""
+    rng = np.random.default_rng(1)
+    edges = np.cumsum([share for _, share in STAGES])[:-1] * arrivals
+    for begin in range(0, arrivals, BATCH // 4):
+        number = np.arange(begin, min(begin + BATCH // 4, arrivals))
+        for name, operation in ENTRIES.items():
+            yield one(rng, name, operation, number, np.searchsorted(edges, number, side="right"))
+
+
+def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage: Any) -> pa.RecordBatch:
+    """A batch of one entry."""
+    n = len(number)
+    intended = (number / RATE * 1e9).astype(np.int64)
+    start = intended + rng.integers(20_000, 400_000, n)
+    service = (rng.lognormal(np.log(2e7), 0.7, n)).astype(np.int64)
+    refused = (rng.random(n) < 0.1) & (stage == 2)
+    service = np.where(refused, 500_000, service)
+    execution = np.where(refused, np.nan, service / 1e6 * rng.uniform(0.5, 0.99, n))
+    both: dict[str, Any] = {}
+
+    def pair(request: Any, operation: Any) -> Any:
+        return np.stack((request, operation), axis=1).ravel()
+
+    is_request = pair(np.ones(n, bool), np.zeros(n, bool))
+    twice = np.repeat(np.arange(n), 2)
+    words = {
+        "row": (~is_request, ["request", "operation"]), "traffic": (np.zeros(2 * n), [name]),
+        "operation": (np.zeros(2 * n), [operation]), "stage": (stage[twice], [s for s, _ in STAGES]),
+        "outcome": (refused[twice], ["ok", "throttled"]),
+    }  # fmt: skip
+    for column, (codes, known) in words.items():
+        both[column] = word(np.asarray(codes).astype(np.int32), known)
+    both["kind"] = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(2 * n, np.int32), mask=~is_request), pa.array([KINDS[operation]])
+    )
+    both["reason"] = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(2 * n, np.int32), mask=~refused[twice]), pa.array(["http_429"])
+    )
+    both["arrival"] = pa.array(number[twice], mask=is_request)
+    both["parent_arrival"] = pa.array(number[twice], mask=~is_request)
+    times = {"intended_start": intended, "start": start, "end": start + service}
+    both |= {column: pa.array(values[twice]) for column, values in times.items()}
+    both["user_free"] = pa.array(intended[twice] - 1000, mask=is_request)
+    both["status"] = pa.array(np.where(refused, 429, 200)[twice].astype(np.int32))
+    both["execution_time_ms"] = pa.array(execution[twice], from_pandas=True)
+    both["key_index"] = pa.array(np.zeros(2 * n, np.int32))
+    both["worker"] = pa.array(np.zeros(2 * n, np.int32))
+    unknown = is_request | refused[twice]
+    both["accepted_start"] = pa.array(start[twice], mask=unknown)
+    both["accepted_end"] = pa.array((start + service)[twice], mask=unknown)
+    columns = [both.get(each.name, pa.nulls(2 * n, each.type)) for each in samples.SCHEMA]
+    return pa.record_batch(columns, schema=samples.SCHEMA)
+
+
+def generate(directory: Path, count: int) -> None:
+    """Write a record of ``count`` samples."""
+    arrivals = count // 4
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=False)
+    with (directory / samples.FILE_NAME).open("wb") as file:
+        stream = pa.ipc.new_stream(file, samples.SCHEMA, options=options)
+        for batch in batches(arrivals):
+            stream.write_batch(batch)
+        stream.close()
+    runfile.save(plan(arrivals), directory)
+
+
+QUERY = """
+SELECT traffic, stage, "row" AS kind, count(*) AS n, count(*) FILTER (status = 429) AS throttled,
+  quantile_disc(("end" - intended_start) / 1e6, [0.5, 0.9, 0.95, 0.99]) FILTER (outcome = 'ok') AS response,
+  quantile_disc(("end" - start) / 1e6, [0.5, 0.9, 0.95, 0.99]) FILTER (outcome = 'ok') AS service,
+  quantile_disc(execution_time_ms, [0.5, 0.9, 0.95, 0.99]) FILTER (outcome = 'ok') AS execution,
+  quantile_disc((start - intended_start) / 1e6, [0.5, 0.9, 0.95, 0.99]) AS lag,
+  quantile_disc((start - greatest(intended_start, user_free)) / 1e6, [0.5, 0.9, 0.95, 0.99]) AS dispatch,
+  sum(execution_time_ms) FILTER (outcome = 'ok') AS spent
+FROM record GROUP BY ALL
+"""
+
+
+def ask_duckdb(directory: Path) -> tuple[float, dict[tuple[str, str, str], dict[str, Any]]]:
+    """DuckDB's exact figures of the same columns by the same groups, and how many seconds they took."""
+    begin = time.perf_counter()
+    connection = duckdb.connect()
+    with pa.memory_map(str(directory / samples.FILE_NAME)) as file:
+        record = pa.ipc.open_stream(file)  # noqa: F841 -- DuckDB finds it by its name
+        found = connection.execute(QUERY)
+        names = [each[0] for each in found.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return time.perf_counter() - begin, {(r["traffic"], r["stage"], r["kind"]): r for r in rows}
+
+
+MEASURE = """
+import json, sys, time
+from pathlib import Path
+from loadtest.analysis.record import load_record
+begin = time.perf_counter()
+record = load_record(Path(sys.argv[1]))
+cells = {}
+for cell, (name, stage) in enumerate(record.book.cells):
+    block = {"n": int(record.counts.outcomes[cell].sum()), "throttled": int(record.counts.statuses[cell][429])}
+    for metric, values in record.times.of.items():
+        one = values.get([cell])
+        if one.n:
+            ranks = [max(1, -(-one.n * q // 100)) for q in (50, 90, 95, 99)]
+            block[metric] = [*one.at(ranks).tolist(), one.total]
+    cells[f"{name} {stage.name}"] = block
+print(json.dumps({"seconds": time.perf_counter() - begin, "cells": cells}))
+"""
+
+
+def compare(found: dict[str, Any], exact: dict[tuple[str, str, str], dict[str, Any]]) -> tuple[bool, float]:
+    """Whether counts and sums are equal, and the greatest relative error of a percentile."""
+    equal, worst = True, 0.0
+    metrics = {"response_time_ms": ("operation", "response"), "service_time_ms": ("request", "service"),
+               "execution_time_ms": ("operation", "execution"), "start_lag_ms": ("operation", "lag"),
+               "dispatch_lag_ms": ("operation", "dispatch")}  # fmt: skip
+    for label, block in found.items():
+        name, stage = label.split(" ")
+        mine = exact[name, stage, "operation"]
+        equal &= block["n"] == mine["n"] and block["throttled"] == exact[name, stage, "request"]["throttled"]
+        equal &= abs(block["execution_time_ms"][4] - mine["spent"]) <= 1e-9 * mine["spent"]
+        for metric, (kind, column) in metrics.items():
+            for ours, theirs in zip(block[metric][:4], exact[name, stage, kind][column], strict=True):
+                worst = max(worst, abs(ours - theirs) / theirs)
+    return equal, worst
+
+
+def measured(*command: str) -> tuple[float, float, str]:
+    """Run a Python process: its seconds, its private memory at most in MiB, and what it printed."""
+    begin = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+    most = 0.0
+    while process.poll() is None:
+        most = max(most, private(process.pid))
+        time.sleep(0.02)
+    return time.perf_counter() - begin, most, process.stdout.read() if process.stdout else ""
+
+
+def private(pid: int) -> float:
+    """Anonymous memory of a process in MiB: what a mapped file's pages, which any other may have, are no part of."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")) / 1024
+
+
+def main() -> None:
+    """Generate, measure, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=10_000_000)
+    parser.add_argument("--no-peer", action="store_true", help="leave DuckDB out")
+    count = (arguments := parser.parse_args()).samples
+    directory = Path(tempfile.mkdtemp(prefix="report-size-")) / "run"
+    directory.mkdir()
+    try:
+        generate(directory, count)
+        size = (directory / samples.FILE_NAME).stat().st_size / 2**30
+        print(f"{count:,} samples, {size:.2f} GiB")
+        _, most, printed = measured("-c", MEASURE, str(directory))
+        found = json.loads(printed)
+        print(f"pass over the record          {found['seconds']:8.2f} s   private memory {most:6.0f} MiB")
+        if not arguments.no_peer:
+            seconds, exact = ask_duckdb(directory)
+            equal, worst = compare(found["cells"], exact)
+            print(
+                f"DuckDB's exact quantiles      {seconds:8.2f} s   ratio {found['seconds'] / seconds:.2f} (≤ 1 wanted)"
+            )
+            sums = "equal" if equal else "DIFFER"
+            print(f"counts and sums {sums}, percentiles off by at most {worst * 100:.2f} % (≤ 0.5 %)")
+        seconds, most, _ = measured("-m", "loadtest.report", str(directory))
+        print(f"full report                   {seconds:8.2f} s   private memory {most:6.0f} MiB (≤ 1024 wanted)")
+    finally:
+        shutil.rmtree(directory.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The requests that limiters are replayed over: of each limit name at most a million, as a compact frame."""
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Book, Chunk
+from loadtest.limits import LIMIT_NAMES
+
+MOST: Final = 1_000_000
+"""Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
+_LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
+_NUMBERS: Final = ("start", "end", "status", "key_index", "parent_arrival")
+_WORDS: Final = ("traffic", "mistake")
+
+
+class Sends:
+    """Keeps requests that were sent, set-up and warm-up included, since they spend quota too.
+
+    Attributes:
+        complete: whether every request was kept.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self.complete = True
+        self._book = book
+        self._room = np.full(len(LIMIT_NAMES), MOST)
+        self._parts: dict[str, list[NDArray[Any]]] = {n: [] for n in (*_NUMBERS, *_WORDS, "cell", "kind", "limit")}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.requests
+        limit = _LIMIT[chunk.words("kind")[rows]]
+        if len(rows) > self._room.min():
+            rows, limit = self._first(rows, limit)
+        self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
+        parts = self._parts
+        for name in _NUMBERS:
+            parts[name].append(chunk.floats(name)[rows])
+        for name in _WORDS:
+            parts[name].append(chunk.words(name)[rows].astype(np.int16))
+        parts["cell"].append(chunk.cell[rows].astype(np.int16))
+        parts["kind"].append(chunk.words("kind")[rows].astype(np.int8))
+        parts["limit"].append(limit)
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each request, in the order of the record.
+
+        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival`` (floats, NaN for null);
+        ``traffic``, ``mistake``, ``kind``, ``limit`` (categories); ``cell`` (-1 for the set-up), ``in_figures``.
+        """
+        joined: dict[str, Any] = {
+            name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._parts.items()
+        }
+        words = {"traffic": self._book.words["traffic"], "mistake": self._book.words["mistake"]}
+        words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
+        for name, known in words.items():
+            joined[name] = pd.Categorical.from_codes(joined[name].astype(np.int16), pd.Index(known, dtype=str))
+        cell = joined["cell"].astype(np.int64)
+        judged = np.append(self._book.in_figures, False)  # the last one stands for -1
+        return pd.DataFrame({**joined, "cell": cell, "in_figures": judged[cell]})
+
+    def _first(self, rows: NDArray[np.int64], limit: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        keep = np.ones(len(rows), bool)
+        for place, room in enumerate(self._room.tolist()):
+            mine = limit == place
+            keep &= ~mine | (np.cumsum(mine) <= room)
+        self.complete &= bool(keep.all())
+        return rows[keep], limit[keep]
