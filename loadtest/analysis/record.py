@@ -11,7 +11,7 @@ import pandas as pd
 
 from loadtest import runfile
 from loadtest.analysis.arrivals import Arrivals
-from loadtest.analysis.chunks import Book, Chunk, scan, present
+from loadtest.analysis.chunks import Book, Chunk, present, scan
 from loadtest.analysis.counts import Counts
 from loadtest.analysis.means import Means
 from loadtest.analysis.sends import Sends
