@@ -20,7 +20,7 @@ from loadtest.limits import LimitName
 from loadtest.target import document
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
-from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
+from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest, until_disconnect
 from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import Outcome, execute
@@ -46,6 +46,7 @@ class WorkflowApi:
         self._throttle = Throttle(config)
         self._accounts = Accounts(config, self._throttle)
         self._headers = AnswerHeaders()
+        self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
         self._fixed = {"/healthz": Reply(200, encode({"status": "ok"})), document.PATH: document.document()}
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
@@ -97,7 +98,7 @@ class WorkflowApi:
         return await self._handlers[name](account, scope, receive)
 
     async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
-        request = await read_request(scope, receive, self._config.max_body)
+        request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         if not self._throttle.first:
@@ -108,7 +109,7 @@ class WorkflowApi:
         return _run_reply(request, outcome)
 
     async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
-        request = await read_request(scope, receive, self._config.max_body)
+        request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         try:

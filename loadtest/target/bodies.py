@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from loadtest.target.answers import ApiError, Receive, Scope
-from loadtest.target.validation import explain
+from loadtest.target.validation import explain, locate
 
 _T = TypeVar("_T")
 
@@ -30,25 +30,46 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
 
 
-_decode: Final = msgspec.json.Decoder(RunRequest).decode
+class _LenientRequest(RunRequest, forbid_unknown_fields=False):
+    """One that may have other fields, too."""
 
 
-async def read_request(scope: Scope, receive: Receive, max_body: int) -> RunRequest:
-    """Read and check the body of a run or submit.
+class _RawParameters(msgspec.Struct):
+    parameters: msgspec.Raw = msgspec.Raw(b"")
 
-    Raises:
-        ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
-        DisconnectedError: if the client went away before its body was complete.
+
+class RequestReader:
+    """Reads and checks the bodies of runs and submits.
+
+    Args:
+        max_body: largest body in bytes.
+        unknown: whether fields that a request doesn't have are let through.
     """
-    body = await _read(scope, receive, max_body)
-    try:
-        return _decode(body)
-    except msgspec.ValidationError as error:
-        raise ApiError(400, "invalid_request", "The request body has the wrong shape", dict(explain(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, "invalid_json", "The request body is not JSON", {"problem": str(error)}) from None
-    except RecursionError:
-        raise ApiError(400, "invalid_json", "The request body is nested too deeply") from None
+
+    def __init__(self, max_body: int, *, unknown: bool = False) -> None:
+        self._max_body = max_body
+        self._decode = msgspec.json.Decoder(_LenientRequest if unknown else RunRequest).decode
+
+    async def read(self, scope: Scope, receive: Receive) -> RunRequest:
+        """Read the body of one request.
+
+        Raises:
+            ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
+            DisconnectedError: if the client went away before its body was complete.
+        """
+        body = await _read(scope, receive, self._max_body)
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError as error:
+            details = explain(error)
+            if details["field"].startswith("parameters["):  # a number beyond all types, somewhere within
+                raw = msgspec.json.decode(body, type=_RawParameters).parameters
+                details["field"] = locate(bytes(raw), "parameters")
+            raise ApiError(400, "invalid_request", "The request body has the wrong shape", dict(details)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(400, "invalid_json", "The request body is not JSON", {"problem": str(error)}) from None
+        except RecursionError:
+            raise ApiError(400, "invalid_json", "The request body is nested too deeply") from None
 
 
 async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
