@@ -1,15 +1,11 @@
-"""What the server reads: a request's body, within bounds, and the news that the client is gone."""
+"""What the server reads: a request's body, within bounds."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from loadtest.target.answers import ApiError, Receive, Scope
 from loadtest.target.validation import explain, locate
-
-_T = TypeVar("_T")
 
 DRAINED: Final = 1024 * 1024
 """Bytes of an oversized body that are read and dropped before the answer.
@@ -103,26 +99,3 @@ def _declared(scope: Scope) -> int:
 def _too_large(max_body: int, *, close: bool) -> ApiError:
     headers = ((b"connection", b"close"),) if close else ()
     return ApiError(413, "body_too_large", "The request body is too large", {"maxBytes": max_body}, headers)
-
-
-async def until_disconnect(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
-    """Await ``work`` while watching the connection; cancel it when the client hangs up.
-
-    Raises:
-        DisconnectedError: if the client went away first.
-    """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise DisconnectedError
-    finally:
-        watcher.cancel()
-        task.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -12,8 +12,9 @@ from typing import Final
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
 from loadtest.limits import Limit, LimitName
 from loadtest.target.answers import ApiError, Header, Message, Receive, Scope
-from loadtest.target.bodies import DRAINED, until_disconnect
+from loadtest.target.bodies import DRAINED
 from loadtest.target.config import ServerConfig
+from loadtest.target.hangup import until_disconnect
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]
