@@ -20,14 +20,17 @@ from loadtest.limits import LimitName
 from loadtest.target import document
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
-from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest, until_disconnect
+from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
 from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
-from loadtest.target.execution import Outcome, execute
+from loadtest.target.execution import INTERNAL, Execution, Outcome
+from loadtest.target.hangup import Attendance, RunTimeoutError
 from loadtest.target.jobs import QueueFullError
+from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
+from loadtest.target.threads import Threads
 from loadtest.target.throttle import Throttle, hold
-from loadtest.target.workflows import WORKFLOWS, Workflow, find
+from loadtest.target.workflows import Workflow, find
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +40,13 @@ class WorkflowApi:
 
     Args:
         config: keys, limits and bounds.
-        workflows: what can be run, by name.
+        workflows: what can be run, by name; loaded as the config says unless given.
     """
 
     def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
         self._config = config
-        self._workflows = WORKFLOWS if workflows is None else workflows
+        self._workflows = workflows or load_workflows(config, Threads(config.threads))
+        self._attendance = Attendance(config.run_timeout)
         self._throttle = Throttle(config)
         self._accounts = Accounts(config, self._throttle)
         self._headers = AnswerHeaders()
@@ -103,9 +107,13 @@ class WorkflowApi:
         parameters = workflow.parse(request.parameters)
         if not self._throttle.first:
             await self._throttle.enter(account.limiters, "sync_run", scope, receive)
-        work = execute(workflow, parameters)
-        # Quick work is over before a client could hang up: it needs neither a task nor a watcher.
-        outcome = await (until_disconnect(work, receive) if workflow.waits else work)
+        execution = Execution(workflow, parameters)
+        try:
+            outcome = await self._attendance.attend(execution.run(), scope)
+        except RunTimeoutError:
+            details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
+            details["executionTime"] = execution.milliseconds
+            raise ApiError(500, "run_timeout", "The workflow took longer than a run may", details) from None
         return _run_reply(request, outcome)
 
     async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
@@ -138,5 +146,7 @@ class WorkflowApi:
 def _run_reply(request: RunRequest, outcome: Outcome) -> Reply:
     if outcome.result is None:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
+        if outcome.internal:
+            raise ApiError(500, "internal", INTERNAL, details)
         raise ApiError(500, "workflow_failed", outcome.error or "The workflow failed", details)
     return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))
