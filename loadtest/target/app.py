@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from loadtest.limits import LimitName
-from loadtest.target import document
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
@@ -30,6 +29,7 @@ from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.threads import Threads
 from loadtest.target.throttle import Throttle, hold
+from loadtest.target.upkeep import Upkeep
 from loadtest.target.workflows import Workflow, find
 
 logger = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ class WorkflowApi:
         self._accounts = Accounts(config, self._throttle)
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
-        self._fixed = {"/healthz": Reply(200, encode({"status": "ok"})), document.PATH: document.document()}
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
         self.jobs = open_store(config, self._accounts.by_key, self._workflows)
+        self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
@@ -66,6 +66,7 @@ class WorkflowApi:
         except ApiError as error:
             reply = error.reply(self._config.recodes)
         except DisconnectedError:
+            self.upkeep.abandoned += 1
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
@@ -80,6 +81,7 @@ class WorkflowApi:
         headers = self._headers.build(reply)
         if self._throttle.tells:
             headers += self._throttle.told(scope)
+        self.upkeep.answered(scope, reply.status)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -87,14 +89,15 @@ class WorkflowApi:
         """Status, headers and body for bytes that aren't HTTP, which never become a request."""
         error = ApiError(400, "malformed_http", "The request is not valid HTTP")
         reply = error.reply(self._config.recodes)
+        self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
-        fixed = self._fixed.get(path)
-        if fixed is not None:
+        upkeep = self.upkeep.routes.get(path)
+        if upkeep is not None:
             allow(scope, "GET")
-            return fixed
+            return await upkeep(scope)
         account = self._accounts.find(scope["headers"])
         name = route(scope, path)
         if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):

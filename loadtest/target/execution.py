@@ -57,11 +57,13 @@ class Execution:
         """Execute; a workflow's failure is an outcome, not an exception."""
         threads = self._workflow.threads
         if threads is None:
-            return await self._on_the_loop()
-        outcome = await threads.run(self._in_a_thread)
-        if self._broke is not None:
-            # Only now: whoever is stopped by an exception in the middle of logging may keep its lock for good.
-            self._log(self._broke)
+            outcome = await self._on_the_loop()
+        else:
+            outcome = await threads.run(self._in_a_thread)
+            if self._broke is not None:
+                # Only now: whoever is stopped by an exception in the middle of logging may keep its lock for good.
+                self._log(self._broke)
+        self._workflow.times.add(outcome.milliseconds)
         return outcome
 
     async def _on_the_loop(self) -> Outcome:

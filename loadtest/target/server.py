@@ -33,9 +33,10 @@ class _Server(uvicorn.Server):
     uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
     """
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,6 +53,7 @@ class _Server(uvicorn.Server):
         """Stop taking requests; those in flight have GRACE seconds."""
         if not self.should_exit:
             self.should_exit = True
+            self._on_stop()
             asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
@@ -110,7 +112,11 @@ def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_pa
 async def _serve(
     api: WorkflowApi, listener: socket.socket, on_ready: Callable[[], None], *, exit_with_parent: bool
 ) -> None:
-    server = _Server(_uvicorn_config(api), lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent))
+    server = _Server(
+        _uvicorn_config(api),
+        lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent),
+        api.upkeep.stop,
+    )
     try:
         api.jobs.start()
         await server.serve(sockets=[listener])

@@ -123,8 +123,14 @@ class Threads:
 
     def __init__(self, size: int) -> None:
         # Threads begin as they are needed, so that a pool which nothing uses costs nothing.
+        self._size = size
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="workflow")
         self.live: set[_Piece[Any]] = set()
+
+    @property
+    def busy(self) -> int:
+        """How many threads execute a function."""
+        return min(len(self.live), self._size)
 
     async def run(self, call: Callable[[], _T]) -> _T:
         """Call it in a thread and wait for what it gives; stop it if the waiting is cancelled.

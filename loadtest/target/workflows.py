@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from loadtest.target.answers import ApiError
 from loadtest.target.signature import Parameters, ParametersError
 from loadtest.target.threads import Threads
+from loadtest.target.times import Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class Workflow:
         function: takes what ``parse`` gives, as keyword arguments; gives the result, a JSON object, or a coroutine
             that does. Raises WorkflowFailedError.
         threads: where it runs if it is a plain function; None for a coroutine function.
+        times: of its executions so far.
     """
 
     name: str
     parameters: Parameters
     function: Callable[..., Any]
     threads: Threads | None
+    times: Times = field(default_factory=Times, compare=False)
 
     def parse(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Convert a request's parameters to what the workflow takes.
