@@ -23,6 +23,7 @@ ErrorCode = Literal[
     "queue_full",
     "unknown_job",
     "workflow_failed",
+    "run_timeout",
     "internal",
     "shutting_down",
 ]

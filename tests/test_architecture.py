@@ -137,10 +137,12 @@ def test_files_and_functions_are_short_and_documented(name: str) -> None:
 
 
 def public(node: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    """Public classes and functions of a module, and those of its public classes."""
+    """Public classes and functions of a module, and those of its public classes; not the overloads of one."""
     found: list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = []
     for each in node.body:
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not each.name.startswith("_"):
+            if any(isinstance(by, ast.Name) and by.id == "overload" for by in each.decorator_list):
+                continue
             found.append(each)
             if isinstance(each, ast.ClassDef):
                 found += public(each)

@@ -7,6 +7,9 @@ import pytest
 
 from loadtest import runfile
 from loadtest.errors import InputError
+from loadtest.limiters import LimiterSpec
+from loadtest.limits import DOCUMENTED, Limit
+from loadtest.plan import Belief, believed
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario, scenario_hash
 
@@ -58,6 +61,19 @@ def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
     assert {"python", "locust", "workflow-loadtest"} <= set(info.versions)
     assert {"os", "cpu", "cores"} <= set(info.machine)
     assert (info.end, info.complete, info.epoch_unix_ns) == ("running", False, None)
+
+
+def test_run_json_says_how_limits_are_counted(prepare: Any) -> None:
+    """All that the embedded target is told of them can be believed again; of another target nothing of it is."""
+    told = ("algorithm='gcra'", "burst=4", "count_rejected=true", "limit_scope='key'", "enforce.all='30/2s'")
+    overrides = [f"target.{each}" for each in (*told, "draws='valid'")]
+    directory, _ = prepare(*overrides, keys=3)
+    target = runfile.load(directory).target
+    belief = believed(target)
+    assert belief.spec == LimiterSpec("gcra", 4, True, "key")
+    assert (belief.limit_all, belief.limits["sync_run"], belief.draws) == (Limit(30, 2.0), Limit(20, 1.0), "valid")
+    other = prepare(*overrides, keys=3, embedded=False)[1].target
+    assert believed(other) == Belief(DOCUMENTED)
 
 
 def test_another_target_has_the_documented_limits(prepare: Any) -> None:

@@ -2,4 +2,10 @@
 
 It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, each
 labelled "Assumption" where it is implemented; a real service may differ, so the harness measures and never assumes.
+
+What can be imported from here is for modules with workflows of one's own: see ``docs/workflows.md``.
 """
+
+from loadtest.target.authoring import WorkflowFailedError, cancelled, workflow
+
+__all__ = ["WorkflowFailedError", "cancelled", "workflow"]

@@ -51,12 +51,14 @@ class Accounts:
             elif name == b"x-wf-endpoint":
                 endpoint = value if endpoint is None else endpoint + b", " + value
         account = self._accounts.get(key) if key else None
+        if account is None and key:
+            account = self._accounts.get(key.strip())  # the parser leaves white space at the end of values
         if account is None:
             if not key:
                 raise ApiError(401, "missing_api_key", "The API key is missing", {"header": "x-api-key"})
             raise ApiError(401, "invalid_api_key", "The API key is not a valid one", {"header": "x-api-key"})
         if not endpoint:
             raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
-        if self._endpoint is not None and endpoint != self._endpoint:
+        if self._endpoint is not None and endpoint.strip() != self._endpoint:
             raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
         return account

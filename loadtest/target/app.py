@@ -17,17 +17,20 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from loadtest.limits import LimitName
-from loadtest.target import document
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
-from loadtest.target.bodies import DisconnectedError, RunRequest, read_request, until_disconnect
+from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
 from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
-from loadtest.target.execution import Outcome, execute
+from loadtest.target.execution import INTERNAL, Execution, Outcome
+from loadtest.target.hangup import Attendance, RunTimeoutError
 from loadtest.target.jobs import QueueFullError
+from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
+from loadtest.target.threads import Threads
 from loadtest.target.throttle import Throttle, hold
-from loadtest.target.workflows import WORKFLOWS, Workflow, find
+from loadtest.target.upkeep import Upkeep
+from loadtest.target.workflows import Workflow, find
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +40,24 @@ class WorkflowApi:
 
     Args:
         config: keys, limits and bounds.
-        workflows: what can be run, by name.
+        workflows: what can be run, by name; loaded as the config says unless given.
     """
 
     def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
         self._config = config
-        self._workflows = WORKFLOWS if workflows is None else workflows
+        self._workflows = workflows or load_workflows(config, Threads(config.threads))
+        self._attendance = Attendance(config.run_timeout)
         self._throttle = Throttle(config)
         self._accounts = Accounts(config, self._throttle)
         self._headers = AnswerHeaders()
-        self._fixed = {"/healthz": Reply(200, encode({"status": "ok"})), document.PATH: document.document()}
+        self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
         self.jobs = open_store(config, self._accounts.by_key, self._workflows)
+        self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
@@ -61,6 +66,7 @@ class WorkflowApi:
         except ApiError as error:
             reply = error.reply(self._config.recodes)
         except DisconnectedError:
+            self.upkeep.abandoned += 1
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
@@ -75,6 +81,7 @@ class WorkflowApi:
         headers = self._headers.build(reply)
         if self._throttle.tells:
             headers += self._throttle.told(scope)
+        self.upkeep.answered(scope, reply.status)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -82,14 +89,15 @@ class WorkflowApi:
         """Status, headers and body for bytes that aren't HTTP, which never become a request."""
         error = ApiError(400, "malformed_http", "The request is not valid HTTP")
         reply = error.reply(self._config.recodes)
+        self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path: str = scope["path"]
-        fixed = self._fixed.get(path)
-        if fixed is not None:
+        upkeep = self.upkeep.routes.get(path)
+        if upkeep is not None:
             allow(scope, "GET")
-            return fixed
+            return await upkeep(scope)
         account = self._accounts.find(scope["headers"])
         name = route(scope, path)
         if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):
@@ -97,18 +105,22 @@ class WorkflowApi:
         return await self._handlers[name](account, scope, receive)
 
     async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
-        request = await read_request(scope, receive, self._config.max_body)
+        request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         if not self._throttle.first:
             await self._throttle.enter(account.limiters, "sync_run", scope, receive)
-        work = execute(workflow, parameters)
-        # Quick work is over before a client could hang up: it needs neither a task nor a watcher.
-        outcome = await (until_disconnect(work, receive) if workflow.waits else work)
+        execution = Execution(workflow, parameters)
+        try:
+            outcome = await self._attendance.attend(execution.run(), scope)
+        except RunTimeoutError:
+            details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
+            details["executionTime"] = execution.milliseconds
+            raise ApiError(500, "run_timeout", "The workflow took longer than a run may", details) from None
         return _run_reply(request, outcome)
 
     async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
-        request = await read_request(scope, receive, self._config.max_body)
+        request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         try:
@@ -137,5 +149,7 @@ class WorkflowApi:
 def _run_reply(request: RunRequest, outcome: Outcome) -> Reply:
     if outcome.result is None:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
+        if outcome.internal:
+            raise ApiError(500, "internal", INTERNAL, details)
         raise ApiError(500, "workflow_failed", outcome.error or "The workflow failed", details)
     return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))

@@ -1,15 +1,11 @@
-"""What the server reads: a request's body, within bounds, and the news that the client is gone."""
+"""What the server reads: a request's body, within bounds."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from loadtest.target.answers import ApiError, Receive, Scope
-from loadtest.target.validation import explain
-
-_T = TypeVar("_T")
+from loadtest.target.validation import explain, locate
 
 DRAINED: Final = 1024 * 1024
 """Bytes of an oversized body that are read and dropped before the answer.
@@ -30,25 +26,46 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
 
 
-_decode: Final = msgspec.json.Decoder(RunRequest).decode
+class _LenientRequest(RunRequest, forbid_unknown_fields=False):
+    """One that may have other fields, too."""
 
 
-async def read_request(scope: Scope, receive: Receive, max_body: int) -> RunRequest:
-    """Read and check the body of a run or submit.
+class _RawParameters(msgspec.Struct):
+    parameters: msgspec.Raw = msgspec.Raw(b"")
 
-    Raises:
-        ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
-        DisconnectedError: if the client went away before its body was complete.
+
+class RequestReader:
+    """Reads and checks the bodies of runs and submits.
+
+    Args:
+        max_body: largest body in bytes.
+        unknown: whether fields that a request doesn't have are let through.
     """
-    body = await _read(scope, receive, max_body)
-    try:
-        return _decode(body)
-    except msgspec.ValidationError as error:
-        raise ApiError(400, "invalid_request", "The request body has the wrong shape", dict(explain(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, "invalid_json", "The request body is not JSON", {"problem": str(error)}) from None
-    except RecursionError:
-        raise ApiError(400, "invalid_json", "The request body is nested too deeply") from None
+
+    def __init__(self, max_body: int, *, unknown: bool = False) -> None:
+        self._max_body = max_body
+        self._decode = msgspec.json.Decoder(_LenientRequest if unknown else RunRequest).decode
+
+    async def read(self, scope: Scope, receive: Receive) -> RunRequest:
+        """Read the body of one request.
+
+        Raises:
+            ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
+            DisconnectedError: if the client went away before its body was complete.
+        """
+        body = await _read(scope, receive, self._max_body)
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError as error:
+            details = explain(error)
+            if details["field"].startswith("parameters["):  # a number beyond all types, somewhere within
+                raw = msgspec.json.decode(body, type=_RawParameters).parameters
+                details["field"] = locate(bytes(raw), "parameters")
+            raise ApiError(400, "invalid_request", "The request body has the wrong shape", dict(details)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(400, "invalid_json", "The request body is not JSON", {"problem": str(error)}) from None
+        except RecursionError:
+            raise ApiError(400, "invalid_json", "The request body is nested too deeply") from None
 
 
 async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
@@ -82,26 +99,3 @@ def _declared(scope: Scope) -> int:
 def _too_large(max_body: int, *, close: bool) -> ApiError:
     headers = ((b"connection", b"close"),) if close else ()
     return ApiError(413, "body_too_large", "The request body is too large", {"maxBytes": max_body}, headers)
-
-
-async def until_disconnect(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
-    """Await ``work`` while watching the connection; cancel it when the client hangs up.
-
-    Raises:
-        DisconnectedError: if the client went away first.
-    """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise DisconnectedError
-    finally:
-        watcher.cancel()
-        task.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -74,6 +74,11 @@ class DurableJobs(JobStore):
         """How many jobs there are in each state that has any worth counting."""
         return {**super().counts, State.ARRIVING: self._arriving, State.SAVING: self._saving}
 
+    @property
+    def broken(self) -> bool:
+        """Whether the disk refused what was last to be written."""
+        return self._writer is not None and self._writer.failing
+
     def start(self) -> None:
         """Begin to write, and to execute what had not ended when the server last stopped. Needs the event loop."""
         self._writer = Writer(self._database)
@@ -127,6 +132,7 @@ class DurableJobs(JobStore):
 
     def _stored(self, job: Job, known: asyncio.Future[None]) -> None:
         self._arriving -= 1
+        self.accepted += 1
         job.move(Event.STORE)
         self._enqueue(job)
         if not known.done():  # a stopping server cancels the request, though its job is on disk by now

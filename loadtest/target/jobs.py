@@ -110,6 +110,10 @@ class JobStore:
         pending_time: what ``executionTime`` a pending job shows. Assumption: the documentation lists it for every
             status, and does not say what it is before the end.
         meddler: who makes jobs misbehave, if anyone.
+
+    Attributes:
+        accepted: how many jobs were accepted since the server started.
+        ended: how many ended since then, by terminal state.
     """
 
     def __init__(
@@ -132,6 +136,8 @@ class JobStore:
         self._waiting: deque[Job] = deque()
         self._finished: deque[Job] = deque()
         self._failed = 0
+        self.accepted = 0
+        self.ended = dict.fromkeys((State.COMPLETED, State.FAILED), 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
 
@@ -163,6 +169,11 @@ class JobStore:
             State.FAILED: self._failed,
         }
 
+    @property
+    def broken(self) -> bool:
+        """Whether jobs can't be kept as they should be: never in memory."""
+        return False
+
     def start(self) -> None:
         """Begin; in memory there is nothing to go on with."""
 
@@ -188,6 +199,7 @@ class JobStore:
         """
         self.check_room()
         job = Job(owner, workflow, parameters)
+        self.accepted += 1
         self._enqueue(job)
         return job
 
@@ -298,6 +310,7 @@ class JobStore:
 
     def _finish(self, job: Job, event: Event, answer: bytes) -> None:
         job.finish(event, answer, self._clock() + self._retention)
+        self.ended[job.state] += 1
         self._failed += job.state is State.FAILED
         self._finished.append(job)
         if self._timer is None:

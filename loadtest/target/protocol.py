@@ -5,9 +5,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from loadtest.target.answers import Header
+from loadtest.target.hangup import LINE, Line
+from loadtest.target.upgrades import UpgradesIgnored
 
 _STATUSES: Final = frozenset(HTTPStatus)
 
@@ -44,16 +44,23 @@ class OneWriteTransport:
         return getattr(self._transport, name)
 
 
-def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[HttpToolsProtocol]:
+def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[UpgradesIgnored]:
     """Make the connection class of a server.
 
     Args:
         bad_request: gives status, headers and body of the answer to bytes that never become a request.
     """
 
-    class Protocol(HttpToolsProtocol):
+    class Protocol(UpgradesIgnored):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(OneWriteTransport(transport))  # type: ignore[arg-type] # it has all that is used
+            self.line = Line()
+            self.app_state = {LINE: self.line}  # each request's `state` is a copy of it
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self.line.lost is not None:
+                self.line.lost()
 
         def on_response_complete(self) -> None:
             self.transport.flush()  # type: ignore[attr-defined] # it is the one made above

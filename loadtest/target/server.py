@@ -16,7 +16,9 @@ import uvicorn
 from loadtest.errors import InputError
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
+from loadtest.target.loading import load_workflows
 from loadtest.target.protocol import make_protocol
+from loadtest.target.threads import Threads
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
@@ -31,9 +33,10 @@ class _Server(uvicorn.Server):
     uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
     """
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,6 +53,7 @@ class _Server(uvicorn.Server):
         """Stop taking requests; those in flight have GRACE seconds."""
         if not self.should_exit:
             self.should_exit = True
+            self._on_stop()
             asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
@@ -87,20 +91,32 @@ def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_pa
         exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
 
     Raises:
-        InputError: if the address or the directory for jobs can't be had.
+        InputError: if the address, the directory for jobs or a workflow can't be had.
     """
+    threads = Threads(config.threads)
+    workflows = load_workflows(config, threads)
     listener = bind(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{listener.getsockname()[1]}"
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, listener, lambda: announce(url), exit_with_parent=exit_with_parent))
+        api = WorkflowApi(config, workflows)
+        runner.run(_serve(api, listener, lambda: announce(url), exit_with_parent=exit_with_parent))
+        left = runner.run(threads.close())
+    if left:
+        # The interpreter would wait for them. They hold nothing of ours: what jobs have on disk is closed by now.
+        print(f"loadtest serve: {left} workflow functions did not stop; they end with the process", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(0)
 
 
 async def _serve(
-    config: ServerConfig, listener: socket.socket, on_ready: Callable[[], None], *, exit_with_parent: bool
+    api: WorkflowApi, listener: socket.socket, on_ready: Callable[[], None], *, exit_with_parent: bool
 ) -> None:
-    api = WorkflowApi(config)
-    server = _Server(_uvicorn_config(api), lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent))
+    server = _Server(
+        _uvicorn_config(api),
+        lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent),
+        api.upkeep.stop,
+    )
     try:
         api.jobs.start()
         await server.serve(sockets=[listener])

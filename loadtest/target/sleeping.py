@@ -61,11 +61,11 @@ class Lognormal(msgspec.Struct, forbid_unknown_fields=True, tag_field="distribut
 Sleep = Constant | Uniform | Exponential | Lognormal
 
 
-async def sleep(parameters: Sleep) -> dict[str, float]:
-    """Sleep for one draw -> ``{"sleptMs": slept}``, never less than was drawn."""
+async def take_a_nap(draw: Sleep) -> float:
+    """Sleep for one draw; gives the ms slept, never less than were drawn."""
     start = time.perf_counter()
-    end = start + parameters.draw() / 1000
+    end = start + draw.draw() / 1000
     # The event loop's timers tick in whole ms and may fire early: sleep on until the drawn time has really passed.
     while (left := end - time.perf_counter()) > 0:  # noqa: ASYNC110 -- it waits for time, not for an event
         await asyncio.sleep(max(left, 0.001))
-    return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
+    return round((time.perf_counter() - start) * 1000, 3)

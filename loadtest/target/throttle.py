@@ -12,11 +12,15 @@ from typing import Final
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
 from loadtest.limits import Limit, LimitName
 from loadtest.target.answers import ApiError, Header, Message, Receive, Scope
-from loadtest.target.bodies import DRAINED, until_disconnect
+from loadtest.target.bodies import DRAINED
 from loadtest.target.config import ServerConfig
+from loadtest.target.hangup import until_disconnect
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]
+
+DRAWN: Final = "loadtest.limit"
+"""Key of a request's scope: the name of the limit that it drew on, whether it passed or not."""
 
 _TOLD: Final = "loadtest.rate_headers"
 _HELD: Final = "loadtest.limiter"
@@ -34,12 +38,16 @@ class Throttle:
         first: whether requests draw before their bodies are looked at; else only those that would be carried out.
         tells: whether answers have headers that tell of the limit.
         releases: whether the end of a request has to be told.
+        allowed: requests that passed, by limit name.
+        rejected: requests that were refused, by limit name.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
         self.first = config.draws == "all"
         self.tells = config.rate_headers != "none"
         self.releases = config.limiter.algorithm == "concurrency"
+        self.allowed = dict.fromkeys(config.limits, 0)
+        self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
         self._limits = limits_in_force(config)
         self._shared = self._make() if self._spec.scope in ("name", "global") else None
@@ -75,10 +83,13 @@ class Throttle:
         """
         limiter, now = limiters[name], self._clock()
         decision = limiter.decide(now)
+        scope[DRAWN] = name
         if self.tells:
             scope[_TOLD] = self._tell(self._limits[name], decision)
         if not decision.allowed:
+            self.rejected[name] += 1
             raise self._rejection(name, decision, now)
+        self.allowed[name] += 1
         if self.releases:
             scope[_HELD] = limiter
         return decision.delay

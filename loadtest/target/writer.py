@@ -61,6 +61,11 @@ class Writer:
         self._thread = threading.Thread(target=self._write_all, name="jobs to disk", daemon=True)
         self._thread.start()
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt to write was in vain."""
+        return self._failing
+
     def add(self, write: Write) -> None:
         """Write it with the next group."""
         self._gathered.append(write)

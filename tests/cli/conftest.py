@@ -1,19 +1,14 @@
 """The command line and plain Locust as processes, watched from outside."""
 
-import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-
-from loadtest import runfile, samples
+from plugins.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -27,12 +22,6 @@ stages = [{ name = "only", rate = "40/s", duration = "%s" }]
 [target]
 enforce = { sync_run = "100000/1s", async_submit = "100000/1s", retrieval = "100000/1s" }
 """
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """Our environment without what would steer the harness."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_", "LOCUST_"))}
-    return {**kept, **extra}
 
 
 @dataclass
@@ -97,20 +86,6 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 
 @pytest.fixture
-def until() -> Callable[..., Any]:
-    """Poll a condition until it gives something true, for at most 30 s."""
-
-    def poll(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.01)
-        return value
-
-    return poll
-
-
-@pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., str]:
     """Write a scenario of so many seconds at 40/s, and give its path."""
 
@@ -120,53 +95,3 @@ def tiny(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
-
-
-@pytest.fixture
-def serve(launch: Callable[..., Started], until: Callable[..., Any]) -> Callable[..., str]:
-    """Start a reference API without limits that matter, and give its URL."""
-
-    def start(*arguments: str, **environment: str) -> str:
-        limits = [f"--limit={name}=1000000/s" for name in ("sync_run", "async_submit", "retrieval")]
-        served = launch("loadtest.cli", "serve", "--port", "0", *limits, *arguments, **environment)
-        url: str = until(lambda: re.search(r" on (http://\S+)\n", served.said))[1]
-        return url
-
-    return start
-
-
-@dataclass
-class RunDirectory:
-    """A run directory as a test looks at it."""
-
-    path: Path
-
-    @property
-    def info(self) -> runfile.RunInfo:
-        """What run.json says."""
-        return runfile.load(self.path)
-
-    @property
-    def operations(self) -> list[dict[str, Any]]:
-        """The operation rows."""
-        return [row for row in samples.read_table(self.path).to_pylist() if row["row"] == "operation"]
-
-    def check_whole(self) -> None:
-        """The record is complete, and every arrival is in it once."""
-        info = self.info
-        assert info.complete
-        assert info.samples == samples.read_table(self.path).num_rows
-        for name, plan in info.traffic.items():
-            mine = sorted(row["arrival"] for row in self.operations if row["traffic"] == name)
-            assert mine == list(range(plan.offered or 0))
-
-
-@pytest.fixture
-def runs_in() -> Callable[[Path], list[RunDirectory]]:
-    """The runs below a directory, oldest first."""
-
-    def find(reports: Path) -> list[RunDirectory]:
-        found = [path for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
-        return [RunDirectory(path.parent) for path in sorted(found, key=lambda path: runfile.load(path.parent).started)]
-
-    return find

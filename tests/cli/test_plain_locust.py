@@ -2,7 +2,6 @@
 
 import re
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,16 @@ def locust(launch: Fixture, tmp_path: Path) -> Fixture:
     return start
 
 
-def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
+def test_it_runs_the_scenario_and_records_it(locust: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path) -> None:
     """Exit code 0, a whole record, the scenario's number of arrivals, and Locust's own table with fixed names."""
     text = LIMITED % ("no", "") + (
         '[traffic.jobs]\noperation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
         'stages = [{ name = "only", rate = "20/s", duration = "1s" }]\n'
     )
-    run = locust(text, serve(), "--csv", str(tmp_path / "csv"), "--csv-full-history")
+    run = locust(text, open_api.url, "--csv", str(tmp_path / "csv"), "--csv-full-history")
     assert run.wait() == 0, run.complained
     (found,) = runs_in(tmp_path / "out")
-    found.check_whole()
+    found.check_conservation()
     assert [row["outcome"] for row in found.operations] == ["ok"] * 60
     rows = (tmp_path / "csv_stats.csv").read_text().splitlines()
     names = {tuple(row.split(",")[:2]) for row in rows[1:]}
@@ -62,7 +61,7 @@ def test_an_expected_429_is_no_failure_and_another_one_is(
         'stages = [{ name = "within", rate = "8/s", duration = "1s"%s }]\n'
     )
     runs = [
-        locust(text % more, serve("--limit", "async_submit=3/1h"), LOADTEST_OUTPUT_DIR=str(tmp_path / name))
+        locust(text % more, serve("--limit", "async_submit=3/1h").url, LOADTEST_OUTPUT_DIR=str(tmp_path / name))
         for name, more in (("expected", ", expect = [429]"), ("not", ""))
     ]
     assert [run.wait() for run in runs] == [0, 1], runs[0].complained
@@ -73,7 +72,7 @@ def test_an_expected_429_is_no_failure_and_another_one_is(
 
 
 def test_names_of_ours_are_names_for_traffic_too(
-    locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path
+    locust: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path
 ) -> None:
     """Entries named like what the file itself uses run like any other."""
     text = 'title = "t"\ndrain = "1s"\n' + "".join(
@@ -81,17 +80,17 @@ def test_names_of_ours_are_names_for_traffic_too(
         'stages = [{ name = "s", rate = "10/s", duration = "500ms" }]\n'
         for name in ("locust", "Engine", "Path", "logging", "WholePool")
     )
-    run = locust(text, serve())
+    run = locust(text, open_api.url)
     assert run.wait() == 0, run.complained
     (found,) = runs_in(tmp_path / "out")
     assert len(found.operations) == 25
 
 
 def test_stopping_it_early_is_an_interrupted_run(
-    locust: Fixture, serve: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+    locust: Fixture, open_api: Any, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
     """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome."""
-    text, url = (LIMITED % ("no", "")).replace('"1s"', '"60s"'), serve()
+    text, url = (LIMITED % ("no", "")).replace('"1s"', '"60s"'), open_api.url
     runs = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         runs[number] = locust(text, url, LOADTEST_OUTPUT_DIR=str(tmp_path / number.name))
@@ -101,7 +100,7 @@ def test_stopping_it_early_is_an_interrupted_run(
     for number, run in runs.items():
         run.wait()
         (found,) = runs_in(tmp_path / number.name)
-        found.check_whole()
+        found.check_conservation()
         assert found.info.end == "interrupted"
 
 
@@ -117,18 +116,19 @@ def test_stopping_it_early_is_an_interrupted_run(
     ids=["not loopback", "unknown host", "bad scenario", "not TOML", "master"],
 )
 def test_what_it_refuses(
-    locust: Fixture, tmp_path: Path, *, text: str, url: str, arguments: tuple[str, ...], code: int, sentence: str
+    locust: Fixture,
+    free_port: int,
+    tmp_path: Path,
+    *,
+    text: str,
+    url: str,
+    arguments: tuple[str, ...],
+    code: int,
+    sentence: str,
 ) -> None:
     """A sentence and exit code 2 instead of a traceback, and nothing is recorded."""
     if "--master" in arguments:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            arguments = (
-                "--master",
-                "--master-bind-host",
-                "127.0.0.1",
-                "--master-bind-port",
-                str(free.getsockname()[1]),
-            )
+        arguments += ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(free_port))
     run = locust(text or LIMITED % ("no", ""), url, *arguments)
     assert run.wait() == code
     assert sentence in run.complained
@@ -144,13 +144,13 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(locust: Fixture) -> No
     assert "s3cret" not in run.complained + run.said
 
 
-def test_a_run_that_cannot_begin_ends_locust(locust: Fixture, serve: Fixture, tmp_path: Path) -> None:
+def test_a_run_that_cannot_begin_ends_locust(locust: Fixture, open_api: Any, tmp_path: Path) -> None:
     """Seeding refused, or nowhere to write: a sentence and our exit code, not a test without load that never ends."""
     text = (
         'title = "t"\n[traffic.looks]\noperation = "retrieval"\nworkflow = "no-such"\n'
         'stages = [{ name = "s", rate = "10/s", duration = "1s" }]\n'
     )
-    url = serve()
+    url = open_api.url
     run = locust(text, url)
     assert run.wait() == 5
     assert "could not be seeded" in run.complained

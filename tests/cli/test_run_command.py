@@ -23,7 +23,7 @@ def test_no_key_is_shown_anywhere(
     launch: Fixture, serve: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
 ) -> None:
     """A key from the environment is in no file of the run, no output and no process's arguments, and it was used."""
-    url = serve(WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT="e2e")
+    url = serve(WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT="e2e").url
     run = launch(
         *("loadtest.cli", "run", tiny(), "--host", url, "--output-dir", str(tmp_path / "out")),
         WORKFLOW_API_KEYS=MARKER,
@@ -42,9 +42,9 @@ def test_no_key_is_shown_anywhere(
     assert not [arguments for arguments in seen.values() if MARKER in " ".join(arguments)]
     assert MARKER not in run.said + run.complained
     (found,) = runs_in(tmp_path / "out")
-    found.check_whole()
+    found.check_conservation()
     assert {row["status"] for row in found.operations} == {200}, "the key was accepted"
-    files = [path for path in found.path.rglob("*") if path.is_file()]
+    files = [path for path in found.directory.rglob("*") if path.is_file()]
     assert {"run.json", "samples.arrows", "metrics.json", "report.html"} <= {path.name for path in files}
     assert not [path for path in files if MARKER.encode() in path.read_bytes()]
 
@@ -69,7 +69,7 @@ def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
     assert keys not in run.said + run.complained
     (found,) = runs_in(tmp_path / "out")
     assert {row["status"] for row in found.operations} == {200}
-    assert not [path for path in found.path.rglob("*") if path.is_file() and keys.encode() in path.read_bytes()]
+    assert not [path for path in found.directory.rglob("*") if path.is_file() and keys.encode() in path.read_bytes()]
     assert run.said.splitlines()[0].endswith("loopback only, embedded target.")
     assert not [process for process in family if process.is_running()]
 
@@ -89,9 +89,9 @@ def test_an_interrupted_run_is_still_reported(
     for number, run in runs.items():
         assert run.wait() == 130
         (found,) = runs_in(tmp_path / number.name)
-        found.check_whole()
+        found.check_conservation()
         assert found.info.end == "interrupted"
-        assert (found.path / "report.html").is_file()
+        assert (found.directory / "report.html").is_file()
         assert "Traceback" not in run.said + run.complained
         assert "Interrupted" in run.said
     until(lambda: not [process for process in families if process.is_running()])
@@ -114,7 +114,7 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, un
     assert not load.is_running()
     (found,) = runs_in(tmp_path / "out")
     assert not found.info.complete
-    assert (found.path / "report.html").is_file()
+    assert (found.directory / "report.html").is_file()
     assert "Traceback" not in run.said + run.complained
 
 
@@ -129,7 +129,7 @@ def test_who_is_killed_leaves_nobody_behind(
     run.process.kill()
     until(lambda: not [child for child in children if child.is_running()])
     (found,) = runs_in(tmp_path / "out")
-    found.check_whole()
+    found.check_conservation()
     assert found.info.end == "interrupted"
 
 
@@ -142,7 +142,7 @@ def test_an_embedded_target_that_dies_is_said(
     next(each for each in run.family() if "serve" in each.cmdline()).kill()
     run.wait()
     (found,) = runs_in(tmp_path / "out")
-    found.check_whole()
+    found.check_conservation()
     assert "connection_refused" in {row["reason"] for row in found.operations}
     assert "the embedded target ended during the run" in run.complained
     assert run.process.returncode == 3, "a target of ours that died makes a run invalid, whatever its thresholds say"

@@ -43,14 +43,6 @@ class Ui:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-@pytest.fixture
 def ui(launch: Fixture, tiny: Fixture, until: Fixture, free_port: int, tmp_path: Path) -> Iterator[Fixture]:
     """Start `loadtest ui` with a tiny scenario; stopped by Ctrl-C at the end, which must leave nobody."""
     started = []
@@ -95,7 +87,7 @@ def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, ru
     runs = runs_in(up.reports)
     assert len(runs) == 2
     for run in runs:
-        run.check_whole()
+        run.check_conservation()
         assert run.info.end == "finished"
         assert [row["outcome"] for row in run.operations] == ["ok"] * 40
     assert runs[0].info.scenario.hash == runs[1].info.scenario.hash
@@ -114,15 +106,17 @@ def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) ->
     assert up.started.wait() == 0
     runs = runs_in(up.reports)
     for run in runs:
-        run.check_whole()
+        run.check_conservation()
         assert run.info.end == "interrupted"
-        assert (run.path / "report.html").is_file()
+        assert (run.directory / "report.html").is_file()
     assert len(runs) == 2
 
 
 def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture, runs_in: Fixture) -> None:
     """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown."""
-    up = ui("1s", "--host", serve(WORKFLOW_API_KEYS=MARKER), WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT=MARKER + "e")
+    up = ui(
+        "1s", "--host", serve(WORKFLOW_API_KEYS=MARKER).url, WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT=MARKER + "e"
+    )
     port = httpx.URL(up.url).port
     for path in ("/", "/stats/requests", "/exceptions", "/no-such"):
         for host in ("evil.example", f"evil.example:{port}", "[::1", "127.0.0.1.evil.example"):
@@ -210,5 +204,5 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
         browser.close()
     assert problems == []
     (run,) = runs_in(up.reports)
-    run.check_whole()
+    run.check_conservation()
     assert [row["outcome"] for row in run.operations] == ["ok"] * 80

@@ -1,7 +1,6 @@
 """Peers for the wire, and whole runs of the load in a process of its own."""
 
 import contextlib
-import os
 import re
 import socket
 import struct
@@ -13,16 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plugins.processes import clean_environment
+from plugins.records import RunDirectory
 
-from loadtest import runfile, samples
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
 
 Script = Callable[["Talk"], None]
-NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000/s")]
 
 
 class Talk:
@@ -120,80 +118,11 @@ def peer() -> Iterator[Callable[..., Peer]]:
         each.close()
 
 
-@pytest.fixture(scope="session")
-def until() -> Callable[..., Any]:
-    """Poll a condition until it gives something true, for at most 30 s."""
-
-    def poll(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.01)
-        return value
-
-    return poll
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """Our environment without what would steer the harness."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_", "LOCUST_"))}
-    return {**kept, **extra}
-
-
 @dataclass
-class Served:
-    """A running reference API."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-
-Serve = Callable[..., Served]
-
-
-@pytest.fixture(scope="session")
-def serve() -> Iterator[Serve]:
-    """Start reference APIs; each is ended at the end, whatever a test did to it."""
-    started: list[Served] = []
-
-    def start(*arguments: str, **environment: str) -> Served:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean_environment(**environment),
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        match = re.search(r"http://\S+$", line.strip())
-        assert match is not None, line
-        started.append(Served(process, match[0]))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.process.kill()
-        served.process.wait()
-        assert served.process.stdout is not None
-        served.process.stdout.close()
-
-
-@pytest.fixture(scope="session")
-def open_api(serve: Serve) -> Served:
-    """A reference API without limits that matter."""
-    return serve(*NO_LIMITS)
-
-
-@dataclass
-class Run:
+class Run(RunDirectory):
     """A load under way, or over, in a process of its own."""
 
     process: subprocess.Popen[bytes]
-    directory: Path
     said: list[bytes] = field(default_factory=list)
 
     def wait(self, seconds: float = 60.0) -> "Run":
@@ -204,46 +133,14 @@ class Run:
         return self
 
     @property
-    def info(self) -> runfile.RunInfo:
-        """What run.json says."""
-        return runfile.load(self.directory)
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Every sample."""
-        found: list[dict[str, Any]] = samples.read_table(self.directory).to_pylist()
-        return found
-
-    @property
-    def operations(self) -> list[dict[str, Any]]:
-        """The operation rows."""
-        return [row for row in self.rows if row["row"] == "operation"]
-
-    @property
-    def requests(self) -> list[dict[str, Any]]:
-        """The request rows that belong to arrivals."""
-        return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
-
-    @property
     def log(self) -> str:
         """What it wrote to standard error."""
         return (self.directory / "load.log").read_text()
 
     def check_conservation(self) -> Counter[str]:
-        """Every arrival that was offered ended in exactly one outcome; gives how many in which."""
-        info = self.info
-        assert info.complete
-        assert info.samples == len(self.rows)
-        outcomes: Counter[str] = Counter()
-        for name, plan in info.traffic.items():
-            mine = [row for row in self.operations if row["traffic"] == name]
-            assert plan.offered is not None
-            assert sorted(row["arrival"] for row in mine) == list(range(plan.offered)), name
-            outcomes.update(row["outcome"] for row in mine)
-        assert outcomes.total() == sum(plan.offered or 0 for plan in info.traffic.values())
-        assert outcomes.keys() <= {"ok", "throttled", "failed", "timed_out", "dropped"}
+        """As of any run; and nobody raised."""
         assert "Traceback" not in self.log
-        return outcomes
+        return super().check_conservation()
 
 
 class Offering:
@@ -292,7 +189,7 @@ class Offering:
                 stderr=log,
                 env=clean_environment(WORKFLOW_API_KEYS=keys),
             )
-        self.runs.append(Run(process, directory))
+        self.runs.append(Run(directory, process))
         return self.runs[-1]
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import Stub, clean_environment, loadtest, pending_forever, write_entry, write_scenario
+from leash_parts import loadtest, write_entry, write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
 
 STUBBORN = (500, {"error": "No", "code": "internal", "details": {}})
 ABORTS = '[breakers]\nserver_errors = false\n[[threshold]]\ntraffic = "t"\nrequire = "error_rate < 5%"\nabort = true'

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from leash_parts import Stub, clean_environment, pending_forever, write_entry, write_scenario
+from leash_parts import write_entry, write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
 
 # By the process, so that two at once on one machine stay apart.
 _NET = f"10.213.{os.getpid() % 250}"

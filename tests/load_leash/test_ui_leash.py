@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from leash_parts import Stub, clean_environment, pending_forever, write_entry, write_scenario
+from leash_parts import write_entry, write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
 
 
 def post(url: str, host: str) -> tuple[int, str]:
@@ -26,15 +27,15 @@ def post(url: str, host: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
+    tmp_path: Path, stub: Callable[..., Stub], free_port: int
+) -> None:
     """Whatever is typed into its form; and each run in it has its budget, the preflight counted in the first."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 20")
     write_scenario(tmp_path, rate="5/s", seconds=1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "loadtest.cli", "ui", "s.toml", "--target", "here", "--port", str(port)],
+        [sys.executable, "-m", "loadtest.cli", "ui", "s.toml", "--target", "here", "--port", str(free_port)],
         cwd=tmp_path,
         env=clean_environment(),
         stdout=subprocess.PIPE,
@@ -45,7 +46,7 @@ def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(tmp_path: Path,
     try:
         assert f"Load goes to {server.url}, within the leash of 'here'" in process.stdout.readline()
         assert len(server.asked) == 3
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 30
+        url, deadline = f"http://127.0.0.1:{free_port}", time.monotonic() + 30
         while True:
             try:
                 code, said = post(url, "http://127.0.0.1:1")

@@ -60,6 +60,41 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "may fail",
     ),
     ("multiplier", runs("80% of limit"), {"rate_multiplier": 2.0}, "rate_multiplier", "pushes t / s over the limit"),
+    (
+        "retrievals",
+        jobs("1x limit", polling={"interval": "10s", "give_up": "30s"}),
+        {"target": {"limit_scope": "global", "enforce": {"all": "1000/60s"}, "algorithm": "sliding-log"}},
+        "traffic.t.stages.s",
+        "1,000 requests a minute, submits and retrievals together, are allowed",
+    ),
+    (
+        "polls",
+        jobs("20% of limit"),
+        {"job_s": 8.0, "target": {"limit_scope": "key", "enforce": {"all": "1000/60s"}}},
+        "traffic.t.stages.s",
+        "requests of all kinds come a minute, and 1,000 are allowed",
+    ),
+    (
+        "retry",
+        runs(retry=retry(max_attempts=5)),
+        {"target": {"limit_scope": "key", "enforce": {"all": "1000/60s"}}},
+        "traffic.t.retry",
+        "a window of all requests 60 s",
+    ),
+    (
+        "wait",
+        runs("120% of limit", timeout="5s", max_users=100),
+        {"target": {"algorithm": "leaky-queue"}},
+        "traffic.t.timeout",
+        "gives up after 5 s",
+    ),
+    (
+        "multiplier",
+        runs("60% of limit"),
+        {"rate_multiplier": 2.0, "target": {"limit_scope": "global", "enforce": {"all": "100/60s"}}},
+        "rate_multiplier",
+        "over the limit of all requests",
+    ),
 ]
 
 
@@ -92,6 +127,17 @@ def test_a_contradiction_names_its_key_and_a_remedy(  # noqa: PLR0917 - parametr
         ),
         (runs("1.5x limit"), {"rate_multiplier": 2.0}),  # above the limit by itself
         (runs("40% of limit"), {"rate_multiplier": 2.0}),
+        (  # a bucket has no window that a retry had to outlast, nor one that a stage had to hold
+            runs(retry=retry(max_attempts=2)) | {"stages": [{**STAGE, "rate": "2x limit", "duration": "30s"}]},
+            {
+                "threshold": requires("throttled_rate within 5% of expected"),
+                "target": {"algorithm": "token-bucket", "burst": 5},
+            },
+        ),
+        (  # 500 jobs a minute take 1000 requests of the one limit of all
+            jobs("50% of limit"),
+            {"target": {"limit_scope": "key", "enforce": {"all": "1000/60s"}}},
+        ),
     ],
 )
 def test_a_plan_that_holds_together_has_no_warning(

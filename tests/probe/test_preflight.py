@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import UNKNOWN, Stub, loadtest, pending_forever, served, write_scenario
+from leash_parts import loadtest, write_scenario
+from plugins.stubs import UNKNOWN, Stub, pending_forever
 
 from loadtest.cli import main
 
@@ -154,11 +155,10 @@ def test_a_limit_that_is_used_up_does_not_fail_it(tmp_path: Path, stub: Callable
     assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up just now")
 
 
-def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path) -> None:
+def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path, serve: Callable[..., Any]) -> None:
     """It draws on the limits before the run does: the expected 429s must know of it."""
-    with served("--limit", "sync_run=4/1h") as url:
-        write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
-        done = loadtest("run", "s.toml", "--host", url, cwd=tmp_path)
+    write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
+    done = loadtest("run", "s.toml", "--host", serve("--limit", "sync_run=4/1h").url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     directory = (tmp_path / "reports" / "latest").resolve()
     info = json.loads((directory / "run.json").read_text())

@@ -1,17 +1,14 @@
 """Scenarios as tests write them: a whole one, and a way to load it changed."""
 
 import copy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scenario_maker import WHOLE, document
 
 from loadtest.scenario.parse import LoadedScenario, load_scenario
-
-sys.path.insert(0, str(Path(__file__).parent))  # for scenario_maker: test folders are no packages
-from scenario_maker import WHOLE, document
 
 
 @pytest.fixture

@@ -10,12 +10,15 @@ import pytest
 
 from loadtest.target import jobs
 from loadtest.target.app import WorkflowApi
-from loadtest.target.bodies import DisconnectedError, until_disconnect
 from loadtest.target.config import ServerConfig
 from loadtest.target.jobs import Job, JobStore, QueueFullError
+from loadtest.target.loading import load_workflows
+from loadtest.target.signature import Anything
 from loadtest.target.states import STATUS, TERMINAL, TRANSITIONS, Event, State
-from loadtest.target.workflows import WORKFLOWS, Workflow
+from loadtest.target.threads import Threads
+from loadtest.target.workflows import Workflow
 
+WORKFLOWS = load_workflows(ServerConfig(), Threads(1))
 HELLO, SLEEP = WORKFLOWS["say-hello"], WORKFLOWS["sleep"]
 
 
@@ -149,38 +152,14 @@ def test_ten_thousand_jobs_wait_in_turn() -> None:
     asyncio.run(run())
 
 
-def test_work_is_cancelled_when_the_client_hangs_up() -> None:
-    """The work sees its cancellation, and the caller is told that nobody waits."""
-    events: list[str] = []
-
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            events.append("cancelled")
-            raise
-
-    async def hang_up() -> dict[str, Any]:
-        await asyncio.sleep(0)
-        return {"type": "http.disconnect"}
-
-    async def run() -> None:
-        with pytest.raises(DisconnectedError):
-            await until_disconnect(work(), hang_up)
-        await asyncio.sleep(0)
-
-    asyncio.run(run())
-    assert events == ["cancelled"]
-
-
 def test_a_broken_workflow_is_internal_and_shows_nothing(expect_error: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A bug in a workflow is 500 `internal` for a run and a failed job for a submit; the trace goes to the log only."""
 
-    def broken(_parameters: Any) -> dict[str, Any]:
+    async def broken() -> dict[str, Any]:
         raise ZeroDivisionError("the secret of the house")
 
     async def run() -> None:
-        api = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", dict, broken)})
+        api = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", Anything(), broken, None)})
         headers = {"x-api-key": "local-dev-key", "x-wf-endpoint": "e"}
         transport = httpx.ASGITransport(app=api)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:

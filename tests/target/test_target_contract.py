@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtest.target.validation import locate
+
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
 
@@ -34,6 +36,7 @@ def test_parameters_may_be_left_out(server: Any) -> None:
         ({"x-wf-endpoint": "e", "x-api-key": ""}, 401, "missing_api_key"),
         ({"x-wf-endpoint": "e", "x-api-key": "nobody"}, 401, "invalid_api_key"),
         ({"x-wf-endpoint": "e", "x-api-key": "alpha,beta"}, 401, "invalid_api_key"),
+        ({"x-wf-endpoint": "e", "x-api-key": "Alpha"}, 401, "invalid_api_key"),
         ({"x-api-key": "alpha"}, 400, "missing_endpoint"),
         ({"x-api-key": "alpha", "x-wf-endpoint": ""}, 400, "missing_endpoint"),
     ],
@@ -101,10 +104,18 @@ def test_health_needs_no_key(server: Any) -> None:
         (b'{"name": "echo", "parameters": {"a": NaN}}', (400, "invalid_json", None)),
         (b'{"name": "\xff"}', (400, "invalid_json", None)),
         (b'{"name": "echo"} x', (400, "invalid_json", None)),
+        (b'{"name": "echo", "parameters": {"a": "\\ud800"}}', (400, "invalid_json", None)),
+        (b'\xef\xbb\xbf{"name": "echo"}', (400, "invalid_json", None)),
+        ('{"name": "echo"}'.encode("utf-16"), (400, "invalid_json", None)),
+        (b"name=echo", (400, "invalid_json", None)),
         (b'{"name":"echo","parameters":{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}}", (400, "invalid_json", None)),
         (b"[]", (400, "invalid_request", "")),
         (b"{}", (400, "invalid_request", "name")),
         (b'{"name": 3}', (400, "invalid_request", "name")),
+        (b'{"name": null}', (400, "invalid_request", "name")),
+        (b'{"name": "echo", "parameters": {"a": [0, {"b": 1e400}]}}', (400, "invalid_request", "parameters.a[1].b")),
+        (b'{"name": "sleep", "parameters": {"ms": -1e400}}', (400, "invalid_request", "parameters.ms")),
+        (b'{"name": "cpu", "parameters": {"ms": 1' + b"0" * 5000 + b"}}", (400, "invalid_request", "parameters.ms")),
         (b'{"name": "echo", "parameters": null}', (400, "invalid_request", "parameters")),
         (b'{"name": "echo", "parameters": [1]}', (400, "invalid_request", "parameters")),
         (b'{"name": "echo", "parameter": {}}', (400, "invalid_request", "parameter")),
@@ -118,7 +129,20 @@ def test_health_needs_no_key(server: Any) -> None:
             b'{"name": "sleep", "parameters": {"distribution": "normal"}}',
             (400, "invalid_parameters", "parameters.distribution"),
         ),
+        (
+            b'{"name": "sleep", "parameters": {"distribution": 1}}',
+            (400, "invalid_parameters", "parameters.distribution"),
+        ),
+        (
+            b'{"name": "sleep", "parameters": {"distribution": "lognormal", "sigma": [1]}}',
+            (400, "invalid_parameters", "parameters.sigma"),
+        ),
+        (
+            b'{"name": "sleep", "parameters": {"distribution": "lognormal", "ms": 1}}',
+            (400, "invalid_parameters", "parameters.ms"),
+        ),
         (b'{"name": "cpu", "parameters": {"ms": "1"}}', (400, "invalid_parameters", "parameters.ms")),
+        (b'{"name": "cpu", "parameters": {"ms": 60001}}', (400, "invalid_parameters", "parameters.ms")),
     ],
 )
 def test_bad_bodies_name_the_field(
@@ -143,6 +167,42 @@ def test_failed_run_is_500_with_the_workflows_message(server: Any, expect_error:
     response = server.client().post(RUN, json={"name": "fail", "parameters": {"message": "no luck"}})
     assert expect_error(response, 500, "workflow_failed")["workflow"] == "fail"
     assert response.json()["error"] == "no luck"
+
+
+def test_json_is_read_as_it_says(server: Any) -> None:
+    """The last of two equal keys holds, white space means nothing, and whole numbers stay whole, however large."""
+    client = server.client()
+    twice = b'{"name": "fail", "parameters": {"a": 1}, "name": "echo", "parameters": {"a": 1, "a": 2}}'
+    assert client.post(RUN, content=b" \r\n" + twice + b"\t").json()["result"] == {"a": 2}
+    large = {"a": [2**63, -(2**64), 10**300, 1e308, 5e-324, 0.1]}
+    assert client.post(RUN, json={"name": "echo", "parameters": large}).json()["result"] == large
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded"])
+def test_content_type_and_query_are_not_looked_at(server: Any, kind: str) -> None:
+    """A body is JSON, whatever it is said to be, and a query changes nothing."""
+    client = server.client()
+    answer = client.post(RUN + "?name=fail", content=b'{"name": "echo"}', headers={"content-type": kind})
+    assert answer.json()["result"] == {}
+
+
+def test_a_job_belongs_to_the_key_that_submitted_it(server: Any, expect_error: Any) -> None:
+    """To another key it looks just like one that never was; another endpoint of the same key's makes no difference."""
+    job = server.client("alpha").post(JOBS, json={"name": "say-hello"}).json()["jobId"]
+    foreign = server.client("beta").get(f"{JOBS}/{job}")
+    expect_error(foreign, 404, "unknown_job")
+    assert foreign.json() == server.client("beta").get(f"{JOBS}/never").json()
+    assert server.client("alpha", endpoint="another").get(f"{JOBS}/{job}").status_code == 200
+
+
+def test_a_job_id_may_be_percent_encoded_and_is_exact_otherwise(server: Any, expect_error: Any) -> None:
+    """A path is compared as it reads after decoding: nothing may be missing, added, or of another case."""
+    client = server.client()
+    job = client.post(JOBS, json={"name": "say-hello"}).json()["jobId"]
+    encoded = "".join(f"%{ord(character):02x}" for character in job)
+    assert client.get(f"{JOBS}/{encoded}?again=1").json()["jobId"] == job
+    for other in (job + "/", job + "%20", job[:-1], job + "%00", "%2e/" + job, job.upper() + "."):
+        expect_error(client.get(f"{JOBS}/{other}"), 404, "unknown_job")
 
 
 def test_unknown_job(server: Any, expect_error: Any) -> None:
@@ -174,6 +234,22 @@ def test_echo_gives_back_any_object(server: Any, parameters: dict[str, Any]) -> 
     response = _post(server, json.dumps({"name": "echo", "parameters": parameters}).encode())
     assert response.status_code == 200
     assert response.json()["result"] == parameters
+
+
+places = st.lists(st.integers(0, 3) | st.text(st.characters(codec="ascii", categories="L"), min_size=1), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=places, beside=values)
+def test_a_number_that_nothing_can_hold_is_found(place: list[int | str], beside: Any) -> None:
+    """However deep it lies, and whatever lies beside it."""
+    text, path = "1e999", "parameters"
+    for part in reversed(place):
+        before = json.dumps(beside)
+        text = f'{{"": {before}, "{part}": {text}}}' if isinstance(part, str) else f"[{f'{before}, ' * part}{text}]"
+    for part in place:
+        path += f".{part}" if isinstance(part, str) else f"[{part}]"
+    assert locate(text.encode(), "parameters") == path
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,6 +14,7 @@ from openapi_answers import DOCUMENT, problems, resolve
 from loadtest.error_codes import ERROR_CODES
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
+from loadtest.target.signature import Anything
 from loadtest.target.workflows import Workflow
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
@@ -65,11 +66,11 @@ def garbage(server: Any) -> httpx.Response:
 
 
 def broken(_server: Any) -> httpx.Response:
-    def work(_parameters: Any) -> Any:
+    async def work() -> Any:
         raise ZeroDivisionError
 
     async def ask() -> httpx.Response:
-        api: Any = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", dict, work)})
+        api: Any = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", Anything(), work, None)})
         headers = {"x-api-key": ServerConfig().keys[0], "x-wf-endpoint": "tests"}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(api), base_url="http://x", headers=headers
@@ -79,6 +80,10 @@ def broken(_server: Any) -> httpx.Response:
     answer = asyncio.run(ask())
     assert not problems("POST", RUN, answer.status_code, dict(answer.headers), answer.content)
     return answer
+
+
+def late(launch: Any) -> httpx.Response:
+    return run(launch("--run-timeout", "0.05"), {"name": "sleep", "parameters": {"ms": 60_000}})
 
 
 def stopped(launch: Any) -> httpx.Response:
@@ -113,6 +118,7 @@ CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
     "queue_full": ("tight", full),
     "unknown_job": ("server", lambda server: server.client().get(JOBS + "/x")),
     "workflow_failed": ("server", lambda server: run(server, {"name": "fail"})),
+    "run_timeout": ("launch", late),
     "internal": ("server", broken),
     "shutting_down": ("launch", stopped),
 }

@@ -1,6 +1,7 @@
 """What the server does on the wire: sizes, framing, garbage, clients that leave."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
+from openapi_answers import problems
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 HEAD = "host: localhost\r\nx-api-key: alpha\r\nx-wf-endpoint: tests\r\n"
@@ -82,6 +85,108 @@ def test_bytes_that_are_not_http_get_the_error_body(server: Any) -> None:
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"\r\ndate: " in head
         assert json.loads(body)["code"] == "malformed_http"
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Read one answer with a declared length; no other may follow it at once."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    declared = re.search(rb"content-length: (\d+)", head)
+    while declared and len(body) < int(declared[1]):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAAAAIAAAAA"),
+        ("connection: keep-alive, upgrade", "Upgrade: websocket", "sec-websocket-version: 13"),
+    ],
+)
+def test_an_offer_of_another_protocol_is_left(server: Any, offer: tuple[str, ...]) -> None:
+    """Clients that would rather speak HTTP/2 are answered in HTTP/1.1, and no part of their request is lost."""
+    body = b'{"name":"echo","parameters":{"a":1}}'
+    request = post(body, *offer)
+    chunked = request.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+    chunked = chunked.removesuffix(body) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    get = f"GET {JOBS}/x HTTP/1.1\r\n{HEAD}".encode() + "".join(f"{line}\r\n" for line in offer).encode() + b"\r\n"
+    with connect(server) as connection:
+        for pieces in (
+            [request],
+            [request[:-20], request[-20:]],
+            [request[:60], request[60:-9], request[-9:]],
+            [chunked],
+        ):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.01)
+            assert read_answer(connection).partition(b"\r\n\r\n")[2].startswith(b'{"result":{"a":1}')
+        connection.sendall(get)
+        assert read_answer(connection).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(request + post(b'{"name":"say-hello"}', "connection: close"))
+        answers = read_all(connection)
+        assert 0 < answers.index(b'"a":1') < answers.index(b"Hello")
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (("X-API-Key: alpha", "X-WF-Endpoint: e"), 200),
+        (("x-api-key:alpha", "x-wf-endpoint:e"), 200),
+        (("x-api-key:  alpha \t ", "x-wf-endpoint: \te "), 200),
+        (("x-api-key: alpha", "x-wf-endpoint: e", "x-wf-endpoint: f"), 200),
+        (("x-api-key: alpha", "x-wf-endpoint:  \t"), 400),
+        (("x-api-key: alpha", "x-api-key: alpha", "x-wf-endpoint: e"), 401),
+        (("x-api-key: beta", "x-api-key: alpha", "x-wf-endpoint: e"), 401),
+        (("x-api-key: ", "x-api-key: alpha", "x-wf-endpoint: e"), 401),
+        (("x-api-key:  ", "x-wf-endpoint: e"), 401),
+    ],
+)
+def test_how_headers_are_read(server: Any, lines: tuple[str, ...], status: int) -> None:
+    """Names in any case; white space around values means nothing; one that comes twice is a list, and no valid key."""
+    body = b'{"name":"say-hello"}'
+    head = "".join(f"{line}\r\n" for line in lines)
+    with connect(server) as connection:
+        connection.sendall(
+            f"POST {RUN} HTTP/1.1\r\nhost: x\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        )
+        assert read_answer(connection).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (f"GET {JOBS}/%ff%fe HTTP/1.1", 404),
+        (f"GET {JOBS}/%zz HTTP/1.1", 404),
+        (f"GET {JOBS}/%00 HTTP/1.1", 404),
+        (f"GET {JOBS}/a/../b HTTP/1.1", 404),
+        (f"GET http://elsewhere{JOBS}/x HTTP/1.1", 404),
+        (f"POST /{RUN} HTTP/1.1", 404),
+        (f"GET {JOBS}/x HTTP/1.0", 404),
+        ("OPTIONS * HTTP/1.1", 404),
+        (f"TRACE {RUN} HTTP/1.1", 405),
+        ("CONNECT localhost:80 HTTP/1.1", 400),
+        (f"BREW {RUN} HTTP/1.1", 400),
+        (f"get {JOBS}/x HTTP/1.1", 400),
+        ("PRI * HTTP/2.0", 400),
+        (f"GET {JOBS}/x HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked", 400),
+        (f"GET {JOBS}/x HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2", 400),
+        (f"GET {JOBS}/x HTTP/1.1\r\ncontent-length: -1", 400),
+    ],
+)
+def test_odd_requests_get_one_documented_answer(server: Any, line: str, status: int) -> None:
+    """Unusual paths, methods and framings neither break the server nor go unanswered."""
+    with connect(server) as connection:
+        connection.sendall(f"{line}\r\n{HEAD}\r\n".encode())
+        answer = read_answer(connection)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    headers = dict(each.split(": ", 1) for each in head.decode().split("\r\n")[1:])
+    method, path = ("", "") if status == 400 else line.split()[:2]  # what isn't HTTP is no operation either
+    assert not problems(method, path, status, headers, body)
 
 
 def test_expect_100_continue_is_answered_before_the_body(server: Any) -> None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for leash_parts: test folders are no packages
-from leash_parts import Stub, clean_environment, pending_forever, write_entry, write_scenario
+from leash_parts import write_entry, write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
 
 from loadtest.cli import main
 from loadtest.limits import Limit

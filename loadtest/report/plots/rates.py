@@ -27,8 +27,10 @@ def draw(findings: Findings) -> Drawing | NoData:
     legend(figure, axes)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
-        "polling policy wanted. Dotted verticals are the believed boundaries of the server’s windows."
+        "polling policy wanted."
     )
+    if findings.expectation.shift_s is not None:
+        caption += " Dotted verticals are the believed boundaries of the server’s windows."
     return Drawing(_title(findings), caption, figure)
 
 

@@ -1,0 +1,48 @@
+"""What tests that start processes need: a clean environment, conditions to wait for, ports that stay free."""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Fixture = Callable[..., Any]
+"""A fixture that is called, where its own type says nothing more."""
+_PORTS = range(20_000, 32_000)
+"""Below those that Linux hands out by itself: nobody is given one between its choice and its use."""
+_dice = random.SystemRandom()  # `random` itself is seeded alike in every worker
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Our environment without what would steer the harness."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_", "LOCUST_"))}
+    return {**kept, **extra}
+
+
+@pytest.fixture(scope="session")
+def until() -> Fixture:
+    """Poll a condition until it gives something true, for at most 30 s."""
+
+    def poll(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(0.01)
+        return value
+
+    return poll
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    while True:
+        port = _dice.choice(_PORTS)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port

@@ -1,0 +1,75 @@
+"""Run directories as tests look at them."""
+
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest import runfile, samples
+
+OUTCOMES = {"ok", "throttled", "failed", "timed_out", "dropped"}
+
+
+@dataclass
+class RunDirectory:
+    """A run directory."""
+
+    directory: Path
+
+    @property
+    def info(self) -> runfile.RunInfo:
+        """What run.json says."""
+        return runfile.load(self.directory)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Every sample."""
+        found: list[dict[str, Any]] = samples.read_table(self.directory).to_pylist()
+        return found
+
+    @property
+    def operations(self) -> list[dict[str, Any]]:
+        """The operation rows."""
+        return [row for row in self.rows if row["row"] == "operation"]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The request rows that belong to arrivals."""
+        return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
+
+    def check_conservation(self) -> Counter[str]:
+        """Every arrival that was offered ended in exactly one outcome; gives how many in which."""
+        info, rows = self.info, self.rows
+        assert info.complete
+        assert info.samples == len(rows)
+        outcomes: Counter[str] = Counter()
+        for name, plan in info.traffic.items():
+            mine = [row for row in rows if (row["row"], row["traffic"]) == ("operation", name)]
+            assert plan.offered is not None
+            assert sorted(row["arrival"] for row in mine) == list(range(plan.offered)), name
+            outcomes.update(row["outcome"] for row in mine)
+        assert outcomes.total() == sum(plan.offered or 0 for plan in info.traffic.values())
+        assert outcomes.keys() <= OUTCOMES
+        return outcomes
+
+
+@pytest.fixture(scope="session")
+def runs_in() -> Callable[[Path], list[RunDirectory]]:
+    """The runs below a directory, oldest first."""
+
+    def find(reports: Path) -> list[RunDirectory]:
+        found = [path for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
+        return [RunDirectory(path.parent) for path in sorted(found, key=lambda path: runfile.load(path.parent).started)]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def maker() -> ModuleType:
+    """What makes records without a run."""
+    return importlib.import_module("record_maker")

@@ -1,0 +1,193 @@
+"""The reference API as it is used: processes of their own, spoken to over sockets, and ended with who asked for them.
+
+A server that a test starts ends with the test; one that a fixture of a wider scope starts, with the session.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGTERM
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from plugins.processes import clean_environment
+
+KEYS = ("alpha", "beta")
+NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
+
+
+@dataclass
+class Served:
+    """A running server, and clients for it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    errors: IO[str]
+    strict: bool
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    def client(self, key: str | None = KEYS[0], endpoint: str | None = "tests") -> httpx.Client:
+        """A keep-alive client that sends these headers."""
+        headers = {name: value for name, value in (("x-api-key", key), ("x-wf-endpoint", endpoint)) if value}
+        client = httpx.Client(base_url=self.url, headers=headers, verify=False, trust_env=False, timeout=30)
+        self.clients.append(client)
+        return client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, number: int = SIGTERM) -> tuple[int, str, str]:
+        """Signal the process and wait; gives its exit code, what else it printed, and its standard error."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        self.errors.seek(0)
+        return code, rest, self.errors.read()
+
+    def end(self) -> str:
+        """End it, whatever was done to it; gives what is wrong with its end, if it is a strict one."""
+        for client in self.clients:
+            client.close()
+        try:
+            code, _, errors = self.stop() if self.strict else (0, "", "")
+        except subprocess.TimeoutExpired:
+            code, errors = -1, "it did not stop"
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+        return errors or f"exit code {code}" if code or "Traceback" in errors else ""
+
+
+_being_made: list[str] = []
+"""Scopes of the fixtures that are being made, the innermost last."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any) -> Iterator[Any]:
+    """Note for whom a server is started: a fixture of any scope may be asked for in the middle of a test."""
+    _being_made.append(fixturedef.scope)
+    try:
+        return (yield)
+    finally:
+        _being_made.pop()
+
+
+class Servers:
+    """The servers that are up.
+
+    Args:
+        folder: makes a folder for what a server writes to standard error.
+    """
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self.of_session: list[Served] = []
+        self.of_test: list[Served] = []
+        self._folder = folder
+
+    def start(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdin: Any = subprocess.DEVNULL,
+        strict: bool = False,
+        kind: type[Served] = Served,
+    ) -> Served:
+        """Start ``loadtest serve`` with more arguments and variables.
+
+        Args:
+            arguments: beyond the port.
+            env: beyond what `clean_environment` leaves.
+            stdin: as `subprocess.Popen` takes it.
+            strict: whether it must end with exit code 0 and no traceback.
+            kind: what to make of it.
+        """
+        errors = (self._folder() / "stderr").open("w+")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=clean_environment(**(env or {})),
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.fullmatch(r"Workflow API \(reference\) on (http://127\.0\.0\.1:\d+)\n", line)
+        served = kind(process, match[1] if match else "", errors, strict)
+        if match is None:
+            served.strict = False
+            served.end()
+            raise AssertionError(f"first line {line!r}, exit {process.returncode}, see {errors.name}")
+        wide = bool(_being_made) and _being_made[-1] != "function"
+        (self.of_session if wide else self.of_test).append(served)
+        return served
+
+
+def _end(servers: list[Served]) -> None:
+    wrong = [said for served in servers if (said := served.end())]
+    servers.clear()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """All servers of this session."""
+    servers = Servers(lambda: tmp_path_factory.mktemp("served"))
+    yield servers
+    _end(servers.of_session)
+
+
+@pytest.fixture(autouse=True)  # made before the test's other fixtures, so it ends after them
+def _end_servers_of_a_test(servers: Servers) -> Iterator[None]:
+    yield
+    _end(servers.of_test)
+
+
+@pytest.fixture(scope="session")
+def launch(servers: Servers) -> Callable[..., Served]:
+    """Start servers with two keys; each must exit with 0 at its end, and must have printed no traceback."""
+
+    def start(*arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> Served:
+        variables = {"WORKFLOW_API_KEYS": ",".join(KEYS), **(env or {})}
+        return servers.start(*arguments, env=variables, strict=True, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def serve(servers: Servers) -> Callable[..., Served]:
+    """Start servers to which a test may do whatever it likes; variables are passed by name."""
+
+    def start(*arguments: str, **environment: str) -> Served:
+        return servers.start(*arguments, env=environment)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def open_api(servers: Servers) -> Served:
+    """A server without limits that matter, for what does it no harm."""
+    return servers.start(*NO_LIMITS)
+
+
+@pytest.fixture(scope="session")
+def api(servers: Servers) -> str:
+    """The URL of a server with the documented limits."""
+    return servers.start().url
