@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from loadtest.analysis.findings import find
-from loadtest.analysis.frame import Record, load_record
-from loadtest.analysis.limit_use import limit_use
+from loadtest.analysis.record import Record, load_record
 from loadtest.analysis.throttling import boundaries, expect
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
 from loadtest.limits import LIMIT_NAMES
@@ -140,7 +139,7 @@ def test_what_a_preflight_sent_counts_with_those_it_shared_with(
 def test_use_is_that_of_the_limits_in_force(maker: ModuleType, tmp_path: Path) -> None:
     """Of 8 requests a second on each name by two keys: of 4/s for each key, of 4/s for each name, of 10/s for all."""
     shares = {
-        scope: {use.limit: use.share for use in limit_use(record_of(maker, tmp_path / scope, run_of(maker, scope)))}
+        scope: {use.limit: use.share for use in find(record_of(maker, tmp_path / scope, run_of(maker, scope))).uses}
         for scope in SCOPES
     }
     assert {scope: list(share) for scope, share in shares.items()} == {
@@ -157,7 +156,7 @@ def test_use_of_a_limit_on_concurrency_is_its_slots_in_use(maker: ModuleType, tm
     run = run_of(maker, "key-and-name", limiter="concurrency")
     rows = [maker.request("sync_run", k, k * 5000, k * 5000 + 4000, stage="above") for k in range(3)]
     rows.append(maker.request("sync_run", 3, 100, 9000, stage="above", status=429))
-    (use,) = limit_use(load_record(maker.save(tmp_path / "run", run, rows)))
+    (use,) = find(load_record(maker.save(tmp_path / "run", run, rows))).uses
     assert use.share == pytest.approx(3 * 4 / 24 / 12)
     assert use.throttled == 1
 
