@@ -94,6 +94,7 @@ def serve_arguments(settings: TargetSettings) -> list[str]:
         "--run-timeout": settings.run_timeout,
         "--pending-execution-time": settings.pending_execution_time,
         "--unknown-parameters": settings.unknown_parameters,
+        "--max-body": settings.max_body,
     }
     arguments = [part for option, value in said.items() if value is not None for part in (option, str(value))]
     arguments += ["--count-rejected"] if settings.count_rejected else []

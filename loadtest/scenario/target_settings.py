@@ -46,6 +46,8 @@ class TargetSettings(Strict):
     """Errors by their code, and how they are answered instead: ``queue_full = "429"``."""
     pending_execution_time: Literal["elapsed", "zero", "omitted"] = "elapsed"
     unknown_parameters: Literal["reject", "ignore"] = "reject"
+    max_body: Annotated[int, Field(ge=1, le=1024 * 1024)] | None = None
+    """Bytes that a request's body may have."""
 
     @property
     def limiter(self) -> LimiterSpec:

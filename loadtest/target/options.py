@@ -143,6 +143,13 @@ _OPTIONS: Final = (
         show_default=True,
         help="Parameters that a workflow doesn't have.",
     ),
+    click.option(
+        "--max-body",
+        type=click.IntRange(1, 1024 * 1024),  # what is larger than that is not read to its end: bodies.DRAINED
+        default=_DEFAULTS.max_body,
+        show_default=True,
+        help="Bytes that a request's body may have.",
+    ),
     click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends."),
 )
 

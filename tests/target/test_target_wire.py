@@ -45,6 +45,14 @@ def test_a_body_may_have_64_kib_and_no_more(server: Any, expect_error: Any) -> N
     assert client.get("/healthz").status_code == 200
 
 
+def test_how_large_a_body_may_be_can_be_said(launch: Any, expect_error: Any) -> None:
+    """The bound is the server's to choose, and is named in the refusal."""
+    client = launch("--max-body", "100").client()
+    body = b'{"name":"say-hello"}'
+    assert client.post(RUN, content=body.ljust(100)).status_code == 200
+    assert expect_error(client.post(RUN, content=body.ljust(101)), 413, "body_too_large") == {"maxBytes": 100}
+
+
 def test_an_oversized_chunked_body_is_413(server: Any, expect_error: Any) -> None:
     """The limit holds for bodies that don't declare their length."""
 
