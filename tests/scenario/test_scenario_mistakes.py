@@ -18,6 +18,8 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("traffic.jobs.mistakes.bad_keys", 1, "traffic.jobs.mistakes.bad_keys", "did you mean 'bad_key'"),
     ("target.key", 5, "target.key", "did you mean 'keys'"),
     ("target.enforce.sync", "1/s", "target.enforce.sync", "did you mean 'sync_run'"),
+    ("target.answers", {"queue_ful": "429"}, "target.answers.queue_ful", "did you mean 'queue_full'"),
+    ("target.answers", {"queue_full": "200"}, "target.answers.queue_full", ""),
     ("threshold.0.reqire", "x", "threshold.0.reqire", "did you mean 'require'"),
     ("breakers.aut", True, "breakers.aut", "did you mean 'auth'"),
     ("xyzzy", 1, "xyzzy", "known here: title, "),
