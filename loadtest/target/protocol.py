@@ -10,6 +10,9 @@ from loadtest.target.answers import Header, Message, Receive, Scope, Send
 from loadtest.target.hangup import LINE, Line
 from loadtest.target.upgrades import UpgradesIgnored
 
+TRANSPORT: Final = "transport"
+"""Where a request's ``state`` has the transport of its connection."""
+
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
@@ -83,7 +86,8 @@ def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) ->
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self.line = Line()
-            self.app_state = {LINE: self.line}  # each request's `state` is a copy of it
+            # Each request's `state` is a copy of it.
+            self.app_state = {LINE: self.line, TRANSPORT: self.transport}
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)

@@ -24,7 +24,13 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("breakers.aut", True, "breakers.aut", "did you mean 'auth'"),
     ("xyzzy", 1, "xyzzy", "known here: title, "),
     ("[key]", 1, "[key]", "unknown key"),
+    ("target.fault.0.mss", 1, "target.fault.0", "mss: unknown key of latency. Did you mean 'ms'?"),
     # wrong words
+    ("target.fault.0.kind", "latncy", "target.fault.0", "kind: there is no fault 'latncy'. Did you mean 'latency'?"),
+    ("target.fault.0.on", "retrival", "target.fault.0", "on: 'retrival' is not valid here; did you mean 'retrieval'?"),
+    ("target.fault.0.start", 1, "target.fault.0", "start: 1 is no duration"),
+    ("target.fault", ["freeze"], "target.fault.0", "a fault is a table, with its kind"),
+    ("target.fault.1.key", 9, "scenario", "target.fault.1: key: there is no key 9. There are 2 keys"),
     ("traffic.greetings.operation", "sync-run", "traffic.greetings.operation", "did you mean 'sync_run'"),
     ("traffic.greetings.arrivals", "evn", "traffic.greetings.arrivals", "did you mean 'even'"),
     ("threshold.1.operation", "asyncrun", "threshold.1.operation", "did you mean 'async_run'"),
