@@ -1,137 +1,147 @@
-"""CPU per retrieval of the reference API beside a bare uvicorn "hello", measured in their own processes.
+"""CPU per request of the reference API beside a bare uvicorn "hello", in the same run, each on one core.
 
-Both servers get the same request bytes over the same kind of connections (keep-alive, one request in flight on each),
-in rounds that take turns, so that a change of the machine's speed meets both. Run: ``python bench/target_cpu.py``.
+The servers are held to one core and the client to another. All get their requests over the same kind of connections
+(keep-alive, one request in flight on each) in rounds that take turns, so that a change of the machine's speed meets
+all; a ratio is the median over the rounds of a case's CPU time by that of the hello in the same round. Rows without a
+bar are for information. Exits with 1 where a bar doesn't hold. Run: ``python bench/target_cpu.py``.
 """
 
 import argparse
 import json
-import os
-import re
 import socket
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-import psutil
+from exchanging import NO_LIMITS, SERVE, UNLIMITED, Server, ask, cores, exchange, get, pin, post, started
 
-ROUNDS = 5
-CONNECTIONS = 8
-HEADERS = b"host: 127.0.0.1\r\nx-api-key: local-dev-key\r\nx-wf-endpoint: bench\r\naccept: application/json\r\n"
-NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
-
-
-async def hello(_scope: Any, _receive: Any, send: Any) -> None:
-    """The least that an ASGI application can do."""
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
-def serve_bare() -> None:
-    """Serve ``hello`` with the same event loop and parser as the reference API, on a free port."""
-    import uvicorn  # noqa: PLC0415 -- only the bare server's process needs it
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    print(f"bare hello on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "ws": "none", "lifespan": "off"}
-    config = uvicorn.Config(hello, **options, access_log=False, log_config=None, proxy_headers=False)
-    uvicorn.Server(config).run(sockets=[listener])
+CONNECTIONS: Final = 8
+PEERS: Final = Path(__file__).parent / "peers"
+BARE: Final = str(PEERS / "hello.py")
+RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+HELLO: Final = b'{"name":"say-hello","parameters":{"name":"World"}}'
+THREADED: Final = b'{"name":"plain","parameters":{"name":"World"}}'
+WAITING: Final = b'{"name":"sleep","parameters":{"ms":1}}'
+SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 
-@contextmanager
-def started(*arguments: str) -> Iterator[tuple[psutil.Process, int]]:
-    """Start a server process; give it and the port that its first line names."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
-    command = [sys.executable, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            match = re.search(r":(\d+)$", line.strip())
-            if match is None:
-                raise SystemExit(f"the server did not start: {line!r}")
-            yield psutil.Process(process.pid), int(match[1])
-        finally:
-            process.terminate()
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a request, to whom it goes, and how much of the hello's time it may take."""
+
+    name: str
+    server: Server
+    request: bytes
+    bar: float | None = None
+    status: bytes = b"200"
+    share: float = 1.0
+    scraped: bool = False
 
 
-def read(connection: socket.socket) -> bytes:
-    """Read one answer with a Content-Length, in however many pieces it comes."""
-    answer = b""
-    while True:
-        piece = connection.recv(4096)
-        if not piece:
-            raise SystemExit("the server closed a connection: this measures the wrong thing")
-        answer += piece
-        head, separator, body = answer.partition(b"\r\n\r\n")
-        if separator and len(body) >= int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]):
-            return answer
+def body_of(answer: bytes) -> dict[str, str]:
+    """The JSON of an answer."""
+    body: dict[str, str] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return body
 
 
-def ask(connection: socket.socket, request: bytes) -> bytes:
-    """Send one request and read its answer."""
-    connection.sendall(request)
-    return read(connection)
+def job(server: Server) -> str:
+    """Submit a job that says hello; gives the path of its retrieval."""
+    with server.connect() as connection:
+        return f"{JOBS}/{body_of(ask(connection, post(JOBS, HELLO)))['jobId']}"
 
 
-def submit(port: int) -> str:
-    """Submit a job and give its id."""
-    body = b'{"name":"say-hello"}'
-    head = b"POST /v1/workflows/jobs HTTP/1.1\r\n" + HEADERS + b"content-length: %d\r\n\r\n" % len(body)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        answer = ask(connection, head + body)
-    job: str = json.loads(answer.partition(b"\r\n\r\n")[2])["jobId"]
-    return job
+def scraper(connection: socket.socket | None) -> Callable[[], None]:
+    """Ask for ``/metrics`` on ``connection``, if there is one, once a second."""
+    last = 0.0
+
+    def scrape() -> None:
+        nonlocal last
+        if connection is not None and time.monotonic() - last >= 1:
+            last = time.monotonic()
+            ask(connection, SCRAPE)
+
+    return scrape
 
 
-def measure(server: psutil.Process, port: int, request: bytes, count: int) -> float:
-    """CPU time of ``server`` per request, in µs, over ``count`` requests."""
-    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
-    for connection in connections:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def measure(case: Case, count: int) -> float:
+    """CPU time per request, in µs, over about ``count`` requests."""
+    rounds = max(1, int(count * case.share) // CONNECTIONS)
+    connections = [case.server.connect() for _ in range(CONNECTIONS + case.scraped)]
+    scrape = scraper(connections.pop() if case.scraped else None)
     try:
-        for connection in connections * 25:  # warm up
-            ask(connection, request)
-        before = server.cpu_times()
-        for _ in range(count // CONNECTIONS):
-            for connection in connections:
-                connection.sendall(request)
-            for connection in connections:
-                if not read(connection).startswith(b"HTTP/1.1 2"):
-                    raise SystemExit("an answer was not 2xx: this measures the wrong thing")
-        after = server.cpu_times()
+        exchange(connections, case.request, 25, case.status, lambda: None)  # warm up
+        before = case.server.cpu_ns()
+        exchange(connections, case.request, rounds, case.status, scrape)
+        time.sleep(0.05)  # jobs that were submitted last are executed: that is part of what a submit costs
+        used = case.server.cpu_ns() - before
     finally:
         for connection in connections:
             connection.close()
-    used = (after.user - before.user) + (after.system - before.system)
-    return used / (count // CONNECTIONS * CONNECTIONS) * 1e6
+    return used / (rounds * CONNECTIONS) / 1000
+
+
+@contextmanager
+def cases() -> Iterator[list[Case]]:
+    """Start every server, and give every case, the hello first."""
+    with ExitStack() as stack:
+
+        def serving(*options: str) -> Server:
+            return stack.enter_context(started(*SERVE, *options))
+
+        hello, reading = (stack.enter_context(started(BARE, *mode)) for mode in ((), ("reading",)))
+        api = serving(*NO_LIMITS, "--workflows", str(PEERS / "plain.py"))
+        submits = ("--retention", "2", "--queue", "100000")
+        stored = serving(*NO_LIMITS, *submits, "--data", stack.enter_context(tempfile.TemporaryDirectory()))
+        headed = serving(*NO_LIMITS, "--rate-headers", "ietf", "--retry-after", "seconds")
+        refusing = serving(*UNLIMITED, "--limit", "retrieval=1/168h")
+        found, refused = get(job(api)), get(job(refusing))
+        with refusing.connect() as connection:
+            ask(connection, refused)  # the only one within the limit
+        yield [
+            Case("bare hello", hello, get("/")),
+            Case("bare hello that reads a body", reading, post(RUN, HELLO)),
+            Case("retrieval", api, found, 1.5),
+            Case("submit, and its job", serving(*NO_LIMITS, *submits), post(JOBS, HELLO), 1.8, b"202"),
+            Case("sync run, async function", api, post(RUN, HELLO), 2.0),
+            Case("sync run, plain function in a thread", api, post(RUN, THREADED), 3.0),
+            Case("sync run that waits 1 ms", api, post(RUN, WAITING), share=0.2),
+            Case("retrieval beyond its limit (429)", refusing, refused, status=b"429"),
+            Case("retrieval, IETF rate headers", headed, get(job(headed))),
+            Case("retrieval, metrics scraped every second", api, found, scraped=True),
+            Case("submit kept on disk, and its job", stored, post(JOBS, HELLO), status=b"202"),
+        ]
+
+
+def line(name: str, values: list[float], ratio: float, bar: float | None) -> str:
+    """One row of the table."""
+    verdict = "" if bar is None else f"{bar:8.2f}  {'held' if ratio <= bar else 'NOT HELD'}"
+    return f"{name:42}{statistics.median(values):8.1f}{min(values):8.1f}{max(values):8.1f}{ratio:8.2f}{verdict}"
 
 
 def main() -> None:
-    """Measure both and print the table."""
+    """Measure each case in turn, print the table, and exit with 1 where a bar doesn't hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=20_000, help="requests to each server in each round")
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--requests", type=int, default=16_000, help="of each case in each round")
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    if arguments.bare:
-        serve_bare()
-        return
-    reference = ("-m", "loadtest.cli", "serve", "--port", "0", *NO_LIMITS)
-    figures: dict[str, list[float]] = {"bare uvicorn hello": [], "reference retrieval": []}
-    with started(__file__, "--bare") as bare, started(*reference) as api:
-        path = f"/v1/workflows/jobs/{submit(api[1])}".encode()
-        request = b"GET " + path + b" HTTP/1.1\r\n" + HEADERS + b"\r\n"
-        for _ in range(ROUNDS):
-            for name, (server, port) in zip(figures, (bare, api), strict=True):
-                figures[name].append(measure(server, port, request, arguments.requests))
-    print(f"{'CPU µs per request':22}{'median':>8}{'least':>8}{'most':>8}   {ROUNDS} rounds")
-    for name, values in figures.items():
-        print(f"{name:22}{statistics.median(values):8.1f}{min(values):8.1f}{max(values):8.1f}")
-    least, most = (statistics.median(values) for values in figures.values())
-    print(f"ratio {most / least:.2f} (at most 2.00 wanted)")
+    pin(0, cores()[1])
+    with cases() as rows:
+        figures: list[list[float]] = [[] for _ in rows]
+        for _ in range(arguments.rounds):
+            for case, values in zip(rows, figures, strict=True):
+                values.append(measure(case, arguments.requests))
+    held = True
+    print(f"{'CPU µs per request':42}{'median':>8}{'least':>8}{'most':>8}{'ratio':>8}{'bar':>8}")
+    for case, values in zip(rows, figures, strict=True):
+        ratio = statistics.median(own / bare for own, bare in zip(values, figures[0], strict=True))
+        print(line(case.name, values, ratio, case.bar))
+        held = held and (case.bar is None or ratio <= case.bar)
+    raise SystemExit(0 if held else 1)
 
 
 if __name__ == "__main__":

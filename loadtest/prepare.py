@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.errors import InputError
+from loadtest.faults import to_text, to_words
 from loadtest.limits import Limit, LimitName
 from loadtest.plan import Belief, believe, traffic_plans
 from loadtest.runfile import (
+    FaultInfo,
     LeashInfo,
     LimitInfo,
     PreflightRequest,
@@ -67,7 +69,7 @@ def prepare_run(
         id=directory.name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(url, belief, leash, embedded=embedded),
+        target=_target_info(loaded, url, belief, leash, embedded=embedded),
         keys=keys,
         workers=1,
         traffic=plans,
@@ -94,8 +96,11 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
     )
 
 
-def _target_info(url: str, belief: Belief, leash: LeashInfo | None, *, embedded: bool) -> TargetInfo:
+def _target_info(
+    loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, *, embedded: bool
+) -> TargetInfo:
     spec = belief.spec
+    faults = loaded.scenario.target.fault if embedded else []
     return TargetInfo(
         url=url,
         embedded=embedded,
@@ -106,6 +111,7 @@ def _target_info(url: str, belief: Belief, leash: LeashInfo | None, *, embedded:
         limit_scope=spec.scope,
         limit_all=None if belief.limit_all is None else _limit_info(belief.limit_all),
         draws=belief.draws,
+        faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         leash=leash,
     )
 

@@ -86,6 +86,14 @@ class LeashInfo(msgspec.Struct, kw_only=True):
     """Null until the end."""
 
 
+class FaultInfo(msgspec.Struct, kw_only=True):
+    """A fault of an embedded target, on purpose."""
+
+    text: str
+    """As ``loadtest serve --fault`` takes it."""
+    words: str
+
+
 class TargetInfo(msgspec.Struct, kw_only=True):
     """What was loaded."""
 
@@ -105,6 +113,8 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     """The limit in force of all requests together, for the scopes that have one: ``key`` and ``global``."""
     draws: str = "all"
     """Which requests draw on a limit: ``all`` with a valid key, or ``valid``: those that nothing is wrong with."""
+    faults: list[FaultInfo] = []
+    """How an embedded target was told to misbehave."""
     leash: LeashInfo | None = None
     """Null where the target is loopback and no entry was named."""
 

@@ -155,14 +155,15 @@ def test_mistakes_are_named(text: str, message: str, remedy: str) -> None:
         ("freeze,start=5s,duration=500ms", "freeze of the whole server from 5 s for 0.5 s"),
         ("freeze,ms=300,probability=1%", "freeze of the whole server for 300 ms at a request with 1 %"),
         ("error,status=503", "error 503"),
-        ("reset,when=middle", "reset in the middle of the answer"),
+        ("reset,when=middle", "reset in the middle of answers"),
         ("garbage,what=answer", "garbage that is not HTTP"),
-        ("never-finish", "never finish"),
-        ("duplicate-result,what=id", "duplicate id of the job before on async_submit"),
+        ("never-finish", "jobs that never finish"),
+        ("duplicate-result,what=id", "ids of the job before on async_submit"),
         ("false-execution-time,factor=0.5", "false executionTime, 0.5 times"),
         ("false-execution-time,value=above", "false executionTime, above the client's time"),
         ("cold-start,ms=800,idle=2s", "cold start of 800 ms after 2 s of silence"),
         ("starve,key=1,by=0", "key 1 starved by key 0"),
+        ("throttle", "429 without reason"),
     ],
 )
 def test_words_say_what_goes_wrong(text: str, words: str) -> None:

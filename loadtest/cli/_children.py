@@ -17,6 +17,7 @@ import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
+from loadtest.faults import CONTROL_VARIABLE, to_text
 from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
 from loadtest.scenario.target_settings import TargetSettings
@@ -24,14 +25,15 @@ from loadtest.targets import Target
 
 _READY_TIMEOUT: Final = 20.0
 _STOP_TIMEOUT: Final = 5.0
-_READY_MARK: Final = " on http"
 
 
 class EmbeddedTarget:
     """A reference API that was started for a run."""
 
-    def __init__(self, process: "subprocess.Popen[str]", url: str, log: list[str]) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", url: str, control: str | None, log: list[str]) -> None:
         self.url = url
+        self.environment = {} if control is None else {CONTROL_VARIABLE: control}
+        """What the load has to know of it."""
         self._process = process
         self._log = log
 
@@ -72,7 +74,9 @@ def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) ->
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_drain, args=(process, log, lines), daemon=True).start()
     try:
-        yield EmbeddedTarget(process, _ready_url(lines, log), log)
+        url = _url_after(lines, log, " on http")
+        control = _url_after(lines, log, "control on http") if settings.fault else None
+        yield EmbeddedTarget(process, url, control, log)
     finally:
         stop(process)
 
@@ -102,9 +106,11 @@ def serve_arguments(settings: TargetSettings) -> list[str]:
         ("--limit", [f"{name}={limit}" for name, limit in settings.enforce.items()]),
         ("--answer", [f"{code}={answer}" for code, answer in settings.answers.items()]),
         ("--workflows", settings.workflows),
+        ("--fault", [to_text(fault) for fault in settings.fault]),
     ):
         arguments += [part for value in values for part in (option, value)]
-    return arguments
+    # When the load's epoch will be, nobody knows by now: the load says it to the control endpoint.
+    return [*arguments, "--fault-clock", "epoch", "--control-port", "0"] if settings.fault else arguments
 
 
 def _drain(process: "subprocess.Popen[str]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:
@@ -114,10 +120,10 @@ def _drain(process: "subprocess.Popen[str]", log: list[str], lines: "queue.Simpl
     lines.put(None)
 
 
-def _ready_url(lines: "queue.SimpleQueue[str | None]", log: list[str]) -> str:
+def _url_after(lines: "queue.SimpleQueue[str | None]", log: list[str], mark: str) -> str:
     try:
         while (line := lines.get(timeout=_READY_TIMEOUT)) is not None:
-            if _READY_MARK in line:
+            if mark in line:
                 return line.rsplit(" ", 1)[-1].strip()
     except queue.Empty:
         pass

@@ -32,6 +32,8 @@ def show(plan: Plan) -> None:
         console.print()
     for note in [_how(plan), *plan.assumptions]:
         _say(console, note)
+    if plan.faults:
+        _say(console, f"The target will misbehave, which is not in the forecast: {'; '.join(plan.faults)}.")
     if plan.warnings:
         console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
     for warning in plan.warnings:

@@ -11,6 +11,7 @@ import msgspec
 from loadtest.cli._plan_text import show
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
+from loadtest.faults import to_words
 from loadtest.limits import DOCUMENTED, Limit, LimitName
 from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
@@ -115,7 +116,8 @@ def plan_of(
         start=start,
         job_s=job_s,
     )
-    return make_plan(question, loaded.name, keys, price)
+    plan = make_plan(question, loaded.name, keys, price)
+    return msgspec.structs.replace(plan, faults=list(map(to_words, scenario.target.fault))) if embedded else plan
 
 
 def _entry(path: Path, name: str) -> TargetEntry:

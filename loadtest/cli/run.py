@@ -51,7 +51,7 @@ def command(scenario: str, output_dir: Path, overrides: tuple[str, ...], seed: i
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         directory, info = _prepare(loaded, output_dir, embedded.url, keys=len(keys))
         print(f"Load goes to {embedded.url}: loopback only, embedded target.")
-        return _run(loaded, directory, info, environment, embedded)
+        return _run(loaded, directory, info, {**environment, **embedded.environment}, embedded)
 
 
 def _prepare(

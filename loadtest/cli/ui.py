@@ -40,7 +40,7 @@ def command(scenario: str, port: int, output_dir: Path, **named: Any) -> int:
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
-        environment |= {"LOADTEST_EMBEDDED": "1"}
+        environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
         where = f"Load goes to {embedded.url}: loopback only, embedded target."
         return _serve(loaded, where, embedded.url, environment, port=port, output_dir=output_dir)
 

@@ -40,9 +40,11 @@ def _check(file: str) -> str:
         return f"{file}: ok, {_count(len(load_targets(Path(file))), 'target')}"
     path = find_scenario(file)
     loaded = load_scenario(path)
-    warnings = plan_of(loaded).warnings
+    plan = plan_of(loaded)
+    warnings = plan.warnings
+    faults = f", {_count(len(plan.faults), 'fault')} of the target" if plan.faults else ""
     hint = f" (see `loadtest plan {file}`)" if warnings else ""
-    return f"{path}: ok, {_count(len(warnings), 'warning')}{hint}"
+    return f"{path}: ok, {_count(len(warnings), 'warning')}{hint}{faults}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,8 +1,24 @@
 """Faults on demand: how a target can be told to misbehave. Values only; ``loadtest.target.faults`` applies them."""
 
+from typing import Final
+
 from loadtest.faults.kinds import KINDS, AnyFault, Fault
 from loadtest.faults.schema import fault_schema
-from loadtest.faults.text import from_values, parse, to_text
+from loadtest.faults.text import check_keys, from_values, parse, to_text
 from loadtest.faults.words import to_words
 
-__all__ = ["KINDS", "AnyFault", "Fault", "fault_schema", "from_values", "parse", "to_text", "to_words"]
+CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
+"""The environment variable in which a load process finds the control endpoint of an embedded target with faults."""
+
+__all__ = [
+    "CONTROL_VARIABLE",
+    "KINDS",
+    "AnyFault",
+    "Fault",
+    "check_keys",
+    "fault_schema",
+    "from_values",
+    "parse",
+    "to_text",
+    "to_words",
+]

@@ -62,6 +62,18 @@ def from_values(values: Mapping[str, object]) -> AnyFault:
     return fault
 
 
+def check_keys(fault: Fault, keys: int) -> None:
+    """Check that every API key that a fault is about is there.
+
+    Raises:
+        InputError: naming the one that isn't.
+    """
+    for name in ("key", "by"):
+        if (index := getattr(fault, name, None)) is not None and index >= keys:
+            there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
+            raise InputError(f"{name}: there is no key {index}", f"There {there}.")
+
+
 def to_text(fault: Fault) -> str:
     """The one text that stands for a fault: ``parse(to_text(fault)) == fault``."""
     parts = [fault.kind]

@@ -1,6 +1,7 @@
 """A fault in plain words, for whoever starts a server or reads a report."""
 
 from loadtest.faults.kinds import (
+    BackToPending,
     ColdStart,
     DuplicateResult,
     Error,
@@ -9,9 +10,12 @@ from loadtest.faults.kinds import (
     Freeze,
     Garbage,
     Latency,
+    NeverFinish,
     Reset,
     SlowExecution,
     Starve,
+    Truncate,
+    WrongResult,
 )
 
 
@@ -46,11 +50,11 @@ def _what(fault: Fault) -> str:
         case Error():
             return f"error {fault.status}"
         case Reset():
-            return f"reset {'before execution' if fault.when == 'before' else 'in the middle of the answer'}"
+            return f"reset {'before execution' if fault.when == 'before' else 'in the middle of answers'}"
         case Garbage():
             return "garbage that is not " + ("JSON" if fault.what == "body" else "HTTP")
         case DuplicateResult():
-            return "duplicate " + ("result of the one before" if fault.what == "result" else "id of the job before")
+            return "results of the one before" if fault.what == "result" else "ids of the job before"
         case FalseExecutionTime(value="off"):
             return "false executionTime, " + _changed(fault.factor, fault.ms)
         case FalseExecutionTime():
@@ -60,7 +64,15 @@ def _what(fault: Fault) -> str:
             return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"
         case Starve():
             return f"key {fault.key} starved by {'any other' if fault.by is None else f'key {fault.by}'}"
-    return fault.kind.replace("-", " ")
+        case Truncate():
+            return "truncated answers"
+        case NeverFinish():
+            return "jobs that never finish"
+        case WrongResult():
+            return "wrong results"
+        case BackToPending():
+            return "jobs that ended and are pending again"
+    return "429 without reason"
 
 
 def _changed(factor: float, ms: float) -> str:

@@ -17,6 +17,7 @@ from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.breakers import Breakers, make_breakers
 from loadtest.load.budget import BudgetSpentError
 from loadtest.load.dispatcher import Dispatcher
+from loadtest.load.fault_clock import set_epoch
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
 from loadtest.runfile import CpuSample, RunInfo, save
@@ -158,8 +159,8 @@ class Engine:
         # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
         gc.collect()
         gc.freeze()
-        session.epoch_ns = time.monotonic_ns()
-        session.info.epoch_unix_ns = time.time_ns()
+        session.epoch_ns = set_epoch(session.info)
+        session.info.epoch_unix_ns = time.time_ns() + session.epoch_ns - time.monotonic_ns()
         save(session.info, session.directory)
         self.phase = "running"
 

@@ -127,6 +127,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limit_use: list[LimitRow]
     assumptions: list[str]
     warnings: list[Contradiction]
+    faults: list[str] = []
+    """How the embedded target will misbehave, in words; the forecast is of one that doesn't."""
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:

@@ -22,6 +22,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
     found = [
         ("Target", f"{info.target.url} ({where})"),
         ("Limits believed", _limits(info.target)),
+        ("Faults on purpose", "; ".join(fault.words for fault in info.target.faults)),
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
         ("Started", info.started.replace("T", " ").replace("Z", " UTC")),
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from loadtest.errors import InputError
+from loadtest.faults import check_keys
 from loadtest.samples import Operation
 from loadtest.scenario.fields import Duration, Name, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
@@ -98,6 +99,15 @@ class Scenario(Strict):
                 raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; there is {known}")
             if each.operation == "retrieval" and each.job_ids == "run" and not submits:
                 raise ValueError(f"traffic.{name}.job_ids: 'run' needs an entry of async_run whose jobs it can ask for")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_meet_keys(self) -> Self:
+        for number, fault in enumerate(self.target.fault):
+            try:
+                check_keys(fault, self.keys)
+            except InputError as error:
+                raise ValueError(f"target.fault.{number}: {error.message}. {error.remedy}") from None
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from loadtest.error_codes import ErrorCode
 from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.scenario.fields import Duration, LimitSpec, Strict
+from loadtest.scenario.target_faults import FaultSpec
 
 EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
 Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/\S+)?|/\S+)$")]
@@ -48,6 +49,8 @@ class TargetSettings(Strict):
     unknown_parameters: Literal["reject", "ignore"] = "reject"
     max_body: Annotated[int, Field(ge=1, le=1024 * 1024)] | None = None
     """Bytes that a request's body may have."""
+    fault: list[FaultSpec] = []
+    """How it misbehaves, and when; seconds count from the epoch, with which warm-up begins."""
 
     @property
     def limiter(self) -> LimiterSpec:

@@ -12,7 +12,8 @@ Where only valid requests draw on a limit, 3 comes last.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,7 +25,7 @@ from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import INTERNAL, Execution, Outcome
 from loadtest.target.hangup import Attendance, RunTimeoutError
-from loadtest.target.jobs import QueueFullError
+from loadtest.target.jobs import Meddler, QueueFullError
 from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.threads import Threads
@@ -35,20 +36,31 @@ from loadtest.target.workflows import Workflow, find
 logger = logging.getLogger(__name__)
 
 
+class Misbehaviour(Meddler, Protocol):
+    """Who lets executions misbehave on demand, be they those of runs or of jobs."""
+
+    def run(self, owner: object, work: Coroutine[Any, Any, Outcome]) -> Coroutine[Any, Any, Outcome]:
+        """The execution of a synchronous run, in place of ``work``."""
+
+
 class WorkflowApi:
     """The reference Workflow API.
 
     Args:
         config: keys, limits and bounds.
         workflows: what can be run, by name; loaded as the config says unless given.
+        faults: who lets executions and jobs misbehave, if anyone.
     """
 
-    def __init__(self, config: ServerConfig, workflows: dict[str, Workflow] | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: Misbehaviour | None = None
+    ) -> None:
         self._config = config
         self._workflows = workflows or load_workflows(config, Threads(config.threads))
         self._attendance = Attendance(config.run_timeout)
         self._throttle = Throttle(config)
-        self._accounts = Accounts(config, self._throttle)
+        self.accounts = Accounts(config, self._throttle)
+        self._faults = faults
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
@@ -56,7 +68,7 @@ class WorkflowApi:
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
-        self.jobs = open_store(config, self._accounts.by_key, self._workflows)
+        self.jobs = open_store(config, self.accounts.by_key, self._workflows, faults)
         self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +110,7 @@ class WorkflowApi:
         if upkeep is not None:
             allow(scope, "GET")
             return await upkeep(scope)
-        account = self._accounts.find(scope["headers"])
+        account = self.accounts.find(scope["headers"])
         name = route(scope, path)
         if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):
             receive = await hold(receive, delay)
@@ -111,8 +123,9 @@ class WorkflowApi:
         if not self._throttle.first:
             await self._throttle.enter(account.limiters, "sync_run", scope, receive)
         execution = Execution(workflow, parameters)
+        work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
-            outcome = await self._attendance.attend(execution.run(), scope)
+            outcome = await self._attendance.attend(work, scope)
         except RunTimeoutError:
             details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
             details["executionTime"] = execution.milliseconds

@@ -24,16 +24,18 @@ def command(host: str, exit_with_parent: bool, **options: Any) -> None:
     from loadtest.target.server import serve  # noqa: PLC0415 -- help and usage errors must not wait for uvicorn
 
     config = server_config(host=check_loopback(host), keys=api_keys(), endpoint=workflow_endpoint(), **options)
-    serve(config, lambda url: _announce(url, config), exit_with_parent=exit_with_parent)
+    serve(config, lambda url, control: _announce(url, control, config), exit_with_parent=exit_with_parent)
 
 
-def _announce(url: str, config: ServerConfig) -> None:
+def _announce(url: str, control: str | None, config: ServerConfig) -> None:
     keys = f"{len(config.keys)} from WORKFLOW_API_KEYS"
     if config.keys == (LOCAL_KEY,):
         keys = f"{LOCAL_KEY} (well known, no secret; set WORKFLOW_API_KEYS for keys of your own)"
     lines = [
         f"Workflow API (reference) on {url}",
         f"  {_limits(config)}",
+        *([f"  faults: {_faults(config)}"] if config.faults else []),
+        *([f"  control on {control}"] if control else []),
         f"  API keys: {keys}",
         f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
         f"  jobs: {'in memory' if config.data is None else f'on disk, in {config.data}'}",
@@ -42,6 +44,12 @@ def _announce(url: str, config: ServerConfig) -> None:
     # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _faults(config: ServerConfig) -> str:
+    from loadtest.faults import parse, to_words  # noqa: PLC0415 -- help must not wait for what faults need
+
+    return "; ".join(to_words(parse(text)) for text in config.faults)
 
 
 def _limits(config: ServerConfig) -> str:

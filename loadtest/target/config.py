@@ -17,6 +17,7 @@ RateHeaders = Literal["none", "x-ratelimit", "ietf"]
 Draws = Literal["all", "valid"]
 PendingTime = Literal["elapsed", "zero", "omitted"]
 Unknown = Literal["reject", "ignore"]
+FaultClock = Literal["ready", "epoch"]
 
 
 class Recode(NamedTuple):
@@ -58,6 +59,11 @@ class ServerConfig:
         recodes: errors by their usual ``code`` that are answered otherwise.
         pending_execution_time: what ``executionTime`` a pending job has.
         unknown_parameters: what becomes of parameters that a workflow doesn't have.
+        faults: how it is to misbehave, each as ``--fault`` takes it (see ``loadtest.faults``).
+        fault_seed: of the draws of which requests they hit.
+        fault_clock: what the start of a fault counts from: the server being ready, or the epoch of the load, which
+            the control endpoint is told.
+        control_port: where the control endpoint listens, 0 for a free port; None for no such endpoint.
         max_body: largest request body in bytes.
     """
 
@@ -82,6 +88,10 @@ class ServerConfig:
     recodes: Mapping[str, Recode] = field(default_factory=lambda: MappingProxyType({}))
     pending_execution_time: PendingTime = "elapsed"
     unknown_parameters: Unknown = "reject"
+    faults: tuple[str, ...] = ()
+    fault_seed: int = 1
+    fault_clock: FaultClock = "ready"
+    control_port: int | None = None
     max_body: int = 64 * 1024
 
 

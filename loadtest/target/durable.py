@@ -18,7 +18,7 @@ from loadtest.target.answers import ApiError, encode
 from loadtest.target.config import ServerConfig
 from loadtest.target.database import DELETE, FINISH, INSERT, Database, Pending
 from loadtest.target.execution import Outcome
-from loadtest.target.jobs import Job, JobStore, QueueFullError, terminal
+from loadtest.target.jobs import Job, JobStore, Meddler, QueueFullError, terminal
 from loadtest.target.states import FIRST_ON_DISK, Event, State, move
 from loadtest.target.workflows import Workflow, find
 from loadtest.target.writer import Write, Writer
@@ -186,13 +186,16 @@ class DurableJobs(JobStore):
             self._enqueue(job)
 
 
-def open_store(config: ServerConfig, owners: Mapping[bytes, object], workflows: dict[str, Workflow]) -> JobStore:
+def open_store(
+    config: ServerConfig, owners: Mapping[bytes, object], workflows: dict[str, Workflow], meddler: Meddler | None = None
+) -> JobStore:
     """The job store that a server was configured to have.
 
     Args:
         config: says whether jobs are kept on disk, and all bounds.
         owners: who owns jobs, by API key.
         workflows: what can be run, by name.
+        meddler: who makes jobs misbehave, if anyone.
 
     Raises:
         InputError: if the directory can't be used.
@@ -202,6 +205,7 @@ def open_store(config: ServerConfig, owners: Mapping[bytes, object], workflows: 
         "queue": config.queue,
         "retention": config.retention,
         "pending_time": config.pending_execution_time,
+        "meddler": meddler,
     }
     if config.data is None:
         return JobStore(**bounds)

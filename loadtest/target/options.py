@@ -13,7 +13,16 @@ from loadtest.error_codes import ERROR_CODES
 from loadtest.errors import InputError
 from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, LimiterSpec, SpecError, check_spec
 from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
-from loadtest.target.config import Draws, PendingTime, RateHeaders, Recode, RetryAfter, ServerConfig, Unknown
+from loadtest.target.config import (
+    Draws,
+    FaultClock,
+    PendingTime,
+    RateHeaders,
+    Recode,
+    RetryAfter,
+    ServerConfig,
+    Unknown,
+)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -150,6 +159,32 @@ _OPTIONS: Final = (
         show_default=True,
         help="Bytes that a request's body may have.",
     ),
+    click.option(
+        "--fault",
+        "faults",
+        multiple=True,
+        metavar="KIND[,KEY=VALUE]...",
+        help="Misbehave, such as latency,ms=200,start=10s,probability=10%. Repeatable.",
+    ),
+    click.option(
+        "--fault-seed",
+        type=click.IntRange(0),
+        default=_DEFAULTS.fault_seed,
+        show_default=True,
+        help="Of the draws of which requests a fault hits.",
+    ),
+    click.option(
+        "--fault-clock",
+        type=_choice(FaultClock),
+        default=_DEFAULTS.fault_clock,
+        show_default=True,
+        help="What a fault's start counts from: the server being ready, or POST /epoch to the control endpoint.",
+    ),
+    click.option(
+        "--control-port",
+        type=click.IntRange(0, 65535),
+        help="Let faults be set and removed there; 0 takes a free port.",
+    ),
     click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends."),
 )
 
@@ -205,6 +240,21 @@ def parse_recodes(texts: tuple[str, ...]) -> dict[str, Recode]:
     return recodes
 
 
+def check_faults(texts: tuple[str, ...], keys: int) -> None:
+    """Check ``("latency,ms=200", ...)``: how a server with so many keys is to misbehave.
+
+    Raises:
+        InputError: if one can't be read, or is about a key that there isn't.
+    """
+    from loadtest.faults import check_keys, parse  # noqa: PLC0415 -- help must not wait for what faults need
+
+    for text in texts:
+        try:
+            check_keys(parse(text), keys)
+        except InputError as error:
+            raise InputError(f"--fault {text}: {error.message}", error.remedy) from None
+
+
 def server_config(
     *,
     limits: tuple[str, ...],
@@ -213,6 +263,8 @@ def server_config(
     count_rejected: bool,
     limit_scope: Any,
     recodes: tuple[str, ...],
+    faults: tuple[str, ...],
+    keys: tuple[str, ...],
     **others: Any,
 ) -> ServerConfig:
     """Make a server's config of the options' values; ``others`` are fields as they are.
@@ -220,6 +272,7 @@ def server_config(
     Raises:
         InputError: if a value can't be read, or two don't go together.
     """
+    check_faults(faults, len(keys))
     named, limit_all = parse_limits(limits)
     if limit_scope in SHARED_SCOPES and limit_all is None:
         raise InputError(
@@ -242,5 +295,7 @@ def server_config(
         limit_all=limit_all,
         limiter=spec,
         recodes=MappingProxyType(parse_recodes(recodes)),
+        faults=faults,
+        keys=keys,
         **others,
     )

@@ -1,47 +1,78 @@
 """How answers go onto the wire: whole, in one write; and what is said to bytes that aren't HTTP."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from loadtest.target.answers import Header
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from loadtest.target.answers import Header, Message, Receive, Scope, Send
 from loadtest.target.hangup import LINE, Line
 from loadtest.target.upgrades import UpgradesIgnored
+
+TRANSPORT: Final = "transport"
+"""Where a request's ``state`` has the transport of its connection."""
 
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
-class OneWriteTransport:
-    """A transport that keeps what it is given until it is told to flush.
+class WholeAnswer:
+    """The application as it is called for one request: an answer that is complete at once leaves in one write.
 
-    uvicorn writes head and body of an answer separately, and the event loop makes a system call and a packet of each.
-    A client would then see its first byte before the server has written its last, and pay for two wake-ups.
+    uvicorn writes head and body separately, and the event loop makes a system call and a packet of each: a client would
+    see its first byte before the server has written its last, and pay for two wake-ups. Whatever is not the usual case
+    is left to uvicorn.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._kept: list[bytes] = []
+    __slots__ = ("_app", "_cycle", "_start")
 
-    def write(self, data: bytes) -> None:
-        """Keep ``data``; an interim answer, which the client waits for in the middle of its request, goes at once."""
-        self._kept.append(data)
-        if data.startswith(b"HTTP/1.1 100 "):
-            self.flush()
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+        self._start: Message | None = None
 
-    def flush(self) -> None:
-        """Write everything that was kept."""
-        if self._kept:
-            self._transport.write(b"".join(self._kept))
-            self._kept.clear()
+    def __call__(self, scope: Scope, receive: Receive, _send: Send) -> Awaitable[None]:
+        """Answer the request (ASGI 3)."""
+        answering: Awaitable[None] = self._app(scope, receive, self.send)
+        return answering
 
-    def close(self) -> None:
-        """Flush, then close."""
-        self.flush()
-        self._transport.close()
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer; its head waits for the first part of its body."""
+        start = self._start
+        if start is None:
+            if message["type"] == "http.response.start":
+                self._start = message
+                return
+        else:
+            self._start = None
+            if self._write(start, message):
+                return
+            await self._cycle.send(start)  # type: ignore[arg-type] # ours are not its TypedDicts
+        await self._cycle.send(message)  # type: ignore[arg-type]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def _write(self, start: Message, message: Message) -> bool:
+        """Write a whole answer, as uvicorn would; False, and nothing is done, where it is not the usual case."""
+        cycle, body = self._cycle, message.get("body", b"")
+        if cycle.disconnected or cycle.flow.write_paused or message.get("more_body") or cycle.scope["method"] == "HEAD":
+            return False
+        content, keep_alive, whole = [STATUS_LINE[start["status"]]], cycle.keep_alive, False
+        for name, value in start["headers"]:
+            content += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                whole = int(value) == len(body)
+            elif name == b"connection":
+                return False
+        if not whole:
+            return False
+        content += (b"\r\n", body) if keep_alive else (b"connection: close\r\n\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join(content))
+        cycle.message_event.set()
+        if not keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
 
 
 def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[UpgradesIgnored]:
@@ -53,18 +84,19 @@ def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) ->
 
     class Protocol(UpgradesIgnored):
         def connection_made(self, transport: Any) -> None:
-            super().connection_made(OneWriteTransport(transport))  # type: ignore[arg-type] # it has all that is used
+            super().connection_made(transport)
             self.line = Line()
-            self.app_state = {LINE: self.line}  # each request's `state` is a copy of it
+            # Each request's `state` is a copy of it.
+            self.app_state = {LINE: self.line, TRANSPORT: self.transport}
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             if self.line.lost is not None:
                 self.line.lost()
 
-        def on_response_complete(self) -> None:
-            self.transport.flush()  # type: ignore[attr-defined] # it is the one made above
-            super().on_response_complete()
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            whole: Any = WholeAnswer(app, cycle)
+            super()._start_asgi_task(cycle, whole)
 
         def send_400_response(self, msg: str) -> None:
             status, headers, body = bad_request()

@@ -16,6 +16,9 @@ import uvicorn
 from loadtest.errors import InputError
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
+from loadtest.target.control import controlled
+from loadtest.target.faults.hub import Hub, make_hub
+from loadtest.target.faults.misbehaving import Misbehaving
 from loadtest.target.loading import load_workflows
 from loadtest.target.protocol import make_protocol
 from loadtest.target.threads import Threads
@@ -37,6 +40,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self.stopping = False
+        """Whether it was told to end; known even while the event loop is held up."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,8 +51,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
+            signal.signal(number, lambda *_: self.ask_to_stop(loop))
         self._on_ready()
+
+    def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop soon; from wherever."""
+        self.stopping = True
+        loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
         """Stop taking requests; those in flight have GRACE seconds."""
@@ -61,8 +71,13 @@ class _Server(uvicorn.Server):
             task.cancel()
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Listen on ``host``:``port``; port 0 takes a free one.
+
+    Args:
+        host: address to listen on.
+        port: TCP port.
+        option: what to call the port in an error.
 
     Raises:
         InputError: if the address can't be had, for example because another process has it.
@@ -77,17 +92,18 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         problem = os.strerror(error.errno) if error.errno else str(error)
-        remedy = "Choose another --port, or 0 for a free one."
-        raise InputError(f"--port {port}: cannot listen on {host}:{port}: {problem}", remedy) from None
+        remedy = f"Choose another {option}, or 0 for a free one."
+        raise InputError(f"{option} {port}: cannot listen on {host}:{port}: {problem}", remedy) from None
     return listener
 
 
-def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_parent: bool = False) -> None:
+def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, exit_with_parent: bool = False) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         config: what to serve.
-        announce: called once with the base URL, when requests are answered.
+        announce: called once with the base URL and that of the control endpoint, if there is one, when requests are
+            answered.
         exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
 
     Raises:
@@ -96,11 +112,13 @@ def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_pa
     threads = Threads(config.threads)
     workflows = load_workflows(config, threads)
     listener = bind(config.host, config.port)
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
+    urls = _url(listener), None if control is None else _url(control)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        api = WorkflowApi(config, workflows)
-        runner.run(_serve(api, listener, lambda: announce(url), exit_with_parent=exit_with_parent))
+        hub = make_hub(config)
+        api = WorkflowApi(config, workflows, None if hub is None else hub.work)
+        both = listener, control
+        runner.run(_serve(api, hub, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
         left = runner.run(threads.close())
     if left:
         # The interpreter would wait for them. They hold nothing of ours: what jobs have on disk is closed by now.
@@ -109,17 +127,31 @@ def serve(config: ServerConfig, announce: Callable[[str], None], *, exit_with_pa
         os._exit(0)
 
 
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _serve(
-    api: WorkflowApi, listener: socket.socket, on_ready: Callable[[], None], *, exit_with_parent: bool
+    api: WorkflowApi,
+    hub: Hub | None,
+    listeners: tuple[socket.socket, socket.socket | None],
+    on_ready: Callable[[], None],
+    *,
+    exit_with_parent: bool,
 ) -> None:
-    server = _Server(
-        _uvicorn_config(api),
-        lambda: _ready(server, on_ready, exit_with_parent=exit_with_parent),
-        api.upkeep.stop,
-    )
+    app = api if hub is None else hub.around(api, lambda: server.stopping)
+
+    def ready() -> None:
+        if hub is not None:
+            hub.begin()
+        _ready(server, on_ready, exit_with_parent=exit_with_parent)
+
+    server = _Server(_uvicorn_config(app), ready, api.upkeep.stop)
     try:
         api.jobs.start()
-        await server.serve(sockets=[listener])
+        async with controlled(hub, listeners[1]):
+            await server.serve(sockets=[listeners[0]])
     finally:
         api.jobs.close()
 
@@ -127,25 +159,24 @@ async def _serve(
 def _ready(server: _Server, on_ready: Callable[[], None], *, exit_with_parent: bool) -> None:
     gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
     if exit_with_parent:
-        stop, loop = server.stop, asyncio.get_running_loop()
-        threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
+        threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
     on_ready()
 
 
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
     # The descriptor, not sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
     with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
-        loop.call_soon_threadsafe(stop)
+        server.ask_to_stop(loop)
 
 
-def _uvicorn_config(api: WorkflowApi) -> uvicorn.Config:
+def _uvicorn_config(app: WorkflowApi | Misbehaving) -> uvicorn.Config:
     return uvicorn.Config(
-        api,
+        app,
         interface="asgi3",
-        http=make_protocol(api.bad_request),
+        http=make_protocol(app.bad_request),
         ws="none",
         lifespan="off",
         access_log=False,

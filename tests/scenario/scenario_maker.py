@@ -50,7 +50,16 @@ WHOLE: dict[str, Any] = {
         {"operation": "async_run", "require": "time_to_result.p95 < 5s"},
         {"require": "error_rate <= 1%"},
     ],
-    "target": {"enforce": {"sync_run": "100/60s"}, "keys": 2, "workers": 4, "queue": 100},
+    "target": {
+        "enforce": {"sync_run": "100/60s"},
+        "keys": 2,
+        "workers": 4,
+        "queue": 100,
+        "fault": [
+            {"kind": "latency", "ms": 20, "start": "1s", "on": ["sync_run", "retrieval"], "probability": "10%"},
+            {"kind": "starve", "key": 1, "by": 0},
+        ],
+    },
 }
 
 

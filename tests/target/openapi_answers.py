@@ -10,7 +10,18 @@ import jsonschema_rs
 import yaml
 
 PATH = Path(__file__).parents[2] / "loadtest" / "target" / "openapi.yaml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+
+
+class _Strict(yaml.SafeLoader):
+    """Takes no key twice, of which the later one would hide the earlier."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key comes twice: {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
+DOCUMENT: dict[str, Any] = yaml.load(PATH.read_text(encoding="utf-8"), Loader=_Strict)  # it is a SafeLoader
 COMPONENTS = DOCUMENT["components"]
 
 # Answers to requests that are no operation of the document's: another method, another path.

@@ -1,0 +1,128 @@
+"""What the benches of the target share: server processes on a core of their own, and exchanges with them.
+
+The client writes prepared bytes on keep-alive connections, one request in flight on each, and reads whole answers.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+HEADERS: Final = b"host: 127.0.0.1\r\nx-api-key: local-dev-key\r\nx-wf-endpoint: bench\r\naccept: application/json\r\n"
+UNLIMITED: Final = ("--limit", "sync_run=1000000000/s", "--limit", "async_submit=1000000000/s")
+NO_LIMITS: Final = (*UNLIMITED, "--limit", "retrieval=1000000000/s")
+SERVE: Final = ("-m", "loadtest.cli", "serve", "--port", "0")
+CPUCLOCK_SCHED: Final = 2
+"""Of ``clock_getcpuclockid(3)``: a process's CPU time in ns, as its scheduler counts it."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process on loopback."""
+
+    pid: int
+    port: int
+
+    def cpu_ns(self) -> int:
+        """CPU time that the process has used, all of its threads together."""
+        if sys.platform == "linux":
+            return time.clock_gettime_ns(~self.pid << 3 | CPUCLOCK_SCHED)
+        times = psutil.Process(self.pid).cpu_times()
+        return int((times.user + times.system) * 1e9)
+
+    def resident(self) -> int:
+        """Bytes of memory that are its own or shared, and in RAM."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def connect(self) -> socket.socket:
+        """Open a connection."""
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+def cores() -> tuple[int | None, int | None]:
+    """A core for the servers and another for the client; None where there are no two, or no say in it."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[-1]) if len(allowed) > 1 else (None, None)
+
+
+def pin(pid: int, core: int | None) -> None:
+    """Let a process (0: this one) run on one core only."""
+    if core is not None:
+        os.sched_setaffinity(pid, {core})
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[Server]:
+    """Start a server process on the servers' core; its first line must end with its port."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            match = re.search(r":(\d+)$", line.strip())
+            if match is None:
+                raise SystemExit(f"the server did not start: {line!r}")
+            pin(process.pid, cores()[0])
+            yield Server(process.pid, int(match[1]))
+        finally:
+            process.terminate()
+
+
+def get(path: str) -> bytes:
+    """The bytes of a GET."""
+    return b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HEADERS)
+
+
+def post(path: str, body: bytes) -> bytes:
+    """The bytes of a POST of JSON."""
+    head = b"POST %s HTTP/1.1\r\n%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (path.encode(), HEADERS, len(body)) + body
+
+
+def read(connection: socket.socket) -> bytes:
+    """Read one answer with a Content-Length, in however many pieces it comes."""
+    answer = b""
+    while True:
+        piece = connection.recv(65536)
+        if not piece:
+            raise SystemExit("the server closed a connection: this measures the wrong thing")
+        answer += piece
+        head, separator, body = answer.partition(b"\r\n\r\n")
+        if separator and len(body) >= int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]):
+            return answer
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    """Send one request and read its answer."""
+    connection.sendall(request)
+    return read(connection)
+
+
+def exchange(
+    connections: list[socket.socket], request: bytes, rounds: int, status: bytes, between: Callable[[], None]
+) -> None:
+    """Send ``request`` once on every connection, then read every answer, ``rounds`` times.
+
+    Raises:
+        SystemExit: if an answer has another status.
+    """
+    start = b"HTTP/1.1 " + status
+    for _ in range(rounds):
+        for connection in connections:
+            connection.sendall(request)
+        for connection in connections:
+            answer = read(connection)
+            if not answer.startswith(start):
+                raise SystemExit(f"this measures the wrong thing: {answer!r}")
+        between()

@@ -1,0 +1,62 @@
+"""Whether the reference API's memory grows with the requests that it answers, over two minutes of each kind in turn.
+
+Jobs are kept for a second only, so that what remains is what leaks. The first tenth is warming up: buffers, the pool
+of threads, the allocator's arenas. Run: ``python bench/target_memory.py``.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Final
+
+from exchanging import NO_LIMITS, SERVE, Server, cores, exchange, get, pin, post, started
+
+CONNECTIONS: Final = 16
+PLAIN: Final = str(Path(__file__).parent / "peers" / "plain.py")
+RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+MIX: Final = (
+    (get(f"{JOBS}/0123456789ab"), 30, b"404"),
+    (post(RUN, b'{"name":"say-hello"}'), 10, b"200"),
+    (post(RUN, b'{"name":"plain"}'), 4, b"200"),
+    (post(JOBS, b'{"name":"say-hello"}'), 10, b"202"),
+    (post(RUN, b'{"name":"nobody"}'), 2, b"404"),
+    (get("/metrics"), 1, b"200"),
+)
+"""Requests, how many of each in a turn on each connection, and the status of their answers."""
+
+
+def load(server: Server, seconds: float) -> int:
+    """Ask for so long; gives how many requests were answered."""
+    connections = [server.connect() for _ in range(CONNECTIONS)]
+    answered = 0
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            for request, turns, status in MIX:
+                exchange(connections, request, turns, status, lambda: None)
+                answered += turns * CONNECTIONS
+    finally:
+        for connection in connections:
+            connection.close()
+    time.sleep(2.5)  # until the last jobs have expired
+    return answered
+
+
+def main() -> None:
+    """Load, and print the memory before and after."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    seconds = parser.parse_args().seconds
+    pin(0, cores()[1])
+    with started(*SERVE, *NO_LIMITS, "--retention", "1", "--workflows", PLAIN) as server:
+        load(server, seconds / 10)
+        before, answered = server.resident(), 0
+        for tenth in range(1, 10):
+            answered += load(server, seconds / 10)
+            print(f"{answered:10} requests{server.resident() / 1e6:9.1f} MB after {tenth + 1} of 10 parts", flush=True)
+        grown = server.resident() - before
+        print(f"{before / 1e6:.1f} MB before, {grown / 1e6:+.2f} MB after: {grown / answered:+.2f} bytes per request")
+
+
+if __name__ == "__main__":
+    main()
