@@ -81,10 +81,14 @@ class Database:
         self.path = directory / FILE
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"--data {directory}: cannot be made: {error.strerror or error}"
+            raise InputError(problem, "Name a directory that can be written.") from None
+        try:
             # The thread that opens it hands it on to the one that writes; they never use it at the same time.
             self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise InputError(f"--data {directory}: {error}", "Name a directory that can be written.") from None
+        except sqlite3.Error as error:
+            raise _explain(self.path, error) from None
         try:
             self._open()
             self.salt: bytes = self._connection.execute("SELECT salt FROM salt").fetchone()[0]
@@ -154,6 +158,9 @@ class Database:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         self._check(execute("PRAGMA application_id").fetchone()[0], execute("PRAGMA user_version").fetchone()[0])
+        for (problem,) in execute("PRAGMA quick_check(1)"):
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("BEGIN EXCLUSIVE")
@@ -164,9 +171,6 @@ class Database:
             execute(f"PRAGMA application_id = {APPLICATION}")
         execute(f"PRAGMA user_version = {VERSION}")  # written each time: a file that can't be shows it now
         execute("COMMIT")
-        for (problem,) in execute("PRAGMA quick_check(1)"):
-            if problem != "ok":
-                raise sqlite3.DatabaseError(problem)
 
     def _check(self, application: int, version: int) -> None:
         empty = not self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
@@ -191,4 +195,4 @@ def _explain(path: Path, error: sqlite3.Error) -> InputError:
     if code == sqlite3.SQLITE_CORRUPT:
         remedy = "Move the file away to begin anew, or name another directory."
         return InputError(f"--data: {path} is damaged: {error}", remedy)
-    return InputError(f"--data: {path}: {error}", "See that the directory and the file can be written, and have room.")
+    return InputError(f"--data: {path}: {error}", "See that the file and its directory can be written, and have room.")

@@ -67,7 +67,8 @@ class DurableJobs(JobStore):
         database.expire(wall() - retention)
         self._load()
         self._resumable = list(database.pending())
-        self._rows = itertools.count(1 + max((job.row for job in (*self._finished, *self._resumable)), default=0))
+        rows = [job.row for job in self._finished] + [pending.row for pending in self._resumable]
+        self._rows = itertools.count(1 + max(rows, default=0))
 
     @property
     def counts(self) -> dict[State, int]:
