@@ -195,4 +195,5 @@ def _explain(path: Path, error: sqlite3.Error) -> InputError:
     if code == sqlite3.SQLITE_CORRUPT:
         remedy = "Move the file away to begin anew, or name another directory."
         return InputError(f"--data: {path} is damaged: {error}", remedy)
-    return InputError(f"--data: {path}: {error}", "See that the file and its directory can be written, and have room.")
+    remedy = "See that the file and its directory can be written, and have room."
+    return InputError(f"--data: {path} cannot be opened and written: {error}", remedy)
