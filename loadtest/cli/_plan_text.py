@@ -61,9 +61,11 @@ def _head(plan: Plan) -> str:
 def _how(plan: Plan) -> str:
     if not plan.phases:
         return ""
-    if plan.start is not None:
+    if plan.start is not None and plan.replayed_over == "nothing":
         told = "One replay of this schedule, at the start that was told."
-    elif not plan.phased:
+    elif plan.replayed_over == "durations":
+        told = f"429s: mean (and range) over {plan.phases} draws of how long runs take."
+    elif plan.replayed_over == "nothing":
         told = "One replay of this schedule: to this limiter it does not matter when a run starts."
     else:
         told = f"429s: mean (and range) over {plan.phases} moments at which the run may start within a window."

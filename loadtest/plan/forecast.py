@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ _BUDGET: Final = 600_000
 MAX_ARRIVALS: Final = 1_000_000
 """Above it nothing is replayed; arrivals are counted from the integral of the rate."""
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
+Over = Literal["start", "durations", "nothing"]
+"""What replays of a schedule are made over: the moment at which a run starts, or how long its runs take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ class Question:
         return self.belief.aligned or (self.retry_after is not None and self.as_date)
 
     @property
+    def held(self) -> bool:
+        """Whether it matters to the limiters how long runs take."""
+        return self.belief.spec.algorithm == CONCURRENCY
+
+    @property
     def end(self) -> float:
         """Seconds from the epoch to the end of the longest entry."""
         return max(plan.stages[-1].start_s + plan.stages[-1].duration_s for plan in self.plans.values())
@@ -81,9 +88,10 @@ class Forecast:
         made: every entry, with its cells.
         stretches: in which limits are looked at; the warm-up is none.
         operations: arrivals of the schedule by cell: exactly those that will be offered.
-        phases: replays of this very schedule, over phases of the windows where these matter; empty where nothing
-            could be replayed.
+        phases: replays of this very schedule, over what is unknown of it before a run; empty where nothing could be
+            replayed.
         others: replays of other seeds at random phases, where arrivals are random; else empty.
+        over: what the phases differ in.
         why_not: in a sentence, why nothing could be replayed.
     """
 
@@ -92,6 +100,7 @@ class Forecast:
     operations: list[int]
     phases: list[Seen]
     others: list[Seen]
+    over: Over = "nothing"
     why_not: str = ""
 
     def cells(self, traffic: str | None = None, operation: str | None = None, stage: str | None = None) -> list[int]:
@@ -124,36 +133,45 @@ def forecast(question: Question) -> Forecast:
     """Replay what a question's run would offer.
 
     The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
-    evenly over the longest window; or at the one that a start tells; once where no window has a phase. Poisson
-    arrivals are replayed for other seeds too, for what they do is a matter of chance.
+    evenly over the longest window; or at the one that a start tells; once where no window has a phase. How long runs
+    take is unknown, too, and matters where only concurrency is limited. Poisson arrivals are replayed for other seeds
+    too, for what they do is a matter of chance.
     """
     scenario, plans = question.scenario, question.plans
     made = entries(scenario.traffic, plans, question.belief, _durations(question))
     parts = stretches(plans)
     if why_not := _unforeseeable(question, made):
         counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
-        return Forecast(made, parts, counted, [], [], why_not)
+        return Forecast(made, parts, counted, [], [], why_not=why_not)
     offered = offer(made, scenario.seed)
     first = _replay(question, made, offered, 0)
     affordable = _BUDGET // max(1, first.total)
-    more = min(PHASES, max(3, affordable)) - 1 if question.phased and question.start is None else 0
-    phases = [first, *(_replay(question, made, offered, number) for number in range(1, more + 1))]
+    over = _replayed_over(question, made)
+    phases = [first]
+    for number in range(1, min(PHASES, max(3, affordable)) if over != "nothing" else 1):
+        each = offer(made, scenario.seed, number) if over == "durations" else offered
+        phases.append(_replay(question, made, each, number))
     random = any(plan.arrivals == "poisson" for plan in plans.values())
     # Far from the seeds that people choose, so that no schedule is replayed twice.
     seeds = range(2**40, 2**40 + (min(SEEDS, max(20, affordable)) if random else 0))
     others = [_replay(question, made, offer(made, seed), number) for number, seed in enumerate(seeds)]
     operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
-    return Forecast(made, parts, operations, phases, others)
+    return Forecast(made, parts, operations, phases, others, over)
 
 
 def _durations(question: Question) -> dict[str, JobDuration]:
     """What is believed of workflows: of jobs, and of runs where it matters how many are being carried out."""
-    held = question.belief.spec.algorithm == CONCURRENCY
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
-        if each.operation == "async_run" or (each.operation == "sync_run" and held)
+        if each.operation == "async_run" or (each.operation == "sync_run" and question.held)
     }
+
+
+def _replayed_over(question: Question, made: list[Entry]) -> Over:
+    if question.held and any(entry.job.varies for entry in made if entry.job is not None):
+        return "durations"
+    return "start" if question.phased and question.start is None else "nothing"
 
 
 def _unforeseeable(question: Question, made: list[Entry]) -> str:

@@ -22,11 +22,13 @@ class JobDuration:
         words: what is believed, as a sentence's end.
         draw: draws so many durations, in seconds.
         known: whether anything tells, or it is a mere assumption.
+        varies: whether one may take longer than another.
     """
 
     words: str
     draw: Draw
     known: bool = True
+    varies: bool = False
 
 
 def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
@@ -66,18 +68,22 @@ def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
     if kind == "uniform":
         low, high = ms("min_ms", 0) * _MS, ms("max_ms", 200) * _MS
         words = f"{what} take {low:g} to {high:g} s"
-        return JobDuration(f"{words}, as its parameters say", lambda random, n: low + (high - low) * random.random(n))
+        return JobDuration(
+            f"{words}, as its parameters say", lambda random, n: low + (high - low) * random.random(n), varies=True
+        )
     if kind == "exponential":
         mean = ms("mean_ms", 100) * _MS
         return JobDuration(
             f"{what} take {mean:g} s on average, as its parameters say",
             lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
+            varies=True,
         )
     if kind == "lognormal":
         middle, sigma = math.log(ms("median_ms", 100) * _MS), ms("sigma", 0.5)
         return JobDuration(
             f"{what} have a median of {math.exp(middle):g} s, as its parameters say",
             lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
+            varies=True,
         )
     seconds = ms("ms", 100) * _MS
     return JobDuration(f"{what} take {seconds:g} s, as its parameters say", _constant(seconds))

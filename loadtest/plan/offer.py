@@ -110,8 +110,14 @@ class Offer:
     """By entry: the arrivals that are wrong on purpose, and how."""
 
 
-def offer(made: list[Entry], seed: int) -> Offer:
-    """What a run with a seed will offer: the very schedule that the load keeps to."""
+def offer(made: list[Entry], seed: int, drawn: int = 0) -> Offer:
+    """What a run with a seed will offer: the very schedule that the load keeps to.
+
+    Args:
+        made: every entry.
+        seed: of the scenario.
+        drawn: of the durations, which no seed decides: another number gives others.
+    """
     times, which, numbers, cells = [], [], [], []
     durations, mistakes = [], []
     plans = {entry.name: entry.plan for entry in made}
@@ -123,7 +129,7 @@ def offer(made: list[Entry], seed: int) -> Offer:
             numbers.append(first + np.arange(len(starts)))
             cells.append(entry.cell + where)
             count = first + len(starts)
-        random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(entry.name.encode()), 1]))
+        random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(entry.name.encode()), 1 + drawn]))
         durations.append(entry.job.draw(random, count).tolist() if entry.job else [])
         mistakes.append(_mistakes(entry, seed, count))
     if not times:

@@ -10,7 +10,7 @@ from loadtest.limits import LIMIT_NAMES
 from loadtest.plan.belief import ALL, CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.demand import draws
-from loadtest.plan.forecast import Forecast, Question, Stretch, forecast
+from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import Entry
 from loadtest.ranks import carried
 from loadtest.runfile import StagePlan
@@ -106,12 +106,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limiter_counts_rejected: bool
     limit_scope: str
     """What one limiter counts."""
-    phased: bool
-    """Whether it matters in which part of a window a run starts."""
     start: float | None
     """Seconds since midnight UTC, where it was told."""
     phases: int
     """Replays of this schedule."""
+    replayed_over: Over
+    """What these differ in: the moment at which a run ``start``s, the ``durations`` of its runs, or ``nothing``."""
     schedules: int
     """Replays of schedules of other seeds; 0 where no arrival is random."""
     wall: Wall
@@ -155,9 +155,9 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         limiter_burst=question.belief.spec.burst,
         limiter_counts_rejected=question.belief.spec.count_rejected,
         limit_scope=question.belief.spec.scope,
-        phased=question.phased,
         start=question.start,
         phases=len(found.phases),
+        replayed_over=found.over,
         schedules=len(found.others),
         wall=Wall(warmup_s=scenario.warmup, stages_s=question.end - scenario.warmup, drain_at_most_s=scenario.drain),
         operations=sum(found.operations),

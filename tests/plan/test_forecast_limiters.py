@@ -97,7 +97,7 @@ def test_only_aligned_windows_have_phases(plan: Fixture, name: str, phases: int)
     """Where it does not matter when a run starts there is one replay, and no range that looks like knowledge."""
     found = plan({"r": runs()}, target={"algorithm": name, "enforce": {"sync_run": "3/s"}})
     assert found.phases == phases
-    assert found.phased == (phases > 1)
+    assert found.replayed_over == ("start" if phases > 1 else "nothing")
 
 
 @pytest.mark.parametrize(("workflow", "parameters"), [("sleep", {"ms": 500}), ("cpu", {"ms": 500})])
@@ -111,6 +111,18 @@ def test_a_limit_on_concurrency_is_released_by_answers(ask: Fixture, workflow: s
     (seen,) = forecast(question).phases
     assert (seen.operations[0], seen.refused[0]) == (50, 30)
     assert seen.refused[1] == 0
+
+
+def test_where_durations_are_drawn_a_range_is_said(plan: Fixture) -> None:
+    """What runs will take is chance: a range over many draws, at a start that is told, too."""
+    drawn = {"distribution": "exponential", "mean_ms": 500}
+    target = {"algorithm": "concurrency", "enforce": {"sync_run": "2/1s"}}
+    found = plan({"r": runs(workflow="sleep", parameters=drawn)}, target=target, start=5.0)
+    share = found.stages[0].throttled_rate
+    assert (found.phases, found.replayed_over) == (PHASES, "durations")
+    assert share.low < share.mean < share.high
+    # Erlang's B for 4/s × 0.5 s and two slots is 0.4, for Poisson arrivals; even ones do better.
+    assert 0.1 < share.mean < 0.4
 
 
 def test_without_a_duration_concurrency_is_not_forecast(plan: Fixture) -> None:
