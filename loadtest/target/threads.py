@@ -5,8 +5,8 @@ must never happen is that it comes late, and hits the pool's own code or the thr
 
 - A piece of work has one *claim* while its function executes. Whoever takes it first, by the one atomic ``pop``, has
   the say: the thread, which then can't be hit any more; or who stops it, which then raises exactly once.
-- A thread that finds its claim taken waits until the exception was sent, and takes it back if it wasn't delivered.
-  Until then it stays inside of the ``try`` that catches it, wherever it comes.
+- A thread that finds its claim taken waits until the exception was sent, and goes on only after bytecodes at which it
+  would have come. All that is inside of the ``try`` that catches it.
 
 There is no lock in this, since an exception between acquiring one and the ``try`` after it would keep it for good.
 """
@@ -83,7 +83,10 @@ class _Piece(Generic[_T]):
         except IndexError:
             while not self._sent:
                 time.sleep(0)
-            _raise_in(ctypes.c_ulong(threading.get_ident()), None)
+            # What is still to be raised is raised here. Taking it back instead would leave the interpreter looking for
+            # it at every turn, in all threads: it stops looking only when it has raised something.
+            for _ in range(3):
+                time.sleep(0)
         here.work = None
 
     def _deliver(self) -> None:
