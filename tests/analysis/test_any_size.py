@@ -1,0 +1,89 @@
+"""The same figures from a record however it lies on disk, and however much of it there is."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from loadtest import analysis, samples
+from loadtest.analysis import chunks, distribution, sends
+from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.record import load_record
+
+
+def figures(directory: Path) -> dict[str, Any]:
+    """Everything that metrics.json holds."""
+    return as_json(find(load_record(directory)))
+
+
+@pytest.fixture(scope="module")
+def tour(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of the tour."""
+    made: Path = maker.tour(tmp_path_factory.mktemp("tour") / "run")
+    return made
+
+
+def test_the_size_of_batches_and_chunks_changes_nothing(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few batches give the figures that one chunk gives, in every digit but the last ones of a mean."""
+    whole = figures(tour)
+    monkeypatch.setattr(chunks, "_ROWS", 700)
+    assert_close(figures(tour), whole, 1e-12)
+
+
+def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no value is kept as it is, counts, rates and judgements are the same, and times within 0.4 %."""
+    whole = figures(tour)
+    monkeypatch.setattr(chunks, "_ROWS", 700)
+    monkeypatch.setattr(distribution, "_COMPACT", 100)
+    exact = distribution.Distributions.__init__.__defaults__
+    monkeypatch.setattr(distribution.Distributions.__init__, "__defaults__", (0,))
+    assert exact == (distribution.EXACT,)
+    assert_close(figures(tour), whole, 0.004)
+
+
+def test_records_of_version_1_give_the_same_figures(tour: Path, tmp_path: Path) -> None:
+    """They had plain texts, and nothing of requests on operation rows: a join makes up for it."""
+    old = pa.schema(
+        [f for f in samples.PLAIN_SCHEMA if f.name not in ("accepted_start", "accepted_end", "pending_seen")],
+        metadata={"loadtest.samples": "1"},
+    )
+    table = samples.read_table(tour).select(old.names).cast(old)
+    with pa.ipc.new_stream(str(tmp_path / samples.FILE_NAME), old) as stream:
+        stream.write_table(table, max_chunksize=500)
+    (tmp_path / "run.json").write_bytes((tour / "run.json").read_bytes())
+    assert figures(tmp_path) == figures(tour)
+    names = ["overhead_ms", "submit_ms", "time_to_result_lower_ms"]
+    assert analysis.read(tmp_path)[names].equals(analysis.read(tour)[names])
+
+
+def test_beyond_what_is_replayed_counts_stay_exact(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many requests of a limit name are kept for limiters; the rest has no expectation, and is counted."""
+    whole = figures(tour)
+    monkeypatch.setattr(sends, "MOST", 200)
+    record = load_record(tour)
+    assert not record.sends.complete
+    assert record.sent_requests["limit"].value_counts().max() == 200
+    part = as_json(find(record))
+    assert part["overall"]["requests"]["sent"] == whole["overall"]["requests"]["sent"]
+    assert part["limits"] == whole["limits"]
+    assert part["overall"]["requests"]["expected_throttled_rate"] is not None
+
+
+def assert_close(found: Any, wanted: Any, relative: float, path: str = "") -> None:
+    """The same JSON, numbers to a relative error; sentences, which quote numbers, are left out."""
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted), path
+        for key, value in wanted.items():
+            if key not in ("validity", "sentence", "reasons") or path:
+                assert_close(found[key], value, relative, f"{path}.{key}")
+    elif isinstance(wanted, list | tuple):
+        assert len(found) == len(wanted), path
+        for place, value in enumerate(wanted):
+            assert_close(found[place], value, relative, f"{path}[{place}]")
+    elif isinstance(wanted, float):
+        # A margin is a difference: it is as exact as what it is a difference of.
+        assert found == pytest.approx(wanted, rel=relative, abs=5.0 if path.endswith("margin") else 1e-9), path
+    else:
+        assert found == wanted, path
