@@ -1,0 +1,94 @@
+"""Memory of a finished job that is kept for retrieval, as growth of the real server's resident memory.
+
+Each job echoes about 90 bytes; less than 1,000 bytes a job are wanted, all told: the job, its id, its answer, its
+places in the store, and what the allocator loses. Exits with 1 where that doesn't hold.
+Run: ``python bench/job_memory.py``.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+import tracemalloc
+from typing import Final
+
+from exchanging import NO_LIMITS, SERVE, Server, ask, cores, exchange, get, pin, post, started
+
+BAR: Final = 1000.0
+CONNECTIONS: Final = 32
+JOBS: Final = "/v1/workflows/jobs"
+TEXT: Final = "x" * 80
+REQUEST: Final = post(JOBS, json.dumps({"name": "echo", "parameters": {"text": TEXT}}).encode())
+
+
+def fill(server: Server, count: int) -> None:
+    """Submit so many jobs and wait for the end of the last."""
+    connections = [server.connect() for _ in range(CONNECTIONS)]
+    exchange(connections, REQUEST, count // CONNECTIONS, b"202", lambda: None)
+    job = json.loads(ask(connections[0], REQUEST).partition(b"\r\n\r\n")[2])["jobId"]
+    while b'"pending"' in (answer := ask(connections[0], get(f"{JOBS}/{job}"))):
+        time.sleep(0.01)
+    if len(answer.partition(b'"result":')[2].partition(b',"executionTime"')[0]) > 100:
+        raise SystemExit(f"this measures the wrong thing: {answer!r}")
+    for connection in connections:
+        connection.close()
+
+
+def resident(count: int, *arguments: str) -> float:
+    """Growth in bytes of the server's resident memory per job, over ``count`` jobs."""
+    with started(*SERVE, *NO_LIMITS, "--retention", "86400", *arguments) as server:
+        fill(server, 5_000)  # warm up: buffers, code, the allocator's first arenas
+        before = server.resident()
+        fill(server, count)
+        return (server.resident() - before) / count
+
+
+def traced(count: int) -> float:
+    """What Python has allocated per job in a store by itself, in this process."""
+    from loadtest.target.config import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
+    from loadtest.target.jobs import JobStore  # noqa: PLC0415
+    from loadtest.target.loading import load_workflows  # noqa: PLC0415
+    from loadtest.target.threads import Threads  # noqa: PLC0415
+
+    echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()
+
+    async def run() -> float:
+        store = JobStore(64, 10_000, 86400.0)
+
+        async def fill(more: int) -> None:
+            for _ in range(more):
+                store.submit(owner, echo, echo.parse({"text": TEXT + ""}))
+                await asyncio.sleep(0)
+            while store.running:  # noqa: ASYNC110 -- it waits for all of them
+                await asyncio.sleep(0)
+
+        await fill(1_000)
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        await fill(count)
+        after = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        store.close()
+        return (after - before) / count
+
+    return asyncio.run(run())
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=200_000)
+    jobs = parser.parse_args().jobs
+    pin(0, cores()[1])
+    memory = resident(jobs)
+    print(f"{memory:7.0f} bytes of resident memory per kept job, over {jobs} jobs (less than {BAR:.0f} wanted)")
+    with tempfile.TemporaryDirectory() as directory:
+        print(f"{resident(jobs // 4, '--data', directory):7.0f} bytes with --data, over {jobs // 4} jobs")
+    print(f"{traced(20_000):7.0f} bytes allocated by Python in memory, as tracemalloc counts them")
+    return 0 if memory < BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
