@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loadtest.limits import Limit
-from loadtest.plan import Belief
+from loadtest.plan import CONCURRENCY, Belief
 from loadtest.runfile import RunInfo
 
 _BURST_GAP_S: Final = 0.002
@@ -28,7 +28,9 @@ class Drawn:
         limit: of the limiter.
         index: of the requests in the frame.
         times: when each was sent.
-        ends: when each was answered, or given up; not before it was sent.
+        ends: when each was answered, or given up; not before it was sent. Where only concurrency is limited, one that
+            was refused ends when it would have if it had passed: as long after it was sent as the last of its kind that
+            passed, or a replay that lets it pass would free its slot at once.
         was_429: whether it was refused.
         answered: whether it was answered at all.
         before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
@@ -77,15 +79,25 @@ def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
             for each in info.preflight
             if called.get(each.limit) == name and (each.key_index == key or not belief.per_key)  # type: ignore[call-overload] # any name may be looked up
         ]
-        yield _in_order(rows, (info.epoch_unix_ns or 0) / 1e9, belief.limit_on(str(name)), np.sort(before))
+        took = _took(rows) if belief.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
+        yield _in_order(rows, took, (info.epoch_unix_ns or 0) / 1e9, belief.limit_on(str(name)), np.sort(before))
 
 
-def _in_order(rows: pd.DataFrame, epoch: float, limit: Limit, before: NDArray[np.float64]) -> Drawn:
+def _took(rows: pd.DataFrame) -> "pd.Series[float]":
+    """How long each request took, in ns; one that was refused as long as its neighbours in time that were not."""
+    took = rows["end"] - rows["start"]
+    of_kind = took.where(rows["status"] != 429).groupby([rows["traffic"], rows["kind"]], observed=True)
+    return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
+
+
+def _in_order(
+    rows: pd.DataFrame, took: "pd.Series[float]", epoch: float, limit: Limit, before: NDArray[np.float64]
+) -> Drawn:
     status = rows["status"].to_numpy(float)
     times = rows["start"].to_numpy(float) / 1e9 + epoch
     order = _arrival_order(times, status == 429)
     status = status[order]
-    ends = np.fmax(times, rows["end"].to_numpy(float)[order] / 1e9 + epoch)
+    ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
     return Drawn(limit, rows.index[order], times, ends, status == 429, ~np.isnan(status), before)
 
 
