@@ -122,7 +122,8 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
         left = runner.run(threads.close())
     if left:
         # The interpreter would wait for them. They hold nothing of ours: what jobs have on disk is closed by now.
-        print(f"loadtest serve: {left} workflow functions did not stop; they end with the process", file=sys.stderr)
+        what = "1 workflow function" if left == 1 else f"{left} workflow functions"
+        print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
         sys.stdout.flush()
         os._exit(0)
 
