@@ -1,0 +1,93 @@
+"""Answers that leave in one write are what uvicorn itself would send, whatever became of their connection."""
+
+import json
+import select
+import socket
+import threading
+from typing import Any
+
+KEYED = b"host: x\r\nx-api-key: alpha\r\nx-wf-endpoint: x\r\n"
+
+
+def run(body: bytes, version: bytes = b"1.1") -> bytes:
+    """A run as bytes."""
+    head = b"POST /v1/workflows/run HTTP/%s\r\n%scontent-length: %d\r\n\r\n" % (version, KEYED, len(body))
+    return head + body
+
+
+def split(answers: bytes, *, bodiless: int = 0) -> list[tuple[bytes, dict[bytes, bytes], bytes]]:
+    """Answers that follow one another: status line, headers, body; the first ``bodiless`` have none."""
+    found = []
+    while answers:
+        head, separator, answers = answers.partition(b"\r\n\r\n")
+        assert separator
+        start, *lines = head.split(b"\r\n")
+        headers = dict(line.split(b": ", 1) for line in lines)
+        assert len(headers) == len(lines), head
+        length = 0 if len(found) < bodiless else int(headers[b"content-length"])
+        assert len(answers) >= length
+        found.append((start, headers, answers[:length]))
+        answers = answers[length:]
+    return found
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the server closes."""
+    answers = b""
+    while piece := connection.recv(65536):
+        answers += piece
+    return answers
+
+
+def test_an_answer_comes_in_one_piece(server: Any) -> None:
+    """Head and body are one packet, so that a client's first byte is not before the server's last."""
+    with socket.create_connection(server.address, timeout=20) as connection:
+        for _ in range(20):
+            connection.sendall(run(b'{"name":"say-hello"}'))
+            ((start, headers, body),) = split(connection.recv(65536))
+            assert (start, set(headers)) == (b"HTTP/1.1 200 OK", {b"date", b"content-type", b"content-length"})
+            assert json.loads(body)["result"] == {"greeting": "Hello, World!"}
+
+
+def test_a_client_that_keeps_no_connection_is_told_so(server: Any) -> None:
+    """HTTP/1.0, and `Connection: close`, end the connection after the answer, which says it once."""
+    hang_up = run(b'{"name":"say-hello"}').replace(b"host: x", b"host: x\r\nconnection: close")
+    for request in (run(b'{"name":"say-hello"}', b"1.0"), hang_up):
+        with socket.create_connection(server.address, timeout=20) as connection:
+            connection.sendall(request)
+            ((start, headers, body),) = split(read_all(connection))
+        assert start == b"HTTP/1.1 200 OK"
+        assert headers[b"connection"] == b"close"
+        assert json.loads(body)["result"]
+
+
+def test_an_answer_to_head_has_no_body(server: Any) -> None:
+    """It has the length that a body would have, and the connection goes on."""
+    with socket.create_connection(server.address, timeout=20) as connection:
+        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.sendall(run(b'{"name":"say-hello"}').replace(b"host: x", b"host: x\r\nconnection: close"))
+        (start, headers, _), (following, _, body) = split(read_all(connection), bodiless=1)
+    assert start == b"HTTP/1.1 405 Method Not Allowed"
+    assert int(headers[b"content-length"]) > 0
+    assert following == b"HTTP/1.1 200 OK"
+    assert json.loads(body)["result"]
+
+
+def test_a_client_that_does_not_read_gets_everything_in_the_end(server: Any) -> None:
+    """Answers that the network does not take yet wait for it: none is lost, cut or out of order."""
+    many, filler = 300, "x" * 60_000
+    bodies = [{"name": "echo", "parameters": {"number": number, "filler": filler}} for number in range(many)]
+    requests = b"".join(run(json.dumps(body).encode()) for body in bodies)
+    requests += b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with socket.create_connection(server.address, timeout=60) as connection:
+        sent, stuck = 0, False
+        while not stuck and sent < len(requests):  # until neither side takes any more
+            sent += connection.send(requests[sent : sent + 65536])
+            stuck = not select.select([], [connection], [], 0.2)[1]
+        assert stuck, "the answers fit into the buffers: this tests nothing"
+        rest = threading.Thread(target=connection.sendall, args=(requests[sent:],))
+        rest.start()
+        answers = split(read_all(connection))
+        rest.join()
+    assert answers.pop()[2] == b'{"status":"ok"}'
+    assert [json.loads(body)["result"] for _, _, body in answers] == [body["parameters"] for body in bodies]
