@@ -26,7 +26,7 @@ class TokenBucket(Timed):
     def __init__(self, limit: Limit, burst: int | None = None, *, count_rejected: bool = False) -> None:
         self._burst = float(burst or limit.count)
         self._rate = limit.rate
-        self._slack = slack(limit, int(self._burst))
+        self._slack = slack(limit.rate, int(self._burst))
         self._least = 1 - self._slack
         self._count_rejected = count_rejected
         self._tokens = self._burst
@@ -66,7 +66,7 @@ class Gcra(Timed):
         burst = burst or 1
         self._spacing = limit.window / limit.count
         self._tolerance = (burst - 1) * self._spacing
-        self._most = self._tolerance + slack(limit, burst) * self._spacing
+        self._most = self._tolerance + slack(limit.rate, burst) * self._spacing
         self._full = 2 * burst * self._spacing
         self._count_rejected = count_rejected
         self._ahead = 0.0
@@ -107,7 +107,7 @@ class LeakyQueue(Timed):
         capacity = capacity or limit.count
         self._spacing = limit.window / limit.count
         self._tolerance = (capacity - 1) * self._spacing
-        self._most = self._tolerance + slack(limit, capacity) * self._spacing
+        self._most = self._tolerance + slack(limit.rate, capacity) * self._spacing
         self._ahead = 0.0
         """Seconds from the last request to the next turn that nobody has."""
         self._last = NEVER

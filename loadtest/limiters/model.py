@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
-from loadtest.limits import Limit
-
 Scope = Literal["key-and-name", "key", "name", "global"]
 """What one limiter counts: the requests of one key on one limit name, of one key, on one limit name, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -101,10 +99,14 @@ class Timed:
         """Do nothing."""
 
 
-def slack(limit: Limit, burst: int = 1) -> float:
+def slack(rate: float, most: int) -> float:
     """Requests by which a count that changes with time may be off and still be whole.
 
-    ``GRAIN`` at the limit's rate; more where so many requests are counted that sums of floats lose it; never so much
-    that a whole request more could pass.
+    Args:
+        rate: at which the count changes, per second: by so much it is off after ``GRAIN``.
+        most: how large it gets: sums of floats are off by a part of it.
+
+    Returns:
+        Never so much that a whole request more could pass.
     """
-    return min(max(GRAIN * limit.rate, burst * 1e-12), 0.5)
+    return min(max(GRAIN * rate, most * 1e-14), 0.5)

@@ -68,7 +68,7 @@ class SlidingCounter(Timed):
 
     def __init__(self, limit: Limit, *, count_rejected: bool = False) -> None:
         self._count = limit.count
-        self._most = limit.count + slack(limit, limit.count)
+        self._most = float(limit.count)
         self._window = limit.window
         self._count_rejected = count_rejected
         self._start = self._end = NEVER
@@ -95,6 +95,7 @@ class SlidingCounter(Timed):
             self._before = self._now if start == self._end else 0
             self._now = 0
         self._start, self._end = start, end
+        self._most = self._count + slack(self._before / self._window, self._count)
 
     def _wait(self, until: float) -> float:
         """Seconds until p(1 − f) + c + 1 ≤ N: in this window, or in the next, where this one's count is p."""

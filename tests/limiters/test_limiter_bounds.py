@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
@@ -24,12 +24,22 @@ GRAIN = 5e-7
 """Times nearer than this are the same to a limiter."""
 
 
+def exact(window: float) -> bool:
+    """Whether floats hold the multiples of a window; else what lies on a boundary is a matter of their rounding."""
+    return window == int(window)
+
+
+def near_boundary(time: float, window: float) -> bool:
+    """Whether a time is so near a multiple of a window that it may as well be on it."""
+    return min(time % window, window - time % window) < CLOSE
+
+
 def accepted(case: Case) -> list[float]:
     """Times of the requests that pass."""
     return [time for time, ok in zip(case.times, replay(case.make(), case.times), strict=True) if ok]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("sliding-log"))
 def test_a_sliding_log_never_holds_more_than_n_in_any_window(case: Case) -> None:
     """Of N + 1 that passed, the last is a window after the first, wherever the window is put."""
@@ -38,7 +48,7 @@ def test_a_sliding_log_never_holds_more_than_n_in_any_window(case: Case) -> None
         assert last - first >= case.limit.window - 2 * GRAIN
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("sliding-log"))
 def test_a_sliding_log_decides_by_the_requests_in_its_window(case: Case) -> None:
     """By brute force: a request passes if fewer than N that count came within W before it."""
@@ -49,18 +59,17 @@ def test_a_sliding_log_decides_by_the_requests_in_its_window(case: Case) -> None
             counted.append(time)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("fixed-window"))
 def test_an_aligned_window_holds_n_and_never_less(case: Case) -> None:
     """However requests come, each window of the wall clock has min(N, offered) accepted."""
-    if case.limit.window < 0.5 or case.limit.window == 0.7:
-        return  # not exact in binary, so that // here and the limiter's boundary may differ in the last bit
+    assume(exact(case.limit.window))
     offered = Counter(time // case.limit.window for time in case.times)
     taken = Counter(time // case.limit.window for time in accepted(case))
     assert taken == {window: min(count, case.limit.count) for window, count in offered.items()}
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("fixed-window", "fixed-window-from-first"))
 def test_a_fixed_window_lets_at_most_2n_pass_within_one_length(case: Case) -> None:
     """The known weakness, and its bound: a window's length anywhere touches two windows."""
@@ -69,7 +78,7 @@ def test_a_fixed_window_lets_at_most_2n_pass_within_one_length(case: Case) -> No
         assert last - first >= case.limit.window - 2 * GRAIN
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("fixed-window-from-first"))
 def test_a_window_from_the_first_request_holds_n_and_never_less(case: Case) -> None:
     """By brute force: the first request after a window's end opens the next, and N pass in each."""
@@ -81,23 +90,22 @@ def test_a_window_from_the_first_request_holds_n_and_never_less(case: Case) -> N
         used += ok
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("sliding-counter"))
 def test_a_sliding_counter_decides_by_both_windows(case: Case) -> None:
     """In exact arithmetic: p(1 − f) + c + 1 ≤ N, up to what the rounding of times can do."""
     window = Fraction(case.limit.window)
     counts: Counter[int] = Counter()
+    assume(exact(case.limit.window) or not any(near_boundary(time, case.limit.window) for time in case.times))
     for time, ok in zip(case.times, replay(case.make(), case.times), strict=True):
         index, passed = divmod(Fraction(time), window)
-        if min(passed, window - passed) < CLOSE:  # on a boundary: which window it is in is a matter of rounding
-            index = round(Fraction(time) / window)
-        weighed = counts[index - 1] * (1 - max(0, Fraction(time) / window - index)) + counts[index] + 1
+        weighed = counts[index - 1] * (1 - passed / window) + counts[index] + 1
         if abs(weighed - case.limit.count) > CLOSE * case.limit.rate + 1e-9:
             assert ok == (weighed < case.limit.count)
         counts[index] += ok or case.spec.count_rejected
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("token-bucket", "gcra", "leaky-queue", counting=False))
 def test_a_bucket_lets_at_most_b_and_its_rate_pass(case: Case) -> None:
     """Over any interval from one passed request to another: at most B + ρT, both included."""
@@ -107,7 +115,7 @@ def test_a_bucket_lets_at_most_b_and_its_rate_pass(case: Case) -> None:
             assert j - i + 1 <= case.burst + rate * (passed[j] - first + 2 * GRAIN) + 1e-6
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("token-bucket", "gcra", "leaky-queue"))
 def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
     """In exact arithmetic: a request passes if there is a whole token, up to what the rounding of times can do."""
@@ -122,7 +130,7 @@ def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
             tokens = max(tokens - 1, Fraction(-case.burst))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data(), limits, st.integers(1, 12), st.booleans())
 def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
     data: st.DataObject, limit: Limit, burst: int, counting: bool
@@ -135,7 +143,7 @@ def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
         assert one[2:] == pytest.approx(other[2:], abs=1e-9 * limit.window)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("leaky-queue"))
 def test_a_leaky_queue_lets_out_one_at_a_time_and_holds_at_most_b(case: Case) -> None:
     """Outputs keep their order and T₁ between them, fewer than B wait at any time, and none waits without need."""
@@ -143,18 +151,17 @@ def test_a_leaky_queue_lets_out_one_at_a_time_and_holds_at_most_b(case: Case) ->
     out: list[float] = []
     for time in case.times:
         decision = limiter.decide(time)
-        waiting = sum(each > time + CLOSE for each in out)
         if decision.allowed:
             turn = max(time, out[-1] + spacing) if out else time
             assert time + decision.delay == pytest.approx(turn, abs=CLOSE)
             assert decision.delay <= (case.burst - 1) * spacing + CLOSE
+            assert sum(each > time + CLOSE for each in out) < case.burst
             out.append(time + decision.delay)
-            assert waiting < case.burst
         else:
-            assert waiting >= case.burst - 1
+            assert sum(each > time - CLOSE for each in out) >= case.burst - 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     st.integers(1, 5),
     st.lists(st.tuples(st.floats(0, 100), st.floats(0, 30) | st.just(0.0)), max_size=60).map(sorted),

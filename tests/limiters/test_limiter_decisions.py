@@ -24,6 +24,9 @@ from loadtest.limiters import (
 )
 from loadtest.limits import Limit
 
+GRAIN = 5e-7
+"""Two steps of today's unix time as a float."""
+
 
 def after(case: Case) -> tuple[Limiter, Decision]:
     """A limiter that has seen all requests, and its last decision."""
@@ -36,20 +39,23 @@ def passing(limiter: Limiter, now: float) -> int:
     return sum(limiter.decide(now).allowed for _ in range(50))
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(cases(*TIMED))
 def test_retry_after_is_honest(case: Case) -> None:
-    """A request just before it is refused, one at it is accepted; it is 0 exactly while some remain."""
+    """A request just before it is refused, one at it is accepted; it is 0 exactly while some remain.
+
+    Up to the steps that clocks of floats go in: a time and what is added to it may lie a step before a boundary.
+    """
     limiter, decision = after(case)
     assert (decision.retry_after == 0) == (decision.remaining > 0)
     assert decision.allowed or decision.remaining == 0
     at = case.times[-1] + decision.retry_after
-    assert copy.deepcopy(limiter).decide(at).allowed
+    assert copy.deepcopy(limiter).decide(at + GRAIN).allowed
     if decision.retry_after > CLOSE:
         assert not copy.deepcopy(limiter).decide(at - CLOSE).allowed
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(cases())
 def test_remaining_is_true(case: Case) -> None:
     """Exactly that many more pass at the same moment, each of them saying one less."""
@@ -60,20 +66,20 @@ def test_remaining_is_true(case: Case) -> None:
     assert not limiter.decide(case.times[-1]).allowed
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(cases(*TIMED))
 def test_after_reset_after_all_is_whole_again(case: Case) -> None:
     """As many pass at once then as with a fresh limiter, and not long before, unless a window is waited for."""
     limiter, decision = after(case)
     whole = case.burst if ALGORITHMS[case.spec.algorithm].has_burst else case.limit.count
     at = case.times[-1] + decision.reset_after
-    assert passing(copy.deepcopy(limiter), at) == whole
+    assert passing(copy.deepcopy(limiter), at + GRAIN) == whole
     early = at - decision.reset_after / 3 - CLOSE
     if decision.reset_after > 4 * CLOSE:
         assert passing(limiter, early) < whole or "window" in case.spec.algorithm
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data(), cases(*TIMED))
 def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> None:
     """Two windows later, or two bursts, it decides on whatever comes as a fresh one, rejected requests or not."""
@@ -86,7 +92,7 @@ def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> No
     assert replay(limiter, times) == replay(case.make(), times)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data(), cases(*TIMED), st.floats(0, 10))
 def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows: float) -> None:
     """From the new time on it takes no longer than usual until all is whole again, and no more passes than usual."""
@@ -101,7 +107,7 @@ def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows
     assert decision.remaining or limiter.decide(at + CLOSE).allowed
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data(), limits, specs())
 def test_any_times_at_all_are_decided_on(data: st.DataObject, limit: Limit, spec: LimiterSpec) -> None:
     """Unordered, far apart or at zero: every decision is whole and within its bounds."""
@@ -114,7 +120,7 @@ def test_any_times_at_all_are_decided_on(data: st.DataObject, limit: Limit, spec
         limiter.release(time)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases())
 def test_a_replay_is_the_limiter_step_by_step(case: Case) -> None:
     """Requests that take no time: `replay` says of each what `decide` does, and a part of it is its beginning."""
@@ -128,7 +134,7 @@ def test_a_replay_is_the_limiter_step_by_step(case: Case) -> None:
     assert replay(case.make(), case.times[:half]) == steps[:half]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(counting=False))
 def test_rejected_requests_are_not_counted_unless_asked_for(case: Case) -> None:
     """Leaving the rejected requests out changes nothing about the others."""
@@ -137,7 +143,7 @@ def test_rejected_requests_are_not_counted_unless_asked_for(case: Case) -> None:
     assert all(replay(case.make(), kept))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(*TIMED, counting=False))
 def test_a_larger_limit_lets_no_less_pass(case: Case) -> None:
     """One request more per window, of the same requests: at every moment at least as many have passed."""
@@ -146,7 +152,7 @@ def test_a_larger_limit_lets_no_less_pass(case: Case) -> None:
     assert sum(replay(larger.make(), case.times)) >= sum(replay(case.make(), case.times))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases("sliding-log", "sliding-counter", "token-bucket", "gcra", counting=True))
 def test_counting_rejected_requests_lets_no_more_pass(case: Case) -> None:
     """Whoever goes on asking is at no moment better off for it."""
