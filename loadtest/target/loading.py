@@ -148,7 +148,8 @@ def _registered_in(module: ModuleType) -> list[Registered]:
     imported = {id(value) for value in vars(module).values()}
 
     def belongs(registered: Registered) -> bool:
-        return registered.function.__module__ == module.__name__ or id(registered.function) in imported
+        written_in = getattr(inspect.unwrap(registered.function), "__globals__", None)
+        return written_in is vars(module) or id(registered.function) in imported
 
     return list(filter(belongs, REGISTERED))
 
