@@ -79,7 +79,11 @@ def test_a_client_that_does_not_read_gets_everything_in_the_end(server: Any) -> 
     bodies = [{"name": "echo", "parameters": {"number": number, "filler": filler}} for number in range(many)]
     requests = b"".join(run(json.dumps(body).encode()) for body in bodies)
     requests += b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    with socket.create_connection(server.address, timeout=60) as connection:
+    with socket.socket() as connection:
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            connection.setsockopt(socket.SOL_SOCKET, buffer, 65536)
+        connection.settimeout(60)
+        connection.connect(server.address)
         sent, stuck = 0, False
         while not stuck and sent < len(requests):  # until neither side takes any more
             sent += connection.send(requests[sent : sent + 65536])
