@@ -40,6 +40,7 @@ class Counts:
         self.statuses = np.zeros((cells, _STATUSES), np.int64)
         self.errors = np.zeros(cells, np.int64)
         self.first = np.zeros(cells, np.int64)
+        self._bytes = np.zeros(cells)
         self.asked: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
         self.keys: dict[str, set[int]] = {name: set() for name in LIMIT_NAMES}
 
@@ -47,6 +48,11 @@ class Counts:
         """Take in some more rows."""
         self._operations(chunk)
         self._requests(chunk)
+
+    def received(self, cells: list[int]) -> float:
+        """Bytes of an answer, on average over the requests of some cells; 0 without any."""
+        asked = int(self.statuses[cells].sum())
+        return float(self._bytes[cells].sum()) / asked if asked else 0.0
 
     def _operations(self, chunk: Chunk) -> None:
         rows, cells = chunk.operations, len(self.sent)
@@ -77,6 +83,7 @@ class Counts:
         wrong = (outcome == OUTCOMES.index("failed")) | (outcome == OUTCOMES.index("timed_out"))
         self.errors += np.bincount(cell[wrong], minlength=cells)
         self.first += np.bincount(cell[kind < FIRST_KINDS], minlength=cells)
+        self._bytes += np.bincount(cell, np.nan_to_num(chunk.floats("bytes_received")[rows]), minlength=cells)
 
 
 def _table(rows: NDArray[np.int32], columns: NDArray[np.int32] | Ints, height: int, width: int) -> Ints:

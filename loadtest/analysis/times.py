@@ -13,6 +13,7 @@ Bools = NDArray[np.bool_]
 
 NAMES: Final = (
     "response_time_ms", "service_time_ms", "start_lag_ms", "dispatch_lag_ms", "execution_time_ms", "overhead_ms",
+    "first_byte_ms", "connect_ms", "service_time_new_ms", "service_time_reused_ms",
     "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "polls",
 )  # fmt: skip
 OK: Final = OUTCOMES.index("ok")
@@ -59,7 +60,8 @@ class Times:
 
     Latencies are of ok and timed-out operations and requests that were not wrong on purpose: how fast a mistake is
     refused says nothing of how fast work is done. Lags cover every operation that was sent: they say how well *we*
-    did, so a 429 has them too.
+    did, so a 429 has them too. Of requests there is also the time to the first byte, to connect (where one had to),
+    and the service time on new connections and on reused ones.
     """
 
     def __init__(self, book: Book) -> None:
@@ -80,7 +82,14 @@ class Times:
         self._asynchronous(chunk, rows, response, late)
         rows = chunk.requests
         rows, late = _answered(chunk, rows[chunk.cell[rows] >= 0])
-        self.of["service_time_ms"].add(chunk.cell[rows], service_time(chunk, rows), late)
+        cell, service = chunk.cell[rows], service_time(chunk, rows)
+        self.of["service_time_ms"].add(cell, service, late)
+        first = chunk.floats("first_byte")[rows] - chunk.floats("start")[rows]
+        self.of["first_byte_ms"].add(cell, first / 1e6)
+        self.of["connect_ms"].add(cell, chunk.floats("connect_ms")[rows])
+        reused = chunk.floats("connection_reused")[rows]
+        for name, kept in (("service_time_new_ms", reused == 0), ("service_time_reused_ms", reused == 1)):
+            self.of[name].add(cell[kept], service[kept], late[kept])
 
     def _asynchronous(self, chunk: Chunk, rows: NDArray[np.int64], response: Floats, late: Bools) -> None:
         mine = chunk.words("operation")[rows] == chunk.book.codes("operation", ["async_run"])[0]

@@ -15,6 +15,10 @@ _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive":
 _LATENCIES: Final = {
     "response_time_ms": "response time",
     "service_time_ms": "service time of a request",
+    "first_byte_ms": "first byte of a request",
+    "connect_ms": "connecting",
+    "service_time_new_ms": "service time, new connections",
+    "service_time_reused_ms": "service time, reused connections",
     "execution_time_ms": "executionTime",
     "overhead_ms": "overhead",
     "submit_ms": "submit",

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.record import load_record
-from loadtest.report import html, markdown
+from loadtest.report import gitlab, html, junit, locust_csv, markdown
 from loadtest.report.report import Report, build
 
 
 def make(directory: Path) -> Report:
-    """Read the record in ``directory`` and write metrics.json, report.html, report.md and plots/*.png beside it.
+    """Read the record in ``directory`` and write its report beside it, in every form.
+
+    metrics.json, report.html, report.md, plots/*.png; junit.xml, load-performance.json and stats.csv for CI systems.
 
     The same record always gives the same bytes.
 
@@ -30,6 +32,9 @@ def make(directory: Path) -> Report:
             (plots / f"{plot.name}.png").write_bytes(plot.png)
     _replace(directory / "report.md", markdown.render(report))
     _replace(directory / "report.html", html.render(report))
+    _replace(directory / "junit.xml", junit.render(found))
+    _replace(directory / "load-performance.json", gitlab.render(found))
+    _replace(directory / "stats.csv", locust_csv.render(found))
     return report
 
 

@@ -1,0 +1,92 @@
+"""What CI systems read of a run: JUnit XML, GitLab's load-performance.json, Locust's stats.csv."""
+
+import csv
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from loadtest.report import write
+
+
+def made(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], dict[str, dict[str, str]]]:
+    """metrics.json, the JUnit suite, the metrics of load-performance.json, and the rows of stats.csv by name."""
+    write.make(directory)
+    metrics = json.loads((directory / "metrics.json").read_text())
+    suite = ET.parse(directory / "junit.xml").getroot().find("testsuite")
+    assert suite is not None
+    performance = json.loads((directory / "load-performance.json").read_text())["metrics"]
+    with (directory / "stats.csv").open(newline="") as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    return metrics, suite, performance, rows
+
+
+def test_the_same_numbers_in_every_form(maker: ModuleType, tmp_path: Path) -> None:
+    """Counts, rates and percentiles of metrics.json are those of the tables that CI systems read."""
+    metrics, suite, performance, rows = made(maker.tour(tmp_path / "run"))
+    overall = metrics["overall"]["requests"]
+    assert performance["http_reqs"] == {"count": overall["sent"], "rate": overall["sent_rate"]}
+    assert int(rows["Aggregated"]["Request Count"]) == overall["sent"]
+    assert sum(int(row["Request Count"]) for row in rows.values()) == 2 * overall["sent"]
+    for name, cell in metrics["traffic"].items():
+        block, row = cell["service_time_ms"], rows[name]
+        assert float(row["50%"]) == float(row["Median Response Time"]) == block["p50"]
+        assert float(row["95%"]) == block["p95"]
+        assert float(row["100%"]) == float(row["Max Response Time"]) == block["max"]
+        assert int(row["Failure Count"]) == cell["requests"]["throttled"] + cell["requests"]["errors"]
+    held = sum(one["judgement"] == "pass" for one in metrics["thresholds"]) + sum(c["ok"] for c in metrics["validity"])
+    assert performance["checks"]["passes"] == held
+    assert len(suite.findall("testcase")) == len(metrics["thresholds"]) + len(metrics["validity"])
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert metrics["sentence"].partition(": ")[2] in text
+
+
+def test_a_threshold_is_a_test_case(maker: ModuleType, tmp_path: Path) -> None:
+    """One that fails is a failure with its value, one that can't be judged is skipped with the reason."""
+    thresholds = [
+        {"require": "requests.throttled == 0", "traffic": "greetings", "stage": "within"},
+        {"require": "response_time.p50 < 1ms", "traffic": "greetings", "stage": "within"},
+        {"require": "response_time.p99 < 9s", "traffic": "greetings", "stage": "within"},
+    ]
+    _, suite, _, _ = made(maker.tour(tmp_path / "run", thresholds=thresholds))
+    assert (suite.get("failures"), suite.get("skipped"), suite.get("errors")) == ("1", "1", "0")
+    cases = {case.get("name"): case for case in suite.findall("testcase")}
+    failure = cases["response_time.p50 < 1ms"].find("failure")
+    assert failure is not None
+    assert "but it was" in str(failure.get("message"))
+    skipped = cases["response_time.p99 < 9s"].find("skipped")
+    assert skipped is not None
+    assert "80 values can't carry p99" in str(skipped.get("message"))
+
+
+def test_an_invalid_run_judges_nothing(maker: ModuleType, tmp_path: Path) -> None:
+    """The broken check is an error; every threshold is skipped, whatever its value would be."""
+    metrics, suite, _, _ = made(maker.tour(tmp_path / "run", samples=1))
+    assert metrics["verdict"] == "invalid"
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+    assert suite.get("skipped") == str(len(metrics["thresholds"]))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_there_is_a_file_of_each_form_for_next_to_nothing(maker: ModuleType, tmp_path: Path, rows: int) -> None:
+    """No operation or a single one: no figure is made up for what nobody measured."""
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=rows)
+    both = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5)] if rows else []
+    _, suite, performance, found = made(maker.save(tmp_path / "run", maker.info({"t": entry}), both))
+    assert ("http_req_duration" in performance) == bool(rows)
+    assert found["t"]["95%"] == ("5.0" if rows else "N/A")
+    assert suite.get("errors") == str(1 - rows)
+
+
+def test_what_xml_cannot_hold_is_replaced(maker: ModuleType, tmp_path: Path) -> None:
+    """A control character or half a surrogate in a server's words does not break the file."""
+    rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5)]
+    run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=1)})
+    run.end, run.end_reason = "aborted", "\x00 <&> \x1b[31m"
+    _, suite, _, _ = made(maker.save(tmp_path / "run", run, rows))
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert "<&>" in str(error.get("message"))
