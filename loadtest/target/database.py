@@ -42,6 +42,9 @@ DELETE: Final = "DELETE FROM jobs WHERE row = ?"
 
 _PENDING: Final = "SELECT row, id, owner, workflow, parameters FROM jobs WHERE state = 'queued' ORDER BY row"
 _ENDED: Final = "SELECT row, id, owner, state, answer, ended FROM jobs WHERE state <> 'queued' ORDER BY ended, row"
+_UNCHANGED: Final = f"PRAGMA user_version = {VERSION}"
+"""Written though it says what is there already."""
+
 _SOME_EXPIRED: Final = "DELETE FROM jobs WHERE row IN (SELECT row FROM jobs WHERE ended <= ? LIMIT 10000)"
 
 
@@ -130,14 +133,20 @@ class Database:
     def write(self, statements: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
         """Carry out statements, each with many rows of values, in one transaction: all of it is on disk, or nothing.
 
+        Without any statement it tries whether the file can be written.
+
         Raises:
             sqlite3.Error: if it can't be done; nothing was changed.
         """
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
+            tried = False
             for statement, rows in statements:
                 self._connection.executemany(statement, rows)
+                tried = True
+            if not tried:
+                execute(_UNCHANGED)
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -169,7 +178,7 @@ class Database:
                 execute(table)
             execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(32),))
             execute(f"PRAGMA application_id = {APPLICATION}")
-        execute(f"PRAGMA user_version = {VERSION}")  # written each time: a file that can't be shows it now
+        execute(_UNCHANGED)  # each time: a file that can't be written shows it now
         execute("COMMIT")
 
     def _check(self, application: int, version: int) -> None:

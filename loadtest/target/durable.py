@@ -64,6 +64,7 @@ class DurableJobs(JobStore):
         self._owners = {digest: owner for owner, digest in self._digests.items()}
         self._writer: Writer | None = None
         self._arriving = self._saving = 0
+        self._closed = False
         database.expire(wall() - retention)
         self._load()
         self._resumable = list(database.pending())
@@ -86,6 +87,14 @@ class DurableJobs(JobStore):
         for pending in self._resumable:
             self._resume(pending)
         self._resumable.clear()
+
+    def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
+        """Not here: a job is on disk before it is queued, and that takes time.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a job that is kept on disk is submitted by accept")
 
     async def accept(self, owner: object, workflow: Workflow, parameters: Any, submitted: dict[str, Any]) -> Job:
         """Queue a job as soon as it is on disk.
@@ -115,6 +124,7 @@ class DurableJobs(JobStore):
     def close(self) -> None:
         """Cancel what is running; it and what waits stay on disk for the next start."""
         super().close()
+        self._closed = True
         if self._writer is None:
             self._database.close()
         else:
@@ -135,7 +145,8 @@ class DurableJobs(JobStore):
         self._arriving -= 1
         self.accepted += 1
         job.move(Event.STORE)
-        self._enqueue(job)
+        if not self._closed:
+            self._enqueue(job)
         if not known.done():  # a stopping server cancels the request, though its job is on disk by now
             known.set_result(None)
 

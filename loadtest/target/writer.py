@@ -75,14 +75,14 @@ class Writer:
 
     def close(self) -> None:
         """Write what must be written, unless the disk refuses it; then close the database."""
-        if not self._failing:
+        if self._gathered and not self._failing:
             self._groups.put([write for write in self._gathered if write.refused is None])
         self._gathered.clear()
         self._groups.put(None)
         self._thread.join(CLOSING)
 
     def _hand_over(self) -> None:
-        if self._gathered:
+        if self._gathered or self._failing:  # an empty group tries whether there is room again
             self._groups.put([self._gathered.popleft() for _ in range(min(GROUP, len(self._gathered)))])
         else:
             self._busy = False
@@ -107,7 +107,7 @@ class Writer:
         self._busy = False
         writes = [*group, *self._gathered]
         self._gathered = deque(write for write in writes if write.refused is None)
-        if self._gathered and not self._retrying:
+        if not self._retrying:
             self._retrying = True
             self._loop.call_later(RETRY, self._retry)
         for write in writes:
@@ -124,7 +124,7 @@ class Writer:
         while (group := self._groups.get()) is not None:
             error = None
             try:
-                self._database.write((each, _rows(group, each)) for each in (INSERT, FINISH, DELETE))
+                self._database.write((each, _rows(group, each)) for each in (INSERT, FINISH, DELETE) if group)
             except Exception as problem:  # noqa: BLE001 -- whatever it is, those who wait for it must be told
                 error = problem
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
