@@ -1,4 +1,4 @@
-"""Whether the reference API's memory grows with the requests that it answers, over two minutes of a mixture of all kinds.
+"""Whether the reference API's memory grows with the requests that it answers: two minutes of a mixture of all kinds.
 
 Jobs are kept for a second only, so that what remains is what leaks. The first tenth is warming up: buffers, the pool
 of threads, the allocator's arenas. Run: ``python bench/target_memory.py``.
