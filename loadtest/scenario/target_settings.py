@@ -42,7 +42,7 @@ class TargetSettings(Strict):
     retention: Duration | None = None
     run_timeout: Duration | None = None
     workflows: list[str] = []
-    """Modules with workflows beside the built-in ones."""
+    """Modules with workflows beside the built-in ones; relative paths begin at the working directory."""
     answers: dict[ErrorCode, Recode] = {}
     """Errors by their code, and how they are answered instead: ``queue_full = "429"``."""
     pending_execution_time: Literal["elapsed", "zero", "omitted"] = "elapsed"
