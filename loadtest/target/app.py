@@ -24,12 +24,12 @@ from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
 from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import INTERNAL, Execution, Outcome
-from loadtest.target.hangup import Attendance, RunTimeoutError
+from loadtest.target.hangup import Attendance, RunTimeoutError, wait
 from loadtest.target.jobs import Meddler, QueueFullError
 from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.threads import Threads
-from loadtest.target.throttle import Throttle, hold
+from loadtest.target.throttle import Throttle
 from loadtest.target.upkeep import Upkeep
 from loadtest.target.workflows import Workflow, find
 
@@ -113,7 +113,7 @@ class WorkflowApi:
         account = self.accounts.find(scope["headers"])
         name = route(scope, path)
         if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):
-            receive = await hold(receive, delay)
+            await wait(delay, scope)
         return await self._handlers[name](account, scope, receive)
 
     async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
@@ -121,7 +121,7 @@ class WorkflowApi:
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         if not self._throttle.first:
-            await self._throttle.enter(account.limiters, "sync_run", scope, receive)
+            await self._throttle.enter(account.limiters, "sync_run", scope)
         execution = Execution(workflow, parameters)
         work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
@@ -139,7 +139,7 @@ class WorkflowApi:
         try:
             if not self._throttle.first:
                 self.jobs.check_room()
-                await self._throttle.enter(account.limiters, "async_submit", scope, receive)
+                await self._throttle.enter(account.limiters, "async_submit", scope)
             job = await self.jobs.accept(account, workflow, parameters, request.parameters)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
@@ -149,12 +149,12 @@ class WorkflowApi:
             raise ApiError(500, "internal", "The job could not be written to disk") from None
         return Reply(202, encode({"jobId": job.id, "status": "pending"}))
 
-    async def _retrieve(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
         job_id = scope["path"][len(JOB_PREFIX) :]
         body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(404, "unknown_job", "There is no such job, or no longer")
-        if not self._throttle.first and await self._throttle.enter(account.limiters, "retrieval", scope, receive):
+        if not self._throttle.first and await self._throttle.enter(account.limiters, "retrieval", scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return Reply(200, body)
 

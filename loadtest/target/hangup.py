@@ -1,15 +1,18 @@
 """Synchronous runs end early when their client hangs up, and when the server's time limit has passed.
 
+So does a request's wait for its turn, where a limiter makes it wait.
+
 A run executes in the task of its own request. What ends it early cancels that task, as ``asyncio.timeout`` does; so
 it costs a run next to nothing to be watched, and one that never waits needs no task or timer at all.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from loadtest.target.answers import Receive, Scope
+from loadtest.target.answers import Scope
 from loadtest.target.bodies import DisconnectedError
 
 _T = TypeVar("_T")
@@ -19,7 +22,7 @@ LINE: Final = "line"
 
 
 class Line:
-    """One client's connection, as far as the run that it waits for is concerned.
+    """One client's connection, as far as what it waits for is concerned.
 
     Attributes:
         lost: called when the connection ends.
@@ -78,8 +81,7 @@ class Attendance:
             DisconnectedError: if the client hung up.
             RunTimeoutError: if the time has passed.
         """
-        state: dict[str, Any] | None = scope.get("state")
-        line: Line = state[LINE] if state else Line()
+        line = _line(scope)
         run = _Run()
         line.lost = run.hang_up
         self._deadlines[run] = time.monotonic() + self._limit
@@ -109,24 +111,31 @@ class Attendance:
             run.stop(RunTimeoutError)
 
 
-async def until_disconnect(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
-    """Await ``work`` while watching the connection; cancel it when the client hangs up.
+async def wait(seconds: float, scope: Scope) -> None:
+    """Let a request wait before it is carried out, or until its client hangs up.
 
     Raises:
-        DisconnectedError: if the client went away first.
+        DisconnectedError: if the client hung up.
     """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[bool] = loop.create_future()
+
+    def end(hung_up: bool) -> None:
+        if not over.done():
+            over.set_result(hung_up)
+
+    line = _line(scope)
+    line.lost = partial(end, hung_up=True)
+    timer = loop.call_later(seconds, end, False)
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise DisconnectedError
+        if await over:
+            raise DisconnectedError
     finally:
-        watcher.cancel()
-        task.cancel()
+        timer.cancel()
+        line.lost = None
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _line(scope: Scope) -> Line:
+    state: dict[str, Any] | None = scope.get("state")
+    line: Line = state[LINE] if state else Line()
+    return line

@@ -1,9 +1,7 @@
 """Limits as requests draw on them: who shares which limiter, what an answer says of it, and who has to wait."""
 
-import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
@@ -11,10 +9,9 @@ from typing import Final
 
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
 from loadtest.limits import Limit, LimitName
-from loadtest.target.answers import ApiError, Header, Message, Receive, Scope
-from loadtest.target.bodies import DRAINED
+from loadtest.target.answers import ApiError, Header, Scope
 from loadtest.target.config import ServerConfig
-from loadtest.target.hangup import until_disconnect
+from loadtest.target.hangup import wait
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]
@@ -94,8 +91,8 @@ class Throttle:
             scope[_HELD] = limiter
         return decision.delay
 
-    async def enter(self, limiters: Limiters, name: LimitName, scope: Scope, receive: Receive) -> bool:
-        """Draw on a limit with a request that was read to its end, and wait for its turn; gives whether it had to.
+    async def enter(self, limiters: Limiters, name: LimitName, scope: Scope) -> bool:
+        """Draw on a limit and wait for the request's turn; gives whether it had to.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
@@ -103,7 +100,7 @@ class Throttle:
         """
         delay = self.draw(limiters, name, scope)
         if delay:
-            await hold(receive, delay)
+            await wait(delay, scope)
         return delay > 0
 
     def release(self, scope: Scope) -> None:
@@ -122,10 +119,10 @@ class Throttle:
         headers: tuple[Header, ...] = ()
         if self._retry_after != "none":
             # When a concurrency limit has room again is not known: a second is a guess.
-            wait = (decision.retry_after or 1.0) * self._factor
-            value = b"%d" % math.ceil(wait)
+            told = (decision.retry_after or 1.0) * self._factor
+            value = b"%d" % math.ceil(told)
             if self._retry_after == "date":
-                value = formatdate(math.ceil(now + wait), usegmt=True).encode()
+                value = formatdate(math.ceil(now + told), usegmt=True).encode()
             headers = ((b"retry-after", value),)
         limit = "all" if self._spec.scope in SHARED_SCOPES else name
         details = {"limit": limit, "allowed": str(self._limits[name])}
@@ -143,31 +140,6 @@ def limits_in_force(config: ServerConfig) -> Mapping[LimitName, Limit]:
     if config.limit_all is None:
         raise ValueError(f"scope {config.limiter.scope} without limit_all")
     return MappingProxyType(dict.fromkeys(config.limits, config.limit_all))
-
-
-async def hold(receive: Receive, delay: float) -> Receive:
-    """Let a request wait for ``delay`` seconds; gives what to read it from, with all that came in the meantime.
-
-    Raises:
-        DisconnectedError: if the client went away before its time had come.
-    """
-    early: deque[Message] = deque()
-    room = DRAINED
-
-    async def listen() -> Message:
-        nonlocal room
-        if room <= 0:  # nobody may fill the memory while waiting: what is left stays in the socket
-            await asyncio.Event().wait()
-        message = await receive()
-        room -= len(message.get("body", b""))
-        early.append(message)
-        return message
-
-    async def read() -> Message:
-        return early.popleft() if early else await receive()
-
-    await until_disconnect(asyncio.sleep(delay), listen)
-    return read
 
 
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:

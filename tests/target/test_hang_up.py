@@ -1,6 +1,5 @@
 """Clients that hang up, runs that take too long, servers that stop: nobody's work goes on for nobody."""
 
-import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -9,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from loadtest.target.bodies import DisconnectedError
-from loadtest.target.hangup import until_disconnect
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 MODULE = '''
@@ -217,27 +213,3 @@ def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(launch: Any,
     code, _, errors = slow.served.stop()  # it would wait 20 s
     assert code == 0
     assert "1 workflow function did not stop" in errors
-
-
-def test_waiting_is_cancelled_when_the_client_hangs_up() -> None:
-    """The work sees its cancellation, and the caller is told that nobody waits."""
-    events: list[str] = []
-
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            events.append("cancelled")
-            raise
-
-    async def hang_up() -> dict[str, Any]:
-        await asyncio.sleep(0)
-        return {"type": "http.disconnect"}
-
-    async def run() -> None:
-        with pytest.raises(DisconnectedError):
-            await until_disconnect(work(), hang_up)
-        await asyncio.sleep(0)
-
-    asyncio.run(run())
-    assert events == ["cancelled"]

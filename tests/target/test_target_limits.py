@@ -6,6 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtest.cli import main
+from loadtest.errors import ExitCode
+
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}
 
@@ -89,8 +92,117 @@ def test_no_second_sees_more_than_its_limit(launch: Any, until: Any) -> None:
     assert max(accepted.values()) == 3
 
 
-def test_retry_after_can_be_switched_on(launch: Any, until: Any) -> None:
-    """It is a whole number of seconds, at least 1, that reaches the end of the window."""
-    client = launch("--limit", "sync_run=1/60s", "--retry-after", "seconds").client()
-    rejected: httpx.Response = until(lambda: (r := client.post(RUN, json=HELLO)).status_code == 429 and r)
-    assert 1 <= int(rejected.headers["retry-after"]) <= 60
+LOG = ("--algorithm", "sliding-log")
+"""An algorithm that knows no boundary: what these tests count doesn't depend on the second in which they start."""
+
+
+def test_one_limit_for_all_requests_of_a_key(launch: Any, expect_error: Any) -> None:
+    """With the scope `key`, its runs, submits and retrievals draw on one limit, and another key's on another."""
+    served = launch(*LOG, "--limit-scope", "key", "--limit", "all=3/1h")
+    alpha, beta = served.client(key="alpha"), served.client(key="beta")
+    assert alpha.post(RUN, json=HELLO).status_code == 200
+    assert alpha.post(JOBS, json=HELLO).status_code == 202
+    assert alpha.get(JOBS + "/x").status_code == 404
+    for rejected in (alpha.post(RUN, json=HELLO), alpha.post(JOBS, json=HELLO), alpha.get(JOBS + "/x")):
+        assert expect_error(rejected, 429, "rate_limit_exceeded") == {"limit": "all", "allowed": "3/3600s"}
+    assert beta.post(RUN, json=HELLO).status_code == 200
+
+
+def test_one_limit_for_all_keys(launch: Any, expect_error: Any) -> None:
+    """With the scope `name`, the keys share each limit, and the limits are apart."""
+    served = launch(*LOG, "--limit-scope", "name", "--limit", "sync_run=2/1h")
+    alpha, beta = served.client(key="alpha"), served.client(key="beta")
+    assert [client.post(RUN, json=HELLO).status_code for client in (alpha, beta)] == [200, 200]
+    for client in (alpha, beta):
+        details = expect_error(client.post(RUN, json=HELLO), 429, "rate_limit_exceeded")
+        assert details == {"limit": "sync_run", "allowed": "2/3600s"}
+        assert client.post(JOBS, json=HELLO).status_code == 202
+
+
+def test_one_limit_for_everything(launch: Any) -> None:
+    """With the scope `global`, there is one for all requests of all keys."""
+    served = launch(*LOG, "--limit-scope", "global", "--limit", "all=2/1h")
+    alpha, beta = served.client(key="alpha"), served.client(key="beta")
+    assert alpha.post(RUN, json=HELLO).status_code == 200
+    assert beta.post(JOBS, json=HELLO).status_code == 202
+    assert alpha.get(JOBS + "/x").status_code == beta.post(RUN, json=HELLO).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("options", "passed"),
+    [
+        (("token-bucket", "--burst", "2"), [2, 0]),
+        (("gcra",), [1, 0]),
+        (("concurrency",), [9, 9]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_other_algorithms_can_be_served(launch: Any, options: tuple[str, ...], passed: list[int]) -> None:
+    """Of 9 runs at 5 an hour a bucket lets its burst pass; one after the other, a concurrency limit lets all."""
+    client = launch("--limit", "sync_run=5/1h", "--algorithm", *options).client()
+    assert [statuses([client.post(RUN, json=HELLO) for _ in range(9)])[200] for _ in passed] == passed
+
+
+def test_rejected_requests_can_be_counted(launch: Any) -> None:
+    """A debt of two tokens, of which each is worth half an hour, is told by the time until one more passes."""
+    options = (
+        "--limit",
+        "sync_run=2/1h",
+        "--algorithm",
+        "token-bucket",
+        "--count-rejected",
+        "--retry-after",
+        "seconds",
+    )
+    client = launch(*options).client()
+    answers = [client.post(RUN, json=HELLO) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429, 429]
+    told = [int(answer.headers["retry-after"]) for answer in answers[2:]]
+    assert [round(each / 1800) for each in told] == [2, 3, 3]
+
+
+def test_only_valid_requests_draw_where_that_is_asked_for(launch: Any, expect_error: Any) -> None:
+    """Bad bodies, unknown workflows, parameters and jobs leave the allowance whole, and are told before the 429."""
+    limits = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1/1h")]
+    client = launch(*LOG, *limits, "--draws", "valid").client()
+
+    def refuse() -> None:
+        for path in (RUN, JOBS):
+            expect_error(client.post(path, content=b"{"), 400, "invalid_json")
+            expect_error(client.post(path, json={"name": "nope"}), 404, "unknown_workflow")
+            body = {"name": "sleep", "parameters": {"ms": "long"}}
+            expect_error(client.post(path, json=body), 400, "invalid_parameters")
+        expect_error(client.get(JOBS + "/x"), 404, "unknown_job")
+
+    refuse()
+    assert client.post(RUN, json=HELLO).status_code == 200
+    job = client.post(JOBS, json=HELLO).json()["jobId"]
+    assert client.get(f"{JOBS}/{job}").status_code == 200
+    for rejected in (client.post(RUN, json=HELLO), client.post(JOBS, json=HELLO), client.get(f"{JOBS}/{job}")):
+        expect_error(rejected, 429, "rate_limit_exceeded")
+    refuse()
+
+
+def test_a_submit_without_room_draws_only_where_all_do(launch: Any, expect_error: Any) -> None:
+    """Where only valid requests draw, a full queue costs nothing; else it costs a request as any other."""
+    for draws, then in (("valid", [503, 503, 503]), ("all", [503, 429, 429])):
+        served = launch(*LOG, "--limit", "async_submit=2/1h", "--workers", "1", "--queue", "0", "--draws", draws)
+        client = served.client()
+        assert client.post(JOBS, json={"name": "sleep", "parameters": {"ms": 20_000}}).status_code == 202
+        assert [client.post(JOBS, json=HELLO).status_code for _ in range(3)] == then
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--burst", "5"], "--burst: fixed-window has no burst\n  Leave it out, or choose one of token-bucket, "),
+        (["--algorithm", "leaky-queue", "--count-rejected"], "--count-rejected: it makes no difference to leaky-queue"),
+        (["--limit-scope", "key"], "--limit-scope key: all requests share one limit, and none is given"),
+    ],
+)
+def test_options_that_make_no_limiter_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """What the algorithm makes nothing of is bad usage: the option is named, with what to do instead."""
+    assert main(["serve", "--port", "0", *arguments]) == ExitCode.USAGE
+    assert said in capsys.readouterr().err
