@@ -36,10 +36,14 @@ class TokenBucket(Timed):
         """Decide on a request at ``now`` (unix seconds)."""
         tokens, burst, rate = self._tokens, self._burst, self._rate
         if now > self._last:
-            tokens = min(tokens + (now - self._last) * rate, burst)
+            tokens += (now - self._last) * rate
+            if tokens > burst:  # noqa: PLR1730 - a call of min() takes as long as all the rest
+                tokens = burst
         self._last = now
         allowed = tokens >= self._least
-        if allowed or self._count_rejected:
+        if allowed:
+            tokens -= 1
+        elif self._count_rejected:
             tokens = max(tokens - 1, -burst)
         self._tokens = tokens
         if allowed and (left := int(tokens + self._slack)):
@@ -82,7 +86,9 @@ class Gcra(Timed):
                 ahead = 0.0
         self._last = now
         allowed = ahead <= self._most
-        if allowed or self._count_rejected:
+        if allowed:
+            ahead += spacing
+        elif self._count_rejected:
             ahead = min(ahead + spacing, self._full)
         self._ahead = ahead
         if allowed and ahead <= self._most:
