@@ -1,7 +1,9 @@
 """The job store by itself, over a clock that the test moves."""
 
 import asyncio
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -55,6 +57,15 @@ def test_every_state_has_a_documented_status_or_none_to_show() -> None:
     assert set(STATUS.values()) == {"pending", "completed", "failed", None}
     leaves = {state: {new for (old, _), new in TRANSITIONS.items() if old is state} for state in State}
     assert {state for state in State if leaves[state] <= {State.EXPIRED} and STATUS[state]} == TERMINAL
+
+
+def test_the_documented_table_is_the_one_in_code() -> None:
+    """docs/jobs.md names every state with its status and its transitions, and no others."""
+    text = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (?:`(\w+)`|–) \| (.*) \|$", text, re.MULTILINE)
+    assert {state: status or None for state, status, _ in rows} == STATUS
+    arrows = {(state, *arrow) for state, _, after in rows for arrow in re.findall(r"(\w+) → `(\w+)`", after)}
+    assert arrows == {(state, event, new) for (state, event), new in TRANSITIONS.items()}
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
