@@ -84,6 +84,8 @@ class DurableJobs(JobStore):
     def start(self) -> None:
         """Begin to write, and to execute what had not ended when the server last stopped. Needs the event loop."""
         self._writer = Writer(self._database)
+        if self._finished:
+            self._sweep_later()
         for pending in self._resumable:
             self._resume(pending)
         self._resumable.clear()

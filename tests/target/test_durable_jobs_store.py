@@ -12,6 +12,7 @@ import pytest
 
 from loadtest.cli import main
 from loadtest.errors import InputError
+from loadtest.target import jobs as jobs_module
 from loadtest.target.config import ServerConfig
 from loadtest.target.database import APPLICATION, FILE, INSERT, VERSION, Database
 from loadtest.target.durable import DurableJobs
@@ -217,6 +218,22 @@ def test_expired_jobs_leave_the_disk(tmp_path: Path) -> None:
     running(tmp_path, use, **clocks)
     now += 60
     store(tmp_path, **clocks).close()
+    assert rows(tmp_path) == 0
+
+
+def test_what_a_restart_found_expires_though_no_job_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer that frees jobs runs from the start."""
+    monkeypatch.setattr(jobs_module, "SWEEP_EVERY", 0.01)
+
+    async def use(jobs: DurableJobs) -> None:
+        await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
+        await until(lambda: jobs.kept)
+
+    async def look(jobs: DurableJobs) -> None:
+        await until(lambda: not jobs.kept)
+
+    running(tmp_path, use)
+    running(tmp_path, look, retention=1.0)
     assert rows(tmp_path) == 0
 
 
