@@ -93,6 +93,7 @@ class Operation:
                 cut = Answer(exchange=begun, outcome="timed_out", reason="drain")
                 self._record_request(kind, cut, trace, intended, poll)
             raise
+        self._session.history.check(kind, answer)
         self._record_request(kind, answer, trace, intended, poll)
         return answer
 

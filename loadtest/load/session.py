@@ -16,6 +16,7 @@ from loadtest.load.clock import ServerClock
 from loadtest.load.dispatcher import Pool
 from loadtest.load.endpoint import Endpoint
 from loadtest.load.entry import TrafficEntry, make_entry
+from loadtest.load.history import JobHistory
 from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
 from loadtest.load.recorder import Recorder
@@ -71,6 +72,7 @@ class Session:
         self.endpoint = endpoint
         self.schedules = schedules(info.traffic, info.seed)
         self.own_jobs = JobIds(endpoint.key_count)
+        self.history = JobHistory()
         self.entries = {
             name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
             for index, (name, each) in enumerate(scenario.traffic.items())

@@ -48,7 +48,10 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
         threshold, key = entry.parse(), f"threshold.{number}"
         if forecast.phases:
             found += _windows(question, forecast, threshold, key)
-            found += [*_percentiles(forecast, threshold, key), *_decided(forecast, threshold, key)]
+            found += _percentiles(forecast, threshold, key)
+            if not any(fault.kind == "throttle" for fault in question.scenario.target.fault):
+                # Else limits alone decide nothing: the target refuses on purpose.
+                found += _decided(forecast, threshold, key)
     return list(dict.fromkeys(found))
 
 
