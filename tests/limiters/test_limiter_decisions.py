@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -187,6 +188,12 @@ def test_every_algorithm_is_listed_once() -> None:
     assert tuple(ALGORITHMS) == get_args(AlgorithmName)
     assert all(name == algorithm.name and algorithm.summary for name, algorithm in ALGORITHMS.items())
     assert {name for name, algorithm in ALGORITHMS.items() if algorithm.aligned} == {"fixed-window", "sliding-counter"}
+
+
+def test_every_algorithm_is_documented() -> None:
+    """The page for users describes each by the name that options take."""
+    page = (Path(__file__).parents[2] / "docs" / "limiters.md").read_text(encoding="utf-8")
+    assert [name for name in ALGORITHMS if f"\n`{name}`\n: " in page] == list(ALGORITHMS)
 
 
 @pytest.mark.parametrize(
