@@ -166,4 +166,4 @@ class Threads:
         deadline = time.monotonic() + STOPPING
         while self.live and time.monotonic() < deadline:  # noqa: ASYNC110 -- several may end, in any order
             await asyncio.sleep(0.005)
-        return len(self.live)
+        return self.busy
