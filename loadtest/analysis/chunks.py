@@ -96,6 +96,15 @@ class Chunk:
         """A column as Arrow has it."""
         return pa.chunked_array([batch.column(name) for batch in self._batches])
 
+    def text(self, name: str, row: int) -> str | None:
+        """One value of a text column that is no word column."""
+        for batch in self._batches:
+            if row < batch.num_rows:
+                found: str | None = batch.column(name)[row].as_py()
+                return found
+            row -= batch.num_rows
+        raise IndexError(row)
+
     @cached_property
     def cell(self) -> NDArray[np.int32]:
         """The cell of each row; -1 for the set-up."""

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtest.analysis.chunks import scan
+from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.judgement import Judged, judge_all
 from loadtest.analysis.lags import Lags, WorstLags
+from loadtest.analysis.ledger import Ledger
 from loadtest.analysis.limit_rates import LimitRates, LimitSeries
 from loadtest.analysis.limit_use import LimitUse, LimitUses
 from loadtest.analysis.metrics import compute
+from loadtest.analysis.oddities import Oddity
 from loadtest.analysis.points import Points, Responses
 from loadtest.analysis.record import Record
+from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
 from loadtest.analysis.verdict import Verdict, decide
@@ -39,6 +43,14 @@ class Findings:
     """By traffic entry, over time."""
     lags: dict[str, Lags]
     """By traffic entry, over time."""
+    errors: list[ErrorGroup]
+    """What was not ok, the most frequent first."""
+    oddities: list[Oddity]
+    """What the target said and cannot be."""
+    ledger: Ledger
+    """What became of the jobs."""
+    slowest: dict[str, list[SlowOperation]]
+    """By traffic entry, the slowest first."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -55,8 +67,9 @@ def find(record: Record) -> Findings:
     judged = judge_all(record.info, metrics)
     verdict = decide(record.info, checks, judged)
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
-    points, lags = Points(record), WorstLags(record)
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags])
+    points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
+    phases = Phases(record.book, [one for found in slowest.values() for one in found])
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases])
     return Findings(
         record,
         expectation,
@@ -66,6 +79,10 @@ def find(record: Record) -> Findings:
         rates.of,
         points.result(),
         lags.result(),
+        record.errors.result(),
+        record.oddities.result(),
+        record.jobs.result(),
+        slowest,
         checks,
         judged,
         verdict,
@@ -104,6 +121,10 @@ def as_json(findings: Findings) -> dict[str, Any]:
             "agreement": findings.expectation.agreement,
             "why_not": findings.expectation.why_not,
         },
+        "errors": [asdict(one) for one in findings.errors],
+        "oddities": [asdict(one) for one in findings.oddities],
+        "jobs": asdict(findings.ledger),
+        "slowest": {name: [asdict(one) for one in found] for name, found in findings.slowest.items()},
         "evenness": {name: asdict(one) for name, one in findings.evenness.items()},
         **findings.metrics,
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,8 +14,12 @@ from loadtest import runfile
 from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.chunks import Book, Chunk, present, scan
 from loadtest.analysis.counts import Counts
+from loadtest.analysis.errors import Errors
+from loadtest.analysis.ledger import Jobs
 from loadtest.analysis.means import Means
+from loadtest.analysis.oddities import Oddities
 from loadtest.analysis.sends import Sends
+from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times
 from loadtest.limits import LIMIT_NAMES
 from loadtest.plan import Belief, believed
@@ -70,6 +75,10 @@ class Record:
         sends: the requests that limiters are replayed over.
         arrivals: which arrivals it tells of.
         extent: when things happened.
+        errors: what was not ok, in groups.
+        oddities: values that cannot be.
+        jobs: what became of each.
+        slowest: operations.
     """
 
     directory: Path
@@ -82,6 +91,10 @@ class Record:
     sends: Sends
     arrivals: Arrivals
     extent: Extent
+    errors: Errors
+    oddities: Oddities
+    jobs: Jobs
+    slowest: Slowest
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -161,7 +174,10 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
     """
     info = runfile.load(directory)
     book = Book(info)
-    counts, times, means, sends, arrivals = Counts(book), Times(book), Means(book), Sends(book), Arrivals(book)
-    extent = Extent(book)
-    rows = scan(directory, book, [counts, times, means, sends, arrivals, extent], on_progress)
-    return Record(directory, info, book, rows, counts, times, means, sends, arrivals, extent)
+    parts: dict[str, Any] = {
+        "counts": Counts(book), "times": Times(book), "means": Means(book), "sends": Sends(book),
+        "arrivals": Arrivals(book), "extent": Extent(book), "errors": Errors(book), "oddities": Oddities(book),
+        "jobs": Jobs(book), "slowest": Slowest(book),
+    }  # fmt: skip
+    rows = scan(directory, book, list(parts.values()), on_progress)
+    return Record(directory, info, book, rows, **parts)

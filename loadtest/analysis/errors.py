@@ -1,0 +1,100 @@
+"""What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis.chunks import KINDS, Book, Chunk
+from loadtest.analysis.times import OK
+
+GROUPS: Final = 500
+"""Groups that are told apart; a server that makes up codes without end fills no memory."""
+
+
+@dataclass(slots=True)
+class ErrorGroup:
+    """Requests that ended alike.
+
+    Attributes:
+        kind: what was asked.
+        status: HTTP status; None without an answer.
+        code: ``code`` of the error body; None without one.
+        reason: why it is not ok, as the load client calls it.
+        count: how many, warm-up and set-up left out.
+        first_s: when the first of them was sent, in s since the epoch.
+        last_s: when the last was.
+        traffic: the entry of the first.
+        request_id: the ``traceparent`` of the first.
+    """
+
+    kind: str
+    status: int | None
+    code: str | None
+    reason: str | None
+    count: int
+    first_s: float
+    last_s: float
+    traffic: str
+    request_id: str | None
+
+
+class Errors:
+    """Gathers the groups.
+
+    Attributes:
+        beyond: requests of groups beyond the first ``GROUPS``.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self.beyond = 0
+        self._book = book
+        self._groups: dict[tuple[int, ...], ErrorGroup] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.requests
+        rows = rows[(chunk.cell[rows] >= 0) & (chunk.words("outcome")[rows] != OK)]
+        rows = rows[self._book.in_figures[chunk.cell[rows]]]
+        if not len(rows):
+            return
+        columns = [chunk.words(name)[rows].astype(np.int64) for name in ("kind", "error_code", "reason")]
+        status = np.nan_to_num(chunk.floats("status")[rows], nan=-1).astype(np.int64)
+        keys, first, inverse, counts = np.unique(
+            np.stack([status, *columns]), axis=1, return_index=True, return_inverse=True, return_counts=True
+        )
+        starts = chunk.floats("start")[rows] / 1e9
+        earliest, latest = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
+        np.minimum.at(earliest, inverse.ravel(), starts)
+        np.maximum.at(latest, inverse.ravel(), starts)
+        for place, key in enumerate(map(tuple, keys.T.tolist())):
+            within = (int(counts[place]), float(earliest[place]), float(latest[place]))
+            self._merge(key, chunk, int(rows[first[place]]), within)
+
+    def result(self) -> list[ErrorGroup]:
+        """Every group, the most frequent first."""
+        return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
+
+    def _merge(self, key: tuple[int, ...], chunk: Chunk, row: int, within: tuple[int, float, float]) -> None:
+        count, first_s, last_s = within
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= GROUPS:
+                self.beyond += count
+                return
+            words = self._book.words
+            status, kind, code, reason = key
+            self._groups[key] = ErrorGroup(
+                KINDS[kind],
+                status if status >= 0 else None,
+                words["error_code"][code] if code >= 0 else None,
+                words["reason"][reason] if reason >= 0 else None,
+                count,
+                first_s,
+                last_s,
+                words["traffic"][chunk.words("traffic")[row]],
+                chunk.text("request_id", row),
+            )
+            return
+        group.count += count
+        group.first_s, group.last_s = min(group.first_s, first_s), max(group.last_s, last_s)

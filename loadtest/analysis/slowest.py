@@ -1,0 +1,164 @@
+"""The slowest operations of each traffic entry, and the requests that each of them was made of."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis.chunks import KINDS, OUTCOMES, Book, Chunk
+from loadtest.analysis.times import response_time
+
+MOST: Final = 100
+"""Operations of an entry that are kept."""
+REQUESTS: Final = 200
+"""Requests of an operation that are kept: the first."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """One request of a slow operation; times in ms since its intended start.
+
+    Attributes:
+        kind: run, submit, poll or retrieve.
+        start_ms: its first byte was sent.
+        first_byte_ms: the first byte of its answer came; None without one.
+        end_ms: its answer was complete, or given up; None of one that never was.
+        outcome: of the request.
+        status: HTTP status; None without an answer.
+    """
+
+    kind: str
+    start_ms: float
+    first_byte_ms: float | None
+    end_ms: float | None
+    outcome: str
+    status: int | None
+
+
+@dataclass(slots=True)
+class SlowOperation:
+    """One of the slowest operations.
+
+    Attributes:
+        traffic: its entry.
+        stage: its stage.
+        arrival: its number within the entry.
+        intended_s: its intended start, in s since the epoch.
+        response_ms: its response time.
+        start_lag_ms: how late it left.
+        outcome: of the operation.
+        reason: why it is not ok; None if it is.
+        execution_ms: executionTime; None where none was told.
+        attempts: tries of its first request.
+        request_id: its trace id.
+        phases: its requests, in order of their starts.
+    """
+
+    traffic: str
+    stage: str
+    arrival: int
+    intended_s: float
+    response_ms: float
+    start_lag_ms: float
+    outcome: str
+    reason: str | None
+    execution_ms: float | None
+    attempts: int
+    request_id: str | None
+    phases: list[Phase] = field(default_factory=list)
+
+
+class Slowest:
+    """Keeps the slowest operations in figures: a first pass."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._kept: list[list[SlowOperation]] = [[] for _ in book.entries]
+        self._bar = [-np.inf] * len(book.entries)
+        """The response time that an operation has to exceed to be kept."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.operations
+        rows = rows[self._book.in_figures[chunk.cell[rows]]]
+        response = response_time(chunk, rows)
+        traffic = chunk.words("traffic")[rows]
+        for entry in range(len(self._kept)):
+            candidates = np.flatnonzero((traffic == entry) & (response > self._bar[entry]))
+            if len(candidates) > MOST:
+                candidates = candidates[np.argpartition(response[candidates], -MOST)[-MOST:]]
+            if len(candidates):
+                found = [self._operation(chunk, int(rows[place]), float(response[place])) for place in candidates]
+                kept = sorted(self._kept[entry] + found, key=lambda one: (-one.response_ms, one.arrival))[:MOST]
+                self._kept[entry] = kept
+                self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
+
+    def result(self) -> dict[str, list[SlowOperation]]:
+        """Of each traffic entry, the slowest first, without their requests."""
+        return dict(zip(self._book.entries, self._kept, strict=True))
+
+    def _operation(self, chunk: Chunk, row: int, response_ms: float) -> SlowOperation:
+        def number(name: str) -> float | None:
+            value = float(chunk.floats(name)[row])
+            return None if np.isnan(value) else value
+
+        reason = chunk.words("reason")[row]
+        start, intended = number("start"), number("intended_start") or 0.0
+        return SlowOperation(
+            traffic=self._book.words["traffic"][chunk.words("traffic")[row]],
+            stage=self._book.words["stage"][chunk.words("stage")[row]],
+            arrival=int(number("arrival") or 0),
+            intended_s=intended / 1e9,
+            response_ms=response_ms,
+            start_lag_ms=(intended if start is None else start) / 1e6 - intended / 1e6,
+            outcome=OUTCOMES[chunk.words("outcome")[row]],
+            reason=None if reason < 0 else self._book.words["reason"][reason],
+            execution_ms=number("execution_time_ms"),
+            attempts=int(number("attempt") or 0),
+            request_id=chunk.text("request_id", row),
+        )
+
+
+class Phases:
+    """Gathers the requests of operations that are known to be slow: a second pass."""
+
+    def __init__(self, book: Book, slow: list[SlowOperation]) -> None:
+        entries = book.entries
+        self._of = {(entries.index(one.traffic), one.arrival): one for one in slow}
+        self._keys = np.sort(np.array([self._key(*place) for place in self._of], np.int64))
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        if not len(self._keys):
+            return
+        rows = chunk.requests
+        parent = chunk.floats("parent_arrival")[rows]
+        rows = rows[~np.isnan(parent)]
+        traffic = chunk.words("traffic")[rows]
+        key = self._key(traffic, chunk.floats("parent_arrival")[rows].astype(np.int64))
+        places = np.minimum(np.searchsorted(self._keys, key), len(self._keys) - 1)
+        for row in rows[self._keys[places] == key].tolist():
+            one = self._of[int(chunk.words("traffic")[row]), int(chunk.floats("parent_arrival")[row])]
+            if len(one.phases) < REQUESTS:
+                one.phases.append(_phase(chunk, row, one.intended_s * 1e9))
+                one.phases.sort(key=lambda phase: phase.start_ms)
+
+    @staticmethod
+    def _key(entry: "int | np.ndarray", arrival: "int | np.ndarray") -> "int | np.ndarray":
+        return np.asarray(arrival, np.int64) * 1024 + entry
+
+
+def _phase(chunk: Chunk, row: int, intended: float) -> Phase:
+    def since(name: str) -> float | None:
+        value = float(chunk.floats(name)[row])
+        return None if np.isnan(value) else (value - intended) / 1e6
+
+    status = float(chunk.floats("status")[row])
+    return Phase(
+        kind=KINDS[chunk.words("kind")[row]],
+        start_ms=since("start") or 0.0,
+        first_byte_ms=since("first_byte"),
+        end_ms=since("end"),
+        outcome=OUTCOMES[chunk.words("outcome")[row]],
+        status=None if np.isnan(status) else int(status),
+    )
