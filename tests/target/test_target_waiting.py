@@ -44,16 +44,13 @@ class Asking:
         self.socket.close()
 
 
-@pytest.fixture(scope="module")
-def queue(launch: Any) -> Any:
-    """A leaky queue for 3, one every 0.4 s; jobs have one worker and no queue."""
-    limits = ("--limit", "sync_run=5/2s", "--limit", "async_submit=5/2s")
-    options = ("--algorithm", "leaky-queue", "--burst", "3", "--workers", "1", "--queue", "0")
-    return launch(*limits, *options)
+QUEUE = ("--limit", "sync_run=5/2s", "--limit", "async_submit=5/2s", "--algorithm", "leaky-queue", "--burst", "3")
+"""A leaky queue for 3, one every 0.4 s."""
 
 
-def test_a_leaky_queue_lets_them_out_one_by_one(queue: Any) -> None:
+def test_a_leaky_queue_lets_them_out_one_by_one(launch: Any) -> None:
     """Of ten at once the first three pass, in 0, 0.4 and 0.8 s at the earliest; others find it full."""
+    queue = launch(*QUEUE)
     begin = time.monotonic()
     asking = [Asking(queue, RUN, HELLO) for _ in range(10)]
     passed = [time.monotonic() - begin for each in asking if each.status() == 200]
@@ -61,9 +58,10 @@ def test_a_leaky_queue_lets_them_out_one_by_one(queue: Any) -> None:
     assert all(took >= 0.4 * place - 0.001 for place, took in enumerate(passed))
 
 
-def test_what_comes_while_a_request_is_held_is_not_lost(queue: Any, until: Any) -> None:
+def test_what_comes_while_a_request_is_held_is_not_lost(launch: Any) -> None:
     """A body that comes in two pieces, while its request waits for its turn, is read whole."""
-    until(lambda: queue.client().post(RUN, json=HELLO).status_code == 200)  # takes the turn
+    queue = launch(*QUEUE)
+    assert queue.client().post(RUN, json=HELLO).status_code == 200  # takes the turn
     held = Asking(queue, RUN, {"name": "echo", "parameters": {"text": "x" * 40_000}}, sent=20_000)
     held.go_on()
     assert held.status() == 200
@@ -72,8 +70,7 @@ def test_what_comes_while_a_request_is_held_is_not_lost(queue: Any, until: Any) 
 @pytest.mark.parametrize("draws", ["all", "valid"])
 def test_a_client_that_hangs_up_while_it_is_held_leaves_no_work(launch: Any, draws: str) -> None:
     """The only worker is free when the next one's turn comes."""
-    options = ("--algorithm", "leaky-queue", "--burst", "3", "--workers", "1", "--queue", "0", "--draws", draws)
-    served = launch("--limit", "async_submit=5/2s", *options)
+    served = launch(*QUEUE, "--workers", "1", "--queue", "0", "--draws", draws)
     assert served.client().post(JOBS, json=HELLO).status_code == 202  # takes the turn
     Asking(served, JOBS, sleep(600)).hang_up()
     assert Asking(served, JOBS, HELLO).status() == 202
@@ -93,7 +90,7 @@ def test_a_stopping_server_answers_those_that_it_holds(launch: Any, until: Any) 
 @pytest.fixture(scope="module")
 def narrow(launch: Any) -> Any:
     """One run at a time."""
-    return launch("--algorithm", "concurrency", "--limit", "sync_run=1/1s", "--run-timeout", "0.5")
+    return launch("--algorithm", "concurrency", "--limit", "sync_run=1/1s", "--run-timeout", "1.5")
 
 
 def busy(client: httpx.Client) -> bool:
@@ -120,7 +117,7 @@ def test_every_end_of_a_request_makes_room(narrow: Any, expect_error: Any) -> No
         expect_error(client.post(RUN, content=b"{"), 400, "invalid_json")
         expect_error(client.post(RUN, json={"name": "nope"}), 404, "unknown_workflow")
         expect_error(client.post(RUN, json={"name": "fail"}), 500, "workflow_failed")
-        expect_error(client.post(RUN, json=sleep(60)), 500, "run_timeout")
+    expect_error(client.post(RUN, json=sleep(60)), 500, "run_timeout")
     assert free(client)
 
 
