@@ -1,7 +1,9 @@
 """Faults as values: what can be written, what is refused and in which words, and the one text of each."""
 
 import contextlib
+import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -210,3 +212,16 @@ def test_schema_refuses_what_is_not_read(values: dict[str, Any]) -> None:
     assert not jsonschema_rs.validator_for(fault_schema()).is_valid(values)
     with pytest.raises(InputError):
         from_values(values)
+
+
+def test_what_the_documentation_shows_can_be_written() -> None:
+    """Every fault in docs/faults.md, on the command line, in TOML and for the control endpoint; and every kind."""
+    text = (Path(__file__).parent.parent / "docs" / "faults.md").read_text()
+    written = re.findall(r'--fault "?([a-z][^"\s]*=[^"\s]*)"?', text) + re.findall(r'-d "([^"]+)"', text)
+    assert len(written) >= 3
+    for each in written:
+        parse(each)
+    for block in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for values in tomllib.loads(block)["target"]["fault"]:
+            from_values(values)
+    assert {kind for kind in KINDS if f"\n| `{kind}` |" in text} == set(KINDS)
