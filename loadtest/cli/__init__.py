@@ -20,6 +20,8 @@ VERBS = {
     "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
     "report": "Make a run's report again, from its record alone.",
     "export": "Write a run's samples as CSV or Parquet.",
+    "slow": "List the slowest operations of a run.",
+    "runs": "List runs, and delete old ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
     "scenarios": "List the scenarios that are here, with their titles.",

@@ -9,12 +9,13 @@ from markupsafe import Markup
 
 from loadtest.report.plots import Plot
 from loadtest.report.report import Report
-from loadtest.report.tables import Table
+from loadtest.report.table import Table
 
 _SECTIONS: Final = (
     ("Limits and 429s", ("rates", "throttling"), ("limits",)),
     ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
-    ("Outcomes", (), ("outcomes", "answers")),
+    ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),
+    ("The slowest", ("slowest",), ("slowest",)),
     ("How good the load was", ("start-lag",), ("load",)),
 )
 """Heading, plots by name, tables by the beginning of their name."""

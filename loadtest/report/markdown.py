@@ -3,7 +3,7 @@
 import re
 
 from loadtest.report.report import Report
-from loadtest.report.tables import Cell, Table
+from loadtest.report.table import Cell, Table
 
 
 def render(report: Report) -> str:

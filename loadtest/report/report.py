@@ -9,7 +9,7 @@ from loadtest.analysis.verdict import Verdict
 from loadtest.plan import CONCURRENCY
 from loadtest.report import facts, numbers, tables
 from loadtest.report.plots import Plot, draw_all
-from loadtest.report.tables import Cell, Table
+from loadtest.report.table import Cell, Table
 
 
 @dataclass(frozen=True)

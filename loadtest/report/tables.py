@@ -1,7 +1,6 @@
 """Every table of a report, as text that is ready to show."""
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.judgement import Judged
@@ -9,8 +8,9 @@ from loadtest.analysis.verdict import amount, quantity
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
+from loadtest.report.table import Cell, Table, Tone
+from loadtest.report.target_tables import target_tables
 
-Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
     "response_time_ms": "response time",
@@ -28,26 +28,6 @@ _LATENCIES: Final = {
     "dispatch_lag_ms": "dispatch lag",
 }
 _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A cell: its text, a smaller detail beside it, and how it is meant."""
-
-    text: str
-    detail: str = ""
-    tone: Tone = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table: columns as (label, whether of numbers)."""
-
-    name: str
-    title: str
-    columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
 
 
 def thresholds(judged: list[Judged]) -> Table:
@@ -132,6 +112,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _limits(findings),
         *(_latency(name, cell) for name, cell in findings.metrics["traffic"].items()),
         _answers(findings),
+        *target_tables(findings),
         _load(findings),
     )
 

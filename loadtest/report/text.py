@@ -9,7 +9,7 @@ from rich.text import Text
 
 from loadtest.analysis.verdict import Word
 from loadtest.report.report import Report
-from loadtest.report.tables import Table
+from loadtest.report.table import Table
 
 _WIDTH: Final = 100
 _COLOURS: Final[dict[Word, str]] = {

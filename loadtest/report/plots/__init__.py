@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling
+from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling, waterfall
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
@@ -15,6 +15,7 @@ _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
     "service-time": service.draw,
     "spectrum": spectrum.draw,
     "execution-time": decomposition.draw,
+    "slowest": waterfall.draw,
     "start-lag": lag.draw,
 }
 NAMES: Final = tuple(_DRAW)
