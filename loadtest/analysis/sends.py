@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Book, Chunk
 from loadtest.limits import LIMIT_NAMES
 
+TOLD: Final = 50_000
+"""Answers of which the headers that tell of a rate limit are kept: the first that have any."""
 MOST: Final = 1_000_000
 """Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _NUMBERS: Final = ("start", "end", "status", "key_index", "parent_arrival")
-_WORDS: Final = ("traffic", "mistake")
+_WORDS: Final = ("traffic", "mistake", "error_code")
+_PLAIN: Final = ("cell", "kind", "limit", "retry_after")
 
 
 class Sends:
@@ -27,7 +30,10 @@ class Sends:
         self.complete = True
         self._book = book
         self._room = np.full(len(LIMIT_NAMES), MOST)
-        self._parts: dict[str, list[NDArray[Any]]] = {n: [] for n in (*_NUMBERS, *_WORDS, "cell", "kind", "limit")}
+        self._parts: dict[str, list[NDArray[Any]]] = {n: [] for n in (*_NUMBERS, *_WORDS, *_PLAIN)}
+        self._kept = 0
+        self._told: list[tuple[NDArray[np.int64], list[str]]] = []
+        self._telling = 0
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
@@ -44,23 +50,51 @@ class Sends:
         parts["cell"].append(chunk.cell[rows].astype(np.int16))
         parts["kind"].append(chunk.words("kind")[rows].astype(np.int8))
         parts["limit"].append(limit)
+        # Dates make as many words as there are seconds.
+        parts["retry_after"].append(chunk.words("retry_after")[rows])
+        self._tell(chunk, rows)
+        self._kept += len(rows)
+
+    @property
+    def retry_after(self) -> list[str]:
+        """What the integers in the column ``retry_after`` stand for."""
+        return self._book.words["retry_after"]
+
+    def told(self) -> tuple[NDArray[np.int64], list[str]]:
+        """Places in ``frame()``, and the rate-limit headers of these answers, each as ``name: value``, one a line."""
+        places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._told)])
+        return places, [text for _, texts in self._told for text in texts]
 
     def frame(self) -> pd.DataFrame:
         """One row for each request, in the order of the record.
 
         Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival`` (floats, NaN for null);
-        ``traffic``, ``mistake``, ``kind``, ``limit`` (categories); ``cell`` (-1 for the set-up), ``in_figures``.
+        ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``cell`` (-1 for the set-up),
+        ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
         """
         joined: dict[str, Any] = {
             name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._parts.items()
         }
-        words = {"traffic": self._book.words["traffic"], "mistake": self._book.words["mistake"]}
+        words = {name: self._book.words[name] for name in _WORDS}
         words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
         for name, known in words.items():
             joined[name] = pd.Categorical.from_codes(joined[name].astype(np.int16), pd.Index(known, dtype=str))
         cell = joined["cell"].astype(np.int64)
         judged = np.append(self._book.in_figures, False)  # the last one stands for -1
-        return pd.DataFrame({**joined, "cell": cell, "in_figures": judged[cell]})
+        told = joined["retry_after"].astype(np.int64)
+        return pd.DataFrame({**joined, "cell": cell, "in_figures": judged[cell], "retry_after": told})
+
+    def _tell(self, chunk: Chunk, rows: NDArray[np.int64]) -> None:
+        if self._telling >= TOLD:
+            return
+        headers = chunk.column("rate_limit")
+        if headers.null_count == len(headers):
+            return
+        mine = headers.take(rows)
+        places = np.flatnonzero(mine.is_valid().to_numpy())[: TOLD - self._telling]
+        if len(places):
+            self._told.append((places + self._kept, mine.take(places).to_pylist()))
+            self._telling += len(places)
 
     def _first(self, rows: NDArray[np.int64], limit: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         keep = np.ones(len(rows), bool)

@@ -1,0 +1,307 @@
+"""How well each algorithm explains what was seen of one limit: all of ``ALGORITHMS``, variants and bursts."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis import admission
+from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
+from loadtest.limiters import LimiterSpec
+from loadtest.limits import Limit
+
+_ERROR: Final = 0.01
+"""Share of decisions that come out otherwise for reasons of their own: what a contradiction is charged with."""
+BAR: Final = 0.95
+"""Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict to fit."""
+_UNLIKELY: Final = -2.0
+"""log10 of the probability of what was seen, below which a limiter does not fit."""
+_FEW: Final = 5_000
+_STEPS: Final = 31
+_PHASED: Final = 10_000
+"""Requests on which the phase of wall-aligned windows is fitted: it is the same all along."""
+_HELD_FROM_S: Final = 0.02
+"""Waits from which it can be seen whether requests were held for their turn."""
+_HELD_ENOUGH: Final = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How one limiter explains what was seen. Counts are of requests that were answered, by the record.
+
+    Attributes:
+        spec: of the limiter.
+        limit: that it enforces.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        shift_s: the server's clock minus ours, where windows are wall-aligned.
+        right: decisions that it predicts.
+        wrongly_rejected: refused, though it had room.
+        wrongly_admitted: accepted, though it had none.
+        undecided: about which it says nothing, within the tolerance of times.
+        refused: of the decided ones, those that were refused.
+        accepted: of the decided ones, those that were accepted.
+        unheld: accepted ones that a queue would have held for longer than they took; they count as wrong.
+        score: log-likelihood, less half the logarithm of n for each fitted number (after Schwarz's criterion).
+        wrong: for each request that was asked, whether its decision contradicts the limiter.
+        undecided_ones: likewise, whether it can't be said.
+    """
+
+    spec: LimiterSpec
+    limit: Limit
+    fitted: tuple[str, ...]
+    shift_s: float | None
+    right: int
+    wrongly_rejected: int
+    wrongly_admitted: int
+    undecided: int
+    refused: int
+    accepted: int
+    unheld: int
+    score: float
+    wrong: Bools = field(repr=False)
+    undecided_ones: Bools = field(repr=False)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted ones, as far as n can tell.
+
+        It does not where so many are contradicted as would be once in a hundred times if that were its true share.
+        """
+        of = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
+        return all(at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in of) and self.refused + self.accepted > 0
+
+    @property
+    def explained(self) -> float | None:
+        """The lesser of the shares of decided 429s and of decided accepted requests that it predicts."""
+        shares = []
+        if self.refused:
+            shares.append(1 - self.wrongly_rejected / self.refused)
+        if self.accepted:
+            shares.append(1 - (self.wrongly_admitted + self.unheld) / self.accepted)
+        return max(0.0, min(shares)) if shares else None
+
+
+def at_most(k: int, n: int, p: float) -> float:
+    """log10 of the probability of at most k of n, each with probability p (binomial)."""
+    if k >= n:
+        return 0.0
+    if min(k, n - k) > _FEW:  # by then the normal approximation is exact enough
+        spread = math.sqrt(2 * n * p * (1 - p))
+        return math.log10(max(0.5 * math.erfc((n * p - k - 0.5) / spread), 1e-300))
+    few = k <= n - k
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(p) + (n - j) * math.log(1 - p)
+        for j in (range(k + 1) if few else range(k + 1, n + 1))
+    ]
+    total = float(np.logaddexp.reduce(logs)) / math.log(10)
+    return total if few else math.log10(max(1.0 - 10**total, 1e-300))
+
+
+def candidates(asked: Asked, believed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
+    """Every algorithm, held against what was asked; of each also with numbers that fit better, where they do.
+
+    Args:
+        asked: of one limit.
+        believed: its burst is tried as well.
+        offset: the server's clock minus ours, in s.
+        reach: by how much that may be wrong.
+    """
+    fits = [*_windows(asked, offset, reach), *_buckets(asked, believed), *_concurrent(asked)]
+    return sorted(fits, key=lambda fit: -fit.score)
+
+
+def judge(
+    asked: Asked,
+    loads: Loads,
+    threshold: int,
+    spec: LimiterSpec,
+    limit: Limit,
+    *,
+    fitted: tuple[str, ...] = (),
+    shift_s: float | None = None,
+    unheld: Bools | None = None,
+) -> Fit:
+    """Hold one limiter's loads against what was seen.
+
+    Args:
+        asked: of one limit.
+        loads: of the limiter.
+        threshold: load + 1 up to which it lets a request pass.
+        spec: of the limiter.
+        limit: that it enforces.
+        fitted: which of its numbers were fitted.
+        shift_s: the server's clock minus ours.
+        unheld: requests that it would have held for longer than they took.
+    """
+    least, most = loads
+    known = asked.judged & asked.answered
+    would_pass = most + 1 <= threshold + SLACK
+    would_not = least + 1 > threshold + SLACK
+    unsure = known & ~would_pass & ~would_not
+    rejected, admitted = known & asked.refused & would_pass, known & asked.accepted & would_not
+    late = np.zeros_like(known) if unheld is None else unheld & known & ~admitted & ~unsure
+    wrong = rejected | admitted | late
+    n, n_wrong, n_unsure = int(known.sum()), int(wrong.sum()), int(unsure.sum())
+    right = n - n_wrong - n_unsure
+    score = right * math.log(1 - _ERROR) + n_wrong * math.log(_ERROR) + n_unsure * math.log(0.5)
+    return Fit(
+        spec=spec,
+        limit=limit,
+        fitted=fitted,
+        shift_s=shift_s,
+        right=right,
+        wrongly_rejected=int(rejected.sum()),
+        wrongly_admitted=int(admitted.sum()),
+        undecided=n_unsure,
+        refused=int((known & asked.refused & ~unsure).sum()),
+        accepted=int((known & asked.accepted & ~unsure).sum()),
+        unheld=int(late.sum()),
+        score=score - 0.5 * len(fitted) * math.log(max(n, 1)),
+        wrong=wrong,
+        undecided_ones=unsure,
+    )
+
+
+def best_threshold(asked: Asked, loads: Loads) -> int:
+    """The threshold that contradicts the fewest decisions; the least of several."""
+    known = asked.judged & asked.answered
+    # An accepted one needs load + 1 ≤ T; a refused one is contradicted where load + 1 ≤ T.
+    needs = np.ceil(loads[0][known & asked.accepted] + 1 - SLACK)
+    refutes = np.ceil(loads[1][known & asked.refused] + 1 - SLACK)
+    most = int(needs.max(initial=1)) + 1
+    needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
+    refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]
+    cost = needed.sum() - np.cumsum(needed) + np.cumsum(refuted)
+    return int(np.argmin(cost[1:])) + 1
+
+
+def _windows(asked: Asked, offset: float, reach: float) -> Iterator[Fit]:
+    yield from _counted(asked, LimiterSpec("fixed-window-from-first"), admission.window_from_first(asked))
+    for rejected in (False, True):
+        log = admission.sliding_log(asked, count_rejected=rejected)
+        yield from _counted(asked, LimiterSpec("sliding-log", count_rejected=rejected), log)
+    yield from _aligned(asked, LimiterSpec("fixed-window"), admission.fixed_window, offset, reach)
+    for rejected in (False, True):
+
+        def loads(some: Asked, shift: float, counting: bool = rejected) -> Loads:
+            return admission.sliding_counter(some, shift, count_rejected=counting)
+
+        yield from _aligned(asked, LimiterSpec("sliding-counter", count_rejected=rejected), loads, offset, reach)
+
+
+def _counted(asked: Asked, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
+    """With the documented count, and with the one that fits best."""
+    limit, more = asked.limit, () if shift is None else ("shift",)
+    yield judge(asked, loads, limit.count, spec, limit, shift_s=shift, fitted=more)
+    count = best_threshold(asked, loads)
+    if count != limit.count:
+        other = replace(limit, count=count)
+        yield judge(asked, loads, count, spec, other, shift_s=shift, fitted=("count", *more))
+
+
+def _aligned(
+    asked: Asked, spec: LimiterSpec, loads: Callable[[Asked, float], Loads], offset: float, reach: float
+) -> Iterator[Fit]:
+    """Where windows are wall-aligned: at the shift of the clock that explains most, near to what is known of it."""
+    first = int(np.argmax(asked.refused))
+    some = asked.part(max(0, first - _PHASED // 4), _PHASED)
+    tried: dict[float, tuple[float, float]] = {}
+    for wanted in (0, 1):  # the documented count has a phase of its own
+        step, centre, width = 0.0, offset, reach
+        for _ in range(2):
+            step = 2 * width / (_STEPS - 1)
+            for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
+                if shift not in tried:
+                    tried[shift] = _scores(some, loads(some, shift), spec)
+            centre = max(tried, key=lambda shift: (tried[shift][wanted], -abs(shift - offset)))
+            width = step
+        fits = list(_counted(asked, spec, loads(asked, centre), centre))
+        yield from fits[wanted : wanted + 1]
+
+
+def _scores(asked: Asked, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
+    """With the documented count, and with the best one."""
+    count = best_threshold(asked, loads)
+    documented = judge(asked, loads, asked.limit.count, spec, asked.limit).score
+    return documented, documented if count == asked.limit.count else judge(asked, loads, count, spec, asked.limit).score
+
+
+def _buckets(asked: Asked, believed: LimiterSpec) -> Iterator[Fit]:
+    """Token bucket and GCRA, which decide alike, and the leaky queue, which also holds what it lets pass."""
+    limit = asked.limit
+    rates = [limit, *_other_rate(asked)]
+    for each in rates:
+        loads = admission.bucket(asked, each.rate)
+        count = ("count",) if each is not limit else ()
+        bursts = _bursts(limit, believed, best_threshold(asked, loads))
+        unheld = _unheld(asked, loads, each)
+        for burst, fitted in bursts.items():
+            fit = judge(asked, loads, burst, LimiterSpec("token-bucket", burst), each, fitted=(*count, *fitted))
+            yield fit
+            yield replace(fit, spec=LimiterSpec("gcra", burst))
+            queue = LimiterSpec("leaky-queue", burst)
+            yield judge(asked, loads, burst, queue, each, fitted=(*count, *fitted), unheld=unheld)
+        for burst, fitted in _bursts(limit, believed, _first_burst(asked, loads)).items():
+            both = admission.bucket_of_all(asked, each.rate, burst)
+            spec = LimiterSpec("token-bucket", burst, count_rejected=True)
+            fit = judge(asked, both, burst, spec, each, fitted=(*count, *fitted))
+            yield fit
+            yield replace(fit, spec=LimiterSpec("gcra", burst, count_rejected=True))
+
+
+def _bursts(limit: Limit, believed: LimiterSpec, best: int) -> dict[int, tuple[str, ...]]:
+    """The bursts that are tried, and whether they were fitted: the algorithms' own, the believed and the best one."""
+    known = dict.fromkeys((limit.count, 1, *((believed.burst,) if believed.burst else ())), ())
+    fitted: dict[int, tuple[str, ...]] = {best: ("burst",)}
+    return {**fitted, **known}
+
+
+def _first_burst(asked: Asked, loads: Loads) -> int:
+    """The burst that had passed when the first request was refused: until then, rejected ones do not matter."""
+    before = slice(0, int(np.argmax(asked.refused)) if asked.refused.any() else None)
+    return max(1, math.ceil(float(loads[0][before][asked.accepted[before]].max(initial=0.0)) - SLACK) + 1)
+
+
+def _other_rate(asked: Asked) -> list[Limit]:
+    """The rate at which requests passed while others were being refused, where it is another than the documented."""
+    limit, places = asked.limit, np.flatnonzero(asked.refused)
+    gaps, passed = np.diff(asked.times[places]), np.diff(asked.passed.least[places])
+    dense = gaps < max(limit.window / 4, 3 / limit.rate)
+    if gaps[dense].sum() < limit.window / 2:
+        return []
+    count = round(float(passed[dense].sum() / gaps[dense].sum()) * limit.window)
+    # A few per cent off is what any other limiter's rate is, too: no other count is suggested by it.
+    return [] if count < 1 or abs(count - limit.count) <= 0.03 * limit.count else [replace(limit, count=count)]
+
+
+def _unheld(asked: Asked, loads: Loads, limit: Limit) -> Bools:
+    """Accepted requests that were answered before a queue would have let them out."""
+    # Those that were sent just before may have come after it.
+    back = np.searchsorted(asked.times, asked.times - asked.tolerance_s, side="left")
+    swapped = asked.passed.least[:-1] - asked.passed.least[back]
+    wait = (loads[0] - swapped) / limit.rate
+    took = asked.ends - asked.times
+    return asked.accepted & (wait > _HELD_FROM_S) & (took < 0.98 * wait - asked.tolerance_s)
+
+
+def held(asked: Asked) -> float | None:
+    """How closely the time that accepted requests took follows their place in a queue.
+
+    Returns:
+        Pearson's correlation; None where there are too few that would have had to wait.
+    """
+    wait = admission.bucket(asked, asked.limit.rate)[0] / asked.limit.rate
+    mine = asked.accepted & asked.judged
+    waits, took = wait[mine], (asked.ends - asked.times)[mine]
+    if (waits > _HELD_FROM_S).sum() < _HELD_ENOUGH or not waits.std() or not took.std():
+        return None
+    return float(np.corrcoef(waits, took)[0, 1])
+
+
+def _concurrent(asked: Asked) -> Iterator[Fit]:
+    yield from _counted(asked, LimiterSpec("concurrency"), admission.concurrency(asked))
+
+
+__all__ = ["BAR", "Fit", "at_most", "best_threshold", "candidates", "held", "judge"]

@@ -1,0 +1,199 @@
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loadtest import limiters
+from loadtest.analysis.admission import Asked, join
+from loadtest.analysis.drawn import Drawn
+from loadtest.analysis.inference import Inference, as_json, infer, sign_test, words
+from loadtest.limiters import ALGORITHMS, LimiterSpec
+from loadtest.limits import Limit
+from loadtest.plan import Belief
+
+LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
+SHIFT = 0.31
+TRUTHS = [
+    LimiterSpec("fixed-window"),
+    LimiterSpec("fixed-window-from-first"),
+    LimiterSpec("sliding-log"),
+    LimiterSpec("sliding-log", count_rejected=True),
+    LimiterSpec("sliding-counter"),
+    LimiterSpec("sliding-counter", count_rejected=True),
+    LimiterSpec("token-bucket"),
+    LimiterSpec("token-bucket", 17),
+    LimiterSpec("token-bucket", 17, count_rejected=True),
+    LimiterSpec("gcra"),
+    LimiterSpec("gcra", 5),
+    LimiterSpec("gcra", count_rejected=True),
+    LimiterSpec("leaky-queue"),
+    LimiterSpec("leaky-queue", 20),
+    LimiterSpec("concurrency"),
+]
+
+
+def even(rate: float, seconds: float, begin: float = 0.0) -> list[float]:
+    """Evenly spaced times."""
+    return (begin + np.arange(round(rate * seconds)) / rate).tolist()
+
+
+TRAFFIC: dict[str, Callable[[], list[float]]] = {
+    "1.1x": lambda: even(1.1 * 100 / 60, 300),
+    "2x": lambda: even(2 * 100 / 60, 300),
+    "burst": lambda: [*even(10000, 0.02), *even(100 / 60, 200, 4.0)],
+    "steps": lambda: [*even(0.8, 70), *even(3.5, 100, 70), *even(1.2, 60, 170), *even(5, 70, 230)],
+}
+
+
+def world(truth: LimiterSpec, times: list[float], limit: Limit, seed: int = 5, base: float = 1.7e9 + 13.7) -> Asked:
+    """What a server with such a limiter answers, a little after each request was sent, its clock ahead of ours."""
+    chance, limiter = random.Random(seed), limiters.make(truth, limit)  # a simulation: not for secrets
+    arrivals = sorted((base + t + 0.0003 + chance.expovariate(1 / 0.0003), base + t) for t in times)
+    starts, ends, refused, running = [], [], [], list[float]()
+    for arrival, sent in arrivals:
+        for _ in [end for end in running if end <= arrival]:
+            limiter.release(arrival)
+        running = [end for end in running if end > arrival]
+        decision = limiter.decide(arrival + SHIFT)
+        took = decision.delay + (4 * chance.lognormvariate(0, 0.3) if truth.algorithm == "concurrency" else 0.2)
+        end = arrival + (took if decision.allowed else 0.0002)
+        if decision.allowed:
+            running.append(end)
+        starts.append(sent)
+        ends.append(end + 0.0003)
+        refused.append(not decision.allowed)
+    order = np.argsort(starts, kind="stable")
+    group = Drawn(
+        limit, pd.RangeIndex(len(starts)), np.array(starts)[order], np.array(ends)[order], np.array(refused)[order],
+        np.ones(len(starts), bool), np.zeros(0),
+    )  # fmt: skip
+    return join([group], 0.002)
+
+
+def found_in(truth: LimiterSpec, traffic: str, believed: LimiterSpec | None = None) -> Inference:
+    """What the answers tell."""
+    limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
+    return infer(world(truth, TRAFFIC[traffic](), limit), Belief({}, believed or LimiterSpec()), 0.0, 0.6)
+
+
+def is_named(truth: LimiterSpec, found: Inference) -> bool:
+    """Whether the true limiter is among those named, with its burst."""
+    burst = truth.burst or {"gcra": 1, "token-bucket": 100, "leaky-queue": 100}.get(truth.algorithm)
+    return any(
+        (fit.spec.algorithm, fit.spec.count_rejected, fit.spec.burst)
+        == (truth.algorithm, truth.count_rejected, burst)
+        for fit in found.named
+    )  # fmt: skip
+
+
+def words_of(truth: LimiterSpec) -> str:
+    """A short name."""
+    return "-".join(str(part) for part in (truth.algorithm, truth.burst, truth.count_rejected) if part)
+
+
+@pytest.mark.parametrize("traffic", TRAFFIC)
+@pytest.mark.parametrize("truth", TRUTHS, ids=words_of)
+def test_the_true_limiter_is_never_set_aside(truth: LimiterSpec, traffic: str) -> None:
+    """Whatever limiter answered, it is the one that is named, or one of those that this traffic can't tell apart."""
+    found = found_in(truth, traffic)
+    if found.refused:
+        assert is_named(truth, found), [words(fit) for fit in found.named]
+    else:
+        assert found.word == "nothing"
+
+
+def test_every_algorithm_is_tried() -> None:
+    """None of the leaf's algorithms is left out, neither in these tests nor among the candidates."""
+    assert {truth.algorithm for truth in TRUTHS} == set(ALGORITHMS)
+    tried = {(fit.spec.algorithm, fit.spec.count_rejected) for fit in found_in(TRUTHS[0], "2x").every}
+    expected = {(name, False) for name in ALGORITHMS}
+    assert tried == expected | {(name, True) for name, each in ALGORITHMS.items() if each.can_count_rejected}
+
+
+def test_a_fixed_window_is_named_and_how_sure_that_is() -> None:
+    """The next-best is contradicted by many decisions, the named one by none."""
+    found = found_in(LimiterSpec("fixed-window"), "2x")
+    assert found.word == "named"
+    assert found.named[0].shift_s == pytest.approx(SHIFT, abs=0.3)
+    assert found.against[0] > 50
+    assert found.against[1] == 0
+    assert found.log10_p == pytest.approx(-found.against[0] * np.log10(2))
+    assert as_json(found)["named"][0]["limiter"] == "fixed-window"
+
+
+def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() -> None:
+    """Both let the same requests pass: both are named."""
+    for truth in ("sliding-log", "fixed-window-from-first"):
+        found = found_in(LimiterSpec(truth), "2x")
+        assert found.word == "several"
+        assert {fit.spec.algorithm for fit in found.named} == {"sliding-log", "fixed-window-from-first"}
+
+
+@pytest.mark.parametrize("count", [80, 130])
+def test_another_count_than_the_documented_one_is_found(count: int) -> None:
+    """A server that allows another number is told from one that allows the documented one by another algorithm."""
+    asked = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
+    documented = Asked(**{**asked.__dict__, "limit": LIMIT})
+    found = infer(documented, Belief({}), 0.0, 0.6)
+    assert found.named[0].spec == LimiterSpec("fixed-window")
+    assert found.other_count == count
+    assert found.believed is not None
+    assert not found.believed.fits
+
+
+def test_refusals_without_reason_fit_nothing() -> None:
+    """A server that refuses a third of all requests at random counts by no algorithm."""
+    asked = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
+    asked.refused[:] = np.random.default_rng(1).random(len(asked.refused)) < 1 / 3
+    found = infer(asked, Belief({}), 0.0, 0.6)
+    assert found.word == "none"
+    assert not found.named
+    assert found.best is not None
+
+
+def test_the_believed_limiters_wrong_decisions_are_counted() -> None:
+    """Some refusals and admissions that no window explains are counted, each for what it is."""
+    asked = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
+    full = np.flatnonzero(asked.refused)
+    # In one window a request is refused in place of a later one; in another, one too many passes.
+    begins = full[np.flatnonzero(np.diff(asked.times[full]) > 10)[:2] + 1]
+    asked.refused[begins[0] - 5], asked.refused[begins[0]] = True, False
+    asked.refused[begins[1] + 5] = False
+    believed = infer(asked, Belief({}), 0.0, 0.6).believed
+    assert believed is not None
+    assert (believed.wrongly_rejected, believed.wrongly_admitted) == (1, 1)
+    assert np.flatnonzero(believed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
+
+
+def test_where_nothing_was_refused_nothing_is_told() -> None:
+    """No 429, no inference; and an empty record is no error."""
+    asked = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
+    assert infer(asked, Belief({}), 0.0, 0.6).word == "nothing"
+    assert infer(asked.part(0, 0), Belief({}), 0.0, 0.6).word == "nothing"
+    assert infer(asked.part(0, 1), Belief({}), 0.0, 0.6).n == 1
+
+
+def test_all_429_tells_nothing() -> None:
+    """Where every request was refused, nothing tells by which algorithm."""
+    asked = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
+    asked.refused[:] = True
+    found = infer(asked, Belief({}), 0.0, 0.6)
+    assert found.word == "nothing"
+    assert found.refused == found.n == 20
+
+
+def test_the_sign_test_is_exact() -> None:
+    """Against sums of binomial coefficients, and finite for large numbers."""
+    assert sign_test(10, 0) == pytest.approx(np.log10(1 / 1024))
+    assert sign_test(9, 1) == pytest.approx(np.log10(11 / 1024))
+    assert sign_test(3, 5) == 0.0
+    assert -2000 < sign_test(20_000, 19_000) < -5
+
+
+def test_limiters_are_named_in_words() -> None:
+    """As a sentence may have them."""
+    named = found_in(LimiterSpec("token-bucket", 17), "2x").named
+    assert words(named[0]) == "a token bucket (or GCRA, which decides alike) of 17 at once"
+    assert words(found_in(TRUTHS[0], "2x").named[0]) == "a fixed window, aligned with the wall clock"
