@@ -25,7 +25,8 @@ from loadtest.target.config import ServerConfig
 from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import INTERNAL, Execution, Outcome
 from loadtest.target.hangup import Attendance, RunTimeoutError, wait
-from loadtest.target.jobs import Meddler, QueueFullError
+from loadtest.target.job import Meddler
+from loadtest.target.jobs import QueueFullError
 from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.threads import Threads

@@ -18,7 +18,8 @@ from loadtest.target.answers import ApiError, encode
 from loadtest.target.config import ServerConfig
 from loadtest.target.database import DELETE, FINISH, INSERT, Database, Pending
 from loadtest.target.execution import Outcome
-from loadtest.target.jobs import Job, JobStore, Meddler, QueueFullError, terminal
+from loadtest.target.job import Job, Meddler, terminal
+from loadtest.target.jobs import JobStore, QueueFullError
 from loadtest.target.states import FIRST_ON_DISK, Event, State, move
 from loadtest.target.workflows import Workflow, find
 from loadtest.target.writer import Write, Writer

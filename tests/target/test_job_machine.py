@@ -19,7 +19,8 @@ from loadtest.target.config import ServerConfig
 from loadtest.target.database import Database
 from loadtest.target.durable import DurableJobs
 from loadtest.target.execution import Outcome
-from loadtest.target.jobs import Job, JobStore, QueueFullError
+from loadtest.target.job import Job
+from loadtest.target.jobs import JobStore, QueueFullError
 from loadtest.target.states import State
 
 WORKERS, QUEUE, RETENTION = 2, 3, 10.0

@@ -13,7 +13,8 @@ import pytest
 from loadtest.target import jobs
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
-from loadtest.target.jobs import Job, JobStore, QueueFullError
+from loadtest.target.job import Job
+from loadtest.target.jobs import JobStore, QueueFullError
 from loadtest.target.loading import load_workflows
 from loadtest.target.signature import Anything
 from loadtest.target.states import STATUS, TERMINAL, TRANSITIONS, Event, State

@@ -13,7 +13,7 @@ from loadtest.target.faults.board import Board
 from loadtest.target.faults.marks import Recent, note
 from loadtest.target.faults.outcomes import falsify, slowness, without_time
 from loadtest.target.faults.pauses import pause
-from loadtest.target.jobs import Job
+from loadtest.target.job import Job
 
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether what is starved may go on."""
