@@ -23,20 +23,18 @@ from loadtest.report.target_tables import slowest
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """One row for each operation, one bar for each of its requests."""
+    """A panel for each traffic entry, a row for each operation, a bar for each of its requests."""
     shown = slowest(findings)
     if not shown:
         return NoData("The slowest operations", "no operation was answered")
-    figure, (panel,) = panels(1, max(1.2, 0.17 * len(shown)))
-    for place, one in enumerate(shown):
-        _row(panel, place, one, OPERATIONS[findings.record.info.traffic[one.traffic].operation])
-    panel.set_yticks(np.arange(len(shown)), [f"{one.traffic} {one.arrival}" for one in shown])
-    panel.set_ylim(len(shown) - 0.4, -0.6)
-    panel.set_xlim(0, max(one.response_ms for one in shown) * 1.12)
-    plain(panel.xaxis)
-    panel.set_xlabel("ms since the intended start")
-    panel.grid(visible=False, axis="y")
-    panel.tick_params(axis="y", length=0)
+    entries = list(dict.fromkeys(one.traffic for one in shown))
+    rows = max(sum(one.traffic == name for one in shown) for name in entries)
+    figure, axes = panels(len(entries), max(0.8, 0.24 * rows), share_x=False)
+    for panel, name in zip(axes, entries, strict=True):
+        operation = findings.record.info.traffic[name].operation
+        _panel(panel, [one for one in shown if one.traffic == name], OPERATIONS[operation])
+        panel.set_title(f"{name}  ·  {operation}")
+    axes[-1].set_xlabel("ms since the intended start")
     keys = [
         Patch(color=SHADE, label="waiting for the next request"),
         Patch(color=INK, label="start lag"),
@@ -46,10 +44,21 @@ def draw(findings: Findings) -> Drawing | NoData:
     ]
     legend_of(figure, keys, [str(key.get_label()) for key in keys])
     caption = (
-        "As many of each traffic entry, the slowest on top. Each bar is a request, in the colour of its operation; "
+        "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
         "what lies between is the policy’s wait: a poll interval or a backoff."
     )
     return Drawing(_title(shown), caption, figure)
+
+
+def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:
+    for place, one in enumerate(shown):
+        _row(panel, place, one, colour)
+    panel.set_yticks(np.arange(len(shown)), [numbers.count(one.arrival) for one in shown])
+    panel.set_ylim(len(shown) - 0.4, -0.6)
+    panel.set_xlim(0, max(one.response_ms for one in shown) * 1.14)
+    plain(panel.xaxis)
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
 
 
 def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:
