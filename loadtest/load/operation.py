@@ -35,6 +35,8 @@ class Operation:
         """Status that its first request is to be answered with; None for the documented one."""
         self.matched: bool | None = None
         """Whether the result was the expected one, where that was looked at."""
+        self.contradiction: str | None = None
+        """How one of its answers contradicted an earlier one of the run, if one did: the reason for which it failed."""
         self._session = session
         self._entry = entry
         self._free_ns = free_ns
@@ -93,8 +95,8 @@ class Operation:
                 cut = Answer(exchange=begun, outcome="timed_out", reason="drain")
                 self._record_request(kind, cut, trace, intended, poll)
             raise
-        self._session.history.check(kind, answer)
         self._record_request(kind, answer, trace, intended, poll)
+        self.contradiction = self.contradiction or self._session.history.contradiction(kind, answer)
         return answer
 
     @property

@@ -84,6 +84,9 @@ class WorkflowUser(locust.User):
     def conclude(self, operation: Operation, answer: Answer) -> None:
         """Finish an operation by its last answer: its outcome, the state of its job, and its result."""
         expect = self.entry.traffic.expect
+        if answer.outcome == "ok" and operation.contradiction:
+            operation.finish("failed", operation.contradiction)
+            return
         if answer.outcome == "ok" and answer.job_state in TERMINAL:
             wanted = expect.job or "completed"
             if answer.job_state != wanted:
