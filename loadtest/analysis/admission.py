@@ -49,6 +49,7 @@ class Asked:
         judged: whether it is a request of the record, and not one of the preflight.
         tolerance_s: by how much later than it was sent a request may have reached the server.
         place: of each request in ``Sends.frame()``; -1 for the preflight's.
+        begins: places at which the requests of one limiter after another begin.
     """
 
     limit: Limit
@@ -59,6 +60,7 @@ class Asked:
     judged: Bools
     tolerance_s: float
     place: Ints
+    begins: Ints
 
     @cached_property
     def accepted(self) -> Bools:
@@ -79,6 +81,7 @@ class Asked:
             self.judged[kept],
             self.tolerance_s,
             self.place[kept],
+            np.unique(np.clip(self.begins - begin, 0, None))[: np.searchsorted(self.begins, begin + count)],
         )
 
     @cached_property
@@ -106,7 +109,8 @@ def join(groups: list[Drawn], tolerance_s: float) -> Asked:
     stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
     parts = [_of(group, place * stride - base) for place, group in enumerate(groups)]
     times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Asked(limit, times, ends, refused, answered, judged, tolerance_s, place)
+    begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
+    return Asked(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
 
 
 def _first(group: Drawn) -> float:

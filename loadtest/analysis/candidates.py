@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtest.analysis import admission
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
-from loadtest.limiters import LimiterSpec
+from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.limits import Limit
 
 _ERROR: Final = 0.01
@@ -164,6 +164,31 @@ def judge(
     )
 
 
+def hold_against(asked: Asked, spec: LimiterSpec, shift: float) -> Fit:
+    """Hold one limiter, with the count that is believed, against all that was asked.
+
+    Args:
+        asked: of one limit.
+        spec: of the limiter.
+        shift: the server's clock minus ours, in s; only wall-aligned windows mind.
+    """
+    limit, counting = asked.limit, spec.count_rejected
+    if spec.algorithm in ("token-bucket", "gcra", "leaky-queue"):
+        burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
+        loads = admission.bucket_of_all(asked, limit.rate, burst) if counting else admission.bucket(asked, limit.rate)
+        unheld = _unheld(asked, loads, limit) if spec.algorithm == "leaky-queue" else None
+        return judge(asked, loads, burst, spec, limit, unheld=unheld)
+    of: dict[str, Callable[[], Loads]] = {
+        "fixed-window": lambda: admission.fixed_window(asked, shift),
+        "fixed-window-from-first": lambda: admission.window_from_first(asked),
+        "sliding-log": lambda: admission.sliding_log(asked, count_rejected=counting),
+        "sliding-counter": lambda: admission.sliding_counter(asked, shift, count_rejected=counting),
+        "concurrency": lambda: admission.concurrency(asked),
+    }
+    aligned = ALGORITHMS[spec.algorithm].aligned
+    return judge(asked, of[spec.algorithm](), limit.count, spec, limit, shift_s=shift if aligned else None)
+
+
 def best_threshold(asked: Asked, loads: Loads) -> int:
     """The threshold that contradicts the fewest decisions; the least of several."""
     known = asked.judged & asked.answered
@@ -304,4 +329,4 @@ def _concurrent(asked: Asked) -> Iterator[Fit]:
     yield from _counted(asked, LimiterSpec("concurrency"), admission.concurrency(asked))
 
 
-__all__ = ["BAR", "Fit", "at_most", "best_threshold", "candidates", "held", "judge"]
+__all__ = ["BAR", "Fit", "at_most", "best_threshold", "candidates", "held", "hold_against", "judge"]

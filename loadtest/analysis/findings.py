@@ -1,7 +1,7 @@
 """Everything that the analysis finds out about a record, in one object; and ``metrics.json``, its file."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,10 @@ from loadtest.analysis.metrics import compute
 from loadtest.analysis.oddities import Oddity
 from loadtest.analysis.points import Points, Responses
 from loadtest.analysis.record import Record
+from loadtest.analysis.recovery import Retried
 from loadtest.analysis.slowest import Phases, SlowOperation
+from loadtest.analysis.throttled import Throttled, look_into
+from loadtest.analysis.throttled import as_json as throttled_json
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
 from loadtest.analysis.verdict import Verdict, decide
@@ -51,6 +54,8 @@ class Findings:
     """What became of the jobs."""
     slowest: dict[str, list[SlowOperation]]
     """By traffic entry, the slowest first."""
+    throttled: Throttled
+    """All that is told of the 429s."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -69,7 +74,8 @@ def find(record: Record) -> Findings:
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.book, [one for found in slowest.values() for one in found])
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases])
+    retried, throttled = Retried(record), look_into(record, expectation)
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried])
     return Findings(
         record,
         expectation,
@@ -83,6 +89,7 @@ def find(record: Record) -> Findings:
         record.oddities.result(),
         record.jobs.result(),
         slowest,
+        replace(throttled, retries=retried.result()),
         checks,
         judged,
         verdict,
@@ -121,6 +128,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             "agreement": findings.expectation.agreement,
             "why_not": findings.expectation.why_not,
         },
+        "throttling": throttled_json(findings.throttled),
         "errors": [asdict(one) for one in findings.errors],
         "oddities": [asdict(one) for one in findings.oddities],
         "jobs": asdict(findings.ledger),

@@ -29,7 +29,8 @@ class Inference:
     """What the answers tell of the limiter of one limit.
 
     Attributes:
-        word: ``nothing`` tells it (no request was refused, or all were), one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        word: ``nothing`` tells it (no request was refused, or all were), one is ``named``, ``several`` cannot be told
+            apart, ``none`` fits.
         named: what fits, best first; empty if nothing tells it or none fits.
         best: the best one, even if it does not fit.
         believed: the believed limiter's own fit; None if it is not among the candidates.
@@ -164,7 +165,7 @@ def as_json(found: Inference) -> dict[str, Any]:
         "log10_p": found.log10_p,
         "held_correlation": found.held,
         "other_count": found.other_count,
-        "candidates": [fit_json(fit) for fit in found.every],
+        "candidates": [fit_json(fit) for fit in _one_of_each(list(found.every))],
     }
 
 

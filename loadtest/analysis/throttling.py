@@ -82,7 +82,7 @@ _Tried = tuple[int, float, list[NDArray[np.bool_]]]
 
 def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
     """The replay that agrees best; of equals the one nearest to what is known of the clock."""
-    offset = info.clock.offset_s if info.clock else 0.0
+    offset, reach = clock(info)
     if belief.spec.algorithm == CONCURRENCY:
         tried = [_try(belief.spec, groups, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
@@ -91,7 +91,6 @@ def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
     # The phase is the same all along, so that the first so many of a limiter's requests show it.
     whole, groups = groups, [group.first(_FITTED) for group in groups]
     best = _try(belief.spec, groups, offset)
-    reach = info.clock.uncertainty_s + _CLOCK_MARGIN_S if info.clock else _NO_CLOCK_S
     requests, steps = sum(len(group.times) for group in groups), _STEPS
     if not _vectorised(belief.spec) and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
@@ -104,6 +103,13 @@ def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
             if found[0] > best[0]:
                 best = found
     return _try(belief.spec, whole, best[1])
+
+
+def clock(info: RunInfo) -> tuple[float, float]:
+    """The server's clock minus ours, and by how much that may be wrong when requests are decided on, in s."""
+    if info.clock is None:
+        return 0.0, _NO_CLOCK_S
+    return info.clock.offset_s, info.clock.uncertainty_s + _CLOCK_MARGIN_S
 
 
 def _try(spec: LimiterSpec, groups: list[Drawn], shift: float, lead: float = 0.0) -> _Tried:

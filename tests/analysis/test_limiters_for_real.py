@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from loadtest.analysis.record import load_record
+from loadtest.analysis.throttled import look_into
 from loadtest.analysis.throttling import expect
 from loadtest.limiters import ALGORITHMS
 from loadtest.runfile import ClockInfo, LimitInfo, RunInfo, TargetInfo
@@ -191,6 +192,33 @@ def test_a_replay_of_its_own_limiter_explains_a_server(
     assert expected == pytest.approx(observed, abs=0.05)
     assert found[name] > 0.8  # a busy machine reorders a burst or two
     assert found[name] == max(found.values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_servers_answers_tell_its_limiter(
+    maker: ModuleType, tmp_path: Path, answers: dict[str, list[Asked]], name: str
+) -> None:
+    """It is the one that is named, or among those that cannot be told apart, whatever was believed."""
+    agreements(maker, tmp_path / "run", name, answers[name])
+    record = load_record(tmp_path / "run")
+    record.info.target.limiter = "fixed-window" if name != "fixed-window" else "sliding-log"
+    told = look_into(record, expect(record))
+    case, explained = CASES[name], []
+    for limit, found in told.limits.items():
+        if found.inference.word == "nothing":
+            continue
+        burst = case.get("burst") or {"gcra": 1}.get(name, LIMITS[limit][0] if ALGORITHMS[name].has_burst else None)
+        true = next(
+            fit
+            for fit in found.inference.every
+            if (fit.spec.algorithm, fit.spec.burst) == (name, burst)
+            and fit.spec.count_rejected == case.get("count_rejected", False)
+            and "count" not in fit.fitted
+        )
+        explained.append(true.explained or 0.0)
+        if explained[-1] > 0.97:  # else the machine was too busy to send in order
+            assert name in {fit.spec.algorithm for fit in found.inference.named}
+    assert max(explained) > 0.9
 
 
 def test_every_limiter_is_tried() -> None:

@@ -1,0 +1,119 @@
+"""How many requests each of a limiter's windows really let pass, against the limit."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis import admission
+from loadtest.analysis.admission import Asked, Floats, Ints
+
+WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
+"""Algorithms that count in windows of some kind."""
+KEPT: Final = 2_000
+"""Windows that are kept one by one: the first."""
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptedWindows:
+    """The windows of all limiters of one limit.
+
+    Attributes:
+        count: N, as it was believed.
+        window_s: W.
+        limiters: how many there are.
+        windows: in which a request was sent.
+        whole: of these, the ones that lie within what the limiter was asked from first to last.
+        saturated: of the whole ones, those in which a request was refused.
+        spread: accepted in each saturated whole window: least, median, most; None without any.
+        over: windows, whole or not, that let more than N pass, whatever is unsure about their edges.
+        most_in_any: the most that one limiter accepted in any time of length W, wherever it begins.
+        begins_s: of each kept window, its beginning in s since the epoch.
+        accepted: of each kept window.
+        sent: of each kept window.
+        refused: of each kept window.
+        is_whole: of each kept window.
+    """
+
+    count: int
+    window_s: float
+    limiters: int
+    windows: int
+    whole: int
+    saturated: int
+    spread: tuple[int, float, int] | None
+    over: int
+    most_in_any: int
+    begins_s: Floats = field(repr=False)
+    accepted: Ints = field(repr=False)
+    sent: Ints = field(repr=False)
+    refused: Ints = field(repr=False)
+    is_whole: NDArray[np.bool_] = field(repr=False)
+
+    @property
+    def seems(self) -> int | None:
+        """What the limit seems to be by the saturated whole windows; None where they don't agree with one another."""
+        if self.spread is None or self.saturated < 2:
+            return None
+        least, median, most = self.spread
+        return round(median) if most - least <= max(1, 0.02 * median) else None
+
+
+def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Floats) -> AcceptedWindows:
+    """Count what each window let pass.
+
+    Args:
+        asked: of one limit, at least one request.
+        algorithm: whose windows to count by: wall-aligned ones, or such as begin with a request (a log's as well, whose
+            windows begin anywhere).
+        shift: the server's clock minus ours, in s.
+        since_epoch: when each request was sent, in s since the epoch; NaN for the preflight's.
+    """
+    times, window = asked.times, asked.limit.window
+    if algorithm in ("fixed-window", "sliding-counter"):
+        number = np.floor((times + shift) / window + 1e-12)
+        firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
+        begins = number[firsts] * window - shift
+    else:
+        firsts = np.asarray(admission.opened(asked), np.int64)
+        begins = times[firsts]
+    ends = np.append(firsts[1:], len(times))
+    accepted, refused, sent = (
+        np.add.reduceat(flags.astype(np.int64), firsts) for flags in (asked.accepted, asked.refused, asked.judged)
+    )
+    changes = asked.begins
+    of = np.searchsorted(changes, firsts, side="right") - 1
+    first, last = times[changes], times[np.append(changes[1:], len(times)) - 1]
+    whole = (begins >= first[of] - asked.tolerance_s) & (begins + window <= last[of] + asked.tolerance_s)
+    full = whole & (refused > 0)
+    # What came just beside an edge may belong to the neighbour.
+    edges = np.searchsorted(times, begins + asked.tolerance_s) - firsts
+    edges += ends - np.searchsorted(times, begins + window - asked.tolerance_s)
+    with np.errstate(invalid="ignore"):
+        offset = np.fmin.reduceat(since_epoch - times, firsts)
+    seen = accepted[full]
+    return AcceptedWindows(
+        count=asked.limit.count,
+        window_s=window,
+        limiters=len(changes),
+        windows=len(firsts),
+        whole=int(whole.sum()),
+        saturated=int(full.sum()),
+        spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
+        over=int((accepted - np.maximum(edges, 0) > asked.limit.count).sum()),
+        most_in_any=_most_in_any(asked),
+        begins_s=(begins + offset)[:KEPT],
+        accepted=accepted[:KEPT],
+        sent=sent[:KEPT],
+        refused=refused[:KEPT],
+        is_whole=whole[:KEPT],
+    )
+
+
+def _most_in_any(asked: Asked) -> int:
+    mine = asked.times[asked.accepted]
+    if not len(mine):
+        return 0
+    reach = np.searchsorted(mine, mine + asked.limit.window - asked.tolerance_s, side="left")
+    return int((reach - np.arange(len(mine))).max())

@@ -1,0 +1,117 @@
+"""How long it took until requests passed again after a 429, and what became of operations that tried again."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.admission import Asked
+from loadtest.analysis.chunks import OUTCOMES, Chunk
+from loadtest.analysis.distribution import Distributions
+from loadtest.analysis.percentiles import summarize
+from loadtest.analysis.record import Record
+from loadtest.analysis.times import OK, response_time
+
+_THROTTLED: Final = OUTCOMES.index("throttled")
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Of one limit. Times in s, from the sending of a 429's request to that of the next that passed.
+
+    Attributes:
+        limiters: that refused a request.
+        recovered: of these, those that accepted one afterwards.
+        first_s: from the first 429 on, over limiters: least, median, most; None if none recovered.
+        spells: times of nothing but 429s, of all limiters together.
+        spell_s: how long they were, of those that ended: least, median, most; None without any.
+    """
+
+    limiters: int
+    recovered: int
+    first_s: tuple[float, float, float] | None
+    spells: int
+    spell_s: tuple[float, float, float] | None
+
+
+def recovery(asked: Asked) -> Recovery:
+    """How soon the limiters of one limit let requests pass again."""
+    known = np.flatnonzero(asked.answered)
+    times, refused = asked.times[known], asked.refused[known]
+    limiter = np.searchsorted(asked.begins, known, side="right")
+    changes = np.diff(limiter, prepend=-1) != 0
+    starts = np.flatnonzero(refused & (changes | ~np.concatenate((refused[:1], refused[:-1]))))
+    passes = np.flatnonzero(~refused)
+    following = np.append(passes, len(known))[np.searchsorted(passes, starts)]
+    ended = np.append(limiter, -1)[following] == limiter[starts]
+    took = np.append(times, np.nan)[following] - times[starts]
+    first = np.diff(limiter[starts], prepend=-1) != 0
+    return Recovery(
+        limiters=int(first.sum()),
+        recovered=int((first & ended).sum()),
+        first_s=_spread(took[first & ended]),
+        spells=len(starts),
+        spell_s=_spread(took[ended]),
+    )
+
+
+def _spread(values: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    return (float(values.min()), float(np.median(values)), float(values.max())) if len(values) else None
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Operations of one traffic entry that tried again after a refusal.
+
+    Attributes:
+        operations: those of which more than one first request was sent.
+        attempts: first requests that these sent, all together.
+        ok: of the operations, those that ended well.
+        throttled: those that gave up.
+        time_to_success_ms: ``summarize``d response time of those that ended well, waiting included.
+    """
+
+    operations: int
+    attempts: int
+    ok: int
+    throttled: int
+    time_to_success_ms: dict[str, object]
+
+
+class Retried:
+    """Gathers what operations in figures did that took more than one attempt."""
+
+    def __init__(self, record: Record) -> None:
+        entries = len(record.book.entries)
+        self._names = record.book.entries
+        self._counts = np.zeros((entries, len(OUTCOMES)), np.int64)
+        self._attempts = np.zeros(entries, np.int64)
+        self._times = Distributions(entries)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.operations
+        attempts = chunk.floats("attempt")[rows]
+        again = (attempts > 1) & chunk.book.in_figures[chunk.cell[rows]]
+        if not again.any():
+            return
+        rows, attempts = rows[again], attempts[again]
+        traffic, outcome = chunk.words("traffic")[rows], chunk.words("outcome")[rows]
+        np.add.at(self._counts, (traffic, outcome), 1)
+        np.add.at(self._attempts, traffic, attempts.astype(np.int64))
+        well = outcome == OK
+        self._times.add(traffic[well], response_time(chunk, rows[well]))
+
+    def result(self) -> dict[str, Retries]:
+        """Of each traffic entry."""
+        return {
+            name: Retries(
+                int(self._counts[entry].sum()),
+                int(self._attempts[entry]),
+                int(self._counts[entry, OK]),
+                int(self._counts[entry, _THROTTLED]),
+                summarize(self._times.get([entry])),
+            )
+            for entry, name in enumerate(self._names)
+        }

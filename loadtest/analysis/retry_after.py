@@ -1,0 +1,157 @@
+"""Whether ``Retry-After`` was there, and whether it was true: held against when that limiter passed a request again.
+
+When room came is known only to lie between the last request that was refused and the first that passed. A wait that
+ends before the former was too short, one that ends after the latter too long; whole seconds are rounded up, so that a
+second too long is honest.
+"""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.admission import Asked, Floats
+from loadtest.analysis.distribution import distribution
+from loadtest.analysis.percentiles import percentile
+
+ROUNDED_S: Final = 1.0
+"""By which a wait in whole seconds, or a date, may be longer than it has to be."""
+
+
+@dataclass(frozen=True)
+class RetryAfter:
+    """The ``Retry-After`` of one limit's 429s. Times in s.
+
+    Attributes:
+        n: 429s.
+        seconds: of these, with a number of seconds.
+        dates: with a date.
+        unreadable: with something else.
+        told: the waits that were told, where they can be read: least, median, most; None without any.
+        judged: 429s whose wait could be held against a later accepted request of the same limiter.
+        honest: of these, as true as rounding and what was sent allow to say.
+        early: too short: a request that came after it was refused all the same.
+        late: too long: a request that came more than a second before its end passed.
+        early_s: by how much too short, of ``early``: median, 95 %, most; None without any.
+        late_s: by how much too long, of ``late``, likewise.
+    """
+
+    n: int
+    seconds: int
+    dates: int
+    unreadable: int
+    told: tuple[float, float, float] | None
+    judged: int
+    honest: int
+    early: int
+    late: int
+    early_s: tuple[float | None, float | None, float] | None
+    late_s: tuple[float | None, float | None, float] | None
+
+    @property
+    def carried(self) -> int:
+        """429s that had the header, whatever was in it."""
+        return self.seconds + self.dates + self.unreadable
+
+
+def readings(words: list[str]) -> tuple[Floats, Floats]:
+    """What each header says: seconds to wait, and unix time of a date; NaN for what it does not.
+
+    The forms are those of RFC 9110, section 10.2.3. The last place stands for no header.
+    """
+    waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
+    for place, word in enumerate(words):
+        text = word.strip()
+        if text.isascii() and text.isdecimal():
+            waits[place] = float(text[:12])
+            continue
+        try:
+            dates[place] = parsedate_to_datetime(text).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            continue
+    return waits, dates
+
+
+def retry_after(
+    asked: Asked, codes: NDArray[np.int64], words: list[str], unix_s: Floats, clock: tuple[float, float]
+) -> RetryAfter:
+    """Look at the 429s of one limit.
+
+    Args:
+        asked: of the limit.
+        codes: of each request, the place of its header in ``words``; -1 for none.
+        words: every header that was seen.
+        unix_s: when each request was sent, by our clock.
+        clock: the server's minus ours, and by how much that may be wrong, in s.
+    """
+    offset, unsure_s = clock
+    mine = np.flatnonzero(asked.refused & asked.judged)
+    waits, dates = readings(words)
+    code = codes[mine]
+    wait, date = waits[code], dates[code]
+    dated = ~np.isnan(date)
+    wait = np.where(dated, date - offset - unix_s[mine], wait)
+    known = ~np.isnan(wait)
+    told = np.sort(np.maximum(wait[known], 0.0))
+    last, again = _room(asked)
+    # A wait in seconds counts from the answer; what the way back took is within the tolerance of a request's own.
+    over = np.where(dated, asked.times[mine] + wait, asked.ends[mine] + wait)
+    slack = asked.tolerance_s + np.where(dated, unsure_s, 0.0)
+    judged = known & np.isfinite(again[mine])
+    early = np.where(judged, last[mine] - over - slack, 0.0)
+    late = np.where(judged, over - again[mine] - slack - ROUNDED_S, 0.0)
+    return RetryAfter(
+        n=len(mine),
+        seconds=int((known & ~dated).sum()),
+        dates=int(dated.sum()),
+        unreadable=int(((code >= 0) & ~known).sum()),
+        told=(float(told[0]), float(np.median(told)), float(told[-1])) if len(told) else None,
+        judged=int(judged.sum()),
+        honest=int((judged & (early <= 0) & (late <= 0)).sum()),
+        early=int((early > 0).sum()),
+        late=int((late > 0).sum()),
+        early_s=_spread((last[mine] - over)[early > 0]),
+        late_s=_spread((over - again[mine])[late > 0]),
+    )
+
+
+def _room(asked: Asked) -> tuple[Floats, Floats]:
+    """Of each request, when the last one was refused before the next that passed, and when that was sent.
+
+    Infinite where none of the same limiter passed any more.
+    """
+    times, n = asked.times, len(asked.times)
+    place = np.arange(n)
+    following = np.minimum.accumulate(np.where(asked.accepted, place, n)[::-1])[::-1]
+    before = np.maximum.accumulate(np.where(asked.refused, place, -1))
+    end = np.append(asked.begins[1:], n)[np.searchsorted(asked.begins, place, side="right") - 1]
+    padded = np.append(times, np.inf)
+    again = np.where(following < end, padded[np.minimum(following, n)], np.inf)
+    last = times[np.maximum(before[np.clip(following - 1, 0, n - 1)], 0)] if n else times
+    return last, again
+
+
+def _spread(values: Floats) -> tuple[float | None, float | None, float] | None:
+    found = distribution(values)
+    if not found.n:
+        return None
+    return percentile(found, 0.5).value, percentile(found, 0.95).value, found.most
+
+
+def as_json(found: RetryAfter) -> dict[str, Any]:
+    """What ``metrics.json`` keeps of it."""
+    return {
+        "throttled": found.n,
+        "seconds": found.seconds,
+        "dates": found.dates,
+        "unreadable": found.unreadable,
+        "told_s": found.told,
+        "judged": found.judged,
+        "honest": found.honest,
+        "too_early": found.early,
+        "too_late": found.late,
+        "too_early_by_s": found.early_s,
+        "too_late_by_s": found.late_s,
+    }

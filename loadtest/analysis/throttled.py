@@ -1,0 +1,193 @@
+"""All that a record tells of its 429s: which limiter gave them, whether rightly, what was said, how it went on.
+
+Nothing here is judged: a verdict rests on the believed limiter's expectation and on thresholds alone.
+"""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from loadtest.analysis import accepted_windows as of_windows
+from loadtest.analysis import inference, rate_headers, recovery, touching
+from loadtest.analysis import retry_after as of_waits
+from loadtest.analysis.accepted_windows import AcceptedWindows
+from loadtest.analysis.admission import Asked, join
+from loadtest.analysis.candidates import Fit, hold_against
+from loadtest.analysis.drawn import Drawn, drawn
+from loadtest.analysis.inference import FITTED, Inference
+from loadtest.analysis.rate_headers import RateHeaders
+from loadtest.analysis.record import Record
+from loadtest.analysis.recovery import Recovery, Retries
+from loadtest.analysis.retry_after import RetryAfter
+from loadtest.analysis.sends import MOST
+from loadtest.analysis.throttling import Expectation, clock
+from loadtest.analysis.touching import Touch
+
+_LEAST_S: Final = 0.001
+_MOST_S: Final = 0.25
+"""Bounds of the time that a request may take to the server."""
+NO_CODE: Final = "none"
+"""Stands for the error code of a 429 that had none."""
+
+
+@dataclass(frozen=True, eq=False)
+class LimitThrottling:
+    """What is told of one limit.
+
+    Attributes:
+        sent: requests, warm-up, set-up and drain included, as they all draw on it.
+        answered: of these.
+        throttled: of these, 429s.
+        codes: 429s by error code.
+        tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
+            answered within that time.
+        inference: which limiter answered.
+        believed: how the believed limiter explains every decision; None where it is not known.
+        windows: what each window let pass; None where the limiter counts in no windows.
+        retry_after: of its 429s.
+        headers: other headers that tell of the limit.
+        recovery: how soon requests passed again.
+    """
+
+    sent: int
+    answered: int
+    throttled: int
+    codes: dict[str, int]
+    tolerance_s: float
+    inference: Inference
+    believed: Fit | None
+    windows: AcceptedWindows | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+
+@dataclass(frozen=True, eq=False)
+class Throttled:
+    """What is told of all limits.
+
+    Attributes:
+        limits: by name.
+        retries: by traffic entry.
+        touches: whether one party's excess is felt by others.
+        complete: whether every request was looked at: else the first ``MOST`` of each limit name.
+        why_not: in words, why nothing is told; None if something is.
+    """
+
+    limits: dict[str, LimitThrottling]
+    retries: dict[str, Retries]
+    touches: list[Touch]
+    complete: bool
+    why_not: str | None = None
+
+
+def look_into(record: Record, expectation: Expectation) -> Throttled:
+    """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
+    sent, info = record.sent_requests, record.info
+    if not len(sent):
+        return Throttled({}, {}, [], True, "no request was sent")
+    if info.epoch_unix_ns is None:
+        return Throttled({}, {}, [], True, "the run never reached its epoch")
+    groups: defaultdict[str, list[Drawn]] = defaultdict(list)
+    for group in drawn(sent, info, record.belief):
+        groups[_called(group, record)].append(group)
+    places, headers = record.sends.told()
+    told = dict(zip(places.tolist(), headers, strict=True))
+    wrong = np.zeros(len(sent), bool)
+    limits = {}
+    for name, mine in groups.items():
+        looked, place, refuted = _look(record, expectation, mine, told)
+        limits[name] = looked
+        wrong[place] = refuted
+    figures = sent["in_figures"].to_numpy()
+    known = all(each.believed is not None for each in limits.values())
+    felt = touching.touches(sent[figures], wrong[figures] if known else None)
+    return Throttled(limits, {}, felt, record.sends.complete, None if limits else "no request drew on a limit")
+
+
+def _called(group: Drawn, record: Record) -> str:
+    limit = str(record.sent_requests["limit"].iloc[group.index[0]])
+    return next(name for name in record.limits() if limit in record.belief.together(name))
+
+
+def _look(
+    record: Record, expectation: Expectation, groups: list[Drawn], told: dict[int, str]
+) -> tuple[LimitThrottling, np.ndarray, np.ndarray]:
+    """What is told of one limit; and of each place in the frame, whether it was refused though there was room."""
+    sent, belief, info = record.sent_requests, record.belief, record.info
+    asked = join(groups, _tolerance(groups))
+    rows = sent.iloc[asked.place[asked.judged]]
+    offset, reach = clock(info)
+    inferred = inference.infer(asked, belief, offset, reach)
+    shift = expectation.shift_s if expectation.shift_s is not None else offset
+    fit = inferred.believed
+    if fit is None or len(asked.times) > FITTED:
+        fit = hold_against(asked, belief.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    unix = np.full(len(asked.times), np.nan)
+    codes = np.full(len(asked.times), -1)
+    unix[asked.judged] = rows["start"].to_numpy(float) / 1e9
+    codes[asked.judged] = rows["retry_after"].to_numpy(np.int64)
+    epoch = (info.epoch_unix_ns or 0) / 1e9
+    refused = rows[rows["status"] == 429]
+    code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    looked = LimitThrottling(
+        sent=len(rows),
+        answered=int((asked.answered & asked.judged).sum()),
+        throttled=len(refused),
+        codes={str(name): int(count) for name, count in code.items() if count},
+        tolerance_s=asked.tolerance_s,
+        inference=inferred,
+        believed=None if expectation.why_not is not None else fit,
+        windows=_windows(asked, inferred, fit, unix),
+        retry_after=of_waits.retry_after(asked, codes, record.sends.retry_after, unix + epoch, (offset, reach)),
+        headers=rate_headers.rate_headers(asked, told),
+        recovery=recovery.recovery(asked),
+    )
+    return looked, asked.place[asked.judged], (fit.wrong & asked.refused)[asked.judged]
+
+
+def _tolerance(groups: list[Drawn]) -> float:
+    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
+    return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
+
+
+def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
+    """By the windows of the limiter that is named, else of the believed one."""
+    if inferred.word == "named":
+        fit = inferred.named[0]
+    if fit.spec.algorithm not in of_windows.WINDOWED:
+        return None
+    return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
+
+
+def as_json(found: Throttled) -> dict[str, Any]:
+    """What ``metrics.json`` holds under ``throttling``."""
+    return {
+        "why_not": found.why_not,
+        "complete": found.complete,
+        "most_requests": MOST,
+        "most_requests_inferred_from": FITTED,
+        "limits": {name: _limit_json(each) for name, each in found.limits.items()},
+        "retries": {name: asdict(each) for name, each in found.retries.items()},
+        "touches": [asdict(each) for each in found.touches],
+    }
+
+
+def _limit_json(found: LimitThrottling) -> dict[str, Any]:
+    windows = found.windows
+    kept = ("count", "window_s", "limiters", "windows", "whole", "saturated", "spread", "over", "most_in_any", "seems")
+    return {
+        "sent": found.sent,
+        "answered": found.answered,
+        "throttled": found.throttled,
+        "codes": found.codes,
+        "tolerance_s": found.tolerance_s,
+        "inferred": inference.as_json(found.inference),
+        "believed": None if found.believed is None else inference.fit_json(found.believed),
+        "windows": None if windows is None else {name: getattr(windows, name) for name in kept},
+        "retry_after": of_waits.as_json(found.retry_after),
+        "headers": asdict(found.headers),
+        "recovery": asdict(found.recovery),
+    }
