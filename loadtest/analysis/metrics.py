@@ -16,10 +16,14 @@ from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
 from loadtest.analysis.throttling import Expectation
 from loadtest.analysis.times import NAMES
+from loadtest.plan import CONCURRENCY
 from loadtest.runfile import StagePlan
 
 Cell = dict[str, Any]
-_ASYNC_ONLY: Final = ("submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "polls")
+_ASYNC_ONLY: Final = (
+    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
+    "poll_lag_upper_ms", "polls",
+)  # fmt: skip
 
 
 def compute(record: Record, expectation: Expectation) -> Cell:
@@ -70,6 +74,8 @@ class _Figures:
             for name in NAMES:
                 if operation == "async_run" or name not in _ASYNC_ONLY:
                     cell[name] = summarize(record.times.of[name].get(cells))
+        if operation == "async_run":
+            cell["polling"] = self._polling(planned)
         statuses = record.counts.statuses[cells].sum(axis=0)
         answers = {"none" if s == NO_ANSWER else str(s): int(statuses[s]) for s in statuses.nonzero()[0].tolist()}
         cell["statuses"] = dict(sorted(answers.items()))
@@ -78,6 +84,21 @@ class _Figures:
         tally = {words[place]: int(reasons[place]) for place in reasons.nonzero()[0].tolist()}
         cell["reasons"] = dict(sorted(tally.items()))
         return cell
+
+    def _polling(self, planned: list[tuple[str, StagePlan]]) -> Cell:
+        record = self.record
+        polls, retrievals = record.poll_use.during(planned)
+        limit = record.belief.drawn_on("retrieval")
+        seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
+        # A limit on how many are answered at a time allows no number of them.
+        sustained = limit in record.limits() and record.belief.spec.algorithm != CONCURRENCY
+        allowed = record.belief.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
+        return {
+            "polls": polls,
+            "retrievals": retrievals,
+            "share_of_retrievals": _ratio(polls, retrievals),
+            "share_of_limit": _ratio(polls, allowed),
+        }
 
     def _counts(self, cells: list[int], missing: list[Missing], seconds: float) -> Cell:
         made = self.record.counts

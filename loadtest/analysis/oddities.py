@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.chunks import Book, Chunk
 from loadtest.analysis.times import OK
+from loadtest.analysis.waits import GRAIN_MS
 
-_GRAIN_MS: Final = 1.0
-"""executionTime may be rounded up to a whole millisecond without being impossible."""
 WORDS: Final = {
     "negative": "executionTime below zero",
     "longer_than_seen": "executionTime longer than the client waited for it",
@@ -62,7 +61,7 @@ class Oddities:
         good = rows[answered]
         execution = chunk.floats("execution_time_ms")[good]
         self._note(chunk, "negative", good, execution < 0, execution)
-        self._note(chunk, "longer_than_seen", good, execution > _seen_ms(chunk, good) + _GRAIN_MS, execution)
+        self._note(chunk, "longer_than_seen", good, execution > _seen_ms(chunk, good) + GRAIN_MS, execution)
         matched = chunk.floats("result_matched")[rows]
         self._note(chunk, "wrong_result", rows[~np.isnan(matched)], matched[~np.isnan(matched)] == 0)
 

@@ -18,6 +18,7 @@ from loadtest.analysis.errors import Errors
 from loadtest.analysis.ledger import Jobs
 from loadtest.analysis.means import Means
 from loadtest.analysis.oddities import Oddities
+from loadtest.analysis.poll_use import PollUse
 from loadtest.analysis.sends import Sends
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times
@@ -79,6 +80,7 @@ class Record:
         oddities: values that cannot be.
         jobs: what became of each.
         slowest: operations.
+        poll_use: how much of what is retrieved is polls.
     """
 
     directory: Path
@@ -95,6 +97,7 @@ class Record:
     oddities: Oddities
     jobs: Jobs
     slowest: Slowest
+    poll_use: PollUse
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -177,7 +180,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
     parts: dict[str, Any] = {
         "counts": Counts(book), "times": Times(book), "means": Means(book), "sends": Sends(book),
         "arrivals": Arrivals(book), "extent": Extent(book), "errors": Errors(book), "oddities": Oddities(book),
-        "jobs": Jobs(book), "slowest": Slowest(book),
+        "jobs": Jobs(book), "slowest": Slowest(book), "poll_use": PollUse(book, info),
     }  # fmt: skip
     rows = scan(directory, book, list(parts.values()), on_progress)
     return Record(directory, info, book, rows, **parts)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.chunks import OUTCOMES, Book, Chunk
 from loadtest.analysis.distribution import Distributions
+from loadtest.analysis.waits import poll_lag, queue_wait
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -14,7 +15,8 @@ Bools = NDArray[np.bool_]
 NAMES: Final = (
     "response_time_ms", "service_time_ms", "start_lag_ms", "dispatch_lag_ms", "execution_time_ms", "overhead_ms",
     "first_byte_ms", "connect_ms", "service_time_new_ms", "service_time_reused_ms",
-    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "polls",
+    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
+    "poll_lag_upper_ms", "polls",
 )  # fmt: skip
 OK: Final = OUTCOMES.index("ok")
 TIMED_OUT: Final = OUTCOMES.index("timed_out")
@@ -59,13 +61,15 @@ class Times:
     """Distributions of every time, by cell of a book.
 
     Latencies are of ok and timed-out operations and requests that were not wrong on purpose: how fast a mistake is
-    refused says nothing of how fast work is done. Lags cover every operation that was sent: they say how well *we*
-    did, so a 429 has them too. Of requests there is also the time to the first byte, to connect (where one had to),
-    and the service time on new connections and on reused ones.
+    refused says nothing of how fast work is done. What jobs waited for is of those that were seen to end. Lags cover
+    every operation that was sent: they say how well *we* did, so a 429 has them too. Of requests there is also the
+    time to the first byte, to connect (where one had to), and the service time on new connections and on reused ones.
     """
 
     def __init__(self, book: Book) -> None:
         self.of = {name: Distributions(len(book.cells)) for name in NAMES}
+        self.ended = Distributions(len(book.cells))
+        """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
@@ -103,6 +107,11 @@ class Times:
         self.of["time_to_result_ms"].add(cell, response, late)
         self.of["time_to_result_lower_ms"].add(cell, np.maximum(lower, 0.0))
         self.of["polls"].add(cell, chunk.floats("poll")[rows], late)
+        rows, cell = rows[~late], cell[~late]
+        self.ended.add(cell, response[~late])
+        for name, waited in zip(("queue_wait_lower_ms", "queue_wait_upper_ms"), queue_wait(chunk, rows), strict=True):
+            self.of[name].add(cell, waited)
+        self.of["poll_lag_upper_ms"].add(cell, poll_lag(chunk, rows))
 
 
 def _answered(chunk: Chunk, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Bools]:

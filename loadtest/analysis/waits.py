@@ -1,0 +1,42 @@
+"""What a job waited for, within the bounds in which polling and a submit's answer let it be known.
+
+Of a job these are seen: its submit was sent (S) and answered (A), the last request that saw it pending was sent (P),
+and the poll that saw its end was answered (T). The target accepted it at some time from S to A, its result was ready
+at some time from P to T, and it says to have executed it for E (executionTime). So
+
+* queue wait, from being accepted to the begin of execution, is at least P − A − E and at most T − S − E;
+* poll lag, from the result to its being seen, is at most T − P, and may be nothing at all.
+
+Both hold whatever the target does in between, as long as its executionTime is true.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.chunks import Chunk
+
+Floats = NDArray[np.float64]
+
+GRAIN_MS: Final = 1.0
+"""executionTime may be rounded up to a whole millisecond without being impossible."""
+
+
+def queue_wait(chunk: Chunk, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Lower and upper bound of the queue wait of ended jobs, in ms.
+
+    Both NaN where something isn't known, and where the executionTime cannot be true (such are among the oddities);
+    a wait is never below zero.
+    """
+    execution = chunk.floats("execution_time_ms")[rows]
+    lower = (chunk.floats("pending_seen")[rows] - chunk.floats("accepted_end")[rows]) / 1e6 - execution
+    upper = (chunk.floats("end")[rows] - chunk.floats("accepted_start")[rows]) / 1e6 - execution
+    known = (execution >= 0) & (upper >= -GRAIN_MS) & ~np.isnan(lower)
+    return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
+
+
+def poll_lag(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+    """Upper bound of the poll lag of ended jobs, in ms; the lower one is zero."""
+    lag: Floats = (chunk.floats("end")[rows] - chunk.floats("pending_seen")[rows]) / 1e6
+    return lag
