@@ -71,14 +71,16 @@ class Execution:
         try:
             result = await self._workflow.function(**self._parameters)
         except WorkflowFailedError as failure:
-            return Outcome(None, str(failure), _since(self._started))
+            return Outcome(None, _words(failure), _since(self._started))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             self._log(error)  # it was not told to stop, but has awaited something that was cancelled
             return Outcome(None, INTERNAL, _since(self._started), internal=True)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the caller is not to see it
+        except GeneratorExit:  # it is being thrown away
+            raise
+        except BaseException as error:  # noqa: BLE001 -- SystemExit, too, ends no more than this execution
             self._log(error)
             return Outcome(None, INTERNAL, _since(self._started), internal=True)
         return _written(result, _since(self._started))
@@ -88,7 +90,7 @@ class Execution:
         try:
             result = self._workflow.function(**self._parameters)
         except WorkflowFailedError as failure:
-            return Outcome(None, str(failure), _since(self._started))
+            return Outcome(None, _words(failure), _since(self._started))
         except StoppedError:
             raise
         except BaseException as error:  # noqa: BLE001 -- SystemExit, too, ends no more than this execution
@@ -111,10 +113,15 @@ def _written(result: Any, milliseconds: float) -> Outcome:
     except RecursionError:
         return Outcome(None, "The result is nested too deeply", milliseconds)
     except Exception as error:  # noqa: BLE001 -- classes of a workflow's own may raise anything
-        return Outcome(None, f"The result cannot be written as JSON: {error}", milliseconds)
+        return Outcome(None, f"The result cannot be written as JSON: {_words(error)}", milliseconds)
     if not written.startswith(b"{"):  # not wrapped in one: the caller would have to know
         return Outcome(None, f"The result is not a JSON object but a {type(result).__name__}", milliseconds)
     return Outcome(written, None, milliseconds)
+
+
+def _words(error: Exception) -> str:
+    # As text that JSON can carry: a file's name, for example, may have bytes in it that are no text.
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def _since(start: float) -> float:

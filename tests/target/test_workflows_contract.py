@@ -181,6 +181,20 @@ def test_a_failure_is_told_to_the_caller(function: Any, caplog: pytest.LogCaptur
     assert not caplog.records
 
 
+def fails_strangely() -> Any:
+    raise WorkflowFailedError("no such file: \udcff")
+
+
+async def fails_strangely_waiting() -> Any:
+    raise WorkflowFailedError("no such file: \udcff")
+
+
+@pytest.mark.parametrize("function", [fails_strangely, fails_strangely_waiting])
+def test_a_message_that_is_no_text_is_told_all_the_same(function: Any) -> None:
+    """What UTF-8 can't carry, such as a byte of a file's name, is escaped: the answer has to be JSON."""
+    assert ended(function).error == "no such file: \\udcff"
+
+
 def breaks() -> Any:
     raise ZeroDivisionError("the secret of the house")
 
@@ -200,7 +214,12 @@ async def awaits_what_was_cancelled() -> Any:
     await never
 
 
-@pytest.mark.parametrize("function", [breaks, leaves, breaks_waiting, awaits_what_was_cancelled])
+async def leaves_waiting() -> Any:
+    await asyncio.sleep(0)
+    raise SystemExit("the secret of the house")
+
+
+@pytest.mark.parametrize("function", [breaks, leaves, breaks_waiting, leaves_waiting, awaits_what_was_cancelled])
 def test_a_break_is_for_the_log_alone(function: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The caller learns nothing of it; whoever runs the server gets the traceback."""
     outcome = ended(function)
