@@ -128,12 +128,16 @@ class Chunk:
         return self._kept[name]
 
     def _floats(self, name: str) -> Floats:
+        if all(batch.column(name).null_count == batch.num_rows for batch in self._batches):
+            return np.full(self.rows, np.nan)
         parts = [b.column(name).to_numpy(zero_copy_only=False) for b in self._batches]
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         # A boolean column with nulls comes as objects.
         return whole.astype(np.float64, copy=False)
 
     def _words(self, name: str) -> NDArray[np.int32]:
+        if all(batch.column(name).null_count == batch.num_rows for batch in self._batches):
+            return np.full(self.rows, -1, np.int32)
         parts, known, codes = [], None, np.zeros(0, np.int32)
         for batch in self._batches:
             column = batch.column(name)
