@@ -9,6 +9,7 @@ from typing import Any, Final
 from loadtest.analysis.chunks import scan
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.evenness import Evenness, Evennesses
+from loadtest.analysis.executions import Executions, ExecutionTimes
 from loadtest.analysis.judgement import Judged, judge_all
 from loadtest.analysis.lags import Lags, WorstLags
 from loadtest.analysis.ledger import Ledger
@@ -46,6 +47,8 @@ class Findings:
     """By traffic entry, over time."""
     lags: dict[str, Lags]
     """By traffic entry, over time."""
+    executions: dict[str, Executions]
+    """executionTime by traffic entry, over time and against what the client saw."""
     errors: list[ErrorGroup]
     """What was not ok, the most frequent first."""
     oddities: list[Oddity]
@@ -75,7 +78,8 @@ def find(record: Record) -> Findings:
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.book, [one for found in slowest.values() for one in found])
     retried, throttled = Retried(record), look_into(record, expectation)
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried])
+    executions = ExecutionTimes(record)
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions])
     return Findings(
         record,
         expectation,
@@ -85,6 +89,7 @@ def find(record: Record) -> Findings:
         rates.of,
         points.result(),
         lags.result(),
+        executions.result(),
         record.errors.result(),
         record.oddities.result(),
         record.jobs.result(),

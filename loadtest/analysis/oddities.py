@@ -61,7 +61,7 @@ class Oddities:
         good = rows[answered]
         execution = chunk.floats("execution_time_ms")[good]
         self._note(chunk, "negative", good, execution < 0, execution)
-        self._note(chunk, "longer_than_seen", good, execution > _seen_ms(chunk, good) + GRAIN_MS, execution)
+        self._note(chunk, "longer_than_seen", good, execution > seen_ms(chunk, good) + GRAIN_MS, execution)
         matched = chunk.floats("result_matched")[rows]
         self._note(chunk, "wrong_result", rows[~np.isnan(matched)], matched[~np.isnan(matched)] == 0)
 
@@ -93,7 +93,7 @@ class Oddities:
             found.worst_ms = worst if found.worst_ms is None else further(worst, found.worst_ms)
 
 
-def _seen_ms(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def seen_ms(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
 
     Unknown (NaN) for a retrieval, whose job ran before it.
@@ -104,3 +104,8 @@ def _seen_ms(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     run = chunk.floats("accepted_end")[rows] - start
     whole = chunk.floats("end")[rows] - start
     return np.where(operation == sync, run, np.where(operation == job, whole, np.nan)) / 1e6
+
+
+def impossible(execution_ms: NDArray[np.float64], seen_ms: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which executionTimes cannot be: below zero, or beyond what the client saw."""
+    return (execution_ms < 0) | (execution_ms > seen_ms + GRAIN_MS)
