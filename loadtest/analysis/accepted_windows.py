@@ -71,37 +71,24 @@ def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Fl
         since_epoch: when each request was sent, in s since the epoch; NaN for the preflight's.
     """
     times, window = asked.times, asked.limit.window
-    if algorithm in ("fixed-window", "sliding-counter"):
-        number = np.floor((times + shift) / window + 1e-12)
-        firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
-        begins = number[firsts] * window - shift
-    else:
-        firsts = np.asarray(admission.opened(asked), np.int64)
-        begins = times[firsts]
-    ends = np.append(firsts[1:], len(times))
+    firsts, begins = _begins(asked, algorithm, shift)
     accepted, refused, sent = (
         np.add.reduceat(flags.astype(np.int64), firsts) for flags in (asked.accepted, asked.refused, asked.judged)
     )
-    changes = asked.begins
-    of = np.searchsorted(changes, firsts, side="right") - 1
-    first, last = times[changes], times[np.append(changes[1:], len(times)) - 1]
-    whole = (begins >= first[of] - asked.tolerance_s) & (begins + window <= last[of] + asked.tolerance_s)
+    whole = _whole(asked, firsts, begins)
     full = whole & (refused > 0)
-    # What came just beside an edge may belong to the neighbour.
-    edges = np.searchsorted(times, begins + asked.tolerance_s) - firsts
-    edges += ends - np.searchsorted(times, begins + window - asked.tolerance_s)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
     seen = accepted[full]
     return AcceptedWindows(
         count=asked.limit.count,
         window_s=window,
-        limiters=len(changes),
+        limiters=len(asked.begins),
         windows=len(firsts),
         whole=int(whole.sum()),
         saturated=int(full.sum()),
         spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
-        over=int((accepted - np.maximum(edges, 0) > asked.limit.count).sum()),
+        over=int((accepted - _beside(asked, firsts, begins) > asked.limit.count).sum()),
         most_in_any=_most_in_any(asked),
         begins_s=(begins + offset)[:KEPT],
         accepted=accepted[:KEPT],
@@ -109,6 +96,35 @@ def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Fl
         refused=refused[:KEPT],
         is_whole=whole[:KEPT],
     )
+
+
+def _begins(asked: Asked, algorithm: str, shift: float) -> tuple[Ints, Floats]:
+    """Of each window the place of its first request, and when it begins."""
+    if algorithm not in ("fixed-window", "sliding-counter"):
+        firsts = np.asarray(admission.opened(asked), np.int64)
+        return firsts, asked.times[firsts]
+    number = np.floor((asked.times + shift) / asked.limit.window + 1e-12)
+    firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
+    return firsts, number[firsts] * asked.limit.window - shift
+
+
+def _whole(asked: Asked, firsts: Ints, begins: Floats) -> NDArray[np.bool_]:
+    """Whether each window lies within what its limiter was asked from first to last."""
+    of = np.searchsorted(asked.begins, firsts, side="right") - 1
+    first = asked.times[asked.begins]
+    last = asked.times[np.append(asked.begins[1:], len(asked.times)) - 1]
+    whole: NDArray[np.bool_] = begins >= first[of] - asked.tolerance_s
+    whole &= begins + asked.limit.window <= last[of] + asked.tolerance_s
+    return whole
+
+
+def _beside(asked: Asked, firsts: Ints, begins: Floats) -> Ints:
+    """Requests of each window that came so near to an edge that they may belong to the neighbour."""
+    ends = np.append(firsts[1:], len(asked.times))
+    early = np.searchsorted(asked.times, begins + asked.tolerance_s) - firsts
+    late = ends - np.searchsorted(asked.times, begins + asked.limit.window - asked.tolerance_s)
+    near: Ints = np.maximum(early, 0) + np.maximum(late, 0)
+    return near
 
 
 def _most_in_any(asked: Asked) -> int:

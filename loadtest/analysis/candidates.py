@@ -1,102 +1,24 @@
-"""How well each algorithm explains what was seen of one limit: all of ``ALGORITHMS``, variants and bursts."""
+"""Every limiter that is held against what was seen of one limit: all of ``ALGORITHMS``, variants and bursts."""
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import admission
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
+from loadtest.analysis.fit import Fit, best_threshold, judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.limits import Limit
 
-_ERROR: Final = 0.01
-"""Share of decisions that come out otherwise for reasons of their own: what a contradiction is charged with."""
-BAR: Final = 0.95
-"""Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict to fit."""
-_UNLIKELY: Final = -2.0
-"""log10 of the probability of what was seen, below which a limiter does not fit."""
-_FEW: Final = 5_000
 _STEPS: Final = 31
 _PHASED: Final = 10_000
 """Requests on which the phase of wall-aligned windows is fitted: it is the same all along."""
 _HELD_FROM_S: Final = 0.02
 """Waits from which it can be seen whether requests were held for their turn."""
 _HELD_ENOUGH: Final = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """How one limiter explains what was seen. Counts are of requests that were answered, by the record.
-
-    Attributes:
-        spec: of the limiter.
-        limit: that it enforces.
-        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
-        shift_s: the server's clock minus ours, where windows are wall-aligned.
-        right: decisions that it predicts.
-        wrongly_rejected: refused, though it had room.
-        wrongly_admitted: accepted, though it had none.
-        undecided: about which it says nothing, within the tolerance of times.
-        refused: of the decided ones, those that were refused.
-        accepted: of the decided ones, those that were accepted.
-        unheld: accepted ones that a queue would have held for longer than they took; they count as wrong.
-        score: log-likelihood, less half the logarithm of n for each fitted number (after Schwarz's criterion).
-        wrong: for each request that was asked, whether its decision contradicts the limiter.
-        undecided_ones: likewise, whether it can't be said.
-    """
-
-    spec: LimiterSpec
-    limit: Limit
-    fitted: tuple[str, ...]
-    shift_s: float | None
-    right: int
-    wrongly_rejected: int
-    wrongly_admitted: int
-    undecided: int
-    refused: int
-    accepted: int
-    unheld: int
-    score: float
-    wrong: Bools = field(repr=False)
-    undecided_ones: Bools = field(repr=False)
-
-    @property
-    def fits(self) -> bool:
-        """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted ones, as far as n can tell.
-
-        It does not where so many are contradicted as would be once in a hundred times if that were its true share.
-        """
-        of = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
-        return all(at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in of) and self.refused + self.accepted > 0
-
-    @property
-    def explained(self) -> float | None:
-        """The lesser of the shares of decided 429s and of decided accepted requests that it predicts."""
-        shares = []
-        if self.refused:
-            shares.append(1 - self.wrongly_rejected / self.refused)
-        if self.accepted:
-            shares.append(1 - (self.wrongly_admitted + self.unheld) / self.accepted)
-        return max(0.0, min(shares)) if shares else None
-
-
-def at_most(k: int, n: int, p: float) -> float:
-    """log10 of the probability of at most k of n, each with probability p (binomial)."""
-    if k >= n:
-        return 0.0
-    if min(k, n - k) > _FEW:  # by then the normal approximation is exact enough
-        spread = math.sqrt(2 * n * p * (1 - p))
-        return math.log10(max(0.5 * math.erfc((n * p - k - 0.5) / spread), 1e-300))
-    few = k <= n - k
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(p) + (n - j) * math.log(1 - p)
-        for j in (range(k + 1) if few else range(k + 1, n + 1))
-    ]
-    total = float(np.logaddexp.reduce(logs)) / math.log(10)
-    return total if few else math.log10(max(1.0 - 10**total, 1e-300))
 
 
 def candidates(asked: Asked, believed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
@@ -110,58 +32,6 @@ def candidates(asked: Asked, believed: LimiterSpec, offset: float, reach: float)
     """
     fits = [*_windows(asked, offset, reach), *_buckets(asked, believed), *_concurrent(asked)]
     return sorted(fits, key=lambda fit: -fit.score)
-
-
-def judge(
-    asked: Asked,
-    loads: Loads,
-    threshold: int,
-    spec: LimiterSpec,
-    limit: Limit,
-    *,
-    fitted: tuple[str, ...] = (),
-    shift_s: float | None = None,
-    unheld: Bools | None = None,
-) -> Fit:
-    """Hold one limiter's loads against what was seen.
-
-    Args:
-        asked: of one limit.
-        loads: of the limiter.
-        threshold: load + 1 up to which it lets a request pass.
-        spec: of the limiter.
-        limit: that it enforces.
-        fitted: which of its numbers were fitted.
-        shift_s: the server's clock minus ours.
-        unheld: requests that it would have held for longer than they took.
-    """
-    least, most = loads
-    known = asked.judged & asked.answered
-    would_pass = most + 1 <= threshold + SLACK
-    would_not = least + 1 > threshold + SLACK
-    unsure = known & ~would_pass & ~would_not
-    rejected, admitted = known & asked.refused & would_pass, known & asked.accepted & would_not
-    late = np.zeros_like(known) if unheld is None else unheld & known & ~admitted & ~unsure
-    wrong = rejected | admitted | late
-    n, n_wrong, n_unsure = int(known.sum()), int(wrong.sum()), int(unsure.sum())
-    right = n - n_wrong - n_unsure
-    score = right * math.log(1 - _ERROR) + n_wrong * math.log(_ERROR) + n_unsure * math.log(0.5)
-    return Fit(
-        spec=spec,
-        limit=limit,
-        fitted=fitted,
-        shift_s=shift_s,
-        right=right,
-        wrongly_rejected=int(rejected.sum()),
-        wrongly_admitted=int(admitted.sum()),
-        undecided=n_unsure,
-        refused=int((known & asked.refused & ~unsure).sum()),
-        accepted=int((known & asked.accepted & ~unsure).sum()),
-        unheld=int(late.sum()),
-        score=score - 0.5 * len(fitted) * math.log(max(n, 1)),
-        wrong=wrong,
-        undecided_ones=unsure,
-    )
 
 
 def hold_against(asked: Asked, spec: LimiterSpec, shift: float) -> Fit:
@@ -187,19 +57,6 @@ def hold_against(asked: Asked, spec: LimiterSpec, shift: float) -> Fit:
     }
     aligned = ALGORITHMS[spec.algorithm].aligned
     return judge(asked, of[spec.algorithm](), limit.count, spec, limit, shift_s=shift if aligned else None)
-
-
-def best_threshold(asked: Asked, loads: Loads) -> int:
-    """The threshold that contradicts the fewest decisions; the least of several."""
-    known = asked.judged & asked.answered
-    # An accepted one needs load + 1 ≤ T; a refused one is contradicted where load + 1 ≤ T.
-    needs = np.ceil(loads[0][known & asked.accepted] + 1 - SLACK)
-    refutes = np.ceil(loads[1][known & asked.refused] + 1 - SLACK)
-    most = int(needs.max(initial=1)) + 1
-    needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
-    refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]
-    cost = needed.sum() - np.cumsum(needed) + np.cumsum(refuted)
-    return int(np.argmin(cost[1:])) + 1
 
 
 def _windows(asked: Asked, offset: float, reach: float) -> Iterator[Fit]:
@@ -327,6 +184,3 @@ def held(asked: Asked) -> float | None:
 
 def _concurrent(asked: Asked) -> Iterator[Fit]:
     yield from _counted(asked, LimiterSpec("concurrency"), admission.concurrency(asked))
-
-
-__all__ = ["BAR", "Fit", "at_most", "best_threshold", "candidates", "held", "hold_against", "judge"]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
-from loadtest.analysis.candidates import BAR, Fit, at_most, candidates, held
+from loadtest.analysis.candidates import candidates, held
+from loadtest.analysis.fit import BAR, Fit, at_most
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief

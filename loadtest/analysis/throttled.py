@@ -14,8 +14,9 @@ from loadtest.analysis import inference, rate_headers, recovery, touching
 from loadtest.analysis import retry_after as of_waits
 from loadtest.analysis.accepted_windows import AcceptedWindows
 from loadtest.analysis.admission import Asked, join
-from loadtest.analysis.candidates import Fit, hold_against
+from loadtest.analysis.candidates import hold_against
 from loadtest.analysis.drawn import Drawn, drawn
+from loadtest.analysis.fit import Fit
 from loadtest.analysis.inference import FITTED, Inference
 from loadtest.analysis.rate_headers import RateHeaders
 from loadtest.analysis.record import Record

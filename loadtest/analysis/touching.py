@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.candidates import at_most
+from loadtest.analysis.fit import at_most
 
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000

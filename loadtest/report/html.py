@@ -12,7 +12,7 @@ from loadtest.report.report import Report
 from loadtest.report.table import Table
 
 _SECTIONS: Final = (
-    ("Limits and 429s", ("rates", "throttling"), ("limits",)),
+    ("Limits and 429s", ("rates", "throttling", "windows"), ("limits",)),
     ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
     ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),
     ("The slowest", ("slowest",), ("slowest",)),

@@ -10,6 +10,7 @@ from loadtest.report import numbers
 from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 from loadtest.report.table import Cell, Table, Tone
 from loadtest.report.target_tables import target_tables
+from loadtest.report.throttling_tables import throttling_tables
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
@@ -110,6 +111,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
     return (
         _outcomes(findings),
         _limits(findings),
+        *throttling_tables(findings),
         *(_latency(name, cell) for name, cell in findings.metrics["traffic"].items()),
         _answers(findings),
         *target_tables(findings),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from loadtest import limiters
 from loadtest.analysis import admission
 from loadtest.analysis.admission import Asked, Loads, join
-from loadtest.analysis.candidates import judge
 from loadtest.analysis.drawn import Drawn
+from loadtest.analysis.fit import judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.limits import Limit
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling, waterfall
+from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling, waterfall, windows
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
     "rates": rates.draw,
     "throttling": throttling.draw,
+    "windows": windows.draw,
     "response-time": scatter.draw,
     "service-time": service.draw,
     "spectrum": spectrum.draw,

@@ -1,0 +1,84 @@
+"""How many requests each window of a limiter let pass, against the limit."""
+
+import numpy as np
+
+from loadtest.analysis.findings import Findings
+from loadtest.plan import ALL
+from loadtest.report.numbers import count
+from loadtest.report.plots import stages
+from loadtest.report.plots.style import (
+    FADED,
+    INK,
+    LIMITS,
+    MUTED,
+    THROTTLED,
+    Drawing,
+    NoData,
+    legend,
+    panels,
+    plain,
+    time_axis,
+)
+
+_TITLE = "Accepted per window"
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """One panel for each limit that counts in windows and refused something."""
+    record, told = findings.record, findings.throttled
+    if told.why_not is not None:
+        return NoData(_TITLE, told.why_not)
+    drawn = {name: each.windows for name, each in told.limits.items() if each.windows is not None and each.throttled}
+    if not drawn:
+        refused = any(each.throttled for each in told.limits.values())
+        return NoData(_TITLE, "the limiter does not count in windows" if refused else "no window refused anything")
+    figure, axes = panels(len(drawn), 1.35)
+    for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
+        colour = LIMITS.get(name, MUTED)
+        width = windows.window_s * 0.92
+        for accepted_whole, label, shade in ((True, "accepted", 0.75), (False, "accepted, window cut off", 0.3)):
+            mine = windows.is_whole == accepted_whole
+            if not mine.any():
+                continue
+            panel.bar(
+                windows.begins_s[mine] + windows.window_s * 0.04, windows.accepted[mine], width, align="edge",
+                color=colour, alpha=shade / max(1, windows.limiters) ** 0.5, lw=0, label=label,
+            )  # fmt: skip
+        panel.bar(
+            windows.begins_s + windows.window_s * 0.04, windows.refused, width, bottom=windows.accepted, align="edge",
+            facecolor="none", edgecolor=THROTTLED, lw=0.8, label="429 beyond them",
+        )  # fmt: skip
+        panel.axhline(windows.count, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+        stages.mark_stages(panel, record, names=panel is axes[0])
+        tallest = float(np.max(windows.accepted + windows.refused, initial=windows.count))
+        panel.set_ylim(0, min(tallest, windows.count * 2.5) * 1.15)
+        plain(panel.yaxis)
+        panel.set_ylabel("requests")
+        panel.set_title(
+            f"{'all requests' if name == ALL else name}  ·  {count(windows.count)} per {windows.window_s:g} s"
+        )
+        panel.axhline(0, color=FADED, lw=0.4)
+    time_axis(axes[-1], record.covered_s)
+    legend(figure, axes)
+    caption = (
+        "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
+        "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
+    )
+    return Drawing(_title(findings), caption, figure)
+
+
+def _title(findings: Findings) -> str:
+    full = [each.windows for each in findings.throttled.limits.values() if each.windows is not None]
+    known = [each for each in full if each.spread is not None]
+    if not known:
+        return "No whole window was saturated, so that none shows the limit"
+    total = sum(each.saturated for each in known)
+    exact = all(each.spread is not None and each.spread[0] == each.spread[2] == each.count for each in known)
+    if exact:
+        return f"Each of {count(total)} saturated windows let exactly its limit pass"
+    parts = ", ".join(
+        f"{name} {count(w.spread[0])} to {count(w.spread[2])} of {count(w.count)}"
+        for name, each in findings.throttled.limits.items()
+        if (w := each.windows) is not None and w.spread is not None
+    )
+    return f"Saturated windows let pass: {parts}"

@@ -1,0 +1,158 @@
+"""Tables of what the 429s tell. Their names begin with ``limits``: they stand with the limits."""
+
+from loadtest.analysis.findings import Findings
+from loadtest.plan import ALL
+from loadtest.report.numbers import NOTHING, count
+from loadtest.report.table import Cell, Table
+from loadtest.report.throttling_aftermath import aftermath, refused_limits
+from loadtest.report.throttling_words import chance, sentence, title, verdict
+
+
+def throttling_tables(findings: Findings) -> tuple[Table, ...]:
+    """Every one; those without rows are left out by whoever shows them, and the last says why."""
+    return (
+        _inferred(findings),
+        _candidates(findings),
+        _decisions(findings),
+        _windows(findings),
+        *aftermath(findings),
+        _nothing(findings),
+    )
+
+
+def _inferred(findings: Findings) -> Table:
+    columns = (("Limit", False), ("What its answers tell", False))
+    rows = tuple(
+        (Cell(name if name != ALL else "all requests", tone="head"), Cell(sentence(name, found, findings)))
+        for name, found in findings.throttled.limits.items()
+    )
+    note = (
+        "Each algorithm is held against each decision, given what had really passed until then. Requests of one run "
+        "depend on one another: p is a measure, not a truth. The verdict does not rest on it."
+    )
+    if any(found.sent > found.inference.n for found in findings.throttled.limits.values()):
+        note += (
+            " Only the first 50\u202f000 requests of each limit, and of these the answered ones, are looked at here."
+        )
+    return Table("limits-inferred", title(findings), columns, rows, note)
+
+
+def _candidates(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Best of", False), ("As decided", True), ("Wrongly refused", True),
+        ("Wrongly admitted", True), ("Undecidable", True), ("Next-best", False), ("Against it", True), ("p", True),
+    )  # fmt: skip
+    rows = []
+    for name, found in refused_limits(findings):
+        inferred, best = found.inference, found.inference.best
+        if best is None:
+            continue
+        wins, losses = inferred.against
+        known = inferred.next is not None
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(verdict(inferred)),
+                Cell(count(best.right), f"of {count(inferred.n)}"),
+                Cell(count(best.wrongly_rejected)),
+                Cell(count(best.wrongly_admitted + best.unheld)),
+                Cell(count(best.undecided)),
+                Cell(f"{inferred.next.spec.algorithm}" if inferred.next else NOTHING),
+                Cell(f"{count(wins)} to {count(losses)}" if known else NOTHING),
+                Cell(chance(inferred.log10_p) if known else NOTHING),
+            )
+        )
+    note = "Against it: decisions that contradict only the next-best, to those that contradict only the best."
+    return Table("limits-candidates", "How well the best limiter explains the answers", columns, tuple(rows), note)
+
+
+def _decisions(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Answers", True), ("429s", True), ("Wrongly refused", True), ("Wrongly admitted", True),
+        ("Undecidable", True), ("Tolerance ms", True),
+    )  # fmt: skip
+    rows, refused, admitted = [], 0, 0
+    for name, found in refused_limits(findings, refused=False):
+        fit = found.believed
+        if fit is None or not found.answered:
+            continue
+        refused, admitted = refused + fit.wrongly_rejected, admitted + fit.wrongly_admitted
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(found.answered)),
+                Cell(count(found.throttled)),
+                Cell(count(fit.wrongly_rejected)),
+                Cell(count(fit.wrongly_admitted)),
+                Cell(count(fit.undecided)),
+                Cell(f"{found.tolerance_s * 1e3:.1f}"),
+            )
+        )
+    heading = f"By the believed limiter, {count(refused)} requests were wrongly refused and {count(admitted)} admitted"
+    note = (
+        "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
+        "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
+    )
+    return Table("limits-decisions", heading, columns, tuple(rows), note)
+
+
+def _windows(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("N", True), ("Window s", True), ("Windows", True), ("Whole and saturated", True),
+        ("Accepted, least", True), ("median", True), ("most", True), ("Over N", True), ("Most in any W", True),
+    )  # fmt: skip
+    rows, seen = [], []
+    for name, found in refused_limits(findings, refused=False):
+        windows = found.windows
+        if windows is None:
+            continue
+        spread = windows.spread
+        seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(windows.count)),
+                Cell(f"{windows.window_s:g}"),
+                Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
+                Cell(count(windows.saturated)),
+                *(Cell(NOTHING if spread is None else count(each)) for each in (spread or (0, 0, 0))),
+                Cell(count(windows.over), tone="bad" if windows.over else ""),
+                Cell(count(windows.most_in_any)),
+            )
+        )
+    heading = "What each window let pass"
+    if seen:
+        heading = f"A saturated window let pass: {', '.join(seen)}"
+    note = (
+        "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
+        "as a window; up to twice N may pass across a fixed window’s edge."
+    )
+    return Table("limits-windows", heading, columns, tuple(rows), note)
+
+
+def _nothing(findings: Findings) -> Table:
+    """What there are no data of, and why."""
+    found, limits = findings.throttled, list(findings.throttled.limits.values())
+    refused = sum(each.throttled for each in limits)
+    why = []
+    if found.why_not is not None:
+        why.append(("All that 429s tell", found.why_not))
+    else:
+        if not refused:
+            why.append(("Limiter, error codes, Retry-After, recovery", "no request got 429"))
+        elif not any(each.retry_after.carried for each in limits):
+            why.append(("Retry-After", f"none of {count(refused)} 429s carried it"))
+        if any(each.believed is None for each in limits):
+            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is believed"))
+        if not any(each.windows for each in limits):
+            why.append(("Accepted per window", "the limiter does not count in windows"))
+        if not any(each.headers.n for each in limits):
+            why.append(("Other rate-limit headers", "no answer carried any"))
+        if not any(each.operations for each in found.retries.values()):
+            why.append(("Retries", "no operation was tried more than once"))
+        if refused and not found.touches:
+            why.append(("Whose excess touches whom", "nobody sent while another was refused"))
+        if not found.complete:
+            why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
+    rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
+    return Table("limits-nothing", "What there is nothing to say of", (("", False), ("Why", False)), rows)

@@ -1,0 +1,112 @@
+"""What the 429s tell, in sentences: one for each limit, and why there is nothing to say where there is not."""
+
+from typing import Final
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.fit import BAR, Fit
+from loadtest.analysis.inference import Inference, same, words
+from loadtest.analysis.throttled import LimitThrottling
+from loadtest.report.numbers import count, share
+
+_RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def verdict(found: Inference) -> str:
+    """Which limiter it is, in a few words."""
+    if found.word == "nothing":
+        return "nothing tells it"
+    if found.word == "none":
+        return "none fits"
+    if found.word == "named":
+        return words(found.named[0])
+    kinds = dict.fromkeys(words(fit) for fit in found.named)
+    return "not told apart: " + "; ".join(kinds)
+
+
+def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
+    """What the answers of one limit tell of its limiter."""
+    inferred = found.inference
+    if inferred.word == "nothing":
+        if not inferred.refused:
+            return f"None of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
+        return f"Each of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
+    said = [_which(inferred)]
+    if inferred.word in ("named", "several"):
+        said.append(_confidence(inferred))
+    said.append(_belief(name, found, findings))
+    said.append(_other_count(found))
+    return " ".join(part for part in said if part)
+
+
+def _which(found: Inference) -> str:
+    best = found.best
+    if best is None:
+        return ""
+    of = f"{count(best.right)} of {count(found.n)} decisions are what it would have decided"
+    of += f" ({count(best.undecided)} are undecidable)" if best.undecided else ""
+    if found.word == "none":
+        return (
+            f"None of the known limiters fits: the best, {words(best)}, explains {share(best.explained)} of the 429s "
+            f"or of the accepted requests, and the bar is {share(BAR)} of both."
+        )
+    if found.word == "named":
+        return f"Its answers are those of {words(best)}: {of}."
+    listed = list(dict.fromkeys(words(fit) for fit in found.named))
+    return f"These cannot be told apart by this traffic: {'; '.join(listed)}. Of the first, {of}."
+
+
+def _confidence(found: Inference) -> str:
+    other = found.next
+    if other is None:
+        if found.held is not None and found.named[0].spec.algorithm == "leaky-queue":
+            return f"Accepted requests took as long as their place in a queue says (correlation {found.held:.2f})."
+        return ""
+    wins, losses = found.against
+    text = f"The next-best, {words(other)}, is contradicted by {count(wins)} decisions that do not contradict it"
+    text += f", and the other way round {count(losses)}" if losses else ""
+    return f"{text} ({chance(found.log10_p)})."
+
+
+def chance(log10_p: float | None) -> str:
+    """A probability from its logarithm: ``p < 10⁻²⁶``."""
+    if log10_p is None:
+        return "no p"
+    if log10_p > -3:
+        return f"p = {10**log10_p:.2g}"
+    return f"p < 10{str(int(log10_p)).translate(_RAISED)}"
+
+
+def _belief(name: str, found: LimitThrottling, findings: Findings) -> str:
+    believed, record = found.believed, findings.record
+    spec, limit = record.belief.spec, record.belief.limit_on(name)
+    if believed is None or any(same(fit, spec, limit) for fit in found.inference.named):
+        return ""
+    wrong = believed.wrongly_rejected + believed.wrongly_admitted + believed.unheld
+    return f"It was believed to be {_bare(believed)}, which {count(wrong)} decisions contradict."
+
+
+def _bare(fit: Fit) -> str:
+    said = words(fit)
+    return said.replace(" (or GCRA, which decides alike)", "") if fit.spec.algorithm != "gcra" else said
+
+
+def _other_count(found: LimitThrottling) -> str:
+    other, windows = found.inference.other_count, found.windows
+    believed = found.believed.limit.count if found.believed is not None else None
+    if other is not None:
+        return f"Its count seems to be {count(other)}" + (f" instead of {count(believed)}." if believed else ".")
+    if windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
+        return f"Its saturated whole windows let {count(windows.seems)} pass, not {count(windows.count)}."
+    return ""
+
+
+def title(findings: Findings) -> str:
+    """The finding of all limits together."""
+    told = {name: each.inference for name, each in findings.throttled.limits.items() if each.inference.refused}
+    if not told:
+        return "No 429, so nothing tells which limiter there is"
+    named = {name: verdict(found) for name, found in told.items() if found.word == "named"}
+    if len(named) == len(told) and len(set(named.values())) == 1:
+        return f"The answers are those of {next(iter(named.values()))}"
+    parts = [f"{name}: {verdict(found)}" for name, found in told.items()]
+    return "The answers tell of " + " · ".join(parts)
