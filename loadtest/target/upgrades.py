@@ -12,18 +12,21 @@ class UpgradesIgnored(HttpToolsProtocol):
     """A connection on which ``Upgrade`` is what RFC 9110 says that it is: an offer, to be taken or left."""
 
     _fed = b""
+    _again: bytes | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come."""
-        self._fed = data
-        super().data_received(data)
+        """Parse what has come; again, as long as there are offers in it."""
+        self._again = data
+        while (fed := self._again) is not None:  # a loop, since a client may send any number of them at once
+            self._fed, self._again = fed, None
+            super().data_received(fed)
 
     def _should_upgrade(self) -> bool:
         # Only asked where the parser saw an offer. "Yes" keeps the request from being answered before its body.
         return True
 
     def handle_websocket_upgrade(self) -> None:
-        """Parse the request again, without its offer."""
+        """Let the request be parsed again, without its offer."""
         error = sys.exc_info()[1]  # the parser says by it where it stopped
         method = self.scope["method"]
         if method == "CONNECT" or error is None:
@@ -34,4 +37,4 @@ class UpgradesIgnored(HttpToolsProtocol):
         for name, value in self.headers:
             if name != b"upgrade":
                 head += [name, b": ", value, b"\r\n"]
-        self.data_received(b"".join([*head, b"\r\n", self._fed[error.args[0] :]]))
+        self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])

@@ -139,6 +139,16 @@ def test_an_offer_of_another_protocol_is_left(server: Any, offer: tuple[str, ...
         assert 0 < answers.index(b'"a":1') < answers.index(b"Hello")
 
 
+def test_any_number_of_offers_may_come_at_once(server: Any) -> None:
+    """As many pipelined requests with an offer as one read can take are all answered, in their order."""
+    offering = post(b'{"name":"echo"}', "connection: upgrade", "upgrade: h2c")
+    with connect(server) as connection:
+        connection.sendall(offering * 1500 + post(b'{"name":"say-hello"}', "connection: close"))
+        answers = read_all(connection)
+    assert answers.count(b"HTTP/1.1 200 ") == 1501
+    assert b"Hello" in answers[-100:]
+
+
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
