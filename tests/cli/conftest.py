@@ -1,5 +1,6 @@
 """The command line and plain Locust as processes, watched from outside."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,14 @@ class Started:
     def wait(self, seconds: float = 60.0) -> int:
         """Wait for its exit code."""
         return self.process.wait(seconds)
+
+    def find(self, word: str) -> psutil.Process | None:
+        """The first process of the family that has a word among its arguments."""
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                if word in process.cmdline():
+                    return process
+        return None
 
     def family(self) -> list[psutil.Process]:
         """The process and all its descendants, as far as they are there."""

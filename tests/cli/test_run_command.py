@@ -19,6 +19,7 @@ def running(run: Any, runs: list[Any]) -> bool:
     return bool(runs) and runs[-1].info.epoch_unix_ns is not None
 
 
+@pytest.mark.judged
 def test_no_key_is_shown_anywhere(
     launch: Fixture, serve: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
 ) -> None:
@@ -49,6 +50,7 @@ def test_no_key_is_shown_anywhere(
     assert not [path for path in files if MARKER.encode() in path.read_bytes()]
 
 
+@pytest.mark.judged
 def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
     launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
@@ -58,11 +60,7 @@ def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
     """
     path = Path(tiny()).rename(tmp_path / "träffic 日本.toml")
     run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"), PYTHONIOENCODING="utf-8")
-
-    def load() -> psutil.Process | None:
-        return next((each for each in run.family() if "loadtest.load" in each.cmdline()), None)
-
-    keys = until(load).environ()["WORKFLOW_API_KEYS"]
+    keys = until(lambda: run.find("loadtest.load")).environ()["WORKFLOW_API_KEYS"]
     family = run.family()
     assert len(keys) >= 24
     assert run.wait() == 0, run.complained
@@ -106,7 +104,7 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, un
     )
     run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"))
     until(lambda: running(run, runs_in(tmp_path / "out")))
-    load = next(each for each in run.family() if "loadtest.load" in each.cmdline())
+    load = run.find("loadtest.load")
     run.process.send_signal(signal.SIGINT)
     until(lambda: "draining" in run.said)
     run.process.send_signal(signal.SIGINT)
@@ -139,7 +137,7 @@ def test_an_embedded_target_that_dies_is_said(
     """Failures of an embedded target that ended are not blamed on nobody: the run says what happened."""
     run = launch("loadtest.cli", "run", tiny("1200ms"), "--output-dir", str(tmp_path / "out"))
     until(lambda: running(run, runs_in(tmp_path / "out")))
-    next(each for each in run.family() if "serve" in each.cmdline()).kill()
+    run.find("serve").kill()
     run.wait()
     (found,) = runs_in(tmp_path / "out")
     found.check_conservation()

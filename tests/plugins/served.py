@@ -1,6 +1,6 @@
 """The reference API as it is used: processes of their own, spoken to over sockets, and ended with who asked for them.
 
-A server that a test starts ends with the test; one that a fixture of a wider scope starts, with the session.
+A server ends with the test that started it, or with the fixture whose making did.
 """
 
 import re
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGINT, SIGTERM
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -21,11 +21,21 @@ KEYS = ("alpha", "beta")
 NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
 
 
+class _Process(subprocess.Popen[str]):
+    """Remembers whether it was told to end: a second SIGTERM would find it half gone, and end it otherwise."""
+
+    told = False
+
+    def send_signal(self, sig: int) -> None:
+        self.told = self.told or sig in {SIGINT, SIGTERM}
+        super().send_signal(sig)
+
+
 @dataclass
 class Served:
     """A running server, and clients for it."""
 
-    process: subprocess.Popen[str]
+    process: _Process
     url: str
     errors: IO[str]
     strict: bool
@@ -49,8 +59,8 @@ class Served:
         self.process.send_signal(number)
 
     def stop(self, number: int = SIGTERM) -> tuple[int, str, str]:
-        """Signal the process and wait; gives its exit code, what else it printed, and its standard error."""
-        if self.process.poll() is None:
+        """Signal the process, unless it was already, and wait; gives its exit code, what else it said, and stderr."""
+        if self.process.poll() is None and not self.process.told:
             self.process.send_signal(number)
         code = self.process.wait(timeout=20)
         assert self.process.stdout is not None
@@ -75,14 +85,14 @@ class Served:
         return errors or f"exit code {code}" if code or "Traceback" in errors else ""
 
 
-_being_made: list[str] = []
-"""Scopes of the fixtures that are being made, the innermost last."""
+_being_made: list[pytest.FixtureDef[Any]] = []
+"""The fixtures that are being made, the innermost last."""
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: Any) -> Iterator[Any]:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
     """Note for whom a server is started: a fixture of any scope may be asked for in the middle of a test."""
-    _being_made.append(fixturedef.scope)
+    _being_made.append(fixturedef)
     try:
         return (yield)
     finally:
@@ -90,14 +100,13 @@ def pytest_fixture_setup(fixturedef: Any) -> Iterator[Any]:
 
 
 class Servers:
-    """The servers that are up.
+    """Starts servers, each of which ends with the fixture or the test that asked for it.
 
     Args:
         folder: makes a folder for what a server writes to standard error.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
-        self.of_session: list[Served] = []
         self.of_test: list[Served] = []
         self._folder = folder
 
@@ -119,7 +128,7 @@ class Servers:
             kind: what to make of it.
         """
         errors = (self._folder() / "stderr").open("w+")
-        process = subprocess.Popen(
+        process = _Process(
             [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -135,8 +144,10 @@ class Servers:
             served.strict = False
             served.end()
             raise AssertionError(f"first line {line!r}, exit {process.returncode}, see {errors.name}")
-        wide = bool(_being_made) and _being_made[-1] != "function"
-        (self.of_session if wide else self.of_test).append(served)
+        if _being_made:
+            _being_made[-1].addfinalizer(lambda: _end([served]))
+        else:
+            self.of_test.append(served)
         return served
 
 
@@ -147,11 +158,9 @@ def _end(servers: list[Served]) -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """All servers of this session."""
-    servers = Servers(lambda: tmp_path_factory.mktemp("served"))
-    yield servers
-    _end(servers.of_session)
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    """What starts servers."""
+    return Servers(lambda: tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(autouse=True)  # made before the test's other fixtures, so it ends after them

@@ -155,6 +155,7 @@ def test_a_limit_that_is_used_up_does_not_fail_it(tmp_path: Path, stub: Callable
     assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up just now")
 
 
+@pytest.mark.judged
 def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path, serve: Callable[..., Any]) -> None:
     """It draws on the limits before the run does: the expected 429s must know of it."""
     write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
