@@ -98,6 +98,7 @@ class _Figures:
             "retrievals": retrievals,
             "share_of_retrievals": _ratio(polls, retrievals),
             "share_of_limit": _ratio(polls, allowed),
+            "limit_use": _ratio(retrievals, allowed),
         }
 
     def _counts(self, cells: list[int], missing: list[Missing], seconds: float) -> Cell:

@@ -82,10 +82,11 @@ def test_what_polls_ask_of_the_retrieval_limit(maker: ModuleType, tmp_path: Path
     # 500 retrievals per 60 s are 16.7 in the two seconds of "within".
     assert within == {
         "polls": 2, "retrievals": 4, "share_of_retrievals": 0.5, "share_of_limit": pytest.approx(2 / (500 / 60 * 2)),
+        "limit_use": pytest.approx(4 / (500 / 60 * 2)),
     }  # fmt: skip
     assert above == {
         "polls": 2, "retrievals": 3, "share_of_retrievals": pytest.approx(2 / 3),
-        "share_of_limit": pytest.approx(2 / (500 / 60 * 10)),
+        "share_of_limit": pytest.approx(2 / (500 / 60 * 10)), "limit_use": pytest.approx(3 / (500 / 60 * 10)),
     }  # fmt: skip
     whole = metrics["operations"]["async_run"]["polling"]
     assert (whole["polls"], whole["retrievals"]) == (4, 7), "the last one was retrieved after the jobs' stages"

@@ -1,0 +1,161 @@
+"""executionTime, as the server says: over time, and against what the client saw of it."""
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from loadtest.analysis.executions import Executions
+from loadtest.analysis.findings import Findings
+from loadtest.ranks import interval_ranks, rank
+from loadtest.report import numbers
+from loadtest.report.plots import stages
+from loadtest.report.plots.style import (
+    INK,
+    OPERATIONS,
+    SCATTER_AS_PATHS,
+    SHADE,
+    THROTTLED,
+    Drawing,
+    NoData,
+    legend,
+    panels,
+    plain_log,
+    time_axis,
+)
+
+_OVER_TIME: Final = "executionTime over time"
+_AGAINST: Final = "executionTime against what the client saw"
+_MOST_PANELS: Final = 6
+
+
+def why_none(findings: Findings) -> str:
+    """Why there is no executionTime; empty if there is any."""
+    if any(of.n for of in findings.executions.values()):
+        return ""
+    overall = findings.metrics["overall"]
+    if overall["requests"]["sent"] and overall["requests"]["throttled"] == overall["requests"]["sent"]:
+        return "every request got 429"
+    if all(plan.operation == "retrieval" for plan in findings.record.info.traffic.values()):
+        return "no traffic entry executes anything: a retrieval’s job ran before it"
+    return "no operation ended with success"
+
+
+def over_time(findings: Findings) -> Drawing | NoData:
+    """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
+    if why := why_none(findings):
+        return NoData(_OVER_TIME, why)
+    record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
+    figure, axes = panels(len(shown), 1.7)
+    for panel, (name, of) in zip(axes, shown.items(), strict=True):
+        operation = record.info.traffic[name].operation
+        _dots(panel, of.seconds, of.execution, OPERATIONS[operation])
+        _lines(panel, of)
+        _span(panel, of.execution)
+        panel.set_ylabel("executionTime, ms (log)")
+        panel.set_title(f"{name}  ·  {operation}")
+        stages.mark_stages(panel, record, name, names=panel is axes[0])
+    time_axis(axes[-1], record.covered_s)
+    legend(figure, axes)
+    caption = (
+        "What the server says it spent on an operation, at the operation’s intended start. It is the server’s word, "
+        "and without queueing, transport or polling: where it stays level and response times rise, work waits; where "
+        "it rises itself, work is done more slowly. Lines are dotted where a bin holds too few to carry them. The "
+        "scale is logarithmic and doesn’t start at zero."
+    )
+    return Drawing(_over_time_title(findings), caption, figure)
+
+
+def against_latency(findings: Findings) -> Drawing | NoData:
+    """One panel for each traffic entry that executes: each dot an operation, impossible ones marked."""
+    if why := why_none(findings):
+        return NoData(_AGAINST, why)
+    record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
+    figure, axes = panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
+    for panel, (name, of) in zip(axes, shown.items(), strict=True):
+        operation = record.info.traffic[name].operation
+        _square(panel, of, OPERATIONS[operation])
+        seen = "service time" if operation == "sync_run" else "submit to result"
+        panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
+        panel.set_title(f"{name}  ·  {operation}")
+    axes[0].set_ylabel("executionTime, ms (log)")
+    legend(figure, axes)
+    caption = (
+        "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
+        "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
+        "cannot be is marked, and listed under “What cannot be”; below zero is drawn at the lower edge. "
+        "Evenly picked where there are many; both scales are logarithmic."
+    )
+    return Drawing(_against_title(findings), caption, figure)
+
+
+def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
+    panel.scatter(
+        x, y, s=5, color=colour, alpha=0.5 if len(x) < 2000 else 0.3, linewidths=0, label="an operation",
+        rasterized=len(x) > SCATTER_AS_PATHS,
+    )  # fmt: skip
+
+
+def _lines(panel: Axes, of: Executions) -> None:
+    if of.n < 12:
+        return
+    middles = (of.cuts[:-1] + of.cuts[1:]) / 2
+    for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
+        found = np.array([d.at([rank(d.n, quantile)])[0] if d.n >= least else np.nan for d in of.binned])
+        carried = np.array([interval_ranks(d.n, quantile) is not None for d in of.binned])
+        panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
+        panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
+
+
+def _span(panel: Axes, values: Any) -> None:
+    """A log axis that spans a factor of four at least, so that a steady value looks steady."""
+    known = values[values > 0]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
+    middle = (low * high) ** 0.5
+    panel.set_yscale("log")
+    panel.set_ylim(min(low / 1.2, middle / 2), max(high * 1.2, middle * 2))
+    plain_log(panel.yaxis)
+
+
+def _square(panel: Axes, of: Executions, colour: str) -> None:
+    odd, odd_seen = of.odd
+    every = np.concatenate((of.execution, of.seen, odd, odd_seen))
+    every = every[every > 0]
+    low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
+    _dots(panel, of.seen, np.maximum(of.execution, low), colour)
+    if len(odd):
+        panel.scatter(odd_seen, np.maximum(odd, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
+                      label="cannot be", clip_on=False, zorder=3)  # fmt: skip
+    panel.plot([low, high], [low, high], color=INK, lw=0.9, label="as long as the client waited")
+    panel.fill_between([low, high], [low, high], high, color=SHADE, lw=0, zorder=0)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlim(low, high)
+    panel.set_ylim(low, high)
+    plain_log(panel.xaxis)
+    plain_log(panel.yaxis)
+
+
+def _over_time_title(findings: Findings) -> str:
+    parts = []
+    for name in findings.executions:
+        cell = findings.metrics["traffic"][name]
+        steps = [(s, c["execution_time_ms"]["p50"]) for s, c in cell["stages"].items()]
+        steps = [(stage, value) for stage, value in steps if value is not None]
+        if len(steps) > 1:
+            (first, before), (last, after) = steps[0], steps[-1]
+            ends = f"{numbers.duration_ms(before)} ({first}) and {numbers.duration_ms(after)} ({last})"
+            parts.append(f"{name} {ends}")
+        elif steps:
+            parts.append(f"{name} {numbers.duration_ms(steps[0][1])}")
+    return f"Median executionTime: {', '.join(parts)}" if parts else "Too few answers for a median executionTime"
+
+
+def _against_title(findings: Findings) -> str:
+    odd = {name: of.odds for name, of in findings.executions.items() if of.odds}
+    if not odd:
+        return "No executionTime is longer than the client waited for it"
+    count = sum(odd.values())
+    names = ", ".join(odd)
+    verb = "executionTime of" if count == 1 else "executionTimes of"
+    return f"{numbers.count(count)} {verb} {names} cannot be: below zero, or longer than the client waited"

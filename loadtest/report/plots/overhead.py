@@ -1,0 +1,111 @@
+"""Overhead: what a client waits beyond executionTime, as a distribution and against the rate of each stage."""
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from loadtest.analysis.findings import Findings
+from loadtest.report import numbers
+from loadtest.report.plots.execution import why_none
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
+
+_MOST_POINTS: Final = 500
+_MOST_ROWS: Final = 5
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """One row of two panels for each traffic entry that executes."""
+    if why := why_none(findings):
+        return NoData("Overhead beyond executionTime", why)
+    record = findings.record
+    names = [name for name in findings.executions if findings.metrics["traffic"][name]["overhead_ms"]["n"]]
+    names = names[:_MOST_ROWS]
+    if not names:
+        return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
+    figure, axes = panels(2 * len(names), 1.9, columns=2, share_x=False)
+    for row, name in enumerate(names):
+        left, right = axes[2 * row : 2 * row + 2]
+        operation = record.info.traffic[name].operation
+        _spread(left, findings, name, OPERATIONS[operation])
+        _by_rate(right, findings.metrics["traffic"][name]["stages"], OPERATIONS[operation])
+        left.set_title(f"{name}  ·  {operation}")
+    axes[-2].set_xlabel("ms (log)")
+    axes[-1].set_xlabel("operations sent, 1/s")
+    legend(figure, axes)
+    caption = (
+        "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
+        "polling too, so that it can’t be shorter than the first poll’s wait. On the right, each stage at the rate "
+        "that was sent, with the 95 % interval (sampling only) of its median; a thin line leads to the rate that was "
+        "offered, where that is another. Overhead that grows with the rate is queueing. Lower is better."
+    )
+    return Drawing(_title(findings, names), caption, figure)
+
+
+def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
+    record = findings.record
+    cells = record.cells(record.stages(traffic=name))
+    for metric, label, ink, line in (
+        ("execution_time_ms", "executionTime", INK, (0, (1, 1.5))),
+        ("overhead_ms", "overhead", colour, "-"),
+    ):
+        values = record.times.of[metric].get(cells)
+        if not values.n:
+            continue
+        ranks = np.unique(np.linspace(1, values.n, min(values.n, _MOST_POINTS)).astype(int))
+        ordered, shares = values.at(ranks), ranks / values.n * 100
+        ordered, shares = ordered[ordered > 0], shares[ordered > 0]
+        style: dict[str, Any] = {"color": ink, "ls": line, "lw": 1.5 if ink == colour else 1.1, "label": label}
+        panel.plot(ordered, shares, drawstyle="steps-post", marker="o" if len(ordered) == 1 else None, ms=4, **style)
+    panel.set_xscale("log")
+    plain_log(panel.xaxis)
+    panel.set_ylim(0, 102)
+    panel.set_ylabel("share at most this long, %")
+
+
+def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
+    known = [(name, cell) for name, cell in stages.items() if cell["overhead_ms"]["p50"] is not None]
+    if not known:
+        panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
+                       ha="center", va="center", color=MUTED)  # fmt: skip
+        return
+    rates = np.array([cell["operations"]["sent_rate"] for _, cell in known])
+    order = np.argsort(rates, kind="stable")
+    known, rates = [known[k] for k in order], rates[order]
+    blocks = [cell["overhead_ms"] for _, cell in known]
+    middles = np.array([block["p50"] for block in blocks])
+    low, high = (np.array([block["p50_interval"][k] for block in blocks]) for k in (0, 1))
+    panel.vlines(rates, low, high, color=colour, lw=2.2, alpha=0.5)
+    panel.plot(rates, middles, color=colour, lw=0.8, marker="o", ms=4.5, label="p50 of a stage")
+    tails = np.array([np.nan if block["p95"] is None else block["p95"] for block in blocks])
+    if np.isfinite(tails).any():
+        panel.plot(rates, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
+    for (name, cell), rate, middle in zip(known, rates.tolist(), middles.tolist(), strict=True):
+        offered = cell["operations"]["offered_rate"]
+        if abs(offered - rate) > 0.02 * rate:
+            panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
+        panel.annotate(name, (rate, middle), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=MUTED)
+    panel.set_xlim(0, float(max(rates.max(), *(c["operations"]["offered_rate"] for _, c in known))) * 1.25)
+    top = float(np.nanmax(np.concatenate((high, tails))))
+    panel.set_ylim(0, max(top, 1e-3) * 1.2)
+    plain(panel.xaxis)
+    plain(panel.yaxis)
+    panel.set_ylabel("overhead, ms")
+
+
+def _title(findings: Findings, names: list[str]) -> str:
+    parts = []
+    for name in names:
+        cell = findings.metrics["traffic"][name]
+        steps = [
+            (part["operations"]["sent_rate"], part["overhead_ms"]["p50"])
+            for part in cell["stages"].values()
+            if part["overhead_ms"]["p50"] is not None
+        ]
+        if len(steps) > 1:
+            (slow, before), (fast, after) = min(steps), max(steps)
+            ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
+            parts.append(f"{name} {ends} at {numbers.rate(fast)}")
+        elif steps:
+            parts.append(f"{name} {numbers.duration_ms(steps[0][1])}")
+    return f"Median overhead: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"

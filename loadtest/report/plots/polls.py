@@ -1,0 +1,108 @@
+"""What polling costs: polls for each job, and how much of the retrieval limit they take."""
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loadtest.analysis.findings import Findings
+from loadtest.report import numbers
+from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.waiting import why_none
+
+_LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
+_MOST_RANKS: Final = 400
+
+
+def draw(findings: Findings) -> Drawing | NoData:
+    """Polls of a job as shares of jobs; beside it, what each stage spent of the retrieval limit."""
+    if why := why_none(findings):
+        return NoData("What polling costs", why)
+    figure, (left, right) = panels(2, 2.4, columns=2, share_x=False)
+    _per_job(left, findings)
+    _spent(right, figure, findings)
+    caption = (
+        "On the left, of jobs that ended or were given up, the share that took at most so many polls. On the right, "
+        "what polls and retrieves asked of the retrieval limit in the time of each stage, by when they were sent; "
+        "beyond the line, some must be refused. Each job needs one retrieval at least; the rest is the price of the "
+        "polling interval."
+    )
+    return Drawing(_title(findings), caption, figure)
+
+
+def _per_job(panel: Axes, findings: Findings) -> None:
+    record, drawn = findings.record, 0
+    for cell in record.cells(record.stages(operation="async_run")):
+        polls = record.times.of["polls"].get([cell])
+        if not polls.n:
+            continue
+        entry, stage = record.book.cells[cell]
+        ranks = np.unique(np.linspace(1, polls.n, min(polls.n, _MOST_RANKS)).astype(int))
+        values = polls.at(ranks)
+        shown = np.unique(values)
+        shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100
+        style = {"color": OPERATIONS["async_run"], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
+        panel.plot(
+            np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", label=f"{entry} · {stage.name}", **style
+        )
+        drawn += 1
+    panel.set_xlim(left=0)
+    panel.set_ylim(0, 102)
+    plain(panel.xaxis)
+    panel.set_xlabel("polls of a job")
+    panel.set_ylabel("share of jobs, %")
+    panel.set_title("Polls of a job")
+    panel.legend(loc="lower right")
+
+
+def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
+    stages = {name: cell["polling"] for name, cell in _stages(findings).items()}
+    of_limit = all(each["share_of_limit"] is not None for each in stages.values())
+    bars = []
+    for name, each in stages.items():
+        polls = each["share_of_limit"] if of_limit else each["share_of_retrievals"] or 0.0
+        everything = each["limit_use"] if of_limit else float(bool(each["retrievals"]))
+        bars.append((name, polls * 100, (everything - polls) * 100, each["retrievals"]))
+    longest = max([polls + rest for _, polls, rest, _ in bars] + [100])
+    handles: list[Any] = []
+    for place, (_, polls, rest, count) in enumerate(bars):
+        handles = [
+            panel.barh(place, polls, height=0.5, color=OPERATIONS["async_run"]),
+            panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS["retrieval"], alpha=0.6),
+        ]  # fmt: skip
+        share = f"{numbers.count(polls)}\u00a0%" if polls > 100 else numbers.share(polls / 100)
+        panel.annotate(
+            f"polls {share}  ·  n = {numbers.count(count)}", (0, place - 0.38), xytext=(2, 0),
+            textcoords="offset points", va="center", fontsize=8, zorder=4,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    panel.set_yticks(range(len(bars)), [name for name, *_ in bars])
+    panel.set_ylim(len(bars) - 0.4, -0.75)
+    panel.set_xlim(0, longest * 1.05)
+    plain(panel.xaxis)
+    if of_limit:
+        handles.append(panel.axvline(100, color=INK, lw=1.0, ls=(0, (4, 2))))
+    panel.set_xlabel("asked of the retrieval limit, %" if of_limit else "of all retrievals, %")
+    panel.set_title("Asked of the retrieval limit" if of_limit else "Of all retrievals")
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+    legend_of(figure, handles, ["polls", "retrieves", "what the limit allows"][: len(handles)])
+
+
+def _stages(findings: Findings) -> dict[str, Any]:
+    found: dict[str, Any] = findings.metrics["operations"]["async_run"]["stages"]
+    return found
+
+
+def _title(findings: Findings) -> str:
+    spent = [(cell["polling"], name) for name, cell in _stages(findings).items() if cell["polling"]["retrievals"]]
+    if not spent:
+        return "No job was asked for"
+    most, name = max(spent, key=lambda each: each[0]["share_of_limit"] or each[0]["share_of_retrievals"] or 0.0)
+    words = f"In “{name}”, polls are {numbers.share(most['share_of_retrievals'])} of the retrievals"
+    if most["share_of_limit"] is None:
+        return words
+    factor = most["share_of_limit"]
+    of = f"{numbers.times(factor)}{' of' if factor <= 1 else ''}"
+    return f"{words} and ask for {of} what their limit allows"

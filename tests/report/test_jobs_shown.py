@@ -1,0 +1,133 @@
+"""What a report tells of jobs and of executionTime, down to runs of which there is little to tell."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.job_tables import job_tables
+from loadtest.report.plots import execution, overhead, polls, waiting
+from loadtest.report.plots.style import Drawing, NoData, styled
+from loadtest.runfile import PENDING_NAME
+from loadtest.samples import Sample
+
+JOB: dict[str, Any] = {"operation": "async_run"}
+PLOTS = (waiting.draw, polls.draw, execution.over_time, execution.against_latency, overhead.draw)
+
+
+def found(maker: ModuleType, directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:
+    """The findings of one entry, in one stage of ten seconds."""
+    entry = maker.plan(operation, [maker.stage("within", 0, 10, 1)])
+    return find(load_record(maker.save(directory, maker.info({"t": entry}), rows)))
+
+
+def job(maker: ModuleType, k: int, *, ends: bool) -> list[Sample]:
+    """A job, a second after the last, that a poll saw pending; it ends, or is given up."""
+    start = k * 1000.0
+    fate = {"execution_time_ms": 400.0} if ends else {"outcome": "timed_out", "reason": "give_up"}
+    rows = [
+        maker.request("t", k, start, start + 4, kind="submit", status=202, job_state="pending", **JOB),
+        maker.request("t", k, start + 500, start + 502, kind="poll", poll=1, job_state="pending", **JOB),
+        maker.operation("t", k, start, start + 1003, poll=2 if ends else 1, **fate, **JOB),
+    ]
+    if ends:
+        done = {"kind": "poll", "poll": 2, "job_state": "completed", "execution_time_ms": 400.0, **JOB}
+        rows.insert(2, maker.request("t", k, start + 1000, start + 1003, **done))
+    return rows
+
+
+def refused(maker: ModuleType, k: int) -> list[Sample]:
+    """A submit that got 429."""
+    fate = {"status": 429, "outcome": "throttled", "reason": "http_429", **JOB}
+    return [
+        maker.request("t", k, k * 1000.0, k * 1000.0 + 1, kind="submit", **fate),
+        maker.operation("t", k, k * 1000.0, k * 1000.0 + 1, **fate),
+    ]
+
+
+def drawn(findings: Findings) -> list[Drawing | NoData]:
+    """Every plot of jobs and of executionTime."""
+    made = []
+    for draw in PLOTS:
+        with styled("test"):
+            made.append(draw(findings))
+    return made
+
+
+def test_jobs_are_drawn_within_their_bounds(maker: ModuleType, tmp_path: Path) -> None:
+    """The title says between which times half of the results were ready; tables give both bounds, never one number."""
+    findings = found(maker, tmp_path / "run", [row for k in range(8) for row in job(maker, k, ends=True)])
+    plots = drawn(findings)
+    assert all(isinstance(plot, Drawing) for plot in plots)
+    # Pending at 500 ms, less 4 ms of the submit and 400 of execution: 96; at most 1003 - 400.
+    assert plots[0].title == (
+        "Half of the results of t in “within” were ready after 500\u00a0ms to 1.00\u00a0s, "
+        "of which the queue took 96.0\u00a0ms to 603\u00a0ms"
+    )
+    waits, polling, pending = job_tables(findings)
+    assert [cell.text for cell in waits.rows[0]][2:9] == [
+        "8", "4.00", "96.0 to 603", "–", "400", "0 to 503", "500 to 1\u202f003",
+    ]  # fmt: skip
+    assert [cell.text for cell in polling.rows[0]][2:] == [
+        "2", "2", "–", "2", "16", "100\u00a0%", "19.2\u00a0%",
+    ]  # fmt: skip
+    assert pending.rows == ()
+
+
+def test_jobs_that_never_ended_are_named(maker: ModuleType, tmp_path: Path) -> None:
+    """Their band is open, what cannot be known of them has a reason, and the first twenty stand by name."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / PENDING_NAME).write_text("".join(f"job-{k}\t{k % 2}\n" for k in range(30)))
+    findings = found(maker, tmp_path / "run", [row for k in range(4) for row in job(maker, k, ends=False)])
+    findings.record.info.pending_jobs = 30
+    plots = drawn(findings)
+    assert plots[0].title.startswith("No job of t was seen to end in “within”")
+    assert [isinstance(plot, NoData) for plot in plots] == [False, False, True, True, True]
+    assert isinstance(plots[2], NoData)
+    assert plots[2].why == "no operation ended with success"
+    *_, pending = job_tables(findings)
+    assert [(job_id.text, key.text) for job_id, key in pending.rows][:2] == [("job-0", "0"), ("job-1", "1")]
+    assert len(pending.rows) == 20
+    assert "first of 30" in pending.note
+
+
+def test_some_jobs_that_never_ended(maker: ModuleType, tmp_path: Path) -> None:
+    """Where fewer than half were seen to end, there is no median to give, and the title says how many were."""
+    rows = [row for k in range(10) for row in job(maker, k, ends=k < 4)]
+    assert drawn(found(maker, tmp_path / "run", rows))[0].title == (
+        "Only 40.0\u00a0% of the jobs that t submitted in “within” were seen to end"
+    )
+
+
+@pytest.mark.parametrize("case", ["all 429", "no async traffic", "nothing"])
+def test_without_jobs_each_plot_says_why(maker: ModuleType, tmp_path: Path, case: str) -> None:
+    """No plot is empty: each gives a reason that is true of the run."""
+    if case == "all 429":
+        findings = found(maker, tmp_path / "run", [row for k in range(5) for row in refused(maker, k)])
+        whys = ["every submit got 429"] * 2 + ["every request got 429"] * 3
+    elif case == "nothing":
+        findings = found(maker, tmp_path / "run", [])
+        whys = ["no job was submitted"] * 2 + ["no operation ended with success"] * 3
+    else:
+        own = {"operation": "retrieval", "execution_time_ms": 5.0}
+        rows = [maker.request("t", 0, 0, 2, kind="retrieve", **own), maker.operation("t", 0, 0, 2, **own)]
+        findings = found(maker, tmp_path / "run", rows, "retrieval")
+        whys = ["no traffic entry submits jobs"] * 2
+        whys += ["no traffic entry executes anything: a retrieval’s job ran before it"] * 3
+    assert [plot.why for plot in drawn(findings) if isinstance(plot, NoData)] == whys
+    assert not any(table.rows for table in job_tables(findings))
+
+
+def test_what_cannot_be_is_in_the_title(maker: ModuleType, tmp_path: Path) -> None:
+    """An executionTime beyond what the client saw is counted where its plot is read first."""
+    rows = []
+    for k, said in enumerate((5.0, 90.0, -2.0, 0.0)):
+        rows += [
+            maker.request("t", k, k * 1000, k * 1000 + 10, execution_time_ms=said),
+            maker.operation("t", k, k * 1000, k * 1000 + 10, execution_time_ms=said),
+        ]
+    plots = drawn(found(maker, tmp_path / "run", rows, "sync_run"))
+    assert plots[3].title == "2 executionTimes of t cannot be: below zero, or longer than the client waited"
