@@ -2,6 +2,7 @@
 
 import re
 
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.table import Cell, Table
 
@@ -11,7 +12,9 @@ def render(report: Report) -> str:
     parts = [
         f"# {escape(report.title)}",
         f"**{escape(report.verdict.sentence)}**",
+        escape(report.headline),
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
+        _figures(report.figures),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
     if report.thresholds is not None:
@@ -19,8 +22,10 @@ def render(report: Report) -> str:
     checks = "\n".join(
         f"- {'✓' if c.ok else '✗'} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks
     )
-    parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.binding)}"]
+    parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.binding.words)}"]
     parts += [f"> {escape(note)}" for note in report.notes]
+    if report.untested:
+        parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.untested)]
     parts.append(_table(report.summary))
     for plot in report.plots:
         parts.append(f"## {escape(plot.title)}")
@@ -30,6 +35,11 @@ def render(report: Report) -> str:
     parts += [_table(table) for table in report.tables if table.rows]
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _figures(figures: tuple[KeyFigure, ...]) -> str:
+    """As a list: a table would be as wide as its longest cell."""
+    return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in figures)
 
 
 def escape(text: str) -> str:

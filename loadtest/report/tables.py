@@ -33,7 +33,9 @@ _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 def thresholds(judged: list[Judged]) -> Table:
     """Each threshold with its value, margin and n."""
-    columns = (("", False), ("Where", False), ("Threshold", False), ("Value", True), ("Margin", True), ("n", True))
+    columns = (
+        ("Result", False), ("Where", False), ("Threshold", False), ("Value", True), ("Margin", True), ("n", True),
+    )  # fmt: skip
     rows = tuple(
         (
             Cell(one.judgement, tone=_TONES[one.judgement]),

@@ -23,7 +23,7 @@ _JOBS: Final = {
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them."""
-    return _errors(findings), _oddities(findings), _jobs(findings), _slowest(findings)
+    return _errors(findings), _oddities(findings), _jobs(findings), slowest_table(findings)
 
 
 def _errors(findings: Findings) -> Table:
@@ -106,7 +106,8 @@ def slowest(findings: Findings) -> list[SlowOperation]:
     return sorted(picked, key=lambda one: -one.response_ms)[:SLOWEST]
 
 
-def _slowest(findings: Findings) -> Table:
+def slowest_table(findings: Findings) -> Table:
+    """The slowest operations, a row each."""
     columns = (
         ("Traffic", False), ("Arrival", True), ("Stage", False), ("At s", True), ("Response ms", True),
         ("Start lag ms", True), ("Exec. ms", True), ("Tries", True), ("Requests", True), ("Outcome", False),

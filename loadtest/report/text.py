@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from loadtest.analysis.verdict import Word
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.table import Table
 
@@ -37,6 +38,8 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
     console.print()
     console.print(_table(report.summary))
+    console.print()
+    console.print(_figures(report.figures))
     if report.thresholds is not None:
         console.print()
         console.print(_table(report.thresholds))
@@ -46,7 +49,12 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
             console.print(Text(f"✗ {check.name}: {check.value} (limit: {check.limit})", style="red"))
     for note in report.notes:
         console.print(Text(f"! {note}", style="yellow"))
-    console.print(Text.assemble(("Binding constraint  ", "dim"), report.binding))
+    console.print(Text.assemble(("Binding constraint  ", "dim"), report.binding.words))
+    if report.untested:
+        phrases = "; ".join(one.what for one in report.untested)
+        console.print(Text.assemble(("Not tested  ", "dim"), phrases, "."))
+    console.print()
+    console.print(Text(report.headline))
     console.print()
     console.print(Text(report.verdict.sentence, style=f"bold {_COLOURS[report.verdict.word]}"))
     for reason in report.verdict.reasons[1:]:
@@ -63,6 +71,16 @@ def _next(report: Report, files: Path) -> str:
             f"loadtest report {files}   # after reading why; then run it again, on a quieter machine or at a lower rate"
         )
     return f"loadtest export {files} --to csv   # every sample, for your own questions"
+
+
+def _figures(figures: tuple[KeyFigure, ...]) -> RichTable:
+    rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False, collapse_padding=True)
+    rich.add_column(justify="right", no_wrap=True, style="bold")
+    rich.add_column(overflow="fold")
+    rich.add_column(overflow="fold", style="dim")
+    for one in figures:
+        rich.add_row(Text(one.value), Text(one.label), Text(one.words))
+    return rich
 
 
 def _table(table: Table) -> RichTable:

@@ -12,7 +12,8 @@ from loadtest.report.report import Report, build
 def make(directory: Path) -> Report:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
-    metrics.json, report.html, report.md, plots/*.png; junit.xml, load-performance.json and stats.csv for CI systems.
+    metrics.json, report.html, report.md, plots/*.png and *.csv; for CI systems junit.xml, load-performance.json and
+    stats.csv.
 
     The same record always gives the same bytes.
 
@@ -30,6 +31,7 @@ def make(directory: Path) -> Report:
     for plot in report.plots:
         if plot.png:
             (plots / f"{plot.name}.png").write_bytes(plot.png)
+            (plots / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
     _replace(directory / "report.md", markdown.render(report))
     _replace(directory / "report.html", html.render(report))
     _replace(directory / "junit.xml", junit.render(found))

@@ -5,8 +5,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import decomposition, lag, rates, scatter, service, spectrum, throttling, waterfall, windows
+from loadtest.report.plots import (
+    data,
+    decomposition,
+    lag,
+    rates,
+    scatter,
+    service,
+    spectrum,
+    throttling,
+    waterfall,
+    windows,
+)
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
+from loadtest.report.table import Table
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
     "rates": rates.draw,
@@ -33,6 +45,8 @@ class Plot:
         caption: how to read it; of a plot that there is not, why not.
         svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
         png: the same on white, with its title; empty if there is no plot.
+        data: its numbers, in short.
+        csv: its numbers, all that are drawn; empty if there is no plot.
     """
 
     name: str
@@ -40,6 +54,8 @@ class Plot:
     caption: str
     svg: str = ""
     png: bytes = b""
+    data: tuple[Table, ...] = ()
+    csv: str = ""
 
 
 def draw_all(findings: Findings) -> tuple[Plot, ...]:
@@ -52,4 +68,7 @@ def _draw(name: str, findings: Findings) -> Plot:
         drawn = _DRAW[name](findings)
         if isinstance(drawn, NoData):
             return Plot(name, drawn.title, f"No data, because {drawn.why}.")
-        return Plot(name, drawn.title, drawn.caption, to_svg(drawn.figure), to_png(drawn.figure, drawn.title))
+        numbers = data.tables(drawn.figure) if drawn.data is None else drawn.data
+        listed = data.as_csv(drawn.figure, numbers)
+        svg = to_svg(drawn.figure)
+        return Plot(name, drawn.title, drawn.caption, svg, to_png(drawn.figure, drawn.title), numbers, listed)

@@ -10,6 +10,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.table import Cell, Table
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,24 @@ def draw(findings: Findings) -> Drawing | NoData:
         "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it."
     )
-    return Drawing(_title(rows), caption, figure)
+    return Drawing(_title(rows), caption, figure, tuple(_table(name, rows[name]) for name in names))
+
+
+def _table(name: str, rows: list[_Row]) -> Table:
+    columns = (
+        ("Stage", False), ("n", True), *((f"{label} ms", True) for label, _, _ in rows[0].parts),
+        ("executionTime ms", True),
+    )  # fmt: skip
+    cells = tuple(
+        (
+            Cell(row.stage, tone="head"),
+            Cell(numbers.count(row.n)),
+            *(Cell(numbers.milliseconds(ms)) for _, ms, _ in row.parts),
+            Cell(numbers.milliseconds(row.execution)),
+        )
+        for row in rows
+    )
+    return Table("data", f"Means of {name}", columns, cells)
 
 
 def _row(stage: str, record: Record, cell: int, operation: str) -> _Row:

@@ -23,6 +23,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from loadtest.report.table import Table
+
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
 GRID: Final = "#e3e7eb"
@@ -96,11 +98,15 @@ SCATTER_AS_PATHS: Final = 600
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot: what it shows in a sentence, how to read it, and the figure."""
+    """A plot: what it shows in a sentence, how to read it, and the figure.
+
+    ``data`` are its numbers, if they are not to be read off the figure's own lines.
+    """
 
     title: str
     caption: str
     figure: Figure
+    data: tuple[Table, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from loadtest.report.plots.style import (
     panels,
     plain,
 )
-from loadtest.report.target_tables import slowest
+from loadtest.report.target_tables import slowest, slowest_table
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -47,7 +47,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
         "what lies between is the policy’s wait: a poll interval or a backoff."
     )
-    return Drawing(_title(shown), caption, figure)
+    return Drawing(_title(shown), caption, figure, (slowest_table(findings),))
 
 
 def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:

@@ -1,0 +1,146 @@
+"""What a run found out, in a sentence or two that can be passed on; made from its figures."""
+
+from typing import Any, Final
+
+from loadtest.analysis.chunks import LIMIT_OF_OPERATION
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.limit_use import LimitUse
+from loadtest.plan import CONCURRENCY
+from loadtest.report import numbers
+from loadtest.report.main_entry import Entry, main_entry, outcomes
+
+_AGREES: Final = 0.02
+"""Observed and expected 429 rate differ by no more than this: predicted."""
+
+
+def headline(findings: Findings) -> str:
+    """The summary sentence; ``No data, because …`` where there is nothing to sum up."""
+    broken = [check for check in findings.checks if not check.ok and check.name != "something sent"]
+    entry = main_entry(findings)
+    if entry is None or not findings.metrics["overall"]["operations"]["sent"]:
+        return f"No data, because {_nothing(findings)}."
+    parts = [_times(findings, entry), _throttling(findings)]
+    text = "; ".join(part for part in parts if part) + "."
+    text = _until(findings) + text
+    text = text[0].upper() + text[1:]
+    return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text
+
+
+def _nothing(findings: Findings) -> str:
+    info, counts = findings.record.info, findings.metrics["overall"]["operations"]
+    if not info.traffic:
+        return "the scenario has no traffic"
+    if counts["dropped"]:
+        dropped = "the one arrival" if counts["dropped"] == 1 else f"{numbers.count(counts['dropped'])} arrivals"
+        return f"no operation was sent: nothing was free to send {dropped} when due"
+    if info.end == "aborted":
+        return f"the run was aborted before its first request: {info.end_reason or 'it was stopped'}"
+    if info.end == "interrupted":
+        return "the run was interrupted before its first request"
+    return "no operation was sent"
+
+
+def _until(findings: Findings) -> str:
+    info, covered = findings.record.info, numbers.seconds(findings.record.covered_s)
+    if info.end == "finished":
+        return ""
+    ended = {"interrupted": "interrupted", "aborted": "aborted"}.get(info.end, "killed")
+    return f"Until it was {ended} after {covered}: "
+
+
+def _times(findings: Findings, entry: Entry) -> str:
+    counts = outcomes(findings, entry)
+    where = "within the limits " if entry.within else ""
+    if not entry.times.n:
+        return _no_times(findings)
+    found, n = entry.percentile, entry.times.n
+    if found is None or found.value is None or entry.quantile is None:
+        times = numbers.duration_ms(entry.times.most)
+        if n == 1:
+            took = f"the one {entry.words} that was answered took {times}"
+        else:
+            took = f"{n} {entry.words} took {times} at most"
+        took += ", too few for a percentile"
+        return f"{where}{took}{_wrong(counts)}"
+    share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
+    late = found.value >= entry.times.open_from
+    if late:
+        took = f"more than {100 - entry.quantile[1] * 100:.0f}\u00a0% of {numbers.count(n)} {entry.words} timed out"
+        return f"{where}{took}, the first after {numbers.duration_ms(entry.times.open_from)}"
+    took = f"{share} of {numbers.count(n)} {entry.words} took at most {numbers.duration_ms(found.value)}"
+    return f"{where}{took}{_wrong(counts)}"
+
+
+def _wrong(counts: dict[str, Any]) -> str:
+    """What became of operations that no time is given of, or that timed out; empty where all were ok."""
+    bad = {"throttled": "throttled", "failed": "failed", "timed_out": "timed out", "dropped": "never sent"}
+    found = [f"{numbers.count(counts[word])} {said}" for word, said in bad.items() if counts.get(word)]
+    return f" ({', '.join(found)}, of {numbers.count(counts['offered'])})" if found else ""
+
+
+def _no_times(findings: Findings) -> str:
+    """Why there is no response time."""
+    counts = findings.metrics["overall"]["operations"]
+    sent = counts["sent"]
+    subject = "the only operation" if sent == 1 else f"all {numbers.count(sent)} operations"
+    was = "was" if sent == 1 else "were"
+    why = "none was answered"
+    if counts["throttled"] == sent:
+        why = f"{subject} {was} throttled (429)"
+    elif counts["failed"] == sent:
+        reasons: dict[str, int] = {}
+        for cell in findings.metrics["traffic"].values():
+            for word, number in cell["reasons"].items():
+                reasons[word] = reasons.get(word, 0) + number
+        most = max(reasons, key=lambda word: reasons[word], default="")
+        why = f"{subject} failed" + (f", most with {most}" if len(reasons) > 1 else f" ({most})" if most else "")
+    elif counts["throttled"] or counts["failed"]:
+        why = (
+            f"of {numbers.count(sent)} operations {numbers.count(counts['throttled'])} were throttled and "
+            f"{numbers.count(counts['failed'])} failed"
+        )
+    return f"no response time, because {why}"
+
+
+def _throttling(findings: Findings) -> str:
+    """The stretch in which a limit was overdrawn the most, and whether the believed limiter explains it."""
+    entry = main_entry(findings)
+    uses = [use for use in findings.uses if use.share > 1 or use.throttled]
+    if not uses:
+        return "" if findings.metrics["overall"]["requests"]["throttled"] else "no request got 429"
+    # The limit of the operation that the sentence is about, if that was overdrawn.
+    mine = [u for u in uses if entry is not None and u.limit == LIMIT_OF_OPERATION[entry.operation] and u.throttled]
+    use = max(mine or uses, key=lambda one: (one.throttled, one.share))
+    belief = findings.record.belief
+    words = f"the {numbers.limit_name(use.limit)}"
+    if belief.spec.algorithm == CONCURRENCY:
+        return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
+    at = f"at {use.share:.3g} times {words}" if use.share > 1 else f"at {numbers.share(use.share)} of {words}"
+    got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
+    return f"{at} {got}{_predicted(findings, use)}"
+
+
+def _predicted(findings: Findings, use: LimitUse) -> str:
+    expected = expected_rate(findings, use)
+    if expected is None:
+        return ""
+    belief = findings.record.belief
+    allowed = numbers.limit_of(belief.limit_on(use.limit), belief)
+    limiter = f"{belief.words.partition(',')[0]} of {allowed}"
+    if abs(expected - use.throttled_rate) <= _AGREES:
+        return f", as {limiter} predicts"
+    return f", where {limiter} predicts {numbers.share(expected)}"
+
+
+def expected_rate(findings: Findings, use: LimitUse) -> float | None:
+    """The 429 rate that the believed limiter would have had on a limit in a stretch; None if it was not replayed."""
+    record = findings.record
+    mine = record.on_limit(use.limit)
+    mine = mine[mine["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
+    if len(mine) < use.sent:  # only the first so many requests of a record are replayed
+        return None
+    rejected = findings.expectation.rejected.reindex(mine.index).dropna()
+    return float(rejected.mean()) if len(rejected) else None
+
+
+__all__ = ["expected_rate", "headline"]
