@@ -18,6 +18,7 @@ import msgspec
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE, to_text
+from loadtest.limiters import SHARED_SCOPES
 from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
 from loadtest.scenario.target_settings import TargetSettings
@@ -102,8 +103,9 @@ def serve_arguments(settings: TargetSettings) -> list[str]:
     }
     arguments = [part for option, value in said.items() if value is not None for part in (option, str(value))]
     arguments += ["--count-rejected"] if settings.count_rejected else []
+    drawn_on = {"all"} if settings.limit_scope in SHARED_SCOPES else settings.enforce.keys()
     for option, values in (
-        ("--limit", [f"{name}={limit}" for name, limit in settings.enforce.items()]),
+        ("--limit", [f"{name}={limit}" for name, limit in settings.enforce.items() if name in drawn_on]),
         ("--answer", [f"{code}={answer}" for code, answer in settings.answers.items()]),
         ("--workflows", settings.workflows),
         ("--fault", [to_text(fault) for fault in settings.fault]),

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from loadtest.errors import InputError
-from loadtest.faults.kinds import KINDS, SECONDS, AnyFault, Fault
+from loadtest.faults.kinds import KINDS, SECONDS, AnyFault, Fault, Starve
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -63,7 +63,7 @@ def from_values(values: Mapping[str, object]) -> AnyFault:
 
 
 def check_keys(fault: Fault, keys: int) -> None:
-    """Check that every API key that a fault is about is there.
+    """Check that every API key that a fault is about is there, and two where one is to starve the other.
 
     Raises:
         InputError: naming the one that isn't.
@@ -72,6 +72,8 @@ def check_keys(fault: Fault, keys: int) -> None:
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
             raise InputError(f"{name}: there is no key {index}", f"There {there}.")
+    if isinstance(fault, Starve) and keys == 1:
+        raise InputError("key: there is no other key that could starve it", "It takes two keys.")
 
 
 def to_text(fault: Fault) -> str:

@@ -10,7 +10,7 @@ from loadtest.scenario.fields import Duration, LimitSpec, Strict
 from loadtest.scenario.target_faults import FaultSpec
 
 EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
-Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/\S+)?|/\S+)$")]
+Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$")]
 
 
 class TargetSettings(Strict):
@@ -38,7 +38,7 @@ class TargetSettings(Strict):
     """Which headers tell of a limit's state."""
     workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
     threads: Annotated[int, Field(ge=1, le=1000)] | None = None
-    queue: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    queue: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     retention: Duration | None = None
     run_timeout: Duration | None = None
     workflows: list[str] = []
@@ -63,6 +63,20 @@ class TargetSettings(Strict):
         if "algorithm" in info.data:  # else that is what is wrong
             said: dict[str, Any] = {str(info.field_name): value}
             check_spec(LimiterSpec(info.data["algorithm"], **said))
+        return value
+
+    @field_validator("retry_after_factor")
+    @classmethod
+    def _is_a_factor_of_something(cls, value: float, info: ValidationInfo) -> float:
+        if value != 1 and info.data.get("retry_after") == "none":
+            raise ValueError("has no effect without retry_after, which is 'seconds' or 'date'")
+        return value
+
+    @field_validator("run_timeout")
+    @classmethod
+    def _lets_something_run(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("must be above zero")
         return value
 
     @model_validator(mode="after")

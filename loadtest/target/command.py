@@ -10,7 +10,8 @@ import click
 
 from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
 from loadtest.target.config import ServerConfig, check_loopback
-from loadtest.target.options import server_config, server_options
+from loadtest.target.option_values import server_config
+from loadtest.target.options import server_options
 
 
 @click.command("serve")

@@ -1,35 +1,29 @@
-"""The options of ``loadtest serve``, and how their values are read."""
+"""The options of ``loadtest serve``."""
 
-import re
+import math
 from collections.abc import Callable
-from difflib import get_close_matches
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_args
 
 import click
 
-from loadtest.error_codes import ERROR_CODES
-from loadtest.errors import InputError
-from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, LimiterSpec, SpecError, check_spec
-from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
-from loadtest.target.config import (
-    Draws,
-    FaultClock,
-    PendingTime,
-    RateHeaders,
-    Recode,
-    RetryAfter,
-    ServerConfig,
-    Unknown,
-)
+from loadtest.limiters import ALGORITHMS, SCOPES
+from loadtest.target.config import Draws, FaultClock, PendingTime, RateHeaders, RetryAfter, ServerConfig, Unknown
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DEFAULTS: Final = ServerConfig()
-_RECODE = re.compile(r"(?P<usual>[a-z_]+)=(?P<status>[45]\d\d)?(?:/(?P<code>\S+))?")
-ALL: Final = "all"
-"""The name, in ``--limit``, of the limit of all requests together."""
+_WEEK: Final = 7 * 24 * 3600
+"""Seconds, as far as scenarios go, too: more is taken for a mistake."""
+
+
+class _Number(click.FloatRange):
+    """A number; ``nan`` is in no range, though every comparison with it lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def _choice(values: Any) -> click.Choice[str]:
@@ -76,7 +70,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--retry-after-factor",
-        type=click.FloatRange(0),
+        type=_Number(0, 1000),
         default=_DEFAULTS.retry_after_factor,
         show_default=True,
         help="By how much Retry-After is off.",
@@ -107,14 +101,14 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--retention",
-        type=click.FloatRange(0),
+        type=_Number(0, _WEEK),
         default=_DEFAULTS.retention,
         show_default=True,
         help="Seconds that a finished job is kept.",
     ),
     click.option(
         "--run-timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=_Number(0, _WEEK, min_open=True),
         default=_DEFAULTS.run_timeout,
         show_default=True,
         help="Seconds that a synchronous run may execute.",
@@ -127,7 +121,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--data",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(file_okay=False),
         metavar="DIR",
         help="Keep jobs on disk, in this directory.",
     ),
@@ -194,108 +188,3 @@ def server_options(command: _Command) -> _Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def parse_limits(texts: tuple[str, ...]) -> tuple[dict[LimitName, Limit], Limit | None]:
-    """Read ``("sync_run=5/1s", ...)`` over the documented limits.
-
-    Returns:
-        The limit of each limit name, and that of all together, if one is given.
-
-    Raises:
-        InputError: if a name isn't a limit's, or a limit can't be read.
-    """
-    limits: dict[str, Limit] = {}
-    for text in texts:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if name not in (*LIMIT_NAMES, ALL) or not equals:
-            nearest = get_close_matches(name, LIMIT_NAMES, n=1, cutoff=0.4)
-            hint = f"Did you mean {nearest[0]}? " if nearest and name not in LIMIT_NAMES else ""
-            remedy = f"{hint}Write NAME=COUNT/WINDOW, NAME being one of {', '.join((*LIMIT_NAMES, ALL))}."
-            raise InputError(f"--limit {text}: this is not a limit of the API", remedy)
-        try:
-            limits[name] = parse_limit(value)
-        except ValueError as error:
-            raise InputError(f"--limit {text}: {error}") from None
-    return {name: limits.get(name, DOCUMENTED[name]) for name in LIMIT_NAMES}, limits.get(ALL)
-
-
-def parse_recodes(texts: tuple[str, ...]) -> dict[str, Recode]:
-    """Read ``("queue_full=429/too_many_jobs", ...)``: errors by their usual code, and how they are answered instead.
-
-    Raises:
-        InputError: if one has another form, or no error has its code.
-    """
-    recodes = {}
-    for text in texts:
-        match = _RECODE.fullmatch(text)
-        if match is None or not (match["status"] or match["code"]):
-            remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
-            raise InputError(f"--answer {text}: this does not say how to answer an error", remedy)
-        if match["usual"] not in ERROR_CODES:
-            nearest = get_close_matches(match["usual"], ERROR_CODES, n=1)
-            remedy = f"Did you mean {nearest[0]}?" if nearest else f"Write one of {', '.join(ERROR_CODES)}."
-            raise InputError(f"--answer {text}: no error has the code {match['usual']}", remedy)
-        recodes[match["usual"]] = Recode(int(match["status"]) if match["status"] else None, match["code"])
-    return recodes
-
-
-def check_faults(texts: tuple[str, ...], keys: int) -> None:
-    """Check ``("latency,ms=200", ...)``: how a server with so many keys is to misbehave.
-
-    Raises:
-        InputError: if one can't be read, or is about a key that there isn't.
-    """
-    from loadtest.faults import check_keys, parse  # noqa: PLC0415 -- help must not wait for what faults need
-
-    for text in texts:
-        try:
-            check_keys(parse(text), keys)
-        except InputError as error:
-            raise InputError(f"--fault {text}: {error.message}", error.remedy) from None
-
-
-def server_config(
-    *,
-    limits: tuple[str, ...],
-    algorithm: str,
-    burst: int | None,
-    count_rejected: bool,
-    limit_scope: Any,
-    recodes: tuple[str, ...],
-    faults: tuple[str, ...],
-    keys: tuple[str, ...],
-    **others: Any,
-) -> ServerConfig:
-    """Make a server's config of the options' values; ``others`` are fields as they are.
-
-    Raises:
-        InputError: if a value can't be read, or two don't go together.
-    """
-    check_faults(faults, len(keys))
-    named, limit_all = parse_limits(limits)
-    if limit_scope in SHARED_SCOPES and limit_all is None:
-        raise InputError(
-            f"--limit-scope {limit_scope}: all requests share one limit, and none is given",
-            "Give it as --limit all=N/W, such as --limit all=1000/60s.",
-        )
-    if limit_all is not None and limit_scope not in SHARED_SCOPES:
-        raise InputError(
-            f"--limit all={limit_all}: nothing counts all requests together with --limit-scope {limit_scope}",
-            "Give --limit-scope key or global, or limits by name.",
-        )
-    spec = LimiterSpec(algorithm, burst, count_rejected, limit_scope)
-    try:
-        check_spec(spec)
-    except SpecError as error:
-        option = f"--{error.field.replace('_', '-')}"
-        raise InputError(f"{option}: {error.problem}", f"{error.remedy.capitalize()}.") from None
-    return ServerConfig(
-        limits=MappingProxyType(named),
-        limit_all=limit_all,
-        limiter=spec,
-        recodes=MappingProxyType(parse_recodes(recodes)),
-        faults=faults,
-        keys=keys,
-        **others,
-    )

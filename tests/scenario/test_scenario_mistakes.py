@@ -73,7 +73,10 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("traffic.jobs.mistakes.bad_key", 10**400, "traffic.jobs.mistakes.bad_key", "no share"),
     ("target.enforce.sync_run", "100/0s", "target.enforce.sync_run", "not a limit"),
     ("target.enforce.sync_run", "9" * 400 + "/s", "target.enforce.sync_run", "not a limit"),
+    ("target.run_timeout", "0s", "target.run_timeout", "must be above zero"),
+    ("target.answers.queue_full", "429/a\0b", "target.answers.queue_full", "pattern"),
     # what does not fit together
+    ("target.retry_after_factor", 2, "target.retry_after_factor", "no effect without retry_after"),
     ("target.burst", 5, "target.burst", "fixed-window has no burst"),
     ("target.count_rejected", True, "target.count_rejected", "makes no difference to fixed-window"),
     ("target.algorithm", "sliding-lg", "target.algorithm", "did you mean 'sliding-log'"),

@@ -95,6 +95,11 @@ def test_a_port_in_use_is_one_clear_sentence(launch: Any) -> None:
         (["--host", "example.org"], "loopback only"),
         (["--workers", "0"], "--workers"),
         (["--algorithm", "magic"], "fixed-window"),
+        (["--retention", "nan"], "nan is not a number"),
+        (["--run-timeout", "nan"], "nan is not a number"),
+        (["--retry-after-factor", "inf"], "0<=x<=1000"),
+        (["--data", ""], "no directory is named"),
+        (["--answer", "queue_full=/\udcff"], "does not say how to answer"),
     ],
 )
 def test_bad_options_exit_with_2(arguments: list[str], says: str) -> None:
@@ -103,6 +108,22 @@ def test_bad_options_exit_with_2(arguments: list[str], says: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--retry-after-factor", "2"], "Give --retry-after"),
+        (["--fault-clock", "epoch", "--fault", "throttle"], "Give --control-port"),
+        (["--limit-scope", "key", "--limit", "all=9/s", "--limit", "sync_run=5/s"], "no request draws on it"),
+        (["--fault", "starve,key=0"], "two keys"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments: list[str], says: str) -> None:
+    """What was meant to be seen with them would not be."""
+    done = run_cli("loadtest.cli", "serve", "--port", "0", *arguments, WORKFLOW_API_KEYS="one")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
 
 
 def test_the_target_runs_without_the_harness() -> None:
