@@ -19,6 +19,8 @@ from loadtest.report.table import Table
 _SECTIONS: Final = (
     ("Limits and 429s", ("rates", "throttling", "windows"), ("limits",)),
     ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
+    ("executionTime", ("execution-over-time", "execution-latency", "overhead"), ()),
+    ("Jobs", ("waiting", "polling"), ("waits", "polling", "pending")),
     ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),
     ("The slowest", ("slowest",), ("slowest",)),
     ("How good the load was", ("start-lag",), ("load",)),

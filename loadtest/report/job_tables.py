@@ -28,7 +28,8 @@ def _stages(findings: Findings) -> list[tuple[str, str, dict[str, Any]]]:
 def _waits(findings: Findings) -> Table:
     columns = (
         ("Traffic", False), ("Stage", False), ("Jobs ended", True), ("Submit p50", True), ("Queue wait p50", True),
-        ("Queue wait p95", True), ("Exec. p50", True), ("Poll lag p50", True), ("Result p50", True), ("Result p95", True),
+        ("Queue wait p95", True), ("Exec. p50", True), ("Poll lag p50", True), ("Result p50", True),
+        ("Result p95", True),
     )  # fmt: skip
     rows = tuple(
         (

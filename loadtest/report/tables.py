@@ -7,6 +7,7 @@ from loadtest.analysis.judgement import Judged
 from loadtest.analysis.verdict import amount, quantity
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
+from loadtest.report.job_tables import job_tables
 from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 from loadtest.report.table import Cell, Table, Tone
 from loadtest.report.target_tables import target_tables
@@ -25,6 +26,9 @@ _LATENCIES: Final = {
     "submit_ms": "submit",
     "time_to_result_ms": "time to result, upper bound",
     "time_to_result_lower_ms": "time to result, lower bound",
+    "queue_wait_lower_ms": "queue wait, lower bound",
+    "queue_wait_upper_ms": "queue wait, upper bound",
+    "poll_lag_upper_ms": "poll lag, upper bound",
     "start_lag_ms": "start lag",
     "dispatch_lag_ms": "dispatch lag",
 }
@@ -115,6 +119,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _limits(findings),
         *throttling_tables(findings),
         *(_latency(name, cell) for name, cell in findings.metrics["traffic"].items()),
+        *job_tables(findings),
         _answers(findings),
         *target_tables(findings),
         _load(findings),

@@ -8,12 +8,16 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.plots import (
     data,
     decomposition,
+    execution,
     lag,
+    overhead,
+    polls,
     rates,
     scatter,
     service,
     spectrum,
     throttling,
+    waiting,
     waterfall,
     windows,
 )
@@ -28,6 +32,11 @@ _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
     "service-time": service.draw,
     "spectrum": spectrum.draw,
     "execution-time": decomposition.draw,
+    "execution-over-time": execution.over_time,
+    "execution-latency": execution.against_latency,
+    "overhead": overhead.draw,
+    "waiting": waiting.draw,
+    "polling": polls.draw,
     "slowest": waterfall.draw,
     "start-lag": lag.draw,
 }
