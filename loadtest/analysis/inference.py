@@ -147,6 +147,7 @@ def words(fit: Fit) -> str:
     twice = spec.algorithm in ("gcra", "token-bucket")
     shown = LimiterSpec("token-bucket" if twice else spec.algorithm, spec.burst, spec.count_rejected)
     said = Belief({}, shown).words.rpartition(", ")[0]
+    said = said.replace("clock that", "clock, that")
     if twice:
         said = said.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
     return f"{said}, of {fit.limit.count} instead" if "count" in fit.fitted else said

@@ -1,7 +1,7 @@
 """Tables of what was said with the 429s, and of what came after them."""
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.throttled import LimitThrottling
+from loadtest.analysis.throttled import NO_CODE, LimitThrottling
 from loadtest.plan import ALL
 from loadtest.report.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.report.table import Cell, Table
@@ -38,7 +38,12 @@ def _codes(findings: Findings) -> Table:
         )
         for name, found in refused_limits(findings)
     )
-    return Table("limits-codes", "429s by error code", columns, rows)
+    every = {code for _, found in refused_limits(findings) for code in found.codes}
+    heading = f"429s came with {count(len(every))} error codes"
+    if len(every) == 1:
+        only = next(iter(every))
+        heading = "No 429 had an error code" if only == NO_CODE else f"Every 429 had the error code {only}"
+    return Table("limits-codes", heading, columns, rows)
 
 
 def _retry_after(findings: Findings) -> Table:
@@ -101,7 +106,12 @@ def _headers(findings: Findings) -> Table:
         if each.headers.n
     )
     note = "Untrue: more was said to remain, and the very next request, sent after that answer, got 429."
-    return Table("limits-headers", "What other headers said of the limits", columns, rows, note)
+    held = sum(each.headers.held for each in findings.throttled.limits.values())
+    untrue = sum(each.headers.untrue for each in findings.throttled.limits.values())
+    heading = f"Of {count(held)} answers that told what remained, {count(untrue)} were followed by what refutes them"
+    if not held:
+        heading = "What other headers said of the limits could be held against nothing"
+    return Table("limits-headers", heading, columns, rows, note)
 
 
 def _recovery(findings: Findings) -> Table:

@@ -5,7 +5,7 @@ from loadtest.plan import ALL
 from loadtest.report.numbers import NOTHING, count
 from loadtest.report.table import Cell, Table
 from loadtest.report.throttling_aftermath import aftermath, refused_limits
-from loadtest.report.throttling_words import chance, sentence, title, verdict
+from loadtest.report.throttling_words import chance, sentence, shorter, title, verdict
 
 
 def throttling_tables(findings: Findings) -> tuple[Table, ...]:
@@ -39,7 +39,7 @@ def _inferred(findings: Findings) -> Table:
 
 def _candidates(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Best of", False), ("As decided", True), ("Wrongly refused", True),
+        ("Limit", False), ("Fits", False), ("As decided", True), ("Wrongly refused", True),
         ("Wrongly admitted", True), ("Undecidable", True), ("Next-best", False), ("Against it", True), ("p", True),
     )  # fmt: skip
     rows = []
@@ -57,7 +57,7 @@ def _candidates(findings: Findings) -> Table:
                 Cell(count(best.wrongly_rejected)),
                 Cell(count(best.wrongly_admitted + best.unheld)),
                 Cell(count(best.undecided)),
-                Cell(f"{inferred.next.spec.algorithm}" if inferred.next else NOTHING),
+                Cell(shorter(inferred.next) if inferred.next else NOTHING),
                 Cell(f"{count(wins)} to {count(losses)}" if known else NOTHING),
                 Cell(chance(inferred.log10_p) if known else NOTHING),
             )

@@ -17,10 +17,10 @@ def verdict(found: Inference) -> str:
         return "nothing tells it"
     if found.word == "none":
         return "none fits"
+    kinds = list(dict.fromkeys(shorter(fit) for fit in found.named))
     if found.word == "named":
-        return words(found.named[0])
-    kinds = dict.fromkeys(words(fit) for fit in found.named)
-    return "not told apart: " + "; ".join(kinds)
+        return kinds[0]
+    return " or ".join(kinds) if len(kinds) == 2 else f"{len(kinds)} kinds of limiter fit"
 
 
 def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
@@ -82,12 +82,13 @@ def _belief(name: str, found: LimitThrottling, findings: Findings) -> str:
     if believed is None or any(same(fit, spec, limit) for fit in found.inference.named):
         return ""
     wrong = believed.wrongly_rejected + believed.wrongly_admitted + believed.unheld
-    return f"It was believed to be {_bare(believed)}, which {count(wrong)} decisions contradict."
+    return f"It was believed to be {shorter(believed)}, which {count(wrong)} decisions contradict."
 
 
-def _bare(fit: Fit) -> str:
+def shorter(fit: Fit) -> str:
+    """A limiter in fewer words, for where it is said beside others."""
     said = words(fit)
-    return said.replace(" (or GCRA, which decides alike)", "") if fit.spec.algorithm != "gcra" else said
+    return said.replace(" (or GCRA, which decides alike)", " or GCRA")
 
 
 def _other_count(found: LimitThrottling) -> str:
@@ -102,11 +103,18 @@ def _other_count(found: LimitThrottling) -> str:
 
 def title(findings: Findings) -> str:
     """The finding of all limits together."""
-    told = {name: each.inference for name, each in findings.throttled.limits.items() if each.inference.refused}
-    if not told:
-        return "No 429, so nothing tells which limiter there is"
-    named = {name: verdict(found) for name, found in told.items() if found.word == "named"}
-    if len(named) == len(told) and len(set(named.values())) == 1:
-        return f"The answers are those of {next(iter(named.values()))}"
-    parts = [f"{name}: {verdict(found)}" for name, found in told.items()]
-    return "The answers tell of " + " · ".join(parts)
+    by_verdict: dict[str, list[str]] = {}
+    for name, each in findings.throttled.limits.items():
+        if each.inference.word != "nothing":
+            by_verdict.setdefault(verdict(each.inference), []).append(name)
+    if not by_verdict:
+        return "Nothing tells which limiter there is"
+    if len(by_verdict) == 1:
+        found = next(iter(by_verdict))
+        names = ", ".join(by_verdict[found])
+        return (
+            "None of the known limiters fits the answers"
+            if found == "none fits"
+            else f"The answers fit {found}" + (f" ({names})" if len(findings.throttled.limits) > 1 else "")
+        )
+    return "What the answers fit: " + " · ".join(f"{', '.join(names)}: {found}" for found, names in by_verdict.items())

@@ -70,7 +70,8 @@ def _caption(findings: Findings) -> str:
     text += f" Expected is what {findings.record.belief.words}, does with the recorded sends"
     if expectation.shift_s is None:
         return f"{text}."
-    return f"{text}, the server’s clock {expectation.shift_s:+.2f} s from ours."
+    # Adding zero makes a rounded −0 a 0.
+    return f"{text}, the server’s clock {round(expectation.shift_s, 2) + 0.0:+.2f} s from ours."
 
 
 def _title(findings: Findings) -> str:

@@ -44,9 +44,11 @@ def draw(findings: Findings) -> Drawing | NoData:
                 windows.begins_s[mine] + windows.window_s * 0.04, windows.accepted[mine], width, align="edge",
                 color=colour, alpha=shade / max(1, windows.limiters) ** 0.5, lw=0, label=label,
             )  # fmt: skip
+        over = windows.refused > 0
         panel.bar(
-            windows.begins_s + windows.window_s * 0.04, windows.refused, width, bottom=windows.accepted, align="edge",
-            facecolor="none", edgecolor=THROTTLED, lw=0.8, label="429 beyond them",
+            windows.begins_s[over] + windows.window_s * 0.04, windows.refused[over], width,
+            bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=THROTTLED, lw=0.8,
+            label="429 beyond them",
         )  # fmt: skip
         panel.axhline(windows.count, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
         stages.mark_stages(panel, record, names=panel is axes[0])

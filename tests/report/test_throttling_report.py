@@ -1,0 +1,115 @@
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.markdown import render
+from loadtest.report.plots import windows
+from loadtest.report.plots.style import NoData
+from loadtest.report.report import build
+from loadtest.report.table import Table
+from loadtest.report.throttling_tables import throttling_tables
+from loadtest.report.throttling_words import chance
+from loadtest.runfile import LimitInfo, TargetInfo
+
+
+def findings(maker: ModuleType, directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:
+    """Of a record of these rows."""
+    return find(load_record(maker.save(directory, maker.info(traffic, **changes), rows)))
+
+
+def above(maker: ModuleType, **more: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Runs at two and a half times their limit."""
+    traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 150, 250 / 60)])}
+    return maker.Simulation(traffic, **more).run(), traffic
+
+
+def tables(found: Findings) -> dict[str, Table]:
+    """Those that have rows, by name."""
+    return {table.name: table for table in throttling_tables(found) if table.rows}
+
+
+def text(table: Table) -> str:
+    """All cells of a table."""
+    return " | ".join(f"{cell.text} {cell.detail}" for row in table.rows for cell in row)
+
+
+def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) -> None:
+    """Title and sentence name it, with n and how sure that is; every title states its finding."""
+    made = tables(findings(maker, tmp_path / "run", *above(maker)))
+    assert made["limits-inferred"].title == "The answers fit a fixed window, aligned with the wall clock"
+    said = text(made["limits-inferred"])
+    assert "625 of 625 decisions are what it would have decided" in said
+    assert "p < 10⁻" in said
+    assert made["limits-decisions"].title == "By the believed limiter, 0 requests were wrongly refused and 0 admitted"
+    assert made["limits-windows"].title == "A saturated window let pass: sync_run 100 of 100"
+    assert made["limits-codes"].title == "No 429 had an error code"
+    assert "carried it" in text(made["limits-nothing"])
+    assert "no operation was tried more than once" in text(made["limits-nothing"])
+
+
+def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path) -> None:
+    """What it seems to be, and that what was believed is contradicted."""
+    rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
+    said = text(tables(findings(maker, tmp_path / "run", rows, traffic))["limits-inferred"])
+    assert "Its count seems to be 80 instead of 100." in said
+    assert "It was believed to be a fixed window, aligned with the wall clock, which" in said
+
+
+def cases(maker: ModuleType) -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
+    """Records at the edges: rows, traffic, changes to the run, and what the page has to say."""
+    quiet = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 1)])}
+    rows, traffic = above(maker)
+    refused = [
+        maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="http_429")
+        for k in range(50)
+    ]
+    limits = {name: LimitInfo(count=n, window_s=w) for name, (n, w) in maker.DOCUMENTED.items()}
+    at_once = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="concurrency")
+    oracle = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="oracle")
+    killed = {"end": "running", "elapsed_s": None, "ended": None}
+    return {
+        "nothing": ([], quiet, {}, "No data, because no request was sent."),
+        "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "No data, because the run never reached its epoch."),
+        "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 answers was a 429, so nothing tells"),
+        "all 429": (refused, quiet, {}, "Each of 50 answers was a 429, so nothing tells"),
+        "one request": (refused[:1], quiet, {}, "Each of 1 answers was a 429"),
+        "concurrency": (maker.Simulation(quiet).run(), quiet, {"target": at_once}, "does not count in windows"),
+        "unknown limiter": (rows, traffic, {"target": oracle}, "'oracle' is not a rate limiter"),
+        "killed": (rows[:700], traffic, killed, "Its answers are those of"),
+    }
+
+
+NAMES = ("nothing", "no epoch", "no 429", "all 429", "one request", "concurrency", "unknown limiter", "killed")
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_whatever_is_missing_is_said_in_a_sentence(maker: ModuleType, tmp_path: Path, case: str) -> None:
+    """Each of them has a page, in words, with no empty table; and a plot, or the reason why there is none."""
+    rows, traffic, changes, expected = cases(maker)[case]
+    found = findings(maker, tmp_path / "run", rows, traffic, **changes)
+    made = tables(found)
+    assert expected in " ".join(text(table) for table in made.values())
+    assert all(cell.text for table in made.values() for row in table.rows for cell in row)
+    drawn = windows.draw(found)
+    assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
+
+
+def test_the_report_has_it_all(maker: ModuleType, tmp_path: Path) -> None:
+    """The tables and the plot are in the page and in Markdown."""
+    page = build(findings(maker, tmp_path / "run", *above(maker)))
+    assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
+    assert "Its answers are those of a fixed window" in render(page)
+    plot = next(plot for plot in page.plots if plot.name == "windows")
+    assert "saturated window" in plot.title
+    assert plot.svg
+
+
+def test_a_chance_is_written_as_people_read_it() -> None:
+    """Small ones as a bound by a power of ten."""
+    assert chance(-26.7) == "p < 10⁻²⁶"
+    assert chance(-2.0) == "p = 0.01"
+    assert chance(0.0) == "p = 1"
