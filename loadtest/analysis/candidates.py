@@ -19,6 +19,10 @@ _PHASED: Final = 10_000
 _HELD_FROM_S: Final = 0.02
 """Waits from which it can be seen whether requests were held for their turn."""
 _HELD_ENOUGH: Final = 10
+_TOGETHER_S: Final = 0.02
+"""Requests with no more than that between the first and the last may be a burst."""
+_BURSTS_MOST: Final = 6
+"""Bursts that are tried where it is not clear which passed."""
 
 
 def candidates(asked: Asked, believed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
@@ -125,7 +129,12 @@ def _buckets(asked: Asked, believed: LimiterSpec) -> Iterator[Fit]:
             yield replace(fit, spec=LimiterSpec("gcra", burst))
             queue = LimiterSpec("leaky-queue", burst)
             yield judge(asked, loads, burst, queue, each, fitted=(*count, *fitted), unheld=unheld)
-        for burst, fitted in _bursts(limit, believed, _first_burst(asked, loads)).items():
+        may = {
+            burst: each_fitted
+            for best in _first_bursts(asked, loads)
+            for burst, each_fitted in _bursts(limit, believed, best).items()
+        }
+        for burst, fitted in may.items():
             both = admission.bucket_of_all(asked, each.rate, burst)
             spec = LimiterSpec("token-bucket", burst, count_rejected=True)
             fit = judge(asked, both, burst, spec, each, fitted=(*count, *fitted))
@@ -140,10 +149,16 @@ def _bursts(limit: Limit, believed: LimiterSpec, best: int) -> dict[int, tuple[s
     return {**fitted, **known}
 
 
-def _first_burst(asked: Asked, loads: Loads) -> int:
-    """The burst that had passed when the first request was refused: until then, rejected ones do not matter."""
-    before = slice(0, int(np.argmax(asked.refused)) if asked.refused.any() else None)
-    return max(1, math.ceil(float(loads[0][before][asked.accepted[before]].max(initial=0.0)) - SLACK) + 1)
+def _first_bursts(asked: Asked, loads: Loads) -> range:
+    """The bursts that may have passed when the first request was refused: until then, rejected ones do not matter."""
+    first = int(np.argmax(asked.refused)) if asked.refused.any() else len(asked.times) - 1
+    # Requests that left together reach the server in any order.
+    later = int(np.searchsorted(asked.times, asked.times[first] + _TOGETHER_S))
+    least, most = (
+        max(1, math.ceil(float(loads[0][:end][asked.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
+        for end in (first, later)
+    )
+    return range(max(least, most - _BURSTS_MOST + 1), most + 1)
 
 
 def _other_rate(asked: Asked) -> list[Limit]:
