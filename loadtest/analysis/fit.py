@@ -37,6 +37,7 @@ class Fit:
         unheld: accepted ones that a queue would have held for longer than they took; they count as wrong.
         score: log-likelihood, less half the logarithm of n for each fitted number (after Schwarz's criterion).
         wrong: for each request that was asked, whether its decision contradicts the limiter.
+        bursts: the least and the greatest burst that fits as well; None where only one was looked at.
     """
 
     spec: LimiterSpec
@@ -52,6 +53,7 @@ class Fit:
     unheld: int
     score: float
     wrong: Bools = field(repr=False)
+    bursts: tuple[int, int] | None = None
 
     @property
     def fits(self) -> bool:

@@ -6,7 +6,7 @@ a thousand times (exact sign test). Requests of one run are not independent: tak
 What is left cannot be told apart by this traffic. If even the best leaves too much unexplained, none fits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
@@ -134,11 +134,16 @@ def _decides(spec: LimiterSpec) -> tuple[str, bool]:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Of each algorithm the best burst and count only."""
-    kept: dict[tuple[str, bool], Fit] = {}
+    """Of each algorithm the best burst and count only, with the bursts that fit as well."""
+    alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
-        kept.setdefault((fit.spec.algorithm, fit.spec.count_rejected), fit)
-    return list(kept.values())
+        alike.setdefault((fit.spec.algorithm, fit.spec.count_rejected), []).append(fit)
+    found = []
+    for best, *others in alike.values():
+        bursts = [fit.spec.burst for fit in (best, *others) if fit.spec.burst is not None and fit.limit == best.limit]
+        several = len(set(bursts)) > 1
+        found.append(replace(best, bursts=(min(bursts), max(bursts))) if several else best)
+    return found
 
 
 def words(fit: Fit) -> str:
@@ -150,6 +155,8 @@ def words(fit: Fit) -> str:
     said = said.replace("clock that", "clock, that")
     if twice:
         said = said.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
+    if fit.bursts is not None:
+        said += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
     return f"{said}, of {fit.limit.count} instead" if "count" in fit.fitted else said
 
 
@@ -167,7 +174,8 @@ def as_json(found: Inference) -> dict[str, Any]:
         "log10_p": found.log10_p,
         "held_correlation": found.held,
         "other_count": found.other_count,
-        "candidates": [fit_json(fit) for fit in _one_of_each(list(found.every))],
+        # Which bursts fit as well is no question for what does not fit.
+        "candidates": [{**fit_json(fit), "bursts": None} for fit in _one_of_each(list(found.every))],
     }
 
 
@@ -176,6 +184,7 @@ def fit_json(fit: Fit) -> dict[str, Any]:
     return {
         "limiter": fit.spec.algorithm,
         "burst": fit.spec.burst,
+        "bursts": fit.bursts,
         "count_rejected": fit.spec.count_rejected,
         "count": fit.limit.count,
         "window_s": None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
