@@ -45,7 +45,7 @@ def binding(findings: Findings) -> Binding:
         return Binding(
             "none",
             f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for "
-            f"{numbers.times(use.share)} of what it allows.",
+            f"{numbers.times_what(use.share)} what it allows.",
         )
     return Binding(
         "none",
@@ -79,7 +79,7 @@ def _of_limit(findings: Findings, use: LimitUse) -> str:
         held = f"{numbers.share(use.share)} of that was in use on average"
         return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
     return (
-        f"The {called} ({allowed}): in “{use.stretch}” it was asked {numbers.times(use.share)} of what it allows, "
+        f"The {called} ({allowed}): in “{use.stretch}” it was asked {numbers.times_what(use.share)} what it allows, "
         f"and {got}"
     )
 

@@ -63,10 +63,10 @@ def _times(findings: Findings, entry: Entry) -> str:
         took += ", too few for a percentile"
         return f"{where}{took}{_wrong(counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
-    late = found.value >= entry.times.open_from
-    if late:
-        took = f"more than {100 - entry.quantile[1] * 100:.0f}\u00a0% of {numbers.count(n)} {entry.words} timed out"
-        return f"{where}{took}, the first after {numbers.duration_ms(entry.times.open_from)}"
+    if found.value >= entry.times.open_from:
+        late = numbers.count(counts["timed_out"])
+        first = numbers.duration_ms(entry.times.open_from)
+        return f"{where}{late} of {numbers.count(n)} {entry.words} timed out, the first after {first}"
     took = f"{share} of {numbers.count(n)} {entry.words} took at most {numbers.duration_ms(found.value)}"
     return f"{where}{took}{_wrong(counts)}"
 

@@ -68,10 +68,11 @@ def _response(entry: Entry | None) -> KeyFigure:
         )
         return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
     at_least = "≥\u00a0" if found.value >= entry.times.open_from else ""
+    high = "no upper bound: it reaches time-outs" if at_least else numbers.duration_ms(found.high)
     return KeyFigure(
         f"{entry.quantile[0]} response time, {where}",
         at_least + numbers.duration_ms(found.value),
-        f"{numbers.duration_ms(found.low)} to {numbers.duration_ms(found.high)}",
+        f"{numbers.duration_ms(found.low)} to {high}",
         n,
     )
 
@@ -85,7 +86,7 @@ def _throttled(findings: Findings) -> KeyFigure:
         "429 rate, all requests",
         numbers.share(requests["throttled_rate"]),
         f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
-        f"n = {numbers.count(requests['sent'])} requests",
+        f"n = {numbers.count(requests['sent'])} request{'' if requests['sent'] == 1 else 's'}",
     )
 
 

@@ -86,3 +86,8 @@ def limit_name(name: str) -> str:
 def times(factor: float) -> str:
     """A factor, where one may be passed: ``80 %`` up to one, ``2.5 times`` above."""
     return share(factor) if factor <= 1 else f"{factor:.3g} times"
+
+
+def times_what(factor: float) -> str:
+    """A factor before what it is one of: ``80 % of``, ``2.5 times``."""
+    return times(factor) + (" of" if factor <= 1 else "")

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
@@ -45,7 +46,7 @@ class Series:
 
 
 def series(figure: Figure) -> list[Series]:
-    """Every line, step line and cloud that has a name, in the order of drawing."""
+    """Every line, step line, cloud and row of bars that has a name, in the order of drawing."""
     return [one for axes in figure.axes for one in _of_axes(axes)]
 
 
@@ -104,6 +105,13 @@ def _of_axes(axes: Axes) -> Iterator[Series]:
         elif isinstance(artist, PathCollection):
             points = np.asarray(artist.get_offsets(), float).reshape(-1, 2)
             yield Series(panel, label, points[:, 0], points[:, 1], dots=True)
+    for bars in axes.containers:
+        label = str(bars.get_label())
+        if isinstance(bars, BarContainer) and label and not label.startswith("_"):
+            lying = bars.orientation == "horizontal"
+            at = [b.get_y() + b.get_height() / 2 if lying else b.get_x() + b.get_width() / 2 for b in bars.patches]
+            long = [b.get_width() if lying else b.get_height() for b in bars.patches]
+            yield Series(panel, label, np.array(at, float), np.array(long, float))
 
 
 def _table(group: list[Series], x_label: str, y_label: str) -> Table:

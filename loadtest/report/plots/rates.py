@@ -43,7 +43,7 @@ def _title(findings: Findings) -> str:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {called} bound the run: {got}"
     if use.share > 1:
-        return f"No request got 429, though the {called} was asked {numbers.times(use.share)} of what it allows"
+        return f"No request got 429, though the {called} was asked {numbers.times_what(use.share)} what it allows"
     return f"No limit was reached; the nearest was the {called}, at {numbers.share(use.share)} of what it allows"
 
 

@@ -1,0 +1,150 @@
+"""The first screen: what was found out in a sentence, three numbers, what bound the run, what was not tested."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest.analysis.findings import find
+from loadtest.analysis.record import load_record
+from loadtest.report import text, write
+from loadtest.report.key_figures import wilson
+from loadtest.report.report import Report
+from loadtest.report.untested import untested
+from loadtest.runfile import CpuSample, LimitInfo
+
+REFUSED = {"status": 429, "outcome": "throttled", "reason": "http_429"}
+UNREACHABLE = {"status": None, "outcome": "failed", "reason": "connection_refused"}
+LATE = {"status": None, "outcome": "timed_out", "reason": "timeout"}
+
+
+def one_stage(maker: ModuleType, fates: list[dict[str, Any]], **changes: Any) -> tuple[Any, list[Any]]:
+    """A run of a minute with an operation each ten ms, each with its fate; each takes 5 ms."""
+    rows = []
+    for k, fate in enumerate(fates):
+        rows += [maker.request("t", k, k * 10, k * 10 + 5, **fate), maker.operation("t", k, k * 10, k * 10 + 5, **fate)]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=len(fates))
+    return maker.info({"t": entry}, **changes), rows
+
+
+def made(maker: ModuleType, directory: Path, run: tuple[Any, list[Any]]) -> Report:
+    """The report of a run."""
+    return write.make(maker.save(directory / "run", *run))
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
+    "none": ([], {}, "No data, because no operation was sent."),
+    "aborted at once": (
+        [], {"end": "aborted", "elapsed_s": 0.0, "epoch_unix_ns": None, "end_reason": "the key was refused"},
+        "No data, because the run was aborted before its first request: the key was refused.",
+    ),
+    "one": ([{}], {}, "Within the limits the one sync run that was answered took 5.00 ms, too few for a percentile; "),
+    "six": ([{}] * 6, {}, "Within the limits 50 % of 6 sync runs took at most 5.00 ms; "),
+    "many": ([{}] * 80, {}, "Within the limits 95 % of 80 sync runs took at most 5.00 ms; "),
+    "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within the limits 95 % of 78 sync runs took at most 5.00 ms ("),
+    "all throttled": ([REFUSED] * 9, {}, "No response time, because all 9 operations were throttled (429); "),
+    "all failed": ([UNREACHABLE] * 9, {}, "No response time, because all 9 operations failed (connection_refused); "),
+    "all late": ([LATE] * 80, {}, "Within the limits 80 of 80 sync runs timed out, the first after 5.00 ms; "),
+    "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
+                    "Until it was interrupted after 2 s: within the limits 95 % of 80 sync runs took at most 5.00 ms"),
+    "invalid": ([{}] * 80, {"cpu": [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]},
+                "Not to be relied on, because the generator was the bottleneck: above 90 % CPU for 9 s on end. Within"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_run_has_its_sentence(maker: ModuleType, tmp_path: Path, case: str) -> None:
+    """Whatever became of a run, one sentence says it, in every form of the report; numbers that aren't say why."""
+    fates, changes, sentence = CASES[case]
+    report = made(maker, tmp_path, one_stage(maker, fates, **changes))
+    assert report.headline.replace("\u00a0", " ").startswith(sentence)
+    assert len(report.figures) == 3
+    for figure in report.figures:
+        assert (figure.value == "–") == figure.why.startswith("no data, because ")
+    page = (tmp_path / "run" / "report.html").read_text()
+    markdown = (tmp_path / "run" / "report.md").read_text()
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    text.show(report, tmp_path / "run", console)
+    terminal = " ".join(console.export_text().replace("\u00a0", " ").split())
+    assert report.headline in page.replace("&#39;", "'")
+    assert report.headline.replace("\u00a0", " ") in terminal
+    start = report.headline.partition("(")[0].partition("_")[0]
+    assert start.replace("\u00a0", " ") in markdown.replace("\\", "").replace("\u00a0", " ")
+    assert len(markdown) < 1_000_000
+
+
+def test_the_tours_sentence_is_that_of_its_figures(maker: ModuleType, tmp_path: Path) -> None:
+    """Sync runs within the limits, then above them, with what the believed limiter predicts."""
+    report = write.make(maker.tour(tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    stages = metrics["traffic"]["greetings"]["stages"]
+    p95 = stages["within"]["response_time_ms"]["p95"]
+    rate = stages["above"]["requests"]["throttled_rate"]
+    expected = (
+        f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms; at 2.5 times the sync_run limit "
+        f"{rate * 100:.1f} % of the requests got 429, as a fixed window of 100 per minute predicts."
+    )
+    assert report.headline.replace("\u00a0", " ") == expected
+    assert report.figures[0].value.replace("\u00a0", " ") == f"{p95:.0f} ms"
+    assert report.binding.kind == "poll budget"
+    whats = [one.what for one in report.untested]
+    assert "anything planned above the limits" not in whats
+    assert "whether limits are per key" in whats
+
+
+def test_what_was_not_tested_follows_from_the_run(maker: ModuleType, tmp_path: Path) -> None:
+    """Several keys, other limits, a remote target and a longer run each take their line away."""
+    calm = maker.stage("within", 0, 4000, 0.1)
+    traffic = {
+        "runs": maker.plan("sync_run", [calm, maker.stage("above", 4000, 60, 5, over=["sync_run"])]),
+        "jobs": maker.plan("async_run", [calm]),
+        "lookups": maker.plan("retrieval", [calm]),
+    }  # fmt: skip
+    traffic["jobs"].workflow = "other"
+    rows = maker.Simulation(traffic, poll_s=0.02).run()
+    run = maker.info(traffic, keys=2)
+    run.target.embedded = False
+    found = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    assert [one.what for one in untested(found)] == []
+
+
+def test_capacity_binds_where_times_grow_without_a_429(maker: ModuleType, tmp_path: Path) -> None:
+    """A stage that is offered more, slower by far and refused nothing: not a limit, the target's capacity."""
+    rows = []
+    for k in range(200):
+        intended, took = (k * 500, 10) if k < 100 else (50_000 + (k - 100) * 100, 95)
+        stage = "calm" if k < 100 else "busy"
+        rows += [
+            maker.request("t", k, intended, intended + took, stage=stage),
+            maker.operation("t", k, intended, intended + took, stage=stage),
+        ]
+    entry = maker.plan("sync_run", [maker.stage("calm", 0, 50, 2), maker.stage("busy", 50, 10, 10)], offered=200)
+    run = maker.info({"t": entry})
+    run.target.limits["sync_run"] = LimitInfo(count=10_000, window_s=60.0)
+    report = made(maker, tmp_path, (run, rows))
+    assert report.binding.kind == "capacity"
+    assert "“busy”" in report.binding.words
+    assert "9.5 times" in report.binding.words
+
+
+def test_a_generator_that_was_late_binds_before_any_limit(maker: ModuleType, tmp_path: Path) -> None:
+    """What a late generator shows of limits is nothing to rely on."""
+    cpu = [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]
+    report = made(maker, tmp_path, one_stage(maker, [REFUSED] * 9, cpu=cpu))
+    assert report.binding.kind == "generator"
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"), [(0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (5, 10, 0.237, 0.763)]
+)
+def test_wilsons_interval(hits: int, n: int, low: float, high: float) -> None:
+    """The interval of a share, beside tabulated values; it always holds the share itself."""
+    assert wilson(hits, n) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_no_share_of_nothing() -> None:
+    """Of nothing there is no interval."""
+    assert wilson(0, 0) is None

@@ -1,0 +1,122 @@
+"""The page in a real browser: nothing that axe calls serious, tables that sort, all of it there without JavaScript."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.report import write
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, offline."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed, and browser tests must run in CI")
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - slow to import, and for these tests only
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a report of the tour."""
+    directory = maker.tour(tmp_path_factory.mktemp("tour") / "run")
+    write.make(directory)
+    return str((directory / "report.html").as_uri())
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core."""
+    import axe_playwright_python  # noqa: PLC0415 - for these tests only
+
+    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, address: str, axe: str, scheme: str, width: int) -> None:
+    """On a phone and on a wide screen, light and dark; nothing overflows the page; the script has no errors.
+
+    A drawing is one image to axe, whatever is in it. Contrast, which takes long, depends on the colours alone.
+    """
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(address)
+    page.evaluate(axe)
+    contrast = "true" if (scheme, width) in {("light", 1200), ("dark", 390)} else "false"
+    options = f"{{rules: {{'color-contrast': {{enabled: {contrast}}}}}}}"
+    found = page.evaluate(f"axe.run({{exclude: [['svg']]}}, {options})")["violations"]
+    serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in {"serious", "critical"}]
+    assert serious == []
+    assert problems == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_tables_sort_by_their_numbers(browser: Any, address: str) -> None:
+    """A click on a head sorts up, another down, a third as it was; names that were left out are filled in."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(address)
+    table = page.locator("table", has=page.locator("caption", has_text="Summary"))
+    before = table.locator("tbody tr").all_inner_texts()
+    head = table.get_by_role("columnheader", name="Offered")
+
+    def offered() -> list[int]:
+        texts = table.locator("tbody tr td:nth-child(3)").all_inner_texts()
+        return [int("".join(filter(str.isdigit, text))) for text in texts]
+
+    head.get_by_role("button").click()
+    assert offered() == sorted(offered())
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert all(table.locator("tbody th").all_inner_texts())
+    head.get_by_role("button").click()
+    assert offered() == sorted(offered(), reverse=True)
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") is None
+    after = table.locator("tbody tr").all_inner_texts()
+    assert [row.split("\t")[1:] for row in after] == [row.split("\t")[1:] for row in before]
+    page.close()
+
+
+def test_the_page_is_whole_without_javascript(browser: Any, address: str) -> None:
+    """The same text, whether the script runs or not."""
+    texts = []
+    for javascript in (True, False):
+        context = browser.new_context(java_script_enabled=javascript)
+        page = context.new_page()
+        page.goto(address)
+        texts.append(" ".join(page.locator("body").inner_text().split()))
+        context.close()
+    assert texts[0] == texts[1]
+    assert "Not tested" in texts[0]
+
+
+def test_every_plot_says_what_it_shows(browser: Any, address: str) -> None:
+    """Each drawing is an image with the finding as its text, and its numbers are a table that unfolds."""
+    page = browser.new_page()
+    page.goto(address)
+    drawings = page.locator("figure [role=img]")
+    assert drawings.count() == page.locator("svg").count() > 5
+    for figure in page.locator("figure:has(svg)").all():
+        title = figure.locator("h3").inner_text()
+        assert figure.locator("[role=img]").get_attribute("aria-label") == title
+        assert figure.locator("details table tbody tr").count() > 0, title
+    page.close()
