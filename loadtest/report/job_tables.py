@@ -12,7 +12,7 @@ _UNKNOWN: Final = Cell(NOTHING, tone="faint")
 
 def job_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them."""
-    return _waits(findings), _polling(findings), _pending(findings)
+    return _waits(findings), polling_table(findings), _pending(findings)
 
 
 def _stages(findings: Findings) -> list[tuple[str, str, dict[str, Any]]]:
@@ -67,7 +67,8 @@ def _between(lower: dict[str, Any] | None, upper: dict[str, Any], statistic: str
     return Cell(f"≥\u00a0{low}" if statistic in upper["at_least"] else f"{low} to {milliseconds(most)}")
 
 
-def _polling(findings: Findings) -> Table:
+def polling_table(findings: Findings) -> Table:
+    """Polls of a job, and what of the retrieval limit they took, by traffic entry and stage."""
     columns = (
         ("Traffic", False), ("Stage", False), ("Polls of a job: mean", True), ("p50", True), ("p95", True),
         ("max", True), ("Polls sent", True), ("Of all retrievals", True), ("Of what the limit allows", True),

@@ -64,8 +64,8 @@ def test_jobs_are_drawn_within_their_bounds(maker: ModuleType, tmp_path: Path) -
     assert all(isinstance(plot, Drawing) for plot in plots)
     # Pending at 500 ms, less 4 ms of the submit and 400 of execution: 96; at most 1003 - 400.
     assert plots[0].title == (
-        "Half of the results of t in “within” were ready after 500\u00a0ms to 1.00\u00a0s, "
-        "of which the queue took 96.0\u00a0ms to 603\u00a0ms"
+        "t, “within”: half of the results were ready after 500\u00a0ms to 1.00\u00a0s; "
+        "the median queue wait is 96.0\u00a0ms to 603\u00a0ms"
     )
     waits, polling, pending = job_tables(findings)
     assert [cell.text for cell in waits.rows[0]][2:9] == [
@@ -84,7 +84,7 @@ def test_jobs_that_never_ended_are_named(maker: ModuleType, tmp_path: Path) -> N
     findings = found(maker, tmp_path / "run", [row for k in range(4) for row in job(maker, k, ends=False)])
     findings.record.info.pending_jobs = 30
     plots = drawn(findings)
-    assert plots[0].title.startswith("No job of t was seen to end in “within”")
+    assert plots[0].title == "t, “within”: no job was seen to end"
     assert [isinstance(plot, NoData) for plot in plots] == [False, False, True, True, True]
     assert isinstance(plots[2], NoData)
     assert plots[2].why == "no operation ended with success"
@@ -98,7 +98,7 @@ def test_some_jobs_that_never_ended(maker: ModuleType, tmp_path: Path) -> None:
     """Where fewer than half were seen to end, there is no median to give, and the title says how many were."""
     rows = [row for k in range(10) for row in job(maker, k, ends=k < 4)]
     assert drawn(found(maker, tmp_path / "run", rows))[0].title == (
-        "Only 40.0\u00a0% of the jobs that t submitted in “within” were seen to end"
+        "t, “within”: only 40.0\u00a0% of the accepted jobs were seen to end"
     )
 
 

@@ -23,15 +23,16 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = names[:_MOST_ROWS]
     if not names:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
-    figure, axes = panels(2 * len(names), 1.9, columns=2, share_x=False)
+    figure, axes = panels(2 * len(names), 2.1, columns=2, share_x=False)
     for row, name in enumerate(names):
         left, right = axes[2 * row : 2 * row + 2]
         operation = record.info.traffic[name].operation
         _spread(left, findings, name, OPERATIONS[operation])
         _by_rate(right, findings.metrics["traffic"][name]["stages"], OPERATIONS[operation])
         left.set_title(f"{name}  ·  {operation}")
-    axes[-2].set_xlabel("ms (log)")
-    axes[-1].set_xlabel("operations sent, 1/s")
+        left.set_xlabel("ms (log)")
+        right.set_title("by stage")
+        right.set_xlabel("operations sent, 1/s")
     legend(figure, axes)
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "

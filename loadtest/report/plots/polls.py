@@ -5,9 +5,11 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from loadtest.analysis.findings import Findings
 from loadtest.report import numbers
+from loadtest.report.job_tables import polling_table
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
 from loadtest.report.plots.waiting import why_none
 
@@ -28,11 +30,11 @@ def draw(findings: Findings) -> Drawing | NoData:
         "beyond the line, some must be refused. Each job needs one retrieval at least; the rest is the price of the "
         "polling interval."
     )
-    return Drawing(_title(findings), caption, figure)
+    return Drawing(_title(findings), caption, figure, (polling_table(findings),))
 
 
 def _per_job(panel: Axes, findings: Findings) -> None:
-    record, drawn = findings.record, 0
+    record, drawn, most = findings.record, 0, 1.0
     for cell in record.cells(record.stages(operation="async_run")):
         polls = record.times.of["polls"].get([cell])
         if not polls.n:
@@ -46,10 +48,11 @@ def _per_job(panel: Axes, findings: Findings) -> None:
         panel.plot(
             np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", label=f"{entry} · {stage.name}", **style
         )
-        drawn += 1
-    panel.set_xlim(left=0)
+        drawn, most = drawn + 1, max(most, float(shown[-1]))
+    panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
     panel.set_ylim(0, 102)
     plain(panel.xaxis)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("polls of a job")
     panel.set_ylabel("share of jobs, %")
     panel.set_title("Polls of a job")

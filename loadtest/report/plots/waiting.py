@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.report import numbers
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain
 
 _MOST_ROWS: Final = 4
 """Stages that are drawn: those with the most jobs; the table has all."""
@@ -39,18 +39,17 @@ def draw(findings: Findings) -> Drawing | NoData:
     found = sorted(_stages(findings), key=lambda one: -one.accepted)[:_MOST_ROWS]
     order = [(one.entry, one.name) for one in _stages(findings)]
     found.sort(key=lambda one: order.index((one.entry, one.name)))
-    figure, axes = panels(3 * len(found), 1.75, columns=3, share_x=False)
+    figure, axes = panels(3 * len(found), 1.95, columns=3, share_x=False)
     for row, one in enumerate(found):
         _row(axes[row * 3 : row * 3 + 3], one)
-    for panel, label in zip(axes[-3:], ("time to result, ms", "queue wait, ms", "poll lag, ms"), strict=True):
-        panel.set_xlabel(label)
     legend(figure, axes)
     caption = (
         "Shares of the jobs that were accepted, each within a band: a result is ready at some time between the last "
-        "request that saw the job pending and the poll that saw its end, and nothing sees when. Queue wait is what is "
-        "left of that, from acceptance on, less executionTime. Poll lag is anything from nothing to the line. Jobs "
-        "that never ended have no upper bound: their band is open to the right. Queue wait and poll lag are of jobs "
-        "that ended. Axes begin at zero and end near the 99th percentile; more to the left is better."
+        "request that saw the job pending and the poll that saw its end, and nothing sees when; a poll that got 429 "
+        "saw nothing. Queue wait is what is left of that, from acceptance on, less executionTime. Poll lag is anything "
+        "from nothing to the line. Jobs that never ended have no upper bound: their band is open to the right. Queue "
+        "wait and poll lag are of jobs that ended. Axes begin at zero and end near the 99th percentile; more to the "
+        "left is better."
     )
     return Drawing(_title(found), caption, figure)
 
@@ -91,6 +90,7 @@ def _stages(findings: Findings) -> list[_Stage]:
 
 def _row(axes: list[Axes], one: _Stage) -> None:
     left, middle, right = axes
+    ended = one.result[1].n
     colour = OPERATIONS["async_run"]
     end = _end(one.result[1] if one.result[1].n else one.result[0])
     if one.execution.n:
@@ -98,9 +98,14 @@ def _row(axes: list[Axes], one: _Stage) -> None:
         left.plot(known, _shares(), color=INK, lw=0.9, ls=(0, (1, 1.5)), label="executionTime, of those that ended")
     _band(left, one.result, one.accepted, end, colour)
     ended = one.result[1].n
-    count = f"{numbers.count(one.accepted)} jobs"
-    count += f", {numbers.count(one.accepted - ended)} never seen to end" if ended < one.accepted else ""
-    left.set_title(f"{one.entry}  ·  {one.name}  ({count})")
+    words = f"{numbers.count(one.accepted)} jobs"
+    words += f"\n{numbers.count(one.accepted - ended)} never ended" if ended < one.accepted else ""
+    left.annotate(words, (0.98, 0.05), xycoords="axes fraction", ha="right", fontsize=7.5, color=MUTED, zorder=1.5,
+                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+    titles = (f"{one.entry}  ·  {one.name}: time to result", "queue wait", "poll lag")
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set_title(title)
+        panel.set_xlabel("ms")
     left.set_ylabel("share at most this long, %")
     if not ended:
         for panel in (middle, right):
@@ -115,7 +120,7 @@ def _row(axes: list[Axes], one: _Stage) -> None:
     reach = _end(one.lag)
     upper = np.minimum(_at(one.lag, one.lag.n), reach * 1.1)
     _fill(right, nothing, upper, colour)
-    right.plot(upper, _shares(), color=colour, lw=1.5)
+    right.plot(upper, _shares(), color=colour, lw=1.5, label="upper bound")
     _axis(right, reach)
 
 
@@ -161,16 +166,22 @@ def _axis(panel: Axes, end: float) -> None:
 
 def _title(found: list[_Stage]) -> str:
     one = max(found, key=lambda stage: (stage.result[1].n, stage.accepted))
+    where = f"{one.entry}, “{one.name}”"
     if not one.result[1].n:
-        return f"No job of {one.entry} was seen to end in “{one.name}”: each was pending when it was last asked for"
+        return f"{where}: no job was seen to end"
     half = [_at(bound, one.accepted)[_POINTS // 2] for bound in one.result]
-    reach = f"{numbers.duration_ms(half[0])} to {numbers.duration_ms(half[1])}"
     if not np.isfinite(half[1]):
-        ended = numbers.share(one.result[1].n / one.accepted)
-        return f"Only {ended} of the jobs that {one.entry} submitted in “{one.name}” were seen to end"
-    words = f"Half of the results of {one.entry} in “{one.name}” were ready after {reach}"
+        return f"{where}: only {numbers.share(one.result[1].n / one.accepted)} of the accepted jobs were seen to end"
+    words = f"{where}: half of the results were ready after {_reach(half)}"
     if one.queue[1].n:
-        waited = [_at(bound, bound.n)[_POINTS // 2] for bound in one.queue]
-        least = f"{numbers.duration_ms(waited[0])} to" if waited[0] >= 1 else "at most"
-        words += f", of which the queue took {least} {numbers.duration_ms(waited[1])}"
+        words += f"; the median queue wait is {_reach([_at(bound, bound.n)[_POINTS // 2] for bound in one.queue])}"
     return words
+
+
+def _reach(bounds: list[float]) -> str:
+    low, high = bounds
+    return (
+        f"{numbers.duration_ms(low)} to {numbers.duration_ms(high)}"
+        if low >= 1
+        else f"≤\u00a0{numbers.duration_ms(high)}"
+    )
