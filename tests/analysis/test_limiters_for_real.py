@@ -25,6 +25,7 @@ from loadtest.runfile import ClockInfo, LimitInfo, RunInfo, TargetInfo
 KEYS = ("alpha", "beta")
 SECONDS, RATE = 3.5, 30.0
 LIMITS = {"sync_run": (4, 1.0), "async_submit": (4, 1.0), "retrieval": (4, 1.0), "all": (9, 1.0)}
+pytestmark = pytest.mark.judged  # when a request arrived decides what became of it
 CASES: dict[str, dict[str, Any]] = {
     "fixed-window": {"scope": "name"},
     "fixed-window-from-first": {"scope": "key"},
@@ -50,7 +51,7 @@ class Asked:
 
 def arguments(name: str, scope: str, burst: int | None = None, count_rejected: bool = False) -> list[str]:
     """The options of a server."""
-    limits = {each: limit for each, limit in LIMITS.items() if (each == "all") <= (scope in ("key", "global"))}
+    limits = {each: limit for each, limit in LIMITS.items() if (each == "all") == (scope in ("key", "global"))}
     said = ["--algorithm", name, "--limit-scope", scope, *(["--burst", str(burst)] if burst else [])]
     said += ["--count-rejected"] if count_rejected else []
     return said + [part for each, (n, w) in limits.items() for part in ("--limit", f"{each}={n}/{w:g}s")]

@@ -1,9 +1,7 @@
 """``loadtest slow`` and ``loadtest runs``: what a run's slowest operations were, and which runs there are."""
 
-import importlib.util
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -26,19 +24,6 @@ def make(maker: ModuleType, parent: Path, day: int, *, report: bool = True) -> P
     if report:
         write.make(directory)
     return directory
-
-
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    """The record maker of the analysis' tests."""
-    path = Path(__file__).parent.parent / "analysis" / "record_maker.py"
-    spec = importlib.util.spec_from_file_location("record_maker_of_runs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_slow_lists_operations_with_their_requests(

@@ -1,5 +1,6 @@
 """What tests that start processes need: a clean environment, conditions to wait for, ports that stay free."""
 
+import asyncio
 import os
 import random
 import socket
@@ -34,6 +35,14 @@ def until() -> Fixture:
         return value
 
     return poll
+
+
+async def until_async(condition: Callable[[], Any]) -> Any:
+    """The same where a loop runs, whose other tasks go on meanwhile."""
+    async with asyncio.timeout(30):
+        while not (value := condition()):  # noqa: ASYNC110 - what it waits for is state, which tells nobody
+            await asyncio.sleep(0.001)
+    return value
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from plugins.processes import until_async
 
 from loadtest.cli import main
 from loadtest.errors import InputError
@@ -42,13 +43,6 @@ def running(directory: Path, use: Callable[[DurableJobs], Coroutine[Any, Any, No
             jobs.close()
 
     asyncio.run(run())
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(20):
-        while not (value := condition()):  # noqa: ASYNC110 -- what it waits for is state, which tells nobody
-            await asyncio.sleep(0.001)
-    return value
 
 
 def answer(jobs: DurableJobs, job_id: str) -> dict[str, Any]:
@@ -151,7 +145,7 @@ def test_what_waits_for_the_disk_is_bounded_by_the_queue(tmp_path: Path) -> None
         submits = [jobs.accept(OWNER, SLEEP, SLEEP.parse({"ms": 60_000}), {"ms": 60_000}) for _ in range(50)]
         done = await asyncio.gather(*submits, return_exceptions=True)
         assert sum(isinstance(each, QueueFullError) for each in done) == 50 - 12
-        await until(lambda: jobs.running == 2)
+        await until_async(lambda: jobs.running == 2)
         assert (jobs.waiting, sum(jobs.counts.values())) == (10, 12)
 
     running(tmp_path, use, workers=2, queue=10)
@@ -167,7 +161,7 @@ def test_submits_that_come_together_are_one_commit(tmp_path: Path, monkeypatch: 
     async def use(jobs: DurableJobs) -> None:
         await asyncio.gather(*(jobs.accept(OWNER, HELLO, HELLO.parse({}), {}) for _ in range(100)))
         assert len(commits) <= 2
-        await until(lambda: jobs.kept == 100)
+        await until_async(lambda: jobs.kept == 100)
         assert len(commits) < 60
 
     running(tmp_path, use)
@@ -188,7 +182,7 @@ def test_nothing_is_shown_before_it_is_on_disk(tmp_path: Path, monkeypatch: pyte
     async def use(jobs: DurableJobs) -> None:
         jobs_now.append(jobs)
         job = await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
-        await until(lambda: jobs.kept)
+        await until_async(lambda: jobs.kept)
         assert answer(jobs, job.id)["status"] == "completed"
         assert shown == [0, 0]
 
@@ -202,7 +196,7 @@ def test_expired_jobs_leave_the_disk(tmp_path: Path) -> None:
     async def use(jobs: DurableJobs) -> None:
         for _ in range(5):
             await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
-        await until(lambda: jobs.kept == 5)
+        await until_async(lambda: jobs.kept == 5)
 
     async def look(jobs: DurableJobs) -> None:
         nonlocal now
@@ -227,10 +221,10 @@ def test_what_a_restart_found_expires_though_no_job_comes(tmp_path: Path, monkey
 
     async def use(jobs: DurableJobs) -> None:
         await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
-        await until(lambda: jobs.kept)
+        await until_async(lambda: jobs.kept)
 
     async def look(jobs: DurableJobs) -> None:
-        await until(lambda: not jobs.kept)
+        await until_async(lambda: not jobs.kept)
 
     running(tmp_path, use)
     running(tmp_path, look, retention=1.0)
@@ -245,7 +239,7 @@ def test_a_restart_shortens_a_retention_and_never_extends_it(tmp_path: Path) -> 
 
     async def use(jobs: DurableJobs) -> None:
         ids.append((await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})).id)
-        await until(lambda: jobs.kept)
+        await until_async(lambda: jobs.kept)
 
     running(tmp_path, use, **clocks)
     for wall_now, left in ((5050.0, 10.0), (3000.0, 60.0)):
@@ -277,7 +271,7 @@ def test_a_job_that_can_no_longer_run_fails_and_says_why(
     seen: list[dict[str, Any]] = []
 
     async def use(jobs: DurableJobs) -> None:
-        await until(lambda: jobs.kept == 2)
+        await until_async(lambda: jobs.kept == 2)
         seen.append(answer(jobs, "a"))
         assert answer(jobs, "b")["status"] == "completed"
 
@@ -294,7 +288,7 @@ def test_more_jobs_than_a_smaller_queue_holds_are_all_executed(tmp_path: Path) -
     async def use(jobs: DurableJobs) -> None:
         with pytest.raises(QueueFullError):
             await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
-        await until(lambda: jobs.kept == 20)
+        await until_async(lambda: jobs.kept == 20)
         await jobs.accept(OWNER, HELLO, HELLO.parse({}), {})
 
     first = store(tmp_path)

@@ -2,13 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from plugins.processes import until_async
 
 from loadtest.target import jobs
 from loadtest.target.app import WorkflowApi
@@ -23,12 +23,6 @@ from loadtest.target.workflows import Workflow
 
 WORKFLOWS = load_workflows(ServerConfig(), Threads(1))
 HELLO, SLEEP = WORKFLOWS["say-hello"], WORKFLOWS["sleep"]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 -- what it waits for is state, which tells nobody
-            await asyncio.sleep(0)
 
 
 def job_that_is(state: State) -> Job:
@@ -96,7 +90,7 @@ def test_expired_jobs_are_freed_though_no_submit_comes(monkeypatch: pytest.Monke
         assert not any(store.retrieve(None, each) for each in ids)
         assert store.expire()
         assert store.kept == 93
-        await until(lambda: not len(store))
+        await until_async(lambda: not len(store))
         assert set(store.counts.values()) == {0}
 
     asyncio.run(run())
@@ -114,7 +108,7 @@ def test_a_job_whose_retention_is_not_over_stays() -> None:
         for _ in range(100):
             now += 1
             kept.append(store.submit(None, HELLO, HELLO.parse({})).id)
-            await until(lambda: store.running == 1)
+            await until_async(lambda: store.running == 1)
             assert not store.expire()
         assert [bool(store.retrieve(None, each)) for each in kept] == [False] * 50 + [True] * 50
         assert len(store) == 51
@@ -134,7 +128,7 @@ def test_a_pending_job_shows_the_execution_time_that_was_chosen(setting: Any, sh
         store = JobStore(1, 1, 60.0, lambda: now, pending_time=setting)
         long = SLEEP.parse({"ms": 60_000})
         running, waiting = store.submit(None, SLEEP, long), store.submit(None, SLEEP, long)
-        await until(lambda: running.state is State.RUNNING)
+        await until_async(lambda: running.state is State.RUNNING)
         now = 1.5
         answers = [msgspec.json.decode(store.retrieve(None, each.id) or b"") for each in (running, waiting)]
         assert [answer["status"] for answer in answers] == ["pending", "pending"]

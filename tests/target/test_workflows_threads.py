@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from plugins.processes import until_async
 
 from loadtest.target import cancelled
 from loadtest.target.threads import StoppedError, Threads
@@ -25,18 +26,11 @@ def with_threads(size: int, use: Any) -> Any:
     return asyncio.run(run())
 
 
-async def until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.001)
-
-
 async def stopped(waiting: Coroutine[Any, Any, Any], begun: threading.Event) -> None:
     """Begin to wait for something, and cancel that as soon as it has begun."""
     task = asyncio.ensure_future(waiting)
     await asyncio.sleep(0)
-    await until(begun.is_set)
+    await until_async(begun.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -178,7 +172,7 @@ def test_one_that_waits_for_a_thread_never_begins() -> None:
 
     async def use(threads: Threads) -> None:
         running = asyncio.ensure_future(threads.run(first))
-        await until(begun.is_set)
+        await until_async(begun.is_set)
         await stopped(threads.run(lambda: seen.append("second")), begun)
         go.set()
         await running
