@@ -88,7 +88,7 @@ def _decisions(findings: Findings) -> Table:
                 Cell(f"{found.tolerance_s * 1e3:.1f}"),
             )
         )
-    heading = f"By the believed limiter, {count(refused)} requests were wrongly refused and {count(admitted)} admitted"
+    heading = f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} admitted"
     note = (
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."

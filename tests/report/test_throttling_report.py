@@ -44,7 +44,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     said = text(made["limits-inferred"])
     assert "625 of 625 decisions are what it would have decided" in said
     assert "p < 10⁻" in said
-    assert made["limits-decisions"].title == "By the believed limiter, 0 requests were wrongly refused and 0 admitted"
+    assert made["limits-decisions"].title == "By the believed limiter, 0 requests were wrongly refused, 0 admitted"
     assert made["limits-windows"].title == "A saturated window let pass: sync_run 100 of 100"
     assert made["limits-codes"].title == "No 429 had an error code"
     assert "carried it" in text(made["limits-nothing"])
@@ -54,9 +54,12 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
 def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path) -> None:
     """What it seems to be, and that what was believed is contradicted."""
     rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
-    said = text(tables(findings(maker, tmp_path / "run", rows, traffic))["limits-inferred"])
+    found = findings(maker, tmp_path / "run", rows, traffic)
+    said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
     assert "It was believed to be a fixed window, aligned with the wall clock, which" in said
+    drawn = windows.draw(found)
+    assert drawn.title == "Saturated windows let pass: sync_run 80 of 100"
 
 
 def cases(maker: ModuleType) -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:

@@ -79,8 +79,12 @@ def _title(findings: Findings) -> str:
     if exact:
         return f"Each of {count(total)} saturated windows let exactly its limit pass"
     parts = ", ".join(
-        f"{name} {count(w.spread[0])} to {count(w.spread[2])} of {count(w.count)}"
+        f"{name} {_range(w.spread[0], w.spread[2])} of {count(w.count)}"
         for name, each in findings.throttled.limits.items()
         if (w := each.windows) is not None and w.spread is not None
     )
     return f"Saturated windows let pass: {parts}"
+
+
+def _range(least: int, most: int) -> str:
+    return count(least) if least == most else f"{count(least)} to {count(most)}"
