@@ -159,8 +159,8 @@ class JobStore:
 
     def wake(self) -> None:
         """Let idle workers look for jobs that may start now, where a meddler held them back."""
-        for _ in range(min(self._workers - len(self._tasks), len(self._waiting))):
-            self._employ(None)
+        while len(self._tasks) < self._workers and (job := self._take()) is not None:
+            self._employ(job)
 
     def expire(self) -> bool:
         """Free jobs whose retention is over, some at a time; True if there are more."""

@@ -94,11 +94,6 @@ class Board:
             if is_work(each.fault) is work and each.concerns(name, key) and (wait := each.strike(now)) is not None
         ]
 
-    def active(self, fault: AnyFault) -> bool:
-        """Whether a fault is still in force."""
-        now = self.clock()
-        return any(each.fault == fault and each.active(now) for each in self)
-
     def _changed(self) -> None:
         self.header = ",".join(dict.fromkeys(each.fault.kind for each in self)).encode()
         for tell in self.on_change:

@@ -59,7 +59,7 @@ class Work:
         faults = [strike.fault for strike in self._board.strikes("sync_run", key, work=True)]
         note(*faults)
         try:
-            while self._starved(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
+            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
                 await asyncio.sleep(_LOOK_AGAIN)
         except asyncio.CancelledError:
             work.close()
@@ -81,8 +81,10 @@ class Work:
 
     def take(self, waiting: Any) -> Job | None:
         """Take the first job that isn't starved."""
+        starving = self._starving()
         for place, job in enumerate(waiting):
-            if not self._starved(self.marks(job.id)):
+            # Thousands may be starved, and each submit looks at all of them.
+            if not starving or starving.isdisjoint(self.marks(job.id)):
                 del waiting[place]
                 return job  # type: ignore[no-any-return] # what waits are jobs
         if waiting and self._timer is None:
@@ -128,8 +130,14 @@ class Work:
             self._last[key] = outcome.result
         return falsify(outcome, faults, before)
 
-    def _starved(self, faults: list[AnyFault]) -> bool:
-        return any(isinstance(fault, Starve) and self._board.active(fault) and self._busy(fault) for fault in faults)
+    def _starving(self) -> set[AnyFault]:
+        """The faults that hold runs and jobs back just now."""
+        now = self._board.clock()
+        return {
+            each.fault
+            for each in self._board
+            if isinstance(each.fault, Starve) and each.active(now) and self._busy(each.fault)
+        }
 
     def _busy(self, fault: Starve) -> bool:
         return any(count and key != fault.key and fault.by in {None, key} for key, count in self._at_work.items())

@@ -1,0 +1,72 @@
+"""Executions and jobs that misbehave, by themselves: what thousands of starved jobs cost."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import pytest
+
+from loadtest.faults import parse
+from loadtest.target.config import ServerConfig
+from loadtest.target.faults.board import Board
+from loadtest.target.faults.work import Work
+from loadtest.target.job import Job
+from loadtest.target.jobs import JobStore
+from loadtest.target.loading import load_workflows
+from loadtest.target.threads import Threads
+
+SLEEP = load_workflows(ServerConfig(), Threads(1))["sleep"]
+OTHER, STARVED = object(), object()
+
+
+class _Looks(Work):
+    """Counts how often all that waits was looked through."""
+
+    count = 0
+
+    def take(self, waiting: deque[Job]) -> Job | None:
+        self.count += 1
+        return super().take(waiting)
+
+
+def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
+    """Not once for each of them: a server with many workers would do nothing else."""
+
+    async def run() -> tuple[int, int]:
+        board = Board(1, 2)
+        board.add([parse("starve,key=0,by=1")], board.clock())
+        work = _Looks(board)
+        store = JobStore(50, 1000, 10, meddler=work)
+        work.attach({STARVED: 0, OTHER: 1}, store.wake)
+        long: Any = SLEEP.parse({"ms": 60_000})
+        store.submit(OTHER, SLEEP, long)
+        for _ in range(100):
+            store.submit(STARVED, SLEEP, long)
+        await asyncio.sleep(0)
+        assert (store.running, store.waiting) == (1, 100)
+        before = work.count
+        store.wake()
+        looks = work.count - before
+        board.remove()
+        store.wake()
+        running = store.running
+        store.close()
+        return looks, running
+
+    assert asyncio.run(run()) == (1, 50)
+
+
+@pytest.mark.parametrize("starved_first", [True, False])
+def test_a_job_passes_those_that_are_starved(starved_first: bool) -> None:
+    """Whoever is not starved is executed in its turn, past those that are."""
+    board = Board(1, 2)
+    board.add([parse("starve,key=0,by=1")], board.clock())
+    work = Work(board)
+    work.attach({STARVED: 0, OTHER: 1}, lambda: None)
+    owners = [STARVED, OTHER] if starved_first else [OTHER, STARVED]
+    waiting = deque(Job(owner, SLEEP, None) for owner in owners)
+    for job in waiting:
+        work.submitted(job)
+    taken = work.take(waiting)
+    assert taken is not None
+    assert taken.owner is OTHER
