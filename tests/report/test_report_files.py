@@ -1,8 +1,10 @@
 import base64
+import functools
 import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.report import write
 from loadtest.report.plots import NAMES
+from loadtest.report.report import Report
 from loadtest.runfile import TargetInfo
 from loadtest.samples import FILE_NAME
 
@@ -57,11 +60,22 @@ def records(maker: ModuleType) -> dict[str, tuple[Any, list[Any]]]:
 CASES = ("one operation", "three seconds", "no success", "all dropped", "nothing at all", "killed", "no traffic")
 
 
+@pytest.fixture(scope="module")
+def made(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Report]]:
+    """Make the report of such a record once; gives its directory and itself, to be looked at only."""
+
+    @functools.cache
+    def make(case: str) -> tuple[Path, Report]:
+        directory = maker.save(tmp_path_factory.mktemp("made") / "run", *records(maker)[case])
+        return directory, write.make(directory)
+
+    return make
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_report_of_whatever_happened(maker: ModuleType, tmp_path: Path, case: str) -> None:
+def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]], case: str) -> None:
     """However little there is, a report is made, and each plot either shows data or says why there are none."""
-    directory = maker.save(tmp_path / "run", *records(maker)[case])
-    report = write.make(directory)
+    directory, report = made(case)
     assert [plot.name for plot in report.plots] == list(NAMES)
     page = (directory / "report.html").read_text()
     for plot in report.plots:
@@ -141,10 +155,9 @@ def test_hostile_strings_stay_text(maker: ModuleType, tmp_path: Path) -> None:
     assert len(widths) <= len([line for line in lines if line.startswith("## ")])
 
 
-def test_the_page_fetches_nothing(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_page_fetches_nothing(made: Callable[[str], tuple[Path, Report]]) -> None:
     """One file, offline: no address in it is ever fetched, and its policy forbids it."""
-    directory = maker.save(tmp_path / "run", *records(maker)["three seconds"])
-    write.make(directory)
+    directory, _ = made("three seconds")
     page = _Page()
     page.feed((directory / "report.html").read_text())
     for _, attributes in page.tags:
@@ -157,10 +170,9 @@ def test_the_page_fetches_nothing(maker: ModuleType, tmp_path: Path) -> None:
     assert policies == [ours]
 
 
-def test_every_colour_of_a_drawing_follows_the_page(maker: ModuleType, tmp_path: Path) -> None:
+def test_every_colour_of_a_drawing_follows_the_page(made: Callable[[str], tuple[Path, Report]]) -> None:
     """Drawings take their colours from the page's variables, each of which is set for light and for dark."""
-    directory = maker.save(tmp_path / "run", *records(maker)["three seconds"])
-    report = write.make(directory)
+    directory, report = made("three seconds")
     page = (directory / "report.html").read_text()
     used = set(re.findall(r"var\((--[\w-]+)\)", "".join(plot.svg for plot in report.plots)))
     assert {"--ink", "--muted", "--sync"} <= used
