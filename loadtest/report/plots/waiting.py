@@ -100,7 +100,9 @@ def _row(axes: list[Axes], one: _Stage) -> None:
     ended = one.result[1].n
     words = f"{numbers.count(one.accepted)} jobs"
     words += f"\n{numbers.count(one.accepted - ended)} never ended" if ended < one.accepted else ""
-    left.annotate(words, (0.98, 0.05), xycoords="axes fraction", ha="right", fontsize=7.5, color=MUTED, zorder=1.5,
+    # Where none ended, the band is on the right.
+    place, side = ((0.98, 0.05), "right") if ended else ((0.02, 0.05), "left")
+    left.annotate(words, place, xycoords="axes fraction", ha=side, fontsize=7.5, color=MUTED, zorder=1.5,
                   bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5})  # fmt: skip
     titles = (f"{one.entry}  ·  {one.name}: time to result", "queue wait", "poll lag")
     for panel, title in zip(axes, titles, strict=True):
