@@ -10,6 +10,7 @@ from loadtest.analysis.chunks import scan
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.executions import Executions, ExecutionTimes
+from loadtest.analysis.heat import Heat, Heats
 from loadtest.analysis.judgement import Judged, judge_all
 from loadtest.analysis.lags import Lags, WorstLags
 from loadtest.analysis.ledger import Ledger
@@ -47,6 +48,8 @@ class Findings:
     """By traffic entry, over time."""
     lags: dict[str, Lags]
     """By traffic entry, over time."""
+    heats: dict[str, Heat]
+    """By traffic entry that has many operations, or of a long run."""
     executions: dict[str, Executions]
     """executionTime by traffic entry, over time and against what the client saw."""
     errors: list[ErrorGroup]
@@ -78,8 +81,8 @@ def find(record: Record) -> Findings:
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.book, [one for found in slowest.values() for one in found])
     retried, throttled = Retried(record), look_into(record, expectation)
-    executions = ExecutionTimes(record)
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions])
+    executions, heats = ExecutionTimes(record), Heats(record)
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats])
     return Findings(
         record,
         expectation,
@@ -89,6 +92,7 @@ def find(record: Record) -> Findings:
         rates.of,
         points.result(),
         lags.result(),
+        heats.result(),
         executions.result(),
         record.errors.result(),
         record.oddities.result(),

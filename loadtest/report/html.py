@@ -18,7 +18,11 @@ from loadtest.report.table import Table
 
 _SECTIONS: Final = (
     ("Limits and 429s", ("rates", "throttling", "windows"), ("limits",)),
-    ("How long it took", ("response-time", "service-time", "spectrum", "execution-time"), ("latency-",)),
+    (
+        "How long it took",
+        ("response-time", "heat", "by-rate", "service-time", "spectrum", "execution-time"),
+        ("latency-",),
+    ),
     ("executionTime", ("execution-over-time", "execution-latency", "overhead"), ()),
     ("Jobs", ("waiting", "polling"), ("waits", "polling", "pending")),
     ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),

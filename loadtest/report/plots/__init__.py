@@ -6,9 +6,11 @@ from typing import Final
 
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import (
+    by_rate,
     data,
     decomposition,
     execution,
+    heat,
     lag,
     overhead,
     polls,
@@ -24,11 +26,13 @@ from loadtest.report.plots import (
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
 from loadtest.report.table import Table
 
-_DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
+_DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
     "rates": rates.draw,
     "throttling": throttling.draw,
     "windows": windows.draw,
     "response-time": scatter.draw,
+    "heat": heat.draw,
+    "by-rate": by_rate.draw,
     "service-time": service.draw,
     "spectrum": spectrum.draw,
     "execution-time": decomposition.draw,
@@ -42,6 +46,8 @@ _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData]]] = {
 }
 NAMES: Final = tuple(_DRAW)
 """Every plot, in the order of the report."""
+SOMETIMES: Final = ("heat", "by-rate")
+"""Those that are left out where they would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,16 @@ class Plot:
 
 
 def draw_all(findings: Findings) -> tuple[Plot, ...]:
-    """Draw every plot of a report."""
-    return tuple(_draw(name, findings) for name in NAMES)
+    """Draw every plot of a report that says something, or is missed where it doesn't."""
+    drawn = (_draw(name, findings) for name in NAMES)
+    return tuple(plot for plot in drawn if plot is not None)
 
 
-def _draw(name: str, findings: Findings) -> Plot:
+def _draw(name: str, findings: Findings) -> Plot | None:
     with styled(name):
         drawn = _DRAW[name](findings)
+        if drawn is None:
+            return None
         if isinstance(drawn, NoData):
             return Plot(name, drawn.title, f"No data, because {drawn.why}.")
         numbers = data.tables(drawn.figure) if drawn.data is None else drawn.data

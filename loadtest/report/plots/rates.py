@@ -30,7 +30,10 @@ def draw(findings: Findings) -> Drawing | NoData:
         "polling policy wanted."
     )
     if findings.expectation.shift_s is not None:
-        caption += " Dotted verticals are the believed boundaries of the server’s windows."
+        caption += (
+            " Dotted verticals are the believed boundaries of the server’s windows; the bands are where they may lie, "
+            "its clock being known no better."
+        )
     return Drawing(_title(findings), caption, figure)
 
 
@@ -70,8 +73,7 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     allowed = record.belief.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
         panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
-    for mark in marks[marks < record.covered_s]:
-        panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+    stages.mark_windows(panel, record, marks)
     top = max(np.nanmax([*sent, *offered, allowed if np.isfinite(allowed) else 0.0]), 1e-9)
     panel.set_ylim(0, top * 1.18)
     plain(panel.yaxis)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis.chunks import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
 from loadtest.ranks import interval_ranks, rank
@@ -32,9 +33,13 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not names:
         return NoData("Response time of each operation", "no operation was sent")
     figure, axes = panels(len(names), 1.85)
+    marked = False
     for panel, name in zip(axes, names, strict=True):
         _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
         stages.mark_stages(panel, record, name, names=panel is axes[0])
+        limit = LIMIT_OF_OPERATION[record.info.traffic[name].operation]
+        series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
+        marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
     caption = (
@@ -42,6 +47,8 @@ def draw(findings: Findings) -> Drawing | NoData:
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
         "too few to carry them. 429s and errors are marked apart and are in no line."
     )
+    if marked:
+        caption += " The bands are where the server’s windows may begin, as far as its clock is known."
     return Drawing(_title(findings), caption, figure)
 
 

@@ -11,6 +11,9 @@ from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, LINES, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 
 _MOST_POINTS = 500
+_BAND_POINTS = 90
+_TAIL = 0.025
+"""Each side of a 95 % interval."""
 _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
 
 
@@ -41,8 +44,9 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.set_ylabel("response time, ms (log)")
     legend(figure, [panel])
     caption = (
-        "Lower is better. Each point is an observed response time at its rank. Where a line turns thin and grey, the "
-        "run is too short to carry a percentile: no upper 95 % bound exists for it."
+        "Lower is better. Each point is an observed response time at its rank, in the band of its 95 % interval "
+        "(sampling only: requests of one run are correlated, so the truth is wider). Where a line turns thin and grey, "
+        "the run is too short to carry a percentile: no upper 95 % bound exists for it."
     )
     return Drawing(_title(findings), caption, figure)
 
@@ -53,16 +57,29 @@ def _line(panel: Axes, values: Distribution, name: str, operation: str) -> None:
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
-    carried = np.array([interval_ranks(n, (rank - 0.5) / n) is not None or rank <= n / 2 for rank in ranks.tolist()])
+    # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
+    carried = (1 - tail) ** n <= _TAIL
     last = int(carried.nonzero()[0][-1]) if carried.any() else 0
     good = slice(0, last + 1)
     colour = OPERATIONS[operation]
+    _band(panel, values, colour)
     panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
     panel.plot(
         tail[good], times[good], color=colour, ls=LINES[operation], lw=1.7,
         label=f"{name} (n = {numbers.count(n)})",
         marker="." if n < 40 else None, ms=4,
     )  # fmt: skip
+
+
+def _band(panel: Axes, values: Distribution, colour: str) -> None:
+    """The 95 % interval of each percentile, as far as n carries both bounds."""
+    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:]
+    found = [(tail, ranks) for tail in tails.tolist() if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
+    if len(found) < 2:
+        return
+    low = values.at([ranks[0] for _, ranks in found])
+    high = values.at([ranks[1] for _, ranks in found])
+    panel.fill_between([tail for tail, _ in found], low, high, color=colour, alpha=0.2, lw=0, zorder=1.5)
 
 
 def _title(findings: Findings) -> str:

@@ -1,10 +1,38 @@
 """Stage boundaries on a plot over time."""
 
+from typing import Final
+
+import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from loadtest.analysis.record import Record
-from loadtest.report.plots.style import GRID, MUTED, SHADE
+from loadtest.report.plots.style import FADED, GRID, MUTED, SHADE
 from loadtest.runfile import StagePlan
+
+_MOST_MARKS: Final = 60
+"""Window boundaries beyond which they would be a grey wall."""
+
+
+def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) -> bool:
+    """Draw each boundary of the server's windows as the band in which it may lie; True if any was drawn.
+
+    The server's clock is known to within its uncertainty only. Where that is no less than half a window, or there are
+    very many, nothing is drawn.
+
+    Args:
+        axes: over time.
+        record: the record.
+        boundaries: where they are believed to lie, in s since the epoch.
+    """
+    marks = boundaries[boundaries < record.covered_s]
+    reach = record.info.clock.uncertainty_s if record.info.clock else 0.5
+    if not 0 < len(marks) <= _MOST_MARKS or (len(marks) > 1 and 4 * reach > marks[1] - marks[0]):
+        return False
+    for mark in marks.tolist():
+        axes.axvspan(mark - reach, mark + reach, color=FADED, alpha=0.45, lw=0, zorder=0.4)
+        axes.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+    return True
 
 
 def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:

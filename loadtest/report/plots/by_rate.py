@@ -1,0 +1,104 @@
+"""Response time of each stage against the rate that was offered in it: where a service begins to bend."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from loadtest.analysis.findings import Findings
+from loadtest.report import numbers
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
+from loadtest.report.table import Cell, Table
+
+_LEAST: Final = 3
+"""Stages at different rates: two points are a line whatever they are."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    stage: str
+    rate: float
+    block: dict[str, Any]
+    throttled: float | None
+
+
+def draw(findings: Findings) -> Drawing | NoData | None:
+    """One panel for each traffic entry with three stages or more at different rates; None if none has."""
+    found = {name: _points(cell["stages"]) for name, cell in findings.metrics["traffic"].items()}
+    found = {name: points for name, points in found.items() if len({round(p.rate, 6) for p in points}) >= _LEAST}
+    if not found:
+        return None
+    figure, axes = panels(len(found), 2.2, columns=min(2, len(found)), share_x=False)
+    for panel, (name, points) in zip(axes, found.items(), strict=True):
+        operation = findings.record.info.traffic[name].operation
+        _panel(panel, points, OPERATIONS[operation])
+        panel.set_title(f"{name}  ·  {operation}")
+        panel.set_xlabel("operations offered, 1/min")
+    axes[0].set_ylabel("response time, ms (log)")
+    legend(figure, axes)
+    caption = (
+        "Each stage at the rate that was offered on average; lower is better. Bars are 95 % intervals (sampling only). "
+        "Of operations that were ok or timed out: 429s are in no line, so that a limit can make a stage look fast."
+    )
+    return Drawing(_title(found), caption, figure, tuple(_table(name, points) for name, points in found.items()))
+
+
+def _points(stages: dict[str, Any]) -> list[_Point]:
+    points = [
+        _Point(stage, cell["operations"]["offered_rate"] * 60, cell["response_time_ms"], cell["throttled_rate"])
+        for stage, cell in stages.items()
+        if cell["operations"]["offered_rate"] and cell["response_time_ms"]["p50"]
+    ]
+    return sorted(points, key=lambda point: point.rate)
+
+
+def _panel(panel: Axes, points: list[_Point], colour: str) -> None:
+    for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", INK, (0, (4, 1.5)), "^")):
+        known = [point for point in points if point.block[statistic] is not None]
+        if not known:
+            continue
+        rates = [point.rate for point in known]
+        values = np.array([point.block[statistic] for point in known])
+        bounds = np.array([point.block[f"{statistic}_interval"] for point in known])
+        panel.vlines(rates, bounds[:, 0], bounds[:, 1], color=ink, lw=2.2, alpha=0.4)
+        panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
+    for point in points:
+        panel.annotate(
+            point.stage, (point.rate, point.block["p50"]), xytext=(0, -11), textcoords="offset points", fontsize=7,
+            color=MUTED, ha="center",
+        )  # fmt: skip
+    panel.set_yscale("log")
+    panel.set_xlim(0, points[-1].rate * 1.1)
+    low, high = panel.get_ylim()
+    panel.set_ylim(low * 0.7, high * 1.1)
+    plain_log(panel.yaxis)
+    plain(panel.xaxis)
+
+
+def _title(found: dict[str, list[_Point]]) -> str:
+    grown = []
+    for name, points in found.items():
+        least, most = points[0], points[-1]
+        grown.append((most.block["p50"] / least.block["p50"], name, most.rate / least.rate))
+    factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
+    times = f"at {more:.3g} times the rate"
+    if abs(np.log(factor)) < np.log(1.1):
+        return f"{times[0].upper()}{times[1:]} the median response time of {name} is the same, within 10 %"
+    return f"{times[0].upper()}{times[1:]} the median response time of {name} is {factor:.3g} times as long"
+
+
+def _table(name: str, points: list[_Point]) -> Table:
+    columns = (("Stage", False), ("Offered /min", True), ("n", True), ("p50 ms", True), ("p95 ms", True), ("429", True))
+    rows = tuple(
+        (
+            Cell(point.stage, tone="head"),
+            Cell(f"{point.rate:.4g}"),
+            Cell(numbers.count(point.block["n"])),
+            Cell(numbers.milliseconds(point.block["p50"])),
+            Cell(numbers.milliseconds(point.block["p95"])),
+            Cell(numbers.share(point.throttled)),
+        )
+        for point in points
+    )
+    return Table("data", f"Stages of {name}", columns, rows)

@@ -1,0 +1,109 @@
+"""Plots that are drawn only where they say something, and the numbers that are read off every plot."""
+
+import csv
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.plots import by_rate, data, heat, rates, scatter, spectrum
+from loadtest.report.plots.style import Drawing, styled
+from loadtest.runfile import LimitInfo
+
+
+@pytest.fixture(scope="module")
+def ladder(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """Eleven minutes in three stages, each offered more, with a stall of 20 s in the second."""
+    plan = maker.plan("sync_run", [maker.stage(f"step {k}", k * 220, 220, 1 + k) for k in range(3)])
+    limits = {**maker.DOCUMENTED, "sync_run": (1_000, 60.0)}
+    simulation = maker.Simulation({"t": plan}, limits=limits, frozen_s=(300, 320))
+    rows = simulation.run()
+    run = maker.info(simulation.traffic)
+    run.target.limits["sync_run"] = LimitInfo(count=1_000, window_s=60.0)
+    return find(load_record(maker.save(tmp_path_factory.mktemp("ladder") / "run", run, rows)))
+
+
+def drawn(found: object) -> Drawing:
+    """That there is a drawing."""
+    assert isinstance(found, Drawing)
+    return found
+
+
+def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
+    """No operation is lost or hidden, and a stall reaches up where it was."""
+    found = ladder.heats["t"]
+    assert found.counts.sum() == ladder.metrics["overall"]["operations"]["ok"]
+    high = found.counts[:, found.levels[:-1] > 5_000].sum(axis=1)
+    stalled = found.cuts[:-1][high > 0]
+    assert 290 <= stalled.min() <= stalled.max() <= 320
+    with styled("heat"):
+        assert "those of its beginning" in drawn(heat.draw(ladder)).title
+
+
+def test_a_short_run_of_few_has_none(maker: ModuleType, tmp_path: Path) -> None:
+    """Where dots show everything, and where there are no three rates, nothing is drawn in their place."""
+    found = find(load_record(maker.tour(tmp_path / "run")))
+    assert heat.draw(found) is None
+    assert by_rate.draw(found) is None
+
+
+def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
+    """Median and p95 of each stage, as metrics.json has them, over its rate a minute."""
+    with styled("by-rate"):
+        plot = drawn(by_rate.draw(ladder))
+        found = {one.label: one for one in data.series(plot.figure)}
+    assert found["p50"].x.tolist() == [60.0, 120.0, 180.0]
+    stages = ladder.metrics["traffic"]["t"]["stages"].values()
+    assert found["p95"].y.tolist() == [stage["response_time_ms"]["p95"] for stage in stages]
+    assert plot.data is not None
+    assert [row[0].text for row in plot.data[0].rows] == ["step 0", "step 1", "step 2"]
+
+
+def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
+    """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
+    with styled("spectrum"):
+        figure = drawn(spectrum.draw(ladder)).figure
+    corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
+    block = ladder.metrics["traffic"]["t"]["response_time_ms"]
+    for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
+        near = corners[np.abs(np.log(corners[:, 0] / tail)) < 0.12][:, 1]
+        assert near.min() <= block[name] <= near.max()
+    n = len(ladder.responses["t"].dots["ok"][0])
+    assert corners[:, 0].min() == pytest.approx(1 - 0.025 ** (1 / n), rel=0.15)
+
+
+def test_boundaries_are_as_wide_as_the_clock_is_unsure(ladder: Findings) -> None:
+    """Of each window's beginning the plots over time show where it may lie: ± the uncertainty of the server's clock."""
+    for draw in (rates.draw, scatter.draw):
+        with styled("x"):
+            figure = drawn(draw(ladder)).figure
+        bands = [patch for patch in figure.axes[0].patches if patch.get_alpha() == 0.45]
+        assert len(bands) == len(ladder.rates["sync_run"].boundaries) == 11
+        assert {round(float(patch.get_width()), 6) for patch in bands} == {1.0}  # type: ignore[attr-defined] # rectangles
+
+
+def test_what_is_drawn_can_be_read_as_numbers() -> None:
+    """Lines, steps, bars and clouds: tables hold what share an x side by side, the CSV every named point."""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xlabel("s")
+    x = np.arange(40.0)
+    axes.plot(x, x * 2, label="double")
+    axes.plot(x, x * 3, label="triple")
+    axes.stairs([5.0, np.nan], [0.0, 1.0, 2.0], label="steps")
+    axes.bar([7.0], [9.0], label="bar")
+    axes.scatter([1.0], [2.0], label="dot")
+    axes.plot([0, 1], [0, 1])
+    shared, steps, bar = data.tables(figure)
+    assert [label for label, _ in shared.columns] == ["s", "double", "triple"]
+    assert [cell.text for cell in shared.rows[-1]] == ["39", "78", "117"]
+    assert shared.note == "16 of 40 points."
+    assert [cell.text for cell in steps.rows[1]] == ["1", "–"]
+    assert [cell.text for cell in bar.rows[0]] == ["7", "9"]
+    rows = list(csv.reader(data.as_csv(figure, ()).splitlines()))
+    assert len(rows) == 1 + 40 + 40 + 1 + 1 + 1
+    assert ["", "dot", "1", "2"] in rows
