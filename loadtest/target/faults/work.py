@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from loadtest.faults import AnyFault
@@ -39,6 +40,8 @@ class Work:
         self._at_work: Counter[int] = Counter()
         self._counted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._starved = 0
+        """How many of those that wait longest were starved when they were last looked at."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
         """Say whose executions and jobs these are.
@@ -82,11 +85,12 @@ class Work:
     def take(self, waiting: Any) -> Job | None:
         """Take the first job that isn't starved."""
         starving = self._starving()
-        for place, job in enumerate(waiting):
-            # Thousands may be starved, and each submit looks at all of them.
+        # Thousands may be starved: until they are looked at again, each submit looks only at what has come since.
+        for place, job in enumerate(islice(waiting, self._starved, None), self._starved):
             if not starving or starving.isdisjoint(self.marks(job.id)):
                 del waiting[place]
                 return job  # type: ignore[no-any-return] # what waits are jobs
+        self._starved = len(waiting)
         if waiting and self._timer is None:
             # What starves them may end without a job's ending: with a run, or because the fault is over.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
@@ -143,5 +147,5 @@ class Work:
         return any(count and key != fault.key and fault.by in {None, key} for key, count in self._at_work.items())
 
     def _look_again(self) -> None:
-        self._timer = None
+        self._timer, self._starved = None, 0
         self._wake()
