@@ -15,9 +15,9 @@ from loadtest.analysis.throttling import boundaries, expect
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
 from loadtest.limits import LIMIT_NAMES
 from loadtest.plan import believed
+from loadtest.report.binding import binding
 from loadtest.report.facts import facts
 from loadtest.report.plots import rates, throttling
-from loadtest.report.report import binding
 from loadtest.runfile import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
@@ -212,5 +212,5 @@ def test_a_report_says_which_limiter_is_believed(
     drawings = [rates.draw(findings), throttling.draw(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
-    assert "None" not in text + binding(findings)
+    assert "None" not in text + binding(findings).words
     assert "key-and-name" not in text
