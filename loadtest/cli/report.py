@@ -2,19 +2,26 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
 from loadtest import runfile
 
+_SCHEMA = Path(__file__).parents[1] / "report" / "metrics.schema.json"
+
 
 @click.command()
 @click.argument("run", metavar="[RUN]", default=runfile.LATEST)
-def command(run: str) -> int:
+@click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json, and make nothing.")
+def command(run: str, schema: bool) -> int:
     """Make RUN's report again from its record alone, and judge it: the exit code is the verdict's.
 
     RUN is a run directory, a run's id, or 'latest', which is the default.
     """
+    if schema:
+        click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
+        return 0
     directory = runfile.find_run(run)
     # A process of its own: pandas and matplotlib stay out of this one.
     return subprocess.run([sys.executable, "-m", "loadtest.report", str(directory)], check=False).returncode

@@ -1,0 +1,63 @@
+"""metrics.json keeps to its published schema, whatever became of the run."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import jsonschema_rs
+import pytest
+
+from loadtest.analysis import findings
+from loadtest.analysis.record import load_record
+from loadtest.cli import main
+from loadtest.errors import ExitCode
+
+SCHEMA = json.loads((Path(findings.__file__).parents[1] / "report" / "metrics.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema_rs.Draft202012Validator:
+    """Of the schema, which is itself one."""
+    jsonschema_rs.meta.validate(SCHEMA)
+    return jsonschema_rs.Draft202012Validator(SCHEMA)
+
+
+def wrong(validator: jsonschema_rs.Draft202012Validator, directory: Path) -> list[str]:
+    """What the run's metrics.json does that the schema does not have."""
+    metrics = json.loads(findings.write(findings.find(load_record(directory))).read_text(encoding="utf-8"))
+    return [f"{list(error.instance_path)}: {error.message}" for error in validator.iter_errors(metrics)]
+
+
+def test_the_tours_metrics_are_valid(
+    maker: ModuleType, tmp_path: Path, validator: jsonschema_rs.Draft202012Validator
+) -> None:
+    """Every operation, thresholds, limits, 429s and time-outs."""
+    assert wrong(validator, maker.tour(tmp_path / "run")) == []
+
+
+@pytest.mark.parametrize(
+    "case", ["one operation", "no success", "all dropped", "nothing at all", "killed", "no traffic"]
+)
+def test_metrics_of_next_to_nothing_are_valid(
+    maker: ModuleType, tmp_path: Path, validator: jsonschema_rs.Draft202012Validator, case: str
+) -> None:
+    """The edges: nulls where there is nothing to say, never another shape."""
+    records = importlib.import_module("edge_records").records
+    assert wrong(validator, maker.save(tmp_path / "run", *records(maker)[case])) == []
+
+
+def test_a_field_that_nobody_knows_is_found(
+    maker: ModuleType, tmp_path: Path, validator: jsonschema_rs.Draft202012Validator
+) -> None:
+    """The schema is strict about figures: a misspelt or unpublished one would not go unseen."""
+    path = findings.write(findings.find(load_record(maker.tour(tmp_path / "run"))))
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["traffic"]["greetings"]["respnse_time_ms"] = 1
+    assert not validator.is_valid(metrics)
+
+
+def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """``loadtest report --schema`` needs no run."""
+    assert main(["report", "--schema"]) == ExitCode.PASS
+    assert json.loads(capsys.readouterr().out) == SCHEMA
