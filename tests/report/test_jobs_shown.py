@@ -102,6 +102,17 @@ def test_some_jobs_that_never_ended(maker: ModuleType, tmp_path: Path) -> None:
     )
 
 
+def test_one_job_has_no_median(maker: ModuleType, tmp_path: Path) -> None:
+    """It is drawn, and no title makes more of it than it carries."""
+    plots = drawn(found(maker, tmp_path / "run", job(maker, 0, ends=True)))
+    assert all(isinstance(plot, Drawing) for plot in plots)
+    assert [plots[k].title for k in (0, 2, 4)] == [
+        "t, “within”: too few jobs for a median time to result",
+        "Too few answers for a median executionTime",
+        "Too few answers for a median overhead",
+    ]
+
+
 @pytest.mark.parametrize("case", ["all 429", "no async traffic", "nothing"])
 def test_without_jobs_each_plot_says_why(maker: ModuleType, tmp_path: Path, case: str) -> None:
     """No plot is empty: each gives a reason that is true of the run."""

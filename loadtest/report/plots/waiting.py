@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain
 
@@ -174,8 +175,10 @@ def _title(found: list[_Stage]) -> str:
     half = [_at(bound, one.accepted)[_POINTS // 2] for bound in one.result]
     if not np.isfinite(half[1]):
         return f"{where}: only {numbers.share(one.result[1].n / one.accepted)} of the accepted jobs were seen to end"
+    if interval_ranks(one.accepted, 0.5) is None:
+        return f"{where}: too few jobs for a median time to result"
     words = f"{where}: half of the results were ready after {_reach(half)}"
-    if one.queue[1].n:
+    if interval_ranks(one.queue[1].n, 0.5) is not None:
         words += f"; the median queue wait is {_reach([_at(bound, bound.n)[_POINTS // 2] for bound in one.queue])}"
     return words
 
