@@ -1,9 +1,11 @@
 """Understanding a record: record, figures, validity, expected 429s, verdict.
 
-A notebook's one line is ``loadtest.analysis.read("latest")``.
+A notebook's lines are ``loadtest.analysis.read("latest")``, every sample, and ``loadtest.analysis.metrics("latest")``,
+every figure; ``docs/notebooks.md`` has more.
 """
 
 from loadtest.analysis.frame import read
+from loadtest.analysis.notebook import metrics, understand
 from loadtest.analysis.record import Record, load_record
 
-__all__ = ["Record", "load_record", "read"]
+__all__ = ["Record", "load_record", "metrics", "read", "understand"]

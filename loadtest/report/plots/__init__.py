@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from matplotlib.figure import Figure
+
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import (
     by_rate,
@@ -71,6 +73,23 @@ class Plot:
     png: bytes = b""
     data: tuple[Table, ...] = ()
     csv: str = ""
+
+
+def figure(name: str, findings: Findings) -> Figure | None:
+    """One plot as an ordinary figure, for a notebook.
+
+    Args:
+        name: one of ``NAMES``.
+        findings: what ``loadtest.analysis.understand`` found.
+
+    Returns:
+        None if there are no data for it.
+    """
+    with styled(name):
+        drawn = _DRAW[name](findings)
+        if not isinstance(drawn, Drawing):
+            return None
+        return drawn.figure
 
 
 def draw_all(findings: Findings) -> tuple[Plot, ...]:
