@@ -17,6 +17,7 @@ import uvicorn
 from loadtest.errors import InputError
 from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
 from loadtest.target.answers import AnswerHeaders, Message, Receive, Reply, Scope, Send, encode
+from loadtest.target.bodies import DisconnectedError
 from loadtest.target.faults.armed import Armed
 from loadtest.target.faults.hub import Hub
 
@@ -50,6 +51,8 @@ class Control:
             reply = self._answer(scope["method"], scope["path"], await _body(receive))
         except _RefusedError as refused:
             reply = refused.reply
+        except DisconnectedError:
+            return  # and half of what was to be done is not
         await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -102,7 +105,7 @@ def _faults(body: bytes) -> list[AnyFault]:
         return [parse(line) for line in lines if line.strip()] or [parse("")]
     try:
         said = msgspec.json.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InputError(f"the body is not JSON: {error}", 'Send {"kind": "latency", "ms": 200}.') from None
     values = said if isinstance(said, list) else [said]
     if not all(isinstance(each, dict) for each in values):
@@ -133,6 +136,8 @@ async def _body(receive: Receive) -> bytes:
     body, more = b"", True
     while more:
         message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > _LARGEST:

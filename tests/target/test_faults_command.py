@@ -1,6 +1,7 @@
 """A server with faults says so; what is wrong with them is said before it serves; how it is controlled."""
 
 import json
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -96,6 +97,7 @@ def test_faults_wait_for_the_epoch_and_are_set_and_removed(control: httpx.Client
         (b"", "kind: is missing"),
         (b"\xff", "kind: there is no fault"),
         (b"{", "the body is not JSON"),
+        (b"[" * 5000, "the body is not JSON"),
         (b"[1]", "a fault is an object"),
         (b'{"kind": "latency"}', "ms: is missing"),
         (b'[{"kind": "throttle"}, {"kind": "error", "key": 9}]', "key: there is no key 9"),
@@ -150,3 +152,13 @@ def test_web_pages_are_refused(control: httpx.Client, headers: dict[str, str]) -
 def test_a_large_body_is_refused(control: httpx.Client) -> None:
     """Nothing of it is kept."""
     assert control.post("/faults", content=b"x" * 100_000).status_code == 413
+
+
+def test_half_a_body_sets_nothing(control: httpx.Client) -> None:
+    """A client that hangs up in the middle of `latency,ms=200` has not asked for `latency,ms=20`."""
+    before = control.get("/faults").json()
+    with socket.create_connection((control.base_url.host, control.base_url.port or 0)) as connection:
+        connection.sendall(b"POST /faults HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 14\r\n\r\nlatency,ms=20")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert control.get("/faults").json() == before
