@@ -36,9 +36,9 @@ def draw(findings: Findings) -> Drawing | NoData | None:
         stages.mark_stages(panel, record, name, names=panel is axes[0])
     time_axis(axes[-1], record.covered_s)
     caption = (
-        "Each field counts the operations of a stretch of time that took so long; darker is more, on a log scale, and "
-        "an empty field is none. Ok and timed-out operations, at their intended start. A stall is a column that "
-        "reaches up, slow drift a band that climbs."
+        "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
+        "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
+        "column that reaches up, slow drift a band that climbs."
     )
     return Drawing(_title(findings), caption, figure, tuple(_table(n, h) for n, h in findings.heats.items()))
 

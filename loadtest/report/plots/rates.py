@@ -67,7 +67,7 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     colour = LIMITS.get(name, MUTED)
     panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
     panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
-    panel.stairs(throttled, cuts, color=THROTTLED, lw=1.2, label="429", baseline=None)
+    panel.stairs(throttled, cuts, color=THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
     panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
     quotas = record.quotas_on(name)
     allowed = record.belief.rate_on(name) * unit_s * quotas
