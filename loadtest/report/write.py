@@ -6,6 +6,7 @@ from pathlib import Path
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.record import load_record
 from loadtest.report import gitlab, html, junit, locust_csv, markdown
+from loadtest.report.progress import reading
 from loadtest.report.report import Report, build
 
 
@@ -21,8 +22,9 @@ def make(directory: Path) -> Report:
         RecordError: if the directory holds no readable record.
         InputError: if a threshold of the scenario in force can't be read.
     """
-    found = analysis.find(load_record(directory))
-    report = build(found)
+    with reading(directory) as on_progress:
+        found = analysis.find(load_record(directory, on_progress))
+        report = build(found)
     analysis.write(found)
     plots = directory / "plots"
     # Plots of an earlier report that this one doesn't have would look like part of it.
