@@ -21,7 +21,7 @@ from loadtest.target.faults.hub import Hub, make_hub
 from loadtest.target.faults.misbehaving import Misbehaving
 from loadtest.target.loading import load_workflows
 from loadtest.target.protocol import make_protocol
-from loadtest.target.threads import Threads
+from loadtest.target.threads import STOPPING, Threads
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
@@ -119,13 +119,24 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
         api = WorkflowApi(config, workflows, None if hub is None else hub.work)
         both = listener, control
         runner.run(_serve(api, hub, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
-        left = runner.run(threads.close())
-    if left:
-        # The interpreter would wait for them. They hold nothing of ours: what jobs have on disk is closed by now.
-        what = "1 workflow function" if left == 1 else f"{left} workflow functions"
-        print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(0)
+        if left := runner.run(_end(threads)):
+            # The interpreter and the event loop would wait for them. They hold nothing of ours: what jobs have on disk
+            # is closed by now.
+            what = "1 workflow function" if left == 1 else f"{left} workflow functions"
+            print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(0)
+
+
+async def _end(threads: Threads) -> int:
+    """Stop what still executes; gives how many workflow functions go on regardless."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    left = await threads.close()
+    # Some take no notice of being cancelled.
+    deaf = (await asyncio.wait(others, timeout=STOPPING))[1] if others else ()
+    return left + len(deaf)
 
 
 def _url(listener: socket.socket) -> str:

@@ -70,6 +70,17 @@ async def deaf(label: str):
 
 
 @workflow
+async def deafest():
+    """Won't ever be told."""
+    mark("start deafest")
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+
+@workflow
 def block(seconds: float):
     """Sits in C code, where nothing can reach it."""
     mark("start block")
@@ -205,11 +216,14 @@ def test_a_job_has_the_time_that_it_needs_until_the_server_stops(
     assert {"left job", "left nap"} < set(slow.marks("job", "nap"))
 
 
-def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(launch: Any, tmp_path: Path, until: Any) -> None:
-    """A function in blocking C code ends with the process, and that is said."""
+@pytest.mark.parametrize(("workflow", "parameters"), [("block", {"seconds": 3600}), ("deafest", {})])
+def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(
+    launch: Any, tmp_path: Path, until: Any, workflow: str, parameters: dict[str, Any]
+) -> None:
+    """A function in blocking C code, or a coroutine that ignores its end, ends with the process, and that is said."""
     slow = Slow(launch, tmp_path)
-    slow.served.client().post(JOBS, json={"name": "block", "parameters": {"seconds": 3600}})
-    until(lambda: slow.marks("block") == ["start block"])
+    slow.served.client().post(JOBS, json={"name": workflow, "parameters": parameters})
+    until(lambda: slow.marks(workflow) == [f"start {workflow}"])
     code, _, errors = slow.served.stop()  # it would wait 20 s
     assert code == 0
     assert "1 workflow function did not stop" in errors
