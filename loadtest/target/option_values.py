@@ -103,20 +103,24 @@ def server_config(
     except SpecError as error:
         option = f"--{error.field.replace('_', '-')}"
         raise InputError(f"{option}: {error.problem}", f"{error.remedy.capitalize()}.") from None
-    if data is not None and not data.strip():
-        raise InputError("--data: no directory is named", "Name one, or leave --data out to keep jobs in memory.")
     config = ServerConfig(
         limits=MappingProxyType(named),
         limit_all=limit_all,
         limiter=spec,
         recodes=MappingProxyType(parse_recodes(recodes)),
-        data=None if data is None else Path(data),
+        data=_directory(data),
         faults=faults,
         keys=keys,
         **others,
     )
     _check_effect(config)
     return config
+
+
+def _directory(text: str | None) -> Path | None:
+    if text is not None and not text.strip():  # a path of nothing would be the working directory
+        raise InputError("--data: no directory is named", "Name one, or leave --data out to keep jobs in memory.")
+    return None if text is None else Path(text)
 
 
 def _check_scope(scope: Any, texts: tuple[str, ...], limit_all: Limit | None) -> None:
