@@ -76,10 +76,10 @@ def test_every_run_has_its_sentence(maker: ModuleType, tmp_path: Path, case: str
     assert len(markdown) < 1_000_000
 
 
-def test_the_tours_sentence_is_that_of_its_figures(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) -> None:
     """Sync runs within the limits, then above them, with what the believed limiter predicts."""
-    report = write.make(maker.tour(tmp_path / "run"))
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    directory, report = toured
+    metrics = json.loads((directory / "metrics.json").read_text())
     stages = metrics["traffic"]["greetings"]["stages"]
     p95 = stages["within"]["response_time_ms"]["p95"]
     rate = stages["above"]["requests"]["throttled_rate"]

@@ -4,12 +4,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from loadtest.report import write
+from loadtest.report.report import Report
 
 pytestmark = pytest.mark.browser
 
@@ -34,11 +33,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+def address(toured: tuple[Path, Report]) -> str:
     """Of a report of the tour."""
-    directory = maker.tour(tmp_path_factory.mktemp("tour") / "run")
-    write.make(directory)
-    return str((directory / "report.html").as_uri())
+    return str((toured[0] / "report.html").as_uri())
 
 
 @pytest.fixture(scope="module")
