@@ -1,4 +1,4 @@
-"""Executions and jobs that misbehave, by themselves: what thousands of starved jobs cost."""
+"""Executions and jobs that misbehave, by themselves: what they cost, and what they bear."""
 
 import asyncio
 from collections import deque
@@ -10,6 +10,7 @@ from plugins.processes import until_async
 from loadtest.faults import parse
 from loadtest.target.config import ServerConfig
 from loadtest.target.faults.board import Board
+from loadtest.target.faults.outcomes import spoil
 from loadtest.target.faults.work import Work
 from loadtest.target.job import Job
 from loadtest.target.jobs import JobStore
@@ -99,3 +100,12 @@ def test_what_comes_while_others_are_starved_is_taken_in_its_order() -> None:
         return [job.parameters for job in taken if job is not None]
 
     assert asyncio.run(run()) == [0, 4, 5]
+
+
+def test_a_result_of_any_depth_can_be_made_wrong() -> None:
+    """A workflow's result may be nested as deeply as the stack allows; every value is another one."""
+    result: Any = "end"
+    for _ in range(950):
+        result = [result]
+    assert spoil(result) != result
+    assert spoil({"a": [1, True, "x", {}]}) == {"a": [2, False, "not x", {"wrong": True}]}

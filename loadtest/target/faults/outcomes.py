@@ -13,6 +13,9 @@ from loadtest.target.execution import Outcome
 _ABOVE: Final = 600_000.0
 """ms by which an executionTime is above the truth, more than any client waits."""
 
+_LEVELS: Final = 100
+"""Levels of a result that are made wrong: a result may be nested as deeply as the stack allows."""
+
 _ABSENT: Final = b',"executionTime":null'
 
 
@@ -57,12 +60,19 @@ def without_time(answer: bytes) -> bytes:
     return before + after if absent else answer
 
 
-def spoil(value: Any) -> Any:
-    """A result of the same shape with other values; an empty one gets a key that doesn't belong there."""
-    if isinstance(value, dict):
-        return {key: spoil(each) for key, each in value.items()} or {"wrong": True}
-    if isinstance(value, list):
-        return [spoil(each) for each in value] or ["wrong"]
+def spoil(value: Any, levels: int = _LEVELS) -> Any:
+    """A result of the same shape with other values; an empty one gets a key that doesn't belong there.
+
+    Args:
+        value: the result, or what is in it.
+        levels: how deep to go; what lies deeper is replaced.
+    """
+    if isinstance(value, dict) and levels:
+        return {key: spoil(each, levels - 1) for key, each in value.items()} or {"wrong": True}
+    if isinstance(value, list) and levels:
+        return [spoil(each, levels - 1) for each in value] or ["wrong"]
+    if isinstance(value, dict | list):
+        return "wrong"
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
