@@ -5,11 +5,11 @@ from pathlib import Path
 
 from loadtest.draws import draw
 from loadtest.load.backoff import Backoff
-from loadtest.load.dispatcher import Pool
 from loadtest.load.inputs import Bodies, mistake_of, read_inputs
 from loadtest.load.jobs import JobIds, read_job_ids
 from loadtest.load.matching import Matcher, read_schema
 from loadtest.load.polling import Pacer, Polling
+from loadtest.load.pool import Pool
 from loadtest.load.wire import Timeouts
 from loadtest.plan import believed
 from loadtest.runfile import RunInfo, TrafficPlan

@@ -13,12 +13,12 @@ from locust.env import Environment
 
 from loadtest.load.budget import Budget
 from loadtest.load.clock import ServerClock
-from loadtest.load.dispatcher import Pool
 from loadtest.load.endpoint import Endpoint
 from loadtest.load.entry import TrafficEntry, make_entry
 from loadtest.load.history import JobHistory
 from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
+from loadtest.load.pool import Pool
 from loadtest.load.recorder import Recorder
 from loadtest.load.wire import Address
 from loadtest.plan import schedules

@@ -9,8 +9,9 @@ from gevent.queue import SimpleQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.load.dispatcher import Dispatcher, Pool
+from loadtest.load.dispatcher import Dispatcher
 from loadtest.load.live import Live
+from loadtest.load.pool import Pool
 from loadtest.schedule import Arrival, Segment, TrafficSchedule
 
 
