@@ -77,11 +77,18 @@ class TrafficSchedule:
             yield first, self._times(marks, where, ends), where
             first += len(marks)
 
-    def share(self, worker: int = 0, workers: int = 1) -> Iterator[Arrival]:
-        """Yield the arrivals of one worker of several, in order: every n-th, so that the shares add up exactly."""
+    def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
+        """Yield the arrivals of one worker of several, in order: every n-th, so that the shares add up exactly.
+
+        Args:
+            worker: 0-based place among the workers.
+            workers: how many there are.
+            from_ns: intended starts (ns since the epoch) before this are passed over.
+        """
         names = [segment.stage for segment in self.segments]
         for first, times, where in self.blocks():
-            for at in range((worker - first) % workers, len(times), workers):
+            begin = int(np.searchsorted(times, from_ns))
+            for at in range(begin + (worker - first - begin) % workers, len(times), workers):
                 yield Arrival(self.traffic, first + at, names[int(where[at])], int(times[at]))
 
     def _marks(self, total: float) -> Iterator[npt.NDArray[np.float64]]:

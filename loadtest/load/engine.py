@@ -16,7 +16,7 @@ from locust.env import Environment
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.breakers import Breakers, make_breakers
 from loadtest.load.budget import BudgetSpentError
-from loadtest.load.dispatcher import Dispatcher
+from loadtest.load.crew import Crew, LocalCrew
 from loadtest.load.fault_clock import set_epoch
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
@@ -38,6 +38,7 @@ class Engine:
     Args:
         environment: Locust's; its test_start, test_stopping and test_stop events begin and end a run.
         make_session: makes what a run needs, at its beginning.
+        make_crew: who offers the arrivals of a session; this process alone by default.
         on_progress: called about twice a second with live figures and the phase.
         on_end: called with what was recorded, when the record is closed.
         on_error: called with the environment when a run could not begin, or could not be recorded.
@@ -48,6 +49,7 @@ class Engine:
         environment: Environment,
         make_session: Callable[[], Session],
         *,
+        make_crew: Callable[[Session], Crew] = LocalCrew,
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
         on_error: Callable[[Environment, LoadtestError], None] = lambda *_: None,
@@ -59,10 +61,12 @@ class Engine:
         self.error: LoadtestError | None = None
         """Why a run could not begin."""
         self._make_session = make_session
+        self._make_crew = make_crew
         self._on_progress = on_progress
         self._on_end = on_end
         self._on_error = on_error
         self._session: Session | None = None
+        self._crew: Crew | None = None
         self._interrupted = Event()
         self._why: str | None = None
         """Why the run under way is being aborted."""
@@ -96,6 +100,7 @@ class Engine:
         self.error = self._why = None
         try:
             self._session = session = self._make_session()
+            self._crew = crew = self._make_crew(session)
         except LoadtestError as error:
             self._fail(error)
             self.done.set()
@@ -108,7 +113,7 @@ class Engine:
         session.recorder.watch = lambda sample: self._see(breakers, sample)
         session.endpoint.budget.on_spent = self.abort
         self._helpers = [gevent.spawn(self._tell_progress, session), gevent.spawn(self._look, session, breakers)]
-        self._conductor = gevent.spawn(self._conduct, session)
+        self._conductor = gevent.spawn(self._conduct, session, crew)
 
     def _see(self, breakers: Breakers, sample: Sample) -> None:
         if (reason := breakers.see(sample)) is not None:
@@ -125,17 +130,18 @@ class Engine:
         self.error = error
         self._on_error(self.environment, error)
 
-    def _conduct(self, session: Session) -> None:
+    def _conduct(self, session: Session, crew: Crew) -> None:
         try:
             seeder = Seeder(session)
             seeder.seed()
-            self._await_users(session)
-            self._set_epoch(session)
+            self._await_users(crew)
+            self._set_epoch(session, crew)
             seeder.record()
             self._helpers.append(gevent.spawn(_watch_cpu, session))
-            self._offer(session)
+            self._offer(session, crew)
             self.phase = "draining"
-            self._drain(session)
+            self._drain(session, crew)
+            crew.finish()
         except LoadtestError as error:
             self._fail(error)
             session.info.end, session.info.end_reason = "aborted", error.message
@@ -147,53 +153,53 @@ class Engine:
             gc.unfreeze()
             self.done.set()
 
-    def _await_users(self, session: Session) -> None:
+    def _await_users(self, crew: Crew) -> None:
         """Wait until every user has asked for an arrival: before that, making users would look like start lag."""
         deadline = time.monotonic() + _READY_PATIENCE
-        while not all(pool.ready for pool in session.pools.values()):
+        while not crew.ready:
             if time.monotonic() > deadline:
                 raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
             gevent.sleep(0.01)
 
-    def _set_epoch(self, session: Session) -> None:
+    def _set_epoch(self, session: Session, crew: Crew) -> None:
         # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
         gc.collect()
         gc.freeze()
-        session.epoch_ns = set_epoch(session.info)
+        session.epoch_ns = set_epoch(session.info, crew.lead_ns)
         session.info.epoch_unix_ns = time.time_ns() + session.epoch_ns - time.monotonic_ns()
         save(session.info, session.directory)
         self.phase = "running"
 
-    def _offer(self, session: Session) -> None:
+    def _offer(self, session: Session, crew: Crew) -> None:
         """Offer the whole schedule, to its very end, unless interrupted."""
-        dispatcher = gevent.spawn(Dispatcher(session.schedules, session.pools, session.live).run, session.epoch_ns)
+        crew.begin()
         try:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
+            while not crew.offered_all and not self._interrupted.is_set():
+                # What is behind the schedule is offered all the same.
+                self._interrupted.wait(0.01)
             if self._interrupted.is_set():
                 self._cut(session)
             else:
-                dispatcher.get()
                 session.info.end = "finished"
         finally:
-            dispatcher.kill()
+            crew.stop(discard=self._why is not None)
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
-    def _drain(self, session: Session) -> None:
+    def _drain(self, session: Session, crew: Crew) -> None:
         begun = time.monotonic()
         deadline = begun + session.scenario.drain
-        while time.monotonic() < deadline and not all(pool.quiet for pool in session.pools.values()):
+        while time.monotonic() < deadline and not crew.quiet:
             if self._interrupted.is_set():
                 self._cut(session)
+                crew.stop(discard=self._why is not None)
                 deadline = min(deadline, begun + _SHORT_DRAIN)
             gevent.sleep(0.02)
 
     def _cut(self, session: Session) -> None:
-        """Note that the run ends early, and why. What it left waiting is not sent any longer if it was aborted."""
+        """Note that the run ends early, and why."""
         session.info.end, session.info.end_reason = ("aborted" if self._why else "interrupted"), self._why
-        if self._why:
-            for pool in session.pools.values():
-                pool.close()
 
     def _stopping(self, **_: Any) -> None:
         """Locust is about to stop the users; if the run has not ended, somebody else wants it to."""
@@ -203,6 +209,8 @@ class Engine:
         conductor.kill()
         if session.info.end == "running":
             self._cut(session)
+            if self._crew is not None:
+                self._crew.stop(discard=self._why is not None)
         if session.info.elapsed_s is None and session.epoch_ns:
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
@@ -213,24 +221,9 @@ class Engine:
             return
         self.phase = "over"
         gevent.killall(self._helpers)
-        for name, pool in session.pools.items():
-            entry = session.entries[name]
-            for arrival in pool.backlog:
-                session.record(
-                    Sample(
-                        row="operation",
-                        traffic=name,
-                        operation=entry.operation,
-                        stage=arrival.stage,
-                        outcome="dropped",
-                        reason="aborted" if self._why else "no_user_free",
-                        arrival=arrival.number,
-                        intended_start=arrival.intended_ns,
-                        key_index=entry.key_index(arrival.number),
-                        request_id=session.trace_id(entry, arrival.number),
-                    )
-                )
-            pool.backlog.clear()
+        if self._crew is not None:
+            self._crew.end(aborted=self._why is not None)
+        for name in session.entries:
             session.info.traffic[name].offered = session.live.offered[name]
         session.recorder.close()
         info = session.info

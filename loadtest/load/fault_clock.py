@@ -17,24 +17,29 @@ _AHEAD_NS: Final = 100_000_000
 _TRIES: Final = 5
 
 
-def set_epoch(info: RunInfo) -> int:
+def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
     """Choose the epoch, and tell it to a target with faults.
 
+    Args:
+        info: the run.
+        ahead_ns: how far ahead it is to be.
+
     Returns:
-        The epoch in monotonic ns: now, or, where a target has to know of it, shortly ahead.
+        The epoch in monotonic ns: so far ahead, and shortly ahead at least where a target has to know of it.
 
     Raises:
         LoadtestError: if the target with faults can't be told.
     """
     control = os.environ.get(CONTROL_VARIABLE)
     if control is None or not info.target.faults:
-        return time.monotonic_ns()
+        return time.monotonic_ns() + ahead_ns
+    ahead_ns = max(ahead_ns, _AHEAD_NS)
     target = allow(control)
     wire = Wire(Address(target.address, target.port))
     try:
         for _ in range(_TRIES):
-            epoch = time.monotonic_ns() + _AHEAD_NS
-            answer = wire.exchange(_request(target.host, time.time() + _AHEAD_NS / 1e9), Timeouts(5.0))
+            epoch = time.monotonic_ns() + ahead_ns
+            answer = wire.exchange(_request(target.host, time.time() + ahead_ns / 1e9), Timeouts(5.0))
             if answer.status == 200 and time.monotonic_ns() < epoch:
                 return epoch
     finally:

@@ -82,6 +82,8 @@ class Session:
         self.recorder = Recorder(directory, self.live)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
+        self.worker = 0
+        """Which of several processes this is."""
         self.bug: str | None = None
         """The traceback of an error of our own, which ends the run."""
         self._trace = secrets.token_hex(8)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loadtest.load.dispatcher import Dispatcher
 from loadtest.load.live import Live
 from loadtest.load.pool import Pool
+from loadtest.load.share import Assignment, Share
 from loadtest.schedule import Arrival, Segment, TrafficSchedule
 
 
@@ -185,6 +186,7 @@ def test_shares_of_several_workers_are_the_whole(workers: int, rate: int) -> Non
     seen: list[int] = []
     for worker in range(workers):
         pool = Pool(1)
-        Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, Live()).run(time.monotonic_ns() - 10**10, worker, workers)
+        share = Share(Assignment(0, worker, workers), last=True)
+        Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, Live(), share).run(time.monotonic_ns() - 10**10)
         seen += [each.number for each in pool.backlog]
     assert sorted(seen) == list(range(rate))

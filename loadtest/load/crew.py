@@ -1,0 +1,125 @@
+"""Who offers a run's arrivals: the engine conducts a crew, which is this process alone or workers elsewhere."""
+
+from typing import Protocol
+
+import gevent
+
+from loadtest.load.dispatcher import Dispatcher
+from loadtest.load.session import Session
+from loadtest.load.share import ALL, Share
+from loadtest.samples import Sample
+
+
+class Crew(Protocol):
+    """What the engine needs of whoever offers the arrivals."""
+
+    lead_ns: int
+    """How far ahead the epoch has to be set, for everybody to know of it in time."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every user that is wanted has asked for an arrival."""
+        ...
+
+    @property
+    def offered_all(self) -> bool:
+        """Whether the whole schedule has been offered."""
+        ...
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits to be sent, and nothing is in flight."""
+        ...
+
+    def begin(self) -> None:
+        """Offer the schedule from the session's epoch on."""
+        ...
+
+    def stop(self, *, discard: bool = False) -> None:
+        """Offer nothing more.
+
+        Args:
+            discard: whether what was offered and waits for a user is not sent any longer, either.
+        """
+        ...
+
+    def finish(self) -> None:
+        """All is done: have everything that was recorded in the record. Users may still be there, and idle."""
+        ...
+
+    def end(self, *, aborted: bool) -> None:
+        """Users are gone: record what became of arrivals that were never sent."""
+        ...
+
+
+class LocalCrew:
+    """This process alone, with the users of its session.
+
+    Args:
+        session: the run.
+        share: which arrivals it offers; all of them by default.
+    """
+
+    lead_ns = 0
+
+    def __init__(self, session: Session, share: Share | None = None) -> None:
+        self.share = share or Share(ALL, last=True)
+        self._session = session
+        self.dispatcher = Dispatcher(session.schedules, session.pools, session.live, self.share)
+        self._offering: gevent.Greenlet | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether every user of every pool has asked for an arrival at least once."""
+        return all(pool.ready for pool in self._session.pools.values())
+
+    @property
+    def offered_all(self) -> bool:
+        """Whether the share is exhausted; an error of the dispatcher is raised here."""
+        if self._offering is not None and self._offering.ready():
+            self._offering.get()
+        return self.share.exhausted
+
+    @property
+    def quiet(self) -> bool:
+        """Whether every pool is."""
+        return all(pool.quiet for pool in self._session.pools.values())
+
+    def begin(self) -> None:
+        """Offer the share from the session's epoch on."""
+        self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
+
+    def stop(self, *, discard: bool = False) -> None:
+        """Offer nothing more."""
+        if self._offering is not None:
+            self._offering.kill()
+            self._offering = None
+        if discard:
+            for pool in self._session.pools.values():
+                pool.close()
+
+    def finish(self) -> None:
+        """Nothing: the recorder is closed by the engine."""
+
+    def end(self, *, aborted: bool) -> None:
+        """Record what still waits for a user as dropped."""
+        session = self._session
+        for name, pool in session.pools.items():
+            entry = session.entries[name]
+            for arrival in pool.backlog:
+                session.record(
+                    Sample(
+                        row="operation",
+                        traffic=name,
+                        operation=entry.operation,
+                        stage=arrival.stage,
+                        outcome="dropped",
+                        reason="aborted" if aborted else "no_user_free",
+                        arrival=arrival.number,
+                        intended_start=arrival.intended_ns,
+                        key_index=entry.key_index(arrival.number),
+                        worker=session.worker,
+                        request_id=session.trace_id(entry, arrival.number),
+                    )
+                )
+            pool.backlog.clear()
