@@ -43,7 +43,9 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     workflow: str | None
     arrivals: str
     users: int
-    """Size of its pool of users."""
+    """Users that its pool starts with, over all workers."""
+    max_users: int | None = None
+    """Most that its pool may grow to, over all workers; null in older records: ``users``."""
     key_start: int = 0
     """Index of the first key that it uses."""
     key_count: int = 1
@@ -175,6 +177,48 @@ class CpuSample(msgspec.Struct, kw_only=True):
     t_s: float
     percent: float
     worker: int = 0
+    machine: float | None = None
+    """Of the whole machine that the process is on, over the same second; 100 is all of its cores."""
+
+
+class PauseInfo(msgspec.Struct, kw_only=True):
+    """Pauses in which a generator process did nothing of its work, though it was due."""
+
+    count: int = 0
+    longest_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+class PoolInfo(msgspec.Struct, kw_only=True):
+    """How a pool of users fared in one generator process."""
+
+    started: int
+    """Users that it started with."""
+    size: int
+    """Users that it had in the end."""
+    cap: int
+    """Most that it might have had."""
+    waited: int = 0
+    """Arrivals that were due when no user was idle."""
+    longest_wait_ms: float = 0.0
+    """Longest that one of them waited for a user, or had waited at the end."""
+    full_s: float = 0.0
+    """Seconds in which at least one was waiting."""
+
+
+class GeneratorInfo(msgspec.Struct, kw_only=True):
+    """What one generator process knows of itself, from the epoch to the end of the drain."""
+
+    worker: int = 0
+    watched_s: float = 0.0
+    stalls: PauseInfo = msgspec.field(default_factory=PauseInfo)
+    """Of the event loop: a greenlet that wakes every 50 ms woke at least 50 ms late."""
+    collections: PauseInfo = msgspec.field(default_factory=PauseInfo)
+    """Garbage collections of at least 10 ms."""
+    pools: dict[str, PoolInfo] = {}
+    """By traffic entry."""
+    lost: bool = False
+    """It died, or was cut off, before the run's end; the figures are the last that were heard of it."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
@@ -206,6 +250,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Rows written; a record with fewer or more is incomplete."""
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
+    generators: list[GeneratorInfo] = []
+    """What each generator process knows of itself; empty in older records, and where a run was killed."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
     """Jobs that were accepted and not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""

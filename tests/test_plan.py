@@ -183,20 +183,38 @@ def test_steps_are_stages_of_their_own() -> None:
         ("sync_run", [stage("2/s", duration="1h")], {"timeout": "10s"}, 21),  # Little's law, and one
         ("sync_run", [stage("1/s", "3/s", duration="1h")], {"timeout": "10s"}, 31),  # at the highest rate
         ("sync_run", [stage("2/s", duration="3s")], {"timeout": "10s"}, 6),  # no more than there are arrivals
-        ("sync_run", [stage("1000/s", duration="1h")], {}, 1000),  # the cap
-        ("sync_run", [stage("1000/s", duration="1h")], {"max_users": 5000}, 5000),  # a cap that is said
-        ("sync_run", [stage("2/s", duration="1h")], {"timeout": "10s", "max_users": 5}, 5),
+        ("sync_run", [stage("2/s", duration="1h")], {"timeout": "10s", "max_users": 5}, 5),  # no more than is said
         ("sync_run", [stage("0/s")], {}, 1),  # never none
         # a submit, polls until they are given up, the last of them in flight
         ("async_run", [stage("1/s", duration="1h")], {"timeout": "10s", "polling": {"give_up": "30s"}}, 51),
     ],
 )
 def test_pools_hold_whatever_may_be_in_flight(operation: str, stages: list[Any], more: Any, users: int) -> None:
-    """Rate times the longest that an operation may take, within the arrivals and the cap."""
+    """Rate times the longest that an operation may take, within the arrivals and what the scenario says."""
     entry = {"operation": operation, "workflow": "w", "stages": stages, **more}
     made = Scenario.model_validate({"title": "t", "traffic": {"a": entry}})
     plan = traffic_plans(made, Belief(LIMITS), 1)["a"]
-    assert plan.users == users == pool_size(made.traffic["a"], plan.stages)
+    assert plan.users == users
+
+
+@pytest.mark.parametrize(
+    ("stages", "more", "sizes"),
+    [
+        ([stage("1000/s", duration="1h")], {}, (1000, 20_000)),  # the rest is made when it is needed
+        ([stage("1000/s", duration="1h")], {"max_users": 5000}, (1000, 5000)),
+        ([stage("1000/s", duration="1h")], {"max_users": 30}, (30, 30)),
+        ([stage("2/s", duration="3s")], {}, (6, 6)),  # nobody without an arrival
+        ([stage("100/s", duration="5s")], {}, (500, 500)),
+        ([{"name": "b", "burst": 3000, "duration": "1s"}], {}, (3000, 3000)),  # a burst wants them all at once
+        ([{"name": "b", "burst": 8000, "duration": "1s"}], {}, (5000, 8000)),
+    ],
+)
+def test_large_pools_start_small_and_may_grow(stages: list[Any], more: Any, sizes: tuple[int, int]) -> None:
+    """A pool starts with what it may need, at most 1000 users or its burst, and may grow to its cap."""
+    entry = {"operation": "sync_run", "workflow": "w", "stages": stages, **more}
+    made = Scenario.model_validate({"title": "t", "traffic": {"a": entry}})
+    plan = traffic_plans(made, Belief(LIMITS), 1)["a"]
+    assert (plan.users, plan.max_users) == sizes == pool_size(made.traffic["a"], plan.stages)
 
 
 def test_a_multiplier_scales_rates_and_bursts() -> None:

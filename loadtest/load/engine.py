@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import gevent
-import psutil
 from gevent.event import Event
 from locust.env import Environment
 
@@ -18,9 +17,11 @@ from loadtest.load.breakers import Breakers, make_breakers
 from loadtest.load.budget import BudgetSpentError
 from loadtest.load.crew import Crew, LocalCrew
 from loadtest.load.fault_clock import set_epoch
+from loadtest.load.growth import Growth
+from loadtest.load.health import Health
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
-from loadtest.runfile import CpuSample, RunInfo, save
+from loadtest.runfile import RunInfo, save
 from loadtest.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,12 @@ class Engine:
         self._on_end = on_end
         self._on_error = on_error
         self._session: Session | None = None
+<<<<<<< worktree
+        self._health = Health({})
+        self._growth: Growth | None = None
+=======
         self._crew: Crew | None = None
+>>>>>>> crew
         self._interrupted = Event()
         self._why: str | None = None
         """Why the run under way is being aborted."""
@@ -106,6 +112,7 @@ class Engine:
             self.done.set()
             return
         self.phase = "preparing"
+        self._health, self._growth = Health(session.pools), None
         expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
             session.scenario, session.info.traffic, session.recorder.pending, expected, session.directory
@@ -137,8 +144,14 @@ class Engine:
             self._await_users(crew)
             self._set_epoch(session, crew)
             seeder.record()
+<<<<<<< worktree
+            self._growth = Growth(self.environment, session.pools)
+            self._health.start(session.epoch_ns)
+            self._offer(session)
+=======
             self._helpers.append(gevent.spawn(_watch_cpu, session))
             self._offer(session, crew)
+>>>>>>> crew
             self.phase = "draining"
             self._drain(session, crew)
             crew.finish()
@@ -150,6 +163,9 @@ class Engine:
         except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
             session.bug = traceback.format_exc()
         finally:
+            if self._growth is not None:
+                self._growth.stop()
+            self._health.stop()
             gc.unfreeze()
             self.done.set()
 
@@ -228,6 +244,7 @@ class Engine:
         session.recorder.close()
         info = session.info
         info.samples = session.recorder.count
+        info.cpu, info.generators = self._health.cpu, [self._health.figures()]
         info.clock = session.clock.estimate(exact=info.target.embedded)
         info.pending_jobs = len(session.recorder.pending)
         if info.target.leash is not None:
@@ -252,14 +269,3 @@ class Engine:
                 )
             if session.bug is not None or self.error is not None:
                 self.interrupt()
-
-
-def _watch_cpu(session: Session) -> None:
-    """Note this process's CPU every second: a generator that was the bottleneck can't judge anybody."""
-    process = psutil.Process()
-    process.cpu_percent()
-    while True:
-        gevent.sleep(1.0)
-        percent = process.cpu_percent()
-        elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9
-        session.info.cpu.append(CpuSample(t_s=round(elapsed, 3), percent=percent))

@@ -80,7 +80,7 @@ def make_entry(
         traffic=traffic,
         plan=plan,
         seed=info.seed,
-        pool=Pool(plan.users),
+        pool=Pool(plan.users, plan.max_users),
         timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
         backoff=Backoff(retry.policy, retry.initial, retry.factor, retry.max, retry.jitter, retry.max_attempts),
         polling=_polling(traffic),

@@ -3,7 +3,8 @@
 from loadtest.plan.belief import ALL, CONCURRENCY, Belief, believe, believed
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
-    DEFAULT_MAX_USERS,
+    FIRST_USERS,
+    MAX_USERS,
     key_range,
     operation_deadline,
     pool_size,
@@ -15,7 +16,8 @@ from loadtest.plan.summary import Plan, make_plan
 __all__ = [
     "ALL",
     "CONCURRENCY",
-    "DEFAULT_MAX_USERS",
+    "FIRST_USERS",
+    "MAX_USERS",
     "Belief",
     "Plan",
     "Question",

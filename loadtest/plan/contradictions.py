@@ -9,7 +9,7 @@ import msgspec
 from loadtest.plan.belief import ALL
 from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
-from loadtest.plan.stages import operation_deadline, pool_size, traffic_plans
+from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.ranks import QUANTILES, needed
 from loadtest.runfile import StagePlan
 from loadtest.threshold import Threshold
@@ -76,16 +76,18 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
 def _pools(question: Question) -> Iterator[Contradiction]:
     for name, plan in question.plans.items():
         traffic = question.scenario.traffic[name]
-        wanted = pool_size(traffic.model_copy(update={"max_users": 10**9}), plan.stages)
-        if wanted > plan.users:
+        wanted, most = wanted_users(traffic, plan.stages), plan.max_users or plan.users
+        if wanted > most:
             peak = max(max(stage.rate, stage.rate_to) for stage in plan.stages)
+            remedy = "timeout or polling.give_up" if plan.operation == "async_run" else "timeout"
             yield Contradiction(
                 kind="pool",
                 key=f"traffic.{name}.max_users",
                 message=f"at {peak:.3g}/s and up to {operation_deadline(traffic):g} s each, {wanted:,} operations may "
-                f"be in flight, and the pool holds {plan.users:,}: a slow target would make arrivals wait for a user",
-                remedy=f"Set max_users = {wanted}, or a shorter timeout"
-                + (" or polling.give_up." if plan.operation == "async_run" else "."),
+                f"be in flight, and the pool holds {most:,}: a slow target would make arrivals wait for a user",
+                remedy=f"Set max_users = {wanted}, or a shorter {remedy}."
+                if wanted <= MAX_USERS
+                else f"Set a shorter {remedy}.",
             )
 
 

@@ -12,7 +12,12 @@ from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Stage, Traffic
 from loadtest.scenario.units import Rate
 from loadtest.schedule import Segment, TrafficSchedule
 
-DEFAULT_MAX_USERS: Final = 1000
+DEFAULT_SIZE: Final = 5_000
+"""Users that a pool is meant to have, at most, unless the scenario says ``max_users``."""
+MAX_USERS: Final = 20_000
+"""Users that a pool may grow to unless the scenario says ``max_users``."""
+FIRST_USERS: Final = 1_000
+"""Users that a pool starts with, at most: each takes 50 µs and 14 KB to make, before the epoch or when it is needed."""
 
 
 def traffic_plans(scenario: Scenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
@@ -52,22 +57,30 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
     ]
 
 
-def pool_size(traffic: Traffic, segments: Iterable[StagePlan]) -> int:
+def wanted_users(traffic: Traffic, segments: Iterable[StagePlan]) -> int:
     """Users that an entry needs so that none is missing even if every operation takes its whole deadline.
 
-    Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals, capped at
-    ``DEFAULT_MAX_USERS`` unless the scenario says ``max_users``.
+    Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals.
     """
     segments = tuple(segments)
     peak = max(max(segment.rate, segment.rate_to) for segment in segments)
-    burst = max(segment.burst for segment in segments)
-    deadline = operation_deadline(traffic)
     # Poisson arrivals may be more than their mean: by more than four of its roots less than once in 10,000 times.
     spread = 4.0 if traffic.arrivals == "poisson" else 0.0
-    mean, busy = sum(_arrivals(segment) for segment in segments), peak * deadline
-    arrivals = math.ceil(mean + spread * math.sqrt(mean))
-    wanted = math.ceil(busy + spread * math.sqrt(busy)) + burst + 1
-    return max(1, min(wanted, arrivals, traffic.max_users or DEFAULT_MAX_USERS))
+    busy = peak * operation_deadline(traffic)
+    wanted = math.ceil(busy + spread * math.sqrt(busy)) + _largest_burst(segments) + 1
+    return max(1, min(wanted, _most_arrivals(traffic, segments)))
+
+
+def pool_size(traffic: Traffic, segments: Iterable[StagePlan]) -> tuple[int, int]:
+    """Users that an entry's pool starts with, and the most that it may grow to when few of them are idle.
+
+    It is meant to have ``wanted_users``, at most ``DEFAULT_SIZE``, and starts with all of them if they are few:
+    ``FIRST_USERS``, or the largest burst. It never has more than the scenario's ``max_users``.
+    """
+    segments = tuple(segments)
+    cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, segments))
+    first = max(FIRST_USERS, min(_largest_burst(segments) + 1, DEFAULT_SIZE))
+    return min(wanted_users(traffic, segments), first, cap), cap
 
 
 def operation_deadline(traffic: Traffic) -> float:
@@ -94,11 +107,13 @@ def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int
 def _traffic_plan(scenario: Scenario, traffic: Traffic, belief: Belief, keys: int) -> TrafficPlan:
     key_start, key_count = key_range(scenario, traffic, keys)
     stages = _stages(scenario, traffic, belief.limits[LIMIT_OF[traffic.operation]], belief.quotas(key_count))
+    users, max_users = pool_size(traffic, stages)
     return TrafficPlan(
         operation=traffic.operation,
         workflow=traffic.workflow,
         arrivals=traffic.arrivals,
-        users=pool_size(traffic, stages),
+        users=users,
+        max_users=max_users,
         key_start=key_start,
         key_count=key_count,
         stages=stages,
@@ -141,3 +156,13 @@ def _burst(stage: Stage, limit: Limit, quotas: int, multiplier: float) -> int:
 
 def _arrivals(stage: StagePlan) -> float:
     return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
+
+
+def _largest_burst(stages: Iterable[StagePlan]) -> int:
+    return max(stage.burst for stage in stages)
+
+
+def _most_arrivals(traffic: Traffic, stages: Iterable[StagePlan]) -> int:
+    mean = sum(_arrivals(stage) for stage in stages)
+    spread = 4.0 if traffic.arrivals == "poisson" else 0.0
+    return max(1, math.ceil(mean + spread * math.sqrt(mean)))

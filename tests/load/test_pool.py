@@ -190,3 +190,52 @@ def test_shares_of_several_workers_are_the_whole(workers: int, rate: int) -> Non
         Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, Live(), share).run(time.monotonic_ns() - 10**10)
         seen += [each.number for each in pool.backlog]
     assert sorted(seen) == list(range(rate))
+
+
+def test_a_pool_that_runs_short_of_idle_users_says_so_until_it_may_grow_no_longer(crew: list[Worker]) -> None:
+    """Each arrival that leaves few idle tells it; at its cap there is nothing left to ask for."""
+    pool = Pool(4, cap=5)
+    asked: list[int] = []
+    pool.on_scarce = lambda: asked.append(pool.size)
+    crew += [Worker(pool, busy=60) for _ in range(4)]
+    settle()
+    for number in range(5):
+        pool.offer(arrival(number))
+    assert asked == [4, 4, 4], "a half of four had better be idle"
+    pool.size += 1
+    pool.offer(arrival(5))
+    assert len(asked) == 3
+
+
+def test_a_full_pool_counts_who_waited_and_for_how_long(crew: list[Worker]) -> None:
+    """Arrivals that find nobody idle are counted; what is still waiting has waited until now."""
+    pool = Pool(1)
+    crew.append(Worker(pool, busy=0.01))
+    settle()
+    pool.offer(arrival(0))
+    settle()
+    assert pool.figures(time.monotonic_ns()).waited == 0
+    for number in (1, 2):
+        pool.offer(arrival(number))
+    while not pool.quiet:
+        gevent.sleep(0.002)
+    fared = pool.figures(time.monotonic_ns())
+    assert (fared.started, fared.size, fared.cap, fared.waited) == (1, 1, 1, 2)
+    # The second had to let the first pass, and something was waiting all the while.
+    assert 10 <= fared.longest_wait_ms <= fared.full_s * 1000 + 1
+    crew[0].greenlet.kill()
+    pool.offer(arrival(3))
+    later = pool.figures(time.monotonic_ns() + 10**9)
+    assert later.waited == 3
+    assert later.longest_wait_ms >= 1000
+    assert later.full_s >= fared.full_s + 1
+
+
+def test_a_closed_pool_lets_nobody_wait(crew: list[Worker]) -> None:
+    """What an abort left unsent waited for no user, and given back arrivals have not waited either."""
+    pool = Pool(1)
+    pool.close()
+    pool.offer(arrival(0))
+    pool.give_back(arrival(1))
+    fared = pool.figures(time.monotonic_ns())
+    assert (fared.waited, fared.full_s, fared.longest_wait_ms) == (0, 0, 0)

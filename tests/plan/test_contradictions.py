@@ -149,7 +149,7 @@ def test_a_plan_that_holds_together_has_no_warning(
 
 def test_the_remedy_of_a_pool_is_enough(plan: Fixture) -> None:
     """What the warning asks for makes it go away."""
-    (warning,) = plan({"t": runs("100/s", timeout="60s")}).warnings
+    (warning,) = plan({"t": runs("100/s", timeout="60s", max_users=1000)}).warnings
     wanted = int(warning.remedy.split("max_users = ")[1].split(",")[0])
     assert plan({"t": runs("100/s", timeout="60s", max_users=wanted)}).warnings == []
 

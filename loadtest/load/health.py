@@ -1,0 +1,132 @@
+"""What a generator process knows of itself: a generator that was the bottleneck can't judge anybody.
+
+It notes CPU, stalls of the event loop, long garbage collections and full pools, for about 0.1 % of a core.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import gevent
+import psutil
+
+from loadtest.load.pool import Pool
+from loadtest.runfile import CpuSample, GeneratorInfo, PauseInfo
+
+WAKE_INTERVAL_NS: Final = 50_000_000
+STALL_NS: Final = 50_000_000
+"""Lateness from which a wake-up counts as a stall: less is ordinary on a busy machine."""
+LONG_COLLECTION_NS: Final = 10_000_000
+_CPU_INTERVAL_NS: Final = 1_000_000_000
+
+
+class Pauses:
+    """Counts pauses that are long enough, and adds them up."""
+
+    def __init__(self, from_ns: int) -> None:
+        self._from_ns = from_ns
+        self._count = self._longest = self._total = 0
+
+    def add(self, pause_ns: int) -> None:
+        """Take in one pause, long or short."""
+        if pause_ns >= self._from_ns:
+            self._count += 1
+            self._total += pause_ns
+            self._longest = max(self._longest, pause_ns)
+
+    @property
+    def info(self) -> PauseInfo:
+        """The figures."""
+        return PauseInfo(
+            count=self._count, longest_ms=round(self._longest / 1e6, 3), total_ms=round(self._total / 1e6, 3)
+        )
+
+
+class Health:
+    """Watches the process that it is in, and its pools. Independent of who conducts the run.
+
+    Args:
+        pools: by traffic entry.
+        worker: index of the process among the workers.
+        clock: monotonic, in ns.
+    """
+
+    def __init__(
+        self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.cpu: list[CpuSample] = []
+        """CPU of each second since ``start``."""
+        self._pools = pools
+        self._worker = worker
+        self._clock = clock
+        self._process = psutil.Process()
+        self._stalls = Pauses(STALL_NS)
+        self._collections = Pauses(LONG_COLLECTION_NS)
+        self._epoch_ns = self._since = self._due = self._next_cpu = self._collecting_since = 0
+        self._final: GeneratorInfo | None = None
+        self._watch: gevent.Greenlet | None = None
+
+    def start(self, epoch_ns: int) -> None:
+        """Begin to watch.
+
+        Args:
+            epoch_ns: moment of the monotonic clock that times of CPU samples are relative to.
+        """
+        self._epoch_ns, self._since = epoch_ns, self._clock()
+        self._next_cpu = self._since + _CPU_INTERVAL_NS
+        self._process.cpu_percent()
+        psutil.cpu_percent()
+        gc.callbacks.append(self._collected)
+        self._watch = gevent.spawn(self._watch_forever)
+
+    def stop(self) -> None:
+        """Watch no longer; the figures stay as they are. Does nothing if it was not started, or was stopped before."""
+        if self._watch is None:
+            return
+        self._watch.kill()
+        self._watch = None
+        gc.callbacks.remove(self._collected)
+        # If it has not woken for long, it was kept from it until now.
+        self._stalls.add(self._clock() - self._due)
+        self._final = self.figures()
+
+    def figures(self) -> GeneratorInfo:
+        """What is known until now, or was known at ``stop``."""
+        if self._final is not None:
+            return self._final
+        now = self._clock()
+        return GeneratorInfo(
+            worker=self._worker,
+            watched_s=round((now - self._since) / 1e9, 3) if self._since else 0.0,
+            stalls=self._stalls.info,
+            collections=self._collections.info,
+            pools={name: pool.figures(now) for name, pool in self._pools.items()},
+        )
+
+    def _watch_forever(self) -> None:
+        while True:
+            self._due = self._clock() + WAKE_INTERVAL_NS
+            gevent.sleep(WAKE_INTERVAL_NS / 1e9)
+            now = self._clock()
+            self._stalls.add(now - self._due)
+            if now >= self._next_cpu:
+                self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
+                self._measure_cpu(now)
+
+    def _measure_cpu(self, now: int) -> None:
+        self.cpu.append(
+            CpuSample(
+                t_s=round((now - self._epoch_ns) / 1e9, 3),
+                percent=self._process.cpu_percent(),
+                worker=self._worker,
+                machine=psutil.cpu_percent(),
+            )
+        )
+
+    def _collected(self, phase: str, _: dict[str, Any]) -> None:
+        """Note the start or the end of a garbage collection, as ``gc.callbacks`` tell it."""
+        if phase == "start":
+            self._collecting_since = self._clock()
+        elif self._collecting_since:
+            self._collections.add(self._clock() - self._collecting_since)
