@@ -67,12 +67,9 @@ class Engine:
         self._on_end = on_end
         self._on_error = on_error
         self._session: Session | None = None
-<<<<<<< worktree
         self._health = Health({})
         self._growth: Growth | None = None
-=======
         self._crew: Crew | None = None
->>>>>>> crew
         self._interrupted = Event()
         self._why: str | None = None
         """Why the run under way is being aborted."""
@@ -144,14 +141,9 @@ class Engine:
             self._await_users(crew)
             self._set_epoch(session, crew)
             seeder.record()
-<<<<<<< worktree
             self._growth = Growth(self.environment, session.pools)
             self._health.start(session.epoch_ns)
-            self._offer(session)
-=======
-            self._helpers.append(gevent.spawn(_watch_cpu, session))
             self._offer(session, crew)
->>>>>>> crew
             self.phase = "draining"
             self._drain(session, crew)
             crew.finish()
