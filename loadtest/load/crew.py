@@ -5,8 +5,11 @@ from typing import Protocol
 import gevent
 
 from loadtest.load.dispatcher import Dispatcher
+from loadtest.load.growth import Growth
+from loadtest.load.health import Health
 from loadtest.load.session import Session
 from loadtest.load.share import ALL, Share
+from loadtest.runfile import CpuSample, GeneratorInfo
 from loadtest.samples import Sample
 
 
@@ -47,8 +50,22 @@ class Crew(Protocol):
         """All is done: have everything that was recorded in the record. Users may still be there, and idle."""
         ...
 
+    def unwatch(self) -> None:
+        """Users are about to go: watch them, and this process, no longer."""
+        ...
+
     def end(self, *, aborted: bool) -> None:
         """Users are gone: record what became of arrivals that were never sent."""
+        ...
+
+    @property
+    def cpu(self) -> list[CpuSample]:
+        """CPU of the generator processes, second by second."""
+        ...
+
+    @property
+    def generators(self) -> list[GeneratorInfo]:
+        """What each generator process knows of itself."""
         ...
 
 
@@ -66,7 +83,19 @@ class LocalCrew:
         self.share = share or Share(ALL, last=True)
         self._session = session
         self.dispatcher = Dispatcher(session.schedules, session.pools, session.live, self.share)
+        self.health = Health(session.pools, worker=session.worker)
+        self._growth: Growth | None = None
         self._offering: gevent.Greenlet | None = None
+
+    @property
+    def cpu(self) -> list[CpuSample]:
+        """CPU of this process, second by second."""
+        return self.health.cpu
+
+    @property
+    def generators(self) -> list[GeneratorInfo]:
+        """What this process knows of itself."""
+        return [self.health.figures()]
 
     @property
     def ready(self) -> bool:
@@ -87,6 +116,8 @@ class LocalCrew:
 
     def begin(self) -> None:
         """Offer the share from the session's epoch on."""
+        self._growth = Growth(self._session.environment, self._session.pools)
+        self.health.start(self._session.epoch_ns)
         self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
 
     def stop(self, *, discard: bool = False) -> None:
@@ -101,12 +132,18 @@ class LocalCrew:
     def finish(self) -> None:
         """Nothing: the recorder is closed by the engine."""
 
+    def unwatch(self) -> None:
+        """Let pools and process be as they are."""
+        if self._growth is not None:
+            self._growth.stop()
+        self.health.stop()
+
     def end(self, *, aborted: bool) -> None:
         """Record what still waits for a user as dropped."""
         session = self._session
         for name, pool in session.pools.items():
             entry = session.entries[name]
-            for arrival in pool.backlog:
+            for arrival in pool.surrender():
                 session.record(
                     Sample(
                         row="operation",
@@ -122,4 +159,3 @@ class LocalCrew:
                         request_id=session.trace_id(entry, arrival.number),
                     )
                 )
-            pool.backlog.clear()

@@ -17,8 +17,6 @@ from loadtest.load.breakers import Breakers, make_breakers
 from loadtest.load.budget import BudgetSpentError
 from loadtest.load.crew import Crew, LocalCrew
 from loadtest.load.fault_clock import set_epoch
-from loadtest.load.growth import Growth
-from loadtest.load.health import Health
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
 from loadtest.runfile import RunInfo, save
@@ -67,8 +65,6 @@ class Engine:
         self._on_end = on_end
         self._on_error = on_error
         self._session: Session | None = None
-        self._health = Health({})
-        self._growth: Growth | None = None
         self._crew: Crew | None = None
         self._interrupted = Event()
         self._why: str | None = None
@@ -109,7 +105,6 @@ class Engine:
             self.done.set()
             return
         self.phase = "preparing"
-        self._health, self._growth = Health(session.pools), None
         expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
             session.scenario, session.info.traffic, session.recorder.pending, expected, session.directory
@@ -141,8 +136,6 @@ class Engine:
             self._await_users(crew)
             self._set_epoch(session, crew)
             seeder.record()
-            self._growth = Growth(self.environment, session.pools)
-            self._health.start(session.epoch_ns)
             self._offer(session, crew)
             self.phase = "draining"
             self._drain(session, crew)
@@ -155,9 +148,7 @@ class Engine:
         except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
             session.bug = traceback.format_exc()
         finally:
-            if self._growth is not None:
-                self._growth.stop()
-            self._health.stop()
+            crew.unwatch()
             gc.unfreeze()
             self.done.set()
 
@@ -231,12 +222,12 @@ class Engine:
         gevent.killall(self._helpers)
         if self._crew is not None:
             self._crew.end(aborted=self._why is not None)
+            session.info.cpu, session.info.generators = self._crew.cpu, self._crew.generators
         for name in session.entries:
             session.info.traffic[name].offered = session.live.offered[name]
         session.recorder.close()
         info = session.info
         info.samples = session.recorder.count
-        info.cpu, info.generators = self._health.cpu, [self._health.figures()]
         info.clock = session.clock.estimate(exact=info.target.embedded)
         info.pending_jobs = len(session.recorder.pending)
         if info.target.leash is not None:

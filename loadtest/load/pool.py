@@ -93,6 +93,14 @@ class Pool:
         """Hand nothing out any longer: what waits stays in the backlog."""
         self._closed = True
 
+    def surrender(self) -> list[Arrival]:
+        """Let go of everything that waits, and return it."""
+        waiting = list(self.backlog)
+        now = time.monotonic_ns()
+        while self.backlog:
+            self._relieve(now)
+        return waiting
+
     def give_back(self, arrival: Arrival) -> None:
         """Let an arrival that was taken but never sent wait again, at the front."""
         self.backlog.appendleft(arrival)
