@@ -12,6 +12,7 @@ from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.executions import Executions, ExecutionTimes
 from loadtest.analysis.heat import Heat, Heats
 from loadtest.analysis.judgement import Judged, judge_all
+from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.lags import Lags, WorstLags
 from loadtest.analysis.ledger import Ledger
 from loadtest.analysis.limit_rates import LimitRates, LimitSeries
@@ -62,6 +63,10 @@ class Findings:
     """By traffic entry, the slowest first."""
     throttled: Throttled
     """All that is told of the 429s."""
+    keys: list[KeyFigures]
+    """Response times by traffic entry and key; empty where there is one key."""
+    slow_keys: list[SlowKey]
+    """Keys that are slower than the others of their entry, the slowest first."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -81,8 +86,8 @@ def find(record: Record) -> Findings:
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.book, [one for found in slowest.values() for one in found])
     retried, throttled = Retried(record), look_into(record, expectation)
-    executions, heats = ExecutionTimes(record), Heats(record)
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats])
+    executions, heats, keys = ExecutionTimes(record), Heats(record), KeyTimes(record)
+    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys])
     return Findings(
         record,
         expectation,
@@ -99,6 +104,8 @@ def find(record: Record) -> Findings:
         record.jobs.result(),
         slowest,
         replace(throttled, retries=retried.result()),
+        keys.result(),
+        keys.slow(),
         checks,
         judged,
         verdict,
@@ -141,6 +148,8 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "errors": [asdict(one) for one in findings.errors],
         "oddities": [asdict(one) for one in findings.oddities],
         "jobs": asdict(findings.ledger),
+        "keys": [one.as_json() for one in findings.keys],
+        "slow_keys": [{**asdict(one), "factor": one.factor} for one in findings.slow_keys],
         "slowest": {name: [asdict(one) for one in found] for name, found in findings.slowest.items()},
         "evenness": {name: asdict(one) for name, one in findings.evenness.items()},
         **findings.metrics,

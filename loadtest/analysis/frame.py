@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from loadtest import runfile, samples
+from loadtest.analysis import waits
 from loadtest.analysis.chunks import LIMIT_OF_KIND, LIMIT_OF_OPERATION
 from loadtest.analysis.upgrade import read_upgraded
 from loadtest.runfile import RunInfo
@@ -24,8 +25,9 @@ def read(run: str | Path, reports: Path = Path("reports")) -> pd.DataFrame:
     Beside the columns of ``loadtest.samples.Sample`` there are ``limit`` (the limit name that it draws on),
     ``warmup``, ``in_figures`` (whether its stage is one that is judged: neither warm-up nor the set-up before the
     epoch), ``second`` (of the intended start), and in ms ``response_time_ms``, ``dispatch_lag_ms``,
-    ``overhead_ms``, ``submit_ms``, ``time_to_result_ms``, ``time_to_result_lower_ms`` (operations),
-    ``service_time_ms`` (requests) and ``start_lag_ms`` (both).
+    ``overhead_ms``, ``submit_ms``, ``time_to_result_ms``, ``time_to_result_lower_ms``, ``queue_wait_lower_ms``,
+    ``queue_wait_upper_ms``, ``poll_lag_upper_ms`` (operations), ``service_time_ms`` (requests) and ``start_lag_ms``
+    (both).
 
     Args:
         run: a run directory, a run's id, or ``latest``.
@@ -67,4 +69,10 @@ def _derive(frame: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     frame["time_to_result_ms"] = frame["response_time_ms"].where(asynchronous)
     lower = (frame["pending_seen"] - intended) / 1e6
     frame["time_to_result_lower_ms"] = lower.clip(lower=0.0).where(asynchronous)
+    ended = asynchronous & (frame["outcome"] == "ok") & frame["mistake"].isna()
+    seen = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
+    least, most = waits.bounds(*(frame[name].to_numpy(float) for name in seen))
+    frame["queue_wait_lower_ms"] = np.where(ended, least, np.nan)
+    frame["queue_wait_upper_ms"] = np.where(ended, most, np.nan)
+    frame["poll_lag_upper_ms"] = ((end - frame["pending_seen"]) / 1e6).where(ended)
     return frame

@@ -77,6 +77,8 @@ def infer(asked: Asked, belief: Belief, offset: float, reach: float) -> Inferenc
     if refused in (0, n):
         return Inference("nothing", n, refused)
     fits = candidates(asked, belief.spec, offset, reach)
+    # One that leaves every 429 undecided is contradicted by little, and explains nothing.
+    fits = [fit for fit in fits if fit.refused] or fits
     mine = next((fit for fit in fits if same(fit, belief.spec, asked.limit)), None)
     queued = held(asked)
     rivals = [fit for fit in fits if fit.spec.algorithm == "leaky-queue"] if (queued or 0) > _HELD else []

@@ -1,6 +1,7 @@
 """How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +10,22 @@ from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Chunk
 from loadtest.analysis.record import Record
 from loadtest.plan import CONCURRENCY
 
+LIMITS_OF_OPERATION: Final = {
+    "sync_run": {"sync_run"},
+    "async_run": {"async_submit", "retrieval"},
+    "retrieval": {"retrieval"},
+}
+"""Every limit that an operation's requests draw on."""
+
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
     """What was asked of one limit while the same stages were on.
 
-    ``limit`` is its name, or ``all``: the limit of all requests together. ``share`` is the requests sent ÷ what the
-    limit allows at its sustained rate, over all quotas that it had; of a limit on concurrency, the accepted requests
-    that were being answered ÷ those that may be, on average over the stretch.
+    ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
+    together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
+    had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
+    the stretch.
     """
 
     limit: str
@@ -87,12 +96,16 @@ class LimitUses:
                 else:
                     share = sent / (limit.rate * quotas * (end - begin))
                 throttled = int(self._throttled[kinds, place].sum())
-                uses.append(LimitUse(name, self._stretch(begin, end), begin, end, sent, throttled, share))
+                uses.append(LimitUse(name, self._stretch(name, begin, end), begin, end, sent, throttled, share))
         return uses
 
-    def _stretch(self, begin: float, end: float) -> str:
-        stages = [stage for _, stage in self._record.stages()]
-        return " + ".join(dict.fromkeys(s.name for s in stages if s.start_s < end and s.start_s + s.duration_s > begin))
+    def _stretch(self, limit: str, begin: float, end: float) -> str:
+        """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
+        record = self._record
+        on = [(name, s) for name, s in record.stages() if s.start_s < end and s.start_s + s.duration_s > begin]
+        drawing = {op for op, limits in LIMITS_OF_OPERATION.items() if limits & set(record.belief.together(limit))}
+        mine = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
+        return " + ".join(dict.fromkeys(mine or [stage.name for _, stage in on]))
 
 
 def binding_limit(uses: list[LimitUse]) -> LimitUse | None:

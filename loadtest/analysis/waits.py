@@ -29,9 +29,14 @@ def queue_wait(chunk: Chunk, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     Both NaN where something isn't known, and where the executionTime cannot be true (such are among the oddities);
     a wait is never below zero.
     """
-    execution = chunk.floats("execution_time_ms")[rows]
-    lower = (chunk.floats("pending_seen")[rows] - chunk.floats("accepted_end")[rows]) / 1e6 - execution
-    upper = (chunk.floats("end")[rows] - chunk.floats("accepted_start")[rows]) / 1e6 - execution
+    names = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
+    return bounds(*(chunk.floats(name)[rows] for name in names))
+
+
+def bounds(pending: Floats, sent: Floats, answered: Floats, end: Floats, execution: Floats) -> tuple[Floats, Floats]:
+    """The bounds of ``queue_wait`` from P, S, A and T in ns, and E in ms."""
+    lower = (pending - answered) / 1e6 - execution
+    upper = (end - sent) / 1e6 - execution
     known = (execution >= 0) & (upper >= -GRAIN_MS) & ~np.isnan(lower)
     return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
 

@@ -8,8 +8,9 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
 from loadtest.plan import ALL, CONCURRENCY
 from loadtest.report import numbers
+from loadtest.report.unexplained import unexplained
 
-Kind = Literal["generator", "poll budget", "documented limit", "capacity", "none", "unknown"]
+Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
 
 _SLOWER: Final = 2.0
 """By how much the median has to grow from the least loaded stage to another for that to be a sign of capacity."""
@@ -32,6 +33,8 @@ def binding(findings: Findings) -> Binding:
     use = binding_limit(findings.uses)
     if use is None:
         return Binding("unknown", "None can be named: no request was sent in a judged stage.")
+    if use.throttled and unexplained(findings, use.limit) is not None:
+        return Binding("unexplained 429s", _without_need(findings, use))
     if use.throttled:
         share = polling(findings) if use.limit in ("retrieval", ALL) else None
         if share is not None and share > 0.5:
@@ -50,7 +53,7 @@ def binding(findings: Findings) -> Binding:
     return Binding(
         "none",
         f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for "
-        f"{numbers.share(use.share)} of what it allows.",
+        f"{numbers.times(use.share)} of what it allows.",
     )
 
 
@@ -84,6 +87,15 @@ def _of_limit(findings: Findings, use: LimitUse) -> str:
     )
 
 
+def _without_need(findings: Findings, use: LimitUse) -> str:
+    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    return (
+        f"429s that no limit explains: in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests got 429 "
+        f"though the {called} ({allowed}) had room for them; it was asked {numbers.times_what(use.share)} what it "
+        "allows. The target has another reason, or somebody else draws on the limit."
+    )
+
+
 def _capacity(findings: Findings) -> str | None:
     """A stage that was offered more, got no 429 and was slower by far; None where there is none."""
     worst: tuple[float, str] | None = None
@@ -99,7 +111,8 @@ def _capacity(findings: Findings) -> str | None:
                     grown,
                     (
                         f"Capacity: at {numbers.rate(_rate(part))} in “{stage}” the median response time of {name} was "
-                        f"{grown:.3g} times that of “{calm}” at {numbers.rate(_rate(least))}, without a 429."
+                        f"{numbers.times_as(grown)} times that of “{calm}” at {numbers.rate(_rate(least))}, "
+                        "without a 429."
                     ),
                 )
     return worst[1] if worst else None

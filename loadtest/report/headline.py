@@ -73,9 +73,17 @@ def _times(findings: Findings, entry: Entry) -> str:
 
 def _wrong(counts: dict[str, Any]) -> str:
     """What became of operations that no time is given of, or that timed out; empty where all were ok."""
-    bad = {"throttled": "throttled", "failed": "failed", "timed_out": "timed out", "dropped": "never sent"}
-    found = [f"{numbers.count(counts[word])} {said}" for word, said in bad.items() if counts.get(word)]
-    return f" ({', '.join(found)}, of {numbers.count(counts['offered'])})" if found else ""
+    bad = {
+        "throttled": ("was throttled", "were throttled"),
+        "failed": ("failed",) * 2,
+        "timed_out": ("timed out",) * 2,
+        "dropped": ("was never sent", "were never sent"),
+    }
+    found = [
+        f"{numbers.count(counts[word])} {said[counts[word] != 1]}" for word, said in bad.items() if counts.get(word)
+    ]
+    listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
+    return f" (of {numbers.count(counts['offered'])}, {listed})" if found else ""
 
 
 def _no_times(findings: Findings) -> str:
@@ -115,7 +123,7 @@ def _throttling(findings: Findings) -> str:
     words = f"the {numbers.limit_name(use.limit)}"
     if belief.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
-    at = f"at {use.share:.3g} times {words}" if use.share > 1 else f"at {numbers.share(use.share)} of {words}"
+    at = f"at {numbers.times_what(use.share)} {words}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{_predicted(findings, use)}"
 
@@ -129,6 +137,8 @@ def _predicted(findings: Findings, use: LimitUse) -> str:
     limiter = f"{belief.words.partition(',')[0]} of {allowed}"
     if abs(expected - use.throttled_rate) <= _AGREES:
         return f", as {limiter} predicts"
+    if not expected:
+        return f", though {limiter} predicts none"
     return f", where {limiter} predicts {numbers.share(expected)}"
 
 

@@ -23,6 +23,8 @@ def render(report: Report) -> str:
         f"- {'✓' if c.ok else '✗'} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks
     )
     parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.binding.words)}"]
+    if report.target:
+        parts += ["**About the target**", "\n".join(f"- {escape(one)}" for one in report.target)]
     parts += [f"> {escape(note)}" for note in report.notes]
     if report.untested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.untested)]

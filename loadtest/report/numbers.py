@@ -85,7 +85,12 @@ def limit_name(name: str) -> str:
 
 def times(factor: float) -> str:
     """A factor, where one may be passed: ``80 %`` up to one, ``2.5 times`` above."""
-    return share(factor) if factor <= 1 else f"{factor:.3g} times"
+    return share(factor).replace(f".0{_NBSP}%", f"{_NBSP}%") if factor <= 1 else f"{times_as(factor)} times"
+
+
+def times_as(factor: float) -> str:
+    """A factor as a number: three digits, or all of its whole ones."""
+    return f"{factor:.3g}" if abs(factor) < 1000 else count(factor)
 
 
 def times_what(factor: float) -> str:

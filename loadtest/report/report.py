@@ -11,6 +11,7 @@ from loadtest.report.headline import headline
 from loadtest.report.key_figures import KeyFigure, key_figures
 from loadtest.report.plots import Plot, draw_all
 from loadtest.report.table import Cell, Table
+from loadtest.report.target_words import about_target
 from loadtest.report.untested import Untested, untested
 
 
@@ -27,6 +28,7 @@ class Report:
         figures: the three numbers that matter most.
         checks: of validity.
         binding: what bound the run.
+        target: what else a reader should know of the target, a sentence each.
         untested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
@@ -44,6 +46,7 @@ class Report:
     figures: tuple[KeyFigure, ...]
     checks: tuple[Check, ...]
     binding: Binding
+    target: tuple[str, ...]
     untested: tuple[Untested, ...]
     summary: Table
     facts: tuple[tuple[str, str], ...]
@@ -65,6 +68,7 @@ def build(findings: Findings) -> Report:
         figures=key_figures(findings),
         checks=tuple(findings.checks),
         binding=binding(findings),
+        target=about_target(findings),
         untested=untested(findings),
         summary=tables.summary(findings),
         facts=facts.facts(findings.record),

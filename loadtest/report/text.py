@@ -49,6 +49,8 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
             console.print(Text(f"✗ {check.name}: {check.value} (limit: {check.limit})", style="red"))
     for note in report.notes:
         console.print(Text(f"! {note}", style="yellow"))
+    for sentence in report.target:
+        console.print(Text.assemble(("About the target  ", "dim"), sentence))
     console.print(Text.assemble(("Binding constraint  ", "dim"), report.binding.words))
     if report.untested:
         phrases = "; ".join(one.what for one in report.untested)

@@ -155,4 +155,4 @@ def _nothing(findings: Findings) -> Table:
         if not found.complete:
             why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
     rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
-    return Table("limits-nothing", "What there is nothing to say of", (("", False), ("Why", False)), rows)
+    return Table("limits-nothing", "What there is nothing to say of", (("What", False), ("Why", False)), rows)

@@ -6,7 +6,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.fit import BAR, Fit
 from loadtest.analysis.inference import Inference, same, words
 from loadtest.analysis.throttled import LimitThrottling
-from loadtest.report.numbers import count, share
+from loadtest.report.numbers import count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -46,8 +46,10 @@ def _which(found: Inference) -> str:
     of += f" ({count(best.undecided)} are undecidable)" if best.undecided else ""
     if found.word == "none":
         return (
-            f"None of the known limiters fits: the best, {words(best)}, explains {share(best.explained)} of the 429s "
-            f"or of the accepted requests, and the bar is {share(BAR)} of both."
+            f"None of the known limiters fits: even the best, {words(best)}, is contradicted by "
+            f"{count(best.wrongly_rejected)} of {count(best.refused)} 429s and by "
+            f"{count(best.wrongly_admitted + best.unheld)} of {count(best.accepted)} accepted requests; "
+            f"to fit it may be by {round((1 - BAR) * 100)}\u00a0% of either."
         )
     if found.word == "named":
         return f"Its answers are those of {words(best)}: {of}."

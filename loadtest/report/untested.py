@@ -67,7 +67,7 @@ def _load(findings: Findings) -> Iterator[str]:
         return
     if not any(stage.over for stage in stages):
         most = max((use.share for use in findings.uses), default=None)
-        reached = f": the nearest was {numbers.share(most)} of one" if most is not None and most <= 1 else ""
+        reached = f": the most that was asked of one is {numbers.times(most)}" if most is not None and most <= 1 else ""
         yield f"anything planned above the limits{reached}"
     elif not any(within_limits(stage) for stage in stages):
         yield "anything within the limits: every stage was planned above one"
@@ -119,8 +119,11 @@ def _polls(findings: Findings) -> Iterator[str]:
             continue
         upper, lower = cell["time_to_result_ms"]["p50"], cell["time_to_result_lower_ms"]["p50"]
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
-            bounds = f"{numbers.duration_ms(lower)} to {numbers.duration_ms(upper)}"
-            yield f"when the results of {name} were ready: polling shows it to within {bounds} at the median"
+            least, most = numbers.duration_ms(lower), numbers.duration_ms(upper)
+            known = f"between {least} and {most}" if lower >= 0.01 else f"within {most}"
+            if "p50" in cell["time_to_result_ms"]["at_least"]:
+                known = f"after {least} or later, as half or more timed out"
+            yield f"when the results of {name} were ready: polling shows only that at the median it was {known}"
     ledger = findings.ledger
     if ledger.pending:
         yield f"how {numbers.count(ledger.pending)} jobs ended: they were pending when last seen"

@@ -85,7 +85,9 @@ def _title(found: dict[str, list[_Point]]) -> str:
     times = f"at {more:.3g} times the rate"
     if abs(np.log(factor)) < np.log(1.1):
         return f"{times[0].upper()}{times[1:]} the median response time of {name} is the same, within 10 %"
-    return f"{times[0].upper()}{times[1:]} the median response time of {name} is {factor:.3g} times as long"
+    return (
+        f"{times[0].upper()}{times[1:]} the median response time of {name} is {numbers.times_as(factor)} times as long"
+    )
 
 
 def _table(name: str, points: list[_Point]) -> Table:

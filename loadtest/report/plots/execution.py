@@ -52,7 +52,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
         _dots(panel, of.seconds, of.execution, OPERATIONS[operation])
         _lines(panel, of)
         _span(panel, of.execution)
-        panel.set_ylabel("executionTime, ms (log)")
+        panel.set_ylabel("ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
         stages.mark_stages(panel, record, name, names=panel is axes[0])
     time_axis(axes[-1], record.covered_s)

@@ -13,6 +13,7 @@ from loadtest.report.plots.style import (
     LINES,
     MUTED,
     OPERATIONS,
+    PAPER,
     Drawing,
     NoData,
     finite_max,
@@ -38,8 +39,9 @@ def draw(findings: Findings) -> Drawing | NoData:
         top = max(top, finite_max(lags.start_lag))
     panel.axhline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)))
     panel.annotate(
-        f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", (1, DISPATCH_LAG_MS), xytext=(-4, -4),
-        xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="top", fontsize=7.5, color=MUTED,
+        f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", (1, DISPATCH_LAG_MS), xytext=(-4, 4),
+        xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="bottom", fontsize=7.5,
+        color=MUTED, bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
     )  # fmt: skip
     stages.mark_stages(panel, record)
     panel.set_yscale("log")

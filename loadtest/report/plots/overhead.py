@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from loadtest.analysis.findings import Findings
 from loadtest.report import numbers
 from loadtest.report.plots.execution import why_none
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
 
 _MOST_POINTS: Final = 500
 _MOST_ROWS: Final = 5
@@ -32,7 +32,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         left.set_title(f"{name}  ·  {operation}")
         left.set_xlabel("ms (log)")
         right.set_title("by stage")
-        right.set_xlabel("operations sent, 1/s")
+        right.set_xlabel("operations sent, 1/min")
     legend(figure, axes)
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
@@ -61,7 +61,7 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     panel.set_xscale("log")
     plain_log(panel.xaxis)
     panel.set_ylim(0, 102)
-    panel.set_ylabel("share at most this long, %")
+    panel.set_ylabel("at most this long, %")
 
 
 def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
@@ -70,7 +70,7 @@ def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
         panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
                        ha="center", va="center", color=MUTED)  # fmt: skip
         return
-    rates = np.array([cell["operations"]["sent_rate"] for _, cell in known])
+    rates = np.array([cell["operations"]["sent_rate"] * 60 for _, cell in known])
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
     blocks = [cell["overhead_ms"] for _, cell in known]
@@ -82,11 +82,12 @@ def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
     if np.isfinite(tails).any():
         panel.plot(rates, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
     for (name, cell), rate, middle in zip(known, rates.tolist(), middles.tolist(), strict=True):
-        offered = cell["operations"]["offered_rate"]
+        offered = cell["operations"]["offered_rate"] * 60
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
-        panel.annotate(name, (rate, middle), xytext=(5, 5), textcoords="offset points", fontsize=7.5, color=MUTED)
-    panel.set_xlim(0, float(max(rates.max(), *(c["operations"]["offered_rate"] for _, c in known))) * 1.25)
+        panel.annotate(name, (rate, middle), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=MUTED,
+                       bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
+    panel.set_xlim(0, float(max(rates.max(), *(c["operations"]["offered_rate"] * 60 for _, c in known))) * 1.25)
     top = float(np.nanmax(np.concatenate((high, tails))))
     panel.set_ylim(0, max(top, 1e-3) * 1.2)
     plain(panel.xaxis)

@@ -11,6 +11,7 @@ from loadtest.plan import ALL
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
+from loadtest.report.unexplained import unexplained
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -42,12 +43,15 @@ def _title(findings: Findings) -> str:
     if use is None:
         return "No limit was asked anything in a judged stage"
     called = numbers.limit_name(use.limit)
+    if use.throttled and unexplained(findings, use.limit) is not None:
+        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
+        return f"{got}, though it had room"
     if use.throttled:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {called} bound the run: {got}"
     if use.share > 1:
         return f"No request got 429, though the {called} was asked {numbers.times_what(use.share)} what it allows"
-    return f"No limit was reached; the nearest was the {called}, at {numbers.share(use.share)} of what it allows"
+    return f"No limit was reached; the nearest was the {called}, at {numbers.times(use.share)} of what it allows"
 
 
 def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:

@@ -93,4 +93,5 @@ def _title(findings: Findings) -> str:
     if not tails:
         return "Too few answers to speak of a tail"
     ratio, name, statistic, value = max(tails)
-    return f"The longest tail is that of {name}: {statistic} {numbers.duration_ms(value)}, {ratio:.3g} × its median"
+    tail = f"{statistic} {numbers.duration_ms(value)}, {numbers.times_as(ratio)} times its median"
+    return f"The longest tail is that of {name}: {tail}"

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.record import Record
-from loadtest.report.plots.style import FADED, GRID, MUTED, SHADE
+from loadtest.report.plots.style import FADED, GRID, MUTED, PAPER, SHADE
 from loadtest.runfile import StagePlan
 
 _MOST_MARKS: Final = 60
@@ -53,4 +53,5 @@ def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names
                 " + ".join(dict.fromkeys(stage.name for stage in stages)), (start, 1),
                 xycoords=("data", "axes fraction"), xytext=(4, -2),
                 textcoords="offset points", va="top", fontsize=7.5, color=MUTED, style="italic",
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             )  # fmt: skip

@@ -81,5 +81,5 @@ def _title(findings: Findings) -> str:
     if expected is None:
         return title
     agreement = findings.expectation.agreement
-    agrees = f"; the believed limiter predicts {numbers.share(agreement)} of the decisions" if agreement else ""
+    agrees = f"; {numbers.share(agreement)} of the decisions are as expected" if agreement is not None else ""
     return f"{title}, {numbers.share(expected)} was expected{agrees}"

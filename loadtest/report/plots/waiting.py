@@ -11,7 +11,7 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
 
 _MOST_ROWS: Final = 4
 """Stages that are drawn: those with the most jobs; the table has all."""
@@ -98,18 +98,14 @@ def _row(axes: list[Axes], one: _Stage) -> None:
         known = _at(one.execution, one.execution.n)
         left.plot(known, _shares(), color=INK, lw=0.9, ls=(0, (1, 1.5)), label="executionTime, of those that ended")
     _band(left, one.result, one.accepted, end, colour)
-    ended = one.result[1].n
     words = f"{numbers.count(one.accepted)} jobs"
-    words += f"\n{numbers.count(one.accepted - ended)} never ended" if ended < one.accepted else ""
-    # Where none ended, the band is on the right.
-    place, side = ((0.98, 0.05), "right") if ended else ((0.02, 0.05), "left")
-    left.annotate(words, place, xycoords="axes fraction", ha=side, fontsize=7.5, color=MUTED, zorder=1.5,
-                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+    words += f", {numbers.count(one.accepted - ended)} never ended" if ended < one.accepted else ""
     titles = (f"{one.entry}  ·  {one.name}: time to result", "queue wait", "poll lag")
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(title)
         panel.set_xlabel("ms")
-    left.set_ylabel("share at most this long, %")
+    left.set_xlabel(f"ms  ·  {words}")
+    left.set_ylabel("at most this long, %")
     if not ended:
         for panel in (middle, right):
             panel.annotate("no data, because\nno job was seen to end", (0.5, 0.5), xycoords="axes fraction",
