@@ -221,6 +221,14 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     """It died, or was cut off, before the run's end; the figures are the last that were heard of it."""
 
 
+class PeerInfo(msgspec.Struct, kw_only=True):
+    """An address that was connected to."""
+
+    connections: int = 0
+    failed: int = 0
+    """Connections that could not be made."""
+
+
 class RunInfo(msgspec.Struct, kw_only=True):
     """Everything about a run that is not a sample."""
 
@@ -252,6 +260,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     cpu: list[CpuSample] = []
     generators: list[GeneratorInfo] = []
     """What each generator process knows of itself; empty in older records, and where a run was killed."""
+    peers: dict[str, PeerInfo] = {}
+    """What was connected to, by address, all workers together; until the end it is empty."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
     """Jobs that were accepted and not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""

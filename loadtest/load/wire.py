@@ -1,37 +1,21 @@
-"""Bytes on a socket: one keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
+"""One keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
 
-A failed exchange is a value with a reason, never an exception: the service under load may do anything.
+A failed exchange is a value with a reason, never an exception: the service under load may do anything. Nothing is ever
+sent twice here.
 """
 
-import select
-import socket
 import ssl
 import time
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
 import httptools
 import msgspec
-from gevent import monkey
 
-MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes, head included, that an answer may have."""
-_RECEIVE: Final = 65_536
-_HEADER_KEPT: Final = 500
-_EARLY_NS: Final = 5_000_000
-# The real one: gevent takes it away, and only the state at this moment is asked for. (Sockets are gevent's wherever
-# locust has been imported, and block like any other elsewhere.)
-_poll = monkey.get_original("select", "poll")
+from loadtest.load.answers import MAX_ANSWER, MAX_HEAD, Answers
+from loadtest.load.connecting import Address, ConnectError, connect, tls_word
+from loadtest.load.link import DeadlineError, Link
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to connect to: a numeric address, so that nothing is resolved during a run."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
-    server_name: str = ""
+__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "Timeouts", "Wire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +26,20 @@ class Timeouts:
         total: from its start to its complete answer.
         connect: for making the connection; None for no more than ``total``.
         read: longest silence while an answer is awaited or read; None likewise.
+        total_ns: ``total`` in ns, and so on.
     """
 
     total: float
     connect: float | None = None
     read: float | None = None
+    total_ns: int = field(init=False)
+    connect_ns: int = field(init=False)
+    read_ns: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total_ns", int(self.total * 1e9))
+        object.__setattr__(self, "connect_ns", self.total_ns if self.connect is None else int(self.connect * 1e9))
+        object.__setattr__(self, "read_ns", None if self.read is None else int(self.read * 1e9))
 
 
 class Exchange(msgspec.Struct, kw_only=True, gc=False):
@@ -62,6 +55,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
+    """Decoded."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
@@ -69,62 +63,13 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     """Why there is no whole answer, as a stable word; None if there is one."""
     timed_out: bool = False
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether a connection that had been used before ended without a byte of the answer.
 
-class _Answers:
-    """What httptools reports of the answers on one connection, one after the other.
-
-    Interim answers (1xx) are passed over. What comes behind an answer that is complete belongs to nobody.
-    """
-
-    def __init__(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.expect()
-
-    def expect(self) -> None:
-        """Get ready for an answer."""
-        self.body: list[bytes] = []
-        self.status: int | None = None
-        self.complete = False
-        self.keep_alive = False
-        self.excess = False
-        self.framed = False
-        self.date: bytes | None = None
-        self.retry_after: str | None = None
-        self.rate_limit: list[str] = []
-
-    def on_message_begin(self) -> None:
-        self.excess = self.complete
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.excess:
-            return
-        name = name.lower()
-        if name == b"date":
-            self.date = value
-        elif name in {b"content-length", b"transfer-encoding"}:
-            self.framed = True
-        elif name == b"retry-after":
-            self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
-        elif b"ratelimit" in name or b"rate-limit" in name:
-            self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}"[:_HEADER_KEPT])
-
-    def on_headers_complete(self) -> None:
-        if not self.excess:
-            self.status = self.parser.get_status_code()
-
-    def on_body(self, data: bytes) -> None:
-        if not self.excess:
-            self.body.append(data)
-
-    def on_message_complete(self) -> None:
-        if self.excess:
-            return
-        if self.status is not None and self.status < 200:
-            self.expect()
-        else:
-            self.complete = True
-            # To be asked here: afterwards, the parser is at the next message and says no.
-            self.keep_alive = self.parser.should_keep_alive()
+        Most likely the server closed it for being idle while the request was on its way; it may have been received.
+        """
+        return self.reused and self.first_byte is None and self.failure in {"connection_closed", "connection_reset"}
 
 
 class Wire:
@@ -132,21 +77,24 @@ class Wire:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._socket: socket.socket | None = None
-        self._poll = _poll()
-        self._answers = _Answers()
+        self._link: Link | None = None
+        self._answers = Answers()
+        self._idle_until = 0
         self.sending: Exchange | None = None
         """The exchange under way, for whoever has to end it."""
 
     def exchange(self, request: bytes, timeouts: Timeouts) -> Exchange:
         """Send a request and read its answer, all within the time-outs."""
-        deadline = time.monotonic_ns() + int(timeouts.total * 1e9)
-        result = self.sending = Exchange(start=time.monotonic_ns())
+        start = time.monotonic_ns()
+        deadline = start + timeouts.total_ns
+        result = self.sending = Exchange(start=start)
+        link = self._link
         try:
-            connection = self._connection(result, deadline, timeouts.connect)
-            if connection is not None:
+            if link is None or (self._idle_until and start > self._idle_until) or not link.alive():
+                link = self._connect(result, deadline, timeouts.connect_ns)
+            if link is not None:
                 result.bytes_sent = len(request)
-                self._converse(connection, request, result, deadline, timeouts.read)
+                self._converse(link, request, result, deadline, timeouts.read_ns)
         except BaseException:
             # The user is being stopped: what is left of the answer must not be read as that of the next request.
             self.close()
@@ -154,77 +102,44 @@ class Wire:
         result.end = time.monotonic_ns()
         if result.failure is not None:
             self.close()
+        elif (idle_s := self._answers.idle_s) is not None:
+            # A little less than the server says, so that it does not hang up while a request is on its way.
+            self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
-    def _connection(self, result: Exchange, deadline: int, longest: float | None) -> socket.socket | None:
-        if self._socket is not None and self._alive():
-            return self._socket
+    def _connect(self, result: Exchange, deadline: int, longest: int) -> Link | None:
         self.close()
         result.reused = False
-        began = result.start = time.monotonic_ns()
+        result.start = began = time.monotonic_ns()
         try:
-            # Not create_connection: it resolves even a numeric address, in gevent by way of a thread.
-            plain = socket.socket(socket.AF_INET6 if ":" in self._address.host else socket.AF_INET)
-            plain.settimeout(_left(deadline, longest))
-            plain.connect((self._address.host, self._address.port))
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tls = self._address.tls
-            self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=self._address.server_name)
-        except TimeoutError:
-            result.failure, result.timed_out = "connect_timeout", True
-        except ConnectionRefusedError:
-            result.failure = "connection_refused"
-        except ssl.SSLError:
-            result.failure = "tls_failed"
-        except OSError:
-            result.failure = "connect_failed"
+            self._link = connect(self._address, min(deadline, began + longest))
+        except ConnectError as error:
+            result.failure, result.timed_out = error.word, error.timed_out
         else:
             result.connect_ms = (time.monotonic_ns() - began) / 1e6
-            self._poll = _poll()
-            self._poll.register(self._socket.fileno(), select.POLLIN)
-            self._answers = _Answers()
-        return self._socket
+            self._answers = Answers()
+            self._idle_until = 0
+        return self._link
 
-    def _alive(self) -> bool:
-        """Whether an idle connection is still usable: an answer that nobody asked for, or its end, can be read."""
-        return not self._poll.poll(0)
-
-    def _converse(
-        self, connection: socket.socket, request: bytes, result: Exchange, deadline: int, longest: float | None
-    ) -> None:
+    def _converse(self, link: Link, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
         answers = self._answers
         answers.expect()
         try:
-            connection.settimeout(_left(deadline))
-            # Not sendall at once: gevent asks the kernel for the size of its buffer first, each time.
-            if (sent := connection.send(request)) < len(request):
-                connection.sendall(request[sent:])
-            while not answers.complete:
-                connection.settimeout(_left(deadline, longest))
-                data = connection.recv(_RECEIVE)
-                if not data:
-                    self._at_end_of_stream(answers, result)
-                    break
-                if result.first_byte is None:
-                    result.first_byte = time.monotonic_ns()
-                result.bytes_received += len(data)
-                answers.parser.feed_data(data)
-                if result.bytes_received > MAX_ANSWER:
-                    result.failure = "answer_too_large"
-                    break
-        except TimeoutError:
-            # An event loop's timers may be a little early.
-            whole = longest is None or time.monotonic_ns() >= deadline - _EARLY_NS
-            result.failure = "timeout" if whole else "read_timeout"
+            link.send(request, deadline)
+            self._listen(link, answers, result, deadline, silence)
+        except DeadlineError:
+            result.failure = "timeout" if silence is None or time.monotonic_ns() >= deadline else "read_timeout"
             result.timed_out = True
-        except (ConnectionError, ssl.SSLError):
+        except ssl.SSLError as error:
+            result.failure = tls_word(error)
+        except ConnectionError:
             result.failure = "connection_reset"
         except OSError:
             result.failure = "connection_failed"
@@ -234,26 +149,39 @@ class Wire:
                 answers.excess = True
             else:
                 result.failure = "malformed_http"
+        result.failure = result.failure or answers.failure
         result.status = answers.status
-        result.date, result.retry_after = answers.date, answers.retry_after
+        result.date = answers.date
+        result.retry_after = answers.retry_after
         result.rate_limit = "\n".join(answers.rate_limit) or None
         result.body = b"".join(answers.body)
-        if result.failure is None and (answers.excess or not answers.keep_alive):
+        if answers.excess or not answers.keep_alive:
             self.close()
 
-    def _at_end_of_stream(self, answers: _Answers, result: Exchange) -> None:
-        # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
-        if answers.status is None or answers.framed:
-            result.failure = "truncated" if result.first_byte is not None else "connection_closed"
-
-
-def _left(deadline: int, longest: float | None = None) -> float:
-    """Seconds to the deadline, and no more than ``longest``, for a socket.
-
-    Raises:
-        TimeoutError: if it has passed, since a peer that never pauses would not let the socket notice.
-    """
-    left = deadline - time.monotonic_ns()
-    if left <= 0:
-        raise TimeoutError
-    return left / 1e9 if longest is None else min(left / 1e9, longest)
+    def _listen(self, link: Link, answers: Answers, result: Exchange, deadline: int, silence: int | None) -> None:
+        while not answers.complete:
+            until = deadline if silence is None else min(deadline, time.monotonic_ns() + silence)
+            data = link.receive(until)
+            now = time.monotonic_ns()
+            if not data:
+                # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
+                if answers.status is None or answers.framed:
+                    result.failure = "truncated" if result.first_byte is not None else "connection_closed"
+                else:
+                    answers.end_body()
+                return
+            if result.first_byte is None:
+                result.first_byte = now
+            elif now >= deadline:
+                # A peer that never pauses leaves no time for the clock to be looked at.
+                raise DeadlineError
+            result.bytes_received += len(data)
+            answers.parser.feed_data(data)
+            if answers.failure is not None:
+                return
+            if answers.status is None and result.bytes_received > MAX_HEAD:
+                result.failure = "head_too_large"
+                return
+            if result.bytes_received > MAX_ANSWER:
+                result.failure = "answer_too_large"
+                return

@@ -1,7 +1,7 @@
 """Which hosts may be loaded, and how much of them: nothing but loopback without an entry in ``targets.toml``."""
 
 from loadtest.errors import InputError
-from loadtest.targets.address import Target, resolve
+from loadtest.targets.address import Target, UnresolvedError, resolve
 from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, load_targets
 from loadtest.targets.confirm import confirm
 from loadtest.targets.demand import Demand, demand_of, preflight_alone
@@ -14,6 +14,7 @@ __all__ = [
     "Demand",
     "Target",
     "TargetEntry",
+    "UnresolvedError",
     "allow",
     "check_leash",
     "choose",

@@ -13,6 +13,10 @@ _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 """What a request line and a Host header can carry. urlsplit drops some of the rest silently."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+class UnresolvedError(InputError):
+    """A host name that leads to no address."""
+
+
 Place = tuple[str, str, int]
 """Scheme, host in lower case, port: what two URLs of one server have in common."""
 
@@ -94,7 +98,7 @@ def _addresses(host: str, port: int) -> list[str]:
     try:
         found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        raise InputError(f"the host {host!r} cannot be resolved: {error}", "Check its spelling.") from None
+        raise UnresolvedError(f"the host {host!r} cannot be resolved: {error}", "Check its spelling.") from None
     if not found:
-        raise InputError(f"the host {host!r} has no address", "Check its spelling.")
+        raise UnresolvedError(f"the host {host!r} has no address", "Check its spelling.")
     return found

@@ -105,10 +105,10 @@ BROKEN: dict[str, tuple[Callable[[Any], None], str, int | None]] = {
     ),
     "an endless head": (
         endless(b"HTTP/1.1 200 OK\r\n", b"x-more: " + b"x" * 65536 + b"\r\n"),
-        "answer_too_large",
+        "head_too_large",
         None,
     ),
-    "endless interim answers": (endless(b"", b"HTTP/1.1 103 Early\r\n\r\n" * 4096), "answer_too_large", None),
+    "endless interim answers": (endless(b"", b"HTTP/1.1 103 Early\r\n\r\n" * 4096), "head_too_large", None),
 }
 
 

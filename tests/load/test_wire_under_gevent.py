@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtest.load import wire
+from loadtest.load import link
 
 _RERUN = """
 from gevent import monkey
@@ -64,4 +64,4 @@ def test_the_room_of_the_wire_patches_nothing() -> None:
     """Importing the wire leaves the interpreter as it is: only Locust patches it, in its own process."""
     code = "import socket, loadtest.load.client; assert socket.socket.__module__ == 'socket'"
     _python(code)
-    assert wire.socket.socket.__module__ == "socket"
+    assert link.socket.socket.__module__ == "socket"
