@@ -1,5 +1,6 @@
 """The record: what is written is read again, also from a file that was torn at any byte."""
 
+import itertools
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ from loadtest.samples import (
     RowType,
     Sample,
     SampleWriter,
+    read_batches,
     read_table,
 )
 
@@ -68,6 +70,20 @@ def test_what_is_written_is_read(tmp_path: Path, batches: list[list[Sample]]) ->
     written = [each for batch in batches for each in batch]
     assert rows(tmp_path) == written
     assert writer.count == len(written)
+
+
+def test_what_is_written_in_a_rest_of_another_write_is_read_as_well(tmp_path: Path) -> None:
+    """Whoever packs in steps lets others write in between, with words of their own: both are whole afterwards."""
+    writer = SampleWriter(tmp_path)
+    outer = [msgspec.structs.replace(sample(number), traffic="outer", reason=f"o{number}") for number in range(3)]
+    inner = [msgspec.structs.replace(sample(number), traffic="inner", reason=f"i{number}") for number in range(3, 6)]
+    waiting = [[each] for each in inner]
+    writer.write(outer, lambda: writer.write(waiting.pop(0)) if waiting else None)
+    writer.close()
+    assert rows(tmp_path) == inner + outer
+    dictionaries = [batch.column("reason").dictionary.to_pylist() for batch in read_batches(tmp_path)]
+    for before, after in itertools.pairwise(dictionaries):
+        assert after[: len(before)] == before, "dictionaries only grow"
 
 
 def test_every_write_is_in_the_file_at_once(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ class LocalCrew:
         share: which arrivals it offers; all of them by default.
     """
 
-    lead_ns = 0
+    lead_ns = 50_000_000
+    """Writing down when the epoch is takes some ms, which would be the first arrivals' start lag."""
 
     def __init__(self, session: Session, share: Share | None = None) -> None:
         self.share = share or Share(ALL, last=True)

@@ -1,0 +1,43 @@
+"""The recorder packs in steps between which users run, and loses nothing by it, whenever it is told to stop."""
+
+from pathlib import Path
+
+import gevent
+import pytest
+
+from loadtest.load.live import Live
+from loadtest.load.recorder import FLUSH_INTERVAL, Recorder
+from loadtest.samples import Sample, read_table
+
+
+def sample(number: int) -> Sample:
+    """A plain operation."""
+    return Sample(row="operation", traffic="t", operation="sync_run", stage="s", outcome="ok", arrival=number)
+
+
+@pytest.mark.parametrize("after_s", [FLUSH_INTERVAL + wait for wait in (0.001, 0.004, 0.008, 0.02, 0.1)])
+def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: Path, after_s: float) -> None:
+    """Told to close while a batch is half packed: each sample is in the record once."""
+    recorder = Recorder(tmp_path, Live())
+    for number in range(1700):
+        recorder.append(sample(number))
+    gevent.sleep(after_s)
+    for number in range(1700, 2000):
+        recorder.append(sample(number))
+    recorder.close()
+    assert recorder.failure is None
+    assert recorder.count == 2000
+    assert sorted(read_table(tmp_path).column("arrival").to_pylist()) == list(range(2000))
+
+
+def test_users_run_while_a_record_is_packed(tmp_path: Path) -> None:
+    """Whoever waits for a moment gets it between two steps of packing, not after the last of them."""
+    recorder = Recorder(tmp_path, Live())
+    for number in range(4000):
+        recorder.append(sample(number))
+    seen = {recorder.count}
+    while recorder.count < 4000:
+        gevent.sleep(0.001)
+        seen.add(recorder.count)
+    recorder.close()
+    assert len(seen) > 4
