@@ -170,5 +170,7 @@ def test_all_pods_run_the_image_of_this_version(all_pods: list[dict[str, Any]]) 
     version = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     images = {container["image"] for pod in all_pods for container in pod["spec"]["containers"]}
     assert images == {f"registry.example/workflow-loadtest:{version}"}
+    policies = {each.get("imagePullPolicy") for pod in all_pods for each in pod["spec"]["containers"] if "args" in each}
+    assert policies == {"Always"}
     assert {pod["metadata"]["labels"][NAME] for pod in all_pods} == {"loadtest"}
     assert len({pod["metadata"]["labels"][COMPONENT] for pod in all_pods}) == 4
