@@ -31,7 +31,7 @@ def test_keys_go_from_the_environment_to_the_containers(compose: Compose) -> Non
         assert service.pop("environment")["WORKFLOW_API_KEYS"] == SECRET
     assert SECRET not in json.dumps(services)
     for service in compose()["services"].values():
-        assert service["environment"] == {"WORKFLOW_API_KEYS": None, "WORKFLOW_ENDPOINT": None}
+        assert not any((service.get("environment") or {}).values())
 
 
 def test_nothing_can_be_reached_from_outside(compose: Compose) -> None:
