@@ -63,7 +63,8 @@ class Jobs:
         known = ~np.asarray(column.is_null())[rows]
         outcome, kind = chunk.words("outcome")[rows], chunk.words("kind")[rows]
         gone = chunk.floats("status")[rows] == 404
-        useful = known & ((outcome == OK) | gone)
+        # What was wrong on purpose (a bad key) is ok, and its answer tells nothing of the job.
+        useful = known & ((outcome == OK) | gone) & (chunk.words("mistake")[rows] < 0)
         rows, kind, gone = rows[useful], kind[useful], gone[useful]
         if not len(rows):
             return

@@ -81,10 +81,8 @@ def _of_limit(findings: Findings, use: LimitUse) -> str:
     if findings.record.belief.spec.algorithm == CONCURRENCY:
         held = f"{numbers.share(use.share)} of that was in use on average"
         return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
-    return (
-        f"The {called} ({allowed}): in “{use.stretch}” it was asked {numbers.times_what(use.share)} what it allows, "
-        f"and {got}"
-    )
+    asked = f"{numbers.times_what(use.share)} what it allows{' on average' if use.share <= 1 else ''}"
+    return f"The {called} ({allowed}): in “{use.stretch}” it was asked {asked}, and {got}"
 
 
 def _without_need(findings: Findings, use: LimitUse) -> str:

@@ -57,18 +57,24 @@ def _times(findings: Findings, entry: Entry) -> str:
     if found is None or found.value is None or entry.quantile is None:
         times = numbers.duration_ms(entry.times.most)
         if n == 1:
-            took = f"the one {entry.words} that was answered took {times}"
+            took = f"the one {entry.words}{_of(findings, entry)} that was answered took {times}"
         else:
-            took = f"{n} {entry.words} took {times} at most"
+            took = f"{n} {entry.words}{_of(findings, entry)} took {times} at most"
         took += ", too few for a percentile"
         return f"{where}{took}{_wrong(counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
+    whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
         late = numbers.count(counts["timed_out"])
-        first = numbers.duration_ms(entry.times.open_from)
-        return f"{where}{late} of {numbers.count(n)} {entry.words} timed out, the first after {first}"
-    took = f"{share} of {numbers.count(n)} {entry.words} took at most {numbers.duration_ms(found.value)}"
+        return f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+    took = f"{share} of {whose} took at most {numbers.duration_ms(found.value)}"
     return f"{where}{took}{_wrong(counts)}"
+
+
+def _of(findings: Findings, entry: Entry) -> str:
+    """Whose operations they are, where several traffic entries do the same."""
+    alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
+    return f" of “{entry.traffic}”" if len(alike) > 1 else ""
 
 
 def _wrong(counts: dict[str, Any]) -> str:
@@ -123,7 +129,9 @@ def _throttling(findings: Findings) -> str:
     words = f"the {numbers.limit_name(use.limit)}"
     if belief.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
-    at = f"at {numbers.times_what(use.share)} {words}"
+    # Below the limit, and yet refused: bursts are above it for a while.
+    average = " on average" if use.share <= 1 and use.throttled else ""
+    at = f"at {numbers.times_what(use.share)} {words}{average}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{_predicted(findings, use)}"
 

@@ -62,13 +62,20 @@ def within_limits(stage: StagePlan) -> bool:
 def main_entry(findings: Findings) -> Entry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
-    One that has times comes before one that has none, and one within its limits before one above them.
+    One that has times comes before one that has none, one within its limits before one above them, and of several
+    that do the same the one with the most times.
     """
     found = [_entry(findings, name) for name in findings.record.info.traffic]
     order = list(CALLED)
     return min(
         found,
-        key=lambda one: (not one.times.n, not one.within, one.quantile is None, order.index(one.operation)),
+        key=lambda one: (
+            not one.times.n,
+            not one.within,
+            one.quantile is None,
+            order.index(one.operation),
+            -one.times.n,
+        ),
         default=None,
     )
 

@@ -21,6 +21,8 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return NOTHING
     size = abs(value)
+    if size == 0:
+        return "0"
     if size >= 99.95:
         return count(value)
     if 0 < size < 0.095:

@@ -133,9 +133,9 @@ def _recovery(findings: Findings) -> Table:
                 Cell(*_middle(found.spell_s)),
             )
         )
-    heading = "How soon requests passed again after the first 429"
+    heading = "No request passed again after the first 429"
     if least:
-        heading += f": {', '.join(least)}"
+        heading = f"How soon requests passed again after the first 429: {', '.join(least)}"
     note = "From sending a request that got 429 to sending the next that passed; a spell is a time of nothing but 429s."
     return Table("limits-recovery", heading, columns, tuple(rows), note)
 

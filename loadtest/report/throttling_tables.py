@@ -88,7 +88,11 @@ def _decisions(findings: Findings) -> Table:
                 Cell(f"{found.tolerance_s * 1e3:.1f}"),
             )
         )
-    heading = f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} admitted"
+    heading = (
+        f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+    )
+    if not refused and not admitted:
+        heading = "No decision contradicts the believed limiter"
     note = (
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
@@ -120,7 +124,7 @@ def _windows(findings: Findings) -> Table:
                 Cell(count(windows.most_in_any)),
             )
         )
-    heading = "What each window let pass"
+    heading = "No whole window was saturated"
     if seen:
         heading = f"A saturated window let pass: {', '.join(seen)}"
     note = (

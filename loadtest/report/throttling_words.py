@@ -20,7 +20,7 @@ def verdict(found: Inference) -> str:
     kinds = list(dict.fromkeys(shorter(fit) for fit in found.named))
     if found.word == "named":
         return kinds[0]
-    return " or ".join(kinds) if len(kinds) == 2 else f"{len(kinds)} kinds of limiter fit"
+    return " or ".join(kinds) if len(kinds) == 2 else f"{len(kinds)} kinds of limiter"
 
 
 def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:

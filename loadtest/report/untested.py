@@ -114,16 +114,18 @@ def _percentiles(findings: Findings) -> Iterator[str]:
 
 
 def _polls(findings: Findings) -> Iterator[str]:
+    vague: dict[str, str] = {}
     for name, cell in findings.metrics["traffic"].items():
         if LIMIT_OF_OPERATION[findings.record.info.traffic[name].operation] != "async_submit":
             continue
         upper, lower = cell["time_to_result_ms"]["p50"], cell["time_to_result_lower_ms"]["p50"]
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
             least, most = numbers.duration_ms(lower), numbers.duration_ms(upper)
-            known = f"between {least} and {most}" if lower >= 0.01 else f"within {most}"
-            if "p50" in cell["time_to_result_ms"]["at_least"]:
-                known = f"after {least} or later, as half or more timed out"
-            yield f"when the results of {name} were ready: polling shows only that at the median it was {known}"
+            late = "p50" in cell["time_to_result_ms"]["at_least"]
+            vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
+    if vague:
+        listed = "; ".join(f"{name} {words}" if len(vague) > 1 else words for name, words in vague.items())
+        yield f"when the results of {', '.join(vague)} were ready: at the median, polling shows only {listed}"
     ledger = findings.ledger
     if ledger.pending:
         yield f"how {numbers.count(ledger.pending)} jobs ended: they were pending when last seen"

@@ -102,6 +102,8 @@ def test_every_job_is_in_the_ledger_once(maker: ModuleType, tmp_path: Path, monk
         *job(maker, 7, "g", []),
     ]
     rows.append(maker.request("t", 8, 9000, 9002, kind="retrieve", job_id="of another run", job_state="completed"))
+    # A bad key on purpose is answered as it must be, which is no word on the job.
+    rows.append(maker.request("t", 8, 9500, 9502, kind="retrieve", job_id="b", status=401, mistake="bad_key"))
     assert asdict(found(maker, tmp_path / "run", "async_run", rows, 8).ledger) == {
         "submitted": 8,
         "completed": 3,

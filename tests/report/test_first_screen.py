@@ -95,6 +95,18 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     assert "whether limits are per key" in whats
 
 
+def test_of_several_entries_the_one_with_most_times_is_named(maker: ModuleType, tmp_path: Path) -> None:
+    """Where entries do the same, a sentence says whose times it gives."""
+    rows = []
+    for name, number in (("few", 20), ("many", 80)):
+        for k in range(number):
+            rows += [maker.request(name, k, k * 10, k * 10 + 5), maker.operation(name, k, k * 10, k * 10 + 5)]
+    stages = [maker.stage("within", 0, 60, 1)]
+    traffic = {"few": maker.plan("sync_run", stages, offered=20), "many": maker.plan("sync_run", stages, offered=80)}
+    report = made(maker, tmp_path, (maker.info(traffic), rows))
+    assert "95 % of 80 sync runs of “many” took at most 5.00 ms" in report.headline.replace("\u00a0", " ")
+
+
 def test_what_was_not_tested_follows_from_the_run(maker: ModuleType, tmp_path: Path) -> None:
     """Several keys, other limits, a remote target and a longer run each take their line away."""
     calm = maker.stage("within", 0, 4000, 0.1)

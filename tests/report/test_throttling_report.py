@@ -44,7 +44,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     said = text(made["limits-inferred"])
     assert "625 of 625 decisions are what it would have decided" in said
     assert "p < 10⁻" in said
-    assert made["limits-decisions"].title == "By the believed limiter, 0 requests were wrongly refused, 0 admitted"
+    assert made["limits-decisions"].title == "No decision contradicts the believed limiter"
     assert made["limits-windows"].title == "A saturated window let pass: sync_run 100 of 100"
     assert made["limits-codes"].title == "No 429 had an error code"
     assert "carried it" in text(made["limits-nothing"])

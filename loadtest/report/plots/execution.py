@@ -27,6 +27,8 @@ from loadtest.report.plots.style import (
 _OVER_TIME: Final = "executionTime over time"
 _AGAINST: Final = "executionTime against what the client saw"
 _MOST_PANELS: Final = 6
+_SAME: Final = 1.1
+"""Medians of stages that are no further apart than that are said as one."""
 
 
 def why_none(findings: Findings) -> str:
@@ -142,12 +144,13 @@ def _over_time_title(findings: Findings) -> str:
         cell = findings.metrics["traffic"][name]
         steps = [(s, c["execution_time_ms"]["p50"]) for s, c in cell["stages"].items()]
         steps = [(stage, value) for stage, value in steps if value is not None]
-        if len(steps) > 1:
-            (first, before), (last, after) = steps[0], steps[-1]
-            ends = f"{numbers.duration_ms(before)} ({first}) and {numbers.duration_ms(after)} ({last})"
-            parts.append(f"{name} {ends}")
-        elif steps:
-            parts.append(f"{name} {numbers.duration_ms(steps[0][1])}")
+        if not steps:
+            continue
+        (quick, least), (slow, most) = (of(steps, key=lambda step: step[1]) for of in (min, max))
+        if most > _SAME * least:
+            parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
+        else:
+            parts.append(f"{name} {numbers.duration_ms(cell['execution_time_ms']['p50'])}")
     return f"Median executionTime: {', '.join(parts)}" if parts else "Too few answers for a median executionTime"
 
 

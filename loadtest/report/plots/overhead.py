@@ -12,6 +12,8 @@ from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, 
 
 _MOST_POINTS: Final = 500
 _MOST_ROWS: Final = 5
+_FASTER: Final = 1.1
+"""By how much rates, or medians, have to differ for a title to tell them apart."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -100,14 +102,19 @@ def _title(findings: Findings, names: list[str]) -> str:
     for name in names:
         cell = findings.metrics["traffic"][name]
         steps = [
-            (part["operations"]["sent_rate"], part["overhead_ms"]["p50"])
-            for part in cell["stages"].values()
+            (part["operations"]["sent_rate"], part["overhead_ms"]["p50"], stage)
+            for stage, part in cell["stages"].items()
             if part["overhead_ms"]["p50"] is not None
         ]
-        if len(steps) > 1:
-            (slow, before), (fast, after) = min(steps), max(steps)
+        if not steps:
+            continue
+        (slow, before, _), (fast, after, _) = min(steps), max(steps)
+        (_, least, quick), (_, most, late) = (of(steps, key=lambda step: step[1]) for of in (min, max))
+        if fast > _FASTER * slow:
             ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
             parts.append(f"{name} {ends} at {numbers.rate(fast)}")
-        elif steps:
-            parts.append(f"{name} {numbers.duration_ms(steps[0][1])}")
+        elif most > _FASTER * least:
+            parts.append(f"{name} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”")
+        else:
+            parts.append(f"{name} {numbers.duration_ms(cell['overhead_ms']['p50'])}")
     return f"Median overhead: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"
