@@ -6,8 +6,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import Book, Chunk, present
-from loadtest.analysis.distribution import Distribution, distribution
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.distribution import Distribution, distribution, known
+from loadtest.analysis.rows import Rows
+from loadtest.analysis.times import start_lag
 from loadtest.runfile import RunInfo
 
 GAPS: Final = 5_000_000
@@ -36,20 +39,13 @@ class Arrivals:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        traffic = chunk.words("traffic")
-        rows = chunk.operations
-        self._see(chunk, rows[~np.isnan(chunk.floats("arrival")[rows])], "arrival", self._ended)
-        lag = chunk.floats("start") - chunk.floats("intended_start")
-        rows = rows[~np.isnan(lag[rows]) & chunk.book.in_figures[chunk.cell[rows]]]
-        for entry in range(len(self._lag)):
-            mine = rows[traffic[rows] == entry]
-            number = chunk.floats("arrival")[mine].astype(np.int64)
-            mine, number = mine[number < GAPS], number[number < GAPS]
-            self._lag[entry] = _grown(self._lag[entry], number, np.float32(np.nan))
-            self._lag[entry][number] = lag[mine] / 1e6
-        rows = chunk.requests
-        rows = rows[(chunk.cell[rows] >= 0) & ~np.isnan(chunk.floats("parent_arrival")[rows])]
-        self._see(chunk, rows, "parent_arrival", self._named)
+        for cell, rows in chunk.operations.by_cell:
+            entry = self._book.entry_of[cell]
+            self._see(cell, rows, "arrival", self._ended)
+            if chunk.book.in_figures[cell]:
+                self._note_lags(entry, rows)
+        for cell, rows in chunk.requests.by_cell:
+            self._see(cell, rows, "parent_arrival", self._named)
 
     def gap_errors(self, entry: str) -> Distribution:
         """|gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
@@ -88,16 +84,21 @@ class Arrivals:
         by_cell = dict(zip(np.asarray(known)[order].tolist(), counts.tolist(), strict=True))
         return [by_cell.get(cell, 0) for cell in cells]
 
-    def _see(self, chunk: Chunk, rows: NDArray[np.int64], column: str, seen: list[NDArray[np.bool_]]) -> None:
-        number = chunk.floats(column)[rows].astype(np.int64)
-        cells = chunk.cell[rows]
-        for cell in present(cells):
-            self._first[cell] = min(self._first[cell], number[cells == cell].min())
-        traffic = chunk.words("traffic")[rows]
-        for entry in range(len(seen)):
-            mine = number[traffic == entry]
-            seen[entry] = _grown(seen[entry], mine, False)
-            seen[entry][mine] = True
+    def _see(self, cell: int, rows: Rows, column: str, seen: list[NDArray[np.bool_]]) -> None:
+        number = known(rows.floats(column)).astype(np.int64)
+        if not len(number):
+            return
+        self._first[cell] = min(self._first[cell], number.min())
+        entry = self._book.entry_of[cell]
+        seen[entry] = _grown(seen[entry], number, False)
+        seen[entry][number] = True
+
+    def _note_lags(self, entry: int, rows: Rows) -> None:
+        lag, number = start_lag(rows), rows.floats("arrival")
+        noted = np.flatnonzero(~np.isnan(lag) & (number < GAPS))
+        places = number.take(noted).astype(np.int64)
+        self._lag[entry] = _grown(self._lag[entry], places, np.float32(np.nan))
+        self._lag[entry][places] = lag.take(noted)
 
 
 def _grown(array: NDArray[Any], places: NDArray[np.int64], empty: object) -> NDArray[Any]:

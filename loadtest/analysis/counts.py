@@ -3,18 +3,19 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, OUTCOMES, Book, Chunk, present
+from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, OUTCOMES, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.distribution import known
+from loadtest.analysis.rows import TIMED_OUT, Rows, groups, tally
 from loadtest.limits import LIMIT_NAMES
-
-Ints = NDArray[np.int64]
 
 NO_ANSWER: Final = 0
 """The status of a request that got none."""
 FIRST_KINDS: Final = 3
 """So many of ``KINDS`` begin an operation; the rest are polls."""
 _STATUSES: Final = 1000
+_FAILED: Final = OUTCOMES.index("failed")
 
 
 class Counts:
@@ -55,37 +56,30 @@ class Counts:
         return float(self._bytes[cells].sum()) / asked if asked else 0.0
 
     def _operations(self, chunk: Chunk) -> None:
-        rows, cells = chunk.operations, len(self.sent)
-        cell = chunk.cell[rows]
-        self.outcomes += _table(cell, chunk.words("outcome")[rows], cells, len(OUTCOMES))
-        self.sent += np.bincount(cell[~np.isnan(chunk.floats("start")[rows])], minlength=cells)
-        reason = chunk.words("reason")[rows]
-        known = len(self._book.words["reason"])
-        if known > self.reasons.shape[1]:
-            self.reasons = np.pad(self.reasons, ((0, 0), (0, known - self.reasons.shape[1])))
-        given = reason >= 0
-        self.reasons += _table(cell[given], reason[given], cells, known)
+        chunk.columns.words("reason")  # brings new ones
+        words = len(self._book.words["reason"])
+        if words > self.reasons.shape[1]:
+            self.reasons = np.pad(self.reasons, ((0, 0), (0, words - self.reasons.shape[1])))
+        for cell, rows in chunk.operations.by_cell:
+            tally(self.outcomes[cell], rows.words("outcome"))
+            tally(self.reasons[cell], rows.words("reason"))
+            self.sent[cell] += len(rows) - np.count_nonzero(np.isnan(rows.floats("start")))
 
     def _requests(self, chunk: Chunk) -> None:
-        rows, cells = chunk.requests, len(self.sent)
-        kind = chunk.words("kind")[rows]
-        key = np.nan_to_num(chunk.floats("key_index")[rows]).astype(np.int64)
-        for place, name in enumerate(KINDS):
-            mine = kind == place
-            self.asked[LIMIT_OF_KIND[name]] += int(mine.sum())
-            self.keys[LIMIT_OF_KIND[name]] |= set(present(key[mine]))
-        planned = chunk.cell[rows] >= 0
-        rows, kind = rows[planned], kind[planned]
-        cell = chunk.cell[rows]
-        status = np.clip(np.nan_to_num(chunk.floats("status")[rows]), 0, _STATUSES - 1).astype(np.int64)
-        self.statuses += _table(cell, status, cells, _STATUSES)
-        outcome = chunk.words("outcome")[rows]
-        wrong = (outcome == OUTCOMES.index("failed")) | (outcome == OUTCOMES.index("timed_out"))
-        self.errors += np.bincount(cell[wrong], minlength=cells)
-        self.first += np.bincount(cell[kind < FIRST_KINDS], minlength=cells)
-        self._bytes += np.bincount(cell, np.nan_to_num(chunk.floats("bytes_received")[rows]), minlength=cells)
+        self._ask(chunk.requests)
+        for cell, rows in chunk.requests.by_cell:
+            status = np.fmax(rows.floats("status"), NO_ANSWER)
+            tally(self.statuses[cell], np.minimum(status, _STATUSES - 1).astype(np.int64))
+            outcome = rows.words("outcome")
+            self.errors[cell] += np.count_nonzero((outcome == _FAILED) | (outcome == TIMED_OUT))
+            self.first[cell] += np.count_nonzero(rows.words("kind") < FIRST_KINDS)
+            self._bytes[cell] += known(rows.floats("bytes_received")).sum()
 
-
-def _table(rows: NDArray[np.int32], columns: NDArray[np.int32] | Ints, height: int, width: int) -> Ints:
-    flat = np.bincount(rows.astype(np.int64) * width + columns, minlength=height * width)
-    return flat.reshape(height, width)
+    def _ask(self, rows: Rows) -> None:
+        """Count what was asked with which key; a request without one counts as the first key's."""
+        keys = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
+        for kind, places in groups(rows.words("kind")):
+            mine = keys if places is None else keys.take(places)
+            limit = LIMIT_OF_KIND[KINDS[kind]]
+            self.asked[limit] += len(mine)
+            self.keys[limit] |= {key for key, _ in groups(mine)}

@@ -14,34 +14,44 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.analysis.rows import groups
+
 EXACT: Final = 20_000
 """Values of a cell up to which each is kept as it is."""
 _SHIFT: Final = 16
+_SIGN: Final = 15
+"""The place of the sign in the upper half of a 32-bit float."""
 _LEAST, _MOST = 1e-6, 1e12
 """Magnitudes that are told apart (in ms: from a nanosecond to 31 years); what is nearer to zero counts as zero."""
-_COMPACT: Final = 1_000_000
-"""Values that wait to be sorted into cells."""
-_FEW: Final = 12
 
 Floats = NDArray[np.float64]
 Cells = NDArray[np.intp] | NDArray[np.int32] | NDArray[np.int64]
 
 
-def _magnitude_bits(values: Floats) -> NDArray[np.int32]:
-    bits: NDArray[np.int32] = values.astype(np.float32).view(np.int32)
-    return (bits & 0x7FFFFFFF) >> _SHIFT
+def _top(values: Floats) -> NDArray[np.uint32]:
+    """The upper half of each value's bits as a 32-bit float."""
+    bits: NDArray[np.uint32] = values.astype(np.float32).view(np.uint32)
+    return bits >> np.uint32(_SHIFT)
 
 
-_BASE: Final = int(_magnitude_bits(np.array([_LEAST]))[0]) - 1
-_HALF: Final = int(_magnitude_bits(np.array([_MOST]))[0]) - _BASE
+_BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
+_HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
 """Buckets of a histogram: negative ones, zero, positive ones."""
 
 
-def buckets(values: Floats) -> NDArray[np.int32]:
+def _bucket_of() -> NDArray[np.int64]:
+    size = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
+    return np.concatenate((_HALF + size, _HALF - size))
+
+
+_BUCKET_OF: Final = _bucket_of()
+"""By the upper half of a value's bits: those of positive ones ascend, then come those of negative ones."""
+
+
+def buckets(values: Floats) -> NDArray[np.int64]:
     """The bucket of each value, ascending with it."""
-    size = np.clip(_magnitude_bits(values) - _BASE, 0, _HALF)
-    return np.where(values < 0, _HALF - size, _HALF + size)
+    return _BUCKET_OF.take(_top(values))
 
 
 def _middles() -> Floats:
@@ -92,6 +102,11 @@ class Distribution:
         return np.where(places == 1, self.least, np.where(places == self.n, self.most, found))
 
 
+def known(values: Floats) -> Floats:
+    """Those that are not NaN; the same array where that is all of them."""
+    return values.take(np.flatnonzero(~np.isnan(values))) if np.isnan(values.sum()) else values
+
+
 def distribution(values: Floats, at_least: NDArray[np.bool_] | None = None) -> Distribution:
     """All of the values, exactly; NaN is left out.
 
@@ -99,9 +114,8 @@ def distribution(values: Floats, at_least: NDArray[np.bool_] | None = None) -> D
         values: in any order.
         at_least: True for values of which only a lower bound is known (time-outs).
     """
-    known = ~np.isnan(values)
-    late = values[known & at_least] if at_least is not None else values[:0]
-    ordered = np.sort(values[known])
+    late = known(values[at_least]) if at_least is not None else values[:0]
+    ordered = np.sort(known(values))
     if not len(ordered):
         return Distribution()
     open_from = float(late.min()) if len(late) else math.inf
@@ -123,11 +137,10 @@ class Distributions:
         self._least = np.full(cells, np.inf)
         self._most = np.full(cells, -np.inf)
         self._open = np.full(cells, np.inf)
-        self._slot = np.full(cells, -1)
-        """Of cells that are histograms, their row in ``_counts``."""
-        self._counts = np.zeros((0, WIDTH), np.int64)
-        self._waiting: list[tuple[Cells, Floats]] = []
-        self._waits = 0
+        self._kept: list[list[Floats]] = [[] for _ in range(cells)]
+        """Of cells that are no histograms, their values in pieces."""
+        self._counts: dict[int, NDArray[np.int64]] = {}
+        """Of cells that are histograms."""
 
     def add(self, cells: Cells, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
         """Take in values; NaN is left out.
@@ -137,41 +150,45 @@ class Distributions:
             values: as many.
             at_least: True for values of which only a lower bound is known.
         """
-        known = ~np.isnan(values)
-        if not known.all():
-            cells, values = cells[known], values[known]
-            at_least = at_least[known] if at_least is not None else None
+        for cell, places in groups(cells):
+            if places is None:
+                self.add_to(cell, values, at_least)
+            else:
+                self.add_to(cell, values.take(places), None if at_least is None else at_least.take(places))
+
+    def add_to(self, cell: int, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
+        """Take in values of one cell; NaN is left out. They are not copied.
+
+        Args:
+            cell: of them all.
+            values: in any order.
+            at_least: True for values of which only a lower bound is known.
+        """
+        if at_least is not None and at_least.any():
+            self._open[cell] = np.fmin(self._open[cell], np.fmin.reduce(values[at_least]))
+        values = known(values)
         if not len(values):
             return
-        self._measure(cells, values)
-        if at_least is not None and at_least.any():
-            np.minimum.at(self._open, cells[at_least], values[at_least])
-        slots = self._slot[cells]
-        binned = slots >= 0
-        if binned.any():
-            self._bin(slots[binned], values[binned])
-            cells, values = cells[~binned], values[~binned]
-        if len(values):
-            self._waiting.append((cells, values))
-            self._waits += len(values)
-            if self._waits > _COMPACT:
-                self._compact()
+        self._n[cell] += len(values)
+        self._total[cell] += values.sum()
+        self._least[cell] = min(self._least[cell], values.min())
+        self._most[cell] = max(self._most[cell], values.max())
+        if cell not in self._counts:
+            self._kept[cell].append(values)
+            if self._n[cell] <= self._exact:
+                return
+            values, self._kept[cell] = np.concatenate(self._kept[cell]), []
+            self._counts[cell] = np.zeros(WIDTH, np.int64)
+        self._counts[cell] += np.bincount(buckets(values), minlength=WIDTH)
 
     def get(self, cells: Sequence[int]) -> Distribution:
         """The distribution of some cells together."""
         places = [cell for cell in cells if self._n[cell]]
         if not places:
             return Distribution()
-        if len(self._waiting) > 1:
-            self._join()
-        waiting, values = self._waiting[0] if self._waiting else (np.zeros(0, np.int64), np.zeros(0))
-        wanted = np.zeros(len(self._n), bool)
-        wanted[places] = True
-        kept = values[wanted[waiting]]
-        slots = [slot for slot in self._slot[places].tolist() if slot >= 0]
-        counts = None
-        if slots:
-            counts = self._counts[slots].sum(axis=0) + np.bincount(buckets(kept), minlength=WIDTH)
+        kept = np.concatenate([np.zeros(0), *(part for cell in places for part in self._kept[cell])])
+        binned = [self._counts[cell] for cell in places if cell in self._counts]
+        counts = np.sum([*binned, np.bincount(buckets(kept), minlength=WIDTH)], axis=0) if binned else None
         return Distribution(
             int(self._n[places].sum()),
             float(self._total[places].sum()),
@@ -181,40 +198,3 @@ class Distributions:
             np.sort(kept),
             counts,
         )
-
-    def _measure(self, cells: Cells, values: Floats) -> None:
-        n = np.bincount(cells, minlength=len(self._n))
-        self._n += n
-        present = n.nonzero()[0]
-        if len(present) > _FEW:
-            self._total += np.bincount(cells, values, minlength=len(self._n))
-            np.minimum.at(self._least, cells, values)
-            np.maximum.at(self._most, cells, values)
-            return
-        # Rows come in the order of time, so that a chunk has few cells: cutting them out is the faster way.
-        for cell in present.tolist():
-            mine = values if len(present) == 1 else values[cells == cell]
-            self._total[cell] += mine.sum()
-            self._least[cell] = min(self._least[cell], mine.min())
-            self._most[cell] = max(self._most[cell], mine.max())
-
-    def _bin(self, slots: NDArray[np.intp], values: Floats) -> None:
-        flat = np.bincount(slots * WIDTH + buckets(values), minlength=self._counts.size)
-        self._counts += flat.reshape(self._counts.shape)
-
-    def _join(self) -> None:
-        cells, values = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-        self._waiting = [(cells, values)]
-
-    def _compact(self) -> None:
-        """Turn every cell that has too many values into a histogram."""
-        self._join()
-        cells, values = self._waiting[0]
-        many = np.flatnonzero((self._slot < 0) & (self._n > self._exact))
-        self._slot[many] = len(self._counts) + np.arange(len(many))
-        self._counts = np.concatenate((self._counts, np.zeros((len(many), WIDTH), np.int64)))
-        slots = self._slot[cells]
-        binned = slots >= 0
-        self._bin(slots[binned], values[binned])
-        self._waiting = [(cells[~binned], values[~binned])]
-        self._waits = len(self._waiting[0][1])

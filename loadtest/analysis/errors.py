@@ -1,12 +1,14 @@
 """What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, Book, Chunk
-from loadtest.analysis.times import OK
+from loadtest.analysis.book import KINDS, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import OK, Rows
 
 GROUPS: Final = 500
 """Groups that are told apart; a server that makes up codes without end fills no memory."""
@@ -54,28 +56,30 @@ class Errors:
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         rows = chunk.requests
-        rows = rows[(chunk.cell[rows] >= 0) & (chunk.words("outcome")[rows] != OK)]
-        rows = rows[self._book.in_figures[chunk.cell[rows]]]
+        rows = rows.where((rows.words("outcome") != OK) & (rows.cell >= 0))
+        rows = rows.where(self._book.in_figures[rows.cell])
         if not len(rows):
             return
-        columns = [chunk.words(name)[rows].astype(np.int64) for name in ("kind", "error_code", "reason")]
-        status = np.nan_to_num(chunk.floats("status")[rows], nan=-1).astype(np.int64)
-        keys, first, inverse, counts = np.unique(
-            np.stack([status, *columns]), axis=1, return_index=True, return_inverse=True, return_counts=True
-        )
-        starts = chunk.floats("start")[rows] / 1e9
-        earliest, latest = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
-        np.minimum.at(earliest, inverse.ravel(), starts)
-        np.maximum.at(latest, inverse.ravel(), starts)
-        for place, key in enumerate(map(tuple, keys.T.tolist())):
+        status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
+        columns: list[NDArray[Any]] = [status, *(rows.words(name) for name in ("kind", "error_code", "reason"))]
+        alike = np.zeros(len(rows), np.int64)
+        for column in columns:
+            alike = alike * (int(column.max()) + 2) + column + 1
+        order = np.argsort(alike, kind="stable")
+        firsts = np.flatnonzero(np.diff(alike[order], prepend=-1))
+        counts = np.diff(firsts, append=len(order))
+        starts = rows.floats("start")[order] / 1e9
+        earliest, latest = np.minimum.reduceat(starts, firsts), np.maximum.reduceat(starts, firsts)
+        for place, row in enumerate(order[firsts].tolist()):
+            key = tuple(int(column[row]) for column in columns)
             within = (int(counts[place]), float(earliest[place]), float(latest[place]))
-            self._merge(key, chunk, int(rows[first[place]]), within)
+            self._merge(key, rows, row, within)
 
     def result(self) -> list[ErrorGroup]:
         """Every group, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
 
-    def _merge(self, key: tuple[int, ...], chunk: Chunk, row: int, within: tuple[int, float, float]) -> None:
+    def _merge(self, key: tuple[int, ...], rows: Rows, row: int, within: tuple[int, float, float]) -> None:
         count, first_s, last_s = within
         group = self._groups.get(key)
         if group is None:
@@ -92,8 +96,8 @@ class Errors:
                 count,
                 first_s,
                 last_s,
-                words["traffic"][chunk.words("traffic")[row]],
-                chunk.text("request_id", row),
+                words["traffic"][rows.words("traffic")[row]],
+                rows.text("request_id", row),
             )
             return
         group.count += count

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
+from loadtest.analysis.rows import Rows, tally
+from loadtest.analysis.times import start_lag
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
@@ -46,16 +48,9 @@ class Evennesses:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        known = ~np.isnan(chunk.floats("start")[rows]) & ~np.isnan(chunk.floats("intended_start")[rows])
-        rows = rows[known & chunk.book.in_figures[chunk.cell[rows]]]
-        traffic = chunk.words("traffic")[rows]
-        for (entry, column), counts in self._bins.items():
-            since = chunk.floats(column)[rows[traffic == entry]] - self._record.extent.first[column][entry]
-            # As np.histogram has it: the last bin holds its upper edge as well.
-            places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
-            inside = since <= len(counts) * _BIN_S * 1e9
-            self._bins[entry, column] = counts + np.bincount(places[inside], minlength=len(counts))
+        for cell, rows in chunk.operations.by_cell:
+            if chunk.book.in_figures[cell]:
+                self._count(chunk.book.entry_of[cell], rows.where(~np.isnan(start_lag(rows))))
 
     def result(self) -> dict[str, Evenness]:
         """Of each traffic entry."""
@@ -66,6 +61,18 @@ class Evennesses:
             )
             for entry, name in enumerate(self._record.book.entries)
         }
+
+    def _count(self, entry: int, rows: Rows) -> None:
+        for column in _COLUMNS:
+            counts = self._bins.get((entry, column))
+            if counts is None or not len(rows):
+                continue
+            since = rows.floats(column) - self._record.extent.first[column][entry]
+            # As np.histogram has it: the last bin holds its upper edge as well.
+            places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
+            if since.max() > len(counts) * _BIN_S * 1e9:
+                places = places[since <= len(counts) * _BIN_S * 1e9]
+            tally(counts, places)
 
 
 def _spread(counts: NDArray[np.int64] | None) -> float | None:

@@ -11,7 +11,7 @@ from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.oddities import impossible, seen_ms
 from loadtest.analysis.record import Record
-from loadtest.analysis.times import OK
+from loadtest.analysis.rows import Rows
 
 Floats = NDArray[np.float64]
 
@@ -70,12 +70,10 @@ class ExecutionTimes:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        good = (chunk.words("outcome")[rows] == OK) & (chunk.words("mistake")[rows] < 0)
-        rows = rows[good & ~np.isnan(chunk.floats("execution_time_ms")[rows])]
-        traffic = chunk.words("traffic")[rows]
-        for place in self._entries:
-            self._take(place, chunk, rows[traffic == place])
+        for cell, rows in chunk.operations.by_cell:
+            if chunk.book.entry_of[cell] in self._entries:
+                good = rows.meant_well.ok
+                self._take(cell, good.where(~np.isnan(good.floats("execution_time_ms"))))
 
     def result(self) -> dict[str, Executions]:
         """Of each traffic entry that executed anything."""
@@ -92,20 +90,19 @@ class ExecutionTimes:
             )
         return found
 
-    def _take(self, place: int, chunk: Chunk, rows: NDArray[np.int64]) -> None:
-        execution = chunk.floats("execution_time_ms")[rows]
-        seconds = chunk.floats("intended_start")[rows] / 1e9
-        bin_ = bins.place(seconds, self._cuts[place])
-        self._binned[place].add(bin_[bin_ >= 0], execution[bin_ >= 0])
-        seen = seen_ms(chunk, rows)
+    def _take(self, cell: int, rows: Rows) -> None:
+        book = self._record.book
+        place = book.entry_of[cell]
+        execution, seconds = rows.floats("execution_time_ms"), rows.floats("intended_start") / 1e9
+        bins.spread(self._binned[place], self._cuts[place], seconds, execution)
+        seen = seen_ms(rows, book.operation_of[cell])
         odd = impossible(execution, seen)
-        number = self._seen[place] + np.arange(len(rows))
+        keep = bins.every(max(1, -(-self._n[place] // _MOST)), self._seen[place], len(rows))
         self._seen[place] += len(rows)
-        keep = (number % max(1, -(-self._n[place] // _MOST)) == 0) & ~odd
-        if keep.any():
+        keep = keep[~odd[keep]]
+        if len(keep):
             self._dots[place].append((seconds[keep], execution[keep], seen[keep]))
-        odd &= self._record.book.in_figures[chunk.cell[rows]]
-        if odd.any():
+        if book.in_figures[cell] and odd.any():
             left = max(0, _MOST_ODD - self._odds[place])
             self._odd[place].append((execution[odd][:left], seen[odd][:left]))
             self._odds[place] += int(odd.sum())

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from loadtest import runfile, samples
 from loadtest.analysis import waits
-from loadtest.analysis.chunks import LIMIT_OF_KIND, LIMIT_OF_OPERATION
+from loadtest.analysis.book import LIMIT_OF_KIND, LIMIT_OF_OPERATION
 from loadtest.analysis.upgrade import read_upgraded
 from loadtest.runfile import RunInfo
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from loadtest.analysis import bins
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
-from loadtest.analysis.times import OK, TIMED_OUT, response_time
+from loadtest.analysis.rows import Rows, tally
+from loadtest.analysis.times import response_time
 
 Floats = NDArray[np.float64]
 
@@ -59,23 +60,25 @@ class Heats:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        if not self._of:
-            return
-        rows = chunk.operations
-        outcome, traffic = chunk.words("outcome")[rows], chunk.words("traffic")[rows]
-        good = (outcome == OK) | (outcome == TIMED_OUT)
-        for entry, (_, heat) in self._of.items():
-            mine = rows[good & (traffic == entry)]
-            response = response_time(chunk, mine)
-            start, step = heat.cuts[0], heat.cuts[1] - heat.cuts[0]
-            when = ((chunk.floats("intended_start")[mine] / 1e9 - start) / step).astype(np.int64)
-            base, scale = np.log(heat.levels[0]), heat.counts.shape[1] / np.log(heat.levels[-1] / heat.levels[0])
-            level = (np.log(np.maximum(response, heat.levels[0])) - base) * scale
-            level = np.clip(level, 0, heat.counts.shape[1] - 1).astype(np.int64)
-            inside = (when >= 0) & (when < len(heat.counts)) & ~np.isnan(response)
-            flat = when[inside] * heat.counts.shape[1] + level[inside]
-            heat.counts[...] += np.bincount(flat, minlength=heat.counts.size).reshape(heat.counts.shape)
+        for cell, rows in chunk.operations.by_cell:
+            found = self._of.get(chunk.book.entry_of[cell])
+            if found is not None:
+                _count(found[1], rows.answered)
 
     def result(self) -> dict[str, Heat]:
         """Of each entry that has one."""
         return dict(self._of.values())
+
+
+def _count(heat: Heat, rows: Rows) -> None:
+    response = response_time(rows)
+    start, step = heat.cuts[0], heat.cuts[1] - heat.cuts[0]
+    when = np.floor((rows.floats("intended_start") / 1e9 - start) / step)
+    base, scale = np.log(heat.levels[0]), heat.counts.shape[1] / np.log(heat.levels[-1] / heat.levels[0])
+    level = (np.log(np.maximum(response, heat.levels[0])) - base) * scale
+    inside = (when >= 0) & (when < len(heat.counts)) & ~np.isnan(response)
+    if not inside.all():
+        when, level = when[inside], level[inside]
+    level = np.minimum(level, heat.counts.shape[1] - 1)
+    flat = when.astype(np.int64) * heat.counts.shape[1] + level.astype(np.int64)
+    tally(heat.counts.reshape(-1), flat)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from loadtest.analysis.chunks import OUTCOMES, Chunk
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import Record
@@ -74,14 +74,12 @@ class KeyTimes:
         """Take in some more rows."""
         if self._keys < 2:
             return
-        rows, outcome = chunk.operations, chunk.words("outcome")
-        rows = rows[chunk.book.in_figures[chunk.cell[rows]] & (chunk.words("mistake")[rows] < 0)]
-        key = np.nan_to_num(chunk.floats("key_index")[rows], nan=MOST).astype(np.int64)
-        late = outcome[rows] == OUTCOMES.index("timed_out")
-        kept = ((outcome[rows] == OUTCOMES.index("ok")) | late) & (key < self._keys)
-        rows, key, late = rows[kept], key[kept], late[kept]
-        place = chunk.words("traffic")[rows].astype(np.int64) * self._keys + key
-        self._times.add(place, response_time(chunk, rows), late)
+        for cell, rows in chunk.operations.by_cell:
+            if chunk.book.in_figures[cell]:
+                good = rows.meant_well.answered
+                good = good.where(good.floats("key_index") < self._keys)
+                place = chunk.book.entry_of[cell] * self._keys + good.floats("key_index").astype(np.int64)
+                self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
         """Of each traffic entry the keys that had times; empty for entries with fewer than two such keys."""

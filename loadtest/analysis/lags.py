@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import bins
-from loadtest.analysis.chunks import Chunk, present
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.rows import groups
 from loadtest.analysis.times import dispatch_lag, start_lag
 
 Floats = NDArray[np.float64]
@@ -42,20 +43,15 @@ class WorstLags:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        rows = rows[~np.isnan(start_lag(chunk, rows))]
-        traffic = chunk.words("traffic")[rows]
-        for entry, lags in enumerate(self._of):
-            mine = rows[traffic == entry]
-            places = bins.place(chunk.floats("intended_start")[mine] / 1e9, lags.cuts)
-            mine, places = mine[places >= 0], places[places >= 0]
-            for worst, lag in (
-                (lags.start_lag, start_lag(chunk, mine)),
-                (lags.dispatch_lag, dispatch_lag(chunk, mine)),
-            ):
-                # Rows come in the order of time, so that a chunk has few bins.
-                for place in present(places):
-                    worst[place] = np.fmax(worst[place], np.nanmax(lag[places == place]))
+        for cell, rows in chunk.operations.by_cell:
+            lags = self._of[chunk.book.entry_of[cell]]
+            sent = rows.where(~np.isnan(start_lag(rows)))
+            start, dispatch = start_lag(sent), dispatch_lag(sent)
+            for place, of in groups(bins.place(sent.floats("intended_start") / 1e9, lags.cuts)):
+                if place < 0:
+                    continue
+                for worst, lag in ((lags.start_lag, start), (lags.dispatch_lag, dispatch)):
+                    worst[place] = np.fmax(worst[place], (lag if of is None else lag.take(of)).max())
 
     def result(self) -> dict[str, Lags]:
         """Of each traffic entry that sent anything."""

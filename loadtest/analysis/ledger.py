@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, Book, Chunk
-from loadtest.analysis.times import OK
+from loadtest.analysis.book import KINDS, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import OK
 
 JOBS: Final = 5_000_000
 """Jobs that are told apart; of more, the first."""
 _COMPACT: Final = 2_000_000
+_GONE: Final = 404
 _SUBMIT: Final = KINDS.index("submit")
 _COLUMNS: Final = ("accepted", "completed", "failed", "gone")
 
@@ -56,23 +58,21 @@ class Jobs:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        column = chunk.column("job_id")
+        column = chunk.columns.arrow("job_id")
         if not self._complete or column.null_count == len(column):
             return
         rows = chunk.requests
-        known = ~np.asarray(column.is_null())[rows]
-        outcome, kind = chunk.words("outcome")[rows], chunk.words("kind")[rows]
-        gone = chunk.floats("status")[rows] == 404
+        known = column.is_valid().to_numpy().take(rows.places)
+        told = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
         # What was wrong on purpose (a bad key) is ok, and its answer tells nothing of the job.
-        useful = known & ((outcome == OK) | gone) & (chunk.words("mistake")[rows] < 0)
-        rows, kind, gone = rows[useful], kind[useful], gone[useful]
+        rows = rows.where(known & told & (rows.words("mistake") < 0))
         if not len(rows):
             return
-        state = chunk.words("job_state")[rows]
+        gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
         completed, failed = (state == code for code in self._book.codes("job_state", ["completed", "failed"]))
         ended, submit = completed | failed, kind == _SUBMIT
         pending = ~ended & ~gone & ~submit
-        ids = column.take(rows).to_numpy()
+        ids = column.take(rows.places).to_numpy()
         self._parts.append(
             {
                 "id": pd.util.hash_array(ids, categorize=False),
@@ -80,8 +80,8 @@ class Jobs:
                 "completed": completed.astype(np.int32),
                 "failed": failed.astype(np.int32),
                 "gone": gone.astype(np.int32),
-                "ended": np.where(ended, chunk.floats("end")[rows], np.inf),
-                "pending": np.where(pending, chunk.floats("start")[rows], -np.inf),
+                "ended": np.where(ended, rows.floats("end"), np.inf),
+                "pending": np.where(pending, rows.floats("start"), -np.inf),
             }
         )
         self._rows += len(rows)

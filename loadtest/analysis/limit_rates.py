@@ -1,15 +1,19 @@
 """How many requests were offered, sent, accepted and refused over time, for each limit."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import bins
-from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, LIMIT_OF_OPERATION, Chunk
+from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, LIMIT_OF_OPERATION
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.rows import Rows, tally
 from loadtest.analysis.throttling import Expectation, boundaries
 
+_REFUSED: Final = 429
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -55,24 +59,24 @@ class LimitRates:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        requests, operations = chunk.requests, chunk.operations
-        unsent = operations[np.isnan(chunk.floats("start")[operations])]
-        kind = chunk.words("kind")[requests]
+        operations = chunk.operations
+        unsent = operations.where(np.isnan(operations.floats("start")))
+        kind = chunk.requests.words("kind")
         for name, series in self.of.items():
-            mine = requests[np.isin(kind, [KINDS.index(k) for k in KINDS if LIMIT_OF_KIND[k] in self._names[name]])]
+            kinds = [place for place, each in enumerate(KINDS) if LIMIT_OF_KIND[each] in self._names[name]]
+            rows = chunk.requests.where(np.isin(kind, kinds))
             wanted = [o for o, limit in LIMIT_OF_OPERATION.items() if limit in self._names[name]]
-            never = unsent[np.isin(chunk.words("operation")[unsent], chunk.book.codes("operation", wanted))]
-            status = chunk.floats("status")[mine]
-            sent = chunk.floats("start")[mine]
-            self._count(series.sent, series, sent)
-            self._count(series.throttled, series, sent[status == 429])
-            self._count(series.accepted, series, sent[~np.isnan(status) & (status != 429)])
-            intended = chunk.floats("intended_start")
-            self._count(series.offered, series, np.concatenate((intended[mine], intended[never])))
+            never = unsent.where(np.isin(unsent.words("operation"), chunk.book.codes("operation", wanted)))
+            places, status = self._places(series, rows, "start"), rows.floats("status")
+            tally(series.sent, places)
+            throttled = status == _REFUSED
+            tally(series.throttled, places[throttled])
+            tally(series.accepted, places[~np.isnan(status) & ~throttled])
+            for each in (rows, never):
+                tally(series.offered, self._places(series, each, "intended_start"))
 
-    def _count(self, counts: Ints, series: LimitSeries, times: Floats) -> None:
+    def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
+        seconds = rows.floats(column) / 1e9
         # What was sent before the epoch, to set up, or after the end, in the drain, is no part of a rate.
-        seconds = times / 1e9
-        seconds = seconds[(seconds >= 0) & (seconds <= self._covered_s)]
-        places = bins.place(seconds, series.cuts)
-        counts += np.bincount(places[places >= 0], minlength=len(counts))
+        outside = (seconds < 0) | (seconds > self._covered_s)
+        return np.where(outside, -1, bins.place(seconds, series.cuts))

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Chunk
+from loadtest.analysis import bins
+from loadtest.analysis.book import KINDS, LIMIT_OF_KIND
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.rows import tally
 from loadtest.plan import CONCURRENCY
 
+_REFUSED: Final = 429
 LIMITS_OF_OPERATION: Final = {
     "sync_run": {"sync_run"},
     "async_run": {"async_submit", "retrieval"},
@@ -63,22 +66,18 @@ class LimitUses:
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         rows = chunk.requests
-        kind, status = chunk.words("kind")[rows], chunk.floats("status")[rows]
-        start, end = chunk.floats("start")[rows] / 1e9, chunk.floats("end")[rows] / 1e9
-        stretch = np.searchsorted(self._edges, start, side="right") - 1
-        inside = (stretch >= 0) & (stretch < self._sent.shape[1])
-        flat = kind.astype(np.int64) * self._sent.shape[1] + stretch
-        self._sent += self._table(flat[inside])
-        self._throttled += self._table(flat[inside & (status == 429)])
+        kind, status, start = rows.words("kind"), rows.floats("status"), rows.floats("start") / 1e9
+        stretch = bins.place(start, self._edges)
+        flat = np.where(stretch < 0, -1, kind * np.int64(self._sent.shape[1]) + stretch)
+        tally(self._sent.reshape(-1), flat)
+        tally(self._throttled.reshape(-1), flat[status == _REFUSED])
         if self._record.belief.spec.algorithm == CONCURRENCY:
-            accepted = (status != 429) & ~np.isnan(end)
+            end = rows.floats("end") / 1e9
+            accepted = (status != _REFUSED) & ~np.isnan(end)
             for place in range(self._sent.shape[1]):
                 first = np.maximum(start[accepted], self._edges[place])
                 held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
                 self._answering[:, place] += np.bincount(kind[accepted], held, minlength=len(KINDS))
-
-    def _table(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.bincount(places, minlength=self._sent.size).reshape(self._sent.shape)
 
     def result(self) -> list[LimitUse]:
         """One row for each limit that was asked anything and each stretch."""

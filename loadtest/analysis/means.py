@@ -3,10 +3,12 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import Book, Chunk
-from loadtest.analysis.times import OK, response_time, start_lag
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.distribution import known
+from loadtest.analysis.rows import Rows
+from loadtest.analysis.times import response_time, start_lag, submit_time
 
 NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
 
@@ -25,24 +27,25 @@ class Means:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        rows = rows[chunk.words("outcome")[rows] == OK]
-        cell = chunk.cell[rows]
-        intended = chunk.floats("intended_start")[rows]
-        self.n += np.bincount(cell, minlength=len(self.n))
-        self._add(cell, "start_lag", np.maximum(start_lag(chunk, rows), 0.0))
-        self._add(cell, "response", response_time(chunk, rows))
-        self._add(cell, "execution", chunk.floats("execution_time_ms")[rows])
-        submit = chunk.floats("accepted_end")[rows] - chunk.floats("accepted_start")[rows]
-        self._add(cell, "submit", submit / 1e6)
-        self._add(cell, "pending_lower", np.maximum(chunk.floats("pending_seen")[rows] - intended, 0.0) / 1e6)
+        for cell, rows in chunk.operations.by_cell:
+            self._take(cell, rows.ok)
 
     def of(self, cell: int, name: str) -> float | None:
         """A mean in ms; None where no operation has that part."""
         n = int(self._n[name][cell])
         return float(self._sums[name][cell]) / n if n else None
 
-    def _add(self, cell: NDArray[np.int32], name: str, values: NDArray[np.float64]) -> None:
-        known = ~np.isnan(values)
-        self._sums[name] += np.bincount(cell[known], values[known], minlength=len(self.n))
-        self._n[name] += np.bincount(cell[known], minlength=len(self.n))
+    def _take(self, cell: int, rows: Rows) -> None:
+        self.n[cell] += len(rows)
+        pending = rows.floats("pending_seen") - rows.floats("intended_start")
+        parts = {
+            "start_lag": np.maximum(start_lag(rows), 0.0),
+            "response": response_time(rows),
+            "execution": rows.floats("execution_time_ms"),
+            "submit": submit_time(rows),
+            "pending_lower": np.maximum(pending, 0.0) / 1e6,
+        }
+        for name, values in parts.items():
+            values_known = known(values)
+            self._sums[name][cell] += values_known.sum()
+            self._n[name][cell] += len(values_known)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis.arrivals import Missing
-from loadtest.analysis.chunks import KINDS, OUTCOMES
+from loadtest.analysis.book import KINDS, OUTCOMES
 from loadtest.analysis.counts import FIRST_KINDS, NO_ANSWER
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record

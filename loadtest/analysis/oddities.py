@@ -3,14 +3,16 @@
 An answer without executionTime is no answer of the documented shape: such are counted as failed, ``wrong_shape``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import Book, Chunk
-from loadtest.analysis.times import OK
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import GRAIN_MS
 
 WORDS: Final = {
@@ -55,55 +57,52 @@ class Oddities:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        rows = rows[self._book.in_figures[chunk.cell[rows]]]
-        answered = (chunk.words("outcome")[rows] == OK) & (chunk.words("mistake")[rows] < 0)
-        good = rows[answered]
-        execution = chunk.floats("execution_time_ms")[good]
-        self._note(chunk, "negative", good, execution < 0, execution)
-        self._note(chunk, "longer_than_seen", good, execution > seen_ms(chunk, good) + GRAIN_MS, execution)
-        matched = chunk.floats("result_matched")[rows]
-        self._note(chunk, "wrong_result", rows[~np.isnan(matched)], matched[~np.isnan(matched)] == 0)
+        odd: dict[str, list[Rows]] = {name: [] for name in WORDS}
+        for cell, rows in chunk.operations.by_cell:
+            if self._book.in_figures[cell]:
+                for name, of, found in _look(rows, self._book.operation_of[cell]):
+                    self._found[name].of += of
+                    odd[name].append(found)
+        for name, pieces in odd.items():
+            self._note(self._found[name], [rows for rows in pieces if len(rows)])
 
     def result(self) -> list[Oddity]:
         """Those that occurred."""
         return [one for one in self._found.values() if one.count]
 
-    def _note(
-        self,
-        chunk: Chunk,
-        name: str,
-        rows: NDArray[np.int64],
-        odd: NDArray[np.bool_],
-        execution: NDArray[np.float64] | None = None,
-    ) -> None:
-        found = self._found[name]
-        found.of += len(rows)
-        places = odd.nonzero()[0]
-        if not len(places):
+    def _note(self, oddity: Oddity, pieces: list[Rows]) -> None:
+        if not pieces:
             return
-        if not found.count:
-            first = int(rows[places[0]])
-            found.traffic = self._book.words["traffic"][chunk.words("traffic")[first]]
-            found.request_id = chunk.text("request_id", first)
-        found.count += len(places)
-        if execution is not None:
-            worst = float(execution[places].min() if name == "negative" else execution[places].max())
-            further = min if name == "negative" else max
-            found.worst_ms = worst if found.worst_ms is None else further(worst, found.worst_ms)
+        if not oddity.count:
+            first = min(pieces, key=lambda rows: int(rows.places[0]))
+            oddity.traffic = self._book.words["traffic"][first.words("traffic")[0]]
+            oddity.request_id = first.text("request_id", 0)
+        oddity.count += sum(len(rows) for rows in pieces)
+        if oddity.name != "wrong_result":
+            execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
+            worst, further = (execution.min(), min) if oddity.name == "negative" else (execution.max(), max)
+            oddity.worst_ms = float(worst if oddity.worst_ms is None else further(worst, oddity.worst_ms))
 
 
-def seen_ms(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _look(rows: Rows, operation: str) -> Iterator[tuple[str, int, Rows]]:
+    """Of each kind, how many could have it, and those that have."""
+    good = rows.meant_well.ok
+    execution = good.floats("execution_time_ms")
+    yield "negative", len(good), good.where(execution < 0)
+    yield "longer_than_seen", len(good), good.where(execution > seen_ms(good, operation) + GRAIN_MS)
+    matched = rows.floats("result_matched")
+    yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
+
+
+def seen_ms(rows: Rows, operation: str) -> NDArray[np.float64]:
     """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
 
     Unknown (NaN) for a retrieval, whose job ran before it.
     """
-    operation = chunk.words("operation")[rows]
-    sync, job = chunk.book.codes("operation", ["sync_run", "async_run"])
-    start = chunk.floats("accepted_start")[rows]
-    run = chunk.floats("accepted_end")[rows] - start
-    whole = chunk.floats("end")[rows] - start
-    return np.where(operation == sync, run, np.where(operation == job, whole, np.nan)) / 1e6
+    if operation == "retrieval":
+        return np.full(len(rows), np.nan)
+    end = "accepted_end" if operation == "sync_run" else "end"
+    return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
 
 
 def impossible(execution_ms: NDArray[np.float64], seen_ms: NDArray[np.float64]) -> NDArray[np.bool_]:

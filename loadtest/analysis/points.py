@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import bins
-from loadtest.analysis.chunks import OUTCOMES, Chunk
+from loadtest.analysis.book import OUTCOMES
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.record import Record
-from loadtest.analysis.times import OK, TIMED_OUT, response_time
+from loadtest.analysis.rows import OK, TIMED_OUT, Rows
+from loadtest.analysis.times import response_time
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +21,7 @@ _MOST: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
+_REFUSED: Final = 429
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,26 +56,8 @@ class Points:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        response = response_time(chunk, rows)
-        rows, response = rows[~np.isnan(response)], response[~np.isnan(response)]
-        traffic, outcome = chunk.words("traffic")[rows], chunk.words("outcome")[rows]
-        refused = chunk.floats("status")[rows] == 429
-        seconds = chunk.floats("intended_start")[rows] / 1e9
-        which = {
-            "ok": outcome == OK,
-            "429": refused & (outcome != TIMED_OUT),
-            "failed": outcome == OUTCOMES.index("failed"),
-            "timed out": outcome == TIMED_OUT,
-        }
-        for entry, cuts in enumerate(self._cuts):
-            mine = traffic == entry
-            good = mine & (which["ok"] | which["timed out"])
-            places = bins.place(seconds[good], cuts)
-            self._binned[entry].add(places[places >= 0], response[good][places >= 0])
-            for layer in LAYERS:
-                layered = mine & which[layer] & (response > 0)
-                self._keep(entry, layer, seconds[layered], response[layered])
+        for cell, rows in chunk.operations.by_cell:
+            self._take(chunk.book.entry_of[cell], rows)
 
     def result(self) -> dict[str, Responses]:
         """Of each traffic entry."""
@@ -90,17 +75,35 @@ class Points:
             for entry, name in enumerate(self._record.book.entries)
         }
 
-    def _keep(self, entry: int, layer: str, seconds: Floats, response: Floats) -> None:
+    def _take(self, entry: int, rows: Rows) -> None:
+        good = rows.answered
+        bins.spread(self._binned[entry], self._cuts[entry], good.floats("intended_start") / 1e9, response_time(good))
+        outcome = rows.words("outcome")
+        which = {
+            "ok": outcome == OK,
+            "429": (rows.floats("status") == _REFUSED) & (outcome != TIMED_OUT),
+            "failed": outcome == OUTCOMES.index("failed"),
+            "timed out": outcome == TIMED_OUT,
+        }
+        for layer, of in which.items():
+            if of.any():
+                self._keep(entry, layer, rows.where(of))
+
+    def _keep(self, entry: int, layer: str, rows: Rows) -> None:
         """Keep every n-th, and of the slowest 2 % more, so that no stall is thinned away."""
+        response = response_time(rows)
+        if not (response > 0).all():
+            rows = rows.where(response > 0)
+            response = response_time(rows)
         place = LAYERS.index(layer)
-        number = self._seen[entry, place] + np.arange(len(seconds))
-        self._seen[entry, place] += len(seconds)
-        total = self._total(entry, layer)
-        keep = number % max(1, -(-total // _MOST)) == 0
+        before, total = int(self._seen[entry, place]), self._total(entry, layer)
+        self._seen[entry, place] += len(rows)
+        keep = bins.every(max(1, -(-total // _MOST)), before, len(rows))
         if layer == "ok":
-            keep |= (response > self._slow_from[entry]) & (number % max(1, -(-total // (_SLOW * 50))) == 0)
-        if keep.any():
-            self._dots[entry][layer].append((seconds[keep], response[keep]))
+            slow = bins.every(max(1, -(-total // (_SLOW * 50))), before, len(rows))
+            keep = np.union1d(keep, slow[response[slow] > self._slow_from[entry]])
+        if len(keep):
+            self._dots[entry][layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
 
     def _total(self, entry: int, layer: str) -> int:
         outcomes = {"ok": (OK,), "timed out": (TIMED_OUT,), "failed": (OUTCOMES.index("failed"),)}

@@ -5,7 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.chunks import KINDS, Book, Chunk
+from loadtest.analysis import bins
+from loadtest.analysis.book import KINDS, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import tally
 from loadtest.runfile import RunInfo, StagePlan
 
 _POLL: Final = KINDS.index("poll")
@@ -29,17 +32,12 @@ class PollUse:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows, (entries, stretches, _) = chunk.requests, self._counts.shape
-        kind = chunk.words("kind")[rows]
-        polls, retrieves = kind == _POLL, kind == _RETRIEVE
-        wanted = polls | retrieves
-        rows, kind = rows[wanted], polls[wanted]
-        seconds = chunk.floats("start")[rows] / 1e9
-        stretch = np.searchsorted(self._edges, seconds, side="right") - 1
-        entry = chunk.words("traffic")[rows]
-        inside = (stretch >= 0) & (stretch < stretches) & (seconds <= self._until_s) & (entry < entries)
-        place = (entry.astype(np.int64) * stretches + stretch) * 2 + kind
-        self._counts += np.bincount(place[inside], minlength=self._counts.size).reshape(self._counts.shape)
+        for cell, rows in chunk.requests.by_cell:
+            seconds = rows.floats("start") / 1e9
+            stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
+            kind = rows.words("kind")
+            for place, of in enumerate((_RETRIEVE, _POLL)):
+                tally(self._counts[chunk.book.entry_of[cell], :, place], stretch[kind == of])
 
     def during(self, planned: list[tuple[str, StagePlan]]) -> tuple[int, int]:
         """Polls that entries sent during stages of theirs; and polls and retrieves of all traffic in that time."""

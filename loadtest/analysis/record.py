@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from loadtest import runfile
 from loadtest.analysis.arrivals import Arrivals
-from loadtest.analysis.chunks import Book, Chunk, present, scan
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import Chunk, scan
 from loadtest.analysis.counts import Counts
 from loadtest.analysis.errors import Errors
 from loadtest.analysis.ledger import Jobs
@@ -21,7 +23,7 @@ from loadtest.analysis.oddities import Oddities
 from loadtest.analysis.poll_use import PollUse
 from loadtest.analysis.sends import Sends
 from loadtest.analysis.slowest import Slowest
-from loadtest.analysis.times import Times
+from loadtest.analysis.times import Times, start_lag
 from loadtest.limits import LIMIT_NAMES
 from loadtest.plan import Belief, believed
 from loadtest.runfile import RunInfo, StagePlan
@@ -46,19 +48,18 @@ class Extent:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows, start = chunk.operations, chunk.floats("start")
-        for column in (start, chunk.floats("end")):
-            known = column[~np.isnan(column)]
-            self.last = max(self.last, float(known.max(initial=-np.inf)))
-        rows = rows[~np.isnan(start[rows] - chunk.floats("intended_start")[rows])]
-        rows = rows[chunk.book.in_figures[chunk.cell[rows]]]
-        traffic = chunk.words("traffic")[rows]
-        for name in self.first:
-            times = chunk.floats(name)[rows]
-            for entry in present(traffic):
-                mine = times[traffic == entry]
-                self.first[name][entry] = min(self.first[name][entry], mine.min())
-                self.last_of[name][entry] = max(self.last_of[name][entry], mine.max())
+        for name in ("start", "end"):
+            last = pc.max(chunk.columns.arrow(name)).as_py()
+            self.last = max(self.last, -np.inf if last is None else float(last))
+        for cell, rows in chunk.operations.by_cell:
+            sent = rows.where(~np.isnan(start_lag(rows)))
+            if not chunk.book.in_figures[cell] or not len(sent):
+                continue
+            entry = chunk.book.entry_of[cell]
+            for name in self.first:
+                times = sent.floats(name)
+                self.first[name][entry] = min(self.first[name][entry], times.min())
+                self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
 
 
 @dataclass(frozen=True, eq=False)

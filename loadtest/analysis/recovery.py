@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.admission import Asked
-from loadtest.analysis.chunks import OUTCOMES, Chunk
+from loadtest.analysis.book import OUTCOMES
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
-from loadtest.analysis.times import OK, response_time
+from loadtest.analysis.rows import OK
+from loadtest.analysis.times import response_time
 
 _THROTTLED: Final = OUTCOMES.index("throttled")
 
@@ -92,16 +94,14 @@ class Retried:
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         rows = chunk.operations
-        attempts = chunk.floats("attempt")[rows]
-        again = (attempts > 1) & chunk.book.in_figures[chunk.cell[rows]]
-        if not again.any():
+        rows = rows.where(rows.floats("attempt") > 1)
+        rows = rows.where(chunk.book.in_figures[rows.cell])
+        if not len(rows):
             return
-        rows, attempts = rows[again], attempts[again]
-        traffic, outcome = chunk.words("traffic")[rows], chunk.words("outcome")[rows]
+        traffic, outcome = rows.words("traffic"), rows.words("outcome")
         np.add.at(self._counts, (traffic, outcome), 1)
-        np.add.at(self._attempts, traffic, attempts.astype(np.int64))
-        well = outcome == OK
-        self._times.add(traffic[well], response_time(chunk, rows[well]))
+        np.add.at(self._attempts, traffic, rows.floats("attempt").astype(np.int64))
+        self._times.add(rows.ok.words("traffic"), response_time(rows.ok))
 
     def result(self) -> dict[str, Retries]:
         """Of each traffic entry."""

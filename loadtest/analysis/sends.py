@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import KINDS, LIMIT_OF_KIND, Book, Chunk
+from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import Rows
 from loadtest.limits import LIMIT_NAMES
 
 TOLD: Final = 50_000
@@ -38,21 +40,24 @@ class Sends:
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         rows = chunk.requests
-        limit = _LIMIT[chunk.words("kind")[rows]]
+        limit = _LIMIT[rows.words("kind")]
         if len(rows) > self._room.min():
-            rows, limit = self._first(rows, limit)
+            keep = self._first(limit)
+            rows, limit = rows.where(keep), limit[keep]
+        if not len(rows):
+            return
         self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
         parts = self._parts
         for name in _NUMBERS:
-            parts[name].append(chunk.floats(name)[rows])
+            parts[name].append(rows.floats(name))
         for name in _WORDS:
-            parts[name].append(chunk.words(name)[rows].astype(np.int16))
-        parts["cell"].append(chunk.cell[rows].astype(np.int16))
-        parts["kind"].append(chunk.words("kind")[rows].astype(np.int8))
+            parts[name].append(rows.words(name).astype(np.int16))
+        parts["cell"].append(rows.cell.astype(np.int16))
+        parts["kind"].append(rows.words("kind").astype(np.int8))
         parts["limit"].append(limit)
         # Dates make as many words as there are seconds.
-        parts["retry_after"].append(chunk.words("retry_after")[rows])
-        self._tell(chunk, rows)
+        parts["retry_after"].append(rows.words("retry_after"))
+        self._tell(rows)
         self._kept += len(rows)
 
     @property
@@ -84,22 +89,23 @@ class Sends:
         told = joined["retry_after"].astype(np.int64)
         return pd.DataFrame({**joined, "cell": cell, "in_figures": judged[cell], "retry_after": told})
 
-    def _tell(self, chunk: Chunk, rows: NDArray[np.int64]) -> None:
+    def _tell(self, rows: Rows) -> None:
         if self._telling >= TOLD:
             return
-        headers = chunk.column("rate_limit")
+        headers = rows.columns.arrow("rate_limit")
         if headers.null_count == len(headers):
             return
-        mine = headers.take(rows)
+        mine = headers.take(rows.places)
         places = np.flatnonzero(mine.is_valid().to_numpy())[: TOLD - self._telling]
         if len(places):
             self._told.append((places + self._kept, mine.take(places).to_pylist()))
             self._telling += len(places)
 
-    def _first(self, rows: NDArray[np.int64], limit: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        keep = np.ones(len(rows), bool)
+    def _first(self, limit: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Which requests there is room for, by their limits."""
+        keep = np.zeros(len(limit), bool)
         for place, room in enumerate(self._room.tolist()):
-            mine = limit == place
-            keep &= ~mine | (np.cumsum(mine) <= room)
+            if room:
+                keep[np.flatnonzero(limit == place)[:room]] = True
         self.complete &= bool(keep.all())
-        return rows[keep], limit[keep]
+        return keep

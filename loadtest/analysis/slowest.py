@@ -5,7 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.chunks import KINDS, OUTCOMES, Book, Chunk
+from loadtest.analysis.book import KINDS, OUTCOMES, Book
+from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import Rows
 from loadtest.analysis.times import response_time
 
 MOST: Final = 100
@@ -79,16 +81,15 @@ class Slowest:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        rows = rows[self._book.in_figures[chunk.cell[rows]]]
-        response = response_time(chunk, rows)
-        traffic = chunk.words("traffic")[rows]
-        for entry in range(len(self._kept)):
-            candidates = np.flatnonzero((traffic == entry) & (response > self._bar[entry]))
+        for cell, rows in chunk.operations.by_cell:
+            if not self._book.in_figures[cell]:
+                continue
+            entry, response = self._book.entry_of[cell], response_time(rows)
+            candidates = np.flatnonzero(response > self._bar[entry])
             if len(candidates) > MOST:
                 candidates = candidates[np.argpartition(response[candidates], -MOST)[-MOST:]]
             if len(candidates):
-                found = [self._operation(chunk, int(rows[place]), float(response[place])) for place in candidates]
+                found = [self._operation(rows, place, float(response[place])) for place in candidates.tolist()]
                 kept = sorted(self._kept[entry] + found, key=lambda one: (-one.response_ms, one.arrival))[:MOST]
                 self._kept[entry] = kept
                 self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
@@ -97,25 +98,25 @@ class Slowest:
         """Of each traffic entry, the slowest first, without their requests."""
         return dict(zip(self._book.entries, self._kept, strict=True))
 
-    def _operation(self, chunk: Chunk, row: int, response_ms: float) -> SlowOperation:
+    def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:
         def number(name: str) -> float | None:
-            value = float(chunk.floats(name)[row])
+            value = float(rows.floats(name)[row])
             return None if np.isnan(value) else value
 
-        reason = chunk.words("reason")[row]
+        reason = rows.words("reason")[row]
         start, intended = number("start"), number("intended_start") or 0.0
         return SlowOperation(
-            traffic=self._book.words["traffic"][chunk.words("traffic")[row]],
-            stage=self._book.words["stage"][chunk.words("stage")[row]],
+            traffic=self._book.words["traffic"][rows.words("traffic")[row]],
+            stage=self._book.words["stage"][rows.words("stage")[row]],
             arrival=int(number("arrival") or 0),
             intended_s=intended / 1e9,
             response_ms=response_ms,
             start_lag_ms=(intended if start is None else start) / 1e6 - intended / 1e6,
-            outcome=OUTCOMES[chunk.words("outcome")[row]],
+            outcome=OUTCOMES[rows.words("outcome")[row]],
             reason=None if reason < 0 else self._book.words["reason"][reason],
             execution_ms=number("execution_time_ms"),
             attempts=int(number("attempt") or 0),
-            request_id=chunk.text("request_id", row),
+            request_id=rows.text("request_id", row),
         )
 
 
@@ -125,40 +126,37 @@ class Phases:
     def __init__(self, book: Book, slow: list[SlowOperation]) -> None:
         entries = book.entries
         self._of = {(entries.index(one.traffic), one.arrival): one for one in slow}
-        self._keys = np.sort(np.array([self._key(*place) for place in self._of], np.int64))
+        self._arrivals = [np.sort([a for place, a in self._of if place == entry]) for entry in range(len(entries))]
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        if not len(self._keys):
-            return
-        rows = chunk.requests
-        parent = chunk.floats("parent_arrival")[rows]
-        rows = rows[~np.isnan(parent)]
-        traffic = chunk.words("traffic")[rows]
-        key = self._key(traffic, chunk.floats("parent_arrival")[rows].astype(np.int64))
-        places = np.minimum(np.searchsorted(self._keys, key), len(self._keys) - 1)
-        for row in rows[self._keys[places] == key].tolist():
-            one = self._of[int(chunk.words("traffic")[row]), int(chunk.floats("parent_arrival")[row])]
-            if len(one.phases) < REQUESTS:
-                one.phases.append(_phase(chunk, row, one.intended_s * 1e9))
-                one.phases.sort(key=lambda phase: phase.start_ms)
+        for cell, rows in chunk.requests.by_cell:
+            entry, parent = chunk.book.entry_of[cell], rows.floats("parent_arrival")
+            arrivals = self._arrivals[entry]
+            first, last = np.searchsorted(arrivals, (np.fmin.reduce(parent), np.fmax.reduce(parent)))
+            within = arrivals[first : last + 1]
+            if len(within):
+                slow = rows.where(np.isin(parent, within))
+                for row, arrival in enumerate(slow.floats("parent_arrival").tolist()):
+                    self._take(self._of[entry, int(arrival)], slow, row)
 
-    @staticmethod
-    def _key(entry: "int | np.ndarray", arrival: "int | np.ndarray") -> "int | np.ndarray":
-        return np.asarray(arrival, np.int64) * 1024 + entry
+    def _take(self, one: SlowOperation, rows: Rows, row: int) -> None:
+        if len(one.phases) < REQUESTS:
+            one.phases.append(_phase(rows, row, one.intended_s * 1e9))
+            one.phases.sort(key=lambda phase: phase.start_ms)
 
 
-def _phase(chunk: Chunk, row: int, intended: float) -> Phase:
+def _phase(rows: Rows, row: int, intended: float) -> Phase:
     def since(name: str) -> float | None:
-        value = float(chunk.floats(name)[row])
+        value = float(rows.floats(name)[row])
         return None if np.isnan(value) else (value - intended) / 1e6
 
-    status = float(chunk.floats("status")[row])
+    status = float(rows.floats("status")[row])
     return Phase(
-        kind=KINDS[chunk.words("kind")[row]],
+        kind=KINDS[rows.words("kind")[row]],
         start_ms=since("start") or 0.0,
         first_byte_ms=since("first_byte"),
         end_ms=since("end"),
-        outcome=OUTCOMES[chunk.words("outcome")[row]],
+        outcome=OUTCOMES[rows.words("outcome")[row]],
         status=None if np.isnan(status) else int(status),
     )

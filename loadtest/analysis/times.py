@@ -5,12 +5,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import OUTCOMES, Book, Chunk
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distributions
+from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import poll_lag, queue_wait
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 NAMES: Final = (
     "response_time_ms", "service_time_ms", "start_lag_ms", "dispatch_lag_ms", "execution_time_ms", "overhead_ms",
@@ -18,43 +19,45 @@ NAMES: Final = (
     "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
     "poll_lag_upper_ms", "polls",
 )  # fmt: skip
-OK: Final = OUTCOMES.index("ok")
-TIMED_OUT: Final = OUTCOMES.index("timed_out")
 
 
-def response_time(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def response_time(rows: Rows) -> Floats:
     """End − intended start, in ms."""
-    return (chunk.floats("end")[rows] - chunk.floats("intended_start")[rows]) / 1e6
+    return (rows.floats("end") - rows.floats("intended_start")) / 1e6
 
 
-def start_lag(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def start_lag(rows: Rows) -> Floats:
     """Start − intended start, in ms."""
-    return (chunk.floats("start")[rows] - chunk.floats("intended_start")[rows]) / 1e6
+    return (rows.floats("start") - rows.floats("intended_start")) / 1e6
 
 
-def dispatch_lag(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def dispatch_lag(rows: Rows) -> Floats:
     """Start − the later of intended start and user free, in ms."""
-    free = np.fmax(chunk.floats("intended_start")[rows], chunk.floats("user_free")[rows])
-    return (chunk.floats("start")[rows] - free) / 1e6
+    free = np.fmax(rows.floats("intended_start"), rows.floats("user_free"))
+    return (rows.floats("start") - free) / 1e6
 
 
-def service_time(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def service_time(rows: Rows) -> Floats:
     """End − start of requests, in ms."""
-    return (chunk.floats("end")[rows] - chunk.floats("start")[rows]) / 1e6
+    return (rows.floats("end") - rows.floats("start")) / 1e6
 
 
-def overhead(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def submit_time(rows: Rows) -> Floats:
+    """Of operations, the service time of the first request that was answered with success, in ms."""
+    return (rows.floats("accepted_end") - rows.floats("accepted_start")) / 1e6
+
+
+def overhead(rows: Rows, operation: str) -> Floats:
     """What the client waited beyond executionTime, in ms.
 
     The accepted run's service time − executionTime for ``sync_run``; for ``async_run`` the whole of the operation from
     its first byte on − executionTime: submit, queue, poll lag. A retrieval has none (NaN): its executionTime is the
     job's, spent before the request.
     """
-    operation = chunk.words("operation")[rows]
-    known = chunk.book.codes("operation", ["sync_run", "async_run"])
-    whole = np.where(operation == known[1], chunk.floats("end")[rows] - chunk.floats("start")[rows], np.nan)
-    run = chunk.floats("accepted_end")[rows] - chunk.floats("accepted_start")[rows]
-    return np.where(operation == known[0], run, whole) / 1e6 - chunk.floats("execution_time_ms")[rows]
+    if operation == "retrieval":
+        return np.full(len(rows), np.nan)
+    waited = submit_time(rows) if operation == "sync_run" else service_time(rows)
+    return waited - rows.floats("execution_time_ms")
 
 
 class Times:
@@ -73,49 +76,40 @@ class Times:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.operations
-        cell = chunk.cell[rows]
-        self.of["start_lag_ms"].add(cell, start_lag(chunk, rows))
-        self.of["dispatch_lag_ms"].add(cell, dispatch_lag(chunk, rows))
-        rows, late = _answered(chunk, rows)
-        cell = chunk.cell[rows]
-        response = response_time(chunk, rows)
-        self.of["response_time_ms"].add(cell, response, late)
-        self.of["execution_time_ms"].add(cell, chunk.floats("execution_time_ms")[rows])
-        self.of["overhead_ms"].add(cell, overhead(chunk, rows))
-        self._asynchronous(chunk, rows, response, late)
-        rows = chunk.requests
-        rows, late = _answered(chunk, rows[chunk.cell[rows] >= 0])
-        cell, service = chunk.cell[rows], service_time(chunk, rows)
-        self.of["service_time_ms"].add(cell, service, late)
-        first = chunk.floats("first_byte")[rows] - chunk.floats("start")[rows]
-        self.of["first_byte_ms"].add(cell, first / 1e6)
-        self.of["connect_ms"].add(cell, chunk.floats("connect_ms")[rows])
-        reused = chunk.floats("connection_reused")[rows]
+        for cell, rows in chunk.operations.by_cell:
+            self._operations(cell, rows, chunk.book.operation_of[cell])
+        for cell, rows in chunk.requests.by_cell:
+            self._requests(cell, rows.meant_well.answered)
+
+    def _operations(self, cell: int, rows: Rows, operation: str) -> None:
+        self.of["start_lag_ms"].add_to(cell, start_lag(rows))
+        self.of["dispatch_lag_ms"].add_to(cell, dispatch_lag(rows))
+        rows = rows.meant_well.answered
+        response = response_time(rows)
+        self.of["response_time_ms"].add_to(cell, response, rows.late)
+        self.of["execution_time_ms"].add_to(cell, rows.floats("execution_time_ms"))
+        self.of["overhead_ms"].add_to(cell, overhead(rows, operation))
+        if operation == "async_run":
+            self._asynchronous(cell, rows, response)
+
+    def _requests(self, cell: int, rows: Rows) -> None:
+        service = service_time(rows)
+        self.of["service_time_ms"].add_to(cell, service, rows.late)
+        self.of["first_byte_ms"].add_to(cell, (rows.floats("first_byte") - rows.floats("start")) / 1e6)
+        self.of["connect_ms"].add_to(cell, rows.floats("connect_ms"))
+        reused = rows.floats("connection_reused")
         for name, kept in (("service_time_new_ms", reused == 0), ("service_time_reused_ms", reused == 1)):
-            self.of[name].add(cell[kept], service[kept], late[kept])
+            places = np.flatnonzero(kept)
+            self.of[name].add_to(cell, service.take(places), rows.late.take(places))
 
-    def _asynchronous(self, chunk: Chunk, rows: NDArray[np.int64], response: Floats, late: Bools) -> None:
-        mine = chunk.words("operation")[rows] == chunk.book.codes("operation", ["async_run"])[0]
-        if not mine.any():
-            return
-        rows, response, late = rows[mine], response[mine], late[mine]
-        cell = chunk.cell[rows]
-        submit = (chunk.floats("accepted_end")[rows] - chunk.floats("accepted_start")[rows]) / 1e6
-        lower = (chunk.floats("pending_seen")[rows] - chunk.floats("intended_start")[rows]) / 1e6
-        self.of["submit_ms"].add(cell, submit)
-        self.of["time_to_result_ms"].add(cell, response, late)
-        self.of["time_to_result_lower_ms"].add(cell, np.maximum(lower, 0.0))
-        self.of["polls"].add(cell, chunk.floats("poll")[rows], late)
-        rows, cell = rows[~late], cell[~late]
-        self.ended.add(cell, response[~late])
-        for name, waited in zip(("queue_wait_lower_ms", "queue_wait_upper_ms"), queue_wait(chunk, rows), strict=True):
-            self.of[name].add(cell, waited)
-        self.of["poll_lag_upper_ms"].add(cell, poll_lag(chunk, rows))
-
-
-def _answered(chunk: Chunk, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Bools]:
-    """Those that were ok or timed out and were not wrong on purpose; and which of them timed out."""
-    outcome = chunk.words("outcome")[rows]
-    known = ((outcome == OK) | (outcome == TIMED_OUT)) & (chunk.words("mistake")[rows] < 0)
-    return rows[known], outcome[known] == TIMED_OUT
+    def _asynchronous(self, cell: int, rows: Rows, response: Floats) -> None:
+        lower = (rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6
+        self.of["submit_ms"].add_to(cell, submit_time(rows))
+        self.of["time_to_result_ms"].add_to(cell, response, rows.late)
+        self.of["time_to_result_lower_ms"].add_to(cell, np.maximum(lower, 0.0))
+        self.of["polls"].add_to(cell, rows.floats("poll"), rows.late)
+        rows = rows.ok
+        self.ended.add_to(cell, response_time(rows))
+        for name, waited in zip(("queue_wait_lower_ms", "queue_wait_upper_ms"), queue_wait(rows), strict=True):
+            self.of[name].add_to(cell, waited)
+        self.of["poll_lag_upper_ms"].add_to(cell, poll_lag(rows))

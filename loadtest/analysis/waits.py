@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.rows import Rows
 
 Floats = NDArray[np.float64]
 
@@ -23,14 +23,14 @@ GRAIN_MS: Final = 1.0
 """executionTime may be rounded up to a whole millisecond without being impossible."""
 
 
-def queue_wait(chunk: Chunk, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     """Lower and upper bound of the queue wait of ended jobs, in ms.
 
     Both NaN where something isn't known, and where the executionTime cannot be true (such are among the oddities);
     a wait is never below zero.
     """
     names = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
-    return bounds(*(chunk.floats(name)[rows] for name in names))
+    return bounds(*(rows.floats(name) for name in names))
 
 
 def bounds(pending: Floats, sent: Floats, answered: Floats, end: Floats, execution: Floats) -> tuple[Floats, Floats]:
@@ -41,7 +41,7 @@ def bounds(pending: Floats, sent: Floats, answered: Floats, end: Floats, executi
     return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
 
 
-def poll_lag(chunk: Chunk, rows: NDArray[np.int64]) -> Floats:
+def poll_lag(rows: Rows) -> Floats:
     """Upper bound of the poll lag of ended jobs, in ms; the lower one is zero."""
-    lag: Floats = (chunk.floats("end")[rows] - chunk.floats("pending_seen")[rows]) / 1e6
+    lag: Floats = (rows.floats("end") - rows.floats("pending_seen")) / 1e6
     return lag

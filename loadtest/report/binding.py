@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from loadtest.analysis.chunks import LIMIT_OF_OPERATION
+from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
 from loadtest.plan import ALL, CONCURRENCY

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from loadtest.analysis.chunks import LIMIT_OF_OPERATION
+from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse
 from loadtest.plan import CONCURRENCY

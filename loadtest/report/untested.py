@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.analysis.chunks import LIMIT_OF_OPERATION
+from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.limits import LIMIT_NAMES
 from loadtest.ranks import QUANTILES, needed

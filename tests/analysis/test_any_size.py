@@ -36,7 +36,6 @@ def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monk
     """Where no value is kept as it is, counts, rates and judgements are the same, and times within 0.4 %."""
     whole = figures(tour)
     monkeypatch.setattr(chunks, "_ROWS", 700)
-    monkeypatch.setattr(distribution, "_COMPACT", 100)
     exact = distribution.Distributions.__init__.__defaults__
     monkeypatch.setattr(distribution.Distributions.__init__, "__defaults__", (0,))
     assert exact == (distribution.EXACT,)

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.analysis import distribution as module
 from loadtest.analysis.distribution import Distribution, Distributions, buckets, distribution
 
 values = st.lists(st.floats(-1e6, 1e9).filter(lambda v: v == 0 or abs(v) > 1e-5), min_size=1, max_size=300)
@@ -30,9 +29,7 @@ def test_few_values_are_kept_as_they_are(numbers: list[float], pieces: int) -> N
 @given(numbers=values, pieces=st.integers(2, 7))
 def test_a_histogram_is_off_by_less_than_half_a_percent(numbers: list[float], pieces: int) -> None:
     """At every rank, for values of any size and sign; the ends, the count and the sum are exact."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_COMPACT", 0)
-        found = filled(numbers, pieces, exact=0)
+    found = filled(numbers, pieces, exact=0)
     assert found.counts is not None
     ordered = np.sort(numbers)
     assert np.abs(found.at(range(1, len(numbers) + 1)) - ordered).max(initial=0.0, where=ordered == 0) == 0
@@ -46,12 +43,10 @@ def test_a_histogram_is_off_by_less_than_half_a_percent(numbers: list[float], pi
 @given(values, values)
 def test_cells_add_up(one: list[float], other: list[float]) -> None:
     """Two cells together are what one cell with the values of both would be, one of them a histogram or not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_COMPACT", 0)
-        found = Distributions(2, exact=100)
-        found.add(np.zeros(len(one), int), np.array(one))
-        found.add(np.ones(len(other), int), np.array(other))
-        both = found.get([0, 1])
+    found = Distributions(2, exact=100)
+    found.add(np.zeros(len(one), int), np.array(one))
+    found.add(np.ones(len(other), int), np.array(other))
+    both = found.get([0, 1])
     whole = np.sort(np.array(one + other))
     assert both.n == len(whole)
     assert (both.least, both.most) == (whole[0], whole[-1])

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.analysis.chunks import Book, read_chunks
+from loadtest.analysis.book import Book
+from loadtest.analysis.chunks import read_chunks
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
@@ -176,16 +177,16 @@ def test_the_truth_is_always_within_the_bounds(
     record = load_record(maker.save(directory, maker.info({"t": entry}), rows))
     (chunk,) = read_chunks(directory, Book(record.info))
     operations = chunk.operations
-    lower, upper = queue_wait(chunk, operations)
+    lower, upper = queue_wait(operations)
     waited = np.array([truth.begun - truth.accepted for truth in truths])
     ready = np.array([truth.ready for truth in truths])
     rounding = 1e-5  # times are kept in whole nanoseconds
     assert (lower <= waited + rounding).all()
     assert (waited <= upper + rounding).all()
-    assert (chunk.floats("pending_seen")[operations] / 1e6 <= ready + rounding).all()
-    lag = chunk.floats("end")[operations] / 1e6 - ready
+    assert (operations.floats("pending_seen") / 1e6 <= ready + rounding).all()
+    lag = operations.floats("end") / 1e6 - ready
     assert (lag >= -rounding).all()
-    assert (lag <= poll_lag(chunk, operations) + rounding).all()
+    assert (lag <= poll_lag(operations) + rounding).all()
     low, high = (record.times.of[f"queue_wait_{name}_ms"].get([0]) for name in ("lower", "upper"))
     middle = np.sort(waited)[rank(len(waited), 0.5) - 1]
     assert (percentile(low, 0.5).value or 0.0) <= middle + rounding

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis.chunks import LIMIT_OF_OPERATION
+from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
 from loadtest.ranks import interval_ranks, rank

@@ -1,0 +1,223 @@
+"""Some rows of a record, as NumPy columns.
+
+Words are integers, the same in all of the record: their place in ``Book``. Numbers are float64 with NaN for null:
+2^53 ns is 104 days. A column is taken out of Arrow's memory for the rows that are looked at, and kept with them, so
+that whoever looks at the same rows shares it; rows that all fulfil a condition stay the same ones.
+"""
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loadtest.analysis.book import OUTCOMES, Book
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Words = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+
+OK: Final = OUTCOMES.index("ok")
+TIMED_OUT: Final = OUTCOMES.index("timed_out")
+_FEW: Final = 12
+"""Distinct codes up to which looking for each is faster than sorting them."""
+
+
+class Columns:
+    """The columns of a few record batches.
+
+    Args:
+        batches: of the record, in its order, none of them empty.
+        book: what its words mean.
+    """
+
+    def __init__(self, batches: list[pa.RecordBatch], book: Book) -> None:
+        self.book = book
+        self.count = sum(batch.num_rows for batch in batches)
+        self._batches = batches
+        self._plain: dict[str, tuple[NDArray[Any], Bools | None] | None] = {}
+        self._words: dict[str, Words | None] = {}
+
+    def arrow(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow has it."""
+        return pa.chunked_array([batch.column(name) for batch in self._batches])
+
+    def text(self, name: str, row: int) -> str | None:
+        """One value of a text column that is no word column."""
+        for batch in self._batches:
+            if row < batch.num_rows:
+                found: str | None = batch.column(name)[row].as_py()
+                return found
+            row -= batch.num_rows
+        raise IndexError(row)
+
+    def plain(self, name: str) -> tuple[NDArray[Any], Bools | None] | None:
+        """A column of numbers as it lies in memory, and where it is not null; None instead of them if nowhere."""
+        if name not in self._plain:
+            self._plain[name] = _joined([batch.column(name) for batch in self._batches])
+        return self._plain[name]
+
+    def words(self, name: str) -> Words | None:
+        """A word column as integers, -1 for null; None if all are."""
+        if name not in self._words:
+            columns = [batch.column(name) for batch in self._batches]
+            null = all(column.null_count == len(column) for column in columns)
+            self._words[name] = None if null else _one([self._codes(name, each) for each in columns])
+        return self._words[name]
+
+    def _codes(self, name: str, column: pa.DictionaryArray) -> Words:
+        places, known = _buffers(column.indices)
+        # Below a null there may be any number; -1 takes the last code, which stands for null.
+        codes = self.book.of_dictionary(name, column.dictionary)
+        return codes.take(places if known is None else np.where(known, places, -1))
+
+
+def _joined(columns: list[pa.Array]) -> tuple[NDArray[Any], Bools | None] | None:
+    if all(column.null_count == len(column) for column in columns):
+        return None
+    parts = [_buffers(column) for column in columns]
+    values = _one([values for values, _ in parts])
+    if all(known is None for _, known in parts):
+        return values, None
+    return values, _one([np.ones(len(v), bool) if known is None else known for v, known in parts])
+
+
+def _one(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _buffers(column: pa.Array) -> tuple[NDArray[Any], Bools | None]:
+    """A column's values where they lie, and which are not null: a tenth of the time that Arrow takes to make NaN."""
+    validity, data = column.buffers()
+    if pa.types.is_boolean(column.type):
+        values: NDArray[Any] = _bits(data, column)
+    else:
+        values = np.frombuffer(data, column.type.to_pandas_dtype(), len(column) + column.offset)[column.offset :]
+    return values, None if column.null_count == 0 else _bits(validity, column)
+
+
+def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=column.offset + len(column), bitorder="little")
+    return bits[column.offset :].view(bool)
+
+
+class Rows:
+    """Some rows.
+
+    Attributes:
+        columns: that they are rows of.
+        places: of the rows in them.
+    """
+
+    def __init__(self, columns: Columns, places: Ints) -> None:
+        self.columns = columns
+        self.places = places
+        self._floats: dict[str, Floats] = {}
+        self._words: dict[str, Words] = {}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def floats(self, name: str) -> Floats:
+        """A column of numbers, NaN for null. Not to be written to: it is shared."""
+        if name not in self._floats:
+            self._floats[name] = self._numbers(name)
+        return self._floats[name]
+
+    def words(self, name: str) -> Words:
+        """A word column as integers, -1 for null. Not to be written to, either."""
+        if name not in self._words:
+            whole = self.columns.words(name)
+            self._words[name] = np.full(len(self), -1, np.int32) if whole is None else whole.take(self.places)
+        return self._words[name]
+
+    def text(self, name: str, place: int) -> str | None:
+        """A text of one of the rows."""
+        return self.columns.text(name, int(self.places[place]))
+
+    def where(self, condition: Bools) -> "Rows":
+        """Those that fulfil a condition."""
+        return self if condition.all() else self.at(np.flatnonzero(condition))
+
+    def at(self, places: Ints) -> "Rows":
+        """Those at some places of these rows."""
+        return Rows(self.columns, self.places.take(places))
+
+    @cached_property
+    def cell(self) -> Ints:
+        """The cell of each row; -1 for the set-up."""
+        return self.columns.book.cell(self.words("traffic"), self.words("stage"))
+
+    @cached_property
+    def by_cell(self) -> "list[tuple[int, Rows]]":
+        """The rows of each cell that any are of; those of the set-up are of none."""
+        return [(cell, self if places is None else self.at(places)) for cell, places in groups(self.cell) if cell >= 0]
+
+    @cached_property
+    def ok(self) -> "Rows":
+        """Those that ended well."""
+        return self.where(self.words("outcome") == OK)
+
+    @cached_property
+    def meant_well(self) -> "Rows":
+        """Those that were not wrong on purpose."""
+        return self.where(self.words("mistake") < 0)
+
+    @cached_property
+    def answered(self) -> "Rows":
+        """Those that ended well or timed out: what latencies are of."""
+        outcome = self.words("outcome")
+        late = outcome == TIMED_OUT
+        return self.where(late | (outcome == OK)) if late.any() else self.ok
+
+    @cached_property
+    def late(self) -> Bools:
+        """Which of them timed out."""
+        late: Bools = self.words("outcome") == TIMED_OUT
+        return late
+
+    def _numbers(self, name: str) -> Floats:
+        plain = self.columns.plain(name)
+        if plain is None:
+            return np.full(len(self), np.nan)
+        values, known = plain
+        found = values.take(self.places).astype(np.float64, copy=False)
+        if known is not None and not (mine := known.take(self.places)).all():
+            found[~mine] = np.nan
+        return found
+
+
+def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
+    """The places of each distinct one of some codes; None for the places of all."""
+    if not len(codes):
+        return []
+    least, most = int(codes.min()), int(codes.max())
+    if least == most:
+        return [(least, None)]
+    counts = np.bincount(codes - least)
+    present = counts.nonzero()[0]
+    if len(present) <= _FEW:
+        return [(code, np.flatnonzero(codes == code)) for code in (present + least).tolist()]
+    # Codes of at most 16 bits are sorted in linear time.
+    order = np.argsort((codes - least).astype(np.min_scalar_type(most - least)), kind="stable")
+    ends = np.cumsum(counts)
+    return [(code + least, order[ends[code] - counts[code] : ends[code]]) for code in present.tolist()]
+
+
+def tally(counts: Ints, codes: NDArray[Any]) -> None:
+    """Add to ``counts[code]`` how often each code occurs; those below zero are none.
+
+    Rows that are near to each other are alike: often all have one code, or the few that a long run's ``counts`` are
+    many times more than.
+    """
+    if not len(codes):
+        return
+    least, most = int(codes.min()), int(codes.max())
+    if least == most:
+        if least >= 0:
+            counts[least] += len(codes)
+        return
+    found = np.bincount(codes - least)[max(0, -least) :]
+    counts[max(0, least) : most + 1] += found
