@@ -33,6 +33,9 @@ def binding(findings: Findings) -> Binding:
     use = binding_limit(findings.uses)
     if use is None:
         return Binding("unknown", "None can be named: no request was sent in a judged stage.")
+    requests = findings.metrics["overall"]["requests"]
+    if not requests["accepted"] and not requests["throttled"]:
+        return Binding("unknown", "None can be named: no request was answered.")
     if use.throttled and unexplained(findings, use.limit) is not None:
         return Binding("unexplained 429s", _without_need(findings, use))
     if use.throttled:

@@ -61,15 +61,16 @@ def notes(findings: Findings) -> tuple[str, ...]:
             f"The run was interrupted after {numbers.seconds(findings.record.covered_s)}; rates are over that time."
         )
     if dropped := overall["operations"]["dropped"]:
-        found.append(
-            f"{numbers.count(dropped)} arrivals were dropped: they came due, and nothing was free to send them."
+        arrivals = (
+            "1 arrival was dropped: it" if dropped == 1 else f"{numbers.count(dropped)} arrivals were dropped: they"
         )
+        found.append(f"{arrivals} came due, and nothing was free to send {'it' if dropped == 1 else 'them'}.")
     if findings.expectation.why_not:
         found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
     for name, cell in findings.metrics["traffic"].items():
         if late := cell["operations"]["timed_out"]:
-            found.append(
-                f"{numbers.count(late)} operations of {name} timed out. They count with the time they took, so that "
-                "figures marked ≥ are lower bounds."
-            )
+            timed_out = f"1 operation of {name} timed out. It counts with the time it took"
+            if late > 1:
+                timed_out = f"{numbers.count(late)} operations of {name} timed out. They count with the time they took"
+            found.append(f"{timed_out}, so that figures marked ≥ are lower bounds.")
     return tuple(found)

@@ -118,10 +118,12 @@ def _no_times(findings: Findings) -> str:
 
 def _throttling(findings: Findings) -> str:
     """The stretch in which a limit was overdrawn the most, and whether the believed limiter explains it."""
-    entry = main_entry(findings)
+    entry, requests = main_entry(findings), findings.metrics["overall"]["requests"]
+    if not requests["accepted"] and not requests["throttled"]:
+        return ""  # nothing was answered
     uses = [use for use in findings.uses if use.share > 1 or use.throttled]
     if not uses:
-        return "" if findings.metrics["overall"]["requests"]["throttled"] else "no request got 429"
+        return "" if requests["throttled"] else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
     mine = [u for u in uses if entry is not None and u.limit == LIMIT_OF_OPERATION[entry.operation] and u.throttled]
     use = max(mine or uses, key=lambda one: (one.throttled, one.share))
@@ -129,8 +131,8 @@ def _throttling(findings: Findings) -> str:
     words = f"the {numbers.limit_name(use.limit)}"
     if belief.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
-    # Below the limit, and yet refused: bursts are above it for a while.
-    average = " on average" if use.share <= 1 and use.throttled else ""
+    # Below the limit, and refused all the same as it must be: bursts are above it for a while.
+    average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
     at = f"at {numbers.times_what(use.share)} {words}{average}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{_predicted(findings, use)}"

@@ -50,7 +50,12 @@ def _cut_short(findings: Findings) -> Iterator[str]:
     if missed and info.end != "finished":
         yield f"all of {_quoted(list(missed))}: the run ended after {numbers.seconds(covered)}"
     if dropped := findings.metrics["overall"]["operations"]["dropped"]:
-        yield f"{numbers.count(dropped)} arrivals that came due and were never sent"
+        arrivals = (
+            "1 arrival that came due and was"
+            if dropped == 1
+            else f"{numbers.count(dropped)} arrivals that came due and were"
+        )
+        yield f"{arrivals} never sent"
 
 
 def _target(findings: Findings) -> Iterator[str]:
@@ -128,7 +133,10 @@ def _polls(findings: Findings) -> Iterator[str]:
         yield f"when the results of {', '.join(vague)} were ready: at the median, polling shows only {listed}"
     ledger = findings.ledger
     if ledger.pending:
-        yield f"how {numbers.count(ledger.pending)} jobs ended: they were pending when last seen"
+        jobs = (
+            "1 job ended: it was" if ledger.pending == 1 else f"{numbers.count(ledger.pending)} jobs ended: they were"
+        )
+        yield f"how {jobs} pending when last seen"
 
 
 def _workflows(findings: Findings) -> Iterator[str]:

@@ -40,7 +40,7 @@ def why_none(findings: Findings) -> str:
         return "every request got 429"
     if all(plan.operation == "retrieval" for plan in findings.record.info.traffic.values()):
         return "no traffic entry executes anything: a retrieval’s job ran before it"
-    return "no operation ended with success"
+    return "no answer carried any" if overall["operations"]["ok"] else "no operation ended with success"
 
 
 def over_time(findings: Findings) -> Drawing | NoData:

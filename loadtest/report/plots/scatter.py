@@ -59,6 +59,8 @@ def _title(findings: Findings) -> str:
         if block["p50"] is not None:
             tail = f" ({_words(block, 'p95')})" if block["p95"] is not None else ""
             parts.append(f"{name} {_words(block, 'p50')}{tail}")
+    if not any(cell["response_time_ms"]["n"] for cell in findings.metrics["traffic"].values()):
+        return "No operation was ok or timed out: there is no median response time"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 

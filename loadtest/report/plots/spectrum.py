@@ -12,6 +12,8 @@ from loadtest.report.plots.style import FADED, LINES, OPERATIONS, Drawing, NoDat
 
 _MOST_POINTS = 500
 _BAND_POINTS = 90
+_NO_TAIL = 1.1
+"""How many times the median a high percentile is at least for there to be a tail."""
 _TAIL = 0.025
 """Each side of a 95 % interval."""
 _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
@@ -88,10 +90,13 @@ def _title(findings: Findings) -> str:
         block = cell["response_time_ms"]
         for statistic in ("p99", "p95", "p90"):
             if block["p50"] and block[statistic] is not None:
-                tails.append((block[statistic] / block["p50"], name, statistic, block[statistic]))
+                at_least = "≥\u00a0" if statistic in block["at_least"] else ""
+                tails.append((block[statistic] / block["p50"], name, statistic, at_least, block[statistic]))
                 break
     if not tails:
         return "Too few answers to speak of a tail"
-    ratio, name, statistic, value = max(tails)
-    tail = f"{statistic} {numbers.duration_ms(value)}, {numbers.times_as(ratio)} times its median"
+    ratio, name, statistic, at_least, value = max(tails)
+    tail = f"{statistic} {at_least}{numbers.duration_ms(value)}, {numbers.times_as(ratio)} times its median"
+    if ratio < _NO_TAIL:
+        return f"There is hardly a tail; the longest is that of {name}: {tail}"
     return f"The longest tail is that of {name}: {tail}"
