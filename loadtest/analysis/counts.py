@@ -77,9 +77,8 @@ class Counts:
 
     def _ask(self, rows: Rows) -> None:
         """Count what was asked with which key; a request without one counts as the first key's."""
-        keys = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
-        for kind, places in groups(rows.words("kind")):
-            mine = keys if places is None else keys.take(places)
+        for kind, mine in rows.by_kind:
             limit = LIMIT_OF_KIND[KINDS[kind]]
             self.asked[limit] += len(mine)
-            self.keys[limit] |= {key for key, _ in groups(mine)}
+            keys = np.fmax(mine.floats("key_index"), 0.0).astype(np.int64)
+            self.keys[limit] |= {key for key, _ in groups(keys)}

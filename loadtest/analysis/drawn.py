@@ -16,6 +16,7 @@ _BURST_GAP_S: Final = 0.002
 _BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
 """So many requests to one limiter, with no more than that between them and in all, make a burst."""
+_NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
 _INVALID: Final = (400, 404, 405, 413, 503)
 """Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
 
@@ -70,7 +71,7 @@ def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
     counted = sent["mistake"] != "bad_key"
     if belief.draws == "valid":
         counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
-    ordered = sent[counted].sort_values("start", kind="stable")
+    ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")
     keys = ordered["key_index"].fillna(0.0) if belief.per_key else pd.Series(0.0, index=ordered.index)
     called = {name: belief.drawn_on(name) for name in belief.limits}
     for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):

@@ -59,21 +59,26 @@ class LimitRates:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        operations = chunk.operations
-        unsent = operations.where(np.isnan(operations.floats("start")))
-        kind = chunk.requests.words("kind")
-        for name, series in self.of.items():
-            kinds = [place for place, each in enumerate(KINDS) if LIMIT_OF_KIND[each] in self._names[name]]
-            rows = chunk.requests.where(np.isin(kind, kinds))
-            wanted = [o for o, limit in LIMIT_OF_OPERATION.items() if limit in self._names[name]]
-            never = unsent.where(np.isin(unsent.words("operation"), chunk.book.codes("operation", wanted)))
-            places, status = self._places(series, rows, "start"), rows.floats("status")
-            tally(series.sent, places)
-            throttled = status == _REFUSED
-            tally(series.throttled, places[throttled])
-            tally(series.accepted, places[~np.isnan(status) & ~throttled])
-            for each in (rows, never):
-                tally(series.offered, self._places(series, each, "intended_start"))
+        for kind, rows in chunk.requests.by_kind:
+            series = self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])
+            if series is not None:
+                self._count(series, rows)
+        for cell, rows in chunk.operations.by_cell:
+            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.book.operation_of[cell]])
+            never = rows.where(np.isnan(rows.floats("start")))
+            if series is not None and len(never):
+                tally(series.offered, self._places(series, never, "intended_start"))
+
+    def _drawn_on(self, limit: str) -> LimitSeries | None:
+        return next((self.of[name] for name, together in self._names.items() if limit in together), None)
+
+    def _count(self, series: LimitSeries, rows: Rows) -> None:
+        places, status = self._places(series, rows, "start"), rows.floats("status")
+        tally(series.sent, places)
+        throttled = status == _REFUSED
+        tally(series.throttled, places[throttled])
+        tally(series.accepted, places[~np.isnan(status) & ~throttled])
+        tally(series.offered, self._places(series, rows, "intended_start"))
 
     def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
         seconds = rows.floats(column) / 1e9

@@ -65,19 +65,18 @@ class LimitUses:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        rows = chunk.requests
-        kind, status, start = rows.words("kind"), rows.floats("status"), rows.floats("start") / 1e9
-        stretch = bins.place(start, self._edges)
-        flat = np.where(stretch < 0, -1, kind * np.int64(self._sent.shape[1]) + stretch)
-        tally(self._sent.reshape(-1), flat)
-        tally(self._throttled.reshape(-1), flat[status == _REFUSED])
-        if self._record.belief.spec.algorithm == CONCURRENCY:
-            end = rows.floats("end") / 1e9
-            accepted = (status != _REFUSED) & ~np.isnan(end)
-            for place in range(self._sent.shape[1]):
-                first = np.maximum(start[accepted], self._edges[place])
-                held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
-                self._answering[:, place] += np.bincount(kind[accepted], held, minlength=len(KINDS))
+        for kind, rows in chunk.requests.by_kind:
+            status, start = rows.floats("status"), rows.floats("start") / 1e9
+            stretch = bins.place(start, self._edges)
+            tally(self._sent[kind], stretch)
+            tally(self._throttled[kind], stretch[status == _REFUSED])
+            if self._record.belief.spec.algorithm == CONCURRENCY:
+                end = rows.floats("end") / 1e9
+                accepted = (status != _REFUSED) & ~np.isnan(end)
+                for place in range(self._sent.shape[1]):
+                    first = np.maximum(start[accepted], self._edges[place])
+                    held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
+                    self._answering[kind, place] += held.sum()
 
     def result(self) -> list[LimitUse]:
         """One row for each limit that was asked anything and each stretch."""

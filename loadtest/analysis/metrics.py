@@ -149,7 +149,8 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
 def _last_first(sent: pd.DataFrame, rejected: "pd.Series[float]") -> tuple["pd.Series[float]", "pd.Series[int]"]:
     """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its cell."""
     first = sent["kind"].isin(KINDS[:FIRST_KINDS]) & sent["parent_arrival"].notna()
-    rows = sent[first].sort_values("start", kind="stable").drop_duplicates(["traffic", "parent_arrival"], keep="last")
+    rows = sent.loc[first, ["traffic", "parent_arrival", "start", "cell"]].sort_values("start", kind="stable")
+    rows = rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
     return rejected.reindex(rows.index), rows["cell"]
 
 

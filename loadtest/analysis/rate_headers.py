@@ -52,7 +52,8 @@ def rate_headers(asked: Asked, told: dict[int, str]) -> RateHeaders:
         asked: of the limit.
         told: the headers by place of the request, each as ``name: value``, one a line.
     """
-    mine = [(place, told[row]) for place, row in enumerate(asked.place.tolist()) if row in told]
+    having = np.flatnonzero(np.isin(asked.place, list(told)))
+    mine = [(place, told[row]) for place, row in zip(having.tolist(), asked.place[having].tolist(), strict=True)]
     names = Counter(line.partition(":")[0].strip().lower() for _, text in mine for line in text.splitlines())
     counts = Counter(found[1] or found[2] for _, text in mine if (found := _COUNT.search(text)))
     left = [(place, int(found[1] or found[2])) for place, text in mine if (found := _REMAINING.search(text))]

@@ -16,6 +16,7 @@ from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk, scan
 from loadtest.analysis.counts import Counts
+from loadtest.analysis.drawn import Drawn, drawn
 from loadtest.analysis.errors import Errors
 from loadtest.analysis.ledger import Jobs
 from loadtest.analysis.means import Means
@@ -104,6 +105,11 @@ class Record:
     def sent_requests(self) -> pd.DataFrame:
         """Requests that were sent, set-up and warm-up included, as ``Sends`` keeps them."""
         return self.sends.frame()
+
+    @cached_property
+    def drawn(self) -> list[Drawn]:
+        """What was asked of each limiter that is believed to be there."""
+        return list(drawn(self.sent_requests, self.info, self.belief))
 
     @cached_property
     def requests(self) -> pd.DataFrame:

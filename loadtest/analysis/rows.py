@@ -5,6 +5,7 @@ Words are integers, the same in all of the record: their place in ``Book``. Numb
 that whoever looks at the same rows shares it; rows that all fulfil a condition stay the same ones.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
@@ -116,6 +117,8 @@ class Rows:
         self.places = places
         self._floats: dict[str, Floats] = {}
         self._words: dict[str, Words] = {}
+        self._parts: dict[str, Rows | None] = {}
+        self._splits: dict[str, list[tuple[int, Rows | None]]] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -150,33 +153,54 @@ class Rows:
         """The cell of each row; -1 for the set-up."""
         return self.columns.book.cell(self.words("traffic"), self.words("stage"))
 
-    @cached_property
+    @property
     def by_cell(self) -> "list[tuple[int, Rows]]":
         """The rows of each cell that any are of; those of the set-up are of none."""
-        return [(cell, self if places is None else self.at(places)) for cell, places in groups(self.cell) if cell >= 0]
+        return self._split("cell", lambda: self.cell)
 
-    @cached_property
+    @property
+    def by_kind(self) -> "list[tuple[int, Rows]]":
+        """The rows of each kind of request that there are any of."""
+        return self._split("kind", lambda: self.words("kind"))
+
+    @property
     def ok(self) -> "Rows":
         """Those that ended well."""
-        return self.where(self.words("outcome") == OK)
+        return self._part("ok", lambda: self.words("outcome") == OK)
 
-    @cached_property
+    @property
     def meant_well(self) -> "Rows":
         """Those that were not wrong on purpose."""
-        return self.where(self.words("mistake") < 0)
+        return self._part("meant_well", lambda: self.words("mistake") < 0)
 
-    @cached_property
+    @property
     def answered(self) -> "Rows":
         """Those that ended well or timed out: what latencies are of."""
-        outcome = self.words("outcome")
-        late = outcome == TIMED_OUT
-        return self.where(late | (outcome == OK)) if late.any() else self.ok
+        if not self.late.any():
+            return self.ok
+        return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
 
     @cached_property
     def late(self) -> Bools:
         """Which of them timed out."""
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
+
+    # Rows that held themselves would be freed by the garbage collector only, long after they are done with: what is
+    # kept of parts is None for the whole.
+
+    def _split(self, name: str, codes: Callable[[], Ints | Words]) -> "list[tuple[int, Rows]]":
+        if name not in self._splits:
+            found = groups(codes())
+            self._splits[name] = [(code, None if at is None else self.at(at)) for code, at in found if code >= 0]
+        return [(code, self if rows is None else rows) for code, rows in self._splits[name]]
+
+    def _part(self, name: str, condition: Callable[[], Bools]) -> "Rows":
+        if name not in self._parts:
+            found = self.where(condition())
+            self._parts[name] = None if found is self else found
+        part = self._parts[name]
+        return self if part is None else part
 
     def _numbers(self, name: str) -> Floats:
         plain = self.columns.plain(name)

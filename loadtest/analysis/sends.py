@@ -16,9 +16,14 @@ TOLD: Final = 50_000
 MOST: Final = 1_000_000
 """Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
-_NUMBERS: Final = ("start", "end", "status", "key_index", "parent_arrival")
-_WORDS: Final = ("traffic", "mistake", "error_code")
-_PLAIN: Final = ("cell", "kind", "limit", "retry_after")
+_TOLD_OF: Final = {
+    **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival"), np.float64),
+    **dict.fromkeys(("traffic", "mistake", "error_code"), np.int16),
+    "cell": np.int64,
+    "kind": np.int8,
+    "limit": np.int8,
+    "retry_after": np.int32,  # dates make as many words as there are seconds
+}
 
 
 class Sends:
@@ -32,7 +37,9 @@ class Sends:
         self.complete = True
         self._book = book
         self._room = np.full(len(LIMIT_NAMES), MOST)
-        self._parts: dict[str, list[NDArray[Any]]] = {n: [] for n in (*_NUMBERS, *_WORDS, *_PLAIN)}
+        # Of memory that is never written to there is none.
+        most = MOST * len(LIMIT_NAMES)
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _TOLD_OF.items()}
         self._kept = 0
         self._told: list[tuple[NDArray[np.int64], list[str]]] = []
         self._telling = 0
@@ -47,16 +54,9 @@ class Sends:
         if not len(rows):
             return
         self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
-        parts = self._parts
-        for name in _NUMBERS:
-            parts[name].append(rows.floats(name))
-        for name in _WORDS:
-            parts[name].append(rows.words(name).astype(np.int16))
-        parts["cell"].append(rows.cell.astype(np.int16))
-        parts["kind"].append(rows.words("kind").astype(np.int8))
-        parts["limit"].append(limit)
-        # Dates make as many words as there are seconds.
-        parts["retry_after"].append(rows.words("retry_after"))
+        kept = slice(self._kept, self._kept + len(rows))
+        for name, column in self._columns.items():
+            column[kept] = self._values(rows, name, limit)
         self._tell(rows)
         self._kept += len(rows)
 
@@ -77,17 +77,21 @@ class Sends:
         ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``cell`` (-1 for the set-up),
         ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
         """
-        joined: dict[str, Any] = {
-            name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._parts.items()
-        }
-        words = {name: self._book.words[name] for name in _WORDS}
+        columns: dict[str, Any] = {name: column[: self._kept] for name, column in self._columns.items()}
+        words = {name: self._book.words[name] for name in ("traffic", "mistake", "error_code")}
         words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
         for name, known in words.items():
-            joined[name] = pd.Categorical.from_codes(joined[name].astype(np.int16), pd.Index(known, dtype=str))
-        cell = joined["cell"].astype(np.int64)
+            columns[name] = pd.Categorical.from_codes(columns[name].astype(np.int16), pd.Index(known, dtype=str))
         judged = np.append(self._book.in_figures, False)  # the last one stands for -1
-        told = joined["retry_after"].astype(np.int64)
-        return pd.DataFrame({**joined, "cell": cell, "in_figures": judged[cell], "retry_after": told})
+        columns["in_figures"] = judged[columns["cell"]]
+        # Not copied: there are up to three million rows.
+        return pd.DataFrame(columns, copy=False)
+
+    @staticmethod
+    def _values(rows: Rows, name: str, limit: NDArray[np.int8]) -> NDArray[Any]:
+        if name in ("cell", "limit"):
+            return rows.cell if name == "cell" else limit
+        return rows.floats(name) if _TOLD_OF[name] is np.float64 else rows.words(name)
 
     def _tell(self, rows: Rows) -> None:
         if self._telling >= TOLD:

@@ -15,7 +15,7 @@ from loadtest.analysis import retry_after as of_waits
 from loadtest.analysis.accepted_windows import AcceptedWindows
 from loadtest.analysis.admission import Asked, join
 from loadtest.analysis.candidates import hold_against
-from loadtest.analysis.drawn import Drawn, drawn
+from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.fit import Fit
 from loadtest.analysis.inference import FITTED, Inference
 from loadtest.analysis.rate_headers import RateHeaders
@@ -92,7 +92,7 @@ def look_into(record: Record, expectation: Expectation) -> Throttled:
     if info.epoch_unix_ns is None:
         return Throttled({}, {}, [], True, "the run never reached its epoch")
     groups: defaultdict[str, list[Drawn]] = defaultdict(list)
-    for group in drawn(sent, info, record.belief):
+    for group in record.drawn:
         groups[_called(group, record)].append(group)
     places, headers = record.sends.told()
     told = dict(zip(places.tolist(), headers, strict=True))
@@ -104,7 +104,9 @@ def look_into(record: Record, expectation: Expectation) -> Throttled:
         wrong[place] = refuted
     figures = sent["in_figures"].to_numpy()
     known = all(each.believed is not None for each in limits.values())
-    felt = touching.touches(sent[figures], wrong[figures] if known else None)
+    felt = touching.touches(
+        sent.loc[figures, ["traffic", "key_index", "start", "status"]], wrong[figures] if known else None
+    )
     return Throttled(limits, {}, felt, record.sends.complete, None if limits else "no request drew on a limit")
 
 
@@ -119,7 +121,7 @@ def _look(
     """What is told of one limit; and of each place in the frame, whether it was refused though there was room."""
     sent, belief, info = record.sent_requests, record.belief, record.info
     asked = join(groups, _tolerance(groups))
-    rows = sent.iloc[asked.place[asked.judged]]
+    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[asked.place[asked.judged]]
     offset, reach = clock(info)
     inferred = inference.infer(asked, belief, offset, reach)
     shift = expectation.shift_s if expectation.shift_s is not None else offset

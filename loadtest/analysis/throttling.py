@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loadtest import limiters
-from loadtest.analysis.drawn import Drawn, drawn
+from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.record import Record
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
@@ -65,7 +65,7 @@ def expect(record: Record) -> Expectation:
         belief = believed(info.target)
     except ValueError as error:
         return Expectation(nothing, why_not=str(error))
-    groups = list(drawn(sent, info, belief))
+    groups = record.drawn
     if not groups:
         return Expectation(nothing, why_not="no limit is believed to hold for these requests")
     agreed, shift, decisions = _fit(belief, groups, info)
