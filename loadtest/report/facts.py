@@ -18,13 +18,13 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
     workers = "1 generator process" if info.workers == 1 else f"{info.workers} generator processes"
     clock = "not measured"
     if info.clock is not None:
-        clock = f"server {info.clock.offset_s:+.2f} ± {info.clock.uncertainty_s:.2f} s from ours"
+        clock = f"server {info.clock.offset_s:+.3f} ± {info.clock.uncertainty_s:.3f} s from ours"
     found = [
         ("Target", f"{info.target.url} ({where})"),
         ("Limits believed", _limits(info.target)),
         ("Faults on purpose", "; ".join(fault.words for fault in info.target.faults)),
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
-        ("Started", info.started.replace("T", " ").replace("Z", " UTC")),
+        ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
         ("Load", f"{keys}, {workers}"),
         ("Clock", clock),

@@ -124,11 +124,15 @@ def slowest_table(findings: Findings) -> Table:
             Cell(milliseconds(one.execution_ms)),
             Cell(str(one.attempts)),
             Cell(count(len(one.phases))),
-            Cell(one.outcome, one.reason or ""),
+            Cell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
             Cell(one.request_id or NOTHING, tone="faint"),
         )
         for one in slowest(findings)
     )
     return Table(
-        "slowest", "The slowest operations", columns, rows, "`loadtest slow` lists more of them, with their requests."
+        "slowest",
+        "The slowest operations",
+        columns,
+        rows,
+        "“loadtest slow RUN” lists more of them, with their requests.",
     )
