@@ -3,9 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-from gevent.queue import SimpleQueue
+import gevent
+from gevent import get_hub, getcurrent
 
 from loadtest.runfile import PoolInfo
 from loadtest.schedule import Arrival
@@ -14,8 +15,8 @@ from loadtest.schedule import Arrival
 class Taker(Protocol):
     """What a pool needs of a user."""
 
-    inbox: SimpleQueue
     free_ns: int
+    """When it became free (monotonic ns); set by the pool."""
 
 
 class Pool:
@@ -38,8 +39,8 @@ class Pool:
         self.on_scarce: Callable[[], None] = _nobody
         """Called at each arrival that leaves few users idle, for as long as the pool may grow (see ``growth``)."""
         self._closed = False
-        # By identity, in the order in which they became idle: a list would be searched for each user that is stopped.
-        self._idle: dict[int, Taker] = {}
+        # Their greenlets, by identity, in the order in which they became idle: a list would be searched for each user that is stopped.
+        self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
         # Since when which arrival has been waiting, by its number, the oldest first.
@@ -62,9 +63,9 @@ class Pool:
         return self.size < self.cap and len(self._idle) < self._reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
-        """Hand an arrival that is due to an idle user, or let it wait for one."""
+        """Hand an arrival that is due to an idle user, which begins it before this returns, or let it wait for one."""
         if self._idle and not self._closed:
-            self._idle.popitem()[1].inbox.put(arrival)
+            _hand(self._idle.popitem()[1], arrival)
         else:
             self._wait(arrival)
         if self.size < self.cap and self.scarce:
@@ -73,19 +74,20 @@ class Pool:
     def take(self, user: Taker) -> Arrival:
         """Wait for the next arrival, as a user that is free from now on.
 
-        A user that is stopped while it waits leaves nothing behind: what was already handed to it goes back.
+        A user that is stopped while it waits leaves nothing behind.
         """
         user.free_ns = time.monotonic_ns()
         self._all.add(id(user))
-        if self.backlog and not self._closed:
-            return self._relieve(user.free_ns)
-        self._idle[id(user)] = user
+        if self.backlog:
+            # Nobody else would run for as long as arrivals wait and none of them has to be sent.
+            gevent.sleep(0)
+            if self.backlog and not self._closed:
+                return self._relieve(time.monotonic_ns())
+        self._idle[id(user)] = getcurrent()
         try:
-            arrival: Arrival = user.inbox.get()
+            arrival: Arrival = get_hub().switch()
         except BaseException:
             self._idle.pop(id(user), None)
-            while not user.inbox.empty():
-                self.give_back(user.inbox.get())
             raise
         return arrival
 
@@ -143,6 +145,19 @@ class Pool:
             self._full_ns += now_ns - self._full_since
             self._full_since = None
         return arrival
+
+
+def _hand(user: Any, arrival: Arrival) -> None:
+    """Let an idle user go on with an arrival at once, and come back here as soon as it waits for something.
+
+    By way of a queue, the user would begin after everything else that the event loop has to do in this turn.
+    """
+    back = get_hub().loop.run_callback(getcurrent().switch)
+    try:
+        user.switch(arrival)
+    finally:
+        # Whoever is stopped meanwhile must not be woken up again.
+        back.stop()
 
 
 def _nobody() -> None:

@@ -40,7 +40,9 @@ class Timer:
         self._fd = -1
         if self._library is not None:
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        self._watcher = get_hub().loop.io(self._fd, _READ) if self._fd >= 0 else None
+        loop = get_hub().loop
+        # Before whatever else became ready at the same time.
+        self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
 
     def wait_until(self, moment_ns: int) -> None:
         """Wait until ``time.monotonic_ns()`` reaches a moment; return at once if it has passed."""

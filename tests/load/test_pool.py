@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
-from gevent.queue import SimpleQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +18,11 @@ from loadtest.schedule import Arrival, Segment, TrafficSchedule
 class Worker:
     """What a pool needs of a user: takes arrivals and notes them, for as long as it lives."""
 
-    def __init__(self, pool: Pool, *, busy: float = 0.0) -> None:
-        self.inbox = SimpleQueue()
+    def __init__(self, pool: Pool, *, hesitant: float = 0.0, busy: float = 0.0) -> None:
         self.free_ns = 0
         self.got: list[int] = []
         self.pool = pool
+        self._hesitant = hesitant
         self._busy = busy
         self.greenlet = gevent.spawn(self._work)
 
@@ -32,7 +31,7 @@ class Worker:
             arrival = self.pool.take(self)
             try:
                 # As in Locust's wait: a user may be stopped between taking an arrival and beginning it.
-                gevent.sleep(0)
+                gevent.sleep(self._hesitant)
             except gevent.GreenletExit:
                 self.pool.give_back(arrival)
                 raise
@@ -55,7 +54,7 @@ def arrival(number: int) -> Arrival:
 
 def settle() -> None:
     """Let everybody run until nothing more happens."""
-    for _ in range(10):
+    for _ in range(30):
         gevent.sleep(0)
 
 
@@ -70,6 +69,47 @@ def test_the_longest_idle_user_is_handed_out_last(crew: list[Worker]) -> None:
         settle()
     assert [worker.got for worker in crew] == [[], [], [0, 1, 2, 3, 4]]
     assert pool.quiet
+
+
+def test_a_user_begins_before_whoever_offers_goes_on(crew: list[Worker]) -> None:
+    """Handed over at once: what else the offering greenlet and the event loop have to do comes later."""
+    begun: list[int] = []
+
+    def take() -> None:
+        begun.append(pool.take(crew[0]).number)
+
+    pool = Pool(1)
+    crew.append(Worker(Pool(1)))
+    taker = gevent.spawn(take)
+    settle()
+    gevent.spawn(lambda: begun.append(-1))
+    pool.offer(arrival(7))
+    assert begun == [7, -1]
+    assert taker.ready()
+
+
+def test_a_greenlet_stopped_while_it_offers_is_not_woken_again(crew: list[Worker]) -> None:
+    """Stopped while the user that it hands to has its turn: afterwards it can wait for something else, undisturbed."""
+    pool = Pool(1)
+    log: list[str] = []
+
+    def offer() -> None:
+        offering.kill(block=False)
+        try:
+            pool.offer(arrival(0))
+        finally:
+            log.append("stopped")
+            gevent.sleep(0.01)
+            log.append("waited")
+
+    crew.append(Worker(pool, busy=0.05))
+    settle()
+    offering = gevent.spawn(offer)
+    gevent.joinall([offering])
+    assert log == ["stopped", "waited"]
+    while not pool.quiet:
+        gevent.sleep(0.01)
+    assert crew[0].got == [0]
 
 
 def test_waiting_arrivals_are_taken_in_their_order(crew: list[Worker]) -> None:
@@ -87,7 +127,7 @@ def test_waiting_arrivals_are_taken_in_their_order(crew: list[Worker]) -> None:
 def test_a_user_stopped_before_it_sent_gives_its_arrival_back(crew: list[Worker]) -> None:
     """Handed over, but the user is stopped before it begins: the arrival waits again, at the front."""
     pool = Pool(1)
-    crew.append(Worker(pool))
+    crew.append(Worker(pool, hesitant=60))
     settle()
     pool.offer(arrival(0))
     pool.offer(arrival(1))

@@ -1,0 +1,154 @@
+"""How punctually and how evenly requests leave, beside a bare timer loop without Locust, by turns.
+
+The loop waits for each intended start on a timerfd, sends on one connection and reads the answer. Both ask the same
+server, which notes when each request came. Start lag is the sender's own: when the request was sent, less when it was
+to be. Held (the command fails otherwise), over the medians of all rounds: start lag p99 at most twice the loop's;
+sd ÷ mean of 100 ms bins at the server, and the most in 10 ms, at most 1.5 times (or, where the loop's are better than
+that, what one request on the wrong side of one bin's edge makes).
+Where the system allows it, all of them run before whatever else the machine has to do (SCHED_FIFO), which would be
+measured otherwise: it strikes a sender that uses more CPU more often, whatever its own merits.
+Run: ``python bench/pacing.py``.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from offering import offered, operations, quantile, retrievals
+
+PEERS = Path(__file__).parent / "peers"
+LAG_FACTOR, EVENNESS_FACTOR = 2.0, 1.5
+
+
+@dataclass
+class Round:
+    """What one sender did at one rate. Lags in ms; bins at the server."""
+
+    n: int
+    p50: float
+    p99: float
+    worst: float
+    spread: float
+    most: int
+
+
+def counts(times: list[int], width_ms: int) -> list[int]:
+    """How many fall into each whole bin of this width."""
+    width = width_ms * 1_000_000
+    bins = [0] * int((times[-1] - times[0]) // width)
+    for each in times:
+        at = (each - times[0]) // width
+        if at < len(bins):
+            bins[at] += 1
+    return bins
+
+
+def measure(send: Callable[[int], list[float]]) -> Round:
+    """Have a sender send to a server of its own."""
+    with subprocess.Popen(
+        [sys.executable, str(PEERS / "noting.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        lags = send(int(server.stdout.readline()))
+        server.stdin.close()
+        times: list[int] = json.loads(server.stdout.read())
+    bins = counts(times, 100)
+    return Round(
+        len(lags),
+        quantile(lags, 0.5),
+        quantile(lags, 0.99),
+        max(lags),
+        statistics.pstdev(bins) / statistics.mean(bins),
+        max(counts(times, 10)),
+    )
+
+
+def ours(port: int, rate: int, seconds: float) -> list[float]:
+    """Start lags of the harness."""
+    with tempfile.TemporaryDirectory() as folder:
+        url, ids = f"http://127.0.0.1:{port}", Path(folder) / "ids.txt"
+        # Of a job that is there: making some would ask the server before the run does.
+        ids.write_text("j\n")
+        text = retrievals(rate, seconds, 200).replace('workflow = "echo"', f'job_ids = "{ids}"')
+        with offered(text, url, Path(folder)) as (_, directory):
+            pass
+        rows = operations(directory)
+    assert all(row["outcome"] == "ok" for row in rows), "the server answers everything"
+    return [(row["start"] - row["intended_start"]) / 1e6 for row in rows]
+
+
+def loop(port: int, rate: int, seconds: float) -> list[float]:
+    """Start lags of the bare loop."""
+    command = [sys.executable, str(PEERS / "timer_loop.py"), str(port), str(rate), str(seconds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [(start - due) / 1e6 for due, start in json.loads(done.stdout)]
+
+
+def show(name: str, rounds: list[Round]) -> Round:
+    """Print the medians of some rounds, and give them."""
+    middle = Round(*(statistics.median(values) for values in zip(*(vars(r).values() for r in rounds), strict=True)))
+    print(
+        f"{name:24}{middle.n:8.0f}{middle.p50:12.3f}{middle.p99:10.3f}{middle.worst:10.2f}"
+        f"{middle.spread:16.4f}{middle.most:15.1f}",
+        flush=True,
+    )
+    return middle
+
+
+def held(name: str, mine: float, theirs: float, factor: float, least: float = 0.0) -> bool:
+    """Print whether a figure is within its factor of the loop's, or no more than ``least``."""
+    ok = mine <= max(factor * theirs, least)
+    ratio = f"{mine / theirs:.2f}" if theirs else "–"
+    print(f"  {name}: {ratio} × the loop's, bar {factor:g}: {'ok' if ok else 'MISSED'}")
+    return ok
+
+
+def one_astray(rate: int, seconds: float) -> float:
+    """The sd ÷ mean of bins of 100 ms that are all the same, but for one request in the bin beside its own."""
+    return math.sqrt(2 / (seconds * 10)) / (rate / 10)
+
+
+def go_first() -> bool:
+    """Let this process and its children run before all others; whether that is allowed."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def main() -> None:
+    """Run both by turns at each rate, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rates", type=int, nargs="+", default=[500, 2000])
+    arguments = parser.parse_args()
+    print("real-time priority:", "yes" if go_first() else "not allowed: whatever else runs is measured, too")
+    all_held = True
+    for rate in arguments.rates:
+        mine, theirs = [], []
+        for _ in range(arguments.rounds):
+            mine.append(measure(lambda port, rate=rate: ours(port, rate, arguments.seconds)))
+            theirs.append(measure(lambda port, rate=rate: loop(port, rate, arguments.seconds)))
+        print(f"{f'{rate}/s, medians of {len(mine)}':24}{'n':>8}{'lag p50 ms':>12}{'p99':>10}{'max':>10}", end="")
+        print(f"{'sd/mean 100 ms':>16}{'most in 10 ms':>15}")
+        us, it = show("loadtest", mine), show("bare timer loop", theirs)
+        all_held &= held("start lag p99", us.p99, it.p99, LAG_FACTOR)
+        least = one_astray(rate, arguments.seconds)
+        all_held &= held("sd/mean of 100 ms bins", us.spread, it.spread, EVENNESS_FACTOR, least)
+        all_held &= held("most in 10 ms", us.most, it.most, EVENNESS_FACTOR)
+    sys.exit(0 if all_held else 1)
+
+
+if __name__ == "__main__":
+    main()
