@@ -49,8 +49,9 @@ class Arrivals:
 
     def gap_errors(self, entry: str) -> Distribution:
         """|gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
-        lag = self._lag[self._book.entries.index(entry)].astype(np.float64)
-        return distribution(np.abs(np.diff(lag[~np.isnan(lag)])))
+        lag = self._lag[self._book.entries.index(entry)]
+        gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
+        return distribution(np.abs(gaps, out=gaps))
 
     def missing(self, info: RunInfo) -> list[Missing]:
         """Arrivals without an operation row, the warm-up's left out.
@@ -60,9 +61,8 @@ class Arrivals:
         """
         found = []
         for place, (name, plan) in enumerate(info.traffic.items()):
-            ended, named = self._ended[place], self._named[place]
-            expected = named.nonzero()[0] if plan.offered is None else np.arange(plan.offered)
-            absent = expected[~_grown(ended, expected, False)[expected]]
+            named = self._named[place] if plan.offered is None else np.ones(plan.offered, bool)
+            absent = np.flatnonzero(named & ~_grown(self._ended[place], len(named))[: len(named)])
             cells = [cell for cell, (entry, _) in enumerate(self._book.cells) if entry == name]
             counts = self._by_cell(absent, cells)
             found += [
@@ -90,22 +90,24 @@ class Arrivals:
             return
         self._first[cell] = min(self._first[cell], number.min())
         entry = self._book.entry_of[cell]
-        seen[entry] = _grown(seen[entry], number, False)
+        seen[entry] = _grown(seen[entry], int(number.max()) + 1)
         seen[entry][number] = True
 
     def _note_lags(self, entry: int, rows: Rows) -> None:
         lag, number = start_lag(rows), rows.floats("arrival")
         noted = np.flatnonzero(~np.isnan(lag) & (number < GAPS))
         places = number.take(noted).astype(np.int64)
-        self._lag[entry] = _grown(self._lag[entry], places, np.float32(np.nan))
+        self._lag[entry] = _grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)
         self._lag[entry][places] = lag.take(noted)
 
 
-def _grown(array: NDArray[Any], places: NDArray[np.int64], empty: object) -> NDArray[Any]:
-    """The array, long enough to hold something at every place; it doubles, so that growing it costs little."""
-    needed = int(places.max()) + 1 if len(places) else 0
+def _grown(array: NDArray[Any], needed: int, empty: float = 0) -> NDArray[Any]:
+    """The array, at least as long as needed; it doubles, so that growing it costs little."""
     if needed <= len(array):
         return array
-    longer = np.full(max(needed, 2 * len(array)), empty, array.dtype)
+    # Of zeros that were never written to there is no memory.
+    longer = np.zeros(max(needed, 2 * len(array)), array.dtype)
     longer[: len(array)] = array
+    if empty:
+        longer[len(array) :] = empty
     return longer
