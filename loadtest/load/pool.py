@@ -39,7 +39,8 @@ class Pool:
         self.on_scarce: Callable[[], None] = _nobody
         """Called at each arrival that leaves few users idle, for as long as the pool may grow (see ``growth``)."""
         self._closed = False
-        # Their greenlets, by identity, in the order in which they became idle: a list would be searched for each user that is stopped.
+        # Greenlets by identity of their users, in the order in which they became idle: a list would be searched for
+        # each user that is stopped.
         self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
