@@ -45,41 +45,45 @@ def prepare_run(
     output_dir: Path,
     chosen: Chosen | None = None,
     preflight: Sequence[PreflightRequest] = (),
+    workers: int = 1,
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
     Args:
         loaded: the scenario in force.
         url: base URL of the target.
-        embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
+        embedded: whether ``[target]`` holds for it.
         keys: how many API keys share the traffic.
         command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
-        chosen: the target and its entry; None if it is loopback and has none.
+        chosen: the target and its entry, if it has one.
         preflight: what was sent before.
+        workers: how many processes make the load.
 
     Raises:
         InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
     """
-    belief = belief_of(loaded, chosen, embedded=embedded)
-    plans = _plans(loaded, belief, keys)
+    plans = _plans(loaded, belief := belief_of(loaded, chosen, embedded=embedded), keys)
     leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
-    directory = new_run_directory(output_dir, loaded.name)
     info = RunInfo(
-        id=directory.name,
+        id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
         target=_target_info(loaded, url, belief, leash, embedded=embedded),
         keys=keys,
-        workers=1,
+        workers=workers,
         traffic=plans,
         versions=_versions(),
         machine=_machine(),
         command=list(command),
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        started=_now(),
         preflight=list(preflight),
     )
     return directory, _kept(info, directory)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _kept(info: RunInfo, directory: Path) -> RunInfo:

@@ -229,6 +229,34 @@ class PeerInfo(msgspec.Struct, kw_only=True):
     """Connections that could not be made."""
 
 
+class WorkerInfo(msgspec.Struct, kw_only=True):
+    """One worker process of a run that had several. Times in s since the epoch."""
+
+    worker: int
+    """Its index, as in samples; from 1 on."""
+    host: str
+    joined_s: float
+    """When it began to share the schedule; 0 from the begin on."""
+    left_s: float | None = None
+    """When it left, or was given up; null if it stayed to the end."""
+    end: Literal["stayed", "left", "lost"] = "stayed"
+    samples: int = 0
+    """Rows of the record that it sent."""
+    offset_ms: float = 0.0
+    """Its monotonic clock minus the master's, as their messages tell."""
+    uncertainty_ms: float = 0.0
+    shared_clock: bool = False
+    """It read the master's own clock, being on the same machine, so that the offset was not applied."""
+
+
+class EpochInfo(msgspec.Struct, kw_only=True):
+    """From ``from_s`` (since the epoch) on, these workers shared the schedule, in this order."""
+
+    number: int
+    from_s: float
+    workers: list[int]
+
+
 class RunInfo(msgspec.Struct, kw_only=True):
     """Everything about a run that is not a sample."""
 
@@ -262,6 +290,10 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """What each generator process knows of itself; empty in older records, and where a run was killed."""
     peers: dict[str, PeerInfo] = {}
     """What was connected to, by address, all workers together; until the end it is empty."""
+    crew: list[WorkerInfo] = []
+    """The worker processes; empty where the run was made by one process alone."""
+    epochs: list[EpochInfo] = []
+    """Who shared the schedule from when on, likewise."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
     """Jobs that were accepted and not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""

@@ -167,6 +167,20 @@ class Packer:
                 arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionary(field.name))
         return pa.record_batch(arrays, schema=SCHEMA)
 
+    def adopt(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch that another packer made, with the dictionaries of this one."""
+        columns = []
+        for name, column in zip(SCHEMA.names, batch.columns, strict=True):
+            known = self._words.get(name)
+            if known is None:
+                columns.append(column)
+                continue
+            theirs = column.dictionary.to_pylist()
+            places = pa.array([known.setdefault(word, len(known)) for word in theirs], pa.int32())
+            words = pa.array(list(known), pa.string())
+            columns.append(pa.DictionaryArray.from_arrays(places.take(column.indices), words))
+        return pa.record_batch(columns, schema=SCHEMA)
+
     def _array(self, column: tuple[Any, ...], field: pa.Field) -> pa.Array:
         known = self._words.get(field.name)
         if known is None:
@@ -183,6 +197,11 @@ class Packer:
         return self._dictionaries[name]
 
 
+def warm_up() -> None:
+    """Pack something: Arrow's first conversion of all takes over 100 ms, which must not fall into a run."""
+    Packer().pack([Sample(row="operation", traffic="", operation="sync_run", stage="", outcome="ok")])
+
+
 class SampleWriter:
     """Writes batches of samples to a run directory's stream; what ``write`` returned from is in the file.
 
@@ -197,8 +216,7 @@ class SampleWriter:
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
         self._file.flush()
-        # Arrow's first conversion of all takes over 100 ms, which must not fall into the run.
-        Packer().pack([Sample(row="operation", traffic="", operation="sync_run", stage="", outcome="ok")])
+        warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         """Append samples as one batch (none: nothing is written).
@@ -214,6 +232,12 @@ class SampleWriter:
             self._stream.write_batch(self._packer.pack(samples, rest))
             self._file.flush()
             self.count += len(samples)
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of ``SCHEMA`` that was packed elsewhere; errors as ``write``."""
+        self._stream.write_batch(self._packer.adopt(batch))
+        self._file.flush()
+        self.count += batch.num_rows
 
     def close(self) -> None:
         """End the stream with Arrow's end mark."""

@@ -18,6 +18,7 @@ VERBS = {
     "plan": "Say what a scenario will ask of the limits, without sending anything.",
     "preflight": "Look at a target in at most five requests, before it is loaded.",
     "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
+    "worker": "Make a part of the load of a run elsewhere.",
     "report": "Make a run's report again, from its record alone.",
     "export": "Write a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",

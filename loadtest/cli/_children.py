@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -137,10 +137,18 @@ def make_load(
     base: Path,
     environment: Mapping[str, str],
     on_progress: Callable[[dict[str, Any]], None],
+    crew: Sequence[str] = (),
 ) -> int:
     """Make the load of a prepared run, in a process of its own; returns when its record is closed.
 
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second one kills it.
+
+    Args:
+        directory: of the run.
+        base: what a relative path in the scenario starts from.
+        environment: with the credentials.
+        on_progress: told what the load says of itself.
+        crew: options of the load that say which workers make it.
 
     Returns:
         Its exit code: 0, or ``ExitCode.BUG`` or a signal's where the record may be incomplete;
@@ -149,19 +157,10 @@ def make_load(
     Raises:
         LoadtestError: if the run could not begin.
     """
-    with (directory / "load.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.load", str(directory), str(base)],
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
+    process = _start_load([str(directory), str(base), *crew], environment, directory / "load.log")
     error = None
-    interrupts = Interrupts(process, signal.SIGINT)
     try:
-        with interrupts:
+        with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
                 said = msgspec.json.decode(line)
                 if "error" in said:
@@ -175,6 +174,18 @@ def make_load(
         failure.exit_code = ExitCode(process.returncode)
         raise failure
     return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
+
+
+def _start_load(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("w", encoding="utf-8") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "loadtest.load", *arguments],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
 class Interrupts:
@@ -193,9 +204,10 @@ class Interrupts:
         self._number = number
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._pass_on)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -31,12 +31,22 @@ class Progress:
 
     def show(self, progress: dict[str, Any]) -> None:
         """Show the live figures."""
-        if self._live is not None:
+        if progress["phase"] == "waiting":
+            self._wait(progress)
+        elif self._live is not None:
             self._live.update(Text.assemble(_bar(progress), "\n", _line(progress)), refresh=True)
         elif progress["phase"] != self._said or progress["elapsed_s"] >= self._next_line:
             self._said = progress["phase"]
             self._next_line = progress["elapsed_s"] + _PLAIN_EVERY
             print(_line(progress), flush=True)
+
+    def _wait(self, progress: dict[str, Any]) -> None:
+        line = f"waiting for workers: {progress['workers']} of {progress['expected']} are there"
+        if self._live is not None:
+            self._live.update(Text(line), refresh=True)
+        elif line != self._said:
+            self._said = line
+            print(line, flush=True)
 
 
 def _line(progress: dict[str, Any]) -> str:

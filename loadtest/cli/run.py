@@ -9,8 +9,9 @@ import click
 
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
+from loadtest.cli._crew import CrewOptions, crew_options
 from loadtest.cli._progress import Progress
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
 from loadtest.runfile import RunInfo, note_target_died
 from loadtest.scenario import find_scenario, load_scenario
@@ -32,7 +33,10 @@ from loadtest.scenario.parse import LoadedScenario
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
-def command(scenario: str, output_dir: Path, overrides: tuple[str, ...], seed: int | None, **named: Any) -> int:
+@crew_options
+def command(
+    scenario: str, output_dir: Path, overrides: tuple[str, ...], seed: int | None, crew: CrewOptions, **named: Any
+) -> int:
     """Run SCENARIO, a file or the name of one in scenarios/, and report it.
 
     Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; the embedded target makes its own. A host that
@@ -43,19 +47,25 @@ def command(scenario: str, output_dir: Path, overrides: tuple[str, ...], seed: i
     target = Named(**named)
     if not target.embedded:
         ready = get_ready(loaded, target)
-        directory, info = _prepare(loaded, output_dir, ready.chosen.target.url, ready=ready, keys=len(ready.keys))
+        url, keys = ready.chosen.target.url, len(ready.keys)
+        prepared = _prepare(loaded, output_dir, url, ready=ready, keys=keys, crew=crew)
         print(ready.where)
-        return _run(loaded, directory, info, children.child_environment(ready.keys, ready.endpoint))
-    keys, endpoint = children.own_credentials(loaded.scenario)
-    environment = children.child_environment(keys, endpoint)
+        return _run(loaded, prepared, children.child_environment(ready.keys, ready.endpoint), crew)
+    if crew.bind is not None:
+        raise InputError(
+            "--master has no embedded target: workers elsewhere would not know its keys",
+            "Name one that runs, with --host or --target; --processes N starts workers on this machine.",
+        )
+    own_keys, endpoint = children.own_credentials(loaded.scenario)
+    environment = children.child_environment(own_keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
-        directory, info = _prepare(loaded, output_dir, embedded.url, keys=len(keys))
+        prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
         print(f"Load goes to {embedded.url}: loopback only, embedded target.")
-        return _run(loaded, directory, info, {**environment, **embedded.environment}, embedded)
+        return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded)
 
 
 def _prepare(
-    loaded: LoadedScenario, output_dir: Path, url: str, *, keys: int, ready: Ready | None = None
+    loaded: LoadedScenario, output_dir: Path, url: str, *, keys: int, crew: CrewOptions, ready: Ready | None = None
 ) -> tuple[Path, RunInfo]:
     return prepare_run(
         loaded,
@@ -66,19 +76,21 @@ def _prepare(
         output_dir=output_dir,
         chosen=None if ready is None else ready.chosen,
         preflight=() if ready is None else ready.preflight.sent,
+        workers=crew.workers,
     )
 
 
 def _run(
     loaded: LoadedScenario,
-    directory: Path,
-    info: RunInfo,
+    prepared: tuple[Path, RunInfo],
     environment: Mapping[str, str],
+    crew: CrewOptions,
     embedded: children.EmbeddedTarget | None = None,
 ) -> int:
+    directory, info = prepared
     print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
     with Progress() as progress:
-        code = children.make_load(directory, loaded.path.parent, environment, progress.show)
+        code = children.make_load(directory, loaded.path.parent, environment, progress.show, crew.arguments)
     if embedded is not None:
         if embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)

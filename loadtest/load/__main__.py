@@ -1,4 +1,4 @@
-"""``python -m loadtest.load RUN_DIR``: make the load of a prepared run, and nothing else.
+"""``python -m loadtest.load RUN_DIR BASE``: make the load of a prepared run, and nothing else.
 
 Started by the command line as a process of its own. It tells its progress as JSON lines on standard output, and
 ends the run early when standard input ends: a parent that was killed leaves nobody behind.
@@ -25,40 +25,38 @@ from loadtest import runfile
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
+from loadtest.load.gathering import Order, gathered, read_order
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 
 
-def main(directory: Path, base: Path) -> int:
-    """Make the load of the run prepared in ``directory``; its record is there afterwards.
-
-    Args:
-        directory: the run directory, with its ``run.json``.
-        base: what a relative path in the scenario starts from.
+def main(order: Order) -> int:
+    """Make the load of the run prepared in a run directory; its record is there afterwards.
 
     Returns:
         0 when the record is closed, whatever it holds; else an ``ExitCode``.
     """
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
+    directory, base = order.directory, order.base
     info = runfile.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
     target = allow(info.target.url, leashed=info.target.leash is not None)
     endpoint = make_endpoint(target, keys, workflow_endpoint, info)
     environment = Environment(user_classes=user_classes(scenario, info.traffic, base))
-    runner = environment.create_local_runner()
-    session = Session(environment, directory, info, scenario, endpoint, base=base)
-    engine = Engine(environment, lambda: session, on_progress=_tell)
-    gevent.spawn(_interrupt_at_end_of_input, engine)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, engine.interrupt)
-    users = sum(plan.users for plan in info.traffic.values())
-    runner.start(users, spawn_rate=users)
-    engine.done.wait()
-    runner.quit()
+    with gathered(environment, order.gathering, base=base, keys=len(keys), tell=_tell) as gathering:
+        session = Session(environment, directory, info, scenario, endpoint, base=base)
+        engine = Engine(environment, lambda: session, make_crew=gathering.crew, on_progress=_tell)
+        gevent.spawn(_interrupt_at_end_of_input, engine)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, engine.interrupt)
+        users = sum(plan.users for plan in info.traffic.values())
+        gathering.runner.start(users, spawn_rate=users)
+        engine.done.wait()
+        gathering.runner.quit()
     if session.bug is not None:
         return ExitCode.BUG
     if engine.error is not None:
@@ -89,7 +87,7 @@ def _abort(directory: Path, reason: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+        sys.exit(main(read_order(sys.argv[1:])))
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)

@@ -15,6 +15,7 @@ LIMIT_OF_KIND: Final[dict[Kind, str]] = {
     "retrieve": "retrieval",
 }
 _EXECUTES: Final = frozenset({"run", "submit"})
+_PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
 
 
 class BudgetSpentError(Exception):
@@ -43,6 +44,8 @@ class Budget:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.used = LeashUse()
+        self.allowed: LeashUse | None = None
+        """This process's part of what may be taken in all; None where there is only one."""
         self.spent: str | None = None
         """Why nothing more may be sent; None while something may."""
         self.on_spent: Callable[[str], None] = lambda _: None
@@ -58,6 +61,11 @@ class Budget:
             self.used.executions += sent.kind in _EXECUTES
             if sent.limit in self._shares:
                 self._shares[sent.limit].sent.append(sent.unix_s)
+
+    def share_by(self, processes: int) -> None:
+        """Take one process's part of the shares of the limits only."""
+        for share in self._shares.values():
+            share.part = processes
 
     @property
     def leashed(self) -> bool:
@@ -75,6 +83,8 @@ class Budget:
             self._refuse_if_spent()
             if leash.max_operations is not None and self.used.operations >= leash.max_operations:
                 self._spend(f"all {leash.max_operations:,} operations that max_operations allows were begun")
+            if self.allowed is not None and self.used.operations >= self.allowed.operations:
+                self._spend(_PART.format("operations"))
         self.used.operations += 1
 
     def request(self, kind: Kind) -> None:
@@ -99,6 +109,10 @@ class Budget:
         now = self._now()
         if leash.max_requests is not None and self.used.requests >= leash.max_requests:
             self._spend(f"all {leash.max_requests:,} requests that max_requests allows were sent")
+        if self.allowed is not None and self.used.requests >= self.allowed.requests:
+            self._spend(_PART.format("requests"))
+        if self.allowed is not None and executes and self.used.executions >= self.allowed.executions:
+            self._spend(_PART.format("executions"))
         price = leash.price_per_execution
         if executes and leash.max_cost is not None and price is not None:
             cost = (self.used.executions + 1) * price
@@ -133,6 +147,8 @@ class _Share:
 
     def __init__(self, share: float, limit: LimitInfo, keys: int) -> None:
         self.allowed = share * limit.count * keys
+        self.part = 1
+        """Of how many processes this is one."""
         self.window = limit.window_s
         self.sent: deque[float] = deque()
 
@@ -144,7 +160,7 @@ class _Share:
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()
-        if len(self.sent) >= int(self.allowed + 1e-9) + 1:
+        if len(self.sent) >= int(self.allowed / self.part + 1e-9) + 1:
             return False
         self.sent.append(now)
         return True

@@ -30,6 +30,10 @@ class ServerClock:
         self._rough = 0.0
         self.answers = 0
 
+    def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
+        """Hold the server's clock against another wall clock than ours, which reads this at that moment of ours."""
+        self._anchor = unix_ns - monotonic_ns
+
     def see(self, exchange: Exchange) -> None:
         """Take an answer into account; cheap unless its ``Date`` differs from the last one's."""
         date = exchange.date

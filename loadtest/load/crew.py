@@ -1,5 +1,6 @@
 """Who offers a run's arrivals: the engine conducts a crew, which is this process alone or workers elsewhere."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import gevent
@@ -9,15 +10,20 @@ from loadtest.load.growth import Growth
 from loadtest.load.health import Health
 from loadtest.load.session import Session
 from loadtest.load.share import ALL, Share
-from loadtest.runfile import CpuSample, GeneratorInfo
+from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo
 from loadtest.samples import Sample
 
 
 class Crew(Protocol):
     """What the engine needs of whoever offers the arrivals."""
 
-    lead_ns: int
-    """How far ahead the epoch has to be set, for everybody to know of it in time."""
+    on_abort: Callable[[str], None]
+    """Told why the run should end, if it should."""
+
+    @property
+    def lead_ns(self) -> int:
+        """How far ahead the epoch has to be set, for everybody to know of it in time."""
+        ...
 
     @property
     def ready(self) -> bool:
@@ -68,6 +74,11 @@ class Crew(Protocol):
         """What each generator process knows of itself."""
         ...
 
+    @property
+    def clock(self) -> ClockInfo | None:
+        """The target's clock against ours."""
+        ...
+
 
 class LocalCrew:
     """This process alone, with the users of its session.
@@ -77,16 +88,24 @@ class LocalCrew:
         share: which arrivals it offers; all of them by default.
     """
 
-    lead_ns = 50_000_000
-    """Writing down when the epoch is takes some ms, which would be the first arrivals' start lag."""
-
     def __init__(self, session: Session, share: Share | None = None) -> None:
+        self.on_abort: Callable[[str], None] = lambda _: None
         self.share = share or Share(ALL, last=True)
         self._session = session
         self.dispatcher = Dispatcher(session.schedules, session.pools, session.live, self.share)
         self.health = Health(session.pools, worker=session.worker)
         self._growth: Growth | None = None
         self._offering: gevent.Greenlet | None = None
+
+    @property
+    def lead_ns(self) -> int:
+        """Writing down when the epoch is takes some ms, which would be the first arrivals' start lag."""
+        return 50_000_000
+
+    @property
+    def clock(self) -> ClockInfo | None:
+        """As the answers to this process tell it."""
+        return self._session.clock.estimate(exact=self._session.info.target.embedded)
 
     @property
     def cpu(self) -> list[CpuSample]:
@@ -156,7 +175,6 @@ class LocalCrew:
                         arrival=arrival.number,
                         intended_start=arrival.intended_ns,
                         key_index=entry.key_index(arrival.number),
-                        worker=session.worker,
                         request_id=session.trace_id(entry, arrival.number),
                     )
                 )

@@ -57,8 +57,8 @@ class Dispatcher:
     def _carry_out(self, assignment: Assignment, timer: Timer, epoch_ns: int) -> None:
         share = self._share
         place, of = assignment.place, assignment.of
-        shares = (schedule.share(place, of, assignment.from_ns) for schedule in self._schedules)
-        for arrival in heapq.merge(*shares, key=_intended):
+        mine = [schedule.share(place, of, assignment.from_ns) for schedule in self._schedules] if of else []
+        for arrival in heapq.merge(*mine, key=_intended):
             if not self._await(arrival, timer, epoch_ns):
                 return
             share.reached_ns = arrival.intended_ns
@@ -68,9 +68,14 @@ class Dispatcher:
     def _await(self, arrival: Arrival, timer: Timer, epoch_ns: int) -> bool:
         """Wait until an arrival is due; whether it is still ours then."""
         share, due = self._share, epoch_ns + arrival.intended_ns
-        while arrival.intended_ns < share.until_ns:
+        while True:
             now = time.monotonic_ns()
-            if due > now:
+            if arrival.intended_ns >= share.until_ns:
+                # It is another's, or still ours if the next assignment turns out to begin later.
+                if share.superseded:
+                    return False
+                gevent.sleep(_HELD)
+            elif due > now:
                 timer.wait_until(min(due, now + _LOOK_NS))
                 self._late = 0
             elif share.held():
@@ -81,7 +86,6 @@ class Dispatcher:
                     # Behind the schedule: those who were handed an arrival must get to send it.
                     gevent.sleep(0)
                 return True
-        return False
 
 
 def _intended(arrival: Arrival) -> int:

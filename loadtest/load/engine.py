@@ -104,6 +104,7 @@ class Engine:
             self._fail(error)
             self.done.set()
             return
+        crew.on_abort = self.abort
         self.phase = "preparing"
         expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
@@ -223,12 +224,12 @@ class Engine:
         if self._crew is not None:
             self._crew.end(aborted=self._why is not None)
             session.info.cpu, session.info.generators = self._crew.cpu, self._crew.generators
+            session.info.clock = self._crew.clock
         for name in session.entries:
             session.info.traffic[name].offered = session.live.offered[name]
         session.recorder.close()
         info = session.info
         info.samples = session.recorder.count
-        info.clock = session.clock.estimate(exact=info.target.embedded)
         info.pending_jobs = len(session.recorder.pending)
         if info.target.leash is not None:
             info.target.leash.used = session.endpoint.budget.used

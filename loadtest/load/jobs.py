@@ -15,6 +15,10 @@ class JobIds:
         """Know one more job."""
         self._by_key[key_index].append(job_id)
 
+    def all(self) -> list[tuple[str, int]]:
+        """Every id, with the index of its key."""
+        return [(job_id, key) for key, ids in enumerate(self._by_key) for job_id in ids]
+
     def pick(self, number: int, key_index: int) -> str | None:
         """The id that arrival ``number`` asks for: its key's ids in turn; None if there is none yet."""
         ids = self._by_key[key_index]

@@ -45,8 +45,13 @@ class Pacer:
     """
 
     def __init__(self, rate: float) -> None:
-        self._gap = round(1e9 / rate)
+        self._rate = rate
         self._next = 0
+        self.share_by(1)
+
+    def share_by(self, processes: int) -> None:
+        """Hand out one process's part of the rate only."""
+        self._gap = round(1e9 / self._rate * processes)
 
     def slot(self, due: int) -> int:
         """The first free moment (ns) not before ``due``, which is taken by this."""

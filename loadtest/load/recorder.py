@@ -1,11 +1,12 @@
 """Appends samples as they finish, and has them in the file within half a second."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import gevent
+import pyarrow as pa
 
 from loadtest.load.live import Live
 from loadtest.load.pending import PendingJobs
@@ -19,32 +20,85 @@ _MUCH: Final = 20_000
 JOB_IDS_NAME: Final = "job_ids.txt"
 
 
+class Output(Protocol):
+    """Where a recorder puts what it has taken in."""
+
+    count: int
+    """Samples that were written."""
+
+    def write(self, samples: list[Sample], rest: Callable[[], None]) -> None:
+        """Write a batch, calling ``rest`` every now and then; raises OSError where that fails."""
+        ...
+
+    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Write ids of jobs that were accepted, with the index of their key; errors as ``write``."""
+        ...
+
+    def close(self, pending: PendingJobs) -> None:
+        """End it; errors as ``write``."""
+        ...
+
+
+class RunFiles:
+    """The record of a run directory, and the ids of its jobs.
+
+    An id that a line cannot carry is left out of the ids.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer = SampleWriter(directory)
+        self._ids = (directory / JOB_IDS_NAME).open("w", encoding="utf-8")
+
+    @property
+    def count(self) -> int:
+        """Samples in the file."""
+        return self._writer.count
+
+    def write(self, samples: list[Sample], rest: Callable[[], None]) -> None:
+        """Append samples."""
+        self._writer.write(samples, rest)
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Append samples that another process packed."""
+        self._writer.write_batch(batch)
+
+    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Append ids, one a line, each with a tab and the index of its key."""
+        self._ids.writelines(f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
+        self._ids.flush()
+
+    def close(self, pending: PendingJobs) -> None:
+        """End the record, and list the jobs that are pending."""
+        self._writer.close()
+        self._ids.close()
+        pending.write(self._directory)
+
+
 class Recorder:
-    """Writes a run's samples, and the ids of its jobs, into the run directory.
+    """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or where it is told.
 
     Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay nobody.
     """
 
-    def __init__(self, directory: Path, live: Live) -> None:
+    def __init__(self, directory: Path, live: Live, output: Output | None = None) -> None:
         self.failure: OSError | None = None
         """Why the record can be written no longer."""
         self.pending = PendingJobs()
         """Jobs that were accepted and not yet seen to end."""
         self.watch: Callable[[Sample], None] = self.pending.see
         """Told of every sample."""
-        self._directory = directory
+        self.output = output or RunFiles(directory)
         self._live = live
         self._buffer: list[Sample] = []
-        self._ids: list[str] = []
-        self._writer = SampleWriter(directory)
-        self._ids_file = (directory / JOB_IDS_NAME).open("w", encoding="utf-8")
+        self._ids: list[tuple[str, int]] = []
         self._rested_ns = 0
         self._flusher = gevent.spawn(self._flush_forever)
 
     @property
     def count(self) -> int:
-        """Samples written to the file."""
-        return self._writer.count
+        """Samples that were written."""
+        return self.output.count
 
     def append(self, sample: Sample) -> None:
         """Record one sample."""
@@ -53,13 +107,15 @@ class Recorder:
         self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store the id of a job that was accepted, with the index of its key: another run can retrieve it.
-
-        An id that a line cannot carry is left out.
-        """
+        """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
         self.pending.accepted(job_id, key_index)
-        if job_id.isprintable() and job_id == job_id.strip():
-            self._ids.append(f"{job_id}\t{key_index}\n")
+        self._ids.append((job_id, key_index))
+
+    def see(self, samples: Sequence[Sample]) -> None:
+        """Take samples into account that are written by other ways."""
+        for sample in samples:
+            self._live.count(sample)
+            self.watch(sample)
 
     def flush(self) -> None:
         """Write what is buffered."""
@@ -72,9 +128,7 @@ class Recorder:
         self._flusher.kill()
         try:
             self.flush()
-            self._writer.close()
-            self._ids_file.close()
-            self.pending.write(self._directory)
+            self.output.close(self.pending)
         except OSError as error:
             self.failure = error
 
@@ -94,7 +148,7 @@ class Recorder:
     def _write_some(self, rest: Callable[[], None] = lambda: None) -> None:
         batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
         try:
-            self._writer.write(batch, rest)
+            self.output.write(batch, rest)
         except gevent.GreenletExit:
             self._buffer = batch + self._buffer
             raise
@@ -108,6 +162,5 @@ class Recorder:
 
     def _write_ids(self) -> None:
         if self._ids:
-            self._ids_file.writelines(self._ids)
-            self._ids_file.flush()
-            self._ids.clear()
+            ids, self._ids = self._ids, []
+            self.output.write_jobs(ids)

@@ -19,7 +19,7 @@ from loadtest.load.history import JobHistory
 from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import Recorder
+from loadtest.load.recorder import Output, Recorder
 from loadtest.load.wire import Address
 from loadtest.plan import schedules
 from loadtest.runfile import RunInfo
@@ -49,6 +49,9 @@ class Session:
         scenario: the scenario in force.
         endpoint: where to send.
         base: what a relative path in the scenario starts from.
+        output: where samples go; into the run directory by default.
+        worker: which of several processes this is.
+        trace: first half of all trace ids, which is one in all processes of a run; drawn by default.
 
     Raises:
         InputError: if a file that the scenario names cannot be used.
@@ -63,6 +66,9 @@ class Session:
         endpoint: Endpoint,
         *,
         base: Path,
+        output: Output | None = None,
+        worker: int = 0,
+        trace: str | None = None,
     ) -> None:
         self.environment = environment
         _SESSIONS[environment] = self
@@ -79,15 +85,14 @@ class Session:
         }
         self.live = Live()
         self.clock = ServerClock()
-        self.recorder = Recorder(directory, self.live)
+        self.recorder = Recorder(directory, self.live, output)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
-        self.worker = 0
-        """Which of several processes this is."""
+        self.worker = worker
         self.bug: str | None = None
         """The traceback of an error of our own, which ends the run."""
-        self._trace = secrets.token_hex(8)
-        self._spans = count(1)
+        self.trace = trace or secrets.token_hex(8)
+        self._spans = count((worker << 48) + 1)
 
     @property
     def duration(self) -> float:
@@ -105,7 +110,7 @@ class Session:
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
         """The W3C trace id of an operation: 32 hex digits."""
-        return f"{self._trace}{entry.index + 1:04x}{arrival:012x}"
+        return f"{self.trace}{entry.index + 1:04x}{arrival:012x}"
 
     def traceparent(self, trace_id: str) -> str:
         """A ``traceparent`` for the next request of an operation (W3C Trace Context, version 00, sampled)."""
@@ -113,6 +118,7 @@ class Session:
 
     def record(self, sample: Sample) -> None:
         """Record a sample, and tell Locust of it for its live view."""
+        sample.worker = self.worker
         self.recorder.append(sample)
         if sample.row == "operation":
             if sample.operation == "async_run" and sample.outcome in {"ok", "timed_out"}:

@@ -11,7 +11,7 @@ NEVER: Final = 2**63 - 1
 
 
 class Assignment(NamedTuple):
-    """Every ``of``-th arrival of each traffic entry from a moment on."""
+    """Every ``of``-th arrival of each traffic entry from a moment on; none at all where ``of`` is 0."""
 
     from_ns: int
     """ns since the epoch."""
@@ -38,20 +38,23 @@ class Share:
         self.last = last
         self.held = held
         self.until_ns = NEVER
-        """Arrivals that are intended from here on are not offered before the next assignment."""
+        """Arrivals of the assignment under way that are intended from here on are not offered."""
         self.reached_ns = -1
         """Intended start of the last arrival that was offered."""
         self.exhausted = False
         """Whether the schedule holds nothing more for this process, as far as it was told."""
-        self._next: deque[Assignment] = deque([first] if first is not None else [])
+        self._next: deque[tuple[Assignment, int]] = deque([] if first is None else [(first, NEVER)])
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """Offer nothing that is intended at ``cut_ns`` or later, before the next assignment.
+        """End the newest assignment at ``cut_ns``: nothing that is intended then or later is offered of it.
 
         Returns:
             False, and nothing is changed, where such an arrival was offered already.
         """
+        if self._next:
+            self._next[-1] = (self._next[-1][0], cut_ns)
+            return True
         if self.reached_ns >= cut_ns:
             return False
         self.until_ns = cut_ns
@@ -60,13 +63,23 @@ class Share:
     def assign(self, assignment: Assignment) -> None:
         """Give the next assignment. It is to begin where the one before was stopped."""
         self.exhausted = False
-        self._next.append(assignment)
+        self._next.append((assignment, NEVER))
         self._more.set()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the next assignment is there."""
+        return bool(self._next)
+
+    def withdraw(self) -> None:
+        """Offer nothing at all before the next assignment."""
+        self.until_ns = -1
+        self._next.clear()
+
     def take(self) -> Assignment:
-        """Wait for the next assignment; what stopped the one before holds no longer."""
+        """Wait for the next assignment."""
         while not self._next:
             self._more.clear()
             self._more.wait()
-        self.until_ns = NEVER
-        return self._next.popleft()
+        assignment, self.until_ns = self._next.popleft()
+        return assignment

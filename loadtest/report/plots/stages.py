@@ -10,12 +10,8 @@ from loadtest.analysis.record import Record
 from loadtest.report.plots.style import FADED, GRID, MUTED, PAPER, SHADE
 from loadtest.runfile import StagePlan
 
-_MOST_MARKS: Final = 24
+_MOST_MARKS: Final = 60
 """Window boundaries beyond which they would be a grey wall."""
-_CHARACTERS: Final = 135
-"""Letters of a stage's name that fit beside one another into the width of a plot."""
-_LEAST: Final = 4
-"""Letters below which a name says nothing."""
 
 
 def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) -> bool:
@@ -39,22 +35,6 @@ def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) ->
     return True
 
 
-def same_stages(record: Record, one: str, other: str) -> bool:
-    """Whether two traffic entries have stages of the same names at the same times: one label does for both."""
-    first, second = ([(s.name, s.start_s) for s in record.info.traffic[name].stages] for name in (one, other))
-    return first == second
-
-
-def _fitting(names: list[str], share: float) -> str:
-    """As many of the names as fit into a share of the axis, cut off if not even the first does; empty for a sliver."""
-    room = int(share * _CHARACTERS) - 1
-    whole = " + ".join(dict.fromkeys(names))
-    if len(whole) <= room:
-        return whole
-    first = names[0] if len(names[0]) <= room else f"{names[0][: room - 1]}…"
-    return first if room > _LEAST else ""
-
-
 def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
     """Draw stage boundaries, their names on top, and the warm-up shaded."""
     plans = [plan for name, plan in record.info.traffic.items() if traffic in {None, name}]
@@ -67,12 +47,10 @@ def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names
             axes.axvspan(start, start + longest, color=SHADE, lw=0, zorder=0)
         elif start > 0:
             axes.axvline(start, color=GRID, lw=1.4, zorder=0.5)
-        following = min((other for other in starts if other > start), default=record.covered_s)
-        # Entries whose stages begin together share one label, with each name once.
-        label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
-        if names and label:
+        if names and longest > record.covered_s * 0.06:
+            # Entries whose stages begin together share one label, with each name once.
             axes.annotate(
-                label, (start, 1),
+                " + ".join(dict.fromkeys(stage.name for stage in stages)), (start, 1),
                 xycoords=("data", "axes fraction"), xytext=(4, -2),
                 textcoords="offset points", va="top", fontsize=7.5, color=MUTED, style="italic",
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},

@@ -1,0 +1,127 @@
+"""The crew of a master: workers elsewhere, for the engine to conduct as it conducts this process."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+
+from loadtest.errors import LoadtestError
+from loadtest.load.health import Health
+from loadtest.load.session import Session
+from loadtest.load.workers.closing import close_books
+from loadtest.load.workers.conducting import TICK, Conducting
+from loadtest.load.workers.mailbox import Mailbox
+from loadtest.load.workers.messages import Close, Stop
+from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo
+
+_CLOSE_PATIENCE: Final = 15.0
+
+
+class RemoteCrew:
+    """Workers that have agreed to take part in a run. See ``Crew`` for what each of this is for.
+
+    Args:
+        session: the run, on the master: its pools have no users.
+        mailbox: where workers talk.
+    """
+
+    def __init__(self, session: Session, mailbox: Mailbox) -> None:
+        self.on_abort: Callable[[str], None] = lambda _: None
+        self._session = session
+        self._conducting = Conducting(session, mailbox, self._abort)
+        self._health = Health({})
+
+    @property
+    def lead_ns(self) -> int:
+        """Far enough ahead for the epoch to reach everybody."""
+        return 2 * self._conducting.margin_ns
+
+    @property
+    def ready(self) -> bool:
+        """Whether every worker is, and there is one.
+
+        Raises:
+            LoadtestError: if one can't take part.
+        """
+        if self._conducting.trouble is not None:
+            raise LoadtestError(self._conducting.trouble)
+        alive = self._conducting.alive()
+        return bool(alive) and all(member.report is not None and member.report.ready for member in alive)
+
+    @property
+    def offered_all(self) -> bool:
+        """Whether nobody has anything left to offer."""
+        conducting = self._conducting
+        epoch, stopped = conducting.roster.epochs[-1].number, conducting.ended_ns is not None
+        return all(member.has_offered_all(epoch, stopped=stopped) for member in conducting.alive())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits or is in flight anywhere."""
+        return self.offered_all and all(member.quiet for member in self._conducting.alive())
+
+    @property
+    def cpu(self) -> list[CpuSample]:
+        """Of the master (index 0) and of every worker."""
+        theirs = [sample for member in self._conducting.members.values() for sample in member.cpu]
+        return [*self._health.cpu, *theirs]
+
+    @property
+    def generators(self) -> list[GeneratorInfo]:
+        """Of the master, and what was last heard of every worker."""
+        told = [self._health.figures()]
+        for member in self._conducting.members.values():
+            if member.generator is not None:
+                member.generator.lost = member.lost
+                told.append(member.generator)
+        return told
+
+    @property
+    def clock(self) -> ClockInfo | None:
+        """As the worker tells it that knows it best."""
+        reports = [member.report for member in self._conducting.members.values()]
+        told = [report.clock for report in reports if report is not None and report.clock is not None]
+        return min(told, key=lambda clock: clock.uncertainty_s, default=None)
+
+    def begin(self) -> None:
+        """Let the workers share the schedule from the session's epoch on."""
+        self._health.start(self._session.epoch_ns)
+        self._conducting.begin()
+
+    def stop(self, *, discard: bool = False) -> None:
+        """Let nobody offer anything more."""
+        conducting = self._conducting
+        if conducting.ended_ns is None and conducting.begun:
+            conducting.ended_ns = conducting.now_ns()
+        conducting.tell_all(Stop(run=conducting.run, discard=discard))
+
+    def finish(self) -> None:
+        """Wait until every worker has sent what it recorded."""
+        self._finish(aborted=False)
+
+    def unwatch(self) -> None:
+        """Watch the master's process no longer."""
+        self._health.stop()
+
+    def end(self, *, aborted: bool) -> None:
+        """Close the books: what is missing was lost with a worker."""
+        self._finish(aborted=aborted)
+        self._conducting.end()
+        close_books(self._session, self._conducting)
+
+    def _abort(self, reason: str) -> None:
+        self.on_abort(reason)
+
+    def _finish(self, *, aborted: bool) -> None:
+        conducting = self._conducting
+        if conducting.closing:
+            return
+        conducting.closing = True
+        conducting.tell_all(Close(run=conducting.run, aborted=aborted))
+        deadline = time.monotonic() + _CLOSE_PATIENCE
+        while time.monotonic() < deadline and not all(member.closed for member in conducting.alive()):
+            gevent.sleep(TICK)
+        for member in conducting.alive():
+            if not member.closed:
+                conducting.give_up(member, lost=True)
