@@ -137,10 +137,10 @@ class Run(RunDirectory):
         """What it wrote to standard error."""
         return (self.directory / "load.log").read_text()
 
-    def check_conservation(self) -> Counter[str]:
+    def check_conservation(self, *, lost: bool = False) -> Counter[str]:
         """As of any run; and nobody raised."""
         assert "Traceback" not in self.log
-        return super().check_conservation()
+        return super().check_conservation(lost=lost)
 
 
 class Offering:
@@ -169,8 +169,10 @@ class Offering:
         """Lines that let an entry's workflow take a time."""
         return f'workflow = "sleep"\nparameters = {{ ms = {ms} }}\n'
 
-    def __call__(self, text: str, url: str, *, keys: str = "local-dev-key", stdout: int = subprocess.PIPE) -> Run:
-        """Start the load in a process of its own; keys are separated by commas."""
+    def __call__(
+        self, text: str, url: str, *arguments: str, keys: str = "local-dev-key", stdout: int = subprocess.PIPE
+    ) -> Run:
+        """Start the load in a process of its own, with arguments of its own; keys are separated by commas."""
         path = self.folder / f"scenario{len(self.runs)}.toml"
         path.write_text(text, encoding="utf-8")
         directory, _ = prepare_run(
@@ -183,7 +185,7 @@ class Offering:
         )
         with (directory / "load.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "loadtest.load", str(directory), str(self.folder)],
+                [sys.executable, "-m", "loadtest.load", str(directory), str(self.folder), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=log,

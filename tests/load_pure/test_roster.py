@@ -68,8 +68,8 @@ def simulate(workers: int, events: list[tuple[int, str, int]], delays: list[int]
         mail.append((max(earliest, now + delays[posted % len(delays)]), posted, to, what))
 
     first = roster.begin()
-    for name in members:
-        members[name].heard(first)
+    for member in members.values():
+        member.heard(first)
     lost: set[str] = set()
     for now in range(length + 400):
         for when, what, which in events:

@@ -42,8 +42,12 @@ class RunDirectory:
         """The request rows that belong to arrivals."""
         return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
 
-    def check_conservation(self) -> Counter[str]:
-        """Every arrival that was offered ended in exactly one outcome; gives how many in which."""
+    def check_conservation(self, *, lost: bool = False) -> Counter[str]:
+        """Every arrival that was offered ended in exactly one outcome; gives how many in which.
+
+        Args:
+            lost: whether some may have been lost with a worker.
+        """
         info, rows = self.info, self.rows
         assert info.complete
         assert info.samples == len(rows)
@@ -54,7 +58,7 @@ class RunDirectory:
             assert sorted(row["arrival"] for row in mine) == list(range(plan.offered)), name
             outcomes.update(row["outcome"] for row in mine)
         assert outcomes.total() == sum(plan.offered or 0 for plan in info.traffic.values())
-        assert outcomes.keys() <= OUTCOMES
+        assert outcomes.keys() <= (OUTCOMES | {"lost"} if lost else OUTCOMES)
         return outcomes
 
 

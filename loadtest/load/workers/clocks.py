@@ -14,7 +14,8 @@ class WorkerClock:
     """Estimates a worker's clock minus the master's.
 
     Args:
-        shared: whether both read the same clock, being processes of one machine: then there is nothing to estimate.
+        shared: whether both seem to read the same clock, being processes of one machine. That is believed for as long
+            as no exchange speaks against it (a time namespace has a clock of its own).
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -38,6 +39,12 @@ class WorkerClock:
         return offset, (trip + 1) // 2
 
     @property
+    def is_shared(self) -> bool:
+        """Whether both read the same clock, as far as the exchanges tell."""
+        offset, uncertainty = self.estimate
+        return self.shared and abs(offset) <= uncertainty
+
+    @property
     def offset_ns(self) -> int:
         """What is to be added to a moment of the master's clock to get the worker's."""
-        return 0 if self.shared else self.estimate[0]
+        return 0 if self.is_shared else self.estimate[0]

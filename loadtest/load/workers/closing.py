@@ -2,7 +2,6 @@
 
 from loadtest.load.session import Session
 from loadtest.load.workers.conducting import Conducting
-from loadtest.load.workers.machine import boot_id
 from loadtest.load.workers.member import Member
 from loadtest.runfile import EpochInfo, WorkerInfo
 from loadtest.samples import Sample
@@ -65,5 +64,5 @@ def _worker_info(member: Member, crew: Conducting) -> WorkerInfo:
         samples=crew.merging.rows.get(member.worker, 0),
         offset_ms=round((report.offset_ns if report else 0) / 1e6, 3),
         uncertainty_ms=round((report.uncertainty_ns if report else 0) / 1e6, 3),
-        shared_clock=bool(member.hello.boot) and member.hello.boot == boot_id(),
+        shared_clock=report is not None and report.shared_clock,
     )

@@ -268,7 +268,7 @@ class Conducting:
             return
         for member in self.alive():
             report = member.report
-            waits = report is not None and report.ready and report.epoch == 0 and not member.leaving
+            waits = report is not None and report.ready and report.waiting and not member.leaving
             if waits and member.worker not in self.roster.wanted:
                 self._admit(member)
         self._change(now)

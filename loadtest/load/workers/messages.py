@@ -56,6 +56,8 @@ class Report(msgspec.Struct, tag=True, kw_only=True):
     """On the worker's monotonic clock."""
     ready: bool = False
     """All its users have asked for an arrival, and its clock is known."""
+    waiting: bool = True
+    """It has no part of the schedule, and could have one."""
     epoch: int = 0
     """Number of the last one that it has heard of."""
     given: int = 0
@@ -78,6 +80,8 @@ class Report(msgspec.Struct, tag=True, kw_only=True):
     offset_ns: int = 0
     """The worker's monotonic clock minus the master's."""
     uncertainty_ns: int = 0
+    shared_clock: bool = False
+    """It reads the master's own clock, so that the offset is not applied."""
     abort: str | None = None
     """Why the run should end."""
     bug: str | None = None

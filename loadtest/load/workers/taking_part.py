@@ -83,6 +83,7 @@ class TakingPart:
         self.clock = WorkerClock(shared=bool(setup.boot) and setup.boot == boot_id())
         self.crew = LocalCrew(self.session, Share(held=self._held))
         self._heard_ns = time.monotonic_ns()
+        self._waiting = True
         self._given = 0
         self._cpu_told = 0
         self._stopped = False
@@ -105,7 +106,7 @@ class TakingPart:
         self.outbox.acknowledged(beat.batch)
         if beat.rejoin:
             self.crew.share.withdraw()
-            self.epoch = 0
+            self._waiting = True
 
     def know(self, jobs: Jobs) -> None:
         """Know of jobs that retrievals may ask for."""
@@ -126,6 +127,7 @@ class TakingPart:
             self.crew.begin()
         self.epoch = epoch.number
         mine = worker in epoch.workers
+        self._waiting = self._waiting and not mine
         for entry in session.entries.values():
             if entry.pacer is not None:
                 entry.pacer.share_by(max(1, of))
@@ -188,6 +190,7 @@ class TakingPart:
             run=self.run,
             sent_ns=time.monotonic_ns(),
             ready=crew.ready and self.clock.exchanges >= _EXCHANGES,
+            waiting=self._waiting,
             epoch=self.epoch,
             given=self._given,
             exhausted=self._stopped or crew.offered_all,
@@ -201,6 +204,7 @@ class TakingPart:
             clock=crew.clock,
             offset_ns=offset,
             uncertainty_ns=uncertainty,
+            shared_clock=self.clock.is_shared,
             abort=self._abort,
             bug=session.bug,
         )
