@@ -57,36 +57,29 @@ class Columns:
     def plain(self, name: str) -> tuple[NDArray[Any], Bools | None] | None:
         """A column of numbers as it lies in memory, and where it is not null; None instead of them if nowhere."""
         if name not in self._plain:
-            self._plain[name] = _joined([batch.column(name) for batch in self._batches])
+            column = self._whole(name)
+            self._plain[name] = None if column is None else _buffers(column)
         return self._plain[name]
 
     def words(self, name: str) -> Words | None:
         """A word column as integers, -1 for null; None if all are."""
         if name not in self._words:
-            columns = [batch.column(name) for batch in self._batches]
-            null = all(column.null_count == len(column) for column in columns)
-            self._words[name] = None if null else _one([self._codes(name, each) for each in columns])
+            column = self._whole(name)
+            self._words[name] = None if column is None else self._codes(name, column)
         return self._words[name]
+
+    def _whole(self, name: str) -> pa.Array | None:
+        """A column in one piece; None if nothing is in it. Dictionaries that differ become one."""
+        pieces = [batch.column(name) for batch in self._batches]
+        if all(piece.null_count == len(piece) for piece in pieces):
+            return None
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
 
     def _codes(self, name: str, column: pa.DictionaryArray) -> Words:
         places, known = _buffers(column.indices)
         # Below a null there may be any number; -1 takes the last code, which stands for null.
         codes = self.book.of_dictionary(name, column.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
-
-
-def _joined(columns: list[pa.Array]) -> tuple[NDArray[Any], Bools | None] | None:
-    if all(column.null_count == len(column) for column in columns):
-        return None
-    parts = [_buffers(column) for column in columns]
-    values = _one([values for values, _ in parts])
-    if all(known is None for _, known in parts):
-        return values, None
-    return values, _one([np.ones(len(v), bool) if known is None else known for v, known in parts])
-
-
-def _one(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _buffers(column: pa.Array) -> tuple[NDArray[Any], Bools | None]:
