@@ -32,7 +32,7 @@
         // A name that stands for the rows below it, too, is given to each before they part.
         first.forEach((row, k) => {
           const cell = row.cells[0];
-          if (k && cell.tagName === "TH" && !cell.textContent.trim()) cell.textContent = first[k - 1].cells[0].textContent;
+          if (k && "above" in cell.dataset) cell.replaceWith(first[k - 1].cells[0].cloneNode(true));
         });
         let rows = [...first];
         if (next !== "none") {

@@ -159,8 +159,8 @@ def _limits(findings: Findings) -> Table:
         (
             Cell(use.limit, tone="head"),
             Cell(use.stretch),
-            Cell(f"{use.start_s:g}"),
-            Cell(f"{use.end_s:g}"),
+            Cell(f"{round(use.start_s, 2):g}"),
+            Cell(f"{round(use.end_s, 2):g}"),
             Cell(count(use.sent)),
             Cell(f"{use.share * 100:,.0f} %".replace(",", "\u202f")),
             Cell(count(use.throttled)),

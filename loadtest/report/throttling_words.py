@@ -27,6 +27,8 @@ def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
     """What the answers of one limit tell of its limiter."""
     inferred = found.inference
     if inferred.word == "nothing":
+        if not inferred.n:
+            return "No request was answered, so nothing tells the algorithm."
         if not inferred.refused:
             return f"None of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
         return f"Each of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
