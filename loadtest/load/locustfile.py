@@ -4,14 +4,18 @@ The scenario is that of LOADTEST_SCENARIO, a file or a name in scenarios/, else 
 WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. LOADTEST_TARGET names an entry of targets.toml (LOADTEST_TARGETS: of another
 file) to load instead of --host; if it is production, LOADTEST_YES=1 stands in for typing its host. Every test that is
 started is a run with a record of its own in reports/ (LOADTEST_OUTPUT_DIR): ``loadtest report latest`` reports it.
+
+With --master and --worker (or --processes), workers make the load and the master has the record; LOADTEST_SCENARIO,
+WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT have to be the same for all.
 """
 
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,14 @@ from locust.web import WebUI
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError, LoadtestError
+from loadtest.load.crew import Crew, LocalCrew
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.load.web import guard
+from loadtest.load.workers.mailbox import Mailbox
+from loadtest.load.workers.remote_crew import RemoteCrew
+from loadtest.load.workers.worker import Worker
 from loadtest.plan import traffic_plans
 from loadtest.prepare import belief_of, hold_leash, prepare_run
 from loadtest.runfile import PreflightRequest, RunInfo
@@ -104,15 +112,27 @@ class WholePool(locust.LoadTestShape):
 
 def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
     global _engine  # noqa: PLW0603 - Locust makes the shape, which needs it, from its class alone
+    runner = environment.runner
+    if isinstance(runner, locust.runners.WorkerRunner):
+        _take_part(environment, runner)
+        return
+    make_crew: Callable[[Session], Crew] = LocalCrew
+    if isinstance(runner, locust.runners.MasterRunner):
+        mailbox = Mailbox(environment, runner, keys=len(_keys))
+        make_crew = partial(RemoteCrew, mailbox=mailbox)
     with _plain_refusal():
-        if not isinstance(environment.runner, locust.runners.LocalRunner):
-            raise InputError("master and workers are not supported yet", "Leave out --master and --worker.")
         if _chosen is not None:
             environment.host = _chosen.target.url
             hold_leash(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
         elif environment.host or web_ui is None:
             allow(environment.host or "")
-    _engine = Engine(environment, lambda: _make_session(environment), on_end=_tell_end, on_error=_tell_error)
+    _engine = Engine(
+        environment,
+        lambda: _make_session(environment),
+        make_crew=make_crew,
+        on_end=_tell_end,
+        on_error=_tell_error,
+    )
     # An interrupt must not be raised in whoever happens to run: a user's arrival, or the whole schedule, would be lost.
     gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
@@ -125,6 +145,27 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
 
 
 locust.events.init.add_listener(_set_up)
+
+
+def _take_part(environment: Environment, runner: locust.runners.WorkerRunner) -> None:
+    """Be a worker: the master conducts."""
+    worker = Worker(
+        environment,
+        runner,
+        keys=_keys,
+        workflow_endpoint=_endpoint,
+        base=_loaded.path.parent,
+        on_refused=lambda why: logger.error("This worker can't take part: %s", why),
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, worker.leave)
+    # Locust's worker ends when its runner does.
+    gevent.spawn(_end_with, worker, runner)
+
+
+def _end_with(worker: Worker, runner: locust.runners.WorkerRunner) -> None:
+    worker.left.wait()
+    runner.quit()
 
 
 def _interrupt() -> None:

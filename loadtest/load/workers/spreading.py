@@ -27,6 +27,7 @@ class Spreading:
         """To Locust: a worker that comes or goes is no reason to start again (it is told so where it is one)."""
         self._counts = {each.__name__: int(each.fixed_count) for each in user_classes}
         self._agreed = agreed
+        self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
         self._served = {node.id for node in worker_nodes if node.user_count}
         self._due = False
 
@@ -47,8 +48,7 @@ class Spreading:
         new = {worker: of for worker, of in agreed.items() if worker not in self._served}
         self._served.update(new)
         # Locust fails where nobody gets anything; no classes at all change nothing.
-        nothing: dict[str, dict[str, int]] = {worker: {} for worker in list(agreed)[:1]}
-        return {worker: part_of(self._counts, of) for worker, of in new.items()} or nothing
+        return {worker: part_of(self._counts, of) for worker, of in new.items()} or self._nobody
 
     def add_worker(self, worker_node: WorkerNode) -> None:
         """A worker is connected: it gets its users when it has agreed to take part."""

@@ -55,11 +55,7 @@ class TakingPart:
         self.begun = False
         self.closed = False
         info = _part_of_run(msgspec.json.decode(setup.info, type=RunInfo), setup.workers)
-        if len(keys) != info.keys:
-            raise InputError(
-                f"this worker has {len(keys)} API key(s), and the run's master has {info.keys}",
-                "Put the same keys, in the same order, into WORKFLOW_API_KEYS of each.",
-            )
+        _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
         target = allow(info.target.url, leashed=info.target.leash is not None)
         endpoint = make_endpoint(target, keys, workflow_endpoint, info)
@@ -214,6 +210,19 @@ class TakingPart:
 
     def _ask_to_abort(self, reason: str) -> None:
         self._abort = reason
+
+
+def _check(info: RunInfo, environment: Environment, keys: int) -> None:
+    if keys != info.keys:
+        raise InputError(
+            f"this worker has {keys} API key(s), and the run's master has {info.keys}",
+            "Put the same keys, in the same order, into WORKFLOW_API_KEYS of each.",
+        )
+    if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
+        raise InputError(
+            f"this worker was started for another scenario than the master's, which is {info.scenario.name!r}",
+            "Set LOADTEST_SCENARIO alike, or start it with `loadtest worker`, which takes the master's.",
+        )
 
 
 def _part_of_run(info: RunInfo, workers: int) -> RunInfo:
