@@ -1,12 +1,13 @@
 """What the benches share: a target and a load in processes of their own, on loopback, for a bounded time."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,53 @@ def target() -> Iterator[Target]:
             yield Target(psutil.Process(process.pid), match[0])
         finally:
             process.terminate()
+
+
+@dataclass
+class Noting:
+    """A server of least cost (``peers/noting.py``), and when the requests that were sent to it came (monotonic ns)."""
+
+    process: psutil.Process
+    url: str
+    times: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def noting() -> Iterator[Noting]:
+    """Start such a server on a free port, and stop it at the end; its times are there then."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "peers" / "noting.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise SystemExit("no pipes")
+        server = Noting(psutil.Process(process.pid), f"http://127.0.0.1:{int(process.stdout.readline())}")
+        try:
+            yield server
+        finally:
+            process.stdin.close()
+        server.times += json.loads(process.stdout.read())
+
+
+def known_job(text: str, folder: Path) -> str:
+    """A scenario of retrievals, changed to ask for a job that is there: making some asks the server before the run."""
+    ids = folder / "ids.txt"
+    ids.write_text("j\n")
+    return text.replace('workflow = "echo"', f'job_ids = "{ids}"')
+
+
+def go_first() -> str:
+    """Let this process and its children run before all others (SCHED_FIFO), if that is allowed, and say so.
+
+    Whatever else a machine has to do is measured otherwise: it strikes a sender that uses more CPU more often.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except (AttributeError, OSError):
+        return "real-time priority: not allowed, so that whatever else runs is measured, too"
+    return "real-time priority: yes"
 
 
 def retrievals(rate: int, seconds: float, users: int) -> str:

@@ -5,15 +5,12 @@ server, which notes when each request came. Start lag is the sender's own: when 
 to be. Held (the command fails otherwise), over the medians of all rounds: start lag p99 at most twice the loop's;
 sd ÷ mean of 100 ms bins at the server, and the most in 10 ms, at most 1.5 times (or, where the loop's are better than
 that, what one request on the wrong side of one bin's edge makes).
-Where the system allows it, all of them run before whatever else the machine has to do (SCHED_FIFO), which would be
-measured otherwise: it strikes a sender that uses more CPU more often, whatever its own merits.
 Run: ``python bench/pacing.py``.
 """
 
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from offering import offered, operations, quantile, retrievals
+from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
 
 PEERS = Path(__file__).parent / "peers"
 LAG_FACTOR, EVENNESS_FACTOR = 2.0, 1.5
@@ -51,34 +48,25 @@ def counts(times: list[int], width_ms: int) -> list[int]:
     return bins
 
 
-def measure(send: Callable[[int], list[float]]) -> Round:
+def measure(send: Callable[[str], list[float]]) -> Round:
     """Have a sender send to a server of its own."""
-    with subprocess.Popen(
-        [sys.executable, str(PEERS / "noting.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        lags = send(int(server.stdout.readline()))
-        server.stdin.close()
-        times: list[int] = json.loads(server.stdout.read())
-    bins = counts(times, 100)
+    with noting() as server:
+        lags = send(server.url)
+    bins = counts(server.times, 100)
     return Round(
         len(lags),
         quantile(lags, 0.5),
         quantile(lags, 0.99),
         max(lags),
         statistics.pstdev(bins) / statistics.mean(bins),
-        max(counts(times, 10)),
+        max(counts(server.times, 10)),
     )
 
 
-def ours(port: int, rate: int, seconds: float) -> list[float]:
+def ours(url: str, rate: int, seconds: float) -> list[float]:
     """Start lags of the harness."""
     with tempfile.TemporaryDirectory() as folder:
-        url, ids = f"http://127.0.0.1:{port}", Path(folder) / "ids.txt"
-        # Of a job that is there: making some would ask the server before the run does.
-        ids.write_text("j\n")
-        text = retrievals(rate, seconds, 200).replace('workflow = "echo"', f'job_ids = "{ids}"')
+        text = known_job(retrievals(rate, seconds, 200), Path(folder))
         with offered(text, url, Path(folder)) as (_, directory):
             pass
         rows = operations(directory)
@@ -86,9 +74,9 @@ def ours(port: int, rate: int, seconds: float) -> list[float]:
     return [(row["start"] - row["intended_start"]) / 1e6 for row in rows]
 
 
-def loop(port: int, rate: int, seconds: float) -> list[float]:
+def loop(url: str, rate: int, seconds: float) -> list[float]:
     """Start lags of the bare loop."""
-    command = [sys.executable, str(PEERS / "timer_loop.py"), str(port), str(rate), str(seconds)]
+    command = [sys.executable, str(PEERS / "timer_loop.py"), url.rpartition(":")[2], str(rate), str(seconds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [(start - due) / 1e6 for due, start in json.loads(done.stdout)]
 
@@ -117,15 +105,6 @@ def one_astray(rate: int, seconds: float) -> float:
     return math.sqrt(2 / (seconds * 10)) / (rate / 10)
 
 
-def go_first() -> bool:
-    """Let this process and its children run before all others; whether that is allowed."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except (AttributeError, OSError):
-        return False
-    return True
-
-
 def main() -> None:
     """Run both by turns at each rate, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,13 +112,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rates", type=int, nargs="+", default=[500, 2000])
     arguments = parser.parse_args()
-    print("real-time priority:", "yes" if go_first() else "not allowed: whatever else runs is measured, too")
+    print(go_first())
     all_held = True
     for rate in arguments.rates:
         mine, theirs = [], []
         for _ in range(arguments.rounds):
-            mine.append(measure(lambda port, rate=rate: ours(port, rate, arguments.seconds)))
-            theirs.append(measure(lambda port, rate=rate: loop(port, rate, arguments.seconds)))
+            mine.append(measure(lambda url, rate=rate: ours(url, rate, arguments.seconds)))
+            theirs.append(measure(lambda url, rate=rate: loop(url, rate, arguments.seconds)))
         print(f"{f'{rate}/s, medians of {len(mine)}':24}{'n':>8}{'lag p50 ms':>12}{'p99':>10}{'max':>10}", end="")
         print(f"{'sd/mean 100 ms':>16}{'most in 10 ms':>15}")
         us, it = show("loadtest", mine), show("bare timer loop", theirs)

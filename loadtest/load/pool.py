@@ -3,13 +3,15 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import gevent
 from gevent import get_hub, getcurrent
 
 from loadtest.runfile import PoolInfo
 from loadtest.schedule import Arrival
+
+_CROWD: Final = 8
 
 
 class Taker(Protocol):
@@ -57,6 +59,11 @@ class Pool:
     def quiet(self) -> bool:
         """Whether nothing waits to be sent and every user is idle."""
         return (self._closed or not self.backlog) and len(self._idle) >= min(self.size, len(self._all))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether many of its users are busy."""
+        return len(self._all) - len(self._idle) > _CROWD
 
     @property
     def scarce(self) -> bool:
