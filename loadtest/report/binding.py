@@ -74,8 +74,8 @@ def polling(findings: Findings) -> float | None:
 
 
 def _allowed(findings: Findings, use: LimitUse) -> str:
-    belief = findings.record.belief
-    return numbers.limit_of(belief.limit_on(use.limit), belief)
+    belief, quotas = findings.record.belief, findings.record.quotas_on(use.limit)
+    return numbers.limit_of(belief.limit_on(use.limit), belief) + (f", over {quotas} keys" if quotas > 1 else "")
 
 
 def _of_limit(findings: Findings, use: LimitUse) -> str:

@@ -133,7 +133,8 @@ def _throttling(findings: Findings) -> str:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while.
     average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
-    at = f"at {numbers.times_what(use.share)} {words}{average}"
+    quotas = findings.record.quotas_on(use.limit)
+    at = f"at {numbers.times_what(use.share)} {words}{average}{f' (over {quotas} keys)' if quotas > 1 else ''}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{_predicted(findings, use)}"
 

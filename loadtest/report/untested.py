@@ -129,8 +129,9 @@ def _polls(findings: Findings) -> Iterator[str]:
             late = "p50" in cell["time_to_result_ms"]["at_least"]
             vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
     if vague:
-        listed = "; ".join(f"{name} {words}" if len(vague) > 1 else words for name, words in vague.items())
-        yield f"when the results of {', '.join(vague)} were ready: at the median, polling shows only {listed}"
+        listed = "; ".join(f"{words} ({name})" if len(vague) > 1 else words for name, words in vague.items())
+        seen = f"at the median, polling shows only that it was {listed}"
+        yield f"when the results of {', '.join(vague)} were ready: {seen}"
     ledger = findings.ledger
     if ledger.pending:
         jobs = (
