@@ -74,14 +74,14 @@ class Arrivals:
 
     def _by_cell(self, absent: NDArray[np.int64], cells: list[int]) -> list[int]:
         """How many belong to each cell: to that of the nearest known arrival before, else after."""
-        known = [cell for cell in cells if np.isfinite(self._first[cell])]
-        if not known:
+        seen = [cell for cell in cells if np.isfinite(self._first[cell])]
+        if not seen:
             return [0] * (len(cells) - 1) + [len(absent)] if cells else []
-        firsts = self._first[known]
+        firsts = self._first[seen]
         order = np.argsort(firsts)
         places = np.maximum(np.searchsorted(firsts[order], absent, side="right") - 1, 0)
-        counts = np.bincount(places, minlength=len(known))
-        by_cell = dict(zip(np.asarray(known)[order].tolist(), counts.tolist(), strict=True))
+        counts = np.bincount(places, minlength=len(seen))
+        by_cell = dict(zip(np.asarray(seen)[order].tolist(), counts.tolist(), strict=True))
         return [by_cell.get(cell, 0) for cell in cells]
 
     def _see(self, cell: int, rows: Rows, column: str, seen: list[NDArray[np.bool_]]) -> None:

@@ -46,6 +46,6 @@ class Means:
             "pending_lower": np.maximum(pending, 0.0) / 1e6,
         }
         for name, values in parts.items():
-            values_known = known(values)
-            self._sums[name][cell] += values_known.sum()
-            self._n[name][cell] += len(values_known)
+            found = known(values)
+            self._sums[name][cell] += found.sum()
+            self._n[name][cell] += len(found)

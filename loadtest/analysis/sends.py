@@ -16,13 +16,13 @@ TOLD: Final = 50_000
 MOST: Final = 1_000_000
 """Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
-_TOLD_OF: Final = {
+_COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival"), np.float64),
-    **dict.fromkeys(("traffic", "mistake", "error_code"), np.int16),
+    **dict.fromkeys(("traffic", "mistake"), np.int16),
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may make up as many as it likes
     "cell": np.int64,
     "kind": np.int8,
     "limit": np.int8,
-    "retry_after": np.int32,  # dates make as many words as there are seconds
 }
 
 
@@ -39,7 +39,7 @@ class Sends:
         self._room = np.full(len(LIMIT_NAMES), MOST)
         # Of memory that is never written to there is none.
         most = MOST * len(LIMIT_NAMES)
-        self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _TOLD_OF.items()}
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _COLUMNS.items()}
         self._kept = 0
         self._told: list[tuple[NDArray[np.int64], list[str]]] = []
         self._telling = 0
@@ -81,7 +81,7 @@ class Sends:
         words = {name: self._book.words[name] for name in ("traffic", "mistake", "error_code")}
         words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
         for name, known in words.items():
-            columns[name] = pd.Categorical.from_codes(columns[name].astype(np.int16), pd.Index(known, dtype=str))
+            columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(known, dtype=str))
         judged = np.append(self._book.in_figures, False)  # the last one stands for -1
         columns["in_figures"] = judged[columns["cell"]]
         # Not copied: there are up to three million rows.
@@ -91,7 +91,7 @@ class Sends:
     def _values(rows: Rows, name: str, limit: NDArray[np.int8]) -> NDArray[Any]:
         if name in ("cell", "limit"):
             return rows.cell if name == "cell" else limit
-        return rows.floats(name) if _TOLD_OF[name] is np.float64 else rows.words(name)
+        return rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
 
     def _tell(self, rows: Rows) -> None:
         if self._telling >= TOLD:
