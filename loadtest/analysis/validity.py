@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loadtest.analysis import crew
 from loadtest.analysis.record import Record
 from loadtest.ranks import rank
 from loadtest.runfile import CpuSample, RunInfo
@@ -33,7 +34,7 @@ def check(record: Record, overall: dict[str, Any]) -> list[Check]:
     return [
         _sent(overall),
         _complete(record),
-        _lost(overall),
+        _lost(record.info, overall),
         *_target(record.info),
         _dispatch_lag(record),
         _cpu(record.info.cpu),
@@ -58,12 +59,14 @@ def _complete(record: Record) -> Check:
     return Check("record complete", f"{rows} of {written} samples", "all", ok, words)
 
 
-def _lost(overall: dict[str, Any]) -> Check:
-    lost = overall["operations"]["lost"]
-    words = "every arrival has an outcome"
-    if lost:
+def _lost(info: RunInfo, overall: dict[str, Any]) -> Check:
+    lost, gone = overall["operations"]["lost"], crew.lost(info)
+    words = "every arrival got an outcome"
+    if gone:
+        words = f"{'; '.join(gone)}, and {lost} arrivals with it" if lost else "; ".join(gone)
+    elif lost:
         words = f"{lost} arrivals got no outcome: what happened to them is unknown"
-    return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
+    return Check("nothing lost", f"{lost} arrivals", "0", not lost and not gone, words)
 
 
 def _target(info: RunInfo) -> list[Check]:

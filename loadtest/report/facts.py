@@ -1,5 +1,6 @@
 """What was loaded, with what, and by what; and the warnings that belong beside the numbers."""
 
+from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.plan import ALL, believed
@@ -15,7 +16,9 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
     keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys"
     if info.keys > 1:
         keys += ", each with limits of its own" if record.belief.per_key else " that share limits"
-    workers = "1 generator process" if info.workers == 1 else f"{info.workers} generator processes"
+    processes = "1 process"
+    if info.crew:
+        processes = "1 worker" if len(info.crew) == 1 else f"{len(info.crew)} workers"
     clock = "not measured"
     if info.clock is not None:
         clock = f"server {info.clock.offset_s:+.3f} ± {info.clock.uncertainty_s:.3f} s from ours"
@@ -26,7 +29,8 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
         ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
-        ("Load", f"{keys}, {workers}"),
+        ("Load", f"{keys}, made by {processes}"),
+        ("Workers", workers(info)),
         ("Clock", clock),
         (
             "Machine",

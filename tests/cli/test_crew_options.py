@@ -1,0 +1,125 @@
+"""``loadtest run`` on several processes, from its command line to its report."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Fixture = Callable[..., Any]
+
+TEXT = """
+title = "Two processes"
+seed = 1
+drain = "3s"
+[target.enforce]
+sync_run = "100000/min"
+[traffic.greetings]
+operation = "sync_run"
+workflow = "say-hello"
+stages = [{ name = "only", rate = "40/s", duration = "%s" }]
+[[threshold]]
+traffic = "greetings"
+require = "error_rate < 1%%"
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--processes", "2", "--master", "--host", "http://127.0.0.1:1"), "exclude each other"),
+        (("--bind", "127.0.0.1:5557"), "Add --master"),
+        (("--expect-workers", "2"), "Add --master"),
+        (("--master",), "no embedded target"),
+        (("--master", "--bind", "nowhere:port", "--host", "http://127.0.0.1:1"), "no HOST:PORT"),
+        (("--processes", "-1"), "--processes"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(launch: Fixture, tmp_path: Path, arguments: Any, sentence: str) -> None:
+    """A sentence and exit code 2; nothing is recorded."""
+    (tmp_path / "s.toml").write_text(TEXT % "1s")
+    run = launch("loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), *arguments)
+    assert run.wait() == 2
+    assert sentence in run.complained
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_without_a_master_says_so(launch: Fixture) -> None:
+    """What is no address is refused at once."""
+    run = launch("loadtest.cli", "worker", "--master", ":0")
+    assert run.wait() == 2
+    assert "no HOST:PORT" in run.complained
+
+
+def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
+    """The embedded target, two workers, one record, and a report that says who made the load."""
+    (tmp_path / "s.toml").write_text(TEXT % "2s")
+    run = launch(
+        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
+    )
+    code = run.wait()
+    (found,) = runs_in(tmp_path / "out")
+    assert found.check_conservation() == {"ok": 80}
+    assert code in {0, 3}, run.complained  # a machine that is busy may have sent late
+    assert found.info.workers == 2
+    assert "2 workers" in (found.directory / "report.md").read_text()
+
+
+def test_a_busy_port_is_named(launch: Fixture, open_api: Any, tmp_path: Path) -> None:
+    """The master cannot listen where the target does."""
+    (tmp_path / "s.toml").write_text(TEXT % "1s")
+    host, port = open_api.address
+    run = launch(
+        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"),
+        "--host", open_api.url, "--no-preflight", "--master", "--bind", f"{host}:{port}",
+    )  # fmt: skip
+    assert run.wait() == 2
+    assert f"--bind {host}:{port}: cannot listen there" in run.complained
+    assert "Traceback" not in run.complained
+
+
+def test_a_lost_worker_makes_a_run_invalid_by_name(
+    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """Exit code 3, and the verdict says which worker was lost, and what with it."""
+    (tmp_path / "s.toml").write_text(TEXT % "8s")
+    run = launch(
+        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
+    )
+    until(
+        lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns and len(found[0].operations) > 40
+    )
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    workers = [each for each in children if "loadtest.load.workers" in each.cmdline()]
+    workers[0].send_signal(signal.SIGKILL)
+    assert run.wait() == 3
+    assert "was lost" in run.said
+    (found,) = runs_in(tmp_path / "out")
+    assert found.check_conservation(lost=True)["lost"] > 0
+    report = (found.directory / "report.md").read_text()
+    assert "worker" in report
+    assert "lost" in report
+
+
+def test_a_killed_load_on_workers_is_reported(
+    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+) -> None:
+    """The master of a run dies: what there is of the record becomes a report, which is invalid."""
+    (tmp_path / "s.toml").write_text(TEXT % "30s")
+    run = launch(
+        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
+    )
+    until(
+        lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns and len(found[0].operations) > 60
+    )
+    children = psutil.Process(run.process.pid).children()
+    master = next(each for each in children if "loadtest.load" in each.cmdline())
+    workers = master.children()
+    master.kill()
+    assert run.wait() == 3
+    (found,) = runs_in(tmp_path / "out")
+    assert not found.info.complete
+    assert "incomplete" in (found.directory / "report.md").read_text()
+    assert psutil.wait_procs(workers, 20)[1] == []
