@@ -1,11 +1,16 @@
 """What was loaded, with what, and by what; and the warnings that belong beside the numbers."""
 
+from typing import Final
+
 from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.plan import ALL, believed
 from loadtest.report import numbers
 from loadtest.runfile import TargetInfo
+
+_WELL_KNOWN_S: Final = 0.05
+"""Uncertainty of the server's clock below which it is told in ms."""
 
 
 def facts(record: Record) -> tuple[tuple[str, str], ...]:
@@ -21,7 +26,10 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         processes = "1 worker" if len(info.crew) == 1 else f"{len(info.crew)} workers"
     clock = "not measured"
     if info.clock is not None:
-        clock = f"server {info.clock.offset_s:+.3f} ± {info.clock.uncertainty_s:.3f} s from ours"
+        offset, reach = info.clock.offset_s, info.clock.uncertainty_s
+        clock = f"server {offset:+.2f} ± {reach:.2f} s from ours"
+        if reach < _WELL_KNOWN_S:
+            clock = f"server {offset * 1e3:+.1f} ± {reach * 1e3:.1f} ms from ours"
     found = [
         ("Target", f"{info.target.url} ({where})"),
         ("Limits believed", _limits(info.target)),

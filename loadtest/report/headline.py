@@ -5,6 +5,7 @@ from typing import Any, Final
 from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse
+from loadtest.analysis.percentiles import percentile
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry, outcomes
@@ -66,7 +67,11 @@ def _times(findings: Findings, entry: Entry) -> str:
     whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
         late = numbers.count(counts["timed_out"])
-        return f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+        said = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+        half = percentile(entry.times, 0.5)
+        if half.value is not None and half.value < entry.times.open_from:
+            said += f", and half took at most {numbers.duration_ms(half.value)}"
+        return said
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.value)}"
     return f"{where}{took}{_wrong(counts)}"
 

@@ -1,5 +1,6 @@
 """Numbers as people read them: few digits, thin spaces between thousands, a dash where there is nothing."""
 
+from collections.abc import Callable
 from typing import Final
 
 from loadtest.limits import Limit
@@ -98,3 +99,11 @@ def times_as(factor: float) -> str:
 def times_what(factor: float) -> str:
     """A factor before what it is one of: ``80 % of``, ``2.5 times``."""
     return times(factor) + (" of" if factor <= 1 else "")
+
+
+def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
+    """``a 1 ms, b 2 ms``; of more than ``most`` the least and the greatest: ``1 ms (a) to 9 ms (d)``."""
+    if len(values) <= most:
+        return ", ".join(f"{name} {say(value)}" for name, value in values.items())
+    low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
+    return f"{say(values[low])} ({low}) to {say(values[high])} ({high})"

@@ -124,9 +124,9 @@ def _windows(findings: Findings) -> Table:
                 Cell(count(windows.most_in_any)),
             )
         )
-    heading = "No whole window was saturated"
+    heading = "No whole window refused anything"
     if seen:
-        heading = f"A saturated window let pass: {', '.join(seen)}"
+        heading = f"A window that refused something let pass: {', '.join(seen)}"
     note = (
         "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
         "as a window; up to twice N may pass across a fixed window’s edge."

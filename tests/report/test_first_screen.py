@@ -51,7 +51,8 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
                     "Until it was interrupted after 2 s: within the limits 95 % of 80 sync runs took at most 5.00 ms"),
     "invalid": ([{}] * 80, {"cpu": [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]},
-                "Not to be relied on, because the generator was the bottleneck: above 90 % CPU for 9 s on end. Within"),
+                "Not to be relied on, because the generator was the bottleneck: above 90 % CPU for 9 s on end; "
+                "use more processes, or offer less. Within"),
 }  # fmt: skip
 
 
@@ -93,6 +94,17 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     whats = [one.what for one in report.untested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
+
+
+def test_time_outs_do_not_hide_how_long_the_others_took(maker: ModuleType, tmp_path: Path) -> None:
+    """Where p95 reaches time-outs and the median doesn't, both are said."""
+    rows = []
+    for k in range(80):
+        end, fate = (k * 10 + 900, LATE) if k % 8 == 0 else (k * 10 + 5, {})
+        rows += [maker.request("t", k, k * 10, end, **fate), maker.operation("t", k, k * 10, end, **fate)]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=80)
+    said = made(maker, tmp_path, (maker.info({"t": entry}), rows)).headline.replace("\u00a0", " ")
+    assert said.startswith("Within the limits 10 of 80 sync runs timed out, the first after 900 ms, and half took")
 
 
 def test_of_several_entries_the_one_with_most_times_is_named(maker: ModuleType, tmp_path: Path) -> None:

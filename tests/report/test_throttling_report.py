@@ -45,7 +45,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     assert "625 of 625 decisions are what it would have decided" in said
     assert "p < 10⁻" in said
     assert made["limits-decisions"].title == "No decision contradicts the believed limiter"
-    assert made["limits-windows"].title == "A saturated window let pass: sync_run 100 of 100"
+    assert made["limits-windows"].title == "A window that refused something let pass: sync_run 100 of 100"
     assert made["limits-codes"].title == "No 429 had an error code"
     assert "carried it" in text(made["limits-nothing"])
     assert "no operation was tried more than once" in text(made["limits-nothing"])

@@ -1,6 +1,7 @@
 """Where the time of an operation goes: executionTime, as the server says, beside what the client saw."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,8 +10,17 @@ from matplotlib.patches import Patch
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.report import numbers
-from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, plain, stacked
 from loadtest.report.table import Cell, Table
+
+_MOST_NAMED: Final = 3
+"""Entries that a title names one by one."""
+_FRAME_IN: Final = 0.55
+"""Height of a panel without its rows: title and axis."""
+_ROW_IN: Final = 0.36
+"""Height of a row, which is two lines of text."""
+_LEAST_IN: Final = 1.0
+"""A lower panel has no room for its axis and a title above it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = [name for name, found in rows.items() if found]
     if not names:
         return NoData("Where the time goes", "no operation succeeded")
-    figure, axes = panels(len(names), 1.25, share_x=False)
+    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
         _bars(panel, rows[name], OPERATIONS[operation])
@@ -140,7 +150,7 @@ def _keys() -> list[Patch]:
 
 
 def _title(rows: dict[str, list[_Row]]) -> str:
-    parts = []
+    shares = {}
     for name, found in rows.items():
         known = [row for row in found if row.execution is not None]
         if known:
@@ -148,7 +158,10 @@ def _title(rows: dict[str, list[_Row]]) -> str:
             total = sum(row.n * sum(ms for _, ms, _ in row.parts) for row in known) / n
             execution = sum(row.n * (row.execution or 0.0) for row in known) / n
             if total:
-                parts.append(f"{numbers.share(min(execution / total, 1.0))} for {name}")
-    if not parts:
+                shares[name] = min(execution / total, 1.0)
+    if not shares:
         return "Where the time of an operation goes"
-    return f"Of the mean response time, executionTime is {', '.join(parts)}"
+    if len(shares) > _MOST_NAMED:
+        return f"Of the mean response time, executionTime is {numbers.listed(shares, numbers.share)}"
+    parts = ", ".join(f"{numbers.share(share)} for {name}" for name, share in shares.items())
+    return f"Of the mean response time, executionTime is {parts}"

@@ -27,6 +27,8 @@ from loadtest.report.plots.style import (
 _OVER_TIME: Final = "executionTime over time"
 _AGAINST: Final = "executionTime against what the client saw"
 _MOST_PANELS: Final = 6
+_MOST_NAMED: Final = 3
+"""Entries that a title names one by one."""
 _SAME: Final = 1.1
 """Medians of stages that are no further apart than that are said as one."""
 
@@ -56,7 +58,8 @@ def over_time(findings: Findings) -> Drawing | NoData:
         _span(panel, of.execution)
         panel.set_ylabel("ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
-        stages.mark_stages(panel, record, name, names=panel is axes[0])
+        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(shown)))
+        stages.mark_stages(panel, record, name, names=named)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
     caption = (
@@ -92,8 +95,9 @@ def against_latency(findings: Findings) -> Drawing | NoData:
 
 
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
+    alpha = 0.85 if len(x) < 300 else 0.5 if len(x) < 2000 else 0.3
     panel.scatter(
-        x, y, s=5, color=colour, alpha=0.5 if len(x) < 2000 else 0.3, linewidths=0, label="an operation",
+        x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation",
         rasterized=len(x) > SCATTER_AS_PATHS,
     )  # fmt: skip
 
@@ -115,7 +119,8 @@ def _span(panel: Axes, values: Any) -> None:
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     middle = (low * high) ** 0.5
     panel.set_yscale("log")
-    panel.set_ylim(min(low / 1.2, middle / 2), max(high * 1.2, middle * 2))
+    margin = 1.1 * (high / low) ** 0.07
+    panel.set_ylim(min(low / margin, middle / 2), max(high * margin, middle * 2))
     plain_log(panel.yaxis)
 
 
@@ -139,6 +144,12 @@ def _square(panel: Axes, of: Executions, colour: str) -> None:
 
 
 def _over_time_title(findings: Findings) -> str:
+    cells = findings.metrics["traffic"]
+    medians = {
+        name: p50 for name in findings.executions if (p50 := cells[name]["execution_time_ms"]["p50"]) is not None
+    }
+    if len(medians) > _MOST_NAMED:
+        return f"Median executionTime: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in findings.executions:
         cell = findings.metrics["traffic"][name]

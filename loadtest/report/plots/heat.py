@@ -33,7 +33,8 @@ def draw(findings: Findings) -> Drawing | NoData | None:
         plain_log(panel.yaxis)
         panel.set_ylabel("response time, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
-        stages.mark_stages(panel, record, name, names=panel is axes[0])
+        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(findings.heats)))
+        stages.mark_stages(panel, record, name, names=named)
     time_axis(axes[-1], record.covered_s)
     caption = (
         "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "

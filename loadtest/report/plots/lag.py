@@ -1,5 +1,7 @@
 """How late operations left: start lag, and the part of it that is the generator's."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -10,12 +12,11 @@ from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,
-    LINES,
-    OPERATIONS,
     Drawing,
     NoData,
     finite_max,
     legend,
+    line_of,
     panels,
     plain_log,
     time_axis,
@@ -23,6 +24,8 @@ from loadtest.report.plots.style import (
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""
+_FEW = 12
+"""Bins of which each is drawn as a point."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -33,14 +36,14 @@ def draw(findings: Findings) -> Drawing | NoData:
     figure, (panel,) = panels(1, 1.4)
     top = DISPATCH_LAG_MS
     for name, lags in findings.lags.items():
-        _lines(panel, lags, name, record.info.traffic[name].operation)
+        _lines(panel, lags, name, line_of(record.info.traffic, name))
         top = max(top, finite_max(lags.start_lag))
     limit = f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms"
     panel.axhline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)), label=limit)
     stages.mark_stages(panel, record)
     panel.set_yscale("log")
-    plain_log(panel.yaxis)
     panel.set_ylim(_FLOOR_MS, top * 4)
+    plain_log(panel.yaxis)
     panel.set_ylabel("lag, ms (log)")
     time_axis(panel, record.covered_s)
     legend(figure, [panel])
@@ -51,13 +54,13 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _lines(panel: Axes, lags: Lags, name: str, operation: str) -> None:
-    colour, line = OPERATIONS[operation], LINES[operation]
+def _lines(panel: Axes, lags: Lags, name: str, look: dict[str, Any]) -> None:
     middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
     for worst, width, alpha in ((lags.start_lag, 1.5, 1.0), (lags.dispatch_lag, 0.7, 0.8)):
         label = f"{name}: worst of a bin" if worst is lags.start_lag else None
-        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), color=colour, ls=line, lw=width, alpha=alpha,
-                   label=label, marker="." if len(middles) < 12 else None, ms=4)  # fmt: skip
+        mark = look["marker"] if worst is lags.start_lag else ""
+        style = {**look, "marker": mark or ("." if len(middles) < _FEW else ""), "markevery": None}
+        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), lw=width, alpha=alpha, label=label, **style)
 
 
 def _title(findings: Findings) -> str:

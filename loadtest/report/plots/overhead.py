@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
 from loadtest.report import numbers
@@ -12,6 +13,10 @@ from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, 
 
 _MOST_POINTS: Final = 500
 _MOST_ROWS: Final = 5
+_MOST_NAMED: Final = 3
+"""Entries that a title names one by one."""
+_MOST_LEVEL: Final = 4
+"""Stages whose names stand beside one another without being turned."""
 _FASTER: Final = 1.1
 """By how much rates, or medians, have to differ for a title to tell them apart."""
 
@@ -34,13 +39,13 @@ def draw(findings: Findings) -> Drawing | NoData:
         left.set_title(f"{name}  ·  {operation}")
         left.set_xlabel("ms (log)")
         right.set_title("by stage")
-        right.set_xlabel("operations sent, 1/min")
     legend(figure, axes)
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
         "polling too, so that it can’t be shorter than the first poll’s wait. On the right, each stage at the rate "
-        "that was sent, with the 95 % interval (sampling only) of its median; a thin line leads to the rate that was "
-        "offered, where that is another. Overhead that grows with the rate is queueing. Lower is better."
+        "that was sent, or in their order where all had the same, with the 95 % interval (sampling only) of its "
+        "median; a thin line leads to the rate that was offered, where that is another. Overhead that grows with the "
+        "rate is queueing. Lower is better."
     )
     return Drawing(_title(findings, names), caption, figure)
 
@@ -73,31 +78,47 @@ def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
                        ha="center", va="center", color=MUTED)  # fmt: skip
         return
     rates = np.array([cell["operations"]["sent_rate"] * 60 for _, cell in known])
+    if len(known) > 1 and rates.max() <= _FASTER * rates.min():
+        # One beside the other, in the order of the run: at their rates they would lie upon one another.
+        _points(panel, np.arange(len(known), dtype=float), [cell["overhead_ms"] for _, cell in known], colour)
+        panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
+        panel.set_xlim(-0.5, len(known) - 0.5)
+        panel.set_xlabel(f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
+        return
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
-    blocks = [cell["overhead_ms"] for _, cell in known]
-    middles = np.array([block["p50"] for block in blocks])
-    low, high = (np.array([block["p50_interval"][k] for block in blocks]) for k in (0, 1))
-    panel.vlines(rates, low, high, color=colour, lw=2.2, alpha=0.5)
-    panel.plot(rates, middles, color=colour, lw=0.8, marker="o", ms=4.5, label="p50 of a stage")
-    tails = np.array([np.nan if block["p95"] is None else block["p95"] for block in blocks])
-    if np.isfinite(tails).any():
-        panel.plot(rates, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
-    for (name, cell), rate, middle in zip(known, rates.tolist(), middles.tolist(), strict=True):
-        offered = cell["operations"]["offered_rate"] * 60
+    _points(panel, rates, [cell["overhead_ms"] for _, cell in known], colour)
+    for (name, cell), rate in zip(known, rates.tolist(), strict=True):
+        offered, middle = cell["operations"]["offered_rate"] * 60, cell["overhead_ms"]["p50"]
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
         panel.annotate(name, (rate, middle), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=MUTED,
                        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
     panel.set_xlim(0, float(max(rates.max(), *(c["operations"]["offered_rate"] * 60 for _, c in known))) * 1.25)
+    plain(panel.xaxis)
+    panel.set_xlabel("operations sent, 1/min")
+
+
+def _points(panel: Axes, x: NDArray[np.float64], blocks: list[dict[str, Any]], colour: str) -> None:
+    """Median and p95 of each stage, the median with its interval."""
+    middles = np.array([block["p50"] for block in blocks])
+    low, high = (np.array([block["p50_interval"][k] for block in blocks]) for k in (0, 1))
+    panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
+    panel.plot(x, middles, color=colour, lw=0.8, marker="o", ms=4.5, label="p50 of a stage")
+    tails = np.array([np.nan if block["p95"] is None else block["p95"] for block in blocks])
+    if np.isfinite(tails).any():
+        panel.plot(x, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
     top = float(np.nanmax(np.concatenate((high, tails))))
     panel.set_ylim(0, max(top, 1e-3) * 1.2)
-    plain(panel.xaxis)
     plain(panel.yaxis)
     panel.set_ylabel("overhead, ms")
 
 
 def _title(findings: Findings, names: list[str]) -> str:
+    cells = findings.metrics["traffic"]
+    medians = {name: p50 for name in names if (p50 := cells[name]["overhead_ms"]["p50"]) is not None}
+    if len(medians) > _MOST_NAMED:
+        return f"Median overhead: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in names:
         cell = findings.metrics["traffic"][name]

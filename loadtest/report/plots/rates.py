@@ -31,10 +31,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         "polling policy wanted."
     )
     if findings.expectation.shift_s is not None:
-        caption += (
-            " Dotted verticals are the believed boundaries of the server’s windows; the bands are where they may lie, "
-            "its clock being known no better."
-        )
+        caption += f" {stages.window_words(record)}"
     return Drawing(_title(findings), caption, figure)
 
 

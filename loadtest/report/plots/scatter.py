@@ -1,6 +1,6 @@
 """Response time of every operation over time, under rolling percentiles."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +25,9 @@ from loadtest.report.plots.style import (
     time_axis,
 )
 
+_MOST_NAMED: Final = 3
+"""Entries that a title names one by one."""
+
 
 def draw(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry that got any answer."""
@@ -36,7 +39,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     marked = False
     for panel, name in zip(axes, names, strict=True):
         _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
-        stages.mark_stages(panel, record, name, names=panel is axes[0])
+        named = panel is axes[0] or not stages.same_stages(record, name, names[0])
+        stages.mark_stages(panel, record, name, names=named)
         limit = LIMIT_OF_OPERATION[record.info.traffic[name].operation]
         series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
@@ -48,19 +52,22 @@ def draw(findings: Findings) -> Drawing | NoData:
         "too few to carry them. 429s and errors are marked apart and are in no line."
     )
     if marked:
-        caption += " The bands are where the server’s windows may begin, as far as its clock is known."
+        caption += f" {stages.window_words(record)}"
     return Drawing(_title(findings), caption, figure)
 
 
 def _title(findings: Findings) -> str:
-    parts = []
+    parts, medians = [], {}
     for name, cell in findings.metrics["traffic"].items():
         block = cell["response_time_ms"]
         if block["p50"] is not None:
+            medians[name] = block["p50"]
             tail = f" ({_words(block, 'p95')})" if block["p95"] is not None else ""
             parts.append(f"{name} {_words(block, 'p50')}{tail}")
     if not any(cell["response_time_ms"]["n"] for cell in findings.metrics["traffic"].values()):
         return "No operation was ok or timed out: there is no median response time"
+    if len(parts) > _MOST_NAMED:
+        return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 
@@ -71,7 +78,7 @@ def _words(block: dict[str, Any], statistic: str) -> str:
 def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None:
     good = len(responses.dots.get("ok", ((),))[0])
     looks = {
-        "ok": (OPERATIONS[operation], "o", 5.0, 0.55 if good < 2000 else 0.3),
+        "ok": (OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
         "429": (THROTTLED, "x", 9.0, 0.55),
         "failed": (MUTED, "+", 20.0, 1.0),
         "timed out": (MUTED, "^", 9.0, 0.8),

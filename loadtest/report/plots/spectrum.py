@@ -1,5 +1,7 @@
 """The whole spectrum of response times, with a tail that is drawn on a log scale of 1 − p."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
@@ -8,10 +10,12 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
-from loadtest.report.plots.style import FADED, LINES, OPERATIONS, Drawing, NoData, legend, panels, plain_log
+from loadtest.report.plots.style import FADED, Drawing, NoData, legend, line_of, panels, plain_log
 
 _MOST_POINTS = 500
 _BAND_POINTS = 90
+_FEW = 40
+"""Operations of which each is drawn as a point."""
 _NO_TAIL = 1.1
 """How many times the median a high percentile is at least for there to be a tail."""
 _TAIL = 0.025
@@ -32,7 +36,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     figure, (panel,) = panels(1, 2.2)
     most = 2
     for name in names:
-        _line(panel, found[name], name, record.info.traffic[name].operation)
+        _line(panel, found[name], name, line_of(record.info.traffic, name))
         most = max(most, found[name].n)
     panel.set_xscale("log")
     panel.set_yscale("log")
@@ -53,7 +57,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _line(panel: Axes, values: Distribution, name: str, operation: str) -> None:
+def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
     n = values.n
     ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
@@ -63,13 +67,12 @@ def _line(panel: Axes, values: Distribution, name: str, operation: str) -> None:
     carried = (1 - tail) ** n <= _TAIL
     last = int(carried.nonzero()[0][-1]) if carried.any() else 0
     good = slice(0, last + 1)
-    colour = OPERATIONS[operation]
-    _band(panel, values, colour)
-    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < 40 else None, ms=4)
+    _band(panel, values, look["color"])
+    if n < _FEW:
+        look = {**look, "marker": look["marker"] or ".", "markevery": None}
+    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < _FEW else None, ms=4)
     panel.plot(
-        tail[good], times[good], color=colour, ls=LINES[operation], lw=1.7,
-        label=f"{name} (n = {numbers.count(n)})",
-        marker="." if n < 40 else None, ms=4,
+        tail[good], times[good], lw=1.7, label=f"{name} (n = {numbers.count(n)})", **look,
     )  # fmt: skip
 
 

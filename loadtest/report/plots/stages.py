@@ -10,8 +10,14 @@ from loadtest.analysis.record import Record
 from loadtest.report.plots.style import FADED, GRID, MUTED, PAPER, SHADE
 from loadtest.runfile import StagePlan
 
-_MOST_MARKS: Final = 60
+_MOST_MARKS: Final = 24
 """Window boundaries beyond which they would be a grey wall."""
+_SEEN: Final = 0.002
+"""Half of a band's width, as a share of the plot's, below which it is a line."""
+_CHARACTERS: Final = 135
+"""Letters of a stage's name that fit beside one another into the width of a plot."""
+_LEAST: Final = 4
+"""Letters below which a name says nothing."""
 
 
 def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) -> bool:
@@ -26,13 +32,40 @@ def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) ->
         boundaries: where they are believed to lie, in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
-    reach = record.info.clock.uncertainty_s if record.info.clock else 0.5
+    reach = _reach(record)
     if not 0 < len(marks) <= _MOST_MARKS or (len(marks) > 1 and 4 * reach > marks[1] - marks[0]):
         return False
     for mark in marks.tolist():
         axes.axvspan(mark - reach, mark + reach, color=FADED, alpha=0.45, lw=0, zorder=0.4)
         axes.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
     return True
+
+
+def window_words(record: Record) -> str:
+    """What the marks of ``mark_windows`` are."""
+    wide = _reach(record) > record.covered_s * _SEEN
+    bands = ", in bands as wide as its clock is unsure" if wide else ""
+    return f"Dotted verticals are the believed beginnings of the server’s windows{bands}."
+
+
+def _reach(record: Record) -> float:
+    return record.info.clock.uncertainty_s if record.info.clock else 0.5
+
+
+def same_stages(record: Record, one: str, other: str) -> bool:
+    """Whether two traffic entries have stages of the same names at the same times: one label does for both."""
+    first, second = ([(s.name, s.start_s) for s in record.info.traffic[name].stages] for name in (one, other))
+    return first == second
+
+
+def _fitting(names: list[str], share: float) -> str:
+    """As many of the names as fit into a share of the axis, cut off if not even the first does; empty for a sliver."""
+    room = int(share * _CHARACTERS) - 1
+    whole = " + ".join(dict.fromkeys(names))
+    if len(whole) <= room:
+        return whole
+    first = names[0] if len(names[0]) <= room else f"{names[0][: room - 1]}…"
+    return first if room > _LEAST else ""
 
 
 def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
@@ -47,10 +80,12 @@ def mark_stages(axes: Axes, record: Record, traffic: str | None = None, *, names
             axes.axvspan(start, start + longest, color=SHADE, lw=0, zorder=0)
         elif start > 0:
             axes.axvline(start, color=GRID, lw=1.4, zorder=0.5)
-        if names and longest > record.covered_s * 0.06:
-            # Entries whose stages begin together share one label, with each name once.
+        following = min((other for other in starts if other > start), default=record.covered_s)
+        # Entries whose stages begin together share one label, with each name once.
+        label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
+        if names and label:
             axes.annotate(
-                " + ".join(dict.fromkeys(stage.name for stage in stages)), (start, 1),
+                label, (start, 1),
                 xycoords=("data", "axes fraction"), xytext=(4, -2),
                 textcoords="offset points", va="top", fontsize=7.5, color=MUTED, style="italic",
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},

@@ -21,9 +21,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.report.table import Table
+from loadtest.runfile import TrafficPlan
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -125,6 +126,14 @@ def styled(name: str) -> Iterator[None]:
         yield
 
 
+def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one above the other, each as high as it is said, with x axes of their own."""
+    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
+    grid = figure.subplots(len(heights_in), 1, height_ratios=heights_in, squeeze=False)
+    return figure, list(grid.flat)
+
+
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
     rows = -(-count // columns)
@@ -140,11 +149,24 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 
 _PLAIN: Final = FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f"))
 _UNLABELLED: Final = NullFormatter()
+_VERY_NARROW: Final = 5
+"""A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""
+_LETTERS: Final = 150
+"""Of a legend, that fit into the width of a figure."""
+_HANDLE: Final = 8
+"""What a legend's handle and the space beside it take, in letters."""
+_MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
     """Label a log axis, when all is drawn on it, with plain numbers; where it spans little, 2 and 5 too."""
     low, high = axis.get_view_interval()
+    axis.set_minor_formatter(_UNLABELLED)
+    if low > 0 and high / low < _VERY_NARROW:
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(_PLAIN)
+        axis.set_minor_locator(NullLocator())
+        return
     narrow = low > 0 and high / low < 60
     axis.set_major_formatter(_PLAIN)
     axis.set_minor_formatter(_PLAIN if narrow else _UNLABELLED)
@@ -155,6 +177,14 @@ def plain_log(axis: Axis) -> None:
 def plain(axis: Axis) -> None:
     """Label a linear axis with plain numbers, grouped by thousands."""
     axis.set_major_formatter(_PLAIN)
+
+
+def line_of(traffic: dict[str, TrafficPlan], name: str) -> dict[str, Any]:
+    """How the line of a traffic entry looks: its operation's colour and style; markers tell those alike apart."""
+    operation = traffic[name].operation
+    alike = [each for each, plan in traffic.items() if plan.operation == operation]
+    marker = _MARKERS[alike.index(name) % len(_MARKERS)]
+    return {"color": OPERATIONS[operation], "ls": LINES[operation], "marker": marker, "ms": 4, "markevery": 0.08}
 
 
 def time_axis(axes: Axes, end_s: float) -> None:
@@ -175,9 +205,11 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
 
 
 def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
-    """A legend above all panels."""
+    """A legend above all panels, in as many rows as it takes."""
+    widths = [len(label) + _HANDLE for label in labels]
+    columns = len(labels) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
-        handles, labels, loc="outside upper left", ncols=8, columnspacing=1.6, alignment="left", markerscale=1.7
+        handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.6, alignment="left", markerscale=1.7
     )
     for handle in made.legend_handles:
         if isinstance(handle, PathCollection):

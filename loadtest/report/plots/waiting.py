@@ -17,6 +17,8 @@ _MOST_ROWS: Final = 4
 """Stages that are drawn: those with the most jobs; the table has all."""
 _POINTS: Final = 201
 """Odd, so that the median is one of them."""
+_NOTHING: Final = 0.01
+"""Share of the upper bound below which the lower one is as good as none."""
 _TITLE: Final = "What jobs wait for"
 
 
@@ -173,16 +175,15 @@ def _title(found: list[_Stage]) -> str:
         return f"{where}: only {numbers.share(one.result[1].n / one.accepted)} of the accepted jobs were seen to end"
     if interval_ranks(one.accepted, 0.5) is None:
         return f"{where}: too few jobs for a median time to result"
-    words = f"{where}: half of the results were ready after {_reach(half)}"
+    low, high = half
+    ready = f"after {numbers.duration_ms(low)} to {numbers.duration_ms(high)}"
+    if low < _NOTHING * high:
+        ready = f"within {numbers.duration_ms(high)}"
+    words = f"{where}: half of the results were ready {ready}"
     if interval_ranks(one.queue[1].n, 0.5) is not None:
-        words += f"; the median queue wait is {_reach([_at(bound, bound.n)[_POINTS // 2] for bound in one.queue])}"
+        low, high = (_at(bound, bound.n)[_POINTS // 2] for bound in one.queue)
+        waited = f"{numbers.duration_ms(low)} to {numbers.duration_ms(high)}"
+        words += (
+            f"; the median queue wait is {waited if low >= _NOTHING * high else f'at most {numbers.duration_ms(high)}'}"
+        )
     return words
-
-
-def _reach(bounds: list[float]) -> str:
-    low, high = bounds
-    return (
-        f"{numbers.duration_ms(low)} to {numbers.duration_ms(high)}"
-        if low >= 1
-        else f"≤\u00a0{numbers.duration_ms(high)}"
-    )

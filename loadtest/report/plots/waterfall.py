@@ -1,5 +1,7 @@
 """The slowest operations as a waterfall: where the time of each went."""
 
+from typing import Final
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -16,10 +18,16 @@ from loadtest.report.plots.style import (
     Drawing,
     NoData,
     legend_of,
-    panels,
     plain,
+    stacked,
 )
 from loadtest.report.target_tables import slowest, slowest_table
+
+_FRAME_IN: Final = 0.5
+"""Height of a panel without its rows: title and axis."""
+_ROW_IN: Final = 0.21
+_LEAST_IN: Final = 1.0
+"""A lower panel has no room for its axis and a title above it."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -28,8 +36,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not shown:
         return NoData("The slowest operations", "no operation was answered")
     entries = list(dict.fromkeys(one.traffic for one in shown))
-    rows = max(sum(one.traffic == name for one in shown) for name in entries)
-    figure, axes = panels(len(entries), max(0.8, 0.24 * rows), share_x=False)
+    rows = [sum(one.traffic == name for one in shown) for name in entries]
+    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * each) for each in rows])
     for panel, name in zip(axes, entries, strict=True):
         operation = findings.record.info.traffic[name].operation
         _panel(panel, [one for one in shown if one.traffic == name], OPERATIONS[operation])

@@ -21,6 +21,7 @@ from loadtest.report.plots.style import (
     plain,
     time_axis,
 )
+from loadtest.report.unexplained import unexplained
 
 _TITLE = "Accepted per window"
 _GAP = 0.006
@@ -99,7 +100,10 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 
 
 def _title(findings: Findings) -> str:
-    full = [each.windows for each in findings.throttled.limits.values() if each.windows is not None]
+    limits = findings.throttled.limits
+    if any(unexplained(findings, name) for name in limits):
+        return "Requests were refused in windows that were not full"
+    full = [each.windows for each in limits.values() if each.windows is not None]
     known = [each for each in full if each.spread is not None]
     if not known:
         return "No whole window was saturated, so that none shows the limit"
@@ -111,7 +115,7 @@ def _title(findings: Findings) -> str:
         return f"Each of {count(total)} saturated windows let exactly its limit pass"
     parts = ", ".join(
         f"{name} {_range(w.spread[0], w.spread[2])} of {count(w.count)}"
-        for name, each in findings.throttled.limits.items()
+        for name, each in limits.items()
         if (w := each.windows) is not None and w.spread is not None
     )
     return f"Saturated windows let pass: {parts}"
