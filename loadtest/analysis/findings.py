@@ -79,15 +79,15 @@ def find(record: Record) -> Findings:
     """
     expectation = expect(record)
     metrics = compute(record, expectation)
-    checks = check(record, metrics["overall"])
     judged = judge_all(record.info, metrics)
-    verdict = decide(record.info, checks, judged)
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.book, [one for found in slowest.values() for one in found])
     retried, throttled = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimes(record), Heats(record), KeyTimes(record)
     scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys])
+    checks = check(record, metrics["overall"], evenness.result())
+    verdict = decide(record.info, checks, judged)
     return Findings(
         record,
         expectation,

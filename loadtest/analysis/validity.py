@@ -1,16 +1,28 @@
 """Validity: whether the generator did its work well enough for the service to be judged by it at all."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from loadtest.analysis import crew
+from loadtest.analysis.evenness import Evenness
 from loadtest.analysis.record import Record
 from loadtest.ranks import rank
-from loadtest.runfile import CpuSample, RunInfo
+from loadtest.runfile import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo
 
 DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
+PAUSE_MS: Final = 1000.0
+"""Longest single pause of a generator process: more is a stall that users of the service would be blamed for."""
+PAUSES_SHARE: Final = 0.01
+"""Of the time that a process was watched, in pauses: more reaches the p99."""
+PAUSES_LEAST_MS: Final = 500.0
+"""What all pauses may take of however short a run: the check of dispatch lag judges those."""
+WAITED_SHARE: Final = 0.01
+"""Of the arrivals, that found no user free: more reaches the p99, and is no open model."""
+UNEVENNESS: Final = 0.5
+"""By how much sd ÷ mean of the sends in 100 ms may be above the schedule's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +36,25 @@ class Check:
     words: str
 
 
-def check(record: Record, overall: dict[str, Any]) -> list[Check]:
-    """Every check of a run's validity.
+def check(record: Record, overall: dict[str, Any], evenness: Mapping[str, Evenness]) -> list[Check]:
+    """Every check of a run's validity. Of what older records don't tell, there is none.
 
     Args:
         record: the record.
         overall: the overall cell of its metrics.
+        evenness: of its traffic entries.
     """
+    info = record.info
     return [
         _sent(overall),
         _complete(record),
-        _lost(record.info, overall),
-        *_target(record.info),
+        _lost(info, overall),
+        *_target(info),
+        *_workers(info),
         _dispatch_lag(record),
-        _cpu(record.info.cpu),
+        _evenness(evenness),
+        _cpu(info.cpu),
+        *_own(info),
     ]
 
 
@@ -60,13 +77,13 @@ def _complete(record: Record) -> Check:
 
 
 def _lost(info: RunInfo, overall: dict[str, Any]) -> Check:
-    lost, gone = overall["operations"]["lost"], crew.lost(info)
-    words = "every arrival got an outcome"
-    if gone:
-        words = f"{'; '.join(gone)}, and {lost} arrivals with it" if lost else "; ".join(gone)
-    elif lost:
+    lost = overall["operations"]["lost"]
+    words = "every arrival has an outcome"
+    if lost:
+        gone = crew.lost(info)
         words = f"{lost} arrivals got no outcome: what happened to them is unknown"
-    return Check("nothing lost", f"{lost} arrivals", "0", not lost and not gone, words)
+        words += f" ({'; '.join(gone)})" if gone else ""
+    return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
 
 
 def _target(info: RunInfo) -> list[Check]:
@@ -88,7 +105,10 @@ def _dispatch_lag(record: Record) -> Check:
     ok = p99 <= DISPATCH_LAG_MS
     words = "requests left on time"
     if not ok:
-        words = f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile"
+        words = (
+            f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile; "
+            "give it a calmer machine or more processes, or offer less"
+        )
     return Check("dispatch lag p99", f"{p99:.2f} ms", limit, ok, words)
 
 
@@ -101,7 +121,10 @@ def _cpu(cpu: list[CpuSample]) -> Check:
     ok = longest < CPU_SECONDS
     words = "the generator had CPU to spare"
     if not ok:
-        words = f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end"
+        words = (
+            f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end; "
+            "use more processes, or offer less"
+        )
     return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", limit, ok, words)
 
 
@@ -112,3 +135,109 @@ def _longest_busy(cpu: list[CpuSample]) -> int:
         current = current + 1 if sample.percent > CPU_PERCENT else 0
         longest = max(longest, current)
     return longest
+
+
+def _workers(info: RunInfo) -> list[Check]:
+    """Whether every worker process lasted; nothing to check where there was none."""
+    if not info.crew:
+        return []
+    lost = [f"worker {worker.worker} at {worker.left_s or 0:.1f} s" for worker in info.crew if worker.end == "lost"]
+    words = "every worker stayed, or left as it should"
+    if lost:
+        words = f"{', '.join(lost)} died or was cut off: what it had in flight is unknown; see its log, and run again"
+    return [Check("workers", f"{len(lost)} of {len(info.crew)} lost", "0", not lost, words)]
+
+
+def _evenness(evenness: Mapping[str, Evenness]) -> Check:
+    limit = f"spread ≤ the schedule's + {UNEVENNESS:g}"
+    known = [
+        (one.bins_sent - one.bins_intended, one.bins_sent, one.bins_intended, name)
+        for name, one in evenness.items()
+        if one.bins_sent is not None and one.bins_intended is not None
+    ]
+    if not known:
+        return Check("evenness", "–", limit, True, "arrivals were too few for their evenness to be judged")
+    excess, sent, intended, name = max(known)
+    ok = excess <= UNEVENNESS
+    words = "requests left as evenly as the schedule has them"
+    if not ok:
+        words = (
+            f"{name} left in bursts that the schedule does not have, which changes how many 429s a limiter gives; "
+            "raise max_users if the pool was full, else give the generator a calmer machine"
+        )
+    return Check("evenness", f"spread {sent:.3f}, the schedule's {intended:.3f}", limit, ok, words)
+
+
+def _own(info: RunInfo) -> list[Check]:
+    """What generator processes know of themselves."""
+    if not info.generators:
+        return []
+    return [
+        _pauses(
+            "event loop",
+            info.generators,
+            lambda one: one.stalls,
+            good="it ran on without long stalls",
+            bad="its event loop stood still",
+            remedy="look for code that blocks in user classes, or give it a calmer machine",
+        ),
+        _pauses(
+            "garbage collection",
+            info.generators,
+            lambda one: one.collections,
+            good="garbage collections held nobody up",
+            bad="garbage collections held it up",
+            remedy="keep fewer objects in user classes, or use more processes",
+        ),
+        _users(info),
+    ]
+
+
+def _pauses(
+    name: str,
+    generators: list[GeneratorInfo],
+    get: Callable[[GeneratorInfo], PauseInfo],
+    *,
+    good: str,
+    bad: str,
+    remedy: str,
+) -> Check:
+    def allowed(one: GeneratorInfo) -> float:
+        return max(PAUSES_LEAST_MS, PAUSES_SHARE * one.watched_s * 1000)
+
+    def excess(one: GeneratorInfo) -> float:
+        return max(get(one).longest_ms / PAUSE_MS, get(one).total_ms / allowed(one))
+
+    worst = max(generators, key=excess)
+    pauses, ok = get(worst), excess(worst) <= 1
+    value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
+    words = good
+    if not ok:
+        which = f" of worker {worst.worker}" if len(generators) > 1 else ""
+        words = (
+            f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
+            f"{pauses.longest_ms / 1000:.2g} s on end; {remedy}"
+        )
+    limit = f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed(worst):.0f} ms"
+    return Check(name, value, limit, ok, words)
+
+
+def _users(info: RunInfo) -> Check:
+    limit = f"≤ {WAITED_SHARE:.0%} waited for a user"
+    pools = [(name, pool) for one in info.generators for name, pool in one.pools.items()]
+    offered = sum(plan.offered or 0 for plan in info.traffic.values())
+    waited = sum(pool.waited for _, pool in pools)
+    value = f"{waited} of {offered} arrivals"
+    if not waited:
+        return Check("users", value, limit, True, "a user was free for every arrival")
+    name, pool = max(pools, key=lambda each: each[1].waited)
+    return Check("users", value, limit, waited <= WAITED_SHARE * offered, _full(name, pool))
+
+
+def _full(name: str, pool: PoolInfo) -> str:
+    """What happened to the fullest pool, and what to do about it."""
+    arrivals = f"{pool.waited} arrivals waited" if pool.waited != 1 else "1 arrival waited"
+    waiting = f"for {pool.full_s:.2g} s, {arrivals} up to {pool.longest_wait_ms:.0f} ms"
+    if pool.size < pool.cap:
+        return f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
+    return f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"

@@ -1,0 +1,136 @@
+"""A generator that was the bottleneck knows it: each cause provoked for real, and what the run says of it."""
+
+import time
+from typing import Any
+
+import gevent
+import pytest
+
+from loadtest.analysis import load_record
+from loadtest.analysis.findings import Findings, find
+from loadtest.load.health import Health, Pauses
+
+pytestmark = pytest.mark.judged
+
+CLASSES = """
+import gc
+import time
+
+import gevent
+from gevent import monkey
+from loadtest.load.users import SyncRunUser
+
+really_sleep = monkey.get_original("time", "sleep")
+
+
+class Blocking(SyncRunUser):
+    def perform(self, operation):
+        super().perform(operation)
+        if operation.arrival.number == 20:
+            really_sleep(1.5)
+
+
+class Littering(SyncRunUser):
+    def perform(self, operation):
+        super().perform(operation)
+        if operation.arrival.number == 20:
+            litter = [[each] for each in range(500_000)]
+            until = time.perf_counter() + 1.2
+            while time.perf_counter() < until:
+                gc.collect()
+
+
+def burn():
+    while True:
+        until = time.perf_counter() + 0.03
+        while time.perf_counter() < until:
+            pass
+        gevent.sleep(0.0005)
+
+
+class Burning(SyncRunUser):
+    burning = False
+
+    def on_start(self):
+        if not Burning.burning:
+            Burning.burning = True
+            gevent.spawn(burn)
+"""
+
+
+def run_with(offer: Any, api: Any, user: str, duration: str = "1s", more: str = "") -> Findings:
+    """What is found in a run with a user class of these."""
+    (offer.folder / "classes.py").write_text(CLASSES)
+    lines = f'user = "classes:{user}"\nmax_users = 50\n{more}'
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "50/s", duration, lines)), api.url).wait()
+    run.check_conservation()
+    return find(load_record(run.directory))
+
+
+def broken(findings: Findings) -> dict[str, str]:
+    """The checks that failed, and their words."""
+    assert findings.verdict.word == "invalid"
+    return {check.name: check.words for check in findings.checks if not check.ok}
+
+
+def test_a_class_that_blocks_is_found_out(offer: Any, open_api: Any) -> None:
+    """It blocks the whole event loop: nothing is sent, and no answer is taken."""
+    findings = run_with(offer, open_api, "Blocking")
+    assert "its event loop stood still" in broken(findings)["event loop"]
+    (own,) = findings.record.info.generators
+    assert own.stalls.longest_ms >= 1400
+
+
+def test_garbage_is_found_out(offer: Any, open_api: Any) -> None:
+    """Collections of half a million objects, one after the other."""
+    findings = run_with(offer, open_api, "Littering")
+    assert "garbage collections held it up" in broken(findings)["garbage collection"]
+    (own,) = findings.record.info.generators
+    assert own.collections.count >= 2
+
+
+def test_a_full_pool_is_found_out(offer: Any, open_api: Any) -> None:
+    """Two users for what needs fifteen."""
+    lines = "max_users = 2\n" + offer.sleep(300)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "50/s", "1s", lines)), open_api.url).wait()
+    words = broken(find(load_record(run.directory)))["users"]
+    assert "the pool of 2 users of runs was full" in words
+    assert "raise max_users" in words
+
+
+def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) -> None:
+    """Users that burn CPU, for longer than the five seconds that are let pass."""
+    findings = run_with(offer, open_api, "Burning", duration="8s")
+    seconds = findings.record.info.cpu
+    assert len(seconds) >= 6
+    assert all(0 <= second.machine <= 100 for second in seconds if second.machine is not None)
+    if sum(second.percent > 90 for second in seconds) < len(seconds) - 1:
+        pytest.skip("other processes took this machine's cores, so that there was no core to fill")
+    assert "above 90 % CPU" in broken(findings)["generator CPU"]
+
+
+def test_pauses_that_are_too_short_do_not_count() -> None:
+    """Counted from the threshold on; the longest and the sum are of those alone."""
+    pauses = Pauses(50_000_000)
+    for ms in (49, 50, 10, 70):
+        pauses.add(ms * 1_000_000)
+    assert (pauses.info.count, pauses.info.longest_ms, pauses.info.total_ms) == (2, 70, 120)
+
+
+def test_a_watch_that_wakes_late_notes_a_stall() -> None:
+    """Whether it wakes again or is stopped before it can; at rest there is none, and figures stay after the stop."""
+    now = [time.monotonic_ns()]
+    health = Health({}, worker=3, clock=lambda: now[0])
+    health.start(now[0])
+    gevent.sleep(0.01)
+    now[0] += 250_000_000
+    gevent.sleep(0.1)
+    assert health.figures().stalls.count == 1
+    assert health.figures().stalls.longest_ms == 200
+    now[0] += 550_000_000
+    health.stop()
+    now[0] += 10**9
+    figures = health.figures()
+    assert (figures.worker, figures.stalls.count, figures.stalls.longest_ms) == (3, 2, 500)
+    assert figures.watched_s == 0.8
+    health.stop()
