@@ -217,6 +217,8 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     """Garbage collections of at least 10 ms."""
     pools: dict[str, PoolInfo] = {}
     """By traffic entry."""
+    lost: bool = False
+    """It died, or was cut off, before the run's end; the figures are the last that were heard of it."""
 
 
 class PeerInfo(msgspec.Struct, kw_only=True):
