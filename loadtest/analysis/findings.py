@@ -10,6 +10,7 @@ from loadtest.analysis.chunks import scan
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.executions import Executions, ExecutionTimes
+from loadtest.analysis.generators import generators
 from loadtest.analysis.heat import Heat, Heats
 from loadtest.analysis.judgement import Judged, judge_all
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
@@ -151,6 +152,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "keys": [one.as_json() for one in findings.keys],
         "slow_keys": [{**asdict(one), "factor": one.factor} for one in findings.slow_keys],
         "slowest": {name: [asdict(one) for one in found] for name, found in findings.slowest.items()},
+        "generators": [one.as_json() for one in generators(info)],
         "evenness": {name: asdict(one) for name, one in findings.evenness.items()},
         **findings.metrics,
     }

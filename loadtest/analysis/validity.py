@@ -169,13 +169,14 @@ def _evenness(evenness: Mapping[str, Evenness]) -> Check:
 
 
 def _own(info: RunInfo) -> list[Check]:
-    """What generator processes know of themselves."""
-    if not info.generators:
+    """What generator processes know of themselves. A master that has workers sends nothing, and may pause."""
+    sending = [one for one in info.generators if one.worker or not info.crew]
+    if not sending:
         return []
     return [
         _pauses(
             "event loop",
-            info.generators,
+            sending,
             lambda one: one.stalls,
             good="it ran on without long stalls",
             bad="its event loop stood still",
@@ -183,7 +184,7 @@ def _own(info: RunInfo) -> list[Check]:
         ),
         _pauses(
             "garbage collection",
-            info.generators,
+            sending,
             lambda one: one.collections,
             good="garbage collections held nobody up",
             bad="garbage collections held it up",

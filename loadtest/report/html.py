@@ -27,7 +27,7 @@ _SECTIONS: Final = (
     ("Jobs", ("waiting", "polling"), ("waits", "polling", "pending")),
     ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),
     ("The slowest", ("slowest",), ("slowest",)),
-    ("How good the load was", ("start-lag",), ("load",)),
+    ("How good the load was", ("start-lag",), ("load", "generators")),
 )
 """Heading, plots by name, tables by the beginning of their name."""
 

@@ -7,6 +7,7 @@ from loadtest.analysis.judgement import Judged
 from loadtest.analysis.verdict import amount, quantity
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
+from loadtest.report.generator_tables import generator_tables
 from loadtest.report.job_tables import job_tables
 from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 from loadtest.report.table import Cell, Table, Tone
@@ -123,6 +124,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _answers(findings),
         *target_tables(findings),
         _load(findings),
+        *generator_tables(findings),
     )
 
 

@@ -1,0 +1,73 @@
+"""What generator processes know of themselves, as tables."""
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.generators import Generator, Load, generators
+from loadtest.report.numbers import NOTHING, count
+from loadtest.report.table import Cell, Table
+from loadtest.runfile import PauseInfo
+
+
+def generator_tables(findings: Findings) -> tuple[Table, ...]:
+    """A row for each generator process, and one for each of its pools; none of older records."""
+    found = generators(findings.record.info)
+    return (_processes(found), _pools(found)) if found else ()
+
+
+def _processes(found: list[Generator]) -> Table:
+    columns = (
+        ("Process", False), ("CPU mean %", True), ("peak", True), ("machine mean %", True), ("peak", True),
+        ("stalls", True), ("longest ms", True), ("collections", True), ("longest ms", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(_name(one, found), "lost" if one.info.lost else "", tone="head"),
+            *_load(one.cpu),
+            *_load(one.machine),
+            *_pauses(one.info.stalls),
+            *_pauses(one.info.collections),
+        )
+        for one in found
+    )
+    note = (
+        "CPU by the second: 100 % is one core of a process, and all cores of a machine. Stalls: the event loop woke at "
+        "least 50 ms late; collections: of garbage, at least 10 ms long."
+    )
+    return Table("generators", "Generator processes", columns, rows, note)
+
+
+def _pools(found: list[Generator]) -> Table:
+    columns = (
+        ("Users of", False), ("Process", False), ("at first", True), ("in the end", True), ("at most", True),
+        ("arrivals that waited", True), ("longest ms", True), ("full for s", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(traffic, tone="head"),
+            Cell(_name(one, found)),
+            *(Cell(count(number)) for number in (pool.started, pool.size, pool.cap)),
+            Cell(count(pool.waited), tone="bad" if pool.waited else ""),
+            Cell(f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING),
+            Cell(f"{pool.full_s:.2f}"),
+        )
+        for one in found
+        for traffic, pool in one.info.pools.items()
+    )
+    note = (
+        "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
+    )
+    return Table("generators-pools", "Pools of users", columns, rows, note)
+
+
+def _name(one: Generator, found: list[Generator]) -> str:
+    if len(found) == 1:
+        return "generator"
+    return f"worker {one.info.worker}" if one.info.worker else "master"
+
+
+def _load(load: Load) -> tuple[Cell, Cell]:
+    mean, peak = (Cell(NOTHING if value is None else f"{value:.0f}") for value in (load.mean, load.peak))
+    return mean, peak
+
+
+def _pauses(pauses: PauseInfo) -> tuple[Cell, Cell]:
+    return Cell(count(pauses.count)), Cell(f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING)
