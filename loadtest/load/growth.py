@@ -1,9 +1,11 @@
 """Adds users to the pools of a process before they run short of idle ones."""
 
+import logging
 from collections.abc import Mapping
 from typing import Final
 
 import gevent
+import psutil
 from gevent.event import Event
 from locust.env import Environment
 
@@ -12,6 +14,11 @@ from loadtest.load.pool import Pool
 _STEP: Final = 5
 """Users made at once: 5 take about 0.25 ms, for which nothing is sent."""
 _PAUSE_S: Final = 0.001
+_FILES: Final = 65_536
+_SPARE_FILES: Final = 64
+"""What a process has open beside a connection for each user."""
+
+logger = logging.getLogger(__name__)
 
 
 class Growth:
@@ -25,6 +32,7 @@ class Growth:
     def __init__(self, environment: Environment, pools: Mapping[str, Pool]) -> None:
         self._environment = environment
         self._pools = pools
+        self._most_users = allow_files() - _SPARE_FILES
         self._scarce = Event()
         for pool in pools.values():
             pool.on_scarce = self._scarce.set
@@ -48,9 +56,31 @@ class Growth:
         runner = self._environment.runner
         if runner is None:
             return
+        if runner.user_count + _STEP > self._most_users:
+            # A user that cannot connect would look like a target that cannot be connected to.
+            pool.cap = pool.size
+            logger.warning("The pool of %s stays at %d users: no more files may be open (ulimit -n).", name, pool.size)
+            return
         # As its spawn_users does it, which counts all users for its log at each call: ms, where there are many.
         make = runner.user_classes_by_name[name]
         step = min(_STEP, pool.cap - pool.size)
         pool.size += step
         for _ in range(step):
             make(self._environment).start(runner.user_greenlets)
+
+
+def allow_files() -> int:
+    """Let this process have as many files open as the system lets it, at most 65,536.
+
+    Returns:
+        How many that is. Where there is no such limit, as many.
+    """
+    process = psutil.Process()
+    if not hasattr(process, "rlimit"):
+        return _FILES
+    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+    most = _FILES if hard == psutil.RLIM_INFINITY else min(hard, _FILES)
+    if soft == psutil.RLIM_INFINITY or soft >= most:
+        return _FILES if soft == psutil.RLIM_INFINITY else soft
+    process.rlimit(psutil.RLIMIT_NOFILE, (most, hard))
+    return most

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+import pytest
+
 Fixture = Callable[..., Any]
 
 SLOW = """
@@ -45,3 +48,17 @@ def test_a_pool_that_binds_says_so(offer: Any, open_api: Any) -> None:
     assert pool.waited <= len(late)
     assert pool.longest_wait_ms <= max(late) / 1e6
     assert pool.full_s >= 1
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="this system has no such limit")
+def test_a_pool_grows_no_further_than_files_may_be_open(offer: Any, open_api: Any) -> None:
+    """A user that could not connect for want of a file would be held against the target: there is none."""
+    (offer.folder / "slow.py").write_text(SLOW)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "100/s", "1s", SLOWLY)), open_api.url)
+    psutil.Process(run.process.pid).rlimit(psutil.RLIMIT_NOFILE, (80, 95))
+    run.wait()
+    assert run.check_conservation() == {"ok": 100}
+    (own,) = run.info.generators
+    pool = own.pools["runs"]
+    assert pool.started < pool.size == pool.cap <= 31
+    assert "no more files may be open (ulimit -n)" in run.log
