@@ -1,0 +1,78 @@
+"""Plots of many stages: nothing that is written runs into anything else that is written."""
+
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.plots import decomposition, lag, overhead, rates
+from loadtest.report.plots.style import Drawing, styled
+
+NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
+
+
+@pytest.fixture(scope="module")
+def crowded(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """Nine stages of ten seconds, and beside them jobs whose stages begin with some of them."""
+    runs = maker.plan("sync_run", [maker.stage(name, k * 10, 10, 2) for k, name in enumerate(NAMES)])
+    jobs = [maker.stage("endless", 50, 10, 1), maker.stage("doubled", 60, 10, 1), maker.stage("calm-again", 70, 20, 1)]
+    limits = {**maker.DOCUMENTED, "sync_run": (1000, 60.0)}
+    traffic = {"runs": runs, "jobs": maker.plan("async_run", [maker.stage("calm", 0, 50, 1), *jobs])}
+    simulation = maker.Simulation(traffic, limits=limits)
+    rows = simulation.run()
+    return find(load_record(maker.save(tmp_path_factory.mktemp("crowded") / "run", maker.info(traffic), rows)))
+
+
+def drawn(findings: Findings, module: Any) -> Figure:
+    """The figure of a plot, laid out."""
+    with styled("x"):
+        found = module.draw(findings)
+        assert isinstance(found, Drawing)
+        found.figure.draw_without_rendering()
+        return found.figure
+
+
+def overlapping(texts: list[Any]) -> list[tuple[str, str]]:
+    """Pairs of texts that lie upon one another."""
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
+    return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("module", [rates, lag], ids=["rates", "lag"])
+def test_names_of_stages_stand_apart(crowded: Findings, module: Any) -> None:
+    """Names of stages that begin together are cut down to what there is room for."""
+    axes = drawn(crowded, module).axes[0]
+    names = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert len(names) >= len(NAMES)
+    assert overlapping(names) == []
+
+
+@pytest.mark.parametrize("module", [decomposition, overhead], ids=["decomposition", "overhead"])
+def test_rows_of_many_stages_have_room(crowded: Findings, module: Any) -> None:
+    """Nine stages take more room than two; stages at the same rate stand beside one another."""
+    for axes in drawn(crowded, module).axes:
+        assert overlapping(axes.get_yticklabels()) == []
+        assert overlapping([text for text in axes.texts if text.get_text() in NAMES]) == []
+
+
+def test_a_legend_of_many_entries_stays_inside(maker: ModuleType, tmp_path: Path) -> None:
+    """Seven traffic entries with long names: the legend takes more rows, none of it is cut off."""
+    traffic = {
+        f"a traffic entry with a long name, {k}": maker.plan("sync_run", [maker.stage("steady", 0, 20, 2)])
+        for k in range(7)
+    }
+    rows = maker.Simulation(traffic).run()
+    figure = drawn(find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))), lag)
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert box.x0 >= page.x0
+    assert box.x1 <= page.x1
+    looks = {
+        (line.get_color(), line.get_marker()) for line in figure.axes[0].lines if str(line.get_label()).startswith("a ")
+    }
+    assert len(looks) == len(traffic)
