@@ -24,6 +24,11 @@ WAITED_SHARE: Final = 0.01
 UNEVENNESS: Final = 0.5
 """By how much sd ÷ mean of the sends in 100 ms may be above the schedule's."""
 
+OF_GENERATOR: Final = (
+    "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
+)  # fmt: skip
+"""Checks that fail where the generator was the bottleneck, the most telling first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -1,6 +1,6 @@
 """What a generator process knows of itself: a generator that was the bottleneck can't judge anybody.
 
-It notes CPU, stalls of the event loop, long garbage collections and full pools, for about 0.1 % of a core.
+It notes CPU, stalls of the event loop, long garbage collections and full pools, for about 0.05 % of a core.
 """
 
 import gc

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
+from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.plan import ALL, CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.unexplained import unexplained
@@ -28,7 +29,8 @@ class Binding:
 
 def binding(findings: Findings) -> Binding:
     """The binding constraint: of several, the one without which the others say nothing comes first."""
-    if late := [c for c in findings.checks if not c.ok and c.name in ("dispatch lag p99", "generator CPU")]:
+    if late := [c for c in findings.checks if not c.ok and c.name in OF_GENERATOR]:
+        late.sort(key=lambda check: OF_GENERATOR.index(check.name))
         return Binding("generator", f"The generator: {late[0].name} was {late[0].value} ({late[0].limit}).")
     use = binding_limit(findings.uses)
     if use is None:
