@@ -1,0 +1,61 @@
+"""What it costs a run when its pool grows: a server frozen for 1.5 s at 2,000 even retrievals a second.
+
+The pool starts with 1,000 users and needs 3,000, which are made while arrivals that need them come. Each user in flight
+connects for the first time, which takes its part; so the start lags of the time in which users are made are set beside
+those of the time before, when users were enough. Held (the command fails otherwise): no arrival waited for a user, and
+p99 is no more than twice as high while users are made. Memory is printed beside.
+Run: ``python bench/growing.py``.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
+
+from loadtest import runfile
+
+RATE, SECONDS, BEGIN, FREEZE = 2000, 5, 2.0, 1.5
+FACTOR = 2.0
+
+
+def measure() -> bool:
+    """Run it once, print the table, and say whether it holds."""
+    with noting() as server, tempfile.TemporaryDirectory() as folder:
+        text = known_job(retrievals(RATE, SECONDS, 20_000), Path(folder))
+        with offered(text, server.url, Path(folder)) as (load, directory):
+            while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+                time.sleep(0.01)
+            time.sleep(max(0.0, epoch / 1e9 + BEGIN - time.time()))
+            before = psutil.Process(load.pid).memory_info().rss
+            server.process.suspend()
+            time.sleep(FREEZE)
+            after = psutil.Process(load.pid).memory_info().rss
+            server.process.resume()
+        rows, (own,) = operations(directory), runfile.load(directory).generators
+    pool = own.pools["lookups"]
+    print(f"pool: {pool.started} users at first, {pool.size} in the end, {pool.waited} arrivals waited for one")
+    print(f"memory: {(after - before) / max(1, pool.size - pool.started) / 1024:.0f} KB for each user in flight")
+    print(f"{'start lag, ms':24}{'n':>8}{'p50':>8}{'p99':>8}{'max':>8}")
+    p99 = {}
+    grown = BEGIN + pool.started / RATE * 0.9
+    for name, begin, end in (
+        ("before", BEGIN - 1, BEGIN),
+        ("frozen, users enough", BEGIN + 0.02, grown),
+        ("while it grows", grown, BEGIN + FREEZE),
+    ):
+        some = [row for row in rows if begin * 1e9 <= row["intended_start"] < end * 1e9]
+        lags = [(row["start"] - row["intended_start"]) / 1e6 for row in some]
+        p99[name] = quantile(lags, 0.99)
+        print(f"{name:24}{len(lags):8}{quantile(lags, 0.5):8.3f}{p99[name]:8.3f}{max(lags):8.2f}")
+    held = p99["while it grows"] <= FACTOR * p99["frozen, users enough"]
+    return not pool.waited and pool.size > pool.started and held
+
+
+if __name__ == "__main__":
+    print(go_first())
+    held = measure()
+    print("ok" if held else "MISSED")
+    sys.exit(0 if held else 1)
