@@ -1,8 +1,11 @@
 """Adds users to the pools of a process before they run short of idle ones."""
 
+import fcntl
 import gc
 import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import gevent
@@ -85,9 +88,19 @@ def allow_files() -> int:
     process = psutil.Process()
     if not hasattr(process, "rlimit"):
         return _FILES
-    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
-    most = _FILES if hard == psutil.RLIM_INFINITY else min(hard, _FILES)
-    if soft == psutil.RLIM_INFINITY or soft >= most:
-        return _FILES if soft == psutil.RLIM_INFINITY else soft
-    process.rlimit(psutil.RLIMIT_NOFILE, (most, hard))
-    return most
+    soft, hard = (_FILES if n == psutil.RLIM_INFINITY else n for n in process.rlimit(psutil.RLIMIT_NOFILE))
+    files = max(soft, min(hard, _FILES))
+    if soft < files:
+        process.rlimit(psutil.RLIMIT_NOFILE, (files, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
+    _make_room(min(files, _FILES))
+    return files
+
+
+def _make_room(files: int) -> None:
+    """Have the system make room for so many files now.
+
+    Linux doubles the table of a process's files when it is full, and lets a process with several threads wait for
+    5 to 15 ms each time.
+    """
+    with Path(os.devnull).open("rb") as file:
+        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, files - 1))

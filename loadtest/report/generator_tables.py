@@ -52,9 +52,7 @@ def _pools(found: list[Generator]) -> Table:
         for one in found
         for traffic, pool in one.info.pools.items()
     )
-    note = (
-        "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
-    )
+    note = "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
     return Table("generators-pools", "Pools of users", columns, rows, note)
 
 

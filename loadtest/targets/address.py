@@ -13,6 +13,7 @@ _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 """What a request line and a Host header can carry. urlsplit drops some of the rest silently."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
+
 class UnresolvedError(InputError):
     """A host name that leads to no address."""
 
