@@ -47,11 +47,10 @@ class Merging:
         if batch.number != self.last(worker) + 1:
             return
         self._last[worker] = batch.number
-        for jobs in (batch.jobs,):
-            for job_id, key in jobs:
-                self._recorder.job(job_id, key)
-            if jobs:
-                self._on_jobs(worker, jobs)
+        for job_id, key in batch.jobs:
+            self._recorder.job(job_id, key)
+        if batch.jobs:
+            self._on_jobs(worker, batch.jobs)
         for rows in unpack(batch.samples):
             self.seen.add_batch(rows)
             self._recorder.see(watched(rows))

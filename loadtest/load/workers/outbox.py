@@ -30,7 +30,9 @@ class Outbox:
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         """Pack samples into the batch that is sent next."""
         # With dictionaries of its own, so that what is sent meanwhile, or has to be sent again, can be read by itself.
-        self._rows.append(Packer().pack(samples, rest))
+        packed = Packer().pack(samples, rest)
+        # Only now: while it rested, what was there may have been taken, and the list with it.
+        self._rows.append(packed)
         self.count += len(samples)
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
