@@ -107,13 +107,14 @@ def retrievals(rate: int, seconds: float, users: int) -> str:
 
 
 @contextmanager
-def offered(text: str, url: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+def offered(text: str, url: str, folder: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
     """Start the load of a scenario in a process of its own, and wait for its end after the block.
 
     Args:
         text: the scenario, as TOML.
         url: the target's base URL.
         folder: where the scenario and the run directory go.
+        arguments: more of ``python -m loadtest.load``.
 
     Yields:
         The process, and the run directory.
@@ -124,7 +125,7 @@ def offered(text: str, url: str, folder: Path) -> Iterator[tuple["subprocess.Pop
         load_scenario(path), url=url, embedded=False, keys=1, command=["bench"], output_dir=folder
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
-    command = [sys.executable, "-m", "loadtest.load", str(directory), str(folder)]
+    command = [sys.executable, "-m", "loadtest.load", str(directory), str(folder), *arguments]
     with (
         (directory / "load.log").open("wb") as log,
         subprocess.Popen(

@@ -1,0 +1,127 @@
+"""What workers cost: CPU of all their processes and of their master, for each request, beside one process alone.
+
+All ask a server of least cost, on the same two or more cores by turns, so that the CPU for each request is what to look
+at, and not how much comes through. Held (the command fails otherwise): each arrival of the schedule is in the record
+exactly once, whatever the number of workers. Then a master's part alone: batches, packed as workers pack them, are
+taken into a record as fast as one core can; that many rows a second are what one master can carry at most.
+Run: ``python bench/workers.py``.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
+
+from loadtest import runfile
+from loadtest.load.live import Live
+from loadtest.load.recorder import Recorder, RunFiles
+from loadtest.load.workers.merging import Merging
+from loadtest.load.workers.messages import Batch
+from loadtest.load.workers.outbox import Outbox
+from loadtest.samples import Sample
+
+EDGE = 1.0
+"""Seconds at both ends that are left out of what CPU is compared over."""
+BATCH, BATCHES = 1000, 400
+
+
+def measure(rate: int, workers: int, seconds: float) -> tuple[str, bool]:
+    """One line of the table, and whether the record is exact; no workers for one process alone."""
+    arguments = ["--processes", str(workers)] if workers else []
+    with noting() as server, tempfile.TemporaryDirectory() as folder:
+        text = known_job(retrievals(rate, seconds, 400), Path(folder))
+        with offered(text, server.url, Path(folder), *arguments) as (load, directory):
+            first = psutil.Process(load.pid)
+            while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+                time.sleep(0.01)
+            time.sleep(max(0.0, epoch / 1e9 + EDGE - time.time()))
+            others = first.children(recursive=True)
+            before, begun = [cpu_s(each) for each in (first, *others)], time.time_ns() - epoch
+            time.sleep(max(0.0, epoch / 1e9 + seconds - EDGE - time.time()))
+            after, ended = [cpu_s(each) for each in (first, *others)], time.time_ns() - epoch
+        rows = operations(directory)
+    never = sum(row["start"] is None for row in rows)
+    rows = [row for row in rows if row["start"] is not None]
+    used = [(b - a) * 1e6 for a, b in zip(before, after, strict=True)]
+    sent = sum(begun <= row["start"] < ended for row in rows)
+    lags = [(row["start"] - row["intended_start"]) / 1e6 for row in rows]
+    exact = [row["arrival"] for row in rows] == list(range(round(rate * seconds)))
+    ours, master = (sum(used[1:]), used[0]) if workers else (used[0], 0.0)
+    line = f"{rate:6}{workers or 'none':>9}{len(rows):9}{never:7}{'yes' if exact else 'NO':>7}"
+    line += f"{ours / sent:10.0f}{master / sent:8.0f}{quantile(lags, 0.5):13.2f}{quantile(lags, 0.99):8.2f}"
+    return line, exact
+
+
+def pairs(first: int) -> list[Sample]:
+    """As a worker records retrievals: a request and its operation, by turns."""
+    common = {"traffic": "lookups", "operation": "retrieval", "stage": "steady", "status": 200, "key_index": 0}
+    return [
+        Sample(row=row, outcome="ok", arrival=k, intended_start=k, start=k, end=k, kind="retrieve", **common)  # type: ignore[arg-type]
+        for k in range(first, first + BATCH // 2)
+        for row in ("request", "operation")
+    ]
+
+
+def packed() -> list[Batch]:
+    """Batches as they come from a worker."""
+    outbox, batches = Outbox(), []
+    for number in range(BATCHES):
+        outbox.write(pairs(number * BATCH // 2))
+        batch = outbox.take()
+        if batch is None:
+            raise SystemExit("the outbox gives nothing away")
+        outbox.acknowledged(batch.number)
+        batches.append(batch)
+    return batches
+
+
+def take_in() -> str:
+    """How much CPU a master uses for a row of the record."""
+    batches = packed()
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(Path(folder), Live())
+        files = recorder.output
+        if not isinstance(files, RunFiles):
+            raise SystemExit("not the record of a run directory")
+        merging = Merging(recorder, files, lambda _worker, _jobs: None)
+        begun = time.process_time()
+        for batch in batches:
+            merging.take("w", batch)
+        each = (time.process_time() - begun) / (BATCH * BATCHES)
+        recorder.close()
+        size = (Path(folder) / "samples.arrows").stat().st_size / (BATCH * BATCHES)
+    sent = sum(len(batch.samples) for batch in batches) / (BATCH * BATCHES)
+    return (
+        f"a master takes in a row in {each * 1e6:.1f} µs of CPU: {1 / each:,.0f} rows/s fill one core. "
+        f"A row is {sent:.0f} bytes on the way, and {size:.0f} in the record."
+    )
+
+
+def main() -> None:
+    """Measure each rate with each number of workers, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rates", type=int, nargs="+", default=[500, 2000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--seconds", type=float, default=8.0)
+    arguments = parser.parse_args()
+    print(f"{'CPU µs per request':>56}{'start lag ms':>21}")
+    print(
+        f"{'rate':>6}{'workers':>9}{'sent':>9}{'not':>7}{'exact':>7}{'workers':>10}{'master':>8}{'p50':>13}{'p99':>8}"
+    )
+    whole = True
+    for rate in arguments.rates:
+        for workers in arguments.workers:
+            line, exact = measure(rate, workers, arguments.seconds)
+            whole &= exact
+            print(line, flush=True)
+    print(take_in())
+    if not whole:
+        sys.exit("NOT HELD: an arrival is missing, or was sent twice")
+
+
+if __name__ == "__main__":
+    main()
