@@ -10,7 +10,7 @@ from loadtest.load.growth import Growth
 from loadtest.load.health import Health
 from loadtest.load.session import Session
 from loadtest.load.share import ALL, Share
-from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo
+from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 from loadtest.samples import Sample
 
 
@@ -79,6 +79,11 @@ class Crew(Protocol):
         """The target's clock against ours."""
         ...
 
+    @property
+    def peers(self) -> dict[str, PeerInfo]:
+        """What was connected to, by address, all generator processes together."""
+        ...
+
 
 class LocalCrew:
     """This process alone, with the users of its session.
@@ -106,6 +111,11 @@ class LocalCrew:
     def clock(self) -> ClockInfo | None:
         """As the answers to this process tell it."""
         return self._session.clock.estimate(exact=self._session.info.target.embedded)
+
+    @property
+    def peers(self) -> dict[str, PeerInfo]:
+        """What this process connected to."""
+        return self._session.endpoint.address.names.peers
 
     @property
     def cpu(self) -> list[CpuSample]:

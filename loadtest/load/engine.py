@@ -224,7 +224,7 @@ class Engine:
         if self._crew is not None:
             self._crew.end(aborted=self._why is not None)
             session.info.cpu, session.info.generators = self._crew.cpu, self._crew.generators
-            session.info.clock = self._crew.clock
+            session.info.clock, session.info.peers = self._crew.clock, self._crew.peers
         for name in session.entries:
             session.info.traffic[name].offered = session.live.offered[name]
         session.recorder.close()

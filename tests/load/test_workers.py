@@ -99,6 +99,8 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
         assert max(by_worker.values()) - min(by_worker.values()) <= 3, "each entry is shared evenly"
         assert run.info.workers == max(1, number)
         assert [each.end for each in run.info.crew] == ["stayed"] * number
+        (peer,) = run.info.peers.values()
+        assert peer.connections >= sum(not row["connection_reused"] for row in run.requests) > 0, "all that were made"
         assert {row["request_id"] for row in run.requests}.__len__() == len(run.requests), "ids are never given twice"
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo
+from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
@@ -75,6 +75,8 @@ class Report(msgspec.Struct, tag=True, kw_only=True):
     cpu: list[CpuSample] = []
     """Since the report before."""
     generator: GeneratorInfo | None = None
+    peers: dict[str, PeerInfo] = {}
+    """What it has connected to so far, by address."""
     clock: ClockInfo | None = None
     """The target's clock against the master's, as far as this worker saw."""
     offset_ns: int = 0

@@ -13,7 +13,7 @@ from loadtest.load.workers.closing import close_books
 from loadtest.load.workers.conducting import TICK, Conducting
 from loadtest.load.workers.mailbox import Mailbox
 from loadtest.load.workers.messages import Close, Stop
-from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo
+from loadtest.runfile import ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 _CLOSE_PATIENCE: Final = 15.0
 
@@ -83,6 +83,18 @@ class RemoteCrew:
         reports = [member.report for member in self._conducting.members.values()]
         told = [report.clock for report in reports if report is not None and report.clock is not None]
         return min(told, key=lambda clock: clock.uncertainty_s, default=None)
+
+    @property
+    def peers(self) -> dict[str, PeerInfo]:
+        """What the master, which seeds jobs, and every worker connected to, as far as was heard."""
+        reports = [member.report for member in self._conducting.members.values()]
+        told = [self._session.endpoint.address.names.peers, *(report.peers for report in reports if report)]
+        together: dict[str, PeerInfo] = {}
+        for address, peer in (pair for each in told for pair in each.items()):
+            known = together.setdefault(address, PeerInfo())
+            known.connections += peer.connections
+            known.failed += peer.failed
+        return together
 
     def begin(self) -> None:
         """Let the workers share the schedule from the session's epoch on."""

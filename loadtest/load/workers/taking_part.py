@@ -197,6 +197,7 @@ class TakingPart:
             used=Used(operations=used.operations, requests=used.requests, executions=used.executions),
             cpu=cpu,
             generator=crew.generators[0] if self.begun else None,
+            peers=crew.peers,
             clock=crew.clock,
             offset_ns=offset,
             uncertainty_ns=uncertainty,
