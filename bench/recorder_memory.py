@@ -1,0 +1,152 @@
+"""How much the load process grows over ten million samples that it records in one run.
+
+Samples are put in as operations put them in: a request and its operation, made by the same code, through the session
+with its recorder, live figures and Locust's statistics; nothing is sent, so that they come faster than from any client,
+and what waits is written after as many as wait for it in a real run. Held (the command fails otherwise): resident
+memory grows by less than 30 MB from before the first sample to the end, also at its highest. Jobs are kept in mind by
+their ids, so that runs of submits grow with the number of jobs: what each takes is measured beside.
+Run: ``python bench/recorder_memory.py`` (a few minutes, 2 GB of disk for the time).
+"""
+
+import locust  # isort: skip  # noqa: F401 - first, since it patches the interpreter
+
+import argparse
+import gc
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import gevent
+import psutil
+from locust.env import Environment
+
+from loadtest.load.client import Answer
+from loadtest.load.operation import Operation
+from loadtest.load.session import Session, make_endpoint
+from loadtest.load.wire import Exchange, Wire
+from loadtest.prepare import prepare_run
+from loadtest.scenario import load_scenario
+from loadtest.schedule import Arrival
+from loadtest.targets import allow
+
+BAR_MB: Final = 30.0
+BATCH: Final = 500
+"""Operations between two looks at the event loop."""
+BETWEEN_FLUSHES: Final = 10_000
+"""Samples. The recorder flushes twice a second, in which the client at its fastest makes about so many."""
+URL: Final = "http://127.0.0.1:9"
+ENTRY: Final = """
+[traffic.{name}]
+operation = "{operation}"
+workflow = "echo"
+stages = [{{ name = "steady", rate = "1/s", duration = "600s" }}]
+"""
+SCENARIO: Final = 'title = "Many samples"\nseed = 1\n' + "".join(
+    ENTRY.format(name=name, operation=operation) for name, operation in (("runs", "sync_run"), ("jobs", "async_run"))
+)
+
+
+def exchange(number: int) -> Exchange:
+    """An answer that took a millisecond or so."""
+    start = time.monotonic_ns()
+    took = 1_000_000 + number % 1_000_003
+    return Exchange(
+        start=start,
+        first_byte=start + took,
+        end=start + took,
+        bytes_sent=300,
+        bytes_received=250,
+        status=200,
+        body=b'{"result":{},"executionTime":1.5}',
+    )
+
+
+def run(session: Session, wire: Wire, number: int) -> int:
+    """A sync run: two samples."""
+    entry = session.entries["runs"]
+    operation = Operation(session, entry, Arrival("runs", number, "steady", number * 1000), session.epoch_ns, wire)
+    answer = Answer(exchange=exchange(number), outcome="ok", execution_time_ms=number % 977 / 8)
+    operation.finish_as(operation.begin("run", lambda _: answer))
+    return 2
+
+
+def job(session: Session, wire: Wire, number: int) -> int:
+    """A job that is submitted and found completed by its first poll: three samples."""
+    entry, job_id = session.entries["jobs"], f"{number:032x}"
+    operation = Operation(session, entry, Arrival("jobs", number, "steady", number * 1000), session.epoch_ns, wire)
+    accepted = Answer(exchange=exchange(number), outcome="ok", job_id=job_id, job_state="pending")
+    operation.begin("submit", lambda _: accepted)
+    session.recorder.job(job_id, 0)
+    session.own_jobs.add(job_id, 0)
+    done = Answer(
+        exchange=exchange(number), outcome="ok", job_id=job_id, job_state="completed", execution_time_ms=number % 977
+    )
+    operation.finish_as(operation.request("poll", lambda _: done, intended_ns=done.exchange.start, poll=1))
+    return 3
+
+
+def feed(session: Session, samples: int, operate: Callable[[Session, Wire, int], int], say: bool) -> tuple[int, int]:
+    """Record so many samples; gives the growth of the process's memory at the end, and at its highest (bytes)."""
+    wire, process = Wire(session.endpoint.address), psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    highest = put = number = written = 0
+    while put < samples:
+        for _ in range(BATCH):
+            put += operate(session, wire, number)
+            number += 1
+        if put - written >= BETWEEN_FLUSHES:
+            session.recorder.flush()
+            written = put
+        gevent.sleep(0)
+        grown = process.memory_info().rss - before
+        highest = max(highest, grown)
+        if say and put % (samples // 10) < BATCH * 2:
+            print(f"{put:12,} samples{grown / 1e6:10.1f} MB", flush=True)
+    session.recorder.flush()
+    gevent.sleep(1.0)  # a batch that the recorder was at by itself
+    gc.collect()
+    return process.memory_info().rss - before, highest
+
+
+def make_session(folder: Path) -> Session:
+    """The session of a run that is not begun, as its load process makes it."""
+    path = folder / "many.toml"
+    path.write_text(SCENARIO)
+    loaded = load_scenario(path)
+    directory, info = prepare_run(loaded, url=URL, embedded=False, keys=1, command=["bench"], output_dir=folder)
+    environment = Environment(host=URL)
+    environment.create_local_runner()
+    endpoint = make_endpoint(allow(URL), ["local-dev-key"], "bench", info)
+    session = Session(environment, directory, info, loaded.scenario, endpoint, base=folder)
+    session.epoch_ns = time.monotonic_ns()
+    return session
+
+
+def main() -> int:
+    """Record, print, and say whether the bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=10_000_000)
+    samples = parser.parse_args().samples
+    with tempfile.TemporaryDirectory() as folder:
+        session = make_session(Path(folder))
+        begun = time.monotonic()
+        grown, highest = feed(session, samples, run, say=True)
+        took = time.monotonic() - begun
+        if session.recorder.failure is not None or session.recorder.count < samples:
+            raise SystemExit(f"this measures the wrong thing: {session.recorder.failure}")
+        counted = session.environment.stats.total.num_requests
+        print(f"{session.recorder.count:,} samples in {took:.0f} s, {counted:,} requests in Locust's statistics: "
+              f"{grown / 1e6:+.1f} MB, {highest / 1e6:.1f} MB at most (less than {BAR_MB:.0f} MB wanted)")  # fmt: skip
+        jobs = samples // 30
+        of_jobs, _ = feed(session, jobs * 3, job, say=False)
+        print(f"and {of_jobs / jobs:.0f} bytes for each of {jobs:,} jobs")
+        session.recorder.close()
+    return 0 if max(grown, highest) / 1e6 < BAR_MB else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
