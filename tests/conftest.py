@@ -5,7 +5,14 @@ import os
 from hypothesis import settings
 
 # Fixtures for every folder; a folder's own conftest.py holds what only it needs.
-pytest_plugins = ["plugins.processes", "plugins.served", "plugins.stubs", "plugins.records", "plugins.workers"]
+pytest_plugins = [
+    "plugins.processes",
+    "plugins.served",
+    "plugins.stubs",
+    "plugins.records",
+    "plugins.namespaces",
+    "plugins.workers",
+]
 
 # A busy machine takes its time; how long an example takes says nothing of whether it holds.
 settings.register_profile("exploring", deadline=None)

@@ -137,10 +137,10 @@ class Run(RunDirectory):
         """What it wrote to standard error."""
         return (self.directory / "load.log").read_text()
 
-    def check_conservation(self, *, lost: bool = False) -> Counter[str]:
+    def check_conservation(self, *, lost: bool = False, ragged: bool = False) -> Counter[str]:
         """As of any run; and nobody raised."""
         assert "Traceback" not in self.log
-        return super().check_conservation(lost=lost)
+        return super().check_conservation(lost=lost, ragged=ragged)
 
 
 class Offering:

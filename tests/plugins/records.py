@@ -42,11 +42,12 @@ class RunDirectory:
         """The request rows that belong to arrivals."""
         return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
 
-    def check_conservation(self, *, lost: bool = False) -> Counter[str]:
+    def check_conservation(self, *, lost: bool = False, ragged: bool = False) -> Counter[str]:
         """Every arrival that was offered ended in exactly one outcome; gives how many in which.
 
         Args:
             lost: whether some may have been lost with a worker.
+            ragged: whether several workers were told to stop, each of which was at an arrival of its own.
         """
         info, rows = self.info, self.rows
         assert info.complete
@@ -55,7 +56,9 @@ class RunDirectory:
         for name, plan in info.traffic.items():
             mine = [row for row in rows if (row["row"], row["traffic"]) == ("operation", name)]
             assert plan.offered is not None
-            assert sorted(row["arrival"] for row in mine) == list(range(plan.offered)), name
+            numbers = sorted(row["arrival"] for row in mine)
+            assert len(set(numbers)) == len(numbers) == plan.offered, name
+            assert ragged or numbers == list(range(plan.offered)), name
             outcomes.update(row["outcome"] for row in mine)
         assert outcomes.total() == sum(plan.offered or 0 for plan in info.traffic.values())
         assert outcomes.keys() <= (OUTCOMES | {"lost"} if lost else OUTCOMES)
