@@ -6,6 +6,9 @@ from pathlib import Path
 
 from plugins.processes import clean_environment
 
+ABORTED = {7, 3}
+"""Exit codes of a run that was aborted: on a machine that is busy it may be invalid, too, and says both."""
+
 
 def loadtest(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run ``loadtest`` without a terminal."""

@@ -56,11 +56,12 @@ def decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> Verdict:
 
 def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[Word, str, list[str]]:
     # An aborted run may have been stopped before its first request: that is its reason, and no fault of the generator.
-    aborted = info.end == "aborted"
+    aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:
-        return "invalid", f"{broken[0]}{_more(len(broken) - 1)}.", broken
-    if info.end == "aborted":
-        why = info.end_reason or "it was stopped before its end"
+        # Who reads that figures are not to be relied on still has to know what ended the run.
+        ended = [f"it was aborted: {why}"] if aborted else []
+        return "invalid", "; ".join([f"{broken[0]}{_more(len(broken) - 1)}", *ended]) + ".", [*broken, *ended]
+    if aborted:
         return "aborted", f"{why}.", [why]
     if failed := [sentence(one) for one in judged if one.judgement == "fail"]:
         rest = f"{len(failed)} of {_count(len(judged))} {'does' if len(failed) == 1 else 'do'} not hold"

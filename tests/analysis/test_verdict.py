@@ -108,6 +108,16 @@ def test_aborted_goes_before_fail(maker: ModuleType, tmp_path: Path) -> None:
     assert "the budget is spent" in verdict.sentence
 
 
+def test_a_run_that_is_invalid_still_says_what_ended_it(maker: ModuleType, tmp_path: Path) -> None:
+    """Both are true of it, and the second may be the reason for the first."""
+    verdict = find(
+        simple(maker, tmp_path / "run", end="aborted", end_reason="the budget is spent", lag_ms=60.0)
+    ).verdict
+    assert verdict.word == "invalid"
+    assert verdict.sentence.endswith("; it was aborted: the budget is spent.")
+    assert verdict.reasons[-1] == "it was aborted: the budget is spent"
+
+
 def test_an_interrupted_run_is_judged_on_what_there_was(maker: ModuleType, tmp_path: Path) -> None:
     """Ctrl-C ends in exit 130 with the verdict that the record supports; rates are over the time until then."""
     record = simple(

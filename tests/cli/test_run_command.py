@@ -101,16 +101,20 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, un
     path.write_text(
         'title = "t"\ndrain = "60s"\n[traffic.t]\noperation = "sync_run"\nworkflow = "sleep"\n'
         'parameters = { ms = 50000 }\ntimeout = "60s"\nstages = [{ name = "s", rate = "5/s", duration = "60s" }]\n'
+        '[traffic.quick]\noperation = "sync_run"\nworkflow = "say-hello"\n'
+        'stages = [{ name = "s", rate = "5/s", duration = "60s" }]\n'
     )
     run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"))
     until(lambda: running(run, runs_in(tmp_path / "out")))
     load = run.find("loadtest.load")
+    (found,) = runs_in(tmp_path / "out")
+    # What is slow was sent by then, and is waited for.
+    until(lambda: found.operations)
     run.process.send_signal(signal.SIGINT)
     until(lambda: "draining" in run.said)
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == 130
     assert not load.is_running()
-    (found,) = runs_in(tmp_path / "out")
     assert not found.info.complete
     assert (found.directory / "report.html").is_file()
     assert "Traceback" not in run.said + run.complained

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from leash_parts import loadtest, write_entry, write_scenario
+from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.load.budget import Budget
@@ -21,7 +21,7 @@ def test_workers_never_send_more_than_a_leash_allows(
     write_scenario(tmp_path, rate="6/s", seconds=3)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 41")
     done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", "--processes", "2", cwd=tmp_path)
-    assert done.returncode == 7, done.stdout + done.stderr
+    assert done.returncode in ABORTED, done.stdout + done.stderr
     (run,) = runs_in(tmp_path / "reports")
     assert 20 < len(server.asked) <= 41
     assert run.info.target.leash.used.requests == len(server.asked)
