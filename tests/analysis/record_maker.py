@@ -244,9 +244,9 @@ def tour_traffic(scale: float = 1.0) -> dict[str, TrafficPlan]:
     }
 
 
-def tour(directory: Path, **changes: Any) -> Path:
-    """A record of the tour, about 8000 rows, with thresholds that hold."""
-    traffic = tour_traffic()
+def tour(directory: Path, only: str | None = None, **changes: Any) -> Path:
+    """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold."""
+    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
     rows = Simulation(traffic).run()
     cpu = [CpuSample(t_s=float(t), percent=6 + 3 * math.sin(t)) for t in range(1, 186)]
     thresholds = [

@@ -17,6 +17,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -219,7 +221,9 @@ def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
 def to_svg(figure: Figure) -> str:
     """The figure as an ``<svg>`` element for a page: colours as CSS variables, no ids that could clash."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    # Not by savefig, which draws everything twice to lay it out first: drawing does that, too.
+    about = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -242,7 +246,8 @@ def to_png(figure: Figure, title: str) -> bytes:
     else:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, facecolor=PAPER, metadata={"Software": None})
+    figure.set(dpi=144, facecolor=PAPER)
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call] # matplotlib's
     return buffer.getvalue()
 
 
