@@ -6,6 +6,7 @@ from typing import Final
 import pyarrow as pa
 
 from loadtest.load.recorder import Recorder, RunFiles
+from loadtest.load.workers.duplicates import Duplicates
 from loadtest.load.workers.messages import Batch
 from loadtest.load.workers.outbox import unpack
 from loadtest.load.workers.seen import Seen
@@ -34,6 +35,7 @@ class Merging:
         self.rows: dict[str, int] = {}
         """By worker."""
         self._last: dict[str, int] = {}
+        self._duplicates = Duplicates()
         self._recorder = recorder
         self._files = files
         self._on_jobs = on_jobs
@@ -51,7 +53,8 @@ class Merging:
             self._recorder.job(job_id, key)
         if batch.jobs:
             self._on_jobs(worker, batch.jobs)
-        for rows in unpack(batch.samples):
+        for told in unpack(batch.samples):
+            rows = self._duplicates.correct(told)
             self.seen.add_batch(rows)
             self._recorder.see(watched(rows))
             self.rows[worker] = self.rows.get(worker, 0) + rows.num_rows
