@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -131,6 +132,21 @@ class Run(RunDirectory):
         self.said += self.process.stdout.read().splitlines()
         self.process.wait(seconds)
         return self
+
+    def stop(self, rate: int) -> Counter[str]:
+        """End a run on workers that has one even entry, when it has shown enough; gives the outcomes.
+
+        Up to then every arrival was sent or is lost; the last ones of a second each worker ended by itself.
+
+        Args:
+            rate: of the entry, per second.
+        """
+        self.process.send_signal(signal.SIGINT)
+        self.wait()
+        outcomes = self.check_conservation(lost=True, ragged=True)
+        whole = int((self.info.elapsed_s or 0) * rate) - rate
+        assert sorted(row["arrival"] for row in self.operations)[:whole] == list(range(whole))
+        return outcomes
 
     @property
     def log(self) -> str:
