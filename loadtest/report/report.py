@@ -1,6 +1,8 @@
 """The finished report as a value: what the terminal, Markdown and HTML show, and nothing that they must compute."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.validity import Check
@@ -34,7 +36,7 @@ class Report:
         facts: what was loaded, with what, by what: (label, value).
         notes: warnings that belong beside the numbers.
         tables: every other table, in order.
-        plots: every plot, in order.
+        draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.
     """
 
@@ -52,12 +54,17 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     tables: tuple[Table, ...]
-    plots: tuple[Plot, ...]
+    draw: Callable[[], tuple[Plot, ...]]
     command: str
+
+    @cached_property
+    def plots(self) -> tuple[Plot, ...]:
+        """Every plot, in order; drawn when the first is looked at, since that takes longer than all the rest."""
+        return self.draw()
 
 
 def build(findings: Findings) -> Report:
-    """Make the report of a run's findings, plots included."""
+    """Make the report of a run's findings."""
     info = findings.record.info
     return Report(
         run_id=info.id,
@@ -74,7 +81,7 @@ def build(findings: Findings) -> Report:
         facts=facts.facts(findings.record),
         notes=facts.notes(findings),
         tables=tables.all_others(findings),
-        plots=draw_all(findings),
+        draw=lambda: draw_all(findings),
         command=" ".join(info.command),
     )
 
