@@ -14,6 +14,14 @@ DEFAULT_PORT: Final = 5557
 _MOST: Final = 256
 
 
+processes_option = click.option(
+    "--processes",
+    type=click.IntRange(0, _MOST),
+    default=0,
+    help="Make the load with so many worker processes on this machine.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class CrewOptions:
     """Which processes make the load.
@@ -49,12 +57,7 @@ def crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(crew=_crew(processes, master, bind, expect_workers), **rest)
 
     options = (
-        click.option(
-            "--processes",
-            type=click.IntRange(0, _MOST),
-            default=0,
-            help="Make the load with so many worker processes on this machine.",
-        ),
+        processes_option,
         click.option("--master", is_flag=True, help="Make it with workers elsewhere (see `loadtest worker`)."),
         click.option(
             "--bind",

@@ -12,6 +12,8 @@ import msgspec
 
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
+from loadtest.cli._crew import processes_option
+from loadtest.cli._workers import Workers
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
@@ -27,7 +29,8 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Parent of runs."
 )
-def command(scenario: str, port: int, output_dir: Path, **named: Any) -> int:
+@processes_option
+def command(scenario: str, port: int, output_dir: Path, processes: int, **named: Any) -> int:
     """Open SCENARIO in Locust's web UI: each start there is a run of its own, recorded and reported."""
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
@@ -36,13 +39,15 @@ def command(scenario: str, port: int, output_dir: Path, **named: Any) -> int:
     if not target.embedded:
         ready = get_ready(loaded, target)
         environment = {**children.child_environment(ready.keys, ready.endpoint), **_about(ready)}
-        return _serve(loaded, ready.where, ready.chosen.target.url, environment, port=port, output_dir=output_dir)
+        workers = Workers(processes, loaded.path.parent, environment)
+        return _serve(loaded, ready.where, ready.chosen.target.url, workers, port=port, output_dir=output_dir)
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
         where = f"Load goes to {embedded.url}: loopback only, embedded target."
-        return _serve(loaded, where, embedded.url, environment, port=port, output_dir=output_dir)
+        workers = Workers(processes, loaded.path.parent, environment)
+        return _serve(loaded, where, embedded.url, workers, port=port, output_dir=output_dir)
 
 
 def _about(ready: Ready) -> dict[str, str]:
@@ -54,12 +59,10 @@ def _about(ready: Ready) -> dict[str, str]:
     return about
 
 
-def _serve(
-    loaded: LoadedScenario, where: str, url: str, environment: dict[str, str], *, port: int, output_dir: Path
-) -> int:
+def _serve(loaded: LoadedScenario, where: str, url: str, workers: Workers, *, port: int, output_dir: Path) -> int:
     ours, theirs = socket.socketpair()
     environment = {
-        **environment,
+        **workers.environment,
         "LOADTEST_SCENARIO": str(loaded.path),
         "LOADTEST_OUTPUT_DIR": str(output_dir),
         "LOADTEST_PARENT_FD": str(theirs.fileno()),
@@ -67,7 +70,7 @@ def _serve(
     arguments = ["-f", str(_LOCUSTFILE), "--host", url, "--web-host", "127.0.0.1", "--web-port", str(port)]
     # A session of its own, so that Ctrl-C reaches only us, and the last run's record is closed before we report it.
     process = subprocess.Popen(
-        [sys.executable, "-m", "locust", *arguments],
+        [sys.executable, "-m", "locust", *arguments, *workers.arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
@@ -77,7 +80,12 @@ def _serve(
     print(f"{where} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
     try:
         # Ctrl-C ends Locust, and with it the runs that end here, each of which is still reported.
-        with children.Interrupts(process, signal.SIGTERM), ours, ours.makefile(encoding="utf-8") as ended:
+        with (
+            workers.running(),
+            children.Interrupts(process, signal.SIGTERM),
+            ours,
+            ours.makefile(encoding="utf-8") as ended,
+        ):
             for line in ended:
                 children.make_report(Path(line.strip()))
                 tell_pending(Path(line.strip()))

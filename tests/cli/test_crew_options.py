@@ -103,6 +103,34 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
     assert "lost" in report
 
 
+@pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGINT], False)])
+def test_an_interrupt_ends_in_a_report(
+    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path, signals: list[int], *, whole: bool
+) -> None:
+    """The first lets all workers finish what they have begun, the second ends them at once; reported are both."""
+    workflow = f'"sleep"\nparameters = {{ ms = {100 if whole else 4000} }}\nmax_users = 30'
+    (tmp_path / "s.toml").write_text((TEXT % "60s").replace('"say-hello"', workflow))
+    run = launch(
+        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
+    )
+    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns)
+    (found,) = runs_in(tmp_path / "out")
+    if whole:
+        until(lambda: {row["worker"] for row in found.operations} == {1, 2})
+    family = run.family()
+    for number in signals:
+        run.process.send_signal(number)
+        if not whole:
+            until(lambda: "draining" in run.said or run.process.poll() is not None)
+    assert run.wait() == 130
+    assert found.info.complete == whole
+    if whole:
+        assert found.check_conservation(ragged=True).keys() == {"ok"}
+    assert "nterrupted" in (found.directory / "report.md").read_text() or not whole
+    assert (found.directory / "report.html").is_file()
+    assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
+
+
 def test_a_killed_load_on_workers_is_reported(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:

@@ -93,12 +93,17 @@ def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, ru
     assert runs[0].info.scenario.hash == runs[1].info.scenario.hash
 
 
-def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture, workers: int) -> None:
     """The Stop button in mid-run, then a second run that Ctrl-C ends: both interrupted, recorded and reported."""
-    up = ui("60s")
+    up = ui("60s", "--processes", str(workers))
+    until(lambda: not workers or up.ask("GET", "/stats/requests").json().get("worker_count") == workers)
+    everybody = set(range(1, workers + 1)) or {0}
     for count in (1, 2):
+        until(lambda: up.state() in {"ready", "stopped"})
         up.start()
         until(lambda count=count: len(runs := runs_in(up.reports)) == count and runs[-1].info.epoch_unix_ns)
+        until(lambda: {row["worker"] for row in runs_in(up.reports)[-1].operations} == everybody)
         if count == 1:
             assert up.ask("POST", "/stop").status_code == 200
             until(lambda: up.state() == "stopped")
@@ -106,7 +111,7 @@ def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) ->
     assert up.started.wait() == 0
     runs = runs_in(up.reports)
     for run in runs:
-        run.check_conservation()
+        run.check_conservation(ragged=bool(workers))
         assert run.info.end == "interrupted"
         assert (run.directory / "report.html").is_file()
     assert len(runs) == 2
