@@ -10,6 +10,7 @@ Run: ``python bench/client_cpu.py``.
 
 import argparse
 import json
+import os
 import re
 import resource
 import shutil
@@ -28,6 +29,8 @@ from typing import Final
 from exchanging import cores, pin
 
 SIDE: Final = str(Path(__file__).parent / "peers" / "closed_loop.py")
+PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+"""Debian has nginx where others than root do not look."""
 USERS: Final = 50
 MOST_CPU, LEAST_RATE = 0.35, 2.5
 """Of FastHttpUser's: CPU per request at most, requests/s at least."""
@@ -76,7 +79,15 @@ def nginx(folder: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
-    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    command = [
+        str(shutil.which("nginx", path=PATH)),
+        "-p",
+        str(folder),
+        "-c",
+        str(folder / "nginx.conf"),
+        "-e",
+        "stderr",
+    ]
     with subprocess.Popen(command, preexec_fn=lambda: pin(0, cores()[0])) as process:  # noqa: PLW1509 - no threads here
         try:
             for _ in range(500):
@@ -146,7 +157,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
-    missing = [tool for tool in ("nginx", "wrk") if shutil.which(tool) is None]
+    missing = [tool for tool in ("nginx", "wrk") if shutil.which(tool, path=PATH) is None]
     if missing or cores()[1] is None:
         why = f"{' and '.join(missing)} not installed (Debian: nginx-light, wrk)" if missing else "two cores are needed"
         print(f"skipped: {why}")

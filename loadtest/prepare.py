@@ -69,7 +69,7 @@ def prepare_run(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, belief, leash, embedded=embedded),
+        target=_target_info(loaded, url, belief, leash, chosen, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
@@ -101,7 +101,7 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
 
 
 def _target_info(
-    loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, *, embedded: bool
+    loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, chosen: Chosen | None, *, embedded: bool
 ) -> TargetInfo:
     spec = belief.spec
     faults = loaded.scenario.target.fault if embedded else []
@@ -117,6 +117,8 @@ def _target_info(
         draws=belief.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         leash=leash,
+        tls=None if chosen is None else chosen.tls,
+        headers={} if chosen is None else chosen.headers,
     )
 
 

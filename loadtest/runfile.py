@@ -96,6 +96,14 @@ class FaultInfo(msgspec.Struct, kw_only=True):
     words: str
 
 
+class TlsInfo(msgspec.Struct, kw_only=True):
+    """Files for TLS (PEM, whole paths): certificates to trust (null: the system's), the client's own, and its key."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
 class TargetInfo(msgspec.Struct, kw_only=True):
     """What was loaded."""
 
@@ -119,6 +127,9 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     """How an embedded target was told to misbehave."""
     leash: LeashInfo | None = None
     """Null where the target is loopback and no entry was named."""
+    tls: TlsInfo | None = None
+    headers: dict[str, str] = {}
+    """Beyond the documented ones. ``$NAME`` is what the environment holds by that name; it is written nowhere."""
 
 
 class PreflightRequest(msgspec.Struct, kw_only=True):
@@ -222,11 +233,10 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
 
 
 class PeerInfo(msgspec.Struct, kw_only=True):
-    """An address that was connected to."""
+    """How connecting to an address went."""
 
     connections: int = 0
-    failed: int = 0
-    """Connections that could not be made."""
+    failed: int = 0  # those that could not be made
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True):

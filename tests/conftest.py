@@ -12,6 +12,7 @@ pytest_plugins = [
     "plugins.records",
     "plugins.namespaces",
     "plugins.workers",
+    "plugins.peers",
 ]
 
 # A busy machine takes its time; how long an example takes says nothing of whether it holds.

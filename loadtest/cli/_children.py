@@ -22,7 +22,7 @@ from loadtest.limiters import SHARED_SCOPES
 from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
 from loadtest.scenario.target_settings import TargetSettings
-from loadtest.targets import Target
+from loadtest.targets import Chosen, Target
 
 _READY_TIMEOUT: Final = 20.0
 _STOP_TIMEOUT: Final = 5.0
@@ -221,21 +221,24 @@ class Interrupts:
             self._process.kill()
 
 
-def make_preflight(
-    url: str, scenario: Mapping[str, Any], environment: Mapping[str, str], *, leashed: bool
-) -> Preflight:
+def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
     """Make a preflight, in a process of its own, because nothing else here needs an HTTP client.
 
     Args:
-        url: base URL of the target.
+        chosen: the target.
         scenario: the scenario in force, as plain values.
         environment: with the credentials.
-        leashed: whether an entry allows a host that is not loopback.
 
     Raises:
         LoadtestError: if it broke.
     """
-    order = {"url": url, "leashed": leashed, "scenario": scenario}
+    order = {
+        "url": chosen.target.url,
+        "leashed": chosen.entry is not None,
+        "scenario": scenario,
+        "tls": chosen.tls,
+        "headers": chosen.headers,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.probe"],
         input=msgspec.json.encode(order),

@@ -15,6 +15,7 @@ from loadtest.prepare import hold_leash
 from loadtest.runfile import Preflight
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import Chosen, choose, confirm
+from loadtest.targets.headers import header_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,10 @@ def credentials_for(chosen: Chosen) -> tuple[tuple[str, ...], str]:
     """Keys and endpoint; the entry's endpoint where it has one.
 
     Raises:
-        InputError: as ``loadtest.credentials.credentials``.
+        InputError: as ``loadtest.credentials.credentials``, and where a header that the entry wants is missing.
     """
     keys, endpoint = credentials()
+    header_values(chosen.headers)
     entry = chosen.entry
     return keys, endpoint if entry is None or entry.endpoint is None else entry.endpoint
 
@@ -109,7 +111,7 @@ def credentials_for(chosen: Chosen) -> tuple[tuple[str, ...], str]:
 def look(loaded: LoadedScenario, chosen: Chosen, keys: Sequence[str], endpoint: str) -> Preflight:
     """Make a preflight, in a process of its own."""
     environment = children.child_environment(keys, endpoint)
-    return children.make_preflight(chosen.target.url, loaded.effective, environment, leashed=chosen.entry is not None)
+    return children.make_preflight(chosen, loaded.effective, environment)
 
 
 def tell_pending(directory: Path) -> None:

@@ -3,10 +3,12 @@
 Answers are decoded straight into typed structures.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
 
+from loadtest.load.budget import BudgetSpentError
 from loadtest.load.endpoint import Endpoint
 from loadtest.load.wire import Exchange, Timeouts, Wire
 from loadtest.samples import Kind, Outcome
@@ -89,10 +91,18 @@ class WorkflowClient:
         return understand(kind, exchange, None, expected)
 
     def get(self, kind: Kind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Retrieve a job, or poll it; ``expected`` as in ``post``."""
+        """Retrieve a job, or poll it; ``expected`` as in ``post``.
+
+        Where the server closes an idle connection just then, it is asked once more, since asking changes nothing.
+        """
         request = self.endpoint.get(job_id, key_index, trace)
         self.endpoint.budget.request(kind)
-        return understand(kind, self.wire.exchange(request, self._timeouts), job_id, expected)
+        exchange = self.wire.exchange(request, self._timeouts)
+        if exchange.hung_up:
+            with suppress(BudgetSpentError):
+                self.endpoint.budget.request(kind)
+                exchange = self.wire.exchange(request, self._timeouts, exchange.start)
+        return understand(kind, exchange, job_id, expected)
 
     def close(self) -> None:
         """Close the connection."""
@@ -107,7 +117,8 @@ def understand(kind: Kind, exchange: Exchange, job_id: str | None = None, expect
     """
     if exchange.failure is not None:
         outcome: Outcome = "timed_out" if exchange.timed_out else "failed"
-        return Answer(exchange=exchange, outcome=outcome, reason=exchange.failure, job_id=job_id)
+        reason = "hung_up" if exchange.hung_up else exchange.failure
+        return Answer(exchange=exchange, outcome=outcome, reason=reason, job_id=job_id)
     success = _SUCCESS[kind]
     if exchange.status != success or expected not in {None, success}:
         return _other_status(exchange, job_id, expected)

@@ -1,7 +1,7 @@
 """Where the API is, and the bytes of a request to it: put together from parts that are made once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ class Endpoint:
         keys: API keys; a request of key index i is sent with ``keys[i]``.
         workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
+        headers: what every request carries beyond those, by name.
         budget: what is taken from before each send; no bounds by default.
     """
 
@@ -35,6 +36,7 @@ class Endpoint:
         keys: Sequence[str],
         workflow_endpoint: str,
         user_agent: str,
+        headers: Mapping[str, str] | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.address = address
@@ -46,6 +48,7 @@ class Endpoint:
         # A scenario's file name is in the run's id, and may hold anything.
         agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
         common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
+        common += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._heads = [
             f"{common}x-api-key: {key}\r\nx-wf-endpoint: {workflow_endpoint}\r\n".encode("latin-1")
             for key in (*keys, _WRONG_KEY)

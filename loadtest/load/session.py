@@ -1,7 +1,7 @@
 """Everything that the users of one run share: where to send, what to send, and where what happened goes."""
 
+import ipaddress
 import secrets
-import ssl
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -20,12 +20,15 @@ from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
 from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
+from loadtest.load.resolving import Names
 from loadtest.load.wire import Address
 from loadtest.plan import schedules
 from loadtest.runfile import RunInfo
 from loadtest.samples import Sample
 from loadtest.scenario import Scenario
-from loadtest.targets import Target
+from loadtest.targets import Target, allow
+from loadtest.targets.headers import header_values
+from loadtest.targets.tls import tls_context
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
@@ -157,14 +160,29 @@ class Session:
 
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
-    """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``)."""
-    tls = ssl.create_default_context() if target.scheme == "https" else None
+    """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
+
+    Raises:
+        InputError: if a file for TLS, or a header that comes from the environment, is not to be had here.
+    """
+    tls = tls_context(info.target.tls) if target.scheme == "https" else None
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name),
+        Address(target.address, target.port, tls, target.server_name, _names(target, info)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
+        headers=header_values(info.target.headers),
         budget=Budget(info.target.leash, info.target.limits, info.keys, info.preflight),
     )
+
+
+def _names(target: Target, info: RunInfo) -> Names:
+    """The addresses of a target, which are looked up again where it has a name; then they are checked again."""
+    leashed = info.target.leash is not None
+    try:
+        ipaddress.ip_address(target.server_name.partition("%")[0])
+    except ValueError:
+        return Names(target.addresses, lambda: allow(target.url, leashed=leashed).addresses)
+    return Names(target.addresses)

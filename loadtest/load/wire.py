@@ -1,7 +1,7 @@
 """One keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
 
 A failed exchange is a value with a reason, never an exception: the service under load may do anything. Nothing is ever
-sent twice here.
+sent twice here: whether a request may be is for whoever knows what it does.
 """
 
 import ssl
@@ -67,9 +67,10 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     def hung_up(self) -> bool:
         """Whether a connection that had been used before ended without a byte of the answer.
 
-        Most likely the server closed it for being idle while the request was on its way; it may have been received.
+        Most likely the server closed it for being idle while the request was on its way; it may have been received. A
+        reset is none: a server that closes what is idle says so first.
         """
-        return self.reused and self.first_byte is None and self.failure in {"connection_closed", "connection_reset"}
+        return self.reused and self.first_byte is None and self.failure == "connection_closed"
 
 
 class Wire:
@@ -83,9 +84,15 @@ class Wire:
         self.sending: Exchange | None = None
         """The exchange under way, for whoever has to end it."""
 
-    def exchange(self, request: bytes, timeouts: Timeouts) -> Exchange:
-        """Send a request and read its answer, all within the time-outs."""
-        start = time.monotonic_ns()
+    def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> Exchange:
+        """Send a request and read its answer, all within the time-outs.
+
+        Args:
+            request: its bytes.
+            timeouts: of the exchange.
+            since: when it began, if it is being sent again.
+        """
+        start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = Exchange(start=start)
         link = self._link
@@ -100,6 +107,8 @@ class Wire:
             self.close()
             raise
         result.end = time.monotonic_ns()
+        if since is not None:
+            result.start = since
         if result.failure is not None:
             self.close()
         elif (idle_s := self._answers.idle_s) is not None:
@@ -131,8 +140,13 @@ class Wire:
     def _converse(self, link: Link, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
         answers = self._answers
         answers.expect()
+        refused = None
         try:
-            link.send(request, deadline)
+            try:
+                link.send(request, deadline)
+            except (ConnectionError, ssl.SSLError) as error:
+                # What a server has against a request that it does not want to read may be there to be read.
+                refused = error
             self._listen(link, answers, result, deadline, silence)
         except DeadlineError:
             result.failure = "timeout" if silence is None or time.monotonic_ns() >= deadline else "read_timeout"
@@ -149,6 +163,10 @@ class Wire:
                 answers.excess = True
             else:
                 result.failure = "malformed_http"
+        if refused is not None:
+            self.close()
+            if result.failure == "connection_closed" and isinstance(refused, ConnectionResetError):
+                result.failure = "connection_reset"
         result.failure = result.failure or answers.failure
         result.status = answers.status
         result.date = answers.date

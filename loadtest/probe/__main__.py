@@ -13,9 +13,12 @@ from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
 from loadtest.probe.exchange import Asker
 from loadtest.probe.preflight import Probe
+from loadtest.runfile import TlsInfo
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 from loadtest.targets.demand import first_workflow
+from loadtest.targets.headers import header_values
+from loadtest.targets.tls import tls_context
 
 _TIMEOUT = 10.0
 
@@ -27,6 +30,9 @@ class Order(msgspec.Struct, kw_only=True):
     leashed: bool
     """Whether an entry allows a host that is not loopback."""
     scenario: dict[str, Any]
+    tls: TlsInfo | None = None
+    headers: dict[str, str] = {}
+    """As ``TargetInfo`` has both."""
 
 
 def main(order: Order) -> bytes:
@@ -40,7 +46,9 @@ def main(order: Order) -> bytes:
     target = allow(order.url, leashed=order.leashed)
     traffic = first_workflow(scenario)
     headers = {"x-wf-endpoint": endpoint, "user-agent": f"workflow-loadtest/{_version()} (preflight)"}
-    with Asker(target, headers, max(_TIMEOUT, traffic.timeout if traffic else 0.0)) as asker:
+    headers |= header_values(order.headers)
+    timeout = max(_TIMEOUT, traffic.timeout if traffic else 0.0)
+    with Asker(target, headers, timeout, tls_context(order.tls)) as asker:
         return msgspec.json.encode(Probe(asker, keys, scenario).run())
 
 

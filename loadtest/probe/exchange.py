@@ -1,5 +1,6 @@
 """A request through httpx to the address that was checked: no redirect followed, no proxy, no endless answer."""
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,15 +59,19 @@ class Asker:
         target: where to; connected to at its address, whatever its name resolves to by now.
         headers: sent with each request.
         timeout: seconds for each request as a whole.
+        tls: for https; the system's certificates by default.
     """
 
-    def __init__(self, target: Target, headers: Mapping[str, str], timeout: float) -> None:
+    def __init__(
+        self, target: Target, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._timeout = timeout
         address = f"[{target.address}]" if ":" in target.address else target.address
         self._client = httpx.Client(
             base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
             headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
             timeout=timeout,
+            verify=tls or True,
             follow_redirects=False,
             trust_env=False,  # a proxy would be another host than the one that was allowed
         )

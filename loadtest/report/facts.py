@@ -7,10 +7,13 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.plan import ALL, believed
 from loadtest.report import numbers
-from loadtest.runfile import TargetInfo
+from loadtest.runfile import PeerInfo, TargetInfo
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is told in ms."""
+
+
+_PEERS_NAMED: Final = 10
 
 
 def facts(record: Record) -> tuple[tuple[str, str], ...]:
@@ -39,6 +42,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
         ("Load", f"{keys}, made by {processes}"),
         ("Workers", workers(info)),
+        ("Connected to", _peers(info.peers)),
         ("Clock", clock),
         (
             "Machine",
@@ -58,6 +62,18 @@ def _limits(target: TargetInfo) -> str:
     named = {ALL: belief.limit_all} if belief.limit_all is not None and belief.one_for_all else belief.limits
     limits = ", ".join(f"{name} {numbers.limit_of(limit, belief)}" for name, limit in named.items())
     return f"{limits}; {belief.words}"
+
+
+def _peers(peers: dict[str, PeerInfo]) -> str:
+    """The addresses of a target that has several; nothing of one that has a single one."""
+    if len(peers) < 2:
+        return ""
+    found = []
+    for address, peer in sorted(peers.items(), key=lambda one: -one[1].connections):
+        made = "1 connection" if peer.connections == 1 else f"{numbers.count(peer.connections)} connections"
+        found.append(f"{address} ({made}{f', {numbers.count(peer.failed)} failed' if peer.failed else ''})")
+    more = f" and {len(found) - _PEERS_NAMED} more" if len(found) > _PEERS_NAMED else ""
+    return ", ".join(found[:_PEERS_NAMED]) + more
 
 
 def _warmup(seconds: float) -> str:

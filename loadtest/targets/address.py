@@ -24,7 +24,7 @@ Place = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A base URL that may be loaded, resolved to one numeric address."""
+    """A base URL that may be loaded, resolved to numeric addresses."""
 
     url: str
     scheme: str
@@ -37,6 +37,8 @@ class Target:
     """Path before ``/v1``, without a slash at its end."""
     loopback: bool = True
     """Whether every address of the host is of this machine's loopback."""
+    addresses: tuple[str, ...] = ()
+    """All numeric addresses of the host, ``address`` first."""
 
 
 def place(url: str) -> Place:
@@ -71,6 +73,7 @@ def resolve(url: str) -> Target:
         port=port,
         prefix=parts.path.rstrip("/"),
         loopback=loopback,
+        addresses=tuple(dict.fromkeys([address, *addresses])),
     )
 
 

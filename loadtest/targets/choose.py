@@ -8,9 +8,11 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import InputError
+from loadtest.runfile import TlsInfo
 from loadtest.strict import explain, nearest, read_toml
 from loadtest.targets.address import Target, place, resolve
 from loadtest.targets.model import TargetEntry, TargetsFile
+from loadtest.targets.tls import tls_context
 
 TARGETS_FILE: Final = Path("targets.toml")
 _FILE: Final = TypeAdapter(TargetsFile)
@@ -29,6 +31,24 @@ class Chosen:
     def key(self, key: str) -> str:
         """Where a key of the entry stands, as messages name it: ``targets.toml: staging.max_share``."""
         return f"{self.path}: {self.name}.{key}"
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """The files for TLS that the entry names, by their whole paths; None if it names none."""
+        entry = self.entry
+        if entry is None or (entry.ca is None and entry.client_certificate is None):
+            return None
+        folder = (self.path or TARGETS_FILE).resolve().parent
+        ca, certificate, key = (
+            None if name is None else str(folder / Path(name).expanduser())
+            for name in (entry.ca, entry.client_certificate, entry.client_key)
+        )
+        return TlsInfo(ca=ca, certificate=certificate, key=key)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries beyond the documented headers, as the entry says it."""
+        return {} if self.entry is None else dict(self.entry.headers)
 
 
 def load_targets(path: Path) -> dict[str, TargetEntry]:
@@ -95,4 +115,9 @@ def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> 
 
 
 def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> Chosen:
-    return Chosen(found or resolve(url), name, entry, path)
+    chosen = Chosen(found or resolve(url), name, entry, path)
+    try:
+        tls_context(chosen.tls)
+    except InputError as error:
+        raise InputError(f"{path}: {name}: {error.message}", error.remedy) from None
+    return chosen

@@ -10,6 +10,7 @@ from loadtest.errors import InputError
 from loadtest.limits import LimitName
 from loadtest.scenario.fields import LimitSpec, Name, Share, Strict
 from loadtest.targets.address import Place, place
+from loadtest.targets.headers import check_headers
 from loadtest.targets.hours import Hours, parse_hours
 
 
@@ -43,6 +44,14 @@ class TargetEntry(Strict):
     """Who has agreed to the load, and is asked when it hurts."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, in place of WORKFLOW_ENDPOINT."""
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
+    """What every request carries beyond the documented headers; ``$NAME`` is taken from the environment."""
+    ca: Annotated[str, Field(min_length=1)] | None = None
+    """File of certificates (PEM) that are trusted in place of the system's. As all files: from where the entry is."""
+    client_certificate: Annotated[str, Field(min_length=1)] | None = None
+    """File (PEM) with what the client proves itself with, its chain behind it."""
+    client_key: Annotated[str, Field(min_length=1)] | None = None
+    """File (PEM) with its private key, if that is another one."""
     limits: dict[LimitName, LimitSpec] = Field(default_factory=dict)
     """Believed limits, where they are not the documented ones."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
@@ -61,6 +70,15 @@ class TargetEntry(Strict):
     def _cost_can_be_known(self) -> Self:
         if self.max_cost is not None and self.price_per_execution is None:
             raise ValueError("max_cost needs price_per_execution")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_spoken(self) -> Self:
+        said = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
+        if said and self.place[0] != "https":
+            raise ValueError(f"{said[0]} is for https, and the url is {self.url}")
+        if self.client_key is not None and self.client_certificate is None:
+            raise ValueError("client_key needs client_certificate")
         return self
 
     @property

@@ -137,6 +137,45 @@ def echo_ok(talk: Any) -> None:
         talk.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
 
 
+def hanging_up_once(talk: Any) -> None:
+    """Answer one request, then close a connection that is in use."""
+    talk.read()
+    body = json.dumps(DONE).encode()
+    talk.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+    talk.read()
+
+
+def answering_jobs(talk: Any) -> None:
+    """Answer every request with a completed job."""
+    body = json.dumps(DONE).encode()
+    while talk.read():
+        talk.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def test_a_retrieval_is_sent_again_where_an_idle_connection_was_closed(peer: Callable[..., Any]) -> None:
+    """Once, on a new connection, in the same time and out of the same budget: no failure of the service's."""
+    server = peer(hanging_up_once, answering_jobs)
+    endpoint = endpoint_at(server.port)
+    client = WorkflowClient(endpoint, Timeouts(10.0))
+    answers = [client.get("poll", "j1", 0, TRACE) for _ in range(2)]
+    client.close()
+    assert [answer.outcome for answer in answers] == ["ok", "ok"]
+    assert not answers[1].exchange.reused
+    assert answers[1].exchange.connect_ms is not None
+    assert len(server.requests) == endpoint.budget.used.requests == 3
+
+
+def test_a_post_is_never_sent_again(peer: Callable[..., Any]) -> None:
+    """It may have been received, and run: its failure has a word of its own, and the server saw it once."""
+    server = peer(hanging_up_once, echo_ok)
+    client = WorkflowClient(endpoint_at(server.port), Timeouts(10.0))
+    client.get("poll", "j1", 0, TRACE)
+    answer = client.post("submit", b"{}", 0, TRACE)
+    client.close()
+    assert (answer.outcome, answer.reason) == ("failed", "hung_up")
+    assert [request[:4] for request in server.requests] == [b"GET ", b"POST"]
+
+
 def test_requests_are_as_documented(peer: Callable[..., Any]) -> None:
     """Path, both headers, traceparent and body of each request, with the key that was asked for."""
     server = peer(echo_ok)
@@ -177,6 +216,14 @@ def test_a_job_id_stays_within_its_place(peer: Callable[..., Any], job_id: str, 
     line, _, rest = server.requests[0].partition(b"\r\n")
     assert line == b"GET /base/v1/workflows/jobs/" + quoted + b" HTTP/1.1"
     assert b"evil" not in rest
+
+
+def test_headers_of_the_entry_are_sent_with_every_request() -> None:
+    """With runs, submits and retrievals, in one line each."""
+    endpoint = endpoint_at(1, headers={"x-tenant": "blue", "accept-encoding": "gzip"})
+    kinds = (endpoint.post("run", b"", 0, TRACE), endpoint.post("submit", b"", 1, TRACE), endpoint.get("j", 0, TRACE))
+    for request in kinds:
+        assert request.count(b"\r\nx-tenant: blue\r\n") == request.count(b"\r\naccept-encoding: gzip\r\n") == 1
 
 
 def test_nothing_of_a_run_can_add_a_header() -> None:

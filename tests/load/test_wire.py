@@ -318,6 +318,39 @@ def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
     assert (second.status, second.reused) == (200, False)
 
 
+def test_a_hang_up_on_a_used_connection_is_told_from_a_reset(peer: Peers) -> None:
+    """Only the end of a connection that had been used before is taken for a server that closes what is idle."""
+    for then, failure, hung_up in (("close", "connection_closed", True), ("reset", "connection_reset", False)):
+
+        def script(talk: Any, then: str = then) -> None:
+            talk.read()
+            talk.send(OK)
+            talk.read()
+            if then == "reset":
+                talk.reset()
+
+        wire = Wire(Address("127.0.0.1", peer(script).port))
+        assert wire.exchange(REQUEST, Timeouts(10.0)).failure is None
+        second = wire.exchange(REQUEST, Timeouts(10.0))
+        wire.close()
+        assert (second.failure, second.hung_up, second.reused) == (failure, hung_up, True)
+    assert not exchange_with(peer(answering(then="close")).port).hung_up
+
+
+def test_an_answer_to_half_a_request_is_read(peer: Peers) -> None:
+    """A server that refuses a large request before it has read it, and hangs up, has answered."""
+
+    def script(talk: Any) -> None:
+        talk.connection.recv(1000)
+        talk.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+
+    body = bytes(16 * 2**20)
+    wire = Wire(Address("127.0.0.1", peer(script).port))
+    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(10.0))
+    wire.close()
+    assert (exchange.failure, exchange.status) == (None, 413)
+
+
 def test_headers_of_limits_are_kept(peer: Peers) -> None:
     """Date, Retry-After and every spelling of RateLimit headers are recorded, in bounded length."""
     head = (

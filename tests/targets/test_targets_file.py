@@ -38,6 +38,14 @@ def write(folder: Path, text: str) -> Path:
         ("allowed_hours = '08:00-18:00 Mars/Base'", "'Mars/Base' is no time zone"),
         ("expires = '2030-01-01'", "staging.expires: Input should be a valid date"),
         ("endpoint = 'a b'", "staging.endpoint: 'a b' cannot be sent in a header"),
+        ("headers = { Host = 'x' }", "staging.headers: host is sent by the client itself"),
+        ("headers = { 'x y' = 'z' }", "staging.headers: 'x y' is no name of a header"),
+        ("headers = { x = 'y', X = 'z' }", "staging.headers: 'X' is no name of a header, or stands there twice"),
+        ('headers = { x = "a\\r\\nb: c" }', "cannot be sent in a header"),
+        ("headers = { x = '$9' }", "staging.headers: '$9' is no name of a variable: write it as $NAME"),
+        ("headers = { Authorization = 'Bearer x' }", "authorization may be a secret: write $NAME"),
+        ("ca = 'ca.pem'", "staging: ca is for https, and the url is http://127.0.0.1:8000"),
+        ("client_key = 'k.pem'", "staging: client_key is for https"),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_the_nearest_valid_one(tmp_path: Path, line: str, says: str) -> None:

@@ -1,0 +1,108 @@
+"""Peers for the wire: servers that follow a script, byte by byte."""
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+Script = Callable[["Talk"], None]
+
+
+class Talk:
+    """One accepted connection, as a script of a peer sees it."""
+
+    def __init__(self, connection: socket.socket, peer: "Peer") -> None:
+        self.connection = connection
+        self.peer = peer
+
+    def read(self) -> bytes:
+        """One request, head and body; what there is when the client hangs up."""
+        data = b""
+        while True:
+            head, found, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            if found and len(body) >= (int(length[1]) if length else 0):
+                break
+            if not (more := self.connection.recv(65536)):
+                break
+            data += more
+        if data:
+            self.peer.requests.append(data)
+        return data
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes, each part in a packet of its own."""
+        for part in parts:
+            self.connection.sendall(part)
+            if len(parts) > 1:
+                time.sleep(0.005)
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def wait(self) -> None:
+        """Keep the connection open until the client hangs up or the test is over."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(65536):
+                pass
+
+
+class Peer:
+    """A server that follows a script for each connection; the last script serves all further ones."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._scripts = scripts
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(script, connection), daemon=True).start()
+
+    def _serve(self, script: Script, connection: socket.socket) -> None:
+        # A client that hangs up early is what some tests are about.
+        with contextlib.suppress(OSError), connection:
+            script(Talk(connection, self))
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(5)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[..., Peer]]:
+    """Make peers from scripts; they are closed at the end."""
+    made: list[Peer] = []
+
+    def make(*scripts: Script) -> Peer:
+        made.append(Peer(*scripts))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
