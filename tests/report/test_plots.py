@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.report.plots import by_rate, data, heat, rates, scatter, spectrum
+from loadtest.report.plots import by_rate, data, heat, lag, rates, scatter, spectrum
 from loadtest.report.plots.style import Drawing, styled
 from loadtest.runfile import LimitInfo
 
@@ -107,3 +107,21 @@ def test_what_is_drawn_can_be_read_as_numbers() -> None:
     rows = list(csv.reader(data.as_csv(figure, ()).splitlines()))
     assert len(rows) == 1 + 40 + 40 + 1 + 1 + 1
     assert ["", "dot", "1", "2"] in rows
+
+
+def test_all_lags_are_shown_as_they_are_distributed(maker: ModuleType, tmp_path: Path) -> None:
+    """Nine in ten leave 1 ms late; the others waited 200 ms for a user, and left 2 ms after they had one."""
+    rows = []
+    for k in range(100):
+        late, free = (202.0, 200.0) if k % 10 == 0 else (1.0, 0.0)
+        times = {"start": (k * 100 + late) * 1e6, "user_free": (k * 100 + free) * 1e6}
+        rows.append(maker.operation("t", k, k * 100, k * 100 + late + 5, **{n: int(t) for n, t in times.items()}))
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 10, 10)], offered=100)
+    found = find(load_record(maker.save(tmp_path / "run", maker.info({"t": entry}), rows)))
+    with styled("x"):
+        figure = drawn(lag.draw(found)).figure
+    shares = {str(line.get_label()): dict(zip(*line.get_data(), strict=True)) for line in figure.axes[1].lines[:2]}
+    assert shares == {
+        "all start lags": pytest.approx({1.0: 90.0, 202.0: 100.0}),
+        "all dispatch lags": pytest.approx({1.0: 90.0, 2.0: 100.0}),
+    }

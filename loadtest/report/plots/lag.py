@@ -1,4 +1,4 @@
-"""How late operations left: start lag, and the part of it that is the generator's."""
+"""How late operations left, over time and as a distribution: start lag, and its part that is the generator's."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.lags import Lags
+from loadtest.analysis.record import Record
 from loadtest.analysis.validity import DISPATCH_LAG_MS
 from loadtest.report import numbers
 from loadtest.report.plots import stages
@@ -26,14 +27,16 @@ _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""
 _FEW = 12
 """Bins of which each is drawn as a point."""
+_MOST_POINTS = 500
+"""Of a distribution."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """The worst start lag of each bin, for each traffic entry, against the limit on dispatch lag."""
+    """Worst lags of each bin, for each traffic entry, and all lags as a distribution, against the limit."""
     record = findings.record
     if not findings.lags:
         return NoData("How late operations left", "no operation was sent")
-    figure, (panel,) = panels(1, 1.4)
+    figure, (panel, spread) = panels(2, 1.9, share_x=False)
     top = DISPATCH_LAG_MS
     for name, lags in findings.lags.items():
         _lines(panel, lags, name, line_of(record.info.traffic, name))
@@ -46,10 +49,12 @@ def draw(findings: Findings) -> Drawing | NoData:
     plain_log(panel.yaxis)
     panel.set_ylabel("lag, ms (log)")
     time_axis(panel, record.covered_s)
-    legend(figure, [panel])
+    _spread(spread, record, top)
+    legend(figure, [panel, spread])
     caption = (
         "Lower is better. Start lag is from the intended start to the first byte sent; dispatch lag (thin) is its part "
-        "after a user was free, the generator’s own. The worst of each bin; the scale is logarithmic."
+        "after a user was free, the generator’s own. Above, the worst of each bin; below, how many operations left at "
+        "most so late, warm-up not counted. Both scales of lag are logarithmic."
     )
     return Drawing(_title(findings), caption, figure)
 
@@ -61,6 +66,30 @@ def _lines(panel: Axes, lags: Lags, name: str, look: dict[str, Any]) -> None:
         mark = look["marker"] if worst is lags.start_lag else ""
         style = {**look, "marker": mark or ("." if len(middles) < _FEW else ""), "markevery": None}
         panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), lw=width, alpha=alpha, label=label, **style)
+
+
+def _spread(panel: Axes, record: Record, top: float) -> None:
+    """The empirical distribution (ECDF) of both lags, over all traffic."""
+    cells = record.cells(record.stages())
+    for metric, label, width, alpha in (
+        ("start_lag_ms", "all start lags", 2.6, 0.4),
+        ("dispatch_lag_ms", "all dispatch lags", 0.9, 1.0),
+    ):
+        lags = record.times.of[metric].get(cells)
+        if not lags.n:
+            continue
+        ranks = np.unique(np.linspace(1, lags.n, min(lags.n, _MOST_POINTS)).astype(int))
+        # From 0 % on, so that one lag is a step, too.
+        late, share = np.maximum(lags.at(ranks), _FLOOR_MS), ranks / lags.n * 100
+        late, share = np.insert(late, 0, late[0]), np.insert(share, 0, 0.0)
+        panel.plot(late, share, drawstyle="steps-post", color=INK, label=label, lw=width, alpha=alpha)
+    panel.axvline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)))
+    panel.set_xscale("log")
+    panel.set_xlim(_FLOOR_MS, top * 4)
+    plain_log(panel.xaxis)
+    panel.set_ylim(0, 102)
+    panel.set_ylabel("at most so late, %")
+    panel.set_xlabel("lag, ms (log)")
 
 
 def _title(findings: Findings) -> str:
