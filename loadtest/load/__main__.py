@@ -5,7 +5,7 @@ ends the run early when standard input ends: a parent that was killed leaves nob
 Keys and endpoint come from the environment.
 """
 
-import locust  # isort: skip  # noqa: F401 - first, since it patches the interpreter
+import locust  # isort: skip - first, since it patches the interpreter
 
 import contextlib
 import os
@@ -46,8 +46,10 @@ def main(order: Order) -> int:
     keys, workflow_endpoint = credentials()
     target = allow(info.target.url, leashed=info.target.leash is not None)
     endpoint = make_endpoint(target, keys, workflow_endpoint, info)
-    environment = Environment(user_classes=user_classes(scenario, info.traffic, base))
+    # Locust's own events, so that listeners of a scenario's user classes hear of every request.
+    environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
     with gathered(environment, order.gathering, base=base, keys=len(keys), tell=_tell) as gathering:
+        environment.events.init.fire(environment=environment, runner=gathering.runner, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_crew=gathering.crew, on_progress=_tell)
         gevent.spawn(_interrupt_at_end_of_input, engine)

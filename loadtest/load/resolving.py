@@ -4,6 +4,7 @@ What may be loaded was checked before the run; a name that leads elsewhere later
 to where it may not lead.
 """
 
+import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -12,7 +13,7 @@ import gevent
 
 from loadtest.errors import InputError
 from loadtest.runfile import PeerInfo
-from loadtest.targets import UnresolvedError
+from loadtest.targets import Target, UnresolvedError, allow
 
 FRESH: Final = 60.0
 """Seconds for which a look-up holds."""
@@ -89,3 +90,17 @@ class Names:
         finally:
             self._looked = self._now()
             self._under_way = None
+
+
+def names_of(target: Target, *, leashed: bool) -> Names:
+    """The addresses of a target, looked up again where it has a name; then they are checked again.
+
+    Args:
+        target: one that may be loaded.
+        leashed: whether that is by an entry; else it may lead to loopback only.
+    """
+    try:
+        ipaddress.ip_address(target.server_name.partition("%")[0])
+    except ValueError:
+        return Names(target.addresses, lambda: allow(target.url, leashed=leashed).addresses)
+    return Names(target.addresses)

@@ -1,6 +1,5 @@
 """Everything that the users of one run share: where to send, what to send, and where what happened goes."""
 
-import ipaddress
 import secrets
 import time
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from loadtest.load.jobs import JobIds
 from loadtest.load.live import Live
 from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
-from loadtest.load.resolving import Names
+from loadtest.load.resolving import names_of
 from loadtest.load.wire import Address
 from loadtest.plan import schedules
 from loadtest.runfile import RunInfo
 from loadtest.samples import Sample
 from loadtest.scenario import Scenario
-from loadtest.targets import Target, allow
+from loadtest.targets import Target
 from loadtest.targets.headers import header_values
 from loadtest.targets.tls import tls_context
 
@@ -166,8 +165,9 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         InputError: if a file for TLS, or a header that comes from the environment, is not to be had here.
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
+    names = names_of(target, leashed=info.target.leash is not None)
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, _names(target, info)),
+        Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
@@ -176,13 +176,3 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         headers=header_values(info.target.headers),
         budget=Budget(info.target.leash, info.target.limits, info.keys, info.preflight),
     )
-
-
-def _names(target: Target, info: RunInfo) -> Names:
-    """The addresses of a target, which are looked up again where it has a name; then they are checked again."""
-    leashed = info.target.leash is not None
-    try:
-        ipaddress.ip_address(target.server_name.partition("%")[0])
-    except ValueError:
-        return Names(target.addresses, lambda: allow(target.url, leashed=leashed).addresses)
-    return Names(target.addresses)

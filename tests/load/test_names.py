@@ -1,14 +1,15 @@
 """The addresses of a target: taken in turn, looked up again, never followed to where they may not lead."""
 
+import socket
 from collections.abc import Sequence
 
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.resolving import FRESH, Names
+from loadtest.load.resolving import FRESH, Names, names_of
 from loadtest.load.wire import Address, Timeouts, Wire
 from loadtest.runfile import PeerInfo
-from loadtest.targets import UnresolvedError
+from loadtest.targets import UnresolvedError, allow
 
 
 class Directory:
@@ -69,6 +70,22 @@ def test_nothing_is_sent_to_a_name_that_leads_elsewhere() -> None:
     exchange = wire.exchange(b"GET / HTTP/1.1\r\n\r\n", Timeouts(1.0))
     assert (exchange.failure, exchange.bytes_sent) == ("address_not_allowed", 0)
     assert service.names.peers == {}
+
+
+@pytest.mark.parametrize(("leashed", "order"), [(False, []), (True, ["192.0.2.7", "192.0.2.8"])])
+def test_a_targets_name_is_checked_again_as_at_first(
+    monkeypatch: pytest.MonkeyPatch, leashed: bool, order: list[str]
+) -> None:
+    """A name that was loopback's leads elsewhere: followed only where an entry allows other hosts."""
+    names = names_of(allow("http://localhost:9"), leashed=leashed)
+    assert names.order()[0] == "127.0.0.1"
+    numeric = names_of(allow("http://127.0.0.1:9"), leashed=leashed)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 9)) for n in (7, 8)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    for each in (names, numeric):
+        each._looked -= FRESH
+    assert sorted(names.order()) == order
+    assert numeric.order() == ["127.0.0.1"]
 
 
 def test_connections_are_counted_by_address() -> None:

@@ -1,4 +1,4 @@
-"""Bodies that come compressed: decoded, bounded, and each kind of damage with its word."""
+"""Bodies: those that come compressed are decoded and bounded, and a request's may be refused before it is read."""
 
 import gzip
 import zlib
@@ -59,3 +59,17 @@ def test_bodies_are_decoded_or_have_their_word(peer: Peers, coding: str, body: b
     assert exchange.failure == failure
     if failure is None:
         assert exchange.body == b"{}"
+
+
+def test_an_answer_to_half_a_request_is_read(peer: Peers) -> None:
+    """A server that refuses a large request before it has read it, and hangs up, has answered."""
+
+    def script(talk: Any) -> None:
+        talk.connection.recv(1000)
+        talk.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+
+    body = bytes(16 * 2**20)
+    wire = Wire(Address("127.0.0.1", peer(script).port))
+    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(10.0))
+    wire.close()
+    assert (exchange.failure, exchange.status) == (None, 413)

@@ -4,7 +4,7 @@ Keys and endpoint come from the environment. SIGTERM and Ctrl-C let it leave pol
 sent, waits for what is in flight, and goes; a second one ends it at once.
 """
 
-import locust  # isort: skip  # noqa: F401 - first, since it patches the interpreter
+import locust  # isort: skip - first, since it patches the interpreter
 
 import argparse
 import logging
@@ -43,7 +43,7 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     """
     setup_logging("INFO", None)
     keys, workflow_endpoint = credentials()
-    environment = Environment(user_classes=[])
+    environment = Environment(user_classes=[], events=locust.events)
     runner = _connect(environment, *master)
     refusals: list[str] = []
     worker = Worker(

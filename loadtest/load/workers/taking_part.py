@@ -76,6 +76,8 @@ class TakingPart:
         )
         if not environment.user_classes:
             environment.user_classes = user_classes(scenario, info.traffic, base)
+            # Their modules could not hear of it before. Plain locust has fired it.
+            environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self.clock = WorkerClock(shared=bool(setup.boot) and setup.boot == boot_id())
         self.crew = LocalCrew(self.session, Share(held=self._held))
         self._heard_ns = time.monotonic_ns()
