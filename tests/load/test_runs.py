@@ -179,7 +179,7 @@ def test_a_target_that_dies_is_data(offer: Any, serve: Fixture, until: Fixture) 
     assert outcomes["ok"] + outcomes["failed"] == 180
     reasons = {row["reason"] for row in run.operations if row["outcome"] == "failed"}
     assert "connection_refused" in reasons
-    assert reasons <= {"connection_refused", "connection_reset", "connection_closed", "truncated"}
+    assert reasons <= {"connection_refused", "connection_reset", "connection_closed", "hung_up", "truncated"}
 
 
 def test_a_target_that_answers_anything_is_data(offer: Any, peer: Fixture) -> None:
