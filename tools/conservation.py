@@ -2,8 +2,8 @@
 
 Each run lasts two seconds, with even, ramped and Poisson arrivals of all three operations, against an embedded target
 that misbehaves. It is conserved if its record holds each arrival of the schedule once, at its intended start, with one
-outcome. About five minutes: ``python tools/conservation.py``, or of some kinds only: ``... freeze reset``. Exit code 1
-where an arrival is missing, or there twice.
+outcome. About six minutes on two cores: ``python tools/conservation.py``, or of some kinds only: ``... freeze reset``.
+Exit code 1 where an arrival is missing, or there twice.
 """
 
 import sys
