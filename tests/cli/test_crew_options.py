@@ -103,7 +103,7 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
     assert "lost" in report
 
 
-@pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGINT], False)])
+@pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGTERM], False)])
 def test_an_interrupt_ends_in_a_report(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path, signals: list[int], *, whole: bool
 ) -> None:
@@ -120,14 +120,11 @@ def test_an_interrupt_ends_in_a_report(
     family = run.family()
     for number in signals:
         run.process.send_signal(number)
-        if not whole:
-            until(lambda: "draining" in run.said or run.process.poll() is not None)
     assert run.wait() == 130
     assert found.info.complete == whole
     if whole:
         assert found.check_conservation(ragged=True).keys() == {"ok"}
-    assert "nterrupted" in (found.directory / "report.md").read_text() or not whole
-    assert (found.directory / "report.html").is_file()
+    assert ("interrupted" if whole else "incomplete") in (found.directory / "report.md").read_text()
     assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
 
 
