@@ -88,7 +88,10 @@ def _say_next(folder: Path, asked: Pasted | None) -> None:
     where = "" if folder == Path() else f", in {folder}"
     if asked is not None:
         if asked.dropped:
-            click.echo(f"note    headers that will not be sent: {', '.join(asked.dropped)}")
+            click.echo(
+                f"note    headers that will not be sent: {', '.join(asked.dropped)}"
+                " (a target's entry can add some: docs/client.md)"
+            )
         secret = "the key of the command was written nowhere: " if asked.key else ""
         click.echo(f"next    {secret}export {KEYS_VARIABLE}=… before a run")
         if asked.endpoint and asked.loopback:

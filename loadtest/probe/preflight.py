@@ -14,6 +14,8 @@ from loadtest.targets.demand import PREFLIGHT_KEYS, first_workflow
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 _JOBS: Final = "v1/workflows/jobs"
 _LIMIT_OF: Final[dict[Kind, LimitName]] = {"run": "sync_run", "submit": "async_submit", "retrieve": "retrieval"}
+_START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
+_TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
@@ -62,9 +64,7 @@ class Probe:
     def _api(self) -> bool:
         reply = self._ask("retrieve", f"{_JOBS}/{UNKNOWN_JOB}")
         if reply.failure is not None:
-            return self._note(
-                "reachable", reply.failure, "Start it (`loadtest serve` starts the reference API), or check its URL."
-            )
+            return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
         if reply.status in {401, 403} and reply.is_error_body:
             self._note("API", "refuses with an error body, as documented")

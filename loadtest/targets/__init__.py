@@ -28,7 +28,8 @@ __all__ = [
 def allow(url: str, *, leashed: bool = False) -> Target:
     """Check, where the load is made, that a base URL is one that may be loaded.
 
-    Names are resolved once and here: what is connected to later is the address that was checked.
+    Names are resolved here and nowhere else: what is connected to is an address that was checked, also where a name is
+    looked up again during a run.
 
     Args:
         url: the base URL.

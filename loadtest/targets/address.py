@@ -1,4 +1,4 @@
-"""Base URLs: read strictly, and resolved once, so that what is connected to is the address that was checked."""
+"""Base URLs: read strictly, and resolved here only, so that what is connected to is an address that was checked."""
 
 import ipaddress
 import re

@@ -64,7 +64,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     ("said", "token", "says"),
     [
         ({}, TOKEN, "workflow   ok"),
-        ({"ca": "client"}, TOKEN, "certificate verify failed"),
+        ({"ca": "client"}, TOKEN, "Check ca and client_certificate in the target's entry, and the host's name"),
         ({"more": ""}, TOKEN, "an unknown job id was answered with 500, not with 404"),
         ({}, "", "the header authorization is taken from API_TOKEN, which is not set"),
     ],
