@@ -116,8 +116,9 @@ def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> 
 
 def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> Chosen:
     chosen = Chosen(found or resolve(url), name, entry, path)
-    try:
-        tls_context(chosen.tls)
-    except InputError as error:
-        raise InputError(f"{path}: {name}: {error.message}", error.remedy) from None
+    if chosen.tls is not None:
+        try:
+            tls_context(chosen.tls)
+        except InputError as error:
+            raise InputError(f"{path}: {name}: {error.message}", error.remedy) from None
     return chosen
