@@ -158,7 +158,7 @@ def _take_part(environment: Environment, runner: locust.runners.WorkerRunner) ->
         on_refused=lambda why: logger.error("This worker can't take part: %s", why),
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, worker.leave)
+        gevent.signal_handler(number, worker.interrupt)
     # Locust's worker ends when its runner does.
     gevent.spawn(_end_with, worker, runner)
 

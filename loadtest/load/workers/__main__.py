@@ -7,7 +7,6 @@ sent, waits for what is in flight, and goes; a second one ends it at once.
 import locust  # isort: skip - first, since it patches the interpreter
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -54,9 +53,8 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
         base=base,
         on_refused=refusals.append,
     )
-    interrupts: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, lambda: _interrupt(worker, interrupts))
+        gevent.signal_handler(number, worker.interrupt)
     if with_parent:
         gevent.spawn(_leave_with_parent)
     over = gevent.spawn(runner.greenlet.join)
@@ -79,14 +77,6 @@ def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
         raise TargetError(
             f"no master answers at {host}:{port}", "Start it first: loadtest run SCENARIO --master."
         ) from error
-
-
-def _interrupt(worker: Worker, interrupts: list[int]) -> None:
-    interrupts.append(1)
-    if len(interrupts) > 1:
-        os._exit(int(ExitCode.INTERRUPTED))
-    logging.getLogger(__name__).info("Leaving: what was not sent is handed back.")
-    worker.leave()
 
 
 def _until(refusals: list[str]) -> None:

@@ -1,6 +1,7 @@
 """One worker of a run: takes part in what its master conducts, and reports to it."""
 
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
-from loadtest.errors import LoadtestError
+from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.workers import messages
 from loadtest.load.workers.machine import boot_id, host_name, package_version
 from loadtest.load.workers.messages import (
@@ -84,6 +85,13 @@ class Worker:
         environment.events.test_stopping.add_listener(self._stopping)
         environment.events.test_stop.add_listener(self._stopped)
         self._say(Hello(protocol=PROTOCOL, version=package_version(), host=host_name(), boot=boot_id(), keys=len(keys)))
+
+    def interrupt(self) -> None:
+        """Do what a signal wants: leave politely, or end the process at once if that was wanted before."""
+        if self._leaving:
+            os._exit(int(ExitCode.INTERRUPTED))
+        logger.info("Leaving: what was not sent is handed back.")
+        self.leave()
 
     def leave(self) -> None:
         """Leave politely: hand back what was not sent, wait for what is in flight, and go."""
