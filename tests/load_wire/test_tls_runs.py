@@ -10,6 +10,7 @@ from leash_parts import loadtest, write_entry, write_scenario
 from plugins.processes import clean_environment
 
 from loadtest import runfile
+from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
 from loadtest.runfile import TlsInfo
 from loadtest.samples import read_table
@@ -103,8 +104,7 @@ def lock(folder: Path) -> None:
 def test_a_file_that_cannot_be_used_is_named(nginx: Any, tmp_path: Path, spoil: Any, says: str) -> None:
     """File, entry, key and reason, before anything is connected to; nobody is asked for a password."""
     entry(tmp_path, nginx)
-    write_scenario(tmp_path, operation="sync_run")
     spoil(tmp_path)
-    done = loadtest("preflight", "s.toml", "--target", "here", cwd=tmp_path, API_TOKEN=TOKEN)
-    assert done.returncode == 2
-    assert "targets.toml: " + says.format(folder=tmp_path) in done.stderr
+    with pytest.raises(InputError) as refused:
+        choose(None, "here", tmp_path / "targets.toml")
+    assert "targets.toml: " + says.format(folder=tmp_path) in str(refused.value)
