@@ -266,15 +266,19 @@ def check_reachable(target: Target) -> None:
         ) from None
 
 
-def make_report(directory: Path) -> int:
+def make_report(directory: Path, *, plots: bool) -> int:
     """Make the report of a run, in a process that never saw gevent; it prints the summary.
+
+    Args:
+        directory: of the run.
+        plots: draw plots, too.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` where the report was killed.
     """
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
-    command = [sys.executable, "-m", "loadtest.report", str(directory)]
+    command = [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
     code = subprocess.run(command, check=False, start_new_session=True).returncode
     return code if code >= 0 else int(ExitCode.BUG)
 

@@ -10,6 +10,7 @@ import click
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._crew import CrewOptions, crew_options
+from loadtest.cli._plots import plots_option
 from loadtest.cli._progress import Progress
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
@@ -34,8 +35,16 @@ from loadtest.scenario.parse import LoadedScenario
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
 @crew_options
+@plots_option
 def command(
-    scenario: str, output_dir: Path, overrides: tuple[str, ...], seed: int | None, crew: CrewOptions, **named: Any
+    scenario: str,
+    *,
+    output_dir: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    crew: CrewOptions,
+    plots: bool,
+    **named: Any,
 ) -> int:
     """Run SCENARIO, a file or the name of one in scenarios/, and report it.
 
@@ -50,7 +59,7 @@ def command(
         url, keys = ready.chosen.target.url, len(ready.keys)
         prepared = _prepare(loaded, output_dir, url, ready=ready, keys=keys, crew=crew)
         print(ready.where)
-        return _run(loaded, prepared, children.child_environment(ready.keys, ready.endpoint), crew)
+        return _run(loaded, prepared, children.child_environment(ready.keys, ready.endpoint), crew, plots=plots)
     if crew.bind is not None:
         raise InputError(
             "--master has no embedded target: workers elsewhere would not know its keys",
@@ -61,7 +70,7 @@ def command(
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
         print(f"Load goes to {embedded.url}: loopback only, embedded target.")
-        return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded)
+        return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded, plots=plots)
 
 
 def _prepare(
@@ -86,6 +95,8 @@ def _run(
     environment: Mapping[str, str],
     crew: CrewOptions,
     embedded: children.EmbeddedTarget | None = None,
+    *,
+    plots: bool,
 ) -> int:
     directory, info = prepared
     print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
@@ -98,6 +109,6 @@ def _run(
         embedded.write_log(directory / "target.log")
     if code != ExitCode.PASS:
         click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
-    verdict = children.make_report(directory)
+    verdict = children.make_report(directory, plots=plots)
     tell_pending(directory)
     return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict

@@ -13,6 +13,7 @@ import msgspec
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._crew import processes_option
+from loadtest.cli._plots import plots_option
 from loadtest.cli._workers import Workers
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
@@ -30,7 +31,8 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
     "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Parent of runs."
 )
 @processes_option
-def command(scenario: str, port: int, output_dir: Path, processes: int, **named: Any) -> int:
+@plots_option
+def command(scenario: str, port: int, output_dir: Path, processes: int, plots: bool, **named: Any) -> int:
     """Open SCENARIO in Locust's web UI: each start there is a run of its own, recorded and reported."""
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
@@ -40,14 +42,16 @@ def command(scenario: str, port: int, output_dir: Path, processes: int, **named:
         ready = get_ready(loaded, target)
         environment = {**children.child_environment(ready.keys, ready.endpoint), **_about(ready)}
         workers = Workers(processes, loaded.path.parent, environment)
-        return _serve(loaded, ready.where, ready.chosen.target.url, workers, port=port, output_dir=output_dir)
+        return _serve(
+            loaded, ready.where, ready.chosen.target.url, workers, port=port, output_dir=output_dir, plots=plots
+        )
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target, environment) as embedded:
         environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
         where = f"Load goes to {embedded.url}: loopback only, embedded target."
         workers = Workers(processes, loaded.path.parent, environment)
-        return _serve(loaded, where, embedded.url, workers, port=port, output_dir=output_dir)
+        return _serve(loaded, where, embedded.url, workers, port=port, output_dir=output_dir, plots=plots)
 
 
 def _about(ready: Ready) -> dict[str, str]:
@@ -59,7 +63,9 @@ def _about(ready: Ready) -> dict[str, str]:
     return about
 
 
-def _serve(loaded: LoadedScenario, where: str, url: str, workers: Workers, *, port: int, output_dir: Path) -> int:
+def _serve(
+    loaded: LoadedScenario, where: str, url: str, workers: Workers, *, port: int, output_dir: Path, plots: bool
+) -> int:
     ours, theirs = socket.socketpair()
     environment = {
         **workers.environment,
@@ -87,7 +93,7 @@ def _serve(loaded: LoadedScenario, where: str, url: str, workers: Workers, *, po
             ours.makefile(encoding="utf-8") as ended,
         ):
             for line in ended:
-                children.make_report(Path(line.strip()))
+                children.make_report(Path(line.strip()), plots=plots)
                 tell_pending(Path(line.strip()))
     finally:
         children.stop(process)

@@ -1,4 +1,4 @@
-"""``python -m loadtest.report RUN_DIR``: make a run's report from its record and end with its verdict's exit code.
+"""``python -m loadtest.report [--no-plots] RUN_DIR``: make a run's report from its record; ends as its verdict says.
 
 A process of its own, because a run's process has been patched by gevent and must not draw.
 """
@@ -15,15 +15,16 @@ from loadtest.errors import ExitCode, LoadtestError
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the report and print its summary; errors go to stderr, without a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if len(arguments) != 1:
-        print("usage: python -m loadtest.report RUN_DIR", file=sys.stderr)
+    pictures = arguments[:1] != ["--no-plots"]
+    if len(arguments) != (1 if pictures else 2):
+        print("usage: python -m loadtest.report [--no-plots] RUN_DIR", file=sys.stderr)
         return int(ExitCode.USAGE)
-    directory = Path(arguments[0])
+    directory = Path(arguments[-1])
     try:
         # Late, so that a wrong usage is answered at once.
         from loadtest.report import text, write  # noqa: PLC0415 - see above
 
-        report = write.make(directory)
+        report = write.make(directory, pictures=pictures)
         text.show(report, _short(directory))
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)

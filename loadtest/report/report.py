@@ -1,7 +1,7 @@
 """The finished report as a value: what the terminal, Markdown and HTML show, and nothing that they must compute."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from loadtest.analysis.findings import Findings
@@ -87,3 +87,9 @@ def build(findings: Findings) -> Report:
 
 
 __all__ = ["Cell", "Report", "Table", "build"]
+
+
+def without_plots(report: Report) -> Report:
+    """The same report without its plots, which says so."""
+    note = f"Plots were left out (--no-plots); they are drawn by: loadtest report {report.run_id}"
+    return replace(report, draw=tuple, notes=(*report.notes, note))

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 from edge_records import records
 
+from loadtest import runfile
 from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.report import write
@@ -227,3 +228,19 @@ def test_a_remote_target_is_not_called_embedded(maker: ModuleType, tmp_path: Pat
     run.target = TargetInfo(url="http://127.0.0.1:8000", embedded=False, limits=run.target.limits)
     report = write.make(maker.save(tmp_path / "run", run, rows))
     assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in report.facts
+
+
+def test_a_report_without_plots_says_so(maker: ModuleType, tmp_path: Path) -> None:
+    """The numbers are the same, there is no picture, and the page says how to get them; the next report has them."""
+    directory = maker.tour(tmp_path / "run", only="greetings", thresholds=[])
+    command = [sys.executable, "-m", "loadtest.report", "--no-plots", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    page, metrics = (directory / "report.html").read_text(), (directory / "metrics.json").read_bytes()
+    assert "<svg" not in page
+    assert f"Plots were left out (--no-plots); they are drawn by: loadtest report {runfile.load(directory).id}" in page
+    assert not list((directory / "plots").iterdir())
+    write.make(directory)
+    assert (directory / "metrics.json").read_bytes() == metrics
+    assert (directory / "plots" / "rates.png").is_file()
+    assert "--no-plots" not in (directory / "report.html").read_text()
