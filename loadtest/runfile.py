@@ -250,6 +250,8 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     left_s: float | None = None
     """When it left, or was given up; null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
+    returned: int = 0
+    """How often it was believed lost, and came back."""
     samples: int = 0
     """Rows of the record that it sent."""
     offset_ms: float = 0.0

@@ -91,7 +91,7 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
         ([""], "Verbs are: "),
         (["--foo"], "No such option"),
         (["run"], "Missing argument 'SCENARIO'"),
-        (["run", "tour", "--hots", "x"], "Did you mean '--host'?"),
+        (["run", "tour", "--hots", "x"], "Did you mean one of: '--host'"),
         (["run", "tour", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "tour", "--seed", "x"], "Invalid value for '--seed'"),
         (["export", "latest", "--to", "xml"], "Invalid value for '--to'"),

@@ -8,6 +8,10 @@ def describe(worker: WorkerInfo) -> str:
     parts = [f"worker {worker.worker} on {worker.host}"]
     if worker.joined_s > 0:
         parts.append(f"joined at {worker.joined_s:.1f} s")
+    if worker.returned:
+        parts.append(
+            "was lost and came back" if worker.returned == 1 else f"was lost {worker.returned} times and came back"
+        )
     if worker.left_s is not None:
         parts.append(f"{'was lost' if worker.end == 'lost' else 'left'} at {worker.left_s:.1f} s")
     if not worker.shared_clock:
@@ -21,5 +25,5 @@ def workers(info: RunInfo) -> str:
 
 
 def lost(info: RunInfo) -> list[str]:
-    """Those that were lost, each in words."""
-    return [describe(worker) for worker in info.crew if worker.end == "lost"]
+    """Those that were lost, if only for a while, each in words."""
+    return [describe(worker) for worker in info.crew if worker.end == "lost" or worker.returned]

@@ -146,10 +146,15 @@ def _workers(info: RunInfo) -> list[Check]:
     """Whether every worker process lasted; nothing to check where there was none."""
     if not info.crew:
         return []
-    lost = [f"worker {worker.worker} at {worker.left_s or 0:.1f} s" for worker in info.crew if worker.end == "lost"]
+    lost = [
+        f"worker {worker.worker} "
+        + (f"at {worker.left_s or 0:.1f} s died or was cut off" if worker.end == "lost" else "was cut off for a while")
+        for worker in info.crew
+        if worker.end == "lost" or worker.returned
+    ]
     words = "every worker stayed, or left as it should"
     if lost:
-        words = f"{', '.join(lost)} died or was cut off: what it had in flight is unknown; see its log, and run again"
+        words = f"{', '.join(lost)}: what it had in flight is unknown; see its log, and run again"
     return [Check("workers", f"{len(lost)} of {len(info.crew)} lost", "0", not lost, words)]
 
 

@@ -11,7 +11,9 @@ from loadtest.analysis.findings import Findings, find
 from loadtest.runfile import GeneratorInfo, PauseInfo, PoolInfo, WorkerInfo
 
 
-def found(maker: ModuleType, directory: Path, *, bunched: bool = False, **changes: Any) -> Findings:
+def found(
+    maker: ModuleType, directory: Path, *, bunched: bool = False, offered: int = 1000, **changes: Any
+) -> Findings:
     """A run of 100/s for 10 s that nothing else is wrong with; bunched: sent ten at a time, each at its turn's end."""
     made = []
     for k in range(1000):
@@ -23,7 +25,7 @@ def found(maker: ModuleType, directory: Path, *, bunched: bool = False, **change
             maker.operation("t", k, intended, start + 5, start_ms=start, user_free=round(start * 1e6)),
         ]
     run = maker.info(
-        {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 100)], offered=1000)}, thresholds=[], **changes
+        {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 100)], offered=offered)}, thresholds=[], **changes
     )
     return find(load_record(maker.save(directory, run, made)))
 
@@ -102,3 +104,12 @@ def test_a_lost_worker_makes_a_run_invalid(maker: ModuleType, tmp_path: Path) ->
     verdict = found(maker, tmp_path / "lost", crew=workers).verdict
     assert verdict.word == "invalid"
     assert any("worker 2 at 4.2 s died or was cut off" in reason for reason in verdict.reasons)
+
+
+def test_a_worker_that_came_back_makes_a_run_invalid_by_name(maker: ModuleType, tmp_path: Path) -> None:
+    """Meanwhile nobody knew of it, and what it was to send then may be missing."""
+    workers = [WorkerInfo(worker=k, host="h", joined_s=0.0, returned=k - 1) for k in (1, 2)]
+    reasons = found(maker, tmp_path / "back", crew=workers).verdict.reasons
+    assert [reason.partition(":")[0] for reason in reasons] == ["worker 2 was cut off for a while"]
+    reasons = found(maker, tmp_path / "missing", offered=1003, crew=workers).verdict.reasons
+    assert "(worker 2 on h, was lost and came back" in reasons[0]

@@ -109,9 +109,9 @@ def test_a_host_whose_cable_is_cut_comes_back(
     rows = sorted(run.operations, key=at)
     # What was sent into the cut cable has timed out; what was due later, until others took it over, is lost.
     assert outcomes.keys() == {"ok", "timed_out", "lost"}
-    assert all(cut_s - 1 < at(row) for row in rows if row["outcome"] != "ok")
+    (gone,) = {row["worker"] for row in rows if row["outcome"] == "lost"}
+    assert all(cut_s - 1 < at(row) for row in rows if row["outcome"] != "ok" and row["worker"] == gone)
     assert all(at(row) < cut_s + 5 for row in rows if row["outcome"] == "lost")
-    assert len({row["worker"] for row in rows if row["outcome"] != "ok"}) == 1
     # Nothing is missing, up to where everybody was told to stop.
     whole = int((run.info.elapsed_s or 0) * RATE) - RATE
     assert [row["intended_start"] for row in rows[:whole]] == [round(k * 1e9 / RATE) for k in range(whole)]

@@ -61,6 +61,7 @@ def _worker_info(member: Member, crew: Conducting) -> WorkerInfo:
         joined_s=round((member.joined_ns or 0) / 1e9, 3),
         left_s=None if member.gone_ns is None else round(member.gone_ns / 1e9, 3),
         end="lost" if member.lost else "stayed" if member.alive else "left",
+        returned=member.returned,
         samples=crew.merging.rows.get(member.worker, 0),
         offset_ms=round((report.offset_ns if report else 0) / 1e6, 3),
         uncertainty_ms=round((report.uncertainty_ns if report else 0) / 1e6, 3),

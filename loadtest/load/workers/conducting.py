@@ -163,6 +163,7 @@ class Conducting:
         rejoin = member.lost and self.begun and not self.closing and self.ended_ns is None
         if rejoin:
             member.gone_ns, member.lost = None, False
+            member.returned += 1
         if report.batch is not None:
             self.merging.take(member.worker, report.batch)
         member.report, member.generator = report, report.generator or member.generator

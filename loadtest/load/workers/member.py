@@ -26,6 +26,8 @@ class Member:
     lost: bool = False
     was_lost: bool = False
     """It was, at any time: what it was assigned until then may be missing."""
+    returned: int = 0
+    """How often it came back after that."""
     leaving: bool = False
     closed: bool = False
     """It has sent everything that it recorded."""
