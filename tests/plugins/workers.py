@@ -2,7 +2,8 @@
 
 A test goes to whichever worker is free, except that
 
-- tests of a file with a fixture of its module stay together, so that it is made once;
+- tests of a file with a fixture of its module stay together, so that it is made once, and those of files that look at
+  the report of the tour, which takes longest;
 - files with tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose
   times are looked at, are ever made side by side.
 
@@ -30,6 +31,8 @@ def _group(path: Path) -> str | None:
     text = path.read_text(encoding="utf-8")
     if "pytest.mark.judged" in text:
         return "judged"
+    if "toured: " in text:
+        return "toured"
     return str(path) if 'scope="module"' in text else None
 
 

@@ -1,20 +1,12 @@
-"""``run.json``: what a run was, beside its samples; and how run directories are named and found."""
+"""``run.json`` (versioned): what a run was, beside its samples."""
 
-import contextlib
-import secrets
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-from loadtest.errors import InputError, RecordError
+from loadtest.runfile.generators import ClockInfo, CpuSample, EpochInfo, GeneratorInfo, PeerInfo, WorkerInfo
 
 SCHEMA_VERSION: Final = 1
-FILE_NAME: Final = "run.json"
-LATEST: Final = "latest"
-PENDING_NAME: Final = "pending_jobs.txt"
-"""Jobs that a run left pending: an id a line, a tab, and the index of its key."""
 
 
 class StagePlan(msgspec.Struct, kw_only=True):
@@ -174,101 +166,6 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
     """As it could be written in TOML again; thresholds included."""
 
 
-class ClockInfo(msgspec.Struct, kw_only=True):
-    """Server clock minus ours, from ``Date`` headers. Seconds."""
-
-    offset_s: float
-    uncertainty_s: float
-    answers: int
-
-
-class CpuSample(msgspec.Struct, kw_only=True):
-    """CPU of one generator process over the second that ends at ``t_s`` since the epoch; 100 is one core."""
-
-    t_s: float
-    percent: float
-    worker: int = 0
-    machine: float | None = None
-    """Of the whole machine that the process is on, over the same second; 100 is all of its cores."""
-
-
-class PauseInfo(msgspec.Struct, kw_only=True):
-    """Pauses in which a generator process did nothing of its work, though it was due."""
-
-    count: int = 0
-    longest_ms: float = 0.0
-    total_ms: float = 0.0
-
-
-class PoolInfo(msgspec.Struct, kw_only=True):
-    """How a pool of users fared in one generator process."""
-
-    started: int
-    """Users that it started with."""
-    size: int
-    """Users that it had in the end."""
-    cap: int
-    """Most that it might have had."""
-    waited: int = 0
-    """Arrivals that were due when no user was idle."""
-    longest_wait_ms: float = 0.0
-    """Longest that one of them waited for a user, or had waited at the end."""
-    full_s: float = 0.0
-    """Seconds in which at least one was waiting."""
-
-
-class GeneratorInfo(msgspec.Struct, kw_only=True):
-    """What one generator process knows of itself, from the epoch to the end of the drain."""
-
-    worker: int = 0
-    watched_s: float = 0.0
-    stalls: PauseInfo = msgspec.field(default_factory=PauseInfo)
-    """Of the event loop: a greenlet that wakes every 50 ms woke at least 50 ms late."""
-    collections: PauseInfo = msgspec.field(default_factory=PauseInfo)
-    """Garbage collections of at least 10 ms."""
-    pools: dict[str, PoolInfo] = {}
-    """By traffic entry."""
-    lost: bool = False
-    """It died, or was cut off, before the run's end; the figures are the last that were heard of it."""
-
-
-class PeerInfo(msgspec.Struct, kw_only=True):
-    """How connecting to an address went."""
-
-    connections: int = 0
-    failed: int = 0  # those that could not be made
-
-
-class WorkerInfo(msgspec.Struct, kw_only=True):
-    """One worker process of a run that had several. Times in s since the epoch."""
-
-    worker: int
-    """Its index, as in samples; from 1 on."""
-    host: str
-    joined_s: float
-    """When it began to share the schedule; 0 from the begin on."""
-    left_s: float | None = None
-    """When it left, or was given up; null if it stayed to the end."""
-    end: Literal["stayed", "left", "lost"] = "stayed"
-    returned: int = 0
-    """How often it was believed lost, and came back."""
-    samples: int = 0
-    """Rows of the record that it sent."""
-    offset_ms: float = 0.0
-    """Its monotonic clock minus the master's, as their messages tell."""
-    uncertainty_ms: float = 0.0
-    shared_clock: bool = False
-    """It read the master's own clock, being on the same machine, so that the offset was not applied."""
-
-
-class EpochInfo(msgspec.Struct, kw_only=True):
-    """From ``from_s`` (since the epoch) on, these workers shared the schedule, in this order."""
-
-    number: int
-    from_s: float
-    workers: list[int]
-
-
 class RunInfo(msgspec.Struct, kw_only=True):
     """Everything about a run that is not a sample."""
 
@@ -314,89 +211,3 @@ class RunInfo(msgspec.Struct, kw_only=True):
     def complete(self) -> bool:
         """Whether the run came to an end of its own and closed its record."""
         return self.end != "running" and self.samples is not None
-
-
-def new_run_directory(parent: Path, scenario_name: str) -> Path:
-    """Make ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
-
-    Raises:
-        InputError: if it cannot be made.
-    """
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"
-    try:
-        directory.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make a run directory in {parent}: {error.strerror}", "Name another --output-dir."
-        ) from error
-    return directory
-
-
-def point_latest(directory: Path) -> None:
-    """Let ``latest``, beside the run directory, point to it. Atomic; a plain file of that name is left alone."""
-    link = directory.parent / LATEST
-    if link.exists() and not link.is_symlink():
-        return
-    temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
-    temporary.symlink_to(directory.name)
-    temporary.replace(link)
-
-
-def find_run(run: str, reports: Path = Path("reports")) -> Path:
-    """Find the directory that RUN names: a path, a run's id below ``reports``, or ``latest``.
-
-    Raises:
-        InputError: if there is none.
-    """
-    for candidate in (Path(run), reports / run):
-        # A name that is too long for a file, or lies behind a closed folder, raises.
-        with contextlib.suppress(OSError):
-            if (candidate / FILE_NAME).is_file():
-                return candidate.resolve()
-    raise InputError(
-        f"{run!r} names no run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} is there",
-        "Give a run directory, a run's id, or 'latest'; `make run` makes one.",
-    )
-
-
-def save(info: RunInfo, directory: Path) -> None:
-    """Write ``run.json``, atomically: a reader sees the old one or the new one."""
-    text = msgspec.json.format(msgspec.json.encode(info), indent=2)
-    temporary = directory / f".{FILE_NAME}"
-    temporary.write_bytes(text + b"\n")
-    temporary.replace(directory / FILE_NAME)
-
-
-def load(directory: Path) -> RunInfo:
-    """Read ``run.json``.
-
-    Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
-    """
-    path = directory / FILE_NAME
-    try:
-        data = path.read_bytes()
-        version = msgspec.json.decode(data, type=_Versioned).schema
-        if version != SCHEMA_VERSION:
-            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
-        return msgspec.json.decode(data, type=RunInfo)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
-
-
-def note_target_died(directory: Path) -> None:
-    """Note in ``run.json`` that the embedded target ended during the run.
-
-    Raises:
-        RecordError: if there is no ``run.json`` that can be read.
-    """
-    info = load(directory)
-    info.target_died = True
-    save(info, directory)
-
-
-class _Versioned(msgspec.Struct):
-    schema: int
