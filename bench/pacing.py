@@ -37,29 +37,33 @@ class Round:
     most: int
 
 
-def counts(times: list[int], width_ms: int) -> list[int]:
-    """How many fall into each whole bin of this width."""
-    width = width_ms * 1_000_000
-    bins = [0] * int((times[-1] - times[0]) // width)
+def counts(times: list[int], rate: int, width_ms: int) -> list[int]:
+    """How many fall into each whole bin of this width, whose edges are in the middle between two that are on time.
+
+    Not from the first on: it comes late, as it has to connect, and with it the edges would lie where others come.
+    """
+    width, gap = width_ms * 1_000_000, 1e9 / rate
+    begin = statistics.median(each - number * gap for number, each in enumerate(times)) - gap / 2
+    bins = [0] * int((times[-1] - begin) // width)
     for each in times:
-        at = (each - times[0]) // width
-        if at < len(bins):
+        at = int((each - begin) // width)
+        if 0 <= at < len(bins):
             bins[at] += 1
     return bins
 
 
-def measure(send: Callable[[str], list[float]]) -> Round:
+def measure(send: Callable[[str], list[float]], rate: int) -> Round:
     """Have a sender send to a server of its own."""
     with noting() as server:
         lags = send(server.url)
-    bins = counts(server.times, 100)
+    bins = counts(server.times, rate, 100)
     return Round(
         len(lags),
         quantile(lags, 0.5),
         quantile(lags, 0.99),
         max(lags),
         statistics.pstdev(bins) / statistics.mean(bins),
-        max(counts(server.times, 10)),
+        max(counts(server.times, rate, 10)),
     )
 
 
@@ -117,8 +121,8 @@ def main() -> None:
     for rate in arguments.rates:
         mine, theirs = [], []
         for _ in range(arguments.rounds):
-            mine.append(measure(lambda url, rate=rate: ours(url, rate, arguments.seconds)))
-            theirs.append(measure(lambda url, rate=rate: loop(url, rate, arguments.seconds)))
+            mine.append(measure(lambda url, rate=rate: ours(url, rate, arguments.seconds), rate))
+            theirs.append(measure(lambda url, rate=rate: loop(url, rate, arguments.seconds), rate))
         print(f"{f'{rate}/s, medians of {len(mine)}':24}{'n':>8}{'lag p50 ms':>12}{'p99':>10}{'max':>10}", end="")
         print(f"{'sd/mean 100 ms':>16}{'most in 10 ms':>15}")
         us, it = show("loadtest", mine), show("bare timer loop", theirs)
