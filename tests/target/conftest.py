@@ -1,10 +1,11 @@
 """The reference API as it is used, every answer held against its own document."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from faulty_server import Faulty
 from openapi_answers import problems
 from plugins.served import KEYS, NO_LIMITS, Served
 
@@ -62,3 +63,22 @@ def expect_error() -> Callable[[httpx.Response, int, str], dict[str, Any]]:
         return details
 
     return check
+
+
+@pytest.fixture(scope="session")
+def one_faulty(launch: Launch) -> Iterator[Faulty]:
+    """A server whose faults can be set; made once, since each test sets its own."""
+    faulty = Faulty(launch("--control-port", "0", "--workers", "2", *NO_LIMITS))
+    yield faulty
+    faulty.set()
+    faulty.close()
+
+
+@pytest.fixture
+def faulty(one_faulty: Faulty) -> Faulty:
+    """The server without a fault, seen to work."""
+    one_faulty.set()
+    answer = one_faulty.run(n=1)
+    assert answer.json()["result"] == {"n": 1}
+    assert not [name for name in answer.headers if name.startswith("x-loadtest")]
+    return one_faulty

@@ -1,0 +1,82 @@
+"""A server whose faults are set while it runs, and what tests ask of it."""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+Until = Callable[..., Any]
+
+
+class Faulty:
+    """A server, its control endpoint, and what tests ask of both."""
+
+    def __init__(self, served: Any) -> None:
+        self.served = served
+        text = "".join(iter(served.process.stdout.readline, "  stop with Ctrl-C or SIGTERM\n"))
+        match = re.search(r"^  control on (http://127\.0\.0\.1:\d+)$", text, re.MULTILINE)
+        assert match is not None, text
+        self.control = httpx.Client(base_url=match[1], trust_env=False, timeout=30)
+        self.clients = [self._client(key) for key in ("alpha", "beta")]
+
+    def _client(self, key: str) -> httpx.Client:
+        headers = {"x-api-key": key, "x-wf-endpoint": "tests"}
+        return httpx.Client(base_url=self.served.url, headers=headers, trust_env=False, timeout=30)
+
+    def set(self, *texts: str) -> None:
+        """Let these faults be the only ones."""
+        self.control.delete("/faults").raise_for_status()
+        if texts:
+            answer = self.control.post("/faults", content="\n".join(texts))
+            assert answer.status_code == 201, answer.text
+
+    def run(self, workflow: str = "echo", key: int = 0, **parameters: Any) -> httpx.Response:
+        return self.clients[key].post(RUN, json={"name": workflow, "parameters": parameters})
+
+    def submit(self, workflow: str = "echo", key: int = 0, **parameters: Any) -> str:
+        answer = self.clients[key].post(JOBS, json={"name": workflow, "parameters": parameters})
+        assert answer.status_code == 202, answer.text
+        job_id: str = answer.json()["jobId"]
+        return job_id
+
+    def job(self, job_id: str, key: int = 0) -> httpx.Response:
+        return self.clients[key].get(f"{JOBS}/{job_id}")
+
+    def close(self) -> None:
+        for client in (self.control, *self.clients):
+            client.close()
+
+
+def hit(answer: httpx.Response) -> str:
+    """What the answer says that has hit it."""
+    return str(answer.headers.get("x-loadtest-fault-hit", ""))
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def ended(faulty: Faulty, job_id: str, until: Until) -> httpx.Response:
+    answer: httpx.Response = until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
+    return answer
+
+
+def exchange(faulty: Faulty) -> tuple[bytes, str]:
+    """Run on a connection of its own; gives every byte that came, and how the connection ended."""
+    body = b'{"name":"echo"}'
+    head = b"POST %s HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: %d\r\n\r\n"
+    received = b""
+    with socket.create_connection(faulty.served.address, timeout=30) as connection:
+        connection.sendall(head % (RUN.encode(), len(body)) + body)
+        try:
+            while data := connection.recv(65536):
+                received += data
+        except ConnectionResetError:
+            return received, "reset"
+    return received, "closed"
