@@ -73,6 +73,19 @@ def batches(arrivals: int) -> Iterator[pa.RecordBatch]:
             yield one(rng, name, operation, number, np.searchsorted(edges, number, side="right"))
 
 
+def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: Any) -> dict[str, Any]:
+    """The columns of a batch that hold words."""
+    none = np.zeros(len(stage), np.int32)
+    words = {
+        "row": (~is_request, ["request", "operation"]), "traffic": (none, [name]), "operation": (none, [operation]),
+        "stage": (stage, [s for s, _ in STAGES]), "outcome": (refused, ["ok", "throttled"]),
+    }  # fmt: skip
+    both = {column: word(np.asarray(codes).astype(np.int32), known) for column, (codes, known) in words.items()}
+    for column, missing, known in (("kind", ~is_request, KINDS[operation]), ("reason", ~refused, "http_429")):
+        both[column] = pa.DictionaryArray.from_arrays(pa.array(none, mask=missing), pa.array([known]))
+    return both
+
+
 def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage: Any) -> pa.RecordBatch:
     """A batch of one entry."""
     n = len(number)
@@ -82,26 +95,9 @@ def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage:
     refused = (rng.random(n) < 0.1) & (stage == 2)
     service = np.where(refused, 500_000, service)
     execution = np.where(refused, np.nan, service / 1e6 * rng.uniform(0.5, 0.99, n))
-    both: dict[str, Any] = {}
-
-    def pair(request: Any, operation: Any) -> Any:
-        return np.stack((request, operation), axis=1).ravel()
-
-    is_request = pair(np.ones(n, bool), np.zeros(n, bool))
+    is_request = np.tile([True, False], n)
     twice = np.repeat(np.arange(n), 2)
-    words = {
-        "row": (~is_request, ["request", "operation"]), "traffic": (np.zeros(2 * n), [name]),
-        "operation": (np.zeros(2 * n), [operation]), "stage": (stage[twice], [s for s, _ in STAGES]),
-        "outcome": (refused[twice], ["ok", "throttled"]),
-    }  # fmt: skip
-    for column, (codes, known) in words.items():
-        both[column] = word(np.asarray(codes).astype(np.int32), known)
-    both["kind"] = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(2 * n, np.int32), mask=~is_request), pa.array([KINDS[operation]])
-    )
-    both["reason"] = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(2 * n, np.int32), mask=~refused[twice]), pa.array(["http_429"])
-    )
+    both = words_of(name, operation, stage[twice], refused[twice], is_request)
     both["arrival"] = pa.array(number[twice], mask=is_request)
     both["parent_arrival"] = pa.array(number[twice], mask=~is_request)
     times = {"intended_start": intended, "start": start, "end": start + service}
