@@ -17,6 +17,11 @@ def rank(n: int, quantile: float) -> int:
     return max(1, math.ceil(round(quantile * n, 9)))
 
 
+def ranks_to_draw(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the ranks 1 … n, evenly and with both ends: where a distribution of n values is drawn."""
+    return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
+
+
 @lru_cache(maxsize=4096)
 def interval_ranks(n: int, quantile: float) -> tuple[int, int] | None:
     """1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, 2.5 % at most on each side.

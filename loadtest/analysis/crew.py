@@ -19,6 +19,11 @@ def describe(worker: WorkerInfo) -> str:
     return ", ".join(parts)
 
 
+def was_lost(worker: WorkerInfo) -> bool:
+    """Whether it was believed lost at any time."""
+    return worker.end == "lost" or worker.returned > 0
+
+
 def workers(info: RunInfo) -> str:
     """All workers of a run; empty where there were none."""
     return "; ".join(describe(worker) for worker in info.crew)
@@ -26,4 +31,4 @@ def workers(info: RunInfo) -> str:
 
 def lost(info: RunInfo) -> list[str]:
     """Those that were lost, if only for a while, each in words."""
-    return [describe(worker) for worker in info.crew if worker.end == "lost" or worker.returned]
+    return [describe(worker) for worker in info.crew if was_lost(worker)]

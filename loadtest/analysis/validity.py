@@ -150,7 +150,7 @@ def _workers(info: RunInfo) -> list[Check]:
         f"worker {worker.worker} "
         + (f"at {worker.left_s or 0:.1f} s died or was cut off" if worker.end == "lost" else "was cut off for a while")
         for worker in info.crew
-        if worker.end == "lost" or worker.returned
+        if crew.was_lost(worker)
     ]
     words = "every worker stayed, or left as it should"
     if lost:

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from loadtest.cli._reporting import report_command
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE, to_text
@@ -278,8 +279,7 @@ def make_report(directory: Path, *, plots: bool) -> int:
     """
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
-    command = [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
-    code = subprocess.run(command, check=False, start_new_session=True).returncode
+    code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
     return code if code >= 0 else int(ExitCode.BUG)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-_STOP_TIMEOUT: Final = 5.0
+from loadtest.cli import _children as children
 
 
 def _free_port() -> int:
@@ -49,7 +48,7 @@ class Workers:
             yield
         finally:
             for process in processes:
-                _stop(process)
+                children.stop(process)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
@@ -61,13 +60,3 @@ class Workers:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

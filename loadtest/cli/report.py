@@ -1,13 +1,12 @@
 """``loadtest report``: make a run's report again."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import click
 
 from loadtest import runfile
-from loadtest.cli._plots import plots_option
+from loadtest.cli._reporting import plots_option, report_command
 
 _SCHEMA = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 
@@ -25,6 +24,4 @@ def command(run: str, schema: bool, plots: bool) -> int:
         click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
         return 0
     directory = runfile.find_run(run)
-    # A process of its own: pandas and matplotlib stay out of this one.
-    command = [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(report_command(directory, plots=plots), check=False).returncode

@@ -10,8 +10,8 @@ import click
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._crew import CrewOptions, crew_options
-from loadtest.cli._plots import plots_option
 from loadtest.cli._progress import Progress
+from loadtest.cli._reporting import plots_option
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
 from loadtest.runfile import RunInfo, note_target_died

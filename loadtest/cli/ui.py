@@ -13,7 +13,7 @@ import msgspec
 from loadtest.cli import _children as children
 from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._crew import processes_option
-from loadtest.cli._plots import plots_option
+from loadtest.cli._reporting import plots_option
 from loadtest.cli._workers import Workers
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario

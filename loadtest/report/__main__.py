@@ -15,8 +15,8 @@ from loadtest.errors import ExitCode, LoadtestError
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the report and print its summary; errors go to stderr, without a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    pictures = arguments[:1] != ["--no-plots"]
-    if len(arguments) != (1 if pictures else 2):
+    plots = arguments[:1] != ["--no-plots"]
+    if len(arguments) != (1 if plots else 2):
         print("usage: python -m loadtest.report [--no-plots] RUN_DIR", file=sys.stderr)
         return int(ExitCode.USAGE)
     directory = Path(arguments[-1])
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Late, so that a wrong usage is answered at once.
         from loadtest.report import text, write  # noqa: PLC0415 - see above
 
-        report = write.make(directory, pictures=pictures)
+        report = write.make(directory, plots=plots)
         text.show(report, _short(directory))
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)

@@ -11,9 +11,8 @@ from loadtest.runfile import PeerInfo, TargetInfo
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is told in ms."""
-
-
 _PEERS_NAMED: Final = 10
+"""Addresses of a target that are listed."""
 
 
 def facts(record: Record) -> tuple[tuple[str, str], ...]:

@@ -86,10 +86,10 @@ def build(findings: Findings) -> Report:
     )
 
 
-__all__ = ["Cell", "Report", "Table", "build"]
-
-
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
     note = f"Plots were left out (--no-plots); they are drawn by: loadtest report {report.run_id}"
     return replace(report, draw=tuple, notes=(*report.notes, note))
+
+
+__all__ = ["Cell", "Report", "Table", "build", "without_plots"]

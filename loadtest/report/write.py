@@ -10,7 +10,7 @@ from loadtest.report.progress import reading
 from loadtest.report.report import Report, build, without_plots
 
 
-def make(directory: Path, *, pictures: bool = True) -> Report:
+def make(directory: Path, *, plots: bool = True) -> Report:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
     metrics.json, report.html, report.md, plots/*.png and *.csv; for CI systems junit.xml, load-performance.json and
@@ -20,7 +20,7 @@ def make(directory: Path, *, pictures: bool = True) -> Report:
 
     Args:
         directory: of the run.
-        pictures: draw the plots; without them it takes less than half as long.
+        plots: draw them, too; without them it takes less than half as long.
 
     Raises:
         RecordError: if the directory holds no readable record.
@@ -28,16 +28,16 @@ def make(directory: Path, *, pictures: bool = True) -> Report:
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-        report = build(found) if pictures else without_plots(build(found))
+        report = build(found) if plots else without_plots(build(found))
     analysis.write(found)
-    plots = directory / "plots"
+    folder = directory / "plots"
     # Plots of an earlier report that this one doesn't have would look like part of it.
-    shutil.rmtree(plots, ignore_errors=True)
-    plots.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     for plot in report.plots:
         if plot.png:
-            (plots / f"{plot.name}.png").write_bytes(plot.png)
-            (plots / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
+            (folder / f"{plot.name}.png").write_bytes(plot.png)
+            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
     _replace(directory / "report.md", markdown.render(report))
     _replace(directory / "report.html", html.render(report))
     _replace(directory / "junit.xml", junit.render(found))

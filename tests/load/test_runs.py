@@ -168,15 +168,14 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
 def test_a_target_that_dies_is_data(offer: Any, serve: Fixture, until: Fixture) -> None:
     """Killed in mid-run: the rest is failed with a reason, the load ends well, and nobody raised."""
     target = serve("--limit", "sync_run=1000000/s")
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "1200ms", offer.sleep(30))), target.url)
-    until(lambda: epoch(run))
-    time.sleep(0.4)  # some are answered first
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "2s", offer.sleep(30))), target.url)
+    until(lambda: epoch(run) and run.operations)
     target.signal(signal.SIGKILL)
     run.wait()
     outcomes = run.check_conservation()
     assert outcomes["ok"] > 0
     assert outcomes["failed"] > 50
-    assert outcomes["ok"] + outcomes["failed"] == 180
+    assert outcomes["ok"] + outcomes["failed"] == 300
     reasons = {row["reason"] for row in run.operations if row["outcome"] == "failed"}
     assert "connection_refused" in reasons
     assert reasons <= {"connection_refused", "connection_reset", "connection_closed", "hung_up", "truncated"}

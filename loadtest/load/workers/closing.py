@@ -18,7 +18,7 @@ def close_books(session: Session, crew: Conducting) -> None:
     index = {member.worker: member.index for member in members.values()}
     finished = info.end == "finished"
     # Where the run was cut short, only those that are gone had arrivals that nobody offered.
-    whose = None if finished else {m.worker for m in members.values() if not m.alive or m.was_lost}
+    whose = None if finished else {m.worker for m in members.values() if not m.alive or m.returned}
     for schedule in session.schedules if crew.roster.epochs else ():
         entry = session.entries[schedule.traffic]
         until = int(schedule.duration * 1e9) + 1 if finished or crew.ended_ns is None else crew.ended_ns

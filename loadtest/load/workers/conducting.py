@@ -236,7 +236,7 @@ class Conducting:
     def give_up(self, member: Member, *, lost: bool) -> None:
         """Count on a worker no longer: it has left, or is believed lost."""
         member.gone_ns = self.now_ns() if self.begun else 0
-        member.lost, member.was_lost = lost, member.was_lost or lost
+        member.lost = lost
         self.roster.leave(member.worker, gone=True)
         if lost:
             logger.warning("Worker %d on %s is lost.", member.index, member.hello.host)

@@ -24,10 +24,8 @@ class Member:
     gone_ns: int | None = None
     """When it left, or was believed lost; since the run's epoch."""
     lost: bool = False
-    was_lost: bool = False
-    """It was, at any time: what it was assigned until then may be missing."""
     returned: int = 0
-    """How often it came back after that."""
+    """How often it was lost and came back: what it was assigned until then may be missing."""
     leaving: bool = False
     closed: bool = False
     """It has sent everything that it recorded."""

@@ -9,6 +9,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.lags import Lags
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import DISPATCH_LAG_MS
+from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -78,7 +79,7 @@ def _spread(panel: Axes, record: Record, top: float) -> None:
         lags = record.times.of[metric].get(cells)
         if not lags.n:
             continue
-        ranks = np.unique(np.linspace(1, lags.n, min(lags.n, _MOST_POINTS)).astype(int))
+        ranks = ranks_to_draw(lags.n, _MOST_POINTS)
         # From 0 % on, so that one lag is a step, too.
         late, share = np.maximum(lags.at(ranks), _FLOOR_MS), ranks / lags.n * 100
         late, share = np.insert(late, 0, late[0]), np.insert(share, 0, 0.0)

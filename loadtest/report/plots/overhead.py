@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
+from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots.execution import why_none
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
@@ -60,7 +61,7 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
         values = record.times.of[metric].get(cells)
         if not values.n:
             continue
-        ranks = np.unique(np.linspace(1, values.n, min(values.n, _MOST_POINTS)).astype(int))
+        ranks = ranks_to_draw(values.n, _MOST_POINTS)
         ordered, shares = values.at(ranks), ranks / values.n * 100
         ordered, shares = ordered[ordered > 0], shares[ordered > 0]
         style: dict[str, Any] = {"color": ink, "ls": line, "lw": 1.5 if ink == colour else 1.1, "label": label}

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.analysis.findings import Findings
+from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.job_tables import polling_table
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
@@ -40,7 +41,7 @@ def _per_job(panel: Axes, findings: Findings) -> None:
         if not polls.n:
             continue
         entry, stage = record.book.cells[cell]
-        ranks = np.unique(np.linspace(1, polls.n, min(polls.n, _MOST_RANKS)).astype(int))
+        ranks = ranks_to_draw(polls.n, _MOST_RANKS)
         values = polls.at(ranks)
         shown = np.unique(values)
         shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
+from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 
@@ -48,7 +49,7 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
     if not values.n:
         return
     # Evenly by rank, both ends kept.
-    ranks = np.unique(np.linspace(1, values.n, min(values.n, _MOST_POINTS)).astype(int))
+    ranks = ranks_to_draw(values.n, _MOST_POINTS)
     ordered, shares = values.at(ranks), ranks / values.n * 100
     ordered, shares = ordered[ordered > 0], shares[ordered > 0]
     if len(ordered) == 1:
