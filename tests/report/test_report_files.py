@@ -2,7 +2,6 @@ import base64
 import functools
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,17 +59,16 @@ def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]
     assert "nan" not in shown.replace("dominan", "")
 
 
-def test_the_same_record_makes_the_same_report(toured: tuple[Path, Report], tmp_path: Path) -> None:
-    """Made twice, in another process and elsewhere, every file has the same bytes; the exit code is the verdict's."""
-    directory = tmp_path / toured[0].name
-    directory.mkdir()
-    for name in ("run.json", "samples.arrows"):
-        shutil.copy(toured[0] / name, directory)
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.report", str(directory)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    made = [files(toured[0]), files(directory)]
+def test_the_same_record_makes_the_same_report(maker: ModuleType, tmp_path: Path) -> None:
+    """Made twice, in processes of their own, every file has the same bytes; and the exit code is the verdict's."""
+    directory = maker.tour(tmp_path / "run")
+    made = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest.report", str(directory)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        made.append(files(directory))
     assert made[0] == made[1]
     assert "all 6 thresholds hold" in done.stdout
     assert max(map(len, done.stdout.splitlines()[:-3])) <= 100
