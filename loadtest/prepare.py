@@ -13,7 +13,8 @@ from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.limits import Limit, LimitName
 from loadtest.plan import Belief, believe, traffic_plans
-from loadtest.runfile import (
+from loadtest.record.run_directory import new_run_directory, point_latest, save
+from loadtest.record.run_info import (
     FaultInfo,
     LeashInfo,
     LimitInfo,
@@ -22,9 +23,6 @@ from loadtest.runfile import (
     ScenarioInfo,
     TargetInfo,
     TrafficPlan,
-    new_run_directory,
-    point_latest,
-    save,
 )
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST

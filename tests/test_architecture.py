@@ -62,7 +62,7 @@ EXCEPT = {("loadtest/cli/serve.py", "target")}  # it hands on the target's own c
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "locust": ("loadtest/load/",),
     "gevent": ("loadtest/load/",),
-    "httpx": ("loadtest/probe/",),
+    "httpx": ("loadtest/preflight/",),
     "pandas": ("loadtest/analysis/", "loadtest/report/plots/"),
     "matplotlib": ("loadtest/report/",),
     "jinja2": ("loadtest/report/",),
@@ -76,7 +76,7 @@ MAX_FILE, MAX_FUNCTION = 400, 45
 
 
 def room(module: str) -> str:
-    """`loadtest.load.wire` is in `load`."""
+    """`loadtest.load.http.exchange` is in `load`."""
     return module.split(".")[1] if "." in module else ""
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest import runfile
 from loadtest.errors import InputError, RecordError
-from loadtest.runfile import FILE_NAME, LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record import run_directory
+from loadtest.record.run_directory import FILE_NAME
+from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
 
 
 def info(**changes: object) -> RunInfo:
@@ -40,11 +41,11 @@ def info(**changes: object) -> RunInfo:
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     """Every number as it was, and nothing but run.json is left behind; a second save replaces the first."""
-    runfile.save(info(), tmp_path)
-    assert runfile.load(tmp_path) == info()
+    run_directory.save(info(), tmp_path)
+    assert run_directory.load(tmp_path) == info()
     ended = info(end="finished", samples=3, epoch_unix_ns=1_700_000_000_123_456_789)
-    runfile.save(ended, tmp_path)
-    assert runfile.load(tmp_path) == ended
+    run_directory.save(ended, tmp_path)
+    assert run_directory.load(tmp_path) == ended
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
@@ -74,22 +75,22 @@ def test_a_damaged_run_file_is_refused(tmp_path: Path, name: str) -> None:
     content, words = DAMAGED[name]
     (tmp_path / FILE_NAME).write_bytes(content)
     with pytest.raises(RecordError, match=words) as caught:
-        runfile.load(tmp_path)
+        run_directory.load(tmp_path)
     assert str(tmp_path / FILE_NAME) in str(caught.value)
 
 
 def test_a_missing_run_file_is_refused(tmp_path: Path) -> None:
     """Also where a directory has its name."""
     with pytest.raises(RecordError, match="cannot read"):
-        runfile.load(tmp_path)
+        run_directory.load(tmp_path)
     (tmp_path / FILE_NAME).mkdir()
     with pytest.raises(RecordError, match="cannot read"):
-        runfile.load(tmp_path)
+        run_directory.load(tmp_path)
 
 
 def test_a_new_directory_is_named_by_time_scenario_and_chance(tmp_path: Path) -> None:
     """`<UTC time>-<scenario>-<6 hex>`, its parents are made, and two at once differ."""
-    one, two = (runfile.new_run_directory(tmp_path / "a" / "b", "mine") for _ in range(2))
+    one, two = (run_directory.new_run_directory(tmp_path / "a" / "b", "mine") for _ in range(2))
     assert one != two
     assert one.is_dir()
     assert two.parent == tmp_path / "a" / "b"
@@ -101,22 +102,22 @@ def test_a_directory_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> No
     """A file stands where the parent should be."""
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make a run directory"):
-        runfile.new_run_directory(tmp_path / "file", "mine")
+        run_directory.new_run_directory(tmp_path / "file", "mine")
 
 
 def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RUN on a command line, from wherever it is given; `latest` follows the last one that was made."""
     runs = []
     for _ in range(2):
-        runs.append(runfile.new_run_directory(tmp_path, "mine"))
-        runfile.save(info(id=runs[-1].name), runs[-1])
-        runfile.point_latest(runs[-1])
-        assert runfile.find_run("latest", tmp_path) == runs[-1].resolve()
-    assert runfile.find_run(str(runs[0])) == runs[0].resolve()
-    assert runfile.find_run(runs[0].name, tmp_path) == runs[0].resolve()
-    assert runfile.find_run(str(tmp_path / "latest")) == runs[1].resolve()
+        runs.append(run_directory.new_run_directory(tmp_path, "mine"))
+        run_directory.save(info(id=runs[-1].name), runs[-1])
+        run_directory.point_latest(runs[-1])
+        assert run_directory.find_run("latest", tmp_path) == runs[-1].resolve()
+    assert run_directory.find_run(str(runs[0])) == runs[0].resolve()
+    assert run_directory.find_run(runs[0].name, tmp_path) == runs[0].resolve()
+    assert run_directory.find_run(str(tmp_path / "latest")) == runs[1].resolve()
     monkeypatch.chdir(runs[0])
-    assert runfile.find_run(".") == runs[0].resolve()
+    assert run_directory.find_run(".") == runs[0].resolve()
 
 
 @pytest.mark.parametrize("run", ["nothing", "latest", "", "a" * 300, "../.."])
@@ -124,16 +125,16 @@ def test_a_run_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """It says where it was looked for."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="names no run"):
-        runfile.find_run(run)
+        run_directory.find_run(run)
 
 
 def test_latest_leaves_a_file_of_that_name_alone(tmp_path: Path) -> None:
     """Nothing of somebody else's is replaced; a link that points nowhere is."""
-    run = runfile.new_run_directory(tmp_path, "mine")
+    run = run_directory.new_run_directory(tmp_path, "mine")
     (tmp_path / "latest").symlink_to("gone")
-    runfile.point_latest(run)
+    run_directory.point_latest(run)
     assert (tmp_path / "latest").resolve() == run.resolve()
     (tmp_path / "latest").unlink()
     (tmp_path / "latest").write_text("mine")
-    runfile.point_latest(run)
+    run_directory.point_latest(run)
     assert (tmp_path / "latest").read_text() == "mine"

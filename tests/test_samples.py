@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest.errors import ExitCode, RecordError
-from loadtest.samples import (
+from loadtest.record.samples import (
     FILE_NAME,
     PLAIN_SCHEMA,
     SCHEMA,
@@ -131,9 +131,9 @@ def stream(schema: pa.Schema, batch: pa.RecordBatch | None = None) -> bytes:
 
 
 OTHERS = {
-    "a later version": stream(SCHEMA.with_metadata({"loadtest.samples": str(SCHEMA_VERSION + 1)})),
+    "a later version": stream(SCHEMA.with_metadata({"loadtest.record.samples": str(SCHEMA_VERSION + 1)})),
     "no version": stream(SCHEMA.remove_metadata()),
-    "a version that is no text": stream(SCHEMA.with_metadata({"loadtest.samples": b"\xff"})),
+    "a version that is no text": stream(SCHEMA.with_metadata({"loadtest.record.samples": b"\xff"})),
     "other columns": stream(SCHEMA.remove(3)),
     "another stream": stream(pa.schema([pa.field("x", pa.int8())])),
     "text": b"row,traffic,operation\n" * 100,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief
-from loadtest.runfile import RunInfo
+from loadtest.record.run_info import RunInfo
 
 _BURST_GAP_S: Final = 0.002
 _BURST_SPAN_S: Final = 0.02

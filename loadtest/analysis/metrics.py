@@ -17,7 +17,7 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.throttling import Expectation
 from loadtest.analysis.times import NAMES
 from loadtest.plan import CONCURRENCY
-from loadtest.runfile import StagePlan
+from loadtest.record.run_info import StagePlan
 
 Cell = dict[str, Any]
 _ASYNC_ONLY: Final = (

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from loadtest.errors import InputError
-from loadtest.samples import Operation
+from loadtest.record.samples import Operation
 from loadtest.targets.address import place
 
 _VALUED: Final = {

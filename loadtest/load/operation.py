@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import gevent
 
-from loadtest.load.backoff import parse_retry_after
 from loadtest.load.client import TERMINAL, Answer
-from loadtest.load.entry import TrafficEntry
-from loadtest.load.session import Session
-from loadtest.load.wire import Exchange, Wire
-from loadtest.samples import Kind, Outcome, Sample
+from loadtest.load.http.exchange import Exchange, Wire
+from loadtest.load.retry import parse_retry_after
+from loadtest.load.session import Session, TrafficEntry
+from loadtest.record.samples import Kind, Outcome, Sample
 from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
 

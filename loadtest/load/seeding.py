@@ -12,10 +12,9 @@ import gevent
 
 from loadtest.errors import TargetError
 from loadtest.load.client import TERMINAL, Answer, WorkflowClient
-from loadtest.load.entry import TrafficEntry
 from loadtest.load.operation import request_sample
-from loadtest.load.session import Session
-from loadtest.samples import Kind
+from loadtest.load.session import Session, TrafficEntry
+from loadtest.record.samples import Kind
 
 STAGE: Final = "setup"
 """The stage that these requests are recorded in; it is in no figure."""

@@ -17,13 +17,13 @@ import locust
 from locust.env import Environment
 
 from loadtest.errors import InputError
-from loadtest.load.budget import BudgetSpentError
 from loadtest.load.client import TERMINAL, Answer, WorkflowClient
-from loadtest.load.inputs import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.operation import Operation
+from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
+from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session, session_of
-from loadtest.runfile import TrafficPlan
-from loadtest.samples import Kind
+from loadtest.record.run_info import TrafficPlan
+from loadtest.record.samples import Kind
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
 

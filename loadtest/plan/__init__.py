@@ -1,6 +1,6 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
-from loadtest.plan.belief import ALL, CONCURRENCY, Belief, believe, believed
+from loadtest.plan.assumed_limits import ALL, CONCURRENCY, Belief, believe, believed
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     FIRST_USERS,

@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
-from loadtest.plan.belief import ALL
+from loadtest.plan.assumed_limits import ALL
 from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.ranks import QUANTILES, needed
-from loadtest.runfile import StagePlan
+from loadtest.record.run_info import StagePlan
 from loadtest.threshold import Threshold
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.limits import LIMIT_NAMES, Limit, LimitName
-from loadtest.plan.belief import CONCURRENCY, Belief
-from loadtest.plan.jobs import JobDuration, job_duration
+from loadtest.plan.assumed_limits import CONCURRENCY, Belief
+from loadtest.plan.demand import JobDuration, job_duration
 from loadtest.plan.offer import Entry, Offer, entries, offer
 from loadtest.plan.replay import Replay, Seen
-from loadtest.runfile import StagePlan, TrafficPlan
+from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Scenario
 
 PHASES: Final = 24

@@ -9,11 +9,10 @@ import numpy as np
 
 from loadtest.draws import draw
 from loadtest.limits import LIMIT_NAMES
-from loadtest.plan.belief import Belief
-from loadtest.plan.demand import draws
-from loadtest.plan.jobs import JobDuration
+from loadtest.plan.assumed_limits import Belief
+from loadtest.plan.demand import JobDuration, draws
 from loadtest.plan.stages import schedules
-from loadtest.runfile import TrafficPlan
+from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Traffic
 
 RETRIEVAL: Final = LIMIT_NAMES.index("retrieval")

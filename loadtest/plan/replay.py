@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loadtest.draws import draw
 from loadtest.limiters import Decision, Limiter
 from loadtest.limits import LIMIT_NAMES
-from loadtest.plan.belief import CONCURRENCY, Belief
+from loadtest.plan.assumed_limits import CONCURRENCY, Belief
 from loadtest.plan.offer import RETRIEVAL, Entry, Offer
 
 SETUP_S: Final = -0.5

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from loadtest.limits import Limit
-from loadtest.plan.belief import Belief
+from loadtest.plan.assumed_limits import Belief
 from loadtest.plan.demand import Demand, draws
-from loadtest.runfile import StagePlan, TrafficPlan
+from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Stage, Traffic
 from loadtest.scenario.units import Rate
 from loadtest.schedule import Segment, TrafficSchedule

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.limits import LIMIT_NAMES
-from loadtest.plan.belief import ALL, CONCURRENCY
+from loadtest.plan.assumed_limits import ALL, CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import Entry
 from loadtest.ranks import carried
-from loadtest.runfile import StagePlan
+from loadtest.record.run_info import StagePlan
 from loadtest.scenario import scenario_hash
 
 SCHEMA_VERSION = 1

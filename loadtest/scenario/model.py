@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
-from loadtest.samples import Operation
+from loadtest.record.samples import Operation
 from loadtest.scenario.fields import Duration, Name, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic

@@ -14,7 +14,7 @@ from loadtest.analysis.record import load_record
 from loadtest.analysis.throttling import boundaries, expect, replay
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
-from loadtest.runfile import ClockInfo
+from loadtest.record.run_info import ClockInfo
 
 
 @given(

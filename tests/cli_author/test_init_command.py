@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadtest.cli._curl import parse_curl
-from loadtest.cli._starter import scenario_text, targets_text
+from loadtest.cli.init import scenario_text, targets_text
 from loadtest.errors import InputError
 from loadtest.scenario import load_scenario
 from loadtest.targets import load_targets

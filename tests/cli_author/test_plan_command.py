@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loadtest import runfile, samples
+from loadtest.record import run_directory, samples
 
 Verb = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
@@ -55,11 +55,11 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
         capture_output=True,
         timeout=60,
     )
-    run = runfile.find_run(str(tmp_path / "out" / "latest"))
+    run = run_directory.find_run(str(tmp_path / "out" / "latest"))
     rows = samples.read_table(run).select(["row", "traffic", "stage"]).to_pylist()
     offered = Counter((row["traffic"], row["stage"]) for row in rows if row["row"] == "operation")
     assert {(row["traffic"], row["stage"]): row["operations"] for row in planned["stages"]} == offered
-    assert planned["hash"] == runfile.load(run).scenario.hash
+    assert planned["hash"] == run_directory.load(run).scenario.hash
     assert planned["operations"] == sum(offered.values())
 
 

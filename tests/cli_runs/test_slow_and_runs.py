@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from loadtest import runfile
 from loadtest.cli import main
 from loadtest.errors import ExitCode
+from loadtest.record import run_directory
 from loadtest.report import write
 
 
@@ -70,9 +70,9 @@ def test_pruning_keeps_the_newest_and_whatever_is_no_run(maker: ModuleType, tmp_
     (tmp_path / "baselines").mkdir()
     example = make(maker, tmp_path, 19).rename(tmp_path / "example")
     going = make(maker, tmp_path, 18)
-    info = runfile.load(going)
+    info = run_directory.load(going)
     info.end = "running"
-    runfile.save(info, going)
+    run_directory.save(info, going)
     assert main(["runs", "--output-dir", str(tmp_path), "--keep", "1", "--yes"]) == 0
     assert not old.exists()
     assert all(path.is_dir() for path in (new, example, going, tmp_path / "baselines"))

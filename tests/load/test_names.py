@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.resolving import FRESH, Names, names_of
-from loadtest.load.wire import Address, Timeouts, Wire
-from loadtest.runfile import PeerInfo
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Timeouts, Wire
+from loadtest.load.http.resolver import FRESH, Names, names_of
+from loadtest.record.run_info import PeerInfo
 from loadtest.targets import UnresolvedError, allow
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.load import wire as wires
-from loadtest.load.wire import Address, Exchange, Timeouts, Wire
+from loadtest.load.http import exchange as wires
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Exchange, Timeouts, Wire
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.load.wire import MAX_ANSWER, Address, Exchange, Timeouts, Wire
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Exchange, Timeouts, Wire
+from loadtest.load.http.response import MAX_ANSWER
 
 Peers = Callable[..., Any]
 

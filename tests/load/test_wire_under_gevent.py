@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.load import link
+from loadtest.load.http import connection
 
 _RERUN = """
 from gevent import monkey
@@ -19,7 +19,7 @@ _STOPPED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, socket, time
-from loadtest.load.wire import Address, Timeouts, Wire
+from loadtest.load.http.exchange import Address, Timeouts, Wire
 
 listener = socket.create_server(("127.0.0.1", 0))
 served = []
@@ -67,4 +67,4 @@ def test_the_room_of_the_wire_patches_nothing() -> None:
     """Importing the wire leaves the interpreter as it is: only Locust patches it, in its own process."""
     code = "import socket, loadtest.load.client; assert socket.socket.__module__ == 'socket'"
     _python(code)
-    assert link.socket.socket.__module__ == "socket"
+    assert connection.socket.socket.__module__ == "socket"

@@ -21,7 +21,7 @@ Fixture = Callable[..., Any]
 def workers_of(run: Any) -> list[psutil.Process]:
     """The worker processes that a load has started, the one that was started first ahead."""
     children = psutil.Process(run.process.pid).children()
-    return sorted((p for p in children if "loadtest.load.workers" in p.cmdline()), key=lambda p: p.pid)
+    return sorted((p for p in children if "loadtest.load.distributed" in p.cmdline()), key=lambda p: p.pid)
 
 
 def started(run: Any) -> bool:

@@ -86,7 +86,7 @@ def far(free_port: int) -> Iterator[tuple[Line, Callable[[int], None]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(port: int) -> None:
-        command = [sys.executable, "-m", "loadtest.load.workers", f"127.0.0.1:{port}", "."]
+        command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{port}", "."]
         environment = clean_environment(WORKFLOW_API_KEYS="local-dev-key")
         started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.load.breakers import Breakers
-from loadtest.load.live_thresholds import LiveThreshold
-from loadtest.load.pending import PendingJobs
-from loadtest.runfile import StagePlan, TrafficPlan
-from loadtest.samples import Sample
+from loadtest.load.abort import Breakers, LiveThreshold
+from loadtest.load.recorder import PendingJobs
+from loadtest.record.run_info import StagePlan, TrafficPlan
+from loadtest.record.samples import Sample
 from loadtest.scenario.model import Breakers as Settings
 from loadtest.threshold import parse_threshold
 

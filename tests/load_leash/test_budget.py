@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.budget import Budget, BudgetSpentError
-from loadtest.runfile import LeashInfo, LimitInfo, PreflightRequest
+from loadtest.load.request_budget import Budget, BudgetSpentError
+from loadtest.record.run_info import LeashInfo, LimitInfo, PreflightRequest
 
 RETRIEVAL = {"retrieval": LimitInfo(count=100, window_s=60.0)}
 

@@ -7,10 +7,10 @@ from typing import Any
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
-from loadtest.load.budget import Budget
-from loadtest.load.workers.allowances import Allowances
-from loadtest.load.workers.messages import Used
-from loadtest.runfile import LeashInfo
+from loadtest.load.distributed.protocol import Used
+from loadtest.load.distributed.quota_split import Allowances
+from loadtest.load.request_budget import Budget
+from loadtest.record.run_info import LeashInfo
 
 
 def test_workers_never_send_more_than_a_leash_allows(

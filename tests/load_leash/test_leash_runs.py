@@ -122,7 +122,7 @@ def test_breakers_end_a_run_on_loopback_too(
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    from loadtest import samples  # noqa: PLC0415 - Arrow is slow to import
+    from loadtest.record import samples  # noqa: PLC0415 - Arrow is slow to import
 
     found: list[dict[str, Any]] = samples.read_table(folder / "reports" / "latest").to_pylist()
     return found

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.load.workers.duplicates import Duplicates
-from loadtest.samples import Kind, Outcome, Packer, Sample
+from loadtest.load.distributed.collector import Duplicates
+from loadtest.record.samples import Kind, Outcome, Packer, Sample
 
 
 def submit(arrival: int, job_id: str | None, outcome: Outcome = "ok", kind: Kind = "submit") -> Sample:

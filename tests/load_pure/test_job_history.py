@@ -3,9 +3,9 @@
 import pytest
 
 from loadtest.load.client import Answer
-from loadtest.load.history import JobHistory
-from loadtest.load.wire import Exchange
-from loadtest.samples import Kind
+from loadtest.load.http.exchange import Exchange
+from loadtest.load.payloads import JobHistory
+from loadtest.record.samples import Kind
 
 
 def told(history: JobHistory, kind: Kind, state: str, start: int, end: int, *, job_id: str = "a") -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.jobs import JobIds, read_job_ids
+from loadtest.load.payloads import JobIds, read_job_ids
 
 
 def test_each_arrival_asks_for_its_keys_jobs_in_turn() -> None:

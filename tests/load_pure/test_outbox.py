@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.workers.messages import Batch
-from loadtest.load.workers.outbox import Outbox, unpack
-from loadtest.samples import Sample
+from loadtest.load.distributed.batches import Outbox, unpack
+from loadtest.load.distributed.protocol import Batch
+from loadtest.record.samples import Sample
 
 
 def sample(number: int) -> Sample:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.polling import Pacer, Polling
+from loadtest.load.retry import Pacer, Polling
 
 S = 1_000_000_000
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.load.share import Assignment, Share
-from loadtest.load.workers.roster import EpochPlan, Proposal, Roster
+from loadtest.load.dispatcher import Assignment, Share
+from loadtest.load.distributed.assignment import EpochPlan, Proposal, Roster
 
 MARGIN = 50
 SILENT_FOR = 25

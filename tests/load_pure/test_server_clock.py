@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.load.clock import ServerClock
-from loadtest.load.wire import Exchange
-from loadtest.runfile import ClockInfo
+from loadtest.load.http.exchange import Exchange
+from loadtest.load.server_clock import ServerClock
+from loadtest.record.run_info import ClockInfo
 
 ANCHOR = time.time_ns() - time.monotonic_ns()
 """Wall minus monotonic, as the clock takes it a moment later."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.load.resolving import Names
-from loadtest.load.wire import Address, Exchange, Timeouts, Wire
-from loadtest.runfile import PeerInfo, TlsInfo
-from loadtest.targets.tls import tls_context
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Exchange, Timeouts, Wire
+from loadtest.load.http.resolver import Names
+from loadtest.record.run_info import PeerInfo, TlsInfo
+from loadtest.targets.connection import tls_context
 
 LONG = Timeouts(20.0)
 

@@ -9,11 +9,11 @@ import pytest
 from leash_parts import loadtest, write_entry, write_scenario
 from plugins.processes import clean_environment
 
-from loadtest import runfile
 from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
-from loadtest.runfile import TlsInfo
-from loadtest.samples import read_table
+from loadtest.record import run_directory
+from loadtest.record.run_info import TlsInfo
+from loadtest.record.samples import read_table
 from loadtest.scenario import load_scenario
 from loadtest.targets import choose
 
@@ -48,7 +48,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
         with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
             process.wait(60)
     assert process.returncode == 0, (directory / "load.log").read_text()
-    info = runfile.load(directory)
+    info = run_directory.load(directory)
     outcomes = [row["outcome"] for row in read_table(directory).to_pylist() if row["row"] == "operation"]
     assert (info.end, outcomes) == ("finished", ["ok"] * 5)
     assert list(info.peers) == ["127.0.0.1"]

@@ -8,8 +8,8 @@ import pytest
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit
 from loadtest.plan import Belief, believe, believed, traffic_plans
-from loadtest.plan.belief import WINDOWED
-from loadtest.runfile import LimitInfo, TargetInfo
+from loadtest.plan.assumed_limits import WINDOWED
+from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.scenario import Scenario
 
 ONE = Limit(7, 2.0)
