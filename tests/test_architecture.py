@@ -25,7 +25,7 @@ LEAVES = {
     "schedule",
     "credentials",
 }
-SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "targets"}
+SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -40,19 +40,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": {"errors", "limits"},
     "threshold": {"errors"},
     "credentials": {"errors"},
-    "samples": {"errors"},
-    "runfile": {"errors"},
+    "record": {"errors"},
     "strict": {"errors"},
-    "scenario": LEAVES | {"samples", "strict"},
-    "targets": LEAVES | {"strict", "scenario", "samples", "runfile", "plan"},
-    "plan": LEAVES | {"scenario", "samples", "runfile"},
-    "prepare": LEAVES | {"scenario", "samples", "runfile", "plan", "targets"},
+    "scenario": LEAVES | {"record", "strict"},
+    "targets": LEAVES | {"strict", "scenario", "record", "plan"},
+    "plan": LEAVES | {"scenario", "record"},
+    "prepare": LEAVES | {"scenario", "record", "plan", "targets"},
     "target": LEAVES,
     "load": LEAVES | SHARED,
-    "probe": LEAVES | SHARED,
+    "preflight": LEAVES | SHARED,
     "analysis": LEAVES | SHARED,
     "report": LEAVES | SHARED | {"analysis"},
-    # load, probe and report are processes of their own, which cli starts; so is the target.
+    # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
 }
