@@ -15,6 +15,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
+    "http_headers",
     "contract",
     "units",
     "limiters",
@@ -30,6 +31,7 @@ SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "http_headers": set(),
     "units": set(),
     "contract": {"units"},
     "draws": set(),
