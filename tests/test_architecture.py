@@ -16,6 +16,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 LEAVES = {
     "errors",
     "http_headers",
+    "processes",
     "contract",
     "units",
     "limiters",
@@ -32,6 +33,7 @@ SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "http_headers": set(),
+    "processes": set(),
     "units": set(),
     "contract": {"units"},
     "draws": set(),
