@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from loadtest.contract import LimitName
 from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Strict
 from loadtest.scenario.target_faults import FaultSpec
 
-EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
+EnforceName = Literal[LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT, LimitName.RETRIEVAL, "all"]
 Recode = Annotated[str, StringConstraints(pattern=r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$")]
 
 
