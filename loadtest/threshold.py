@@ -52,7 +52,7 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 """Beginnings of the metrics that only ``async_run`` has."""
 
 EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
-"""Metrics that have an expected value, by replay of the believed limiter."""
+"""Metrics that have an expected value, by replay of the assumed limiter."""
 
 LIVE_COUNTS: Final = (
     *(f"operations.{name}" for name in _COUNTS if name not in {"offered", Outcome.DROPPED, Outcome.LOST}),

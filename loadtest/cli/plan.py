@@ -19,7 +19,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
+from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
@@ -241,7 +241,7 @@ def plan_of(
 
     Args:
         loaded: the scenario in force.
-        limits: the believed limits of a target that runs somewhere; None for the embedded one of the scenario.
+        limits: the assumed limits of a target that runs somewhere; None for the embedded one of the scenario.
         keys: API keys; None for as many as a run would use.
         start: s since midnight UTC; None for any moment.
         job_s: s that a job takes, or a run; None for what the scenario tells.
@@ -260,12 +260,12 @@ def plan_of(
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     embedded = limits is None
-    belief = believe(scenario, embedded=embedded, limits=limits)
+    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
     told = embedded and scenario.target.retry_after != "none"
     question = Question(
         scenario,
-        traffic_plans(scenario, belief, keys),
-        belief,
+        traffic_plans(scenario, assumed, keys),
+        assumed,
         retry_after=scenario.target.retry_after_factor if told else None,
         as_date=scenario.target.retry_after == "date",
         start=start,

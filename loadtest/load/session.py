@@ -35,7 +35,7 @@ from loadtest.load.recorder import Live, Output, Recorder
 from loadtest.load.request_budget import Budget
 from loadtest.load.retry import Backoff, Pacer, Polling
 from loadtest.load.server_clock import ServerClock
-from loadtest.plan import believed, schedules
+from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
@@ -139,7 +139,7 @@ def _polling(traffic: Traffic) -> Polling:
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    belief = believed(info.target)
+    belief = AssumedLimits.recorded(info.target)
     return Pacer(traffic.polling.pace.per_second(belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)))
 
 

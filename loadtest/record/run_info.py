@@ -87,7 +87,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """When it left, or was given up; null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
     returned: int = 0
-    """How often it was believed lost, and came back."""
+    """How often it was assumed lost, and came back."""
     samples: int = 0
     """Rows of the record that it sent."""
     offset_ms: float = 0.0
@@ -146,7 +146,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
 
 
 class LimitInfo(msgspec.Struct, kw_only=True):
-    """A believed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
+    """A assumed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
 
     count: int
     window_s: float
@@ -168,7 +168,7 @@ class LeashInfo(msgspec.Struct, kw_only=True):
     environment: str
     owner: str
     max_share: float
-    """Of each believed limit, over all keys, in any window of it."""
+    """Of each assumed limit, over all keys, in any window of it."""
     max_operations: int | None = None
     max_requests: int | None = None
     price_per_execution: float | None = None
@@ -203,7 +203,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, LimitInfo]
     """By limit name. Rates in units of a limit refer to these, whatever is in force."""
     limiter: str = "fixed-window"
-    """The believed algorithm; for an embedded target the one in force, and so with all that follows."""
+    """The assumed algorithm; for an embedded target the one in force, and so with all that follows."""
     burst: int | None = None
     """Requests that may pass at once; null for the algorithm's own default."""
     count_rejected: bool = False

@@ -58,9 +58,26 @@ class Retry(Strict):
             return 0.0
         if self.policy == "retry_after":
             return self.max * (self.max_attempts - 1)
-        return sum(
-            min(self.max, self.initial * self.factor ** min(tried, 64)) for tried in range(self.max_attempts - 1)
-        )
+        return sum(self._longest_wait(attempt) for attempt in range(1, self.max_attempts))
+
+    def wait(self, attempt: int, draw: float, retry_after: float | None = None) -> float | None:
+        """Seconds to wait after the ``attempt``-th 429; None to give up.
+
+        Args:
+            attempt: requests sent so far, at least 1.
+            draw: an evenly distributed number from 0 to 1, for the jitter.
+            retry_after: what the 429 asks for, in seconds; None if it says nothing that can be used.
+        """
+        if self.policy == "none" or attempt >= self.max_attempts:
+            return None
+        if self.policy == "retry_after" and retry_after is not None:
+            return min(retry_after, self.max)
+        longest = self._longest_wait(attempt)
+        return longest * draw if self.jitter else longest
+
+    def _longest_wait(self, attempt: int) -> float:
+        # The power is capped before it can overflow; the wait is at its longest by then.
+        return min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
 
 
 class Polling(Strict):
@@ -91,6 +108,13 @@ class Polling(Strict):
         if self.pace is not None and self.pace.value <= 0:
             raise ValueError("pace must be above zero")
         return self
+
+    def wait(self, number: int, draw: float) -> float:
+        """Seconds from the last answer to the ``number``-th poll; ``draw`` is from 0 to 1, for the jitter."""
+        wait = self.interval
+        if self.policy == "exponential":
+            wait = min(self.max, self.interval * self.factor ** min(number - 1, 64))
+        return wait * (0.5 + draw / 2) if self.jitter else wait
 
 
 class Expect(Strict):

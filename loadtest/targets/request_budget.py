@@ -153,7 +153,7 @@ def check_leash(
     Args:
         chosen: the target.
         demand: what will be sent at least.
-        limits: the believed limits, each per key.
+        limits: the assumed limits, each per key.
         keys: how many API keys share the traffic.
         now: the moment at which it would start.
 
