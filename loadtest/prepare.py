@@ -15,8 +15,8 @@ from loadtest.http_headers import package_version
 from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
+    BudgetInfo,
     FaultInfo,
-    LeashInfo,
     LimitInfo,
     PreflightRequest,
     RunInfo,
@@ -27,7 +27,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import Chosen, check_leash, demand_of
+from loadtest.targets import Chosen, check_request_budget, demand_of
 from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -59,15 +59,15 @@ def prepare_run(
         workers: how many processes make the load.
 
     Raises:
-        InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
+        InputError: if the run would exceed its request budget, its rates are impossible, or no directory can be made.
     """
     plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
-    leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
+    budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, leash, chosen, embedded=embedded),
+        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
@@ -102,7 +102,7 @@ def _target_info(
     loaded: LoadedScenario,
     url: str,
     assumed: AssumedLimits,
-    leash: LeashInfo | None,
+    budget: BudgetInfo | None,
     chosen: Chosen | None,
     *,
     embedded: bool,
@@ -120,7 +120,7 @@ def _target_info(
         limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
         draws=assumed.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
-        leash=leash,
+        budget=budget,
         tls=None if chosen is None else chosen.tls,
         headers={} if chosen is None else chosen.headers,
     )
@@ -141,17 +141,17 @@ def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) 
     return assumed_limits_of(loaded, chosen, embedded=embedded).limits
 
 
-def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> LeashInfo | None:
-    """Hold a scenario against the leash of its target, before anything is sent.
+def check_before_run(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> BudgetInfo | None:
+    """Check that a scenario stays within its target's request budget, before anything is sent.
 
     Raises:
-        InputError: if the run would leave it (see ``loadtest.targets.check_leash``).
+        InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
     """
     if chosen.entry is None:
         return None
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
     demand = demand_of(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
-    return check_leash(chosen, demand, assumed.limits, keys=keys, now=datetime.now(UTC))
+    return check_request_budget(chosen, demand, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
 def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:

@@ -252,7 +252,7 @@ def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Map
     """
     order = {
         "url": chosen.target.url,
-        "leashed": chosen.entry is not None,
+        "listed": chosen.entry is not None,
         "scenario": scenario,
         "tls": chosen.tls,
         "headers": chosen.headers,

@@ -10,7 +10,7 @@ import click
 from loadtest.cli import _children as children
 from loadtest.credentials import credentials
 from loadtest.errors import TargetError
-from loadtest.prepare import hold_leash
+from loadtest.prepare import check_before_run
 from loadtest.record import run_directory
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
@@ -83,7 +83,7 @@ def get_ready(loaded: LoadedScenario, named: Named) -> Ready:
     """
     chosen = choose(named.host, named.target, named.targets)
     keys, endpoint = credentials_for(chosen)
-    hold_leash(loaded, chosen, keys=len(keys), preflight=not named.no_preflight)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not named.no_preflight)
     confirm(chosen, yes=named.yes)
     if named.no_preflight:
         children.check_reachable(chosen.target)
@@ -119,7 +119,7 @@ def tell_pending(directory: Path) -> None:
     info = run_directory.load(directory)
     if not info.pending_jobs:
         return
-    leash = info.target.leash
+    leash = info.target.budget
     price = None if leash is None else leash.price_per_execution
     cost = ": what they cost is not known here (no price_per_execution)"
     if price is not None:

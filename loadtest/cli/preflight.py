@@ -13,7 +13,7 @@ from loadtest.errors import ExitCode
 from loadtest.prepare import limits_of
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import check_leash, choose, confirm, preflight_alone
+from loadtest.targets import check_request_budget, choose, confirm, preflight_alone
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
@@ -34,7 +34,9 @@ def command(scenario: str, overrides: tuple[str, ...], **named: Any) -> int:
     chosen = choose(wanted.host, wanted.target, wanted.targets)
     keys, endpoint = credentials_for(chosen)
     limits = limits_of(loaded, chosen, embedded=False)
-    check_leash(chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC))
+    check_request_budget(
+        chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC)
+    )
     confirm(chosen, yes=wanted.yes)
     seen = look(loaded, chosen, keys, endpoint)
     _show(seen, chosen.target.url)

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 from locust.env import Environment
 
 from loadtest.contract import TIMED, LimitName, Operation, Outcome, RequestKind
-from loadtest.draws import draw
 from loadtest.load.client import Endpoint
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Timeouts
@@ -39,6 +38,7 @@ from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
+from loadtest.seeded_random import seeded_random
 from loadtest.targets import Target
 from loadtest.targets.connection import header_values, tls_context
 
@@ -75,8 +75,8 @@ class TrafficEntry:
         return mistake_of(self.traffic.mistakes.shares, self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
-        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.draws``)."""
-        return draw(self.seed, self.name, *about)
+        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.seeded_random``)."""
+        return seeded_random(self.seed, self.name, *about)
 
 
 def make_entry(
@@ -296,7 +296,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         InputError: if a file for TLS, or a header that comes from the environment, is not to be had here.
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = names_of(target, leashed=info.target.leash is not None)
+    names = names_of(target, listed=info.target.budget is not None)
     return Endpoint(
         Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
@@ -305,5 +305,5 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
         headers=header_values(info.target.headers),
-        budget=Budget(info.target.leash, info.target.limits, info.keys, info.preflight),
+        budget=Budget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LimitName
-from loadtest.draws import draw
 from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.plan.demand import JobDuration
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Traffic
+from loadtest.seeded_random import seeded_random
 
 RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 
@@ -122,7 +122,7 @@ def _mistakes(entry: PlannedEntry, seed: int, count: int) -> dict[int, str]:
     shares = entry.traffic.mistakes.shares
     found: dict[int, str] = {}
     for number in range(count if shares else 0):
-        left = draw(seed, entry.name, number, "mistake")
+        left = seeded_random(seed, entry.name, number, "mistake")
         for kind, share in shares.items():
             if left < share:
                 found[number] = kind

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
-from loadtest.draws import draw
 from loadtest.limiters import Decision, Limiter
 from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
+from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
 """When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
@@ -231,7 +231,7 @@ class Replay:
 
     def _draw(self, operation: _Operation, what: str, number: int) -> float:
         """The number that the load draws for the same wait."""
-        return draw(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
+        return seeded_random(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
 
     def _push(self, time: float, operation: _Operation, tried: int, accepted: float | None) -> None:
         if time <= self._end:

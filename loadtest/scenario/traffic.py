@@ -1,6 +1,6 @@
-"""What a client does: after a 429, while a job runs, with an answer; and what it does wrong on purpose.
+"""A traffic entry: a named stream of operations of one kind, in stages; and what its clients do.
 
-A traffic entry: a named stream of operations of one kind, in stages.
+They retry after a 429, poll while a job runs, expect an answer, and make some mistakes on purpose.
 """
 
 import math
@@ -123,7 +123,7 @@ class Expect(Strict):
     status: Status | None = None
     """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
     job: EndState | None = None
-    """State in which a job must end; completed where nothing is said."""
+    """State in which a job must end; completed by default."""
     result: JsonObject | None = None
     """A subset of the result: its keys must be there with these values, tables within tables alike."""
     result_schema: str | None = None

@@ -5,9 +5,9 @@ from statistics import NormalDist
 from typing import Final
 
 from loadtest.contract import LimitName
-from loadtest.draws import draw
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import ColdStart, Freeze, Latency
+from loadtest.seeded_random import seeded_random
 
 _NORMAL: Final = NormalDist()
 
@@ -69,7 +69,7 @@ class Armed:
         """The n-th draw is the same whenever, and for whatever request, it is made."""
         self._seen += 1
         probability = self.fault.probability
-        return probability == 1 or draw(self._seed, self.number, self._seen) < probability
+        return probability == 1 or seeded_random(self._seed, self.number, self._seen) < probability
 
     def _wait(self, _now: float) -> float:
         return 0.0
@@ -83,7 +83,7 @@ class _Latency(Armed):
         if fault.shape == "ramp" and fault.duration is not None:
             return seconds * (now - self.begin) / fault.duration
         if fault.shape == "lognormal":
-            drawn = draw(self._seed, self.number, self._seen, "latency")
+            drawn = seeded_random(self._seed, self.number, self._seen, "latency")
             return seconds * math.exp(fault.sigma * _NORMAL.inv_cdf(max(drawn, 2**-53)))
         return seconds
 
