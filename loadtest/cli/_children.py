@@ -1,7 +1,4 @@
-"""What verbs share that make a report: the option, and the command of the process that makes it.
-
-The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens.
-"""
+"""The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens."""
 
 import os
 import queue
