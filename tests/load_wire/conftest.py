@@ -102,7 +102,9 @@ def make_certificate(folder: Path, name: str, *more: str, ca: str | None = "ca")
     # A configuration of its own: the system's adds extensions, too, which would then be there twice.
     config = folder / "request.cnf"
     extensions = [*(AUTHORITY if ca is None else SIGNED), *more]
-    config.write_text("[req]\ndistinguished_name = name\nx509_extensions = own\n[name]\n[own]\n" + "\n".join(extensions))
+    config.write_text(
+        "[req]\ndistinguished_name = name\nx509_extensions = own\n[name]\n[own]\n" + "\n".join(extensions)
+    )
     openssl(*command, "-config", str(config), cwd=folder)
 
 
