@@ -60,7 +60,7 @@ def rows(directory: Path) -> list[Sample]:
 
 
 @given(st.lists(st.lists(samples, max_size=4), max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read(tmp_path: Path, batches: list[list[Sample]]) -> None:
     """Every value of every field, null or not, in order; empty batches are nothing."""
     writer = SampleWriter(tmp_path)
