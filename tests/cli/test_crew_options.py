@@ -80,6 +80,7 @@ def test_a_busy_port_is_named(launch: Fixture, open_api: Any, tmp_path: Path) ->
     assert "Traceback" not in run.complained
 
 
+@pytest.mark.heavy
 def test_a_lost_worker_makes_a_run_invalid_by_name(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
     assert "lost" in report
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGTERM], False)])
 def test_an_interrupt_ends_in_a_report(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path, signals: list[int], *, whole: bool
@@ -128,6 +130,7 @@ def test_an_interrupt_ends_in_a_report(
     assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
 
 
+@pytest.mark.heavy
 def test_a_killed_load_on_workers_is_reported(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:

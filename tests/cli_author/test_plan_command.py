@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.processes import clean_environment
 
 from loadtest import runfile, samples
 
@@ -51,6 +52,7 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
     planned = json.loads(loadtest("plan", str(path), "--json").out)
     subprocess.run(
         [sys.executable, "-m", "loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out")],
+        env=clean_environment(),
         check=False,
         capture_output=True,
         timeout=60,
@@ -70,7 +72,8 @@ def test_every_shipped_scenario_has_a_plan_that_fits(loadtest: Verb, path: Path)
     assert said.code == 0, said.err
     assert max(map(len, said.out.splitlines())) <= 100
     assert "\x1b" not in said.out
-    planned = json.loads(loadtest("plan", str(path), "--json").out)
+    # One phase of the windows instead of all: what stands in both does not depend on it.
+    planned = json.loads(loadtest("plan", str(path), "--start", "12:00:00", "--json").out)
     for row in planned["stages"]:
         assert row["traffic"] in said.out
         assert f"{row['operations']:,}" in said.out
