@@ -15,8 +15,8 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
-    "error_codes",
-    "limits",
+    "contract",
+    "units",
     "limiters",
     "faults",
     "draws",
@@ -26,34 +26,33 @@ LEAVES = {
     "schedule",
     "credentials",
 }
-SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "targets"}
+SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "error_codes": set(),
-    "limits": set(),
+    "units": set(),
+    "contract": {"units"},
     "draws": set(),
     "histogram": set(),
     "ranks": set(),
     "schedule": set(),
-    "limiters": {"limits"},
-    "faults": {"errors", "limits"},
-    "threshold": {"errors"},
+    "limiters": {"units"},
+    "faults": {"contract", "errors", "units"},
+    "threshold": {"errors", "units"},
     "credentials": {"errors"},
-    "samples": {"errors"},
-    "runfile": {"errors"},
+    "record": {"contract", "errors"},
     "strict": {"errors"},
-    "scenario": LEAVES | {"samples", "strict"},
-    "targets": LEAVES | {"strict", "scenario", "samples", "runfile", "plan"},
-    "plan": LEAVES | {"scenario", "samples", "runfile"},
-    "prepare": LEAVES | {"scenario", "samples", "runfile", "plan", "targets"},
+    "scenario": LEAVES | {"record", "strict"},
+    "targets": LEAVES | {"strict", "scenario", "record", "plan"},
+    "plan": LEAVES | {"scenario", "record"},
+    "prepare": LEAVES | {"scenario", "record", "plan", "targets"},
     "target": LEAVES,
     "load": LEAVES | SHARED,
-    "probe": LEAVES | SHARED,
+    "preflight": LEAVES | SHARED,
     "analysis": LEAVES | SHARED,
     "report": LEAVES | SHARED | {"analysis"},
-    # load, probe and report are processes of their own, which cli starts; so is the target.
+    # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
 }
@@ -63,7 +62,7 @@ EXCEPT = {("loadtest/cli/serve.py", "target")}  # it hands on the target's own c
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "locust": ("loadtest/load/",),
     "gevent": ("loadtest/load/",),
-    "httpx": ("loadtest/probe/",),
+    "httpx": ("loadtest/preflight/",),
     "pandas": ("loadtest/analysis/", "loadtest/report/plots/"),
     "matplotlib": ("loadtest/report/",),
     "jinja2": ("loadtest/report/",),
@@ -77,7 +76,7 @@ MAX_FILE, MAX_FUNCTION = 400, 45
 
 
 def room(module: str) -> str:
-    """`loadtest.load.wire` is in `load`."""
+    """`loadtest.load.http.exchange` is in `load`."""
     return module.split(".")[1] if "." in module else ""
 
 

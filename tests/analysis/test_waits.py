@@ -20,7 +20,7 @@ from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
 from loadtest.analysis.waits import poll_lag, queue_wait
 from loadtest.ranks import rank
-from loadtest.samples import Sample
+from loadtest.record.samples import Sample
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 

@@ -18,7 +18,7 @@ from loadtest.limiters import (
     TokenBucket,
     replay,
 )
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 GRAIN = 5e-7
 """Times nearer than this are the same to a limiter."""

@@ -23,7 +23,7 @@ from loadtest.limiters import (
     make,
     replay,
 )
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 GRAIN = 5e-7
 """Two steps of today's unix time as a float."""

@@ -17,7 +17,7 @@ from limits.storage import MemoryStorage, memory
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from loadtest.limiters import FixedWindow, SlidingCounter, SlidingLog
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 KEY = "key"
 SECONDS = [1, 7, 60]

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.load.dispatcher import Dispatcher
-from loadtest.load.live import Live
+from loadtest.load.dispatcher import Assignment, Dispatcher, Share
 from loadtest.load.pool import Pool
-from loadtest.load.share import Assignment, Share
+from loadtest.load.recorder import Live
 from loadtest.schedule import Arrival, Segment, TrafficSchedule
 
 

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.load.backoff import Backoff
-from loadtest.load.polling import Polling as LoadPolling
+from loadtest.load.retry import Backoff
+from loadtest.load.retry import Polling as LoadPolling
 from loadtest.plan import believe, schedules, traffic_plans
+from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
-from loadtest.plan.jobs import job_duration
 from loadtest.plan.offer import entries, offer
 from loadtest.scenario import Scenario
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from loadtest import limiters
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
-from loadtest.limits import Limit
 from loadtest.plan import schedules
 from loadtest.plan.forecast import PHASES, forecast
+from loadtest.units import Limit
 
 Fixture = Callable[..., Any]
 TIMED = [name for name in ALGORITHMS if name != "concurrency"]

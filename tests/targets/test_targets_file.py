@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadtest.errors import InputError
 from loadtest.targets import choose, load_targets
-from loadtest.targets.hours import parse_hours
+from loadtest.targets.entry import parse_hours
 
 ENTRY = '[staging]\nurl = "http://127.0.0.1:8000"\nenvironment = "staging"\nowner = "me"\n'
 
