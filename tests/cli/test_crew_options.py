@@ -37,20 +37,20 @@ require = "error_rate < 1%%"
         (("--processes", "-1"), "--processes"),
     ],
 )
-def test_what_makes_no_sense_is_refused(launch: Fixture, tmp_path: Path, arguments: Any, sentence: str) -> None:
+def test_what_makes_no_sense_is_refused(loadtest: Fixture, tmp_path: Path, arguments: Any, sentence: str) -> None:
     """A sentence and exit code 2; nothing is recorded."""
     (tmp_path / "s.toml").write_text(TEXT % "1s")
-    run = launch("loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), *arguments)
-    assert run.wait() == 2
-    assert sentence in run.complained
+    done = loadtest("run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), *arguments)
+    assert done.code == 2
+    assert sentence in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_worker_without_a_master_says_so(launch: Fixture) -> None:
+def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
     """What is no address is refused at once."""
-    run = launch("loadtest.cli", "worker", "--master", ":0")
-    assert run.wait() == 2
-    assert "no HOST:PORT" in run.complained
+    done = loadtest("worker", "--master", ":0", "--scenario-dir", ".")
+    assert done.code == 2
+    assert "no HOST:PORT" in done.err
 
 
 def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
