@@ -60,6 +60,7 @@ def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]
     assert "nan" not in shown.replace("dominan", "")
 
 
+@pytest.mark.heavy
 def test_the_same_record_makes_the_same_report(toured: tuple[Path, Report], tmp_path: Path) -> None:
     """Made twice, in processes of their own, every file has the same bytes; and the exit code is the verdict's."""
     directory = tmp_path / "run"

@@ -81,10 +81,10 @@ def mix(offer: Any, duration: str = "1s") -> str:
 
 
 def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None:
-    """With one seed, one process, and 1, 2 and 4 workers offer the same arrivals at the same intended starts."""
+    """With one seed, one process, and 1 and 3 workers offer the same arrivals at the same intended starts."""
     known: set[tuple[Any, ...]] | None = None
     # At once, since most of each is its begin.
-    runs = {number: offer(mix(offer), open_api.url, "--processes", str(number)) for number in (0, 1, 2, 4)}
+    runs = {number: offer(mix(offer), open_api.url, "--processes", str(number)) for number in (0, 1, 3)}
     for number, run in runs.items():
         run.wait()
         outcomes = run.check_conservation()
