@@ -22,11 +22,10 @@ from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
 from loadtest.target.config import ServerConfig
-from loadtest.target.durable import StorageError, open_store
 from loadtest.target.execution import INTERNAL, Execution, Outcome
 from loadtest.target.hangup import Attendance, RunTimeoutError, wait
 from loadtest.target.job import Meddler
-from loadtest.target.jobs import QueueFullError
+from loadtest.target.jobs import JobStore, QueueFullError
 from loadtest.target.loading import load_workflows
 from loadtest.target.routes import JOB_PREFIX, allow, route
 from loadtest.target.threads import Threads
@@ -69,7 +68,13 @@ class WorkflowApi:
             "async_submit": self._submit,
             "retrieval": self._retrieve,
         }
-        self.jobs = open_store(config, self.accounts.by_key, self._workflows, faults)
+        self.jobs = JobStore(
+            config.workers,
+            config.queue,
+            config.retention,
+            pending_time=config.pending_execution_time,
+            meddler=faults,
+        )
         self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,13 +146,11 @@ class WorkflowApi:
             if not self._throttle.first:
                 self.jobs.check_room()
                 await self._throttle.enter(account.limiters, "async_submit", scope)
-            job = await self.jobs.accept(account, workflow, parameters, request.parameters)
+            job = self.jobs.submit(account, workflow, parameters)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(503, "queue_full", "Too many jobs are waiting", details) from None
-        except StorageError:
-            raise ApiError(500, "internal", "The job could not be written to disk") from None
         return Reply(202, encode({"jobId": job.id, "status": "pending"}))
 
     async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:

@@ -39,7 +39,6 @@ def _announce(url: str, control: str | None, config: ServerConfig) -> None:
         *([f"  control on {control}"] if control else []),
         f"  API keys: {keys}",
         f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
-        f"  jobs: {'in memory' if config.data is None else f'on disk, in {config.data}'}",
         "  stop with Ctrl-C or SIGTERM",
     ]
     # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.

@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -55,7 +54,6 @@ class ServerConfig:
         retention: seconds that a finished job can be retrieved.
         run_timeout: seconds that a synchronous run may execute.
         workflows: modules or files whose workflows are served beside the built-in ones.
-        data: directory in which jobs are kept on disk, or None to keep them in memory.
         recodes: errors by their usual ``code`` that are answered otherwise.
         pending_execution_time: what ``executionTime`` a pending job has.
         unknown_parameters: what becomes of parameters that a workflow doesn't have.
@@ -84,7 +82,6 @@ class ServerConfig:
     retention: float = 600.0
     run_timeout: float = 60.0
     workflows: tuple[str, ...] = ()
-    data: Path | None = None
     recodes: Mapping[str, Recode] = field(default_factory=lambda: MappingProxyType({}))
     pending_execution_time: PendingTime = "elapsed"
     unknown_parameters: Unknown = "reject"

@@ -27,7 +27,6 @@ class Job(msgspec.Struct, gc=False, eq=False):
         started: monotonic seconds at which its execution began; 0 before and when it has ended.
         expires: monotonic seconds at which its retention is over; 0 before it has ended.
         answer: what every retrieval gets from its end on; empty before.
-        row: where it is on disk; 0 if it isn't.
     """
 
     owner: object
@@ -38,7 +37,6 @@ class Job(msgspec.Struct, gc=False, eq=False):
     started: float = 0.0
     expires: float = 0.0
     answer: bytes = b""
-    row: int = 0
 
     def move(self, event: Event) -> None:
         """Take the transition ``event``.

@@ -101,30 +101,13 @@ class JobStore:
             State.FAILED: self._failed,
         }
 
-    @property
-    def broken(self) -> bool:
-        """Whether jobs can't be kept as they should be: never in memory."""
-        return False
-
-    def start(self) -> None:
-        """Begin; in memory there is nothing to go on with."""
-
-    async def accept(self, owner: object, workflow: Workflow, parameters: Any, submitted: dict[str, Any]) -> Job:
-        """Submit a job and wait until it is safe to acknowledge it: in memory, not at all.
+    def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
+        """Queue a job, or start it where a worker is idle.
 
         Args:
             owner: who may see it.
             workflow: what it runs.
-            parameters: converted by the workflow's ``parse``.
-            submitted: the parameters as they were before.
-
-        Raises:
-            QueueFullError: if there is no room.
-        """
-        return self.submit(owner, workflow, parameters)
-
-    def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
-        """Queue a job, or start it where a worker is idle.
+            parameters: from the workflow's ``parse``.
 
         Raises:
             QueueFullError: if there is no room; nothing was changed.
@@ -172,7 +155,6 @@ class JobStore:
             self._failed -= job.state is State.FAILED
             job.move(Event.EXPIRE)
             del self._jobs[job.id]
-            self._forget(job)
         return True
 
     def close(self) -> None:
@@ -234,11 +216,7 @@ class JobStore:
             logger.exception("workflow %s broke", workflow.name)
             outcome = Outcome(None, "Internal error", round((self._clock() - job.started) * 1000, 3))
         if outcome is not None:
-            self._end(job, Event.FAIL if outcome.result is None else Event.SUCCEED, terminal(job.id, outcome))
-
-    def _end(self, job: Job, event: Event, answer: bytes) -> None:
-        """A job was executed: from now on retrievals show it."""
-        self._finish(job, event, answer)
+            self._finish(job, Event.FAIL if outcome.result is None else Event.SUCCEED, terminal(job.id, outcome))
 
     def _finish(self, job: Job, event: Event, answer: bytes) -> None:
         job.finish(event, answer, self._clock() + self._retention)
@@ -247,9 +225,6 @@ class JobStore:
         self._finished.append(job)
         if self._timer is None:
             self._sweep_later()
-
-    def _forget(self, job: Job) -> None:
-        """A job has expired."""
 
     def _sweep_later(self) -> None:
         seconds = max(SWEEP_EVERY, self._finished[0].expires - self._clock())

@@ -2,7 +2,6 @@
 
 import re
 from difflib import get_close_matches
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -84,7 +83,6 @@ def server_config(
     count_rejected: bool,
     limit_scope: Any,
     recodes: tuple[str, ...],
-    data: str | None,
     faults: tuple[str, ...],
     keys: tuple[str, ...],
     **others: Any,
@@ -108,19 +106,12 @@ def server_config(
         limit_all=limit_all,
         limiter=spec,
         recodes=MappingProxyType(parse_recodes(recodes)),
-        data=_directory(data),
         faults=faults,
         keys=keys,
         **others,
     )
     _check_effect(config)
     return config
-
-
-def _directory(text: str | None) -> Path | None:
-    if text is not None and not text.strip():  # a path of nothing would be the working directory
-        raise InputError("--data: no directory is named", "Name one, or leave --data out to keep jobs in memory.")
-    return None if text is None else Path(text)
 
 
 def _check_scope(scope: Any, texts: tuple[str, ...], limit_all: Limit | None) -> None:

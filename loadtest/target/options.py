@@ -120,12 +120,6 @@ _OPTIONS: Final = (
         help="Module or .py file with workflows of your own. Repeatable.",
     ),
     click.option(
-        "--data",
-        type=click.Path(file_okay=False),
-        metavar="DIR",
-        help="Keep jobs on disk, in this directory.",
-    ),
-    click.option(
         "--answer",
         "recodes",
         multiple=True,

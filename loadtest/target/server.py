@@ -107,7 +107,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
         exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
 
     Raises:
-        InputError: if the address, the directory for jobs or a workflow can't be had.
+        InputError: if the address or a workflow can't be had.
     """
     threads = Threads(config.threads)
     workflows = load_workflows(config, threads)
@@ -120,8 +120,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
         both = listener, control
         runner.run(_serve(api, hub, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
         if left := runner.run(_end(threads)):
-            # The interpreter and the event loop would wait for them. They hold nothing of ours: what jobs have on disk
-            # is closed by now.
+            # The interpreter and the event loop would wait for them, and they hold nothing of ours.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
             print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
             sys.stdout.flush()
@@ -161,7 +160,6 @@ async def _serve(
 
     server = _Server(_uvicorn_config(app), ready, api.upkeep.stop)
     try:
-        api.jobs.start()
         async with controlled(hub, listeners[1]):
             await server.serve(sockets=[listeners[0]])
     finally:

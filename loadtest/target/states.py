@@ -1,8 +1,4 @@
-"""The states of a job and every way from one to another.
-
-What is on disk of a job (``--data``) is *queued*, *completed* or *failed*: after a crash it goes on from there, so that
-what was *arriving* was never acknowledged, and what was *running* or *saving* is executed again.
-"""
+"""The states of a job and every way from one to another."""
 
 from enum import StrEnum
 from typing import Final
@@ -11,16 +7,10 @@ from typing import Final
 class State(StrEnum):
     """Where a job is."""
 
-    ARRIVING = "arriving"
-    """Submitted, and not yet on disk: nobody has been told its id."""
-    REFUSED = "refused"
-    """The disk could not keep it: its submit was answered with an error."""
     QUEUED = "queued"
     """Accepted; waits for a worker."""
     RUNNING = "running"
     """A worker executes it."""
-    SAVING = "saving"
-    """Executed; its answer is not yet on disk, so nobody has seen it."""
     COMPLETED = "completed"
     FAILED = "failed"
     EXPIRED = "expired"
@@ -30,41 +20,27 @@ class State(StrEnum):
 class Event(StrEnum):
     """What moves a job on."""
 
-    STORE = "store"
-    REFUSE = "refuse"
     START = "start"
-    SAVE = "save"
     SUCCEED = "succeed"
     FAIL = "fail"
     EXPIRE = "expire"
 
 
 FIRST: Final = State.QUEUED
-"""Where a job begins that is kept in memory."""
-
-FIRST_ON_DISK: Final = State.ARRIVING
-"""Where a job begins that is kept on disk."""
+"""Where a job begins."""
 
 TRANSITIONS: Final = {
-    (State.ARRIVING, Event.STORE): State.QUEUED,
-    (State.ARRIVING, Event.REFUSE): State.REFUSED,
     (State.QUEUED, Event.START): State.RUNNING,
-    (State.RUNNING, Event.SUCCEED): State.COMPLETED,  # in memory; on disk by way of SAVING
+    (State.RUNNING, Event.SUCCEED): State.COMPLETED,
     (State.RUNNING, Event.FAIL): State.FAILED,
-    (State.RUNNING, Event.SAVE): State.SAVING,
-    (State.SAVING, Event.SUCCEED): State.COMPLETED,
-    (State.SAVING, Event.FAIL): State.FAILED,
     (State.COMPLETED, Event.EXPIRE): State.EXPIRED,
     (State.FAILED, Event.EXPIRE): State.EXPIRED,
 }
 """Every transition that exists."""
 
 STATUS: Final[dict[State, str | None]] = {
-    State.ARRIVING: None,
-    State.REFUSED: None,
     State.QUEUED: "pending",
     State.RUNNING: "pending",
-    State.SAVING: "pending",
     State.COMPLETED: "completed",
     State.FAILED: "failed",
     State.EXPIRED: None,

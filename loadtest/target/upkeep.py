@@ -17,7 +17,6 @@ from loadtest.target.workflows import Workflow
 
 _OK: Final = Reply(200, encode({"status": "ok"}))
 _STOPPING: Final = Reply(503, encode({"status": "stopping"}))
-_BROKEN: Final = Reply(503, encode({"status": "broken"}))
 
 
 class Upkeep:
@@ -60,9 +59,7 @@ class Upkeep:
         self._stopping = True
 
     async def _health(self, _scope: Scope) -> Reply:
-        if self._stopping:
-            return _STOPPING
-        return _BROKEN if self._jobs.broken else _OK
+        return _STOPPING if self._stopping else _OK
 
     async def _describe(self, _scope: Scope) -> Reply:
         return self._document

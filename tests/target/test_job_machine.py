@@ -1,11 +1,7 @@
-"""A job store against a simple model of it: random submits, ends, expiries and restarts, in memory and on disk."""
+"""A job store against a simple model of it: random submits, ends and expiries."""
 
 import asyncio
-import os
-import shutil
-import tempfile
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,8 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
-from loadtest.target.database import Database
-from loadtest.target.durable import DurableJobs
 from loadtest.target.execution import Outcome
 from loadtest.target.job import Job
 from loadtest.target.jobs import JobStore, QueueFullError
@@ -48,7 +42,7 @@ class Gates:
         return answer
 
 
-class InMemory(RuleBasedStateMachine):
+class JobMachine(RuleBasedStateMachine):
     """The model: who owns each job, in which order they wait or run, and how and until when each has ended."""
 
     def __init__(self) -> None:
@@ -59,27 +53,13 @@ class InMemory(RuleBasedStateMachine):
         self.pending: list[str] = []
         self.ended: dict[str, tuple[bool, float]] = {}
         self.answers: dict[str, bytes] = {}
-        self.begin()
-
-    def make(self) -> JobStore:
-        return JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, meddler=self.gates)
-
-    def begin(self) -> None:
         self.gates = Gates()
-        self.store = self.make()
-        self.loop.run_until_complete(self.start())
-
-    async def start(self) -> None:
-        self.store.start()
-        await self.settle()
+        self.store = JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, meddler=self.gates)
 
     async def settle(self) -> None:
         """Let everything happen that can."""
         for _ in range(10):
             await asyncio.sleep(0)
-
-    def restarted(self) -> None:
-        self.owner, self.pending, self.ended, self.answers = {}, [], {}, {}
 
     @rule(keys=st.lists(st.sampled_from(sorted(OWNERS)), min_size=1, max_size=4))
     def submit(self, keys: list[bytes]) -> None:
@@ -89,7 +69,7 @@ class InMemory(RuleBasedStateMachine):
     def submit_one(self, key: bytes) -> None:
         async def run() -> Job:
             hello = WORKFLOWS["say-hello"]
-            job = await self.store.accept(OWNERS[key], hello, hello.parse({}), {})
+            job = self.store.submit(OWNERS[key], hello, hello.parse({}))
             await self.settle()
             return job
 
@@ -118,18 +98,6 @@ class InMemory(RuleBasedStateMachine):
             pass
         self.ended = {job: (good, until) for job, (good, until) in self.ended.items() if until > self.now}
         self.loop.run_until_complete(self.settle())
-
-    @rule(politely=st.booleans())
-    def restart(self, politely: bool) -> None:
-        if not politely:
-            self.crash()
-        self.store.close()
-        self.loop.run_until_complete(self.settle())
-        self.restarted()
-        self.begin()
-
-    def crash(self) -> None:
-        """Let the next one find what is there now, without what a stopping server does."""
 
     @invariant()
     def numbers_are_the_models(self) -> None:
@@ -163,53 +131,5 @@ class InMemory(RuleBasedStateMachine):
         self.loop.close()
 
 
-class OnDisk(InMemory):
-    """The same, and a restart keeps all of it: what ran is executed again, in the order of the submits."""
-
-    def begin(self) -> None:
-        if not hasattr(self, "directory"):
-            # In memory where there is such a folder: what matters here is what is written, not that it is flushed.
-            shared = Path("/dev/shm")
-            self.top = Path(tempfile.mkdtemp(dir=shared if os.access(shared, os.W_OK) else None))
-            self.directory = self.top / "0"
-        super().begin()
-
-    def make(self) -> JobStore:
-        store = DurableJobs(
-            Database(self.directory),
-            OWNERS,
-            WORKFLOWS,
-            retention=RETENTION,
-            wall=lambda: self.now + 1e9,
-            workers=WORKERS,
-            queue=QUEUE,
-            clock=lambda: self.now,
-            meddler=self.gates,
-        )
-        self.on_disk = store
-        return store
-
-    async def settle(self) -> None:
-        await super().settle()
-        writer = self.on_disk._writer
-        async with asyncio.timeout(20):
-            while writer is not None and writer._busy:  # noqa: ASYNC110 -- what it waits for is state, which tells nobody
-                await asyncio.sleep(0.0002)
-        await super().settle()
-
-    def restarted(self) -> None:
-        self.pending.sort(key=list(self.owner).index)
-
-    def crash(self) -> None:
-        before, self.directory = self.directory, self.top / str(int(self.directory.name) + 1)
-        shutil.copytree(before, self.directory)
-
-    def teardown(self) -> None:
-        super().teardown()
-        shutil.rmtree(self.top)
-
-
-InMemory.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
-OnDisk.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
-TestInMemory: Any = InMemory.TestCase
-TestOnDisk: Any = OnDisk.TestCase
+JobMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+TestJobs: Any = JobMachine.TestCase

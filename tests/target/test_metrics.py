@@ -3,12 +3,9 @@
 import asyncio
 import json
 import re
-import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -224,23 +221,3 @@ def test_a_stopping_server_says_so(launch: Any, until: Any) -> None:
     assert run.startswith(b"200 ")
     assert health.startswith(b"503 ")
     assert json.loads(health.partition(b"\r\n\r\n")[2]) == {"status": "stopping"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of another process's files")
-def test_a_server_whose_disk_is_full_is_not_well(launch: Any, tmp_path: Path, until: Any) -> None:
-    """503 from the first job that can't be written until one can."""
-    served = launch("--data", str(tmp_path))
-    client = served.client()
-    job = client.post(JOBS, json={"name": "echo"}).json()["jobId"]
-    # Its end is on disk, too, before it is shown: nothing is left to be written but what comes.
-    until(lambda: client.get(f"{JOBS}/{job}").json()["status"] == "completed")
-    unlimited = resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE)
-    size = (tmp_path / "jobs.sqlite3-wal").stat().st_size
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (size, unlimited[1]))
-    assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.post(JOBS, json={"name": "echo"}).status_code == 500
-    answer = client.get("/healthz")
-    assert (answer.status_code, answer.json()) == (503, {"status": "broken"})
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, unlimited)
-    assert until(lambda: client.post(JOBS, json={"name": "echo"}).status_code == 202)
-    assert client.get("/healthz").json() == {"status": "ok"}

@@ -98,7 +98,6 @@ def test_a_port_in_use_is_one_clear_sentence(launch: Any) -> None:
         (["--retention", "nan"], "nan is not a number"),
         (["--run-timeout", "nan"], "nan is not a number"),
         (["--retry-after-factor", "inf"], "0<=x<=1000"),
-        (["--data", ""], "no directory is named"),
         (["--answer", "queue_full=/\udcff"], "does not say how to answer"),
     ],
 )
