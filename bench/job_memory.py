@@ -46,10 +46,10 @@ def resident(count: int) -> float:
 
 def traced(count: int) -> float:
     """What Python has allocated per job in a store by itself, in this process."""
-    from loadtest.target.config import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
-    from loadtest.target.jobs import JobStore  # noqa: PLC0415
-    from loadtest.target.loading import load_workflows  # noqa: PLC0415
-    from loadtest.target.threads import Threads  # noqa: PLC0415
+    from loadtest.reference_api.config import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
+    from loadtest.reference_api.jobs import JobStore  # noqa: PLC0415
+    from loadtest.reference_api.loading import load_workflows  # noqa: PLC0415
+    from loadtest.reference_api.threads import Threads  # noqa: PLC0415
 
     echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()
 

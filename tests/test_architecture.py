@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "targets": LEAVES | {"strict", "scenario", "samples", "runfile", "plan"},
     "plan": LEAVES | {"scenario", "samples", "runfile"},
     "prepare": LEAVES | {"scenario", "samples", "runfile", "plan", "targets"},
-    "target": LEAVES,
+    "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "probe": LEAVES | SHARED,
     "analysis": LEAVES | SHARED,
@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
 }
-EXCEPT = {("loadtest/cli/serve.py", "target")}  # it hands on the target's own command
+EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command
 
 # package -> where it may be imported; of all others any room may.
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -66,11 +66,11 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pandas": ("loadtest/analysis/", "loadtest/report/plots/"),
     "matplotlib": ("loadtest/report/",),
     "jinja2": ("loadtest/report/",),
-    "uvicorn": ("loadtest/target/",),
-    "uvloop": ("loadtest/target/",),
+    "uvicorn": ("loadtest/reference_api/",),
+    "uvloop": ("loadtest/reference_api/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
-    "click": ("loadtest/cli/", "loadtest/target/command.py", "loadtest/target/options.py"),
-    "prometheus_client": ("loadtest/target/",),
+    "click": ("loadtest/cli/", "loadtest/reference_api/command.py", "loadtest/reference_api/options.py"),
+    "prometheus_client": ("loadtest/reference_api/",),
 }
 MAX_FILE, MAX_FUNCTION = 400, 45
 
@@ -181,7 +181,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.scenarios", "locust gevent"),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.export", "pandas matplotlib"),
         ("import loadtest.report.__main__", "locust gevent"),
-        ("import loadtest.target.server", "locust gevent pandas matplotlib numpy pyarrow"),
+        ("import loadtest.reference_api.server", "locust gevent pandas matplotlib numpy pyarrow"),
     ],
 )
 def test_what_a_process_never_sees(statement: str, absent: str) -> None:

@@ -1,6 +1,6 @@
 """A workflow of one's own, as small as it can be: a plain function, which the reference API runs in a thread."""
 
-from loadtest.target import workflow
+from loadtest.reference_api import workflow
 
 
 @workflow

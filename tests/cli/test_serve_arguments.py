@@ -6,10 +6,10 @@ import pytest
 
 from loadtest.cli._children import serve_arguments
 from loadtest.limits import Limit
+from loadtest.reference_api.command import command
+from loadtest.reference_api.config import ServerConfig
+from loadtest.reference_api.option_values import server_config
 from loadtest.scenario.target_settings import TargetSettings
-from loadtest.target.command import command
-from loadtest.target.config import ServerConfig
-from loadtest.target.option_values import server_config
 
 
 def config_of(settings: dict[str, Any]) -> ServerConfig:
