@@ -46,10 +46,10 @@ def resident(count: int) -> float:
 
 def traced(count: int) -> float:
     """What Python has allocated per job in a store by itself, in this process."""
-    from loadtest.reference_api.config import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
     from loadtest.reference_api.jobs import JobStore  # noqa: PLC0415
-    from loadtest.reference_api.loading import load_workflows  # noqa: PLC0415
-    from loadtest.reference_api.threads import Threads  # noqa: PLC0415
+    from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415
+    from loadtest.reference_api.workflows.threads import Threads  # noqa: PLC0415
+    from loadtest.reference_settings import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
 
     echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()
 
@@ -58,7 +58,7 @@ def traced(count: int) -> float:
 
         async def fill(more: int) -> None:
             for _ in range(more):
-                store.submit(owner, echo, echo.parse({"text": TEXT + ""}))
+                store.submit(owner, echo, echo.call({"text": TEXT + ""}))
                 await asyncio.sleep(0)
             while store.running:  # noqa: ASYNC110 -- it waits for all of them
                 await asyncio.sleep(0)

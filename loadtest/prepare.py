@@ -104,7 +104,7 @@ def _target_info(
     loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, chosen: Chosen | None, *, embedded: bool
 ) -> TargetInfo:
     spec = belief.spec
-    faults = loaded.scenario.target.fault if embedded else []
+    faults = loaded.scenario.target.settings.fault if embedded else ()
     return TargetInfo(
         url=url,
         embedded=embedded,

@@ -24,6 +24,7 @@ LEAVES = {
     "ranks",
     "schedule",
     "credentials",
+    "reference_settings",
 }
 SHARED = {"strict", "scenario", "samples", "runfile", "plan", "prepare", "targets"}
 
@@ -40,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": {"errors", "limits"},
     "threshold": {"errors"},
     "credentials": {"errors"},
+    "reference_settings": {"credentials", "errors", "faults", "limiters", "limits"},
     "samples": {"errors"},
     "runfile": {"errors"},
     "strict": {"errors"},
@@ -69,7 +71,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvicorn": ("loadtest/reference_api/",),
     "uvloop": ("loadtest/reference_api/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
-    "click": ("loadtest/cli/", "loadtest/reference_api/command.py", "loadtest/reference_api/options.py"),
+    "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
     "prometheus_client": ("loadtest/reference_api/",),
 }
 MAX_FILE, MAX_FUNCTION = 400, 45

@@ -142,7 +142,7 @@ def believe(scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Li
     """
     if not embedded:
         return Belief({**DOCUMENTED, **(limits or {})})
-    settings = scenario.target
+    settings = scenario.target.settings
     enforced = {name: settings.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
     return Belief({**enforced, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
 

@@ -13,33 +13,62 @@ Where only valid requests draw on a limit, 3 comes last.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from loadtest.limits import LimitName
-from loadtest.reference_api.accounts import Account, Accounts
-from loadtest.reference_api.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
-from loadtest.reference_api.bodies import DisconnectedError, RequestReader, RunRequest
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.execution import INTERNAL, Execution, Outcome
-from loadtest.reference_api.hangup import Attendance, RunTimeoutError, wait
-from loadtest.reference_api.job import Meddler
-from loadtest.reference_api.jobs import JobStore, QueueFullError
-from loadtest.reference_api.loading import load_workflows
-from loadtest.reference_api.routes import JOB_PREFIX, allow, route
-from loadtest.reference_api.threads import Threads
-from loadtest.reference_api.throttle import Throttle
+from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
+from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
+from loadtest.reference_api.http.requests import DisconnectedError, RequestReader, RunRequest
+from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
+from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.upkeep import Upkeep
-from loadtest.reference_api.workflows import Workflow, find
+from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Workflow, find
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)
 
+RUN_PATH: Final = "/v1/workflows/run"
+JOBS_PATH: Final = "/v1/workflows/jobs"
+JOB_PREFIX: Final = JOBS_PATH + "/"
 
-class Misbehaviour(Meddler, Protocol):
+
+def route(scope: Scope, path: str) -> LimitName:
+    """The limit name that a path draws on: there is one for each route.
+
+    Raises:
+        ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
+    """
+    if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
+        allow(scope, "GET")
+        return "retrieval"
+    if path == RUN_PATH:
+        allow(scope, "POST")
+        return "sync_run"
+    if path == JOBS_PATH:
+        allow(scope, "POST")
+        return "async_submit"
+    raise ApiError(404, "unknown_route", "There is nothing at this path")
+
+
+def allow(scope: Scope, method: str) -> None:
+    """Let only ``method`` pass.
+
+    Raises:
+        ApiError: 405 ``method_not_allowed``, with the ``Allow`` header.
+    """
+    if scope["method"] != method:
+        headers = ((b"allow", method.encode()),)
+        raise ApiError(405, "method_not_allowed", f"Only {method} is allowed here", {"allow": [method]}, headers)
+
+
+class ExecutionFaults(FaultHooks, Protocol):
     """Who lets executions misbehave on demand, be they those of runs or of jobs."""
 
-    def run(self, owner: object, work: Coroutine[Any, Any, Outcome]) -> Coroutine[Any, Any, Outcome]:
+    def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
         """The execution of a synchronous run, in place of ``work``."""
 
 
@@ -53,16 +82,16 @@ class WorkflowApi:
     """
 
     def __init__(
-        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: Misbehaviour | None = None
+        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: ExecutionFaults | None = None
     ) -> None:
         self._config = config
         self._workflows = workflows or load_workflows(config, Threads(config.threads))
         self._attendance = Attendance(config.run_timeout)
-        self._throttle = Throttle(config)
-        self.accounts = Accounts(config, self._throttle)
+        self._limits = RateLimits(config)
+        self.accounts = Accounts(config, self._limits)
         self._faults = faults
         self._headers = AnswerHeaders()
-        self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
+        self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
             "sync_run": self._run,
             "async_submit": self._submit,
@@ -73,32 +102,32 @@ class WorkflowApi:
             config.queue,
             config.retention,
             pending_time=config.pending_execution_time,
-            meddler=faults,
+            fault_hooks=faults,
         )
-        self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
+        self.upkeep = Upkeep(config, self._limits, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3)."""
         try:
             reply = await self._answer(scope, receive)
         except ApiError as error:
-            reply = error.reply(self._config.recodes)
+            reply = error.reply(self._config.answers)
         except DisconnectedError:
             self.upkeep.abandoned += 1
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
-            reply = ApiError(503, "shutting_down", "The server is stopping").reply(self._config.recodes)
+            reply = ApiError(503, "shutting_down", "The server is stopping").reply(self._config.answers)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
-            reply = ApiError(500, "internal", "Internal error").reply(self._config.recodes)
+            reply = ApiError(500, "internal", "Internal error").reply(self._config.answers)
         finally:
             # Before the answer goes out, so that its reader's next request finds the room.
-            if self._throttle.releases:
-                self._throttle.release(scope)
+            if self._limits.releases:
+                self._limits.release(scope)
         headers = self._headers.build(reply)
-        if self._throttle.tells:
-            headers += self._throttle.told(scope)
+        if self._limits.tells:
+            headers += self._limits.told(scope)
         self.upkeep.answered(scope, reply.status)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -106,7 +135,7 @@ class WorkflowApi:
     def bad_request(self) -> tuple[int, list[Header], bytes]:
         """Status, headers and body for bytes that aren't HTTP, which never become a request."""
         error = ApiError(400, "malformed_http", "The request is not valid HTTP")
-        reply = error.reply(self._config.recodes)
+        reply = error.reply(self._config.answers)
         self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
@@ -118,17 +147,17 @@ class WorkflowApi:
             return await upkeep(scope)
         account = self.accounts.find(scope["headers"])
         name = route(scope, path)
-        if self._throttle.first and (delay := self._throttle.draw(account.limiters, name, scope)):
+        if self._limits.first and (delay := self._limits.draw(account.limiters, name, scope)):
             await wait(delay, scope)
         return await self._handlers[name](account, scope, receive)
 
     async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
-        parameters = workflow.parse(request.parameters)
-        if not self._throttle.first:
-            await self._throttle.enter(account.limiters, "sync_run", scope)
-        execution = Execution(workflow, parameters)
+        call = workflow.call(request.parameters)
+        if not self._limits.first:
+            await self._limits.enter(account.limiters, "sync_run", scope)
+        execution = Execution(workflow, call)
         work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
             outcome = await self._attendance.attend(work, scope)
@@ -141,12 +170,12 @@ class WorkflowApi:
     async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
-        parameters = workflow.parse(request.parameters)
+        call = workflow.call(request.parameters)
         try:
-            if not self._throttle.first:
+            if not self._limits.first:
                 self.jobs.check_room()
-                await self._throttle.enter(account.limiters, "async_submit", scope)
-            job = self.jobs.submit(account, workflow, parameters)
+                await self._limits.enter(account.limiters, "async_submit", scope)
+            job = self.jobs.submit(account, workflow, call)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
@@ -158,12 +187,12 @@ class WorkflowApi:
         body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(404, "unknown_job", "There is no such job, or no longer")
-        if not self._throttle.first and await self._throttle.enter(account.limiters, "retrieval", scope):
+        if not self._limits.first and await self._limits.enter(account.limiters, "retrieval", scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return Reply(200, body)
 
 
-def _run_reply(request: RunRequest, outcome: Outcome) -> Reply:
+def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> Reply:
     if outcome.result is None:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
         if outcome.internal:

@@ -6,17 +6,18 @@ queue tells which is next, and a timer frees them in small steps.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, Protocol
 
-from loadtest.reference_api.answers import encode
-from loadtest.reference_api.config import PendingTime
-from loadtest.reference_api.execution import Outcome, execute
-from loadtest.reference_api.job import Job, Meddler, terminal
-from loadtest.reference_api.states import STATUS, Event, State
-from loadtest.reference_api.workflows import Workflow
+import msgspec
+
+from loadtest.reference_api.http.answers import encode
+from loadtest.reference_api.workflows.execution import INTERNAL, Call, ExecutionOutcome, Workflow, execute
+from loadtest.reference_settings import PendingTime
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,129 @@ SWEEP_EVERY: Final = 1.0
 
 FREED_PER_STEP: Final = 500
 """Jobs that are freed before requests get their turn again: well under a millisecond's work."""
+
+
+class State(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    """Accepted; waits for a worker."""
+    RUNNING = "running"
+    """A worker executes it."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    """Its retention is over: its id is unknown."""
+
+
+class Event(StrEnum):
+    """What moves a job on."""
+
+    START = "start"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    EXPIRE = "expire"
+
+
+FIRST: Final = State.QUEUED
+"""Where a job begins."""
+
+TRANSITIONS: Final = {
+    (State.QUEUED, Event.START): State.RUNNING,
+    (State.RUNNING, Event.SUCCEED): State.COMPLETED,
+    (State.RUNNING, Event.FAIL): State.FAILED,
+    (State.COMPLETED, Event.EXPIRE): State.EXPIRED,
+    (State.FAILED, Event.EXPIRE): State.EXPIRED,
+}
+"""Every transition that exists."""
+
+STATUS: Final[dict[State, str | None]] = {
+    State.QUEUED: "pending",
+    State.RUNNING: "pending",
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.EXPIRED: None,
+}
+"""The documented ``status`` that a retrieval shows; None where it answers 404."""
+
+TERMINAL: Final = frozenset({State.COMPLETED, State.FAILED})
+"""States whose answer never changes again: all that may follow is that it is forgotten."""
+
+
+def move(state: State, event: Event) -> State:
+    """The state that follows.
+
+    Raises:
+        RuntimeError: if there is no such transition.
+    """
+    following = TRANSITIONS.get((state, event))
+    if following is None:
+        raise RuntimeError(f"a job that is {state} cannot {event}")
+    return following
+
+
+class Job(msgspec.Struct, gc=False, eq=False):
+    """One submitted run.
+
+    It is no business of the garbage collector's, which would walk all that are kept; it is in no cycle, as long as no
+    arguments refer to their job.
+
+    Attributes:
+        owner: who may see it.
+        workflow: what it runs; None when it has run.
+        call: the workflow's function with its arguments; None when it has run.
+        id: unguessable, and unique.
+        state: where it is.
+        started: monotonic seconds at which its execution began; 0 before and when it has ended.
+        expires: monotonic seconds at which its retention is over; 0 before it has ended.
+        answer: what every retrieval gets from its end on; empty before.
+    """
+
+    owner: object
+    workflow: Workflow | None
+    call: Call | None
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
+    state: State = FIRST
+    started: float = 0.0
+    expires: float = 0.0
+    answer: bytes = b""
+
+    def move(self, event: Event) -> None:
+        """Take the transition ``event``.
+
+        Raises:
+            RuntimeError: if the state has no such transition; the state stays as it was.
+        """
+        self.state = move(self.state, event)
+
+    def finish(self, event: Event, answer: bytes, expires: float) -> None:
+        """Take the terminal state, keep the answer, and let go of all that only the execution needed.
+
+        Args:
+            event: SUCCEED or FAIL.
+            answer: what every later retrieval gets.
+            expires: monotonic seconds at which its retention is over.
+        """
+        self.move(event)
+        self.answer, self.expires = answer, expires
+        self.workflow = self.call = None
+        self.started = 0.0
+
+
+class FaultHooks(Protocol):
+    """Who makes jobs misbehave on demand."""
+
+    def submitted(self, job: Job) -> None:
+        """A job was submitted; it has not started."""
+
+    def take(self, waiting: deque[Job]) -> Job | None:
+        """Take the job that a worker is to execute next out of ``waiting``; None if none may start now."""
+
+    async def execute(self, job: Job) -> ExecutionOutcome | None:
+        """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
+
+    def retrieved(self, job: Job, answer: bytes) -> bytes:
+        """What a retrieval is answered with in place of ``answer``."""
 
 
 class QueueFullError(Exception):
@@ -41,7 +165,7 @@ class JobStore:
         clock: monotonic seconds.
         pending_time: what ``executionTime`` a pending job shows. Assumption: the documentation lists it for every
             status, and does not say what it is before the end.
-        meddler: who makes jobs misbehave, if anyone.
+        fault_hooks: who makes jobs misbehave, if anyone.
 
     Attributes:
         accepted: how many jobs were accepted since the server started.
@@ -56,14 +180,14 @@ class JobStore:
         clock: Callable[[], float] = time.monotonic,
         *,
         pending_time: PendingTime = "elapsed",
-        meddler: Meddler | None = None,
+        fault_hooks: FaultHooks | None = None,
     ) -> None:
         self._workers = workers
         self._room = workers + queue
         self._retention = retention
         self._clock = clock
         self._pending_time = pending_time
-        self._meddler = meddler
+        self._fault_hooks = fault_hooks
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._finished: deque[Job] = deque()
@@ -101,19 +225,19 @@ class JobStore:
             State.FAILED: self._failed,
         }
 
-    def submit(self, owner: object, workflow: Workflow, parameters: Any) -> Job:
+    def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
         """Queue a job, or start it where a worker is idle.
 
         Args:
             owner: who may see it.
             workflow: what it runs.
-            parameters: from the workflow's ``parse``.
+            call: from the workflow's ``call``.
 
         Raises:
             QueueFullError: if there is no room; nothing was changed.
         """
         self.check_room()
-        job = Job(owner, workflow, parameters)
+        job = Job(owner, workflow, call)
         self.accepted += 1
         self._enqueue(job)
         return job
@@ -138,10 +262,10 @@ class JobStore:
             answer = job.answer
         else:
             answer = self._pending(job)
-        return answer if self._meddler is None else self._meddler.retrieved(job, answer)
+        return answer if self._fault_hooks is None else self._fault_hooks.retrieved(job, answer)
 
     def wake(self) -> None:
-        """Let idle workers look for jobs that may start now, where a meddler held them back."""
+        """Let idle workers look for jobs that may start now, where a fault held them back."""
         while len(self._tasks) < self._workers and (job := self._take()) is not None:
             self._employ(job)
 
@@ -167,10 +291,10 @@ class JobStore:
 
     def _enqueue(self, job: Job) -> None:
         self._jobs[job.id] = job
-        if self._meddler is not None:
-            self._meddler.submitted(job)
+        if self._fault_hooks is not None:
+            self._fault_hooks.submitted(job)
         idle = len(self._tasks) < self._workers
-        if idle and self._meddler is None:
+        if idle and self._fault_hooks is None:
             self._employ(job)
             return
         self._waiting.append(job)
@@ -183,7 +307,7 @@ class JobStore:
     def _take(self) -> Job | None:
         if not self._waiting:
             return None
-        return self._waiting.popleft() if self._meddler is None else self._meddler.take(self._waiting)
+        return self._waiting.popleft() if self._fault_hooks is None else self._fault_hooks.take(self._waiting)
 
     async def _work(self, job: Job | None) -> None:
         # One worker: it ends when nothing waits. The task leaves the set in the same step as it finds the queue
@@ -201,20 +325,20 @@ class JobStore:
                 self._tasks.discard(task)
 
     async def _run(self, job: Job) -> None:
-        workflow = job.workflow
-        if workflow is None:
+        workflow, call = job.workflow, job.call
+        if workflow is None or call is None:
             raise RuntimeError(f"job {job.id} has run already")
         job.move(Event.START)
         job.started = self._clock()
-        outcome: Outcome | None
+        outcome: ExecutionOutcome | None
         try:
-            if self._meddler is None:
-                outcome = await execute(workflow, job.parameters)
+            if self._fault_hooks is None:
+                outcome = await execute(workflow, call)
             else:
-                outcome = await self._meddler.execute(job)
+                outcome = await self._fault_hooks.execute(job)
         except Exception:
             logger.exception("workflow %s broke", workflow.name)
-            outcome = Outcome(None, "Internal error", round((self._clock() - job.started) * 1000, 3))
+            outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - job.started) * 1000, 3))
         if outcome is not None:
             self._finish(job, Event.FAIL if outcome.result is None else Event.SUCCEED, terminal(job.id, outcome))
 
@@ -244,3 +368,14 @@ class JobStore:
         elif self._pending_time != "omitted":
             body["executionTime"] = 0
         return encode(body)
+
+
+def terminal(job_id: str, outcome: ExecutionOutcome) -> bytes:
+    """The answer, as JSON, to every retrieval of a job that ended so."""
+    body: dict[str, Any] = {"jobId": job_id}
+    if outcome.result is None:
+        body.update(status=STATUS[State.FAILED], error=outcome.error)
+    else:
+        body.update(status=STATUS[State.COMPLETED], result=msgspec.Raw(outcome.result))
+    body["executionTime"] = outcome.milliseconds
+    return encode(body)

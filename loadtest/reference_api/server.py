@@ -15,13 +15,12 @@ import uvicorn
 
 from loadtest.errors import InputError
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.control import controlled
-from loadtest.reference_api.faults.hub import Hub, make_hub
-from loadtest.reference_api.faults.misbehaving import Misbehaving
-from loadtest.reference_api.loading import load_workflows
-from loadtest.reference_api.protocol import make_protocol
-from loadtest.reference_api.threads import STOPPING, Threads
+from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
+from loadtest.reference_api.faults.faulty_api import FaultyApi
+from loadtest.reference_api.http.protocol import make_protocol
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import STOP_TIMEOUT, Threads
+from loadtest.reference_settings import ServerConfig
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
@@ -115,10 +114,10 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
     urls = _url(listener), None if control is None else _url(control)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        hub = make_hub(config)
-        api = WorkflowApi(config, workflows, None if hub is None else hub.work)
+        faults = make_fault_setup(config)
+        api = WorkflowApi(config, workflows, None if faults is None else faults.hooks)
         both = listener, control
-        runner.run(_serve(api, hub, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
+        runner.run(_serve(api, faults, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
         if left := runner.run(_end(threads)):
             # The interpreter and the event loop would wait for them, and they hold nothing of ours.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
@@ -134,7 +133,7 @@ async def _end(threads: Threads) -> int:
         task.cancel()
     left = await threads.close()
     # Some take no notice of being cancelled.
-    deaf = (await asyncio.wait(others, timeout=STOPPING))[1] if others else ()
+    deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
     return left + len(deaf)
 
 
@@ -145,22 +144,22 @@ def _url(listener: socket.socket) -> str:
 
 async def _serve(
     api: WorkflowApi,
-    hub: Hub | None,
+    faults: FaultSetup | None,
     listeners: tuple[socket.socket, socket.socket | None],
     on_ready: Callable[[], None],
     *,
     exit_with_parent: bool,
 ) -> None:
-    app = api if hub is None else hub.around(api, lambda: server.stopping)
+    app = api if faults is None else faults.around(api, lambda: server.stopping)
 
     def ready() -> None:
-        if hub is not None:
-            hub.begin()
+        if faults is not None:
+            faults.begin()
         _ready(server, on_ready, exit_with_parent=exit_with_parent)
 
     server = _Server(_uvicorn_config(app), ready, api.upkeep.stop)
     try:
-        async with controlled(hub, listeners[1]):
+        async with controlled(faults, listeners[1]):
             await server.serve(sockets=[listeners[0]])
     finally:
         api.jobs.close()
@@ -182,7 +181,7 @@ def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
         server.ask_to_stop(loop)
 
 
-def _uvicorn_config(app: WorkflowApi | Misbehaving) -> uvicorn.Config:
+def _uvicorn_config(app: WorkflowApi | FaultyApi) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",

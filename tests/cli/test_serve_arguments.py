@@ -5,16 +5,16 @@ from typing import Any
 import pytest
 
 from loadtest.cli._children import serve_arguments
+from loadtest.faults import parse
 from loadtest.limits import Limit
-from loadtest.reference_api.command import command
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.option_values import server_config
+from loadtest.reference_api.command import command, server_config
+from loadtest.reference_settings import ServerConfig
 from loadtest.scenario.target_settings import TargetSettings
 
 
 def config_of(settings: dict[str, Any]) -> ServerConfig:
     """What a server makes of the arguments that a scenario's settings become."""
-    arguments = serve_arguments(TargetSettings.model_validate(settings))
+    arguments = serve_arguments(TargetSettings.model_validate(settings).settings)
     options = command.make_context("serve", arguments).params
     del options["exit_with_parent"]
     return server_config(keys=("one", "two"), endpoint=None, **options)
@@ -34,11 +34,11 @@ def config_of(settings: dict[str, Any]) -> ServerConfig:
         ({"retention": "0s"}, "retention", 0.0),
         ({"run_timeout": "500ms"}, "run_timeout", 0.5),
         ({"workflows": ["a.b", "c.py"]}, "workflows", ("a.b", "c.py")),
-        ({"answers": {"queue_full": "429/busy"}}, "recodes", {"queue_full": (429, "busy")}),
+        ({"answers": {"queue_full": "429/busy"}}, "answers", {"queue_full": (429, "busy")}),
         ({"pending_execution_time": "omitted"}, "pending_execution_time", "omitted"),
         ({"unknown_parameters": "ignore"}, "unknown_parameters", "ignore"),
         ({"max_body": 1000}, "max_body", 1000),
-        ({"fault": [{"kind": "latency", "ms": 5}]}, "faults", ("latency,ms=5",)),
+        ({"fault": [{"kind": "latency", "ms": 5}]}, "fault", (parse("latency,ms=5"),)),
         ({"fault": [{"kind": "throttle"}]}, "fault_clock", "epoch"),
     ],
 )
@@ -55,5 +55,5 @@ def test_a_limit_that_nothing_draws_on_is_for_the_plan_alone() -> None:
     """Where all requests share one limit, the named ones say what rates are meant by, and the server isn't told."""
     enforce = {"sync_run": "5/1s", "all": "9/1s"}
     config = config_of({"enforce": enforce, "limit_scope": "global"})
-    assert (config.limit_all, config.limiter.scope) == (Limit(9, 1.0), "global")
+    assert (config.enforce["all"], config.limiter.scope) == (Limit(9, 1.0), "global")
     assert config_of({"enforce": {"sync_run": "5/1s"}}).limits["sync_run"] == Limit(5, 1.0)

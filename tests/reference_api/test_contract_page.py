@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from loadtest.error_codes import ERROR_CODES
-from loadtest.reference_api.options import server_options
+from loadtest.reference_api.command import server_options
 from loadtest.scenario.target_settings import TargetSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("latncy,ms=2", "--fault latncy,ms=2: kind: there is no fault 'latncy'\n  Did you mean 'latency'?"),
         ("latency,mss=2", "--fault latency,mss=2: mss: unknown key of latency\n  Did you mean 'ms'?"),
         ("error,key=1", "--fault error,key=1: key: there is no key 1\n  There is 1 key, number 0."),
-        ("starve,key=0,by=7", "--fault starve,key=0,by=7: by: there is no key 7\n  There is 1 key, number 0."),
+        ("starve,key=0,by=7", "--fault starve,by=7,key=0: by: there is no key 7\n  There is 1 key, number 0."),
     ],
 )
 def test_a_wrong_fault_is_refused_in_words(fault: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:

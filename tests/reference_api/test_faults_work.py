@@ -2,26 +2,25 @@
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any
 
 import pytest
 from plugins.processes import until_async
 
 from loadtest.faults import parse
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.faults.board import Board
-from loadtest.reference_api.faults.outcomes import spoil
-from loadtest.reference_api.faults.work import Work
-from loadtest.reference_api.job import Job
-from loadtest.reference_api.jobs import JobStore
-from loadtest.reference_api.loading import load_workflows
-from loadtest.reference_api.threads import Threads
+from loadtest.reference_api.faults.active_faults import ActiveFaults
+from loadtest.reference_api.faults.work_faults import WorkFaults, spoil
+from loadtest.reference_api.jobs import Job, JobStore
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
 
 SLEEP = load_workflows(ServerConfig(), Threads(1))["sleep"]
 OTHER, STARVED = object(), object()
 
 
-class _Looks(Work):
+class _Looks(WorkFaults):
     """Counts how often all that waits was looked through."""
 
     count = 0
@@ -35,12 +34,12 @@ def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
     """Not once for each of them: a server with many workers would do nothing else."""
 
     async def run() -> int:
-        board = Board(1, 2)
-        board.add([parse("starve,key=0,by=1")], board.clock())
-        work = _Looks(board)
-        store = JobStore(50, 1000, 10, meddler=work)
+        active = ActiveFaults(1, 2)
+        active.add([parse("starve,key=0,by=1")], active.clock())
+        work = _Looks(active)
+        store = JobStore(50, 1000, 10, fault_hooks=work)
         work.attach({STARVED: 0, OTHER: 1}, store.wake)
-        long: Any = SLEEP.parse({"ms": 60_000})
+        long: Any = SLEEP.call({"ms": 60_000})
         store.submit(OTHER, SLEEP, long)
         for _ in range(100):
             store.submit(STARVED, SLEEP, long)
@@ -49,7 +48,7 @@ def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
         before = work.count
         store.wake()
         looks = work.count - before
-        board.remove()
+        active.remove()
         await until_async(lambda: store.running == 50)
         store.close()
         return looks
@@ -60,9 +59,9 @@ def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
 @pytest.mark.parametrize("starved_first", [True, False])
 def test_a_job_passes_those_that_are_starved(starved_first: bool) -> None:
     """Whoever is not starved is executed in its turn, past those that are."""
-    board = Board(1, 2)
-    board.add([parse("starve,key=0,by=1")], board.clock())
-    work = Work(board)
+    active = ActiveFaults(1, 2)
+    active.add([parse("starve,key=0,by=1")], active.clock())
+    work = WorkFaults(active)
     work.attach({STARVED: 0, OTHER: 1}, lambda: None)
     owners = [STARVED, OTHER] if starved_first else [OTHER, STARVED]
     waiting = deque(Job(owner, SLEEP, None) for owner in owners)
@@ -77,14 +76,14 @@ def test_what_comes_while_others_are_starved_is_taken_in_its_order() -> None:
     """Those that were seen to be starved are looked at again only after a moment; who comes meanwhile needn't wait."""
 
     async def run() -> list[int]:
-        board = Board(1, 2)
-        board.add([parse("starve,key=0,by=1")], board.clock())
-        work = Work(board)
+        active = ActiveFaults(1, 2)
+        active.add([parse("starve,key=0,by=1")], active.clock())
+        work = WorkFaults(active)
         work.attach({STARVED: 0, OTHER: 1}, lambda: None)
         waiting: deque[Job] = deque()
 
         def come(owner: object, number: int) -> None:
-            waiting.append(Job(owner, SLEEP, number))
+            waiting.append(Job(owner, SLEEP, partial(int, number)))
             work.submitted(waiting[-1])
 
         come(OTHER, 0)
@@ -96,8 +95,8 @@ def test_what_comes_while_others_are_starved_is_taken_in_its_order() -> None:
             come(owner, number)
         taken += [work.take(waiting), work.take(waiting)]
         assert work.take(waiting) is None
-        assert [job.parameters for job in waiting] == [1, 2, 3]
-        return [job.parameters for job in taken if job is not None]
+        assert [job.call() for job in waiting if job.call] == [1, 2, 3]
+        return [job.call() for job in taken if job is not None and job.call]
 
     assert asyncio.run(run()) == [0, 4, 5]
 

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.execution import Outcome
-from loadtest.reference_api.job import Job
-from loadtest.reference_api.jobs import JobStore, QueueFullError
-from loadtest.reference_api.states import State
+from loadtest.reference_api.jobs import Job, JobStore, QueueFullError, State
+from loadtest.reference_api.workflows.execution import ExecutionOutcome
+from loadtest.reference_settings import ServerConfig
 
 WORKERS, QUEUE, RETENTION = 2, 3, 10.0
 OWNERS = {b"alpha": object(), b"beta": object()}
@@ -23,10 +21,10 @@ WORKFLOWS = WorkflowApi(ServerConfig())._workflows
 
 
 class Gates:
-    """A meddler that ends a job when it is told to."""
+    """A fault_hooks that ends a job when it is told to."""
 
     def __init__(self) -> None:
-        self.open: dict[str, asyncio.Future[Outcome]] = {}
+        self.open: dict[str, asyncio.Future[ExecutionOutcome]] = {}
 
     def submitted(self, job: Job) -> None:
         """Nothing becomes of it."""
@@ -34,7 +32,7 @@ class Gates:
     def take(self, waiting: deque[Job]) -> Job | None:
         return waiting.popleft() if waiting else None
 
-    async def execute(self, job: Job) -> Outcome | None:
+    async def execute(self, job: Job) -> ExecutionOutcome | None:
         self.open[job.id] = asyncio.get_running_loop().create_future()
         return await self.open[job.id]
 
@@ -54,7 +52,7 @@ class JobMachine(RuleBasedStateMachine):
         self.ended: dict[str, tuple[bool, float]] = {}
         self.answers: dict[str, bytes] = {}
         self.gates = Gates()
-        self.store = JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, meddler=self.gates)
+        self.store = JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, fault_hooks=self.gates)
 
     async def settle(self) -> None:
         """Let everything happen that can."""
@@ -69,7 +67,7 @@ class JobMachine(RuleBasedStateMachine):
     def submit_one(self, key: bytes) -> None:
         async def run() -> Job:
             hello = WORKFLOWS["say-hello"]
-            job = self.store.submit(OWNERS[key], hello, hello.parse({}))
+            job = self.store.submit(OWNERS[key], hello, hello.call({}))
             await self.settle()
             return job
 
@@ -86,7 +84,9 @@ class JobMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, WORKERS - 1), good=st.booleans())
     def end(self, which: int, good: bool) -> None:
         job = self.pending[: min(WORKERS, len(self.pending))][which % min(WORKERS, len(self.pending))]
-        self.gates.open.pop(job).set_result(Outcome(b'{"a":1}', None, 1.5) if good else Outcome(None, "no", 2.5))
+        self.gates.open.pop(job).set_result(
+            ExecutionOutcome(b'{"a":1}', None, 1.5) if good else ExecutionOutcome(None, "no", 2.5)
+        )
         self.loop.run_until_complete(self.settle())
         self.pending.remove(job)
         self.ended[job] = (good, self.now + RETENTION)

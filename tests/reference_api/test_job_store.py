@@ -12,14 +12,11 @@ from plugins.processes import until_async
 
 from loadtest.reference_api import jobs
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.job import Job
-from loadtest.reference_api.jobs import JobStore, QueueFullError
-from loadtest.reference_api.loading import load_workflows
-from loadtest.reference_api.signature import Anything
-from loadtest.reference_api.states import STATUS, TERMINAL, TRANSITIONS, Event, State
-from loadtest.reference_api.threads import Threads
-from loadtest.reference_api.workflows import Workflow
+from loadtest.reference_api.jobs import STATUS, TERMINAL, TRANSITIONS, Event, Job, JobStore, QueueFullError, State
+from loadtest.reference_api.workflows.execution import Workflow
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
 
 WORKFLOWS = load_workflows(ServerConfig(), Threads(1))
 HELLO, SLEEP = WORKFLOWS["say-hello"], WORKFLOWS["sleep"]
@@ -83,7 +80,7 @@ def test_expired_jobs_are_freed_though_no_submit_comes(monkeypatch: pytest.Monke
     async def run() -> None:
         nonlocal now
         store = JobStore(200, 0, retention=0.1, clock=lambda: now)
-        ids = [store.submit(None, HELLO, HELLO.parse({})).id for _ in range(100)]
+        ids = [store.submit(None, HELLO, HELLO.call({})).id for _ in range(100)]
         await asyncio.gather(*store._tasks)
         assert (len(store), store.kept) == (100, 100)
         now = 0.1
@@ -103,11 +100,11 @@ def test_a_job_whose_retention_is_not_over_stays() -> None:
     async def run() -> None:
         nonlocal now
         store = JobStore(10, 0, retention=50.0, clock=lambda: now)
-        running = store.submit(None, SLEEP, SLEEP.parse({"ms": 60_000}))
+        running = store.submit(None, SLEEP, SLEEP.call({"ms": 60_000}))
         kept = []
         for _ in range(100):
             now += 1
-            kept.append(store.submit(None, HELLO, HELLO.parse({})).id)
+            kept.append(store.submit(None, HELLO, HELLO.call({})).id)
             await until_async(lambda: store.running == 1)
             assert not store.expire()
         assert [bool(store.retrieve(None, each)) for each in kept] == [False] * 50 + [True] * 50
@@ -126,7 +123,7 @@ def test_a_pending_job_shows_the_execution_time_that_was_chosen(setting: Any, sh
     async def run() -> None:
         nonlocal now
         store = JobStore(1, 1, 60.0, lambda: now, pending_time=setting)
-        long = SLEEP.parse({"ms": 60_000})
+        long = SLEEP.call({"ms": 60_000})
         running, waiting = store.submit(None, SLEEP, long), store.submit(None, SLEEP, long)
         await until_async(lambda: running.state is State.RUNNING)
         now = 1.5
@@ -143,11 +140,11 @@ def test_ten_thousand_jobs_wait_in_turn() -> None:
 
     async def run() -> None:
         store = JobStore(workers=1, queue=9_999, retention=60.0)
-        short = SLEEP.parse({"ms": 1})
+        short = SLEEP.call({"ms": 1})
         submitted = [store.submit(None, SLEEP, short)]
-        submitted += [store.submit(None, HELLO, HELLO.parse({})) for _ in range(9_999)]
+        submitted += [store.submit(None, HELLO, HELLO.call({})) for _ in range(9_999)]
         with pytest.raises(QueueFullError):
-            store.submit(None, HELLO, HELLO.parse({}))
+            store.submit(None, HELLO, HELLO.call({}))
         assert (len(store), store.waiting, store.running, store.kept) == (10_000, 9_999, 1, 0)
         assert all(b"pending" in (store.retrieve(None, job.id) or b"") for job in submitted)
         await asyncio.wait_for(asyncio.gather(*store._tasks), 20)
@@ -165,7 +162,7 @@ def test_a_broken_workflow_is_internal_and_shows_nothing(expect_error: Any, capl
         raise ZeroDivisionError("the secret of the house")
 
     async def run() -> None:
-        api = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", Anything(), broken, None)})
+        api = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", lambda _: broken, None)})
         headers = {"x-api-key": "local-dev-key", "x-wf-endpoint": "e"}
         transport = httpx.ASGITransport(app=api)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:

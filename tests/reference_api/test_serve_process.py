@@ -112,8 +112,8 @@ def test_bad_options_exit_with_2(arguments: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--retry-after-factor", "2"], "Give --retry-after"),
-        (["--fault-clock", "epoch", "--fault", "throttle"], "Give --control-port"),
+        (["--retry-after-factor", "2"], "Give retry_after"),
+        (["--fault-clock", "epoch", "--fault", "throttle"], "Give control_port"),
         (["--limit-scope", "key", "--limit", "all=9/s", "--limit", "sync_run=5/s"], "no request draws on it"),
         (["--fault", "starve,key=0"], "two keys"),
     ],
@@ -158,6 +158,6 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
 
 def test_help_does_not_load_the_server() -> None:
     """The verb's module imports no part of the server stack."""
-    code = "import sys, loadtest.cli.serve; print(*[m for m in ('uvicorn', 'uvloop', 'msgspec') if m in sys.modules])"
+    code = "import sys, loadtest.cli.serve; print(*[m for m in ('uvicorn', 'uvloop', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -13,9 +13,8 @@ from openapi_answers import DOCUMENT, problems, resolve
 
 from loadtest.error_codes import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.signature import Anything
-from loadtest.reference_api.workflows import Workflow
+from loadtest.reference_api.workflows.execution import Workflow
+from loadtest.reference_settings import ServerConfig
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
@@ -70,7 +69,7 @@ def broken(_server: Any) -> httpx.Response:
         raise ZeroDivisionError
 
     async def ask() -> httpx.Response:
-        api: Any = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", Anything(), work, None)})
+        api: Any = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", lambda _: work, None)})
         headers = {"x-api-key": ServerConfig().keys[0], "x-wf-endpoint": "tests"}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(api), base_url="http://x", headers=headers

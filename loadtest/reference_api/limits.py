@@ -1,4 +1,4 @@
-"""Limits as requests draw on them: who shares which limiter, what an answer says of it, and who has to wait."""
+"""Rate limits as requests meet them: whose request it is, which limiter it draws on, what its answer says of that."""
 
 import math
 import time
@@ -9,9 +9,9 @@ from typing import Final
 
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
 from loadtest.limits import Limit, LimitName
-from loadtest.reference_api.answers import ApiError, Header, Scope
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.hangup import wait
+from loadtest.reference_api.http.answers import ApiError, Header, Scope
+from loadtest.reference_api.http.hangup import wait
+from loadtest.reference_settings import ServerConfig
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]
@@ -24,7 +24,7 @@ _HELD: Final = "loadtest.limiter"
 """Keys of a request's scope: what its answer says of the limit, and the limiter that waits for its end."""
 
 
-class Throttle:
+class RateLimits:
     """The limits of one server.
 
     Args:
@@ -46,7 +46,7 @@ class Throttle:
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
-        self._limits = limits_in_force(config)
+        self._limits = config.limits_in_force
         self._shared = self._make() if self._spec.scope in ("name", "global") else None
         self._clock = clock
         self._retry_after = config.retry_after
@@ -129,19 +129,6 @@ class Throttle:
         return ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded", details, headers)
 
 
-def limits_in_force(config: ServerConfig) -> Mapping[LimitName, Limit]:
-    """The limit that a request draws on, by its limit name: the same for all where they share one.
-
-    Raises:
-        ValueError: if they share one, and none is given.
-    """
-    if config.limiter.scope not in SHARED_SCOPES:
-        return config.limits
-    if config.limit_all is None:
-        raise ValueError(f"scope {config.limiter.scope} without limit_all")
-    return MappingProxyType(dict.fromkeys(config.limits, config.limit_all))
-
-
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
     """What many services send: limit, remaining requests, seconds until all is whole."""
     return (
@@ -165,3 +152,60 @@ def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
         (b"ratelimit-policy", b'"default";q=%d;qu="concurrent-requests"' % limit.count),
         (b"ratelimit", b'"default";r=%d' % decision.remaining),
     )
+
+
+class Account:
+    """One API key: what it draws on, and the owner of its jobs.
+
+    Args:
+        limiters: by limit name.
+    """
+
+    __slots__ = ("limiters",)
+
+    def __init__(self, limiters: Limiters) -> None:
+        self.limiters = limiters
+
+
+class Accounts:
+    """Every account of a server, by its key.
+
+    Args:
+        config: keys and endpoint.
+        limits: the limits.
+    """
+
+    def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
+        self._accounts = {key.encode(): Account(limits.limiters()) for key in config.keys}
+        self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    @property
+    def by_key(self) -> Mapping[bytes, Account]:
+        """Every account by its API key."""
+        return self._accounts
+
+    def find(self, headers: list[Header]) -> Account:
+        """The account that a request belongs to, by its headers. One that comes twice is the list of its values.
+
+        Raises:
+            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
+                ``unknown_endpoint``.
+        """
+        key = endpoint = None
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value if key is None else key + b", " + value
+            elif name == b"x-wf-endpoint":
+                endpoint = value if endpoint is None else endpoint + b", " + value
+        account = self._accounts.get(key) if key else None
+        if account is None and key:
+            account = self._accounts.get(key.strip())  # the parser leaves white space at the end of values
+        if account is None:
+            if not key:
+                raise ApiError(401, "missing_api_key", "The API key is missing", {"header": "x-api-key"})
+            raise ApiError(401, "invalid_api_key", "The API key is not a valid one", {"header": "x-api-key"})
+        if not endpoint:
+            raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
+        if self._endpoint is not None and endpoint.strip() != self._endpoint:
+            raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
+        return account

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from loadtest.reference_api.answers import Scope
-from loadtest.reference_api.bodies import DisconnectedError
+from loadtest.reference_api.http.answers import Scope
+from loadtest.reference_api.http.requests import DisconnectedError
 
 _T = TypeVar("_T")
 

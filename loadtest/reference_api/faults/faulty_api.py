@@ -1,30 +1,32 @@
-"""The API as it misbehaves: an ASGI application around the real one."""
+"""The API as it misbehaves: an ASGI application around the real one, and answers that break on the wire."""
 
 import asyncio
+import os
+import socket
+import struct
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.limits import LimitName
-from loadtest.reference_api.answers import AnswerHeaders, ApiError, Header, Message, Receive, Reply, Scope, Send
-from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.config import ServerConfig
-from loadtest.reference_api.faults import exchange
-from loadtest.reference_api.faults.board import Board, Strike
-from loadtest.reference_api.faults.marks import HITS
-from loadtest.reference_api.faults.outcomes import without_time
-from loadtest.reference_api.faults.pauses import Freezer, pause
-from loadtest.reference_api.faults.work import Work
-from loadtest.reference_api.routes import route
+from loadtest.reference_api.app import WorkflowApi, route
+from loadtest.reference_api.faults.active_faults import ActiveFaults, Freezer, Strike, pause
+from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
+from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Message, Receive, Reply, Scope, Send
+from loadtest.reference_api.http.protocol import TRANSPORT
+from loadtest.reference_settings import ServerConfig
 
 _KINDS: Final = b"x-loadtest-faults"
 _HIT: Final = b"x-loadtest-fault-hit"
 _CUT: Final = (Truncate, Reset, Garbage)
 _SHOWN: Final = 0.02
 """Seconds between the first half of an answer and the reset in its middle, in which the client may read it."""
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+_NO_HTTP: Final = b"\x16\x03\x01\x00\x02\xfe this is no answer to anybody \xff\r\n\r\n"
 
 
 class _Caller(NamedTuple):
@@ -32,44 +34,46 @@ class _Caller(NamedTuple):
     key: int
 
 
-class Misbehaving:
+class FaultyApi:
     """The reference API with faults.
 
     Args:
         api: the real application.
         config: what the server was told.
-        board: the faults.
+        active: the faults in force.
         work: what they do to executions and jobs.
         freezer: stops the server.
     """
 
-    def __init__(self, api: WorkflowApi, config: ServerConfig, board: Board, work: Work, freezer: Freezer) -> None:
+    def __init__(
+        self, api: WorkflowApi, config: ServerConfig, active: ActiveFaults, work: WorkFaults, freezer: Freezer
+    ) -> None:
         self._api = api
-        self._board = board
+        self._active = active
         self._work = work
         self._freezer = freezer
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
-        self._recodes = config.recodes
+        self._recodes = config.answers
         self._headers = AnswerHeaders()
         self._ids: dict[int, str] = {}
-        board.on_change.append(self._ids.clear)
+        active.on_change.append(self._ids.clear)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request (ASGI 3), or not."""
-        if not len(self._board):
+        if not len(self._active):
             await self._api(scope, receive, send)
             return
         hits: list[AnyFault] = []
         HITS.set(hits)
         caller = self._caller(scope)
-        strikes = [] if caller is None else self._board.strikes(caller.name, caller.key, work=False)
+        strikes = [] if caller is None else self._active.strikes(caller.name, caller.key, work=False)
         faults = [strike.fault for strike in strikes]
         hits.extend(faults)
         if (early := await self._before(strikes)) is not None:
             await self._reply(early, hits, scope, send)
             return
         if any(isinstance(fault, Reset) and fault.when == "before" for fault in faults):
-            await exchange.reset(scope, receive)
+            await _reset(scope, receive)
             return
         answer = _Answer()
         await self._api(scope, receive, answer.take)
@@ -102,7 +106,7 @@ class Misbehaving:
             return ApiError(503, "shutting_down", "The server is stopping").reply(self._recodes)
         for fault, _ in strikes:
             if isinstance(fault, Freeze) and fault.ms is not None:
-                self._freezer.freeze(self._board.clock() + fault.ms / 1000)
+                self._freezer.freeze(self._active.clock() + fault.ms / 1000)
             elif isinstance(fault, Throttle):
                 return ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded").reply(self._recodes)
             elif isinstance(fault, Error):
@@ -127,18 +131,18 @@ class Misbehaving:
     ) -> None:
         headers = [*answer.headers, *self._mark(HITS.get())]
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
-        head, body = exchange.raw(answer.status, headers, answer.body)
+        head, body = _raw(answer.status, headers, answer.body)
         if isinstance(cut, Truncate):
-            await exchange.close(scope, receive, head + body[: len(body) // 2])
+            await _close(scope, receive, head + body[: len(body) // 2])
         elif isinstance(cut, Reset):
-            exchange.send_now(scope, head + body[: len(body) // 2])
+            _send_now(scope, head + body[: len(body) // 2])
             await asyncio.sleep(_SHOWN)
-            await exchange.reset(scope, receive)
+            await _reset(scope, receive)
         elif isinstance(cut, Garbage) and cut.what == "answer":
-            await exchange.close(scope, receive, exchange.NO_HTTP)
+            await _close(scope, receive, _NO_HTTP)
         else:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": exchange.no_json(len(body)) if cut else body})
+            await send({"type": "http.response.body", "body": _no_json(len(body)) if cut else body})
 
     async def _reply(self, reply: Reply, hits: Sequence[AnyFault], scope: Scope, send: Send) -> None:
         self._api.upkeep.answered(scope, reply.status)
@@ -148,10 +152,10 @@ class Misbehaving:
 
     def _mark(self, hits: Sequence[AnyFault]) -> list[Header]:
         """The headers that say what may be wrong with an answer, and what is."""
-        if not len(self._board):
+        if not len(self._active):
             return []
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits))
-        return [(_KINDS, self._board.header), *([(_HIT, hit.encode())] if hit else [])]
+        return [(_KINDS, self._active.header), *([(_HIT, hit.encode())] if hit else [])]
 
 
 class _Answer:
@@ -176,3 +180,55 @@ class _Answer:
             self.body = body
             length = (b"content-length", b"%d" % len(body))
             self.headers = [length if name == b"content-length" else (name, value) for name, value in self.headers]
+
+
+def _raw(status: int, headers: Sequence[Header], body: bytes) -> tuple[bytes, bytes]:
+    """Head and body of an answer, as they go over the wire."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), lines), body
+
+
+async def _close(scope: Scope, receive: Receive, data: bytes) -> None:
+    """Send ``data`` as it is, close the connection, and wait until it is gone."""
+    transport = scope["state"][TRANSPORT]
+    transport.write(data)
+    transport.close()
+    await _gone(receive)
+
+
+async def _reset(scope: Scope, receive: Receive) -> None:
+    """Reset the connection (RST), and wait until it is gone."""
+    transport = scope["state"][TRANSPORT]
+    # The event loop's own view of the socket can't set options; this one is of the same connection.
+    with _socket(transport) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
+    await _gone(receive)
+
+
+def _no_json(length: int) -> bytes:
+    """So many bytes that are neither JSON nor text."""
+    return (b"\xfe\xff{garbage:" * (length // 11 + 1))[:length]
+
+
+def _send_now(scope: Scope, data: bytes) -> None:
+    """Hand ``data`` to the kernel at once, as much as it takes: the event loop would drop it at a reset."""
+    with _socket(scope["state"][TRANSPORT]) as ours:
+        ours.setblocking(False)
+        try:
+            ours.send(data)
+        except OSError:
+            return
+
+
+def _socket(transport: Any) -> socket.socket:
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,11 +1,15 @@
-"""What the server reads: a request's body, within bounds."""
+"""What the server reads: a request's body, within bounds, and what is wrong with one, field by field."""
 
+import re
 from typing import Any, Final
 
 import msgspec
 
-from loadtest.reference_api.answers import ApiError, Receive, Scope
-from loadtest.reference_api.validation import explain, locate
+from loadtest.reference_api.http.answers import ApiError, Receive, Scope
+
+_AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_DEEPEST: Final = 16
+_FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
 
 DRAINED: Final = 1024 * 1024
 """Bytes of an oversized body that are read and dropped before the answer.
@@ -39,12 +43,12 @@ class RequestReader:
 
     Args:
         max_body: largest body in bytes.
-        unknown: whether fields that a request doesn't have are let through.
+        ignore_unknown: whether fields that a request doesn't have are let through.
     """
 
-    def __init__(self, max_body: int, *, unknown: bool = False) -> None:
+    def __init__(self, max_body: int, *, ignore_unknown: bool = False) -> None:
         self._max_body = max_body
-        self._decode = msgspec.json.Decoder(_LenientRequest if unknown else RunRequest).decode
+        self._decode = msgspec.json.Decoder(_LenientRequest if ignore_unknown else RunRequest).decode
 
     async def read(self, scope: Scope, receive: Receive) -> RunRequest:
         """Read the body of one request.
@@ -99,3 +103,40 @@ def _declared(scope: Scope) -> int:
 def _too_large(max_body: int, *, close: bool) -> ApiError:
     headers = ((b"connection", b"close"),) if close else ()
     return ApiError(413, "body_too_large", "The request body is too large", {"maxBytes": max_body}, headers)
+
+
+def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
+    """Turn a validation error into ``{"field", "problem"}``, the field with its path under ``within``."""
+    problem, path = str(error), within
+    if match := _AT.match(problem):
+        problem = match["problem"]
+        path = ".".join(part for part in (within, match["path"]) if part)
+    if match := _FIELD.match(problem):
+        path = ".".join(part for part in (path, match["name"]) if part)
+    return {"field": path, "problem": problem}
+
+
+def locate(raw: bytes, within: str) -> str:
+    """The path of the first value in a JSON text that can't be decoded, down to 16 levels.
+
+    Args:
+        raw: well-formed JSON, with a number in it that no type can hold.
+        within: the path of the whole text.
+    """
+    for _ in range(_DEEPEST):
+        kind: Any = {b"{": dict[str, msgspec.Raw], b"[": list[msgspec.Raw]}.get(raw.strip()[:1])
+        if kind is None:
+            break
+        children = msgspec.json.decode(raw, type=kind)
+        named = children.items() if isinstance(children, dict) else enumerate(children)
+        key, raw = next((key, bytes(child)) for key, child in named if not _decodes(child))
+        within += f".{key}" if isinstance(key, str) else f"[{key}]"
+    return within
+
+
+def _decodes(raw: msgspec.Raw) -> bool:
+    try:
+        msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from loadtest.error_codes import ErrorCode
-from loadtest.reference_api.config import Recode
+from loadtest.reference_settings import Recode
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

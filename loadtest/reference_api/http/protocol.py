@@ -1,14 +1,14 @@
-"""How answers go onto the wire: whole, in one write; and what is said to bytes that aren't HTTP."""
+"""How answers go onto the wire, whole and in one write, and what is not answered as a request: offers and garbage."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from loadtest.reference_api.answers import Header, Message, Receive, Scope, Send
-from loadtest.reference_api.hangup import LINE, Line
-from loadtest.reference_api.upgrades import UpgradesIgnored
+from loadtest.reference_api.http.answers import Header, Message, Receive, Scope, Send
+from loadtest.reference_api.http.hangup import LINE, Line
 
 TRANSPORT: Final = "transport"
 """Where a request's ``state`` has the transport of its connection."""
@@ -73,6 +73,41 @@ class WholeAnswer:
             cycle.transport.close()
         cycle.on_response()
         return True
+
+
+class UpgradesIgnored(HttpToolsProtocol):
+    """A connection that answers in HTTP/1.1 whoever offers to go on in another protocol, as RFC 9110 allows.
+
+    The parser takes what follows such a request's head for the other protocol, and its body would be lost.
+    """
+
+    _fed = b""
+    _again: bytes | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; again, as long as there are offers in it."""
+        self._again = data
+        while (fed := self._again) is not None:  # a loop, since a client may send any number of them at once
+            self._fed, self._again = fed, None
+            super().data_received(fed)
+
+    def _should_upgrade(self) -> bool:
+        # Only asked where the parser saw an offer. "Yes" keeps the request from being answered before its body.
+        return True
+
+    def handle_websocket_upgrade(self) -> None:
+        """Let the request be parsed again, without its offer."""
+        error = sys.exc_info()[1]  # the parser says by it where it stopped
+        method = self.scope["method"]
+        if method == "CONNECT" or error is None:
+            self.send_400_response("This is no proxy")
+            return
+        start = f" HTTP/{self.parser.get_http_version()}\r\n".encode()
+        head = [method.encode(), b" ", self.url, start]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])
 
 
 def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[UpgradesIgnored]:
