@@ -17,7 +17,7 @@ from pathlib import Path
 
 from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
 
-from loadtest import runfile
+from loadtest.record import run_directory
 
 RATE, SECONDS, FREEZE, USERS = 500, 10, 1.0, 700
 WITHIN = 0.02
@@ -27,7 +27,7 @@ THEORY = {0.95: 0.5, 0.99: 0.9, 1.0: 1.0}
 
 def freeze_in_the_middle(process: object, directory: Path) -> float:
     """Stop the server for FREEZE seconds in the middle of the run; how long it was really."""
-    while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+    while (epoch := run_directory.load(directory).epoch_unix_ns) is None:
         time.sleep(0.01)
     middle = epoch / 1e9 + (SECONDS - FREEZE) / 2
     time.sleep(max(0.0, middle - time.time()))
@@ -53,7 +53,7 @@ def main() -> None:
             text = known_job(retrievals(RATE, SECONDS, USERS), Path(folder))
             with offered(text, server.url, Path(folder)) as (_, directory):
                 frozen = freeze_in_the_middle(server.process, directory)
-            rows, (own,) = operations(directory), runfile.load(directory).generators
+            rows, (own,) = operations(directory), run_directory.load(directory).generators
         times = [(row["end"] - row["intended_start"]) / 1e6 for row in rows]
         lag = max((row["start"] - row["intended_start"]) / 1e6 for row in rows if row["start"] is not None)
         ok = sum(row["outcome"] == "ok" for row in rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from offering import cpu_s, offered, operations, quantile, retrievals, target
 
-from loadtest import runfile
+from loadtest.record import run_directory
 
 EDGE = 1.0
 """Seconds at both ends that are left out."""
@@ -24,7 +24,7 @@ def measure(rate: int, seconds: float) -> str:
     with target() as api, tempfile.TemporaryDirectory() as folder:
         with offered(retrievals(rate, seconds, 200), api.url, Path(folder)) as (load, directory):
             generator = psutil.Process(load.pid)
-            while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+            while (epoch := run_directory.load(directory).epoch_unix_ns) is None:
                 time.sleep(0.01)
             time.sleep(max(0.0, epoch / 1e9 + EDGE - time.time()))
             before, begun = (cpu_s(generator), cpu_s(api.process)), time.time_ns() - epoch

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
 
-from loadtest import runfile
+from loadtest.record import run_directory
 
 RATE, SECONDS, BEGIN, FREEZE = 2000, 5, 2.0, 1.5
 FACTOR = 2.0
@@ -26,7 +26,7 @@ def measure() -> bool:
     with noting() as server, tempfile.TemporaryDirectory() as folder:
         text = known_job(retrievals(RATE, SECONDS, 20_000), Path(folder))
         with offered(text, server.url, Path(folder)) as (load, directory):
-            while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+            while (epoch := run_directory.load(directory).epoch_unix_ns) is None:
                 time.sleep(0.01)
             time.sleep(max(0.0, epoch / 1e9 + BEGIN - time.time()))
             before = psutil.Process(load.pid).memory_info().rss
@@ -34,7 +34,7 @@ def measure() -> bool:
             time.sleep(FREEZE)
             after = psutil.Process(load.pid).memory_info().rss
             server.process.resume()
-        rows, (own,) = operations(directory), runfile.load(directory).generators
+        rows, (own,) = operations(directory), run_directory.load(directory).generators
     pool = own.pools["lookups"]
     print(f"pool: {pool.started} users at first, {pool.size} in the end, {pool.waited} arrivals waited for one")
     print(f"memory: {(after - before) / max(1, pool.size - pool.started) / 1024:.0f} KB for each user in flight")

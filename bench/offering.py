@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from loadtest import samples
 from loadtest.prepare import prepare_run
+from loadtest.record import samples
 from loadtest.scenario import load_scenario
 
 NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]

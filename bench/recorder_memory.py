@@ -24,9 +24,9 @@ import psutil
 from locust.env import Environment
 
 from loadtest.load.client import Answer
+from loadtest.load.http.exchange import Exchange, Wire
 from loadtest.load.operation import Operation
 from loadtest.load.session import Session, make_endpoint
-from loadtest.load.wire import Exchange, Wire
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
 from loadtest.schedule import Arrival

@@ -23,8 +23,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from loadtest import runfile, samples
-from loadtest.runfile import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record import run_directory, samples
+from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
 
 ENTRIES = {"runs": "sync_run", "lookups": "retrieval"}
 KINDS = {"sync_run": "run", "retrieval": "retrieve"}
@@ -128,7 +128,7 @@ def generate(directory: Path, count: int) -> None:
         for batch in batches(arrivals):
             stream.write_batch(batch)
         stream.close()
-    runfile.save(plan(arrivals), directory)
+    run_directory.save(plan(arrivals), directory)
 
 
 QUERY = """

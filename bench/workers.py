@@ -16,13 +16,12 @@ from pathlib import Path
 import psutil
 from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
 
-from loadtest import runfile
-from loadtest.load.live import Live
-from loadtest.load.recorder import Recorder, RunFiles
-from loadtest.load.workers.merging import Merging
-from loadtest.load.workers.messages import Batch
-from loadtest.load.workers.outbox import Outbox
-from loadtest.samples import Sample
+from loadtest.load.distributed.batches import Outbox
+from loadtest.load.distributed.collector import Merging
+from loadtest.load.distributed.protocol import Batch
+from loadtest.load.recorder import Live, Recorder, RunFiles
+from loadtest.record import run_directory
+from loadtest.record.samples import Sample
 
 EDGE = 1.0
 """Seconds at both ends that are left out of what CPU is compared over."""
@@ -36,7 +35,7 @@ def measure(rate: int, workers: int, seconds: float) -> tuple[str, bool]:
         text = known_job(retrievals(rate, seconds, 400), Path(folder))
         with offered(text, server.url, Path(folder), *arguments) as (load, directory):
             first = psutil.Process(load.pid)
-            while (epoch := runfile.load(directory).epoch_unix_ns) is None:
+            while (epoch := run_directory.load(directory).epoch_unix_ns) is None:
                 time.sleep(0.01)
             time.sleep(max(0.0, epoch / 1e9 + EDGE - time.time()))
             others = first.children(recursive=True)

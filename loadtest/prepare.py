@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
-from loadtest.limits import Limit, LimitName
 from loadtest.plan import Belief, believe, traffic_plans
-from loadtest.runfile import (
+from loadtest.record.run_directory import new_run_directory, point_latest, save
+from loadtest.record.run_info import (
     FaultInfo,
     LeashInfo,
     LimitInfo,
@@ -22,15 +23,12 @@ from loadtest.runfile import (
     ScenarioInfo,
     TargetInfo,
     TrafficPlan,
-    new_run_directory,
-    point_latest,
-    save,
 )
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.scenario.units import MAX_RATE
 from loadtest.targets import Chosen, check_leash, demand_of
+from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from loadtest.contract import ALL, DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import InputError
 from loadtest.faults import AnyFault, check_keys, to_text
 from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
-from loadtest.limits import DOCUMENTED, Limit, LimitName
+from loadtest.units import Limit
 
 RetryAfter = Literal["none", "seconds", "date"]
 RateHeaders = Literal["none", "x-ratelimit", "ietf"]
@@ -21,9 +22,6 @@ Draws = Literal["all", "valid"]
 PendingTime = Literal["elapsed", "zero", "omitted"]
 UnknownParameters = Literal["reject", "ignore"]
 FaultClock = Literal["ready", "epoch"]
-
-ALL: Final = "all"
-"""The name of the limit of all requests together."""
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request's body that are read, and dropped where they are too many, before the answer."""

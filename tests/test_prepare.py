@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from loadtest import runfile
+from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import DOCUMENTED, Limit
 from loadtest.plan import Belief, believed
 from loadtest.prepare import prepare_run
+from loadtest.record import run_directory
 from loadtest.scenario import load_scenario, scenario_hash
+from loadtest.units import Limit
 
 MINE = """
 title = "Mine"
@@ -50,8 +51,8 @@ def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
     """Scenario and its hash, seed, limits, rates, versions and machine; it can be read again, and `latest` is it."""
     directory, info = prepare("warmup=1s", keys=3)
     scenario = load_scenario(tmp_path / "mine.toml", ["warmup=1s"]).scenario
-    assert runfile.load(directory) == info
-    assert runfile.find_run("latest", tmp_path / "runs") == directory.resolve()
+    assert run_directory.load(directory) == info
+    assert run_directory.find_run("latest", tmp_path / "runs") == directory.resolve()
     assert (info.id, info.scenario.name, info.scenario.title) == (directory.name, "mine", "Mine")
     assert (info.scenario.hash, info.seed, info.keys) == (scenario_hash(scenario), 5, 3)
     assert info.scenario.effective["warmup"] == "1s"
@@ -68,7 +69,7 @@ def test_run_json_says_how_limits_are_counted(prepare: Any) -> None:
     told = ("algorithm='gcra'", "burst=4", "count_rejected=true", "limit_scope='key'", "enforce.all='30/2s'")
     overrides = [f"target.{each}" for each in (*told, "draws='valid'")]
     directory, _ = prepare(*overrides, keys=3)
-    target = runfile.load(directory).target
+    target = run_directory.load(directory).target
     belief = believed(target)
     assert belief.spec == LimiterSpec("gcra", 4, True, "key")
     assert (belief.limit_all, belief.limits["sync_run"], belief.draws) == (Limit(30, 2.0), Limit(20, 1.0), "valid")

@@ -14,10 +14,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest import runfile, samples
 from loadtest.cli import _children as children
 from loadtest.plan import schedules
 from loadtest.prepare import prepare_run
+from loadtest.record import run_directory, samples
 from loadtest.scenario import load_scenario
 
 FAULTS: Final = {
@@ -94,7 +94,7 @@ class Count:
 
 def count(directory: Path) -> Count:
     """Hold a run's record against its schedule."""
-    info = runfile.load(directory)
+    info = run_directory.load(directory)
     wanted = Counter(
         (arrival.traffic, arrival.number, arrival.intended_ns, arrival.stage)
         for schedule in schedules(info.traffic, info.seed)

@@ -25,7 +25,7 @@ from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import SyncRunUser
 from loadtest.prepare import prepare_run
-from loadtest.samples import Sample
+from loadtest.record.samples import Sample
 from loadtest.scenario import load_scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import allow

@@ -11,7 +11,7 @@ from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distribution, distribution, known
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.times import start_lag
-from loadtest.runfile import RunInfo
+from loadtest.record.run_info import RunInfo
 
 GAPS: Final = 5_000_000
 """Arrivals of an entry whose gaps are looked at: the first."""

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadtest import samples
-from loadtest.runfile import RunInfo, StagePlan
+from loadtest.record import samples
+from loadtest.record.run_info import RunInfo, StagePlan
 
 OUTCOMES: Final = ("ok", "throttled", "failed", "timed_out", "dropped", "lost")
 KINDS: Final = ("run", "submit", "retrieve", "poll")

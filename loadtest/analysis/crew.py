@@ -1,6 +1,6 @@
 """Who made the load: the worker processes of a run, in words."""
 
-from loadtest.runfile import RunInfo, WorkerInfo
+from loadtest.record.run_info import RunInfo, WorkerInfo
 
 
 def describe(worker: WorkerInfo) -> str:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from loadtest import runfile, samples
 from loadtest.analysis import waits
 from loadtest.analysis.book import LIMIT_OF_KIND, LIMIT_OF_OPERATION
 from loadtest.analysis.upgrade import read_upgraded
-from loadtest.runfile import RunInfo
+from loadtest.record import run_directory, samples
+from loadtest.record.run_info import RunInfo
 
 _NUMBERS: Final = (
     "intended_start", "user_free", "start", "first_byte", "end", "accepted_start", "accepted_end", "pending_seen",
@@ -22,7 +22,7 @@ _NUMBERS: Final = (
 def read(run: str | Path, reports: Path = Path("reports")) -> pd.DataFrame:
     """Read a run's samples, one row for each operation and each request, with derived columns.
 
-    Beside the columns of ``loadtest.samples.Sample`` there are ``limit`` (the limit name that it draws on),
+    Beside the columns of ``loadtest.record.samples.Sample`` there are ``limit`` (the limit name that it draws on),
     ``warmup``, ``in_figures`` (whether its stage is one that is judged: neither warm-up nor the set-up before the
     epoch), ``second`` (of the intended start), and in ms ``response_time_ms``, ``dispatch_lag_ms``,
     ``overhead_ms``, ``submit_ms``, ``time_to_result_ms``, ``time_to_result_lower_ms``, ``queue_wait_lower_ms``,
@@ -37,8 +37,8 @@ def read(run: str | Path, reports: Path = Path("reports")) -> pd.DataFrame:
         InputError: if there is no such run.
         RecordError: if it cannot be read as a record.
     """
-    directory = runfile.find_run(str(run), reports)
-    info = runfile.load(directory)
+    directory = run_directory.find_run(str(run), reports)
+    info = run_directory.load(directory)
     table = pa.Table.from_batches(read_upgraded(directory), samples.SCHEMA).cast(samples.PLAIN_SCHEMA)
     return _derive(table.to_pandas(), info)
 

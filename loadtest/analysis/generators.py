@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest.runfile import CpuSample, GeneratorInfo, RunInfo
+from loadtest.record.run_info import CpuSample, GeneratorInfo, RunInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from loadtest.runfile import RunInfo
+from loadtest.record.run_info import RunInfo
 from loadtest.threshold import EXPECTED, Judgement, Threshold, judge, parse_threshold
 
 

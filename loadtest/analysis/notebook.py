@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from loadtest import runfile
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.record import run_directory
 
 _NOT_FIGURES = ("statuses", "reasons", "stages")
 
@@ -24,7 +24,7 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
         InputError: if there is no such run.
         RecordError: if it cannot be read as a record.
     """
-    return find(load_record(runfile.find_run(str(run), reports)))
+    return find(load_record(run_directory.find_run(str(run), reports)))
 
 
 def metrics(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.DataFrame:

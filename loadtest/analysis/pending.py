@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from loadtest.runfile import PENDING_NAME
+from loadtest.record.run_directory import PENDING_NAME
 
 FIRST: Final = 20
 """Jobs that are named."""

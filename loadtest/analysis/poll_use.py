@@ -9,7 +9,7 @@ from loadtest.analysis import bins
 from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.rows import tally
-from loadtest.runfile import RunInfo, StagePlan
+from loadtest.record.run_info import RunInfo, StagePlan
 
 _POLL: Final = KINDS.index("poll")
 _RETRIEVE: Final = KINDS.index("retrieve")

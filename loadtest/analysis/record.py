@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from loadtest import runfile
 from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk, scan
@@ -25,9 +24,10 @@ from loadtest.analysis.poll_use import PollUse
 from loadtest.analysis.sends import Sends
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times, start_lag
-from loadtest.limits import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import Belief, believed
-from loadtest.runfile import RunInfo, StagePlan
+from loadtest.record import run_directory
+from loadtest.record.run_info import RunInfo, StagePlan
 
 Progress = Callable[[int], None]
 
@@ -182,7 +182,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
     Raises:
         RecordError: if it cannot be read as a record.
     """
-    info = runfile.load(directory)
+    info = run_directory.load(directory)
     book = Book(info)
     parts: dict[str, Any] = {
         "counts": Counts(book), "times": Times(book), "means": Means(book), "sends": Sends(book),

@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 import pyarrow as pa
 
-from loadtest import samples
+from loadtest.record import samples
 
 _KEY: Final = ["traffic", "parent_arrival"]
 _TERMINAL: Final = ("completed", "failed")

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from loadtest.analysis.judgement import Judged
 from loadtest.analysis.validity import Check
 from loadtest.errors import ExitCode
-from loadtest.runfile import RunInfo
+from loadtest.record.run_info import RunInfo
 
 Word = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
 

@@ -1,4 +1,7 @@
-"""The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens."""
+"""What verbs share that make a report: the option, and the command of the process that makes it.
+
+The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens.
+"""
 
 import os
 import queue
@@ -13,16 +16,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import click
 import msgspec
 
-from loadtest.cli._reporting import report_command
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
+from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
-from loadtest.runfile import Preflight
 from loadtest.scenario import Scenario
 from loadtest.targets import Chosen, Target
+
+plots_option = click.option(
+    "--plots/--no-plots",
+    default=True,
+    envvar="LOADTEST_PLOTS",
+    show_envvar=True,
+    help="Draw plots, too: more than half of the time that a short run's report takes.",
+)
+
+
+def report_command(directory: Path, *, plots: bool) -> list[str]:
+    """What makes a run's report. A process of its own: pandas and matplotlib stay out of ours, and gevent out of it."""
+    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
+
 
 _READY_TIMEOUT: Final = 20.0
 _STOP_TIMEOUT: Final = 5.0
@@ -214,7 +231,7 @@ def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Map
         "headers": chosen.headers,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.probe"],
+        [sys.executable, "-m", "loadtest.preflight"],
         input=msgspec.json.encode(order),
         env=dict(environment),
         capture_output=True,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from loadtest import runfile
 from loadtest.errors import InputError
+from loadtest.record import run_directory
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=runfile.LATEST)
+@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
 @click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Form of the file.")
 @click.option(
     "--output",
@@ -24,9 +24,9 @@ def command(run: str, form: str, output: Path | None) -> None:
     # Late: Arrow is slow to import, and `--help` needs none of it.
     from pyarrow import csv, parquet  # noqa: PLC0415 - see above
 
-    from loadtest import samples  # noqa: PLC0415 - see above
+    from loadtest.record import samples  # noqa: PLC0415 - see above
 
-    directory = runfile.find_run(run)
+    directory = run_directory.find_run(run)
     path = output or directory / f"samples.{form}"
     table = samples.read_table(directory)
     temporary = path.with_name(f".{path.name}.part")

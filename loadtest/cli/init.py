@@ -1,20 +1,186 @@
-"""``loadtest init``: a scenario to start from, and a file for targets."""
+"""The files that ``loadtest init`` writes, as text. Pure.
 
+``loadtest init``: a scenario to start from, and a file for targets.
+"""
+
+import json
+import math
+import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from loadtest.cli._curl import Pasted, parse_curl
-from loadtest.cli._starter import JOBS_FILE, scenario_text, targets_text
+from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
 from loadtest.scenario import Scenario
 from loadtest.scenario.schema import schema_text
 
-_SCENARIO: Final = Path("scenarios") / "first.toml"
+JOBS_FILE: Final = "first.jobs.txt"
+_TITLES: Final[dict[Operation, str]] = {
+    Operation.SYNC_RUN: "How quickly are runs of {} answered, well within the limit?",
+    Operation.ASYNC_RUN: "How long do jobs of {} take from submit to result, well within the limits?",
+    Operation.RETRIEVAL: "How quickly are results retrieved, well within the limit?",
+}
+_OPERATION_NOTES: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
+
+_POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
+_INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object a line, so that it is not a cache that is measured'
+
+_SCENARIO: Final = """\
+#:schema scenario.schema.json
+# A scenario: what traffic to offer, and what must hold. `loadtest plan first` says what it will ask of the limits,
+# `loadtest run first` runs it: on an embedded reference API, unless --host or --target names another.
+title = {title}
+
+# Before the first stage, at its rate: spends quota, and is in no figure.
+warmup = "5s"
+
+[traffic.{name}]
+operation = "{operation}" {note}
+{what}
+# The time-out of each request; an operation that reaches it counts with the time that it took.
+timeout = "10s"
+{polling}
+# Rates: 5/s, 90/min, 80% of limit, 2.5x limit. A second stage above the limit shows what is refused, and how:
+#   {{ name = "above", rate = "1.5x limit", duration = "120s" }}
+stages = [{{ name = "within", rate = "{rate}", duration = "{duration}" }}]
+
+# What must hold; `loadtest run` ends with exit code 1 where it doesn't. p95 needs 72 operations, p99 368.
+[[threshold]]
+traffic = "{name}"
+require = "requests.throttled == 0"
+
+[[threshold]]
+traffic = "{name}"
+require = "error_rate == 0"
+
+[[threshold]]
+traffic = "{name}"
+stage = "within"
+require = "{latency}"
+"""
+
+_TARGETS_HEAD: Final = """\
+# Hosts that may be loaded. This machine's loopback needs no entry; any other host is loaded only with one, and only
+# within it. API keys are not written here: export WORKFLOW_API_KEYS. All keys are in docs/targets.md.
+"""
+
+_ENTRY: Final = """\
+[{name}]
+url = {url}
+{endpoint}environment = {environment}{environment_note}
+owner = {owner}{owner_note}
+max_share = "10%"                        # of each limit, over all keys: most requests in any window of it
+max_requests = 1000                      # of one run: retries, polls and seeding included
+# max_operations = 500
+# limits = {{ sync_run = "100/60s", async_submit = "1000/60s", retrieval = "500/60s" }}   # where not as documented
+# price_per_execution = 0.01
+# max_cost = 5.0                         # of one run, in the same currency
+# allowed_hours = "08:00-18:00"          # see docs/targets.md for time zones and days
+# expires = 2030-12-31                   # the last day on which it may be loaded
+"""
+
+
+def scenario_text(pasted: Pasted | None) -> str:
+    """The starter scenario: about the workflow of a pasted command, or the reference API's ``sleep``.
+
+    Raises:
+        InputError: if the command's parameters hold what TOML cannot say.
+    """
+    operation = pasted.operation if pasted else Operation.SYNC_RUN
+    workflow = pasted.workflow or "say-hello" if pasted else "sleep"
+    parameters = pasted.parameters if pasted else {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4}
+    slow = operation == Operation.ASYNC_RUN
+    return _SCENARIO.format(
+        title=toml_value(_TITLES[operation].format(workflow)),
+        name={Operation.SYNC_RUN: "runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "lookups"}[operation],
+        operation=operation,
+        note=_OPERATION_NOTES,
+        what=_what(pasted, workflow, parameters),
+        polling='polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
+        if slow
+        else "",
+        # An entry of targets.toml allows a tenth by default, of the limit that polls of jobs draw on, too.
+        rate=("2% of limit" if slow else "5% of limit") if pasted else "80% of limit",
+        duration="120s" if pasted else "60s",
+        latency="time_to_result.p50 < 10s" if slow else "response_time.p50 < 2s",
+    )
+
+
+def _what(pasted: Pasted | None, workflow: str, parameters: dict[str, Any]) -> str:
+    if pasted is not None and pasted.job_id is not None:
+        return f'job_ids = "{JOBS_FILE}" # the job of the command; "seeded" makes some of `workflow` before the start'
+    lines = [f"workflow = {toml_value(workflow)}"]
+    if parameters:
+        lines.append(f"parameters = {toml_value(parameters)}")
+    return "\n".join(
+        [*lines, '# inputs = "inputs.jsonl" # a JSON object a line, so that it is not a cache that is measured']
+    )
+
+
+def targets_text(pasted: Pasted | None) -> str:
+    """The starter ``targets.toml``: an entry for a pasted command's host, or one that is commented out."""
+    if pasted is None or pasted.loopback:
+        entry = _entry("staging", "https://workflows.staging.example", None, "staging", "team@example.com")
+        commented = "\n".join(line if line.startswith("#") else f"# {line}" for line in entry.splitlines())
+        return f"{_TARGETS_HEAD}\n{commented}\n"
+    entry = _entry("pasted", pasted.url, pasted.endpoint, "production", "nobody has been asked yet", new=True)
+    return f"{_TARGETS_HEAD}\n{entry}"
+
+
+def _entry(name: str, url: str, endpoint: str | None, environment: str, owner: str, *, new: bool = False) -> str:
+    return _ENTRY.format(
+        name=name,
+        url=toml_value(url),
+        endpoint=f"endpoint = {toml_value(endpoint)}\n" if endpoint else "",
+        environment=toml_value(environment),
+        # Until somebody says otherwise it is somebody's production.
+        environment_note="               # asks for the host name before each run; or staging, test, development"
+        if new
+        else "",
+        owner=toml_value(owner),
+        owner_note="      # who has agreed to the load: ask, and write it here" if new else "",
+    )
+
+
+def toml_value(value: Any) -> str:
+    """A JSON value as TOML.
+
+    Raises:
+        InputError: for null, which TOML does not have, and for what it cannot hold.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError("the curl command's data has half a character", "Mend its \\u escapes.") from None
+        # TOML's basic strings have JSON's escapes; DEL, which JSON leaves alone, must be escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        pairs = [f"{_key(key)} = {toml_value(each)}" for key, each in value.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(
+            "the curl command's parameters hold a null or a number without end, which a scenario cannot say",
+            'Leave it out there, and put the parameters into a file: inputs = "inputs.jsonl".',
+        )
+    return repr(value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
+
+
+_INIT_SCENARIO: Final = Path("scenarios") / "first.toml"
 _SCHEMA: Final = Path("scenarios") / "scenario.schema.json"
 _TARGETS: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
@@ -51,8 +217,8 @@ def command(folder: Path, pasted: str | None) -> None:
 
 def _files(asked: Pasted | None) -> dict[Path, str]:
     try:
-        files = {_SCENARIO: scenario_text(asked), _TARGETS: targets_text(asked)}
-        Scenario.model_validate(tomllib.loads(files[_SCENARIO]))
+        files = {_INIT_SCENARIO: scenario_text(asked), _TARGETS: targets_text(asked)}
+        Scenario.model_validate(tomllib.loads(files[_INIT_SCENARIO]))
     except (RecursionError, ValueError):
         # Too deep, too large a number, and whatever else a scenario cannot hold.
         raise InputError(

@@ -1,23 +1,178 @@
-"""``loadtest plan``: what a run will ask of the limits, before anything is sent."""
+"""A plan as text that fits 100 columns: tables on a terminal, plain where it is piped.
+
+``loadtest plan``: what a run will ask of the limits, before anything is sent.
+"""
 
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from loadtest.cli._plan_text import show
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.limits import DOCUMENTED, Limit, LimitName
 from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
+from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.scenario.units import parse_duration
 from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+from loadtest.units import Limit, parse_duration
+
+WIDTH: Final = 100
+_NAMES: Final = 2
+"""How many columns of a table are names."""
+_SHARED: Final = ("name", "global")
+"""Scopes in which keys share a limiter."""
+_LONGEST_LIMIT: Final = max(map(len, LIMIT_NAMES))
+
+
+def show(plan: Plan) -> None:
+    """Print a plan."""
+    console = Console(width=WIDTH, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    console.print(_head(plan), soft_wrap=True)
+    console.print()
+    for table in [
+        _traffic(plan.stages),
+        *([_limits(plan.limit_use, shared=plan.limit_scope in _SHARED)] if plan.limit_use else []),
+    ]:
+        console.print(table)
+        console.print()
+    for note in [_how(plan), *plan.assumptions]:
+        _say(console, note)
+    if plan.faults:
+        _say(console, f"The target will misbehave, which is not in the forecast: {'; '.join(plan.faults)}.")
+    if plan.warnings:
+        console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
+    for warning in plan.warnings:
+        _say(console, f"{warning.key}: {warning.message}.", "- ")
+        _say(console, warning.remedy, "  ")
+
+
+def _say(console: Console, text: str, begin: str = "") -> None:
+    console.print(textwrap.fill(text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)))
+
+
+def _head(plan: Plan) -> str:
+    seconds = plan.wall.warmup_s + plan.wall.stages_s
+    time = f"{_duration(seconds)}, then at most {_duration(plan.wall.drain_at_most_s)} of drain"
+    counts = [f"{plan.operations:,} operations"]
+    if plan.requests is not None and plan.executions is not None:
+        counts += [f"{_range(plan.requests)} requests", f"{_range(plan.executions)} workflow executions"]
+    if plan.cost is not None:
+        counts[-1] += f" (price {_range(plan.cost, 2)})"
+    title = f"{plan.title} [{plan.scenario}, seed {plan.seed}, hash {plan.hash}]"
+    keys = f"{plan.keys} key{'s' if plan.keys != 1 else ''}"
+    return f"{textwrap.fill(title, WIDTH)}\nNothing was sent. {time}; {keys}.\n{', '.join(counts)}."
+
+
+def _how(plan: Plan) -> str:
+    if not plan.phases:
+        return ""
+    if plan.start is not None and plan.replayed_over == "nothing":
+        told = "One replay of this schedule, at the start that was told."
+    elif plan.replayed_over == "durations":
+        told = f"429s: mean (and range) over {plan.phases} draws of how long runs take."
+    elif plan.replayed_over == "nothing":
+        told = "One replay of this schedule: to this limiter it does not matter when a run starts."
+    else:
+        told = f"429s: mean (and range) over {plan.phases} moments at which the run may start within a window."
+    chance = " Chance of any 429 in a stretch"
+    chance += f": over {plan.schedules} schedules with other seeds too." if plan.schedules else "."
+    return told + chance
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    for number, column in enumerate(columns):
+        # Names may be long and are folded; figures are not.
+        table.add_column(
+            column,
+            justify="left" if number < _NAMES else "right",
+            overflow="fold",
+            no_wrap=number >= _NAMES,
+            min_width=_LONGEST_LIMIT if column == "Limit" else None,
+        )
+    return table
+
+
+def _traffic(rows: list[StageRow]) -> Table:
+    table = _table("Traffic", "Stage", "Per min", "Operations", "Requests", "429 of operations", "Samples", "Carries")
+    last = ""
+    for row in rows:
+        carries = row.percentiles[-1] if row.percentiles else "–"
+        table.add_row(
+            row.traffic if row.traffic != last else "",
+            row.stage,
+            _rate(row),
+            f"{row.operations:,}",
+            "–" if row.requests is None else f"{row.requests.mean:,.0f}",
+            "–" if row.throttled_rate is None else _percent(row.throttled_rate),
+            "–" if row.samples is None or row.warmup else f"{row.samples:,}",
+            "–" if row.warmup else carries,
+            style="dim" if row.warmup else "",
+        )
+        last = row.traffic
+    return table
+
+
+def _limits(rows: list[LimitRow], *, shared: bool) -> Table:
+    # Where keys share a limiter, all of them together ask of it what counts.
+    of = "Of allowed" if shared else "Busiest key"
+    table = _table("Limit", "Stage", "Asked / min", "Allowed", of, "429 of requests", "Chance")
+    last = ""
+    for row in sorted(rows, key=lambda row: [each.limit for each in rows].index(row.limit)):
+        table.add_row(
+            row.limit if row.limit != last else "",
+            row.stage,
+            f"{row.asked_per_min:,.0f}",
+            "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
+            "–" if row.share is None else f"{row.share:.2f} ×",
+            _percent(row.throttled_rate),
+            f"{row.chance:.0%}",
+            style="bold" if row.share is not None and row.share > 1 else "",
+        )
+        last = row.limit
+    return table
+
+
+def _rate(row: StageRow) -> str:
+    if row.burst:
+        return f"burst {row.burst:,}"
+    if row.rate_per_min == row.rate_to_per_min:
+        return f"{row.rate_per_min:,.4g}" if row.rate_per_min < 1000 else f"{row.rate_per_min:,.0f}"
+    return f"{row.rate_per_min:,.0f}–{row.rate_to_per_min:,.0f}"
+
+
+def _percent(spread: Spread) -> str:
+    if spread.high - spread.low < 0.0005:
+        return f"{spread.mean:.1%}" if spread.mean else "0%"
+    return f"{spread.mean:.1%} ({spread.low:.1%}–{spread.high:.1%})"
+
+
+def _range(spread: Spread, digits: int = 0) -> str:
+    if spread.low == spread.high:
+        return f"{spread.mean:,.{digits}f}"
+    return f"{spread.low:,.{digits}f} to {spread.high:,.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [
+        f"{hours:.0f} h" if hours else "",
+        f"{minutes:.0f} min" if minutes else "",
+        f"{rest:.3g} s" if rest else "",
+    ]
+    return " ".join(part for part in parts if part) or "0 s"
+
 
 _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
@@ -64,7 +219,7 @@ def command(  # noqa: PLR0917 - click gives every option by name
         limits=None if host is None and entry is None else {**DOCUMENTED, **(entry.limits if entry else {})},
         keys=keys,
         start=None if start is None else _seconds(start),
-        job_s=None if job_duration is None else _duration(job_duration),
+        job_s=None if job_duration is None else _plan_duration(job_duration),
         price=price_per_execution,
     )
     if as_json:
@@ -134,7 +289,7 @@ def _seconds(text: str) -> float:
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
 
 
-def _duration(text: str) -> float:
+def _plan_duration(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:

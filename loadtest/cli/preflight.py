@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.cli._choosing import Named, credentials_for, look, target_options
+from loadtest.cli._target_options import Named, credentials_for, look, target_options
 from loadtest.errors import ExitCode
 from loadtest.prepare import limits_of
-from loadtest.runfile import Preflight
+from loadtest.record.run_info import Preflight
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import check_leash, choose, confirm, preflight_alone
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from loadtest import runfile
-from loadtest.cli._reporting import plots_option, report_command
+from loadtest.cli._children import plots_option, report_command
+from loadtest.record import run_directory
 
 _SCHEMA = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=runfile.LATEST)
+@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
 @plots_option
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json, and make nothing.")
 def command(run: str, schema: bool, plots: bool) -> int:
@@ -23,5 +23,5 @@ def command(run: str, schema: bool, plots: bool) -> int:
     if schema:
         click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
         return 0
-    directory = runfile.find_run(run)
+    directory = run_directory.find_run(run)
     return subprocess.run(report_command(directory, plots=plots), check=False).returncode

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
-from loadtest.cli._crew import CrewOptions, crew_options
+from loadtest.cli._children import plots_option
 from loadtest.cli._progress import Progress
-from loadtest.cli._reporting import plots_option
+from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
+from loadtest.cli._worker_options import CrewOptions, crew_options
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
-from loadtest.runfile import RunInfo, note_target_died
+from loadtest.record.run_directory import note_target_died
+from loadtest.record.run_info import RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 

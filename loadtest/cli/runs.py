@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import click
 
-from loadtest import runfile
 from loadtest.errors import InputError, LoadtestError
+from loadtest.record import run_directory
+from loadtest.record.run_info import RunInfo
 
 _QUIET_S: Final = 60.0
 
@@ -58,10 +59,10 @@ def find(parent: Path) -> list[Made]:
         return []
     found = []
     for directory in parent.iterdir():
-        if directory.is_symlink() or not (directory / runfile.FILE_NAME).is_file():
+        if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
             continue
         try:
-            info = runfile.load(directory)
+            info = run_directory.load(directory)
         except LoadtestError:
             continue  # a run of another version: not ours to judge, nor to delete
         if directory.name != info.id or _goes_on(directory, info):
@@ -91,7 +92,7 @@ def prune(runs: list[Made], *, ask: bool) -> None:
         click.echo(f"deleted {run.directory}")
 
 
-def _goes_on(directory: Path, info: runfile.RunInfo) -> bool:
+def _goes_on(directory: Path, info: RunInfo) -> bool:
     """Whether a run is still being made: it has not ended, and something was written within the last minute."""
     written = max((path.stat().st_mtime for path in directory.iterdir()), default=0.0)
     return info.end == "running" and time.time() - written < _QUIET_S

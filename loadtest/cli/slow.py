@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from loadtest import runfile
 from loadtest.errors import InputError, RecordError
+from loadtest.record import run_directory
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=runfile.LATEST)
+@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
 @click.option("--traffic", help="Of this traffic entry only.")
 @click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many of each entry.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
@@ -20,7 +20,7 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
 
     RUN is a run directory, a run's id, or 'latest', which is the default. Its report has to be made.
     """
-    directory = runfile.find_run(run)
+    directory = run_directory.find_run(run)
     slowest = _slowest(directory)
     if traffic is not None and traffic not in slowest:
         raise InputError(f"--traffic {traffic}: the run has {', '.join(slowest) or 'no traffic'}")

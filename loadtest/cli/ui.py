@@ -11,10 +11,9 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.cli._choosing import Named, Ready, get_ready, preflight_option, target_options, tell_pending
-from loadtest.cli._crew import processes_option
-from loadtest.cli._reporting import plots_option
-from loadtest.cli._workers import Workers
+from loadtest.cli._children import plots_option
+from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
+from loadtest.cli._worker_options import Workers, processes_option
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario

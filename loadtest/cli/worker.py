@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._crew import host_and_port
+from loadtest.cli._worker_options import host_and_port
 from loadtest.credentials import credentials
 
 
@@ -32,7 +32,7 @@ def command(master: str, scenario_dir: Path) -> int:
     credentials()
     print(f"A worker of {address}: leave with Ctrl-C.", flush=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "loadtest.load.workers", address, str(scenario_dir)], start_new_session=True
+        [sys.executable, "-m", "loadtest.load.distributed", address, str(scenario_dir)], start_new_session=True
     )
     try:
         with children.Interrupts(process, signal.SIGTERM):

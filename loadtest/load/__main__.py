@@ -21,13 +21,13 @@ from gevent import os as gevent_os
 from locust.env import Environment
 from locust.log import setup_logging
 
-from loadtest import runfile
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
-from loadtest.load.gathering import Order, gathered, read_order
 from loadtest.load.session import Session, make_endpoint
+from loadtest.load.start import Order, gathered, read_order
 from loadtest.load.users import user_classes
+from loadtest.record import run_directory
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 
@@ -41,7 +41,7 @@ def main(order: Order) -> int:
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
     directory, base = order.directory, order.base
-    info = runfile.load(directory)
+    info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
     target = allow(info.target.url, leashed=info.target.leash is not None)
@@ -81,10 +81,10 @@ def _interrupt_at_end_of_input(engine: Engine) -> None:
 
 def _abort(directory: Path, reason: str) -> None:
     """Let run.json say why a run did not come to be, unless the engine has said it."""
-    info = runfile.load(directory)
+    info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
-        runfile.save(info, directory)
+        run_directory.save(info, directory)
 
 
 if __name__ == "__main__":

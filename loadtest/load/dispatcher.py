@@ -1,17 +1,159 @@
-"""Wakes at intended starts and hands arrivals to idle users: users are the pool of concurrency, not the rate."""
+"""Waking a greenlet at a moment of the monotonic clock, to about 0.1 ms.
 
+``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
+Elsewhere, sleeping has to do.
+
+Which arrivals of the schedule this process offers: all of them, or from each moment on those it was assigned.
+
+Wakes at intended starts and hands arrivals to idle users: users are the pool of concurrency, not the rate.
+"""
+
+import ctypes
+import ctypes.util
 import heapq
+import os
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import gevent
+from gevent import get_hub
+from gevent.event import Event
 
-from loadtest.load.live import Live
 from loadtest.load.pool import Pool
-from loadtest.load.share import ALL, Assignment, Share
-from loadtest.load.timer import Timer
+from loadtest.load.recorder import Live
 from loadtest.schedule import Arrival, TrafficSchedule
+
+_CLOCK_MONOTONIC: Final = 1
+_ABSOLUTE: Final = 1
+_READ: Final = 1
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Setting(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+
+
+def _library() -> ctypes.CDLL | None:
+    # os.timerfd_create comes with Python 3.13 only.
+    library = ctypes.CDLL(None, use_errno=True)
+    return library if hasattr(library, "timerfd_create") else None
+
+
+class Timer:
+    """Lets one greenlet at a time wait until a moment."""
+
+    def __init__(self) -> None:
+        self._library = _library()
+        self._fd = -1
+        if self._library is not None:
+            self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        loop = get_hub().loop
+        # Before whatever else became ready at the same time.
+        self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
+
+    def wait_until(self, moment_ns: int) -> None:
+        """Wait until ``time.monotonic_ns()`` reaches a moment; return at once if it has passed."""
+        if self._watcher is None or self._library is None:
+            gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+            return
+        if moment_ns <= time.monotonic_ns():
+            return
+        setting = _Setting(_Timespec(0, 0), _Timespec(moment_ns // 1_000_000_000, moment_ns % 1_000_000_000))
+        self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None)
+        get_hub().wait(self._watcher)
+        os.read(self._fd, 8)
+
+    def close(self) -> None:
+        """Give the timer back to the system."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+            os.close(self._fd)
+
+
+NEVER: Final = 2**63 - 1
+"""A moment that does not come, in ns."""
+
+
+class Assignment(NamedTuple):
+    """Every ``of``-th arrival of each traffic entry from a moment on; none at all where ``of`` is 0."""
+
+    from_ns: int
+    """ns since the epoch."""
+    place: int
+    """Which of them: 0 for the entry's first, and so on."""
+    of: int
+
+
+ALL: Final = Assignment(0, 0, 1)
+
+
+class Share:
+    """The assignments of one process. A new one takes over where the one before was told to stop.
+
+    Args:
+        first: what to begin with; None to wait for it.
+        last: whether no other assignment can follow.
+        held: says whether nothing may be offered right now, whatever is due.
+    """
+
+    def __init__(
+        self, first: Assignment | None = None, *, last: bool = False, held: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.last = last
+        self.held = held
+        self.until_ns = NEVER
+        """Arrivals of the assignment under way that are intended from here on are not offered."""
+        self.reached_ns = -1
+        """Intended start of the last arrival that was offered."""
+        self.exhausted = False
+        """Whether the schedule holds nothing more for this process, as far as it was told."""
+        self._next: deque[tuple[Assignment, int]] = deque([] if first is None else [(first, NEVER)])
+        self._more = Event()
+
+    def stop_at(self, cut_ns: int) -> bool:
+        """End the newest assignment at ``cut_ns``: nothing that is intended then or later is offered of it.
+
+        Returns:
+            False, and nothing is changed, where such an arrival was offered already.
+        """
+        if self._next:
+            self._next[-1] = (self._next[-1][0], cut_ns)
+            return True
+        if self.reached_ns >= cut_ns:
+            return False
+        self.until_ns = cut_ns
+        return True
+
+    def assign(self, assignment: Assignment) -> None:
+        """Give the next assignment. It is to begin where the one before was stopped."""
+        self.exhausted = False
+        self._next.append((assignment, NEVER))
+        self._more.set()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the next assignment is there."""
+        return bool(self._next)
+
+    def withdraw(self) -> None:
+        """Offer nothing at all before the next assignment."""
+        self.until_ns = -1
+        self._next.clear()
+
+    def take(self) -> Assignment:
+        """Wait for the next assignment."""
+        while not self._next:
+            self._more.clear()
+            self._more.wait()
+        assignment, self.until_ns = self._next.popleft()
+        return assignment
+
 
 _YIELD_EVERY: Final = 50
 _LOOK_NS: Final = 50_000_000

@@ -1,7 +1,11 @@
-"""Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record."""
+"""Tells an embedded target when the epoch is: the faults that it was started with count from there.
+
+Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record.
+"""
 
 import gc
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -9,18 +13,66 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import gevent
+import msgspec
 from gevent.event import Event
 from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
-from loadtest.load.breakers import Breakers, make_breakers
-from loadtest.load.budget import BudgetSpentError
-from loadtest.load.crew import Crew, LocalCrew
-from loadtest.load.fault_clock import set_epoch
+from loadtest.faults import CONTROL_VARIABLE
+from loadtest.load.abort import Breakers, make_breakers
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Timeouts, Wire
+from loadtest.load.load_generator import Crew, LocalCrew
+from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
-from loadtest.runfile import RunInfo, save
-from loadtest.samples import Sample
+from loadtest.record.run_directory import save
+from loadtest.record.run_info import RunInfo
+from loadtest.record.samples import Sample
+from loadtest.targets import allow
+
+_AHEAD_NS: Final = 100_000_000
+"""How far ahead the epoch is set, for the target to know of it before the first arrival."""
+_TRIES: Final = 5
+
+
+def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
+    """Choose the epoch, and tell it to a target with faults.
+
+    Args:
+        info: the run.
+        ahead_ns: how far ahead it is to be.
+
+    Returns:
+        The epoch in monotonic ns: so far ahead, and shortly ahead at least where a target has to know of it.
+
+    Raises:
+        LoadtestError: if the target with faults can't be told.
+    """
+    control = os.environ.get(CONTROL_VARIABLE)
+    if control is None or not info.target.faults:
+        return time.monotonic_ns() + ahead_ns
+    ahead_ns = max(ahead_ns, _AHEAD_NS)
+    target = allow(control)
+    wire = Wire(Address(target.address, target.port))
+    try:
+        for _ in range(_TRIES):
+            epoch = time.monotonic_ns() + ahead_ns
+            answer = wire.exchange(_request(target.host, time.time() + ahead_ns / 1e9), Timeouts(5.0))
+            if answer.status == 200 and time.monotonic_ns() < epoch:
+                return epoch
+    finally:
+        wire.close()
+    raise LoadtestError("the embedded target could not be told when its faults begin", "Is this machine overloaded?")
+
+
+def _request(host: str, unix_s: float) -> bytes:
+    body = msgspec.json.encode({"unix_s": unix_s})
+    head = (
+        f"POST /epoch HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
 
 logger = logging.getLogger(__name__)
 PROGRESS_INTERVAL: Final = 0.5

@@ -12,7 +12,7 @@ import gevent
 import psutil
 
 from loadtest.load.pool import Pool
-from loadtest.runfile import CpuSample, GeneratorInfo, PauseInfo
+from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
 
 WAKE_INTERVAL_NS: Final = 50_000_000
 STALL_NS: Final = 50_000_000

@@ -1,4 +1,9 @@
-"""What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
+"""Locust's web UI, closed to everybody but the pages it serves itself.
+
+Locust answers any Host and any Origin, so that a page from anywhere, open in the same browser, could start load
+(by a cross-origin POST to ``/swarm``, or after rebinding its own name to 127.0.0.1).
+
+What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
 
 The scenario is that of LOADTEST_SCENARIO, a file or a name in scenarios/, else the tour. Keys and endpoint come from
 WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. LOADTEST_TARGET names an entry of targets.toml (LOADTEST_TARGETS: of another
@@ -17,8 +22,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+import flask
 import gevent
 import locust
 import msgspec
@@ -28,19 +35,65 @@ from locust.web import WebUI
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError, LoadtestError
-from loadtest.load.crew import Crew, LocalCrew
+from loadtest.load.distributed.master import RemoteCrew
+from loadtest.load.distributed.transport import Mailbox
+from loadtest.load.distributed.worker import Worker
 from loadtest.load.engine import Engine
+from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
-from loadtest.load.web import guard
-from loadtest.load.workers.mailbox import Mailbox
-from loadtest.load.workers.remote_crew import RemoteCrew
-from loadtest.load.workers.worker import Worker
 from loadtest.plan import traffic_plans
 from loadtest.prepare import belief_of, hold_leash, prepare_run
-from loadtest.runfile import PreflightRequest, RunInfo
+from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import Chosen, Target, allow, choose, confirm
+
+_OURS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
+    """Refuse foreign Hosts and Origins, and targets that may not be loaded.
+
+    Args:
+        web_ui: Locust's.
+        check: raises InputError for a base URL that may not be loaded.
+    """
+    if web_ui.app is not None:
+        web_ui.app.before_request(lambda: _refuse(check))
+
+
+def _refuse(check: Callable[[str], object]) -> flask.Response | None:
+    request = flask.request
+    if _name(request.host) not in _OURS:
+        return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        return _answer(403, "requests from pages of other origins are refused")
+    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless.
+    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and (
+        request.path != "/" or request.headers.get("Sec-Fetch-Mode") != "navigate"
+    ):
+        return _answer(403, "requests from other sites are refused")
+    if request.method == "POST" and "host" in request.form:
+        try:
+            check(request.form["host"])
+        except InputError as error:
+            return _answer(400, str(error))
+    return None
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _answer(status: int, message: str) -> flask.Response:
+    response = flask.jsonify({"success": False, "message": message})
+    response.status_code = status
+    return response
+
 
 logger = logging.getLogger("loadtest")
 _embedded = os.environ.get("LOADTEST_EMBEDDED") == "1"

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import gevent
 from gevent import get_hub, getcurrent
 
-from loadtest.runfile import PoolInfo
+from loadtest.record.run_info import PoolInfo
 from loadtest.schedule import Arrival
 
 _CROWD: Final = 8

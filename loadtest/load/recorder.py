@@ -1,16 +1,112 @@
-"""Appends samples as they finish, and has them in the file within half a second."""
+"""What is shown while a run goes on: counts and a rough p95. Final figures never come from here.
+
+The jobs that were accepted and not yet seen to end: what a run leaves behind costs somebody something.
+
+Appends samples as they finish, and has them in the file within half a second.
+"""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import gevent
 import pyarrow as pa
 
-from loadtest.load.live import Live
-from loadtest.load.pending import PendingJobs
-from loadtest.samples import Sample, SampleWriter
+from loadtest.contract import TERMINAL, TIMED, Outcome, RequestKind
+from loadtest.histogram import LogHistogram
+from loadtest.record.run_directory import PENDING_NAME
+from loadtest.record.samples import Sample, SampleWriter
+
+_RECENT: Final = 5.0
+
+
+class Live:
+    """Counts samples as they are recorded. The p95 covers response times of about the last five to ten seconds."""
+
+    def __init__(self) -> None:
+        self.offered: Counter[str] = Counter()
+        """Arrivals that became due, by traffic."""
+        self.outcomes: Counter[str] = Counter()
+        """Operations that ended, by outcome."""
+        self.sent = 0
+        self.accepted = 0
+        self.throttled = 0
+        self._older = LogHistogram()
+        self._recent = LogHistogram()
+        self._turned = 0.0
+
+    def count(self, sample: Sample) -> None:
+        """Take one sample into account."""
+        if sample.row == "operation":
+            self.outcomes[sample.outcome] += 1
+            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
+                self._recent.add((sample.end - sample.intended_start) / 1e6)
+        elif sample.start is not None:
+            self.sent += 1
+            self.throttled += sample.status == 429
+            self.accepted += sample.status is not None and sample.status != 429
+
+    def snapshot(self, elapsed: float) -> dict[str, Any]:
+        """The figures now. ``elapsed`` is in s since the epoch; ``p95_ms`` is None without recent operations."""
+        if elapsed - self._turned > _RECENT:
+            self._older, self._recent, self._turned = self._recent, LogHistogram(), elapsed
+        recent = LogHistogram()
+        recent += self._older
+        recent += self._recent
+        offered = self.offered.total()
+        return {
+            "elapsed_s": round(elapsed, 1),
+            "offered": offered,
+            "in_flight": offered - self.outcomes.total(),
+            "sent": self.sent,
+            "accepted": self.accepted,
+            "throttled": self.throttled,
+            "failed": self.outcomes[Outcome.FAILED],
+            "timed_out": self.outcomes[Outcome.TIMED_OUT],
+            "p95_ms": recent.quantile(0.95),
+        }
+
+
+_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
+
+
+class PendingJobs:
+    """Knows which jobs are pending, from the samples of a run."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def accepted(self, job_id: str, key_index: int) -> None:
+        """Know of a job that a submit was answered with."""
+        self._jobs[job_id] = key_index
+
+    def settled(self, job_id: str) -> None:
+        """Forget a job that was seen to end."""
+        self._jobs.pop(job_id, None)
+
+    def see(self, sample: Sample) -> None:
+        """Take one sample into account, if it is about a job."""
+        job_id = sample.job_id
+        if job_id is None or sample.row != "request":
+            return
+        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in _ASKS):
+            self.settled(job_id)
+        elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
+            self.accepted(job_id, sample.key_index or 0)
+
+    def write(self, directory: Path) -> None:
+        """List the jobs in ``pending_jobs.txt``: an id a line, a tab, and the index of its key.
+
+        A scenario can name the file as ``job_ids``. An id that a line cannot carry is left out.
+        """
+        lines = [f"{job}\t{key}\n" for job, key in self._jobs.items() if job.isprintable() and job == job.strip()]
+        (directory / PENDING_NAME).write_text("".join(lines), encoding="utf-8")
+
 
 FLUSH_INTERVAL: Final = 0.5
 _BATCH: Final = 250

@@ -1,8 +1,12 @@
-"""Everything that the users of one run share: where to send, what to send, and where what happened goes."""
+"""A traffic entry, made ready: all that its users need to know of it.
+
+Everything that the users of one run share: where to send, what to send, and where what happened goes.
+"""
 
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,24 +14,149 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.load.budget import Budget
-from loadtest.load.clock import ServerClock
-from loadtest.load.endpoint import Endpoint
-from loadtest.load.entry import TrafficEntry, make_entry
-from loadtest.load.history import JobHistory
-from loadtest.load.jobs import JobIds
-from loadtest.load.live import Live
+from loadtest.contract import TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.draws import draw
+from loadtest.load.client import Endpoint
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Timeouts
+from loadtest.load.http.resolver import names_of
+from loadtest.load.payloads import (
+    Bodies,
+    JobHistory,
+    JobIds,
+    Matcher,
+    mistake_of,
+    read_inputs,
+    read_job_ids,
+    read_schema,
+)
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import Output, Recorder
-from loadtest.load.resolving import names_of
-from loadtest.load.wire import Address
-from loadtest.plan import schedules
-from loadtest.runfile import RunInfo
-from loadtest.samples import Sample
-from loadtest.scenario import Scenario
+from loadtest.load.recorder import Live, Output, Recorder
+from loadtest.load.request_budget import Budget
+from loadtest.load.retry import Backoff, Pacer, Polling
+from loadtest.load.server_clock import ServerClock
+from loadtest.plan import believed, schedules
+from loadtest.record.run_info import RunInfo, TrafficPlan
+from loadtest.record.samples import Sample
+from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
 from loadtest.targets import Target
-from loadtest.targets.headers import header_values
-from loadtest.targets.tls import tls_context
+from loadtest.targets.connection import header_values, tls_context
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficEntry:
+    """What the users of one traffic entry need to know of it."""
+
+    name: str
+    index: int
+    operation: Operation
+    traffic: Traffic
+    plan: TrafficPlan
+    seed: int
+    pool: Pool
+    timeouts: Timeouts
+    backoff: Backoff
+    polling: Polling
+    pacer: Pacer | None
+    """Of all its polls together; None where they are not paced."""
+    job_ids: JobIds
+    bodies: Bodies
+    matcher: Matcher | None
+    """Of results; None where any will do."""
+    expected: dict[str, frozenset[int]]
+    """Statuses that are no failure to Locust, by stage."""
+
+    def key_index(self, number: int) -> int:
+        """The key of arrival ``number``: its retries and polls keep it."""
+        return self.plan.key_start + number % self.plan.key_count
+
+    def mistake(self, number: int) -> MistakeKind | None:
+        """What arrival ``number`` is to get wrong on purpose, if anything."""
+        return mistake_of(self.traffic.mistakes.shares, self.seed, self.name, number)
+
+    def draw(self, *about: object) -> float:
+        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.draws``)."""
+        return draw(self.seed, self.name, *about)
+
+
+def make_entry(
+    name: str, index: int, traffic: Traffic, info: RunInfo, *, base: Path, own_jobs: JobIds, keys: int
+) -> TrafficEntry:
+    """Make an entry ready.
+
+    Args:
+        name: of the entry.
+        index: its place in the scenario.
+        traffic: as the scenario says it.
+        info: the run, with the entry's plan.
+        base: what a relative path in the scenario starts from.
+        own_jobs: ids of the run's own jobs, as they come.
+        keys: how many keys there are in all.
+
+    Raises:
+        InputError: if a file that it names cannot be used.
+    """
+    plan = info.traffic[name]
+    retry, expect = traffic.retry, traffic.expect
+    schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
+    return TrafficEntry(
+        name=name,
+        index=index,
+        operation=traffic.operation,
+        traffic=traffic,
+        plan=plan,
+        seed=info.seed,
+        pool=Pool(plan.users, plan.max_users),
+        timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
+        backoff=Backoff(retry.policy, retry.initial, retry.factor, retry.max, retry.jitter, retry.max_attempts),
+        polling=_polling(traffic),
+        pacer=_pacer(traffic, plan, info),
+        job_ids=_job_ids(traffic, base, own_jobs, keys),
+        bodies=Bodies(
+            traffic.workflow or "say-hello",
+            traffic.parameters,
+            None if traffic.inputs is None else read_inputs(base / traffic.inputs),
+            order=traffic.inputs_order,
+            seed=(info.seed, name),
+        ),
+        matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
+        expected=_expected(traffic, plan),
+    )
+
+
+def _polling(traffic: Traffic) -> Polling:
+    said = traffic.polling
+    fixed = said.policy == "fixed"
+    return Polling(
+        interval=round(said.interval * 1e9),
+        give_up=round(said.give_up * 1e9),
+        factor=1.0 if fixed else said.factor,
+        max=round((said.interval if fixed else said.max) * 1e9),
+        jitter=said.jitter,
+    )
+
+
+def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
+    if traffic.polling.pace is None:
+        return None
+    belief = believed(info.target)
+    return Pacer(traffic.polling.pace.per_second(belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)))
+
+
+def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
+    if traffic.operation != Operation.RETRIEVAL or traffic.job_ids == "seeded":
+        return JobIds(keys)
+    return own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, keys)
+
+
+def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
+    said = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
+    said[WARMUP] = frozenset(traffic.stages[0].expect)
+    return {
+        stage.name: said.get(stage.name, frozenset()) | (frozenset({429}) if stage.expect_429 else frozenset())
+        for stage in plan.stages
+    }
+
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
@@ -123,16 +252,18 @@ class Session:
         sample.worker = self.worker
         self.recorder.append(sample)
         if sample.row == "operation":
-            if sample.operation == "async_run" and sample.outcome in {"ok", "timed_out"}:
-                self._tell_locust(sample, "async_run", sample.intended_start)
+            if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
+                self._tell_locust(sample, Operation.ASYNC_RUN, sample.intended_start)
         elif sample.kind is not None:
             # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._tell_locust(sample, sample.kind, sample.start if sample.kind == "poll" else sample.intended_start)
+            self._tell_locust(
+                sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
+            )
 
     def _tell_locust(self, sample: Sample, request_type: str, since: int | None) -> None:
         if sample.end is None or since is None:
             return
-        failed = sample.outcome != "ok"
+        failed = sample.outcome != Outcome.OK
         if failed and sample.status is not None:
             failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
         exception = None

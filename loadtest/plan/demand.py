@@ -1,19 +1,23 @@
-"""What all traffic together draws on a limit, over time. Pure."""
+"""What all traffic together draws on a limit, over time. Pure.
 
+How long workflows are believed to take, so that polls, and runs at the same time, can be counted. Pure.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
-from loadtest.limits import LimitName
-from loadtest.plan.belief import Belief
-from loadtest.runfile import StagePlan, TrafficPlan
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
+from loadtest.plan.assumed_limits import Belief
+from loadtest.record.run_info import StagePlan, TrafficPlan
+from loadtest.scenario import Traffic
 
 _TOLERANCE: Final = 1 + 1e-9
-
-
-def draws(operation: str) -> tuple[LimitName, ...]:
-    """The limits that an operation's requests draw on."""
-    return {"sync_run": ("sync_run",), "async_run": ("async_submit", "retrieval")}.get(operation, ("retrieval",))  # type: ignore[return-value] # mypy widens the tuples' literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Demand:
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
         """Moments at which an entry's draw starts, ends, or has a bend."""
         edges = [stage.start_s, _end(stage)]
-        if plan.operation == "async_run" and stage.rate != stage.rate_to:
+        if plan.operation == Operation.ASYNC_RUN and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
             accepted = self._accepted(plan)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
@@ -58,7 +62,7 @@ class Demand:
 
     def _accepted(self, plan: TrafficPlan) -> float:
         """Submits/s of an entry that are accepted at most."""
-        return self.belief.rate_on("async_submit") * self.belief.quotas(plan.key_count)
+        return self.belief.rate_on(LimitName.ASYNC_SUBMIT) * self.belief.quotas(plan.key_count)
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
@@ -86,7 +90,7 @@ class Demand:
             (self._part(plan, key), stage)
             for plan in self.plans
             # The request that begins an operation, or its polls, which come as a burst where it does.
-            if any(name in draws(plan.operation) for name in names)
+            if any(name in LIMITS_OF_OPERATION[plan.operation] for name in names)
             for stage in plan.stages
         )
         return sum(stage.burst * part for part, stage in stages if stage.start_s <= inside < _end(stage))
@@ -96,12 +100,12 @@ class Demand:
 
         An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
         """
-        if limit not in draws(plan.operation):
+        if limit not in LIMITS_OF_OPERATION[plan.operation]:
             return 0.0
         for stage in plan.stages:
             if stage.start_s <= inside < _end(stage):
                 rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
-                if plan.operation == "async_run" and limit == "retrieval":
+                if plan.operation == Operation.ASYNC_RUN and limit == LimitName.RETRIEVAL:
                     return min(rate, self._accepted(plan))
                 return rate
         return 0.0
@@ -109,3 +113,86 @@ class Demand:
 
 def _end(stage: StagePlan) -> float:
     return stage.start_s + stage.duration_s
+
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+_MS: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class JobDuration:
+    """A belief about the workflows that an entry runs.
+
+    Attributes:
+        words: what is believed, as a sentence's end.
+        draw: draws so many durations, in seconds.
+        known: whether anything tells, or it is a mere assumption.
+        varies: whether one may take longer than another.
+    """
+
+    words: str
+    draw: Draw
+    known: bool = True
+    varies: bool = False
+
+
+def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
+    """What an entry's workflows are believed to take.
+
+    Args:
+        traffic: an ``async_run`` or ``sync_run`` entry.
+        said: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
+            tell, and of all other workflows it is assumed that one poll is enough.
+    """
+    what = "jobs" if traffic.operation == Operation.ASYNC_RUN else "runs"
+    if said is not None:
+        return JobDuration(f"its {what} are taken to last {said:g} s, as given", _constant(said))
+    parameters = traffic.parameters
+    try:
+        if traffic.workflow == "sleep":
+            return _sleep(parameters, f"its {what}")
+        if traffic.workflow == "cpu":
+            ms = float(parameters.get("ms", 10))
+            return JobDuration(f"its {what} take {ms:g} ms, as its parameters say", _constant(ms * _MS))
+    except (TypeError, ValueError):
+        pass  # The server will refuse them; no job comes of it that could be polled.
+    words = f"its {what} are taken to be done at once"
+    if traffic.operation == Operation.ASYNC_RUN:
+        words = "its jobs are taken to be done at their first poll; longer ones are polled more"
+    return JobDuration(words, _constant(0.0), known=False)
+
+
+def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
+    """The distributions of the reference server's ``sleep``, with its defaults."""
+
+    def ms(name: str, default: float) -> float:
+        return float(parameters.get(name, default))
+
+    kind = parameters.get("distribution", "constant")
+    longest = ms("max_ms", 60_000) * _MS
+    if kind == "uniform":
+        low, high = ms("min_ms", 0) * _MS, ms("max_ms", 200) * _MS
+        words = f"{what} take {low:g} to {high:g} s"
+        return JobDuration(
+            f"{words}, as its parameters say", lambda random, n: low + (high - low) * random.random(n), varies=True
+        )
+    if kind == "exponential":
+        mean = ms("mean_ms", 100) * _MS
+        return JobDuration(
+            f"{what} take {mean:g} s on average, as its parameters say",
+            lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
+            varies=True,
+        )
+    if kind == "lognormal":
+        middle, sigma = math.log(ms("median_ms", 100) * _MS), ms("sigma", 0.5)
+        return JobDuration(
+            f"{what} have a median of {math.exp(middle):g} s, as its parameters say",
+            lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
+            varies=True,
+        )
+    seconds = ms("ms", 100) * _MS
+    return JobDuration(f"{what} take {seconds:g} s, as its parameters say", _constant(seconds))
+
+
+def _constant(seconds: float) -> Draw:
+    return lambda _random, n: np.full(n, seconds)

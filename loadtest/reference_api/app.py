@@ -13,11 +13,11 @@ Where only valid requests draw on a limit, 3 comes last.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from loadtest.limits import LimitName
+from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, ErrorCode, JobState, LimitName
 from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
 from loadtest.reference_api.http.requests import DisconnectedError, RequestReader, RunRequest
@@ -31,10 +31,6 @@ from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)
 
-RUN_PATH: Final = "/v1/workflows/run"
-JOBS_PATH: Final = "/v1/workflows/jobs"
-JOB_PREFIX: Final = JOBS_PATH + "/"
-
 
 def route(scope: Scope, path: str) -> LimitName:
     """The limit name that a path draws on: there is one for each route.
@@ -44,14 +40,14 @@ def route(scope: Scope, path: str) -> LimitName:
     """
     if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
         allow(scope, "GET")
-        return "retrieval"
+        return LimitName.RETRIEVAL
     if path == RUN_PATH:
         allow(scope, "POST")
-        return "sync_run"
+        return LimitName.SYNC_RUN
     if path == JOBS_PATH:
         allow(scope, "POST")
-        return "async_submit"
-    raise ApiError(404, "unknown_route", "There is nothing at this path")
+        return LimitName.ASYNC_SUBMIT
+    raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
 
 
 def allow(scope: Scope, method: str) -> None:
@@ -62,7 +58,7 @@ def allow(scope: Scope, method: str) -> None:
     """
     if scope["method"] != method:
         headers = ((b"allow", method.encode()),)
-        raise ApiError(405, "method_not_allowed", f"Only {method} is allowed here", {"allow": [method]}, headers)
+        raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)
 
 
 class ExecutionFaults(FaultHooks, Protocol):
@@ -93,9 +89,9 @@ class WorkflowApi:
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
-            "sync_run": self._run,
-            "async_submit": self._submit,
-            "retrieval": self._retrieve,
+            LimitName.SYNC_RUN: self._run,
+            LimitName.ASYNC_SUBMIT: self._submit,
+            LimitName.RETRIEVAL: self._retrieve,
         }
         self.jobs = JobStore(
             config.workers,
@@ -117,10 +113,10 @@ class WorkflowApi:
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
-            reply = ApiError(503, "shutting_down", "The server is stopping").reply(self._config.answers)
+            reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
-            reply = ApiError(500, "internal", "Internal error").reply(self._config.answers)
+            reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
         finally:
             # Before the answer goes out, so that its reader's next request finds the room.
             if self._limits.releases:
@@ -134,7 +130,7 @@ class WorkflowApi:
 
     def bad_request(self) -> tuple[int, list[Header], bytes]:
         """Status, headers and body for bytes that aren't HTTP, which never become a request."""
-        error = ApiError(400, "malformed_http", "The request is not valid HTTP")
+        error = ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
         reply = error.reply(self._config.answers)
         self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
@@ -156,7 +152,7 @@ class WorkflowApi:
         workflow = find(self._workflows, request.name)
         call = workflow.call(request.parameters)
         if not self._limits.first:
-            await self._limits.enter(account.limiters, "sync_run", scope)
+            await self._limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
         execution = Execution(workflow, call)
         work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
@@ -164,7 +160,7 @@ class WorkflowApi:
         except RunTimeoutError:
             details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
             details["executionTime"] = execution.milliseconds
-            raise ApiError(500, "run_timeout", "The workflow took longer than a run may", details) from None
+            raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
         return _run_reply(request, outcome)
 
     async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
@@ -174,20 +170,20 @@ class WorkflowApi:
         try:
             if not self._limits.first:
                 self.jobs.check_room()
-                await self._limits.enter(account.limiters, "async_submit", scope)
+                await self._limits.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
             job = self.jobs.submit(account, workflow, call)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
-            raise ApiError(503, "queue_full", "Too many jobs are waiting", details) from None
-        return Reply(202, encode({"jobId": job.id, "status": "pending"}))
+            raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
+        return Reply(202, encode({"jobId": job.id, "status": JobState.PENDING}))
 
     async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
         job_id = scope["path"][len(JOB_PREFIX) :]
         body = self.jobs.retrieve(account, job_id)
         if body is None:
-            raise ApiError(404, "unknown_job", "There is no such job, or no longer")
-        if not self._limits.first and await self._limits.enter(account.limiters, "retrieval", scope):
+            raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or no longer")
+        if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return Reply(200, body)
 
@@ -196,6 +192,6 @@ def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> Reply:
     if outcome.result is None:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
         if outcome.internal:
-            raise ApiError(500, "internal", INTERNAL, details)
-        raise ApiError(500, "workflow_failed", outcome.error or "The workflow failed", details)
+            raise ApiError(ErrorCode.INTERNAL, INTERNAL, details)
+        raise ApiError(ErrorCode.WORKFLOW_FAILED, outcome.error or "The workflow failed", details)
     return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))

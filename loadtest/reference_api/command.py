@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from loadtest.contract import ALL, ERROR_CODES, LIMIT_NAMES
 from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
-from loadtest.error_codes import ERROR_CODES
 from loadtest.errors import InputError
 from loadtest.faults import parse, to_words
-from loadtest.limits import LIMIT_NAMES, Limit, parse_limit
-from loadtest.reference_settings import ALL, Recode, ServerConfig, Setting, SettingError, settings_of
+from loadtest.reference_settings import Recode, ServerConfig, Setting, SettingError, settings_of
+from loadtest.units import Limit, parse_limit
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Read = TypeVar("_Read")

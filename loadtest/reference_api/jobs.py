@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from loadtest.contract import JobState
 from loadtest.reference_api.http.answers import encode
 from loadtest.reference_api.workflows.execution import INTERNAL, Call, ExecutionOutcome, Workflow, execute
 from loadtest.reference_settings import PendingTime
@@ -35,8 +36,8 @@ class State(StrEnum):
     """Accepted; waits for a worker."""
     RUNNING = "running"
     """A worker executes it."""
-    COMPLETED = "completed"
-    FAILED = "failed"
+    COMPLETED = JobState.COMPLETED.value
+    FAILED = JobState.FAILED.value
     EXPIRED = "expired"
     """Its retention is over: its id is unknown."""
 
@@ -62,11 +63,11 @@ TRANSITIONS: Final = {
 }
 """Every transition that exists."""
 
-STATUS: Final[dict[State, str | None]] = {
-    State.QUEUED: "pending",
-    State.RUNNING: "pending",
-    State.COMPLETED: "completed",
-    State.FAILED: "failed",
+STATUS: Final[dict[State, JobState | None]] = {
+    State.QUEUED: JobState.PENDING,
+    State.RUNNING: JobState.PENDING,
+    State.COMPLETED: JobState.COMPLETED,
+    State.FAILED: JobState.FAILED,
     State.EXPIRED: None,
 }
 """The documented ``status`` that a retrieval shows; None where it answers 404."""
@@ -374,8 +375,8 @@ def terminal(job_id: str, outcome: ExecutionOutcome) -> bytes:
     """The answer, as JSON, to every retrieval of a job that ended so."""
     body: dict[str, Any] = {"jobId": job_id}
     if outcome.result is None:
-        body.update(status=STATUS[State.FAILED], error=outcome.error)
+        body.update(status=JobState.FAILED, error=outcome.error)
     else:
-        body.update(status=STATUS[State.COMPLETED], result=msgspec.Raw(outcome.result))
+        body.update(status=JobState.COMPLETED, result=msgspec.Raw(outcome.result))
     body["executionTime"] = outcome.milliseconds
     return encode(body)

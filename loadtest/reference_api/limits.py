@@ -7,11 +7,12 @@ from email.utils import formatdate
 from types import MappingProxyType
 from typing import Final
 
+from loadtest.contract import ErrorCode, LimitName
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
-from loadtest.limits import Limit, LimitName
 from loadtest.reference_api.http.answers import ApiError, Header, Scope
 from loadtest.reference_api.http.hangup import wait
 from loadtest.reference_settings import ServerConfig
+from loadtest.units import Limit
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]
@@ -126,7 +127,7 @@ class RateLimits:
             headers = ((b"retry-after", value),)
         limit = "all" if self._spec.scope in SHARED_SCOPES else name
         details = {"limit": limit, "allowed": str(self._limits[name])}
-        return ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded", details, headers)
+        return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
 
 
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
@@ -202,10 +203,10 @@ class Accounts:
             account = self._accounts.get(key.strip())  # the parser leaves white space at the end of values
         if account is None:
             if not key:
-                raise ApiError(401, "missing_api_key", "The API key is missing", {"header": "x-api-key"})
-            raise ApiError(401, "invalid_api_key", "The API key is not a valid one", {"header": "x-api-key"})
+                raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
+            raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not a valid one", {"header": "x-api-key"})
         if not endpoint:
-            raise ApiError(400, "missing_endpoint", "The endpoint header is missing", {"header": "x-wf-endpoint"})
+            raise ApiError(ErrorCode.MISSING_ENDPOINT, "The endpoint header is missing", {"header": "x-wf-endpoint"})
         if self._endpoint is not None and endpoint.strip() != self._endpoint:
-            raise ApiError(404, "unknown_endpoint", "There is no such endpoint", {"header": "x-wf-endpoint"})
+            raise ApiError(ErrorCode.UNKNOWN_ENDPOINT, "There is no such endpoint", {"header": "x-wf-endpoint"})
         return account

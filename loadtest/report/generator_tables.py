@@ -2,9 +2,9 @@
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.generators import Generator, Load, generators
+from loadtest.record.run_info import PauseInfo
 from loadtest.report.numbers import NOTHING, count
 from loadtest.report.table import Cell, Table
-from loadtest.runfile import PauseInfo
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:

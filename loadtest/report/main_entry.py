@@ -7,7 +7,7 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.percentiles import Percentile, percentile
 from loadtest.ranks import QUANTILES, needed
-from loadtest.runfile import StagePlan
+from loadtest.record.run_info import StagePlan
 
 CALLED: Final = {
     "sync_run": ("sync run", "sync runs"),

@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from loadtest import runfile
+from loadtest.record import run_directory
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""
@@ -30,7 +30,7 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         RecordError: if there is no readable run.json.
     """
     console = console or Console(stderr=True)
-    samples = runfile.load(directory).samples or 0
+    samples = run_directory.load(directory).samples or 0
     if samples < LONG or not console.is_terminal:
         yield None
         return

@@ -15,14 +15,14 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from loadtest.error_codes import ErrorCode
+from loadtest.contract import ALL, LIMIT_NAMES
 from loadtest.errors import InputError
 from loadtest.faults import Fault, fault_schema, from_values, to_text
 from loadtest.limiters import LimiterSpec
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, SettingError, settings_of
-from loadtest.scenario.fields import Duration, LimitSpec, Strict
+from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Strict
 
-EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
+_LIMIT_NAMES: Any = Literal[(*map(str, LIMIT_NAMES), ALL)]
 RecodeText = Annotated[str, StringConstraints(pattern=RECODE_FORM)]
 
 
@@ -41,9 +41,9 @@ FaultSpec = Annotated[Fault, BeforeValidator(_fault), PlainSerializer(to_text), 
 """A fault, written as a table with its ``kind`` and that kind's own keys."""
 
 _WRITTEN: dict[str, Any] = {
-    "enforce": dict[EnforceName, LimitSpec],
+    "enforce": dict[_LIMIT_NAMES, LimitSpec],
     "workflows": list[str],
-    "answers": dict[ErrorCode, RecodeText],
+    "answers": dict[CodeWord, RecodeText],
     "fault": list[FaultSpec],
 }
 """How a file writes settings that have several values."""

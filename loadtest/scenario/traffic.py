@@ -1,25 +1,133 @@
-"""A traffic entry: a named stream of operations of one kind, in stages."""
+"""What a client does: after a 429, while a job runs, with an answer; and what it does wrong on purpose.
+
+A traffic entry: a named stream of operations of one kind, in stages.
+"""
 
 import math
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.limits import LimitName
-from loadtest.samples import Operation
-from loadtest.scenario.fields import ArrivalRate, Burst, Duration, JsonObject, Name, Strict
-from loadtest.scenario.policies import Expect, Mistakes, Polling, Retry
-from loadtest.scenario.units import Rate
+from loadtest.contract import ErrorCode, Operation
+from loadtest.scenario.fields import (
+    ArrivalRate,
+    Burst,
+    Duration,
+    EndState,
+    JsonObject,
+    Name,
+    OperationWord,
+    Share,
+    Status,
+    Strict,
+)
+from loadtest.units import Rate
+
+MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
+MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
+    "unknown_job": ErrorCode.UNKNOWN_JOB.status,
+    "unknown_workflow": ErrorCode.UNKNOWN_WORKFLOW.status,
+    "invalid_body": ErrorCode.INVALID_REQUEST.status,
+    "bad_key": ErrorCode.INVALID_API_KEY.status,
+}
+"""The status that each deliberate mistake expects, as the documentation lists them."""
+
+
+class Retry(Strict):
+    """What follows a 429 to a run, submit or retrieval (see ``loadtest.load.retry``). Seconds."""
+
+    policy: Literal["none", "exponential", "retry_after"] = "none"
+    initial: Duration = 1.0
+    factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    max: Duration = 60.0
+    jitter: bool = True
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.policy == "none" and len(self.model_fields_set - {"policy"}):
+            raise ValueError("a retry needs policy = 'exponential' or 'retry_after' for its other keys to matter")
+        if self.initial > self.max:
+            raise ValueError("initial is longer than max")
+        return self
+
+    @property
+    def longest(self) -> float:
+        """Seconds of all its waits together, each at its longest."""
+        if self.policy == "none":
+            return 0.0
+        if self.policy == "retry_after":
+            return self.max * (self.max_attempts - 1)
+        return sum(
+            min(self.max, self.initial * self.factor ** min(tried, 64)) for tried in range(self.max_attempts - 1)
+        )
+
+
+class Polling(Strict):
+    """How an ``async_run`` waits for its job. Seconds."""
+
+    policy: Literal["fixed", "exponential"] = "fixed"
+    interval: Duration = 1.0
+    """Of a fixed policy; of an exponential one the first."""
+    factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    max: Duration = 60.0
+    jitter: bool = False
+    """Whether each wait is drawn evenly between half and all of its length."""
+    give_up: Duration = 60.0
+    """From the accepted submit."""
+    pace: ArrivalRate | None = None
+    """All polls of the entry together at most at this rate; a rate "of limit" refers to the retrieval limit."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.interval < 0.001:
+            raise ValueError("interval must be at least 1ms")
+        if self.give_up < self.interval:
+            raise ValueError("give_up is shorter than interval: no poll would be sent")
+        if self.policy == "fixed" and self.model_fields_set & {"factor", "max"}:
+            raise ValueError("factor and max need policy = 'exponential'")
+        if self.max < self.interval:
+            raise ValueError("interval is longer than max")
+        if self.pace is not None and self.pace.value <= 0:
+            raise ValueError("pace must be above zero")
+        return self
+
+
+class Expect(Strict):
+    """What the last answer of an operation must be for it to be ok."""
+
+    status: Status | None = None
+    """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
+    job: EndState | None = None
+    """State in which a job must end; completed where nothing is said."""
+    result: JsonObject | None = None
+    """A subset of the result: its keys must be there with these values, tables within tables alike."""
+    result_schema: str | None = None
+    """A file with a JSON schema that the result must meet, relative to the scenario."""
+
+
+class Mistakes(Strict):
+    """Shares of an entry's operations that are wrong on purpose. Each expects the status that is documented for it."""
+
+    unknown_job: Share = 0.0
+    unknown_workflow: Share = 0.0
+    invalid_body: Share = 0.0
+    bad_key: Share = 0.0
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Self:
+        if sum(self.shares.values()) > 1 + 1e-9:
+            raise ValueError("mistakes add up to more than 100%")
+        return self
+
+    @property
+    def shares(self) -> dict[MistakeKind, float]:
+        """The shares above zero, by kind."""
+        return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
+
 
 WARMUP: Final = "warmup"
 """Name of the stage that the warm-up is recorded as."""
-
-LIMIT_OF: Final[dict[Operation, LimitName]] = {
-    "sync_run": "sync_run",
-    "async_run": "async_submit",
-    "retrieval": "retrieval",
-}
-"""The limit that a rate "of limit" refers to. An ``async_run`` also draws on ``retrieval``, by its polls."""
 
 _MAX_STEPS: Final = 200
 _ZERO: Final = Rate(0.0, of_limit=False)
@@ -89,7 +197,7 @@ class Stage(Strict):
 class Traffic(Strict):
     """A named stream of operations of one kind."""
 
-    operation: Operation
+    operation: OperationWord
     workflow: str | None = None
     """Retrieval: the workflow of the jobs that are seeded."""
     parameters: JsonObject = {}
@@ -131,16 +239,16 @@ class Traffic(Strict):
         return self
 
     def _check_keys_of_operation(self) -> None:
-        retrieval = self.operation == "retrieval"
+        retrieval = self.operation == Operation.RETRIEVAL
         if not retrieval and self.workflow is None:
             raise ValueError(f"an operation of {self.operation} needs a workflow")
         if not retrieval and self.model_fields_set & {"job_ids", "seed_jobs"}:
             raise ValueError("job_ids and seed_jobs are for operation = 'retrieval' only")
         if retrieval and self.inputs is not None:
             raise ValueError("inputs are for runs: a retrieval sends no parameters")
-        if self.operation != "async_run" and "polling" in self.model_fields_set:
+        if self.operation != Operation.ASYNC_RUN and "polling" in self.model_fields_set:
             raise ValueError("polling is for operation = 'async_run' only")
-        if self.operation == "sync_run" and self.expect.job is not None:
+        if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
             raise ValueError("expect.job is for operations that have a job: async_run and retrieval")
         if retrieval and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
             raise ValueError("a retrieval has neither workflow nor body to get wrong: use unknown_job or bad_key")

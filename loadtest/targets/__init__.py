@@ -2,11 +2,9 @@
 
 from loadtest.errors import InputError
 from loadtest.targets.address import Target, UnresolvedError, resolve
-from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, load_targets
-from loadtest.targets.confirm import confirm
-from loadtest.targets.demand import Demand, demand_of, preflight_alone
-from loadtest.targets.leash import check_leash
-from loadtest.targets.model import TargetEntry
+from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, confirm, load_targets
+from loadtest.targets.entry import TargetEntry
+from loadtest.targets.request_budget import Demand, check_leash, demand_of, preflight_alone
 
 __all__ = [
     "TARGETS_FILE",

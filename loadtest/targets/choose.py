@@ -1,5 +1,9 @@
-"""Which target is meant, and whether it may be loaded: loopback as it is, anything else by its entry only."""
+"""Which target is meant, and whether it may be loaded: loopback as it is, anything else by its entry only.
 
+A production target is loaded only when its host name was typed, or somebody said yes beforehand.
+"""
+
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +12,11 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import InputError
-from loadtest.runfile import TlsInfo
+from loadtest.record.run_info import TlsInfo
 from loadtest.strict import explain, nearest, read_toml
 from loadtest.targets.address import Target, place, resolve
-from loadtest.targets.model import TargetEntry, TargetsFile
-from loadtest.targets.tls import tls_context
+from loadtest.targets.connection import tls_context
+from loadtest.targets.entry import TargetEntry, TargetsFile
 
 TARGETS_FILE: Final = Path("targets.toml")
 _FILE: Final = TypeAdapter(TargetsFile)
@@ -122,3 +126,25 @@ def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Targ
         except InputError as error:
             raise InputError(f"{path}: {name}: {error.message}", error.remedy) from None
     return chosen
+
+
+def confirm(chosen: Chosen, *, yes: bool) -> None:
+    """Ask at the terminal, if the target is production and ``yes`` was not said.
+
+    Raises:
+        InputError: if another name was typed, or there is nobody to ask.
+    """
+    entry = chosen.entry
+    if entry is None or entry.environment != "production" or yes:
+        return
+    remedy = "Run it at a terminal and type the host name, or pass --yes (plain locust: LOADTEST_YES=1)."
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(
+            f"{chosen.key('environment')} is production, and there is no terminal at which to confirm {entry.host!r}",
+            remedy,
+        )
+    sys.stderr.write(f"{chosen.name} is production. Type its host name to load it: ")
+    sys.stderr.flush()
+    typed = sys.stdin.readline().strip()
+    if typed.lower() != entry.host:
+        raise InputError(f"{typed!r} is not {entry.host!r}, so nothing was sent", remedy)

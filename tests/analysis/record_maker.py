@@ -8,10 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest import limiters, runfile
-from loadtest.limits import Limit
-from loadtest.runfile import ClockInfo, CpuSample, LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
-from loadtest.samples import Sample, SampleWriter
+from loadtest import limiters
+from loadtest.record import run_directory
+from loadtest.record.run_info import (
+    ClockInfo,
+    CpuSample,
+    LimitInfo,
+    RunInfo,
+    ScenarioInfo,
+    StagePlan,
+    TargetInfo,
+    TrafficPlan,
+)
+from loadtest.record.samples import Sample, SampleWriter
+from loadtest.units import Limit
 
 EPOCH = 1_753_000_000_250_000_000
 KIND = {"sync_run": "run", "async_run": "submit", "retrieval": "retrieve"}
@@ -71,7 +81,7 @@ def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500)
         writer.close()
         if run.samples is None:
             run.samples = len(rows)
-    runfile.save(run, directory)
+    run_directory.save(run, directory)
     return directory
 
 

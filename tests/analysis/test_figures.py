@@ -12,8 +12,8 @@ from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.judgement import resolve
 from loadtest.analysis.metrics import covered_seconds
 from loadtest.analysis.record import load_record
-from loadtest.runfile import RunInfo
-from loadtest.samples import Sample
+from loadtest.record.run_info import RunInfo
+from loadtest.record.samples import Sample
 from loadtest.threshold import ASYNC_ONLY, METRICS
 
 

@@ -20,7 +20,7 @@ from loadtest.analysis.record import load_record
 from loadtest.analysis.throttled import look_into
 from loadtest.analysis.throttling import expect
 from loadtest.limiters import ALGORITHMS
-from loadtest.runfile import ClockInfo, LimitInfo, RunInfo, TargetInfo
+from loadtest.record.run_info import ClockInfo, LimitInfo, RunInfo, TargetInfo
 
 KEYS = ("alpha", "beta")
 SECONDS, RATE = 3.5, 30.0

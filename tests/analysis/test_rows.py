@@ -14,7 +14,7 @@ from loadtest.analysis import bins
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.rows import groups, tally
-from loadtest.samples import Packer, Sample
+from loadtest.record.samples import Packer, Sample
 
 WORDS = st.none() | st.sampled_from(("http_429", "job_failed", "time_out"))
 ROWS = st.lists(

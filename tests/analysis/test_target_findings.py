@@ -10,7 +10,7 @@ import pytest
 from loadtest.analysis import chunks, errors, ledger, slowest
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.samples import Sample
+from loadtest.record.samples import Sample
 
 
 def found(maker: ModuleType, directory: Path, operation: str, rows: list[Sample], offered: int) -> Findings:

@@ -10,8 +10,8 @@ from loadtest.analysis.record import load_record
 from loadtest.analysis.retry_after import readings
 from loadtest.analysis.throttled import Throttled, look_into
 from loadtest.analysis.throttling import expect
-from loadtest.runfile import LimitInfo, TargetInfo
-from loadtest.samples import Sample
+from loadtest.record.run_info import LimitInfo, TargetInfo
+from loadtest.record.samples import Sample
 
 EPOCH_S = 1_753_000_000.25
 

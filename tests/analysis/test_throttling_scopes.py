@@ -12,13 +12,13 @@ import pytest
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import Record, load_record
 from loadtest.analysis.throttling import boundaries, expect
+from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
-from loadtest.limits import LIMIT_NAMES
 from loadtest.plan import believed
+from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 from loadtest.report.binding import binding
 from loadtest.report.facts import facts
 from loadtest.report.plots import rates, throttling
-from loadtest.runfile import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}

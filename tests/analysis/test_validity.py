@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
-from loadtest.runfile import GeneratorInfo, PauseInfo, PoolInfo, WorkerInfo
+from loadtest.record.run_info import GeneratorInfo, PauseInfo, PoolInfo, WorkerInfo
 
 
 def found(

@@ -7,8 +7,8 @@ import pytest
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import Record, load_record
 from loadtest.errors import ExitCode
-from loadtest.runfile import CpuSample
-from loadtest.samples import FILE_NAME, Sample
+from loadtest.record.run_info import CpuSample
+from loadtest.record.samples import FILE_NAME, Sample
 
 
 def simple(

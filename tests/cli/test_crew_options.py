@@ -92,7 +92,7 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
         lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns and len(found[0].operations) > 20
     )
     children = psutil.Process(run.process.pid).children(recursive=True)
-    workers = [each for each in children if "loadtest.load.workers" in each.cmdline()]
+    workers = [each for each in children if "loadtest.load.distributed" in each.cmdline()]
     workers[0].send_signal(signal.SIGKILL)
     assert run.wait() == 3
     assert "was lost" in run.said

@@ -6,10 +6,10 @@ import pytest
 
 from loadtest.cli._children import serve_arguments
 from loadtest.faults import parse
-from loadtest.limits import Limit
 from loadtest.reference_api.command import command, server_config
 from loadtest.reference_settings import ServerConfig
 from loadtest.scenario.target_settings import TargetSettings
+from loadtest.units import Limit
 
 
 def config_of(settings: dict[str, Any]) -> ServerConfig:

@@ -9,10 +9,10 @@ import pytest
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
-from loadtest.load.client import Answer, WorkflowClient, understand
-from loadtest.load.endpoint import Endpoint
-from loadtest.load.inputs import Bodies
-from loadtest.load.wire import Address, Exchange, Timeouts
+from loadtest.load.client import Answer, Endpoint, WorkflowClient, understand
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Exchange, Timeouts
+from loadtest.load.payloads import Bodies
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 DONE = {"jobId": "j1", "status": "completed", "result": {"a": 1}, "executionTime": 12.5}

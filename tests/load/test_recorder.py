@@ -5,9 +5,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtest.load.live import Live
-from loadtest.load.recorder import FLUSH_INTERVAL, Recorder
-from loadtest.samples import Sample, read_table
+from loadtest.load.recorder import FLUSH_INTERVAL, Live, Recorder
+from loadtest.record.samples import Sample, read_table
 
 
 def sample(number: int) -> Sample:

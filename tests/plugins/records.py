@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loadtest import runfile, samples
+from loadtest.record import run_directory, samples
 
 OUTCOMES = {"ok", "throttled", "failed", "timed_out", "dropped"}
 
@@ -22,9 +22,9 @@ class RunDirectory:
     directory: Path
 
     @property
-    def info(self) -> runfile.RunInfo:
+    def info(self) -> run_directory.RunInfo:
         """What run.json says."""
-        return runfile.load(self.directory)
+        return run_directory.load(self.directory)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -71,7 +71,10 @@ def runs_in() -> Callable[[Path], list[RunDirectory]]:
 
     def find(reports: Path) -> list[RunDirectory]:
         found = [path for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
-        return [RunDirectory(path.parent) for path in sorted(found, key=lambda path: runfile.load(path.parent).started)]
+        return [
+            RunDirectory(path.parent)
+            for path in sorted(found, key=lambda path: run_directory.load(path.parent).started)
+        ]
 
     return find
 

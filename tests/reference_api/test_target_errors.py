@@ -11,7 +11,7 @@ import httpx
 import pytest
 from openapi_answers import DOCUMENT, problems, resolve
 
-from loadtest.error_codes import ERROR_CODES
+from loadtest.contract import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.workflows.execution import Workflow
 from loadtest.reference_settings import ServerConfig

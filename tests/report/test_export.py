@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from loadtest import samples
 from loadtest.cli import main
 from loadtest.errors import ExitCode
+from loadtest.record import samples
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.record.run_directory import PENDING_NAME
+from loadtest.record.samples import Sample
 from loadtest.report.job_tables import job_tables
 from loadtest.report.plots import execution, overhead, polls, waiting
 from loadtest.report.plots.style import Drawing, NoData, styled
-from loadtest.runfile import PENDING_NAME
-from loadtest.samples import Sample
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 PLOTS = (waiting.draw, polls.draw, execution.over_time, execution.against_latency, overhead.draw)

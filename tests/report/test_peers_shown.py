@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 
 from loadtest.analysis import load_record
+from loadtest.record.run_info import PeerInfo
 from loadtest.report.facts import facts
-from loadtest.runfile import PeerInfo
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.record.run_info import LimitInfo
 from loadtest.report.plots import by_rate, data, heat, lag, rates, scatter, spectrum
 from loadtest.report.plots.style import Drawing, styled
-from loadtest.runfile import LimitInfo
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from types import ModuleType
 import pytest
 from edge_records import records
 
-from loadtest import runfile
 from loadtest.cli import main
 from loadtest.errors import ExitCode
+from loadtest.record import run_directory
+from loadtest.record.run_info import TargetInfo
+from loadtest.record.samples import FILE_NAME
 from loadtest.report import write
 from loadtest.report.plots import NAMES, SOMETIMES
 from loadtest.report.report import Report
-from loadtest.runfile import TargetInfo
-from loadtest.samples import FILE_NAME
 
 FILES = ("metrics.json", "report.html", "report.md")
 
@@ -236,7 +236,10 @@ def test_a_report_without_plots_says_so(maker: ModuleType, tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (0, "")
     page, metrics = (directory / "report.html").read_text(), (directory / "metrics.json").read_bytes()
     assert "<svg" not in page
-    assert f"Plots were left out (--no-plots); they are drawn by: loadtest report {runfile.load(directory).id}" in page
+    assert (
+        f"Plots were left out (--no-plots); they are drawn by: loadtest report {run_directory.load(directory).id}"
+        in page
+    )
     assert not list((directory / "plots").iterdir())
     write.make(directory)
     assert (directory / "metrics.json").read_bytes() == metrics

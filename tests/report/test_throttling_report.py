@@ -6,6 +6,7 @@ import pytest
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.report.markdown import render
 from loadtest.report.plots import windows
 from loadtest.report.plots.style import NoData
@@ -13,7 +14,6 @@ from loadtest.report.report import build
 from loadtest.report.table import Table
 from loadtest.report.throttling_tables import throttling_tables
 from loadtest.report.throttling_words import chance
-from loadtest.runfile import LimitInfo, TargetInfo
 
 
 def findings(maker: ModuleType, directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.targets.headers import check_headers, header_values
+from loadtest.targets.connection import check_headers, header_values
 
 
 def test_a_value_is_taken_from_the_environment_where_a_variable_is_named() -> None:

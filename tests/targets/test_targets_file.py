@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadtest.errors import InputError
 from loadtest.targets import choose, load_targets
-from loadtest.targets.hours import parse_hours
+from loadtest.targets.entry import parse_hours
 
 ENTRY = '[staging]\nurl = "http://127.0.0.1:8000"\nenvironment = "staging"\nowner = "me"\n'
 
@@ -80,7 +80,7 @@ def test_environment_is_one_of_four(tmp_path: Path) -> None:
         load_targets(path)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=settings.default.max_examples * 2)
 @given(
     st.dictionaries(
         st.sampled_from(["url", "environment", "owner", "limits", "max_share", "allowed_hours", "expires", "max_cost"]),

@@ -8,6 +8,7 @@ from itertools import count
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
+from loadtest.contract import LimitName
 from loadtest.draws import draw
 from loadtest.faults import AnyFault, check_keys
 from loadtest.faults.kinds import (
@@ -22,7 +23,6 @@ from loadtest.faults.kinds import (
     Starve,
     WrongResult,
 )
-from loadtest.limits import LimitName
 
 _NORMAL: Final = NormalDist()
 _SLICE: Final = 0.05

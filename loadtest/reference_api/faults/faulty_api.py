@@ -10,14 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from loadtest.contract import ErrorCode, LimitName
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
-from loadtest.limits import LimitName
 from loadtest.reference_api.app import WorkflowApi, route
 from loadtest.reference_api.faults.active_faults import ActiveFaults, Freezer, Strike, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
 from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Message, Receive, Reply, Scope, Send
 from loadtest.reference_api.http.protocol import TRANSPORT
+from loadtest.reference_api.workflows.execution import INTERNAL
 from loadtest.reference_settings import ServerConfig
 
 _KINDS: Final = b"x-loadtest-faults"
@@ -103,19 +104,19 @@ class FaultyApi:
             if (seconds := sum(strike.wait for strike in strikes)) > 0:
                 await pause(seconds)
         except asyncio.CancelledError:
-            return ApiError(503, "shutting_down", "The server is stopping").reply(self._recodes)
+            return ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._recodes)
         for fault, _ in strikes:
             if isinstance(fault, Freeze) and fault.ms is not None:
                 self._freezer.freeze(self._active.clock() + fault.ms / 1000)
             elif isinstance(fault, Throttle):
-                return ApiError(429, "rate_limit_exceeded", "The rate limit is exceeded").reply(self._recodes)
+                return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded").reply(self._recodes)
             elif isinstance(fault, Error):
-                return ApiError(500, "internal", "Internal error").reply({})._replace(status=fault.status)
+                return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
 
     def _alter(self, caller: _Caller, scope: Scope, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
         """Change what an answer says, and note what hit the job that it is about."""
-        if caller.name == "async_submit" and answer.status == 202:
+        if caller.name == LimitName.ASYNC_SUBMIT and answer.status == 202:
             job_id: str = msgspec.json.decode(answer.body)["jobId"]
             hits = HITS.get()
             hits.extend(self._work.marks(job_id))
@@ -123,7 +124,7 @@ class FaultyApi:
                 answer.replace(answer.body.replace(job_id.encode(), self._ids[caller.key].encode()))
             else:
                 self._ids[caller.key] = job_id
-        elif caller.name == "sync_run" and answer.status == 200:
+        elif caller.name == LimitName.SYNC_RUN and answer.status == 200:
             answer.replace(without_time(answer.body))
 
     async def _send(

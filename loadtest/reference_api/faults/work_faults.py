@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from loadtest.contract import JobState, LimitName
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import (
     BackToPending,
@@ -112,7 +113,7 @@ class WorkFaults:
     async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
         """Execute a synchronous run: ``work``, as if it were for this owner."""
         key = self._keys[owner]
-        faults = [strike.fault for strike in self._active.strikes("sync_run", key, work=True)]
+        faults = [strike.fault for strike in self._active.strikes(LimitName.SYNC_RUN, key, work=True)]
         note_hits(*faults)
         try:
             while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
@@ -129,7 +130,7 @@ class WorkFaults:
     def submitted(self, job: Job) -> None:
         """Draw what hits a job."""
         key = self._keys[job.owner]
-        faults = [strike.fault for strike in self._active.strikes("async_submit", key, work=True)]
+        faults = [strike.fault for strike in self._active.strikes(LimitName.ASYNC_SUBMIT, key, work=True)]
         if faults:
             self._marks.put(job.id, faults)
         self._at_work[key] += 1
@@ -164,12 +165,14 @@ class WorkFaults:
     def retrieved(self, job: Job, answer: bytes) -> bytes:
         """What a retrieval is answered with."""
         note_hits(*self.marks(job.id))
-        faults = [strike.fault for strike in self._active.strikes("retrieval", self._keys[job.owner], work=True)]
+        faults = [
+            strike.fault for strike in self._active.strikes(LimitName.RETRIEVAL, self._keys[job.owner], work=True)
+        ]
         if not job.answer:
             return answer
         if any(isinstance(fault, BackToPending) for fault in faults) and job.id in self._ended:
             note_hits(*faults)
-            return encode({"jobId": job.id, "status": "pending", "executionTime": 0})
+            return encode({"jobId": job.id, "status": JobState.PENDING, "executionTime": 0})
         self._ended.put(job.id, True)
         return without_time(answer)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtest.error_codes import ErrorCode
+from loadtest.contract import ErrorCode
 from loadtest.reference_settings import Recode
 
 Scope = MutableMapping[str, Any]
@@ -35,8 +35,7 @@ class ApiError(Exception):
     """An answer with the documented error body ``{"error", "code", "details"}``.
 
     Args:
-        status: HTTP status.
-        code: stable snake_case string that programs may compare.
+        code: stable snake_case string that programs may compare; it has a usual HTTP status.
         message: one sentence for people.
         details: facts about the error, JSON-serialisable.
         headers: headers that the status asks for, such as ``Allow``.
@@ -44,15 +43,14 @@ class ApiError(Exception):
 
     def __init__(
         self,
-        status: int,
         code: ErrorCode,
         message: str,
         details: dict[str, Any] | None = None,
         headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.code: ErrorCode = code
+        self.status = code.status
+        self.code = code
         self.message = message
         self.details = details or {}
         self.headers = headers

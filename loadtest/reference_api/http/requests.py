@@ -5,18 +5,13 @@ from typing import Any, Final
 
 import msgspec
 
+from loadtest.contract import ErrorCode
 from loadtest.reference_api.http.answers import ApiError, Receive, Scope
+from loadtest.reference_settings import MAX_BODY
 
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _DEEPEST: Final = 16
 _FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
-
-DRAINED: Final = 1024 * 1024
-"""Bytes of an oversized body that are read and dropped before the answer.
-
-A client that is still writing when the connection closes may never see the answer, so a body of any usual size is
-read to its end; only beyond this does the server hang up in the middle.
-"""
 
 
 class DisconnectedError(Exception):
@@ -65,16 +60,18 @@ class RequestReader:
             if details["field"].startswith("parameters["):  # a number beyond all types, somewhere within
                 raw = msgspec.json.decode(body, type=_RawParameters).parameters
                 details["field"] = locate(bytes(raw), "parameters")
-            raise ApiError(400, "invalid_request", "The request body has the wrong shape", dict(details)) from None
+            raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ApiError(400, "invalid_json", "The request body is not JSON", {"problem": str(error)}) from None
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is not JSON", {"problem": str(error)}) from None
         except RecursionError:
-            raise ApiError(400, "invalid_json", "The request body is nested too deeply") from None
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
 
 
 async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
+    # A client that is still writing when the connection closes may never see the answer, so a body of any usual size is
+    # read to its end; only beyond MAX_BODY does the server hang up in the middle.
     body, size, more = b"", _declared(scope), True
-    if size > DRAINED:
+    if size > MAX_BODY:
         raise _too_large(max_body, close=True)
     size = 0
     while more:
@@ -86,7 +83,7 @@ async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
         size += len(chunk)
         if size <= max_body:
             body += chunk
-        elif size > DRAINED:
+        elif size > MAX_BODY:
             raise _too_large(max_body, close=True)
     if size > max_body:
         raise _too_large(max_body, close=False)
@@ -102,7 +99,7 @@ def _declared(scope: Scope) -> int:
 
 def _too_large(max_body: int, *, close: bool) -> ApiError:
     headers = ((b"connection", b"close"),) if close else ()
-    return ApiError(413, "body_too_large", "The request body is too large", {"maxBytes": max_body}, headers)
+    return ApiError(ErrorCode.BODY_TOO_LARGE, "The request body is too large", {"maxBytes": max_body}, headers)
 
 
 def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:

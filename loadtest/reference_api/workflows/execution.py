@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
+from loadtest.contract import ErrorCode
 from loadtest.reference_api import WorkflowFailedError
 from loadtest.reference_api.http.answers import ApiError, encode
 from loadtest.reference_api.workflows.threads import Threads
@@ -72,7 +73,7 @@ class Workflow:
             return self.bind(parameters)
         except ParametersError as error:
             details = {"workflow": self.name, **error.details}
-            raise ApiError(400, "invalid_parameters", f"Invalid parameters for {self.name}", details) from None
+            raise ApiError(ErrorCode.INVALID_PARAMETERS, f"Invalid parameters for {self.name}", details) from None
 
 
 class ParametersError(Exception):
@@ -99,7 +100,7 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
         # Matching takes time that grows with the square of the length: a name of 60 kB must not stall the server.
         if nearest := get_close_matches(name[:64], workflows, n=1):
             details["nearest"] = nearest[0]
-        raise ApiError(404, "unknown_workflow", "There is no workflow of this name", details)
+        raise ApiError(ErrorCode.UNKNOWN_WORKFLOW, "There is no workflow of this name", details)
     return workflow
 
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.record import Record
+from loadtest.record.run_info import StagePlan
 from loadtest.report.plots.style import FADED, GRID, MUTED, PAPER, SHADE
-from loadtest.runfile import StagePlan
 
 _MOST_MARKS: Final = 24
 """Window boundaries beyond which they would be a grey wall."""

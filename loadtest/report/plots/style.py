@@ -25,8 +25,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from loadtest.record.run_info import TrafficPlan
 from loadtest.report.table import Table
-from loadtest.runfile import TrafficPlan
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"

@@ -1,0 +1,156 @@
+"""Workers of this machine beside Locust's web UI, as ``loadtest run --processes`` has them beside its load.
+
+The options that say which processes make a run's load.
+"""
+
+import functools
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from loadtest.cli import _children as children
+from loadtest.errors import InputError
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@dataclass(slots=True)
+class Workers:
+    """Worker processes, and what makes Locust their master.
+
+    Attributes:
+        number: how many; 0 for one process that makes the load itself.
+        base: what a relative path in the scenario starts from.
+        environment: with the credentials.
+        port: where the master waits for them, on loopback.
+    """
+
+    number: int
+    base: Path
+    environment: Mapping[str, str]
+    port: int = field(default_factory=_free_port)
+
+    @property
+    def arguments(self) -> list[str]:
+        """For Locust."""
+        if not self.number:
+            return []
+        return ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(self.port)]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have them there; they wait for their master, and end with it, with us, or after the block."""
+        processes = [self._start() for _ in range(self.number)]
+        try:
+            yield
+        finally:
+            for process in processes:
+                children.stop(process)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
+        command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{self.port}", str(self.base)]
+        return subprocess.Popen(
+            [*command, "--with-parent"],
+            env=dict(self.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+DEFAULT_PORT: Final = 5557
+"""Locust's own."""
+_MOST: Final = 256
+
+
+processes_option = click.option(
+    "--processes",
+    type=click.IntRange(0, _MOST),
+    default=0,
+    help="Make the load with so many worker processes on this machine.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CrewOptions:
+    """Which processes make the load.
+
+    Attributes:
+        processes: workers to start on this machine; 0 for one process without workers.
+        bind: ``HOST:PORT`` to wait for workers at; None if none are to come.
+        expect: how many workers to wait for.
+    """
+
+    processes: int = 0
+    bind: str | None = None
+    expect: int = 1
+
+    @property
+    def workers(self) -> int:
+        """How many processes make requests."""
+        return self.expect if self.bind is not None else max(1, self.processes)
+
+    @property
+    def arguments(self) -> list[str]:
+        """For ``python -m loadtest.load``."""
+        if self.bind is not None:
+            return ["--bind", self.bind, "--expect-workers", str(self.expect)]
+        return ["--processes", str(self.processes)] if self.processes else []
+
+
+def crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --processes, --master, --bind and --expect-workers to a command, which gets them as ``crew``."""
+
+    @functools.wraps(command)
+    def wrapped(*, processes: int, master: bool, bind: str | None, expect_workers: int | None, **rest: Any) -> Any:
+        return command(crew=_crew(processes, master, bind, expect_workers), **rest)
+
+    options = (
+        processes_option,
+        click.option("--master", is_flag=True, help="Make it with workers elsewhere (see `loadtest worker`)."),
+        click.option(
+            "--bind",
+            metavar="HOST:PORT",
+            help=f"Where a master waits for workers.  [default: 127.0.0.1:{DEFAULT_PORT}]",
+        ),
+        click.option("--expect-workers", type=click.IntRange(1, _MOST), help="How many it waits for.  [default: 1]"),
+    )
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def host_and_port(text: str, option: str) -> str:
+    """``HOST:PORT``, with the default port where there is none.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(DEFAULT_PORT)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host and not host.startswith("[")):
+        raise InputError(f"{option} {text}: no HOST:PORT", f"Write for example {option} 127.0.0.1:{DEFAULT_PORT}.")
+    return f"{host}:{port}"
+
+
+def _crew(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> CrewOptions:
+    if processes and master:
+        raise InputError("--processes and --master exclude each other", "Take --processes on one machine.")
+    if not master and (bind is not None or expect_workers is not None):
+        raise InputError("--bind and --expect-workers are for --master", "Add --master.")
+    if not master:
+        return CrewOptions(processes)
+    return CrewOptions(bind=host_and_port(bind or f"127.0.0.1:{DEFAULT_PORT}", "--bind"), expect=expect_workers or 1)

@@ -1,0 +1,294 @@
+"""A socket that never blocks, and the one greenlet that waits for it.
+
+Leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there yet, for each
+wait: here the socket is watched for as long as it lives, and one timer serves many waits.
+
+Making a connection, and the word for each way in which that fails.
+"""
+
+import select
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gevent import get_hub, getcurrent, monkey
+
+from loadtest.contract import Reason
+from loadtest.load.http.resolver import Names
+
+_READ: Final = 1
+_WRITE: Final = 2
+_RECEIVE: Final = 65_536
+_NEVER: Final = 1 << 63
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# The real ones, where gevent has put its own in their place: nothing here may block, and it waits for itself.
+_poll = monkey.get_original("select", "poll")
+_Socket = monkey.get_original("socket", "socket")
+
+
+class DeadlineError(Exception):
+    """The moment until which somebody wanted to wait has passed."""
+
+
+class Link:
+    """One TCP connection, with TLS or without. All deadlines are monotonic ns.
+
+    Args:
+        family: of the socket.
+    """
+
+    def __init__(self, family: int) -> None:
+        self.socket: Any = _Socket(family, socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._hub: Any = get_hub()
+        self._readable = self._hub.loop.io(self.socket.fileno(), _READ)
+        self._poll = _poll()
+        self._poll.register(self.socket.fileno(), select.POLLIN)
+        self._waiting: Any = None
+        self._spoiled = False
+        self._deadline = 0
+        self._alarm: Any = None
+        self._alarm_at = _NEVER
+
+    def connect(self, host: str, port: int, deadline: int) -> None:
+        """Connect to a numeric address.
+
+        Raises:
+            DeadlineError: if it takes too long.
+            OSError: if it fails.
+        """
+        try:
+            self.socket.connect((host, port))
+        except BlockingIOError:
+            self._wait_writable(deadline)
+            if (error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) != 0:
+                raise OSError(error, "") from None
+        self._readable.start(self._on_readable)
+
+    def secure(self, context: ssl.SSLContext, server_name: str, deadline: int) -> None:
+        """Speak TLS from here on, with a server that proves its name.
+
+        Raises:
+            DeadlineError: if it takes too long.
+            OSError: if it fails; ``ssl.SSLError`` where TLS itself does.
+        """
+        self.socket = context.wrap_socket(self.socket, server_hostname=server_name, do_handshake_on_connect=False)
+        self.socket.setblocking(False)
+        while True:
+            try:
+                self.socket.do_handshake()
+            except ssl.SSLWantReadError:
+                self.wait(deadline)
+            except ssl.SSLWantWriteError:
+                self._wait_writable(deadline)
+            else:
+                return
+
+    def alive(self) -> bool:
+        """Whether it is usable while idle: an answer that nobody asked for, or its end, would be there to be read."""
+        return not self._spoiled and not self._poll.poll(0)
+
+    def send(self, data: bytes, deadline: int) -> None:
+        """Send all of it.
+
+        Raises:
+            DeadlineError: if it takes too long.
+            OSError: if it fails.
+        """
+        sent = self._send(data)
+        while sent < len(data):
+            self._wait_writable(deadline)
+            sent += self._send(memoryview(data)[sent:])
+
+    def receive(self, deadline: int) -> bytes:
+        """Wait until there is something to read, and read it; nothing at the end of the stream.
+
+        Raises:
+            DeadlineError: if it takes too long.
+            OSError: if it fails.
+        """
+        while True:
+            self.wait(deadline)
+            try:
+                data: bytes = self.socket.recv(_RECEIVE)
+            except _NOT_YET:
+                # TLS has not got a whole record, or something of its own.
+                continue
+            return data
+
+    def wait(self, deadline: int) -> None:
+        """Let others run until there is something to read.
+
+        Raises:
+            DeadlineError: if it takes too long.
+        """
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
+        self._deadline = deadline
+        self._waiting = getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._waiting = None
+
+    def close(self) -> None:
+        """Close it; more than once does no harm."""
+        self._readable.stop()
+        self._readable.close()
+        self._stop_alarm()
+        self.socket.close()
+
+    def _send(self, data: "bytes | memoryview[int]") -> int:
+        try:
+            return int(self.socket.send(data))
+        except _NOT_YET:
+            return 0
+
+    def _wait_writable(self, deadline: int) -> None:
+        # An answer that comes early must not wake whoever is still sending.
+        watched = self._readable.active
+        self._readable.stop()
+        writable = self._hub.loop.io(self.socket.fileno(), _WRITE)
+        writable.start(self._on_readable)
+        try:
+            self.wait(deadline)
+        finally:
+            writable.stop()
+            writable.close()
+            if watched:
+                self._readable.start(self._on_readable)
+
+    def _on_readable(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.switch()
+        else:
+            # Nobody asked: it may not be used again, and would be reported forever.
+            self._spoiled = True
+            self._readable.stop()
+
+    def _set_alarm(self, deadline: int) -> None:
+        self._stop_alarm()
+        self._alarm = self._hub.loop.timer(max(0.0, (deadline - time.monotonic_ns()) / 1e9))
+        self._alarm.start(self._on_alarm)
+        self._alarm_at = deadline
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm.close()
+            self._alarm, self._alarm_at = None, _NEVER
+
+    def _on_alarm(self) -> None:
+        # Set for the first of many waits, most of which ended well before it.
+        self._stop_alarm()
+        waiting = self._waiting
+        if waiting is None:
+            return
+        if self._deadline > time.monotonic_ns():
+            self._set_alarm(self._deadline)
+        else:
+            self._waiting = None
+            waiting.throw(DeadlineError)
+
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h
+_CERTIFICATE_REASONS: Final = {
+    9: Reason.CERTIFICATE_NOT_YET_VALID,
+    10: Reason.CERTIFICATE_EXPIRED,
+    62: Reason.CERTIFICATE_WRONG_NAME,
+    64: Reason.CERTIFICATE_WRONG_NAME,
+}
+
+
+@dataclass(slots=True)
+class Address:
+    """Where to connect to.
+
+    Attributes:
+        host: a numeric address.
+        port: of TCP.
+        tls: the context that all connections share; None for plain HTTP.
+        server_name: what the server's certificate has to prove.
+        names: the server's addresses; by default ``host`` alone.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    names: Names = field(default=None)  # type: ignore[assignment] # set below
+
+    def __post_init__(self) -> None:
+        if self.names is None:
+            self.names = Names((self.host,))
+
+
+class ConnectError(Exception):
+    """A connection could not be made.
+
+    Attributes:
+        reason: why.
+        timed_out: whether it took too long.
+    """
+
+    def __init__(self, reason: Reason, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+def connect(address: Address, deadline: int) -> Link:
+    """Connect to one of a server's addresses: to the next one where one cannot be reached.
+
+    Args:
+        address: the server.
+        deadline: monotonic ns.
+
+    Raises:
+        ConnectError: if none can be reached in time, or TLS fails with the one that was.
+    """
+    failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
+    for host in address.names.order():
+        link = Link(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        reached = False
+        try:
+            link.connect(host, address.port, deadline)
+            reached = True
+            if address.tls is not None:
+                link.secure(address.tls, address.server_name, deadline)
+        except BaseException as error:
+            link.close()
+            address.names.failed(host)
+            if not isinstance(error, DeadlineError | OSError):
+                raise
+            failure = _failure(error)
+            if reached or isinstance(error, DeadlineError):
+                break
+        else:
+            address.names.connected(host)
+            return link
+    raise failure from None
+
+
+def tls_reason(error: ssl.SSLError) -> Reason:
+    """The reason of an error of TLS, while connecting or later (TLS 1.3 servers refuse a client's certificate late)."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
+    alert = error.reason or ""
+    if "ALERT" in alert and ("CERTIFICATE" in alert or "UNKNOWN_CA" in alert):
+        return Reason.CLIENT_CERTIFICATE_REFUSED
+    return Reason.TLS_FAILED
+
+
+def _failure(error: BaseException) -> ConnectError:
+    if isinstance(error, DeadlineError | TimeoutError):
+        return ConnectError(Reason.CONNECT_TIMEOUT, timed_out=True)
+    if isinstance(error, ConnectionRefusedError):
+        return ConnectError(Reason.CONNECTION_REFUSED)
+    if isinstance(error, ssl.SSLError):
+        return ConnectError(tls_reason(error))
+    return ConnectError(Reason.CONNECT_FAILED)

@@ -1,0 +1,207 @@
+"""One keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
+
+A failed exchange is a value with a reason, never an exception: the service under load may do anything. Nothing is ever
+sent twice here: whether a request may be is for whoever knows what it does.
+"""
+
+import ssl
+import time
+from dataclasses import dataclass, field
+
+import httptools
+import msgspec
+
+from loadtest.contract import Reason
+from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Link, connect, tls_reason
+from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, Answers
+
+__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "Timeouts", "Wire"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one exchange may take, in seconds.
+
+    Attributes:
+        total: from its start to its complete answer.
+        connect: for making the connection; None for no more than ``total``.
+        read: longest silence while an answer is awaited or read; None likewise.
+        total_ns: ``total`` in ns, and so on.
+    """
+
+    total: float
+    connect: float | None = None
+    read: float | None = None
+    total_ns: int = field(init=False)
+    connect_ns: int = field(init=False)
+    read_ns: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total_ns", int(self.total * 1e9))
+        object.__setattr__(self, "connect_ns", self.total_ns if self.connect is None else int(self.connect * 1e9))
+        object.__setattr__(self, "read_ns", None if self.read is None else int(self.read * 1e9))
+
+
+class Exchange(msgspec.Struct, kw_only=True, gc=False):
+    """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
+
+    start: int
+    """First byte sent, or connecting began."""
+    first_byte: int | None = None
+    end: int = 0
+    connect_ms: float | None = None
+    reused: bool = True
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    status: int | None = None
+    body: bytes = b""
+    """Decoded."""
+    date: bytes | None = None
+    retry_after: str | None = None
+    rate_limit: str | None = None
+    failure: Reason | None = None
+    """Why there is no whole answer, None if there is one."""
+    timed_out: bool = False
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether a connection that had been used before ended without a byte of the answer.
+
+        Most likely the server closed it for being idle while the request was on its way; it may have been received. A
+        reset is none: a server that closes what is idle says so first.
+        """
+        return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
+
+
+class Wire:
+    """One connection, made when it is first needed and again when it was lost. Not shared between greenlets."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._link: Link | None = None
+        self._answers = Answers()
+        self._idle_until = 0
+        self.sending: Exchange | None = None
+        """The exchange under way, for whoever has to end it."""
+
+    def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> Exchange:
+        """Send a request and read its answer, all within the time-outs.
+
+        Args:
+            request: its bytes.
+            timeouts: of the exchange.
+            since: when it began, if it is being sent again.
+        """
+        start = since or time.monotonic_ns()
+        deadline = start + timeouts.total_ns
+        result = self.sending = Exchange(start=start)
+        link = self._link
+        try:
+            if link is None or (self._idle_until and start > self._idle_until) or not link.alive():
+                link = self._connect(result, deadline, timeouts.connect_ns)
+            if link is not None:
+                result.bytes_sent = len(request)
+                self._converse(link, request, result, deadline, timeouts.read_ns)
+        except BaseException:
+            # The user is being stopped: what is left of the answer must not be read as that of the next request.
+            self.close()
+            raise
+        result.end = time.monotonic_ns()
+        if since is not None:
+            result.start = since
+        if result.failure is not None:
+            self.close()
+        elif (idle_s := self._answers.idle_s) is not None:
+            # A little less than the server says, so that it does not hang up while a request is on its way.
+            self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
+        self.sending = None
+        return result
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _connect(self, result: Exchange, deadline: int, longest: int) -> Link | None:
+        self.close()
+        result.reused = False
+        result.start = began = time.monotonic_ns()
+        try:
+            self._link = connect(self._address, min(deadline, began + longest))
+        except ConnectError as error:
+            result.failure, result.timed_out = error.reason, error.timed_out
+        else:
+            result.connect_ms = (time.monotonic_ns() - began) / 1e6
+            self._answers = Answers()
+            self._idle_until = 0
+        return self._link
+
+    def _converse(self, link: Link, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
+        answers = self._answers
+        answers.expect()
+        refused = None
+        try:
+            try:
+                link.send(request, deadline)
+            except (ConnectionError, ssl.SSLError) as error:
+                # What a server has against a request that it does not want to read may be there to be read.
+                refused = error
+            self._listen(link, answers, result, deadline, silence)
+        except DeadlineError:
+            result.failure = (
+                Reason.TIMEOUT if silence is None or time.monotonic_ns() >= deadline else Reason.READ_TIMEOUT
+            )
+            result.timed_out = True
+        except ssl.SSLError as error:
+            result.failure = tls_reason(error)
+        except ConnectionError:
+            result.failure = Reason.CONNECTION_RESET
+        except OSError:
+            result.failure = Reason.CONNECTION_FAILED
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
+            if answers.complete:
+                answers.excess = True
+            else:
+                result.failure = Reason.MALFORMED_HTTP
+        if refused is not None:
+            self.close()
+            if result.failure == Reason.CONNECTION_CLOSED and isinstance(refused, ConnectionResetError):
+                result.failure = Reason.CONNECTION_RESET
+        result.failure = result.failure or answers.failure
+        result.status = answers.status
+        result.date = answers.date
+        result.retry_after = answers.retry_after
+        result.rate_limit = "\n".join(answers.rate_limit) or None
+        result.body = b"".join(answers.body)
+        if answers.excess or not answers.keep_alive:
+            self.close()
+
+    def _listen(self, link: Link, answers: Answers, result: Exchange, deadline: int, silence: int | None) -> None:
+        while not answers.complete:
+            until = deadline if silence is None else min(deadline, time.monotonic_ns() + silence)
+            data = link.receive(until)
+            now = time.monotonic_ns()
+            if not data:
+                # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
+                if answers.status is None or answers.framed:
+                    result.failure = Reason.TRUNCATED if result.first_byte is not None else Reason.CONNECTION_CLOSED
+                else:
+                    answers.end_body()
+                return
+            if result.first_byte is None:
+                result.first_byte = now
+            elif now >= deadline:
+                # A peer that never pauses leaves no time for the clock to be looked at.
+                raise DeadlineError
+            result.bytes_received += len(data)
+            answers.parser.feed_data(data)
+            if answers.failure is not None:
+                return
+            if answers.status is None and result.bytes_received > MAX_HEAD:
+                result.failure = Reason.HEAD_TOO_LARGE
+                return
+            if result.bytes_received > MAX_ANSWER:
+                result.failure = Reason.ANSWER_TOO_LARGE
+                return

@@ -1,0 +1,215 @@
+"""Bodies that come compressed (RFC 9110, section 8.4.1): decoded as they come, and never beyond a given size.
+
+What a parser reports of the answers on one connection, one after the other, within bounds.
+"""
+
+import re
+import zlib
+from typing import Final
+
+import httptools
+
+from loadtest.contract import Reason
+
+_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+PLAIN: Final = frozenset({"", "identity"})
+
+
+class TooLargeError(Exception):
+    """A body has more than it may have, once decoded."""
+
+
+class UndecodableError(Exception):
+    """A body is not what its Content-Encoding says."""
+
+
+class Decoder:
+    """Decodes one body.
+
+    Args:
+        coding: ``gzip``, ``x-gzip`` or ``deflate``, in lower case.
+        most: bytes that it may decode to.
+
+    Raises:
+        KeyError: for another coding.
+    """
+
+    def __init__(self, coding: str, most: int) -> None:
+        self._window = _WINDOWS[coding]
+        self._left = most
+        self._stream = zlib.decompressobj(self._window)
+        self._fed = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Decode the next piece.
+
+        Raises:
+            TooLargeError: if the whole is larger than it may be; no more than that was inflated.
+            UndecodableError: if it is damaged.
+        """
+        parts = []
+        while data:
+            if self._stream.eof:
+                # gzip files may be joined (RFC 1952, section 2.2).
+                self._restart(self._window)
+            try:
+                part = self._stream.decompress(data, self._left + 1)
+            except zlib.error:
+                if self._window != _ZLIB or self._fed:
+                    raise UndecodableError from None
+                # Some servers leave out deflate's wrapper.
+                self._restart(_RAW)
+                continue
+            self._fed = True
+            self._left -= len(part)
+            if self._left < 0:
+                raise TooLargeError
+            parts.append(part)
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+        return b"".join(parts)
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            UndecodableError: if what was compressed has not.
+        """
+        if self._fed and not self._stream.eof:
+            raise UndecodableError
+
+    def _restart(self, window: int) -> None:
+        self._window = window
+        self._stream = zlib.decompressobj(window)
+
+
+MAX_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
+MAX_HEAD: Final = 256 * 1024
+"""Bytes that may come before the body, interim answers included."""
+_HEADER_KEPT: Final = 500
+_RATE_LIMITS_KEPT: Final = 20
+_TIMEOUT: Final = re.compile(rb"timeout=(\d{1,6})")
+
+
+class Answers:
+    """What httptools reports of the answers on one connection.
+
+    Interim answers (1xx) are passed over. What comes behind an answer that is complete belongs to nobody. Trailers are
+    read and not used.
+    """
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.idle_s: int | None = None
+        """How long the server says that it keeps an idle connection, in s; None if it has not."""
+        self.expect()
+
+    def expect(self) -> None:
+        """Get ready for an answer."""
+        self.body: list[bytes] = []
+        self.status: int | None = None
+        self.complete = False
+        self.keep_alive = False
+        self.excess = False
+        self.framed = False
+        self.failure: Reason | None = None
+        """What is wrong with the body."""
+        self.date: bytes | None = None
+        self.retry_after: str | None = None
+        self.rate_limit: list[str] = []
+        self._coding: str | None = None
+        self._decoder: Decoder | None = None
+
+    def on_message_begin(self) -> None:
+        """A parser's event, as all that follow."""
+        self.excess = self.complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep what is used of the head."""
+        if self.excess or self.status is not None:
+            return
+        name = name.lower()
+        kept = _KEPT.get(name)
+        if kept is not None:
+            kept(self, value)
+        elif (b"ratelimit" in name or b"rate-limit" in name) and len(self.rate_limit) < _RATE_LIMITS_KEPT:
+            self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}"[:_HEADER_KEPT])
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        if self.excess:
+            return
+        self.status = self.parser.get_status_code()
+        if self._coding is not None:
+            try:
+                self._decoder = Decoder(self._coding, MAX_ANSWER)
+            except KeyError:
+                self.failure = Reason.UNKNOWN_ENCODING
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body, decoded."""
+        if self.excess:
+            return
+        if self._decoder is None:
+            self.body.append(data)
+        elif self.failure is None:
+            try:
+                self.body.append(self._decoder.feed(data))
+            except TooLargeError:
+                self.failure = Reason.ANSWER_TOO_LARGE
+            except UndecodableError:
+                self.failure = Reason.UNDECODABLE_BODY
+
+    def on_message_complete(self) -> None:
+        """An answer is whole."""
+        if self.excess:
+            return
+        if self.status is not None and self.status < 200:
+            self.expect()
+            return
+        self.complete = True
+        # To be asked here: afterwards, the parser is at the next message and says no.
+        self.keep_alive = self.parser.should_keep_alive()
+        self.end_body()
+
+    def end_body(self) -> None:
+        """The body has ended, by its length or with the stream."""
+        if self._decoder is not None and self.failure is None:
+            try:
+                self._decoder.finish()
+            except UndecodableError:
+                self.failure = Reason.UNDECODABLE_BODY
+
+    def keep_date(self, value: bytes) -> None:
+        """Keep ``Date``."""
+        self.date = value
+
+    def keep_framing(self, _value: bytes) -> None:
+        """Know that the answer has an end of its own."""
+        self.framed = True
+
+    def keep_retry_after(self, value: bytes) -> None:
+        """Keep ``Retry-After``."""
+        self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
+
+    def keep_coding(self, value: bytes) -> None:
+        """Keep ``Content-Encoding``; one that is applied on top of another is unknown here."""
+        coding = value[:_HEADER_KEPT].decode("latin-1").strip().lower()
+        if coding not in PLAIN:
+            self._coding = coding if self._coding is None else f"{self._coding}, {coding}"
+
+    def keep_idle(self, value: bytes) -> None:
+        """Keep the time-out of ``Keep-Alive``."""
+        if (found := _TIMEOUT.search(value)) is not None:
+            self.idle_s = int(found[1])
+
+
+_KEPT: Final = {
+    b"date": Answers.keep_date,
+    b"content-length": Answers.keep_framing,
+    b"transfer-encoding": Answers.keep_framing,
+    b"retry-after": Answers.keep_retry_after,
+    b"content-encoding": Answers.keep_coding,
+    b"keep-alive": Answers.keep_idle,
+}

@@ -1,0 +1,263 @@
+"""Whether a result is the expected one: a subset to match, or a JSON schema. A wrong result is a failed operation.
+
+Job ids that retrievals ask for: seeded, those of the run itself, or a stored file of them.
+
+What a run has been told of each job, and answers that contradict it. Pure.
+
+What runs and submits send: parameters that vary by a file of inputs, and requests that are wrong on purpose.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import jsonschema_rs
+import msgspec
+
+from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
+from loadtest.draws import draw
+from loadtest.errors import InputError
+from loadtest.load.client import Answer
+from loadtest.scenario import MistakeKind
+
+
+class Matcher:
+    """Compares results with what a scenario expects.
+
+    Args:
+        subset: keys that must be there with these values, tables within tables alike; None accepts all.
+        schema: a JSON schema to meet; None accepts all.
+    """
+
+    def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
+        self._subset = subset
+        self._validator = None if schema is None else jsonschema_rs.validator_for(schema)
+
+    def matches(self, result: Any) -> bool:
+        """Whether a result is as expected."""
+        if self._subset is not None and not contains(result, self._subset):
+            return False
+        return self._validator is None or self._validator.is_valid(result)
+
+
+def contains(value: Any, wanted: Any) -> bool:
+    """Whether ``value`` equals ``wanted``, or is a table that contains all of it. Lists must be equal throughout."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
+    # True == 1 in Python, not in JSON.
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def read_schema(path: Path) -> Any:
+    """Read a JSON schema.
+
+    Raises:
+        InputError: if the file cannot be read, or holds none.
+    """
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema_rs.validator_for(schema)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read result_schema from {path}: {error}", "Name a file with a JSON schema.") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
+        raise InputError(f"{path} is no JSON schema: {reason}", "See json-schema.org.") from None
+    return schema
+
+
+class JobIds:
+    """Ids by the index of the key that made the job; a job is visible to that key only."""
+
+    def __init__(self, keys: int) -> None:
+        self._by_key: list[list[str]] = [[] for _ in range(keys)]
+
+    def add(self, job_id: str, key_index: int) -> None:
+        """Know one more job."""
+        self._by_key[key_index].append(job_id)
+
+    def all(self) -> list[tuple[str, int]]:
+        """Every id, with the index of its key."""
+        return [(job_id, key) for key, ids in enumerate(self._by_key) for job_id in ids]
+
+    def pick(self, number: int, key_index: int) -> str | None:
+        """The id that arrival ``number`` asks for: its key's ids in turn; None if there is none yet."""
+        ids = self._by_key[key_index]
+        return ids[number // len(self._by_key) % len(ids)] if ids else None
+
+
+def read_job_ids(path: Path, keys: int) -> JobIds:
+    """Read a file of ids, one a line; a tab and a number behind an id name the index of its key.
+
+    Ids without one are shared out over all keys.
+
+    Raises:
+        InputError: if the file cannot be read, holds no id, or names a key that is not there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
+        raise InputError(f"cannot read job_ids from {path}: {error}", "Name a file with one job id a line.") from error
+    known = JobIds(keys)
+    count = 0
+    for number, line in enumerate(lines, 1):
+        job_id, tab, index = line.strip().partition("\t")
+        if not job_id:
+            continue
+        if tab and not (index.isdecimal() and int(index) < keys):
+            raise InputError(
+                f"{path}:{number}: {index!r} is no index of the {keys} key(s) in use",
+                "Put as many keys into WORKFLOW_API_KEYS as made these jobs.",
+            )
+        known.add(job_id, int(index) if tab else count % keys)
+        count += 1
+    if count == 0:
+        raise InputError(f"{path} holds no job id", "Name a file with one job id a line; every run stores its own.")
+    return known
+
+
+class JobHistory:
+    """Holds answers about jobs against earlier ones of the same run.
+
+    An answer that contradicts another one is as good as any as a request; its operation has failed.
+    """
+
+    def __init__(self) -> None:
+        self._accepted: set[str] = set()
+        self._ended: dict[str, int] = {}
+
+    def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
+        """Take an answer into account, and say how it contradicts an earlier one, if it does.
+
+        Returns:
+            ``duplicate_job_id``: a submit was answered with the id of another job. ``back_to_pending``: a job is
+            pending that was seen to have ended before this was even asked.
+        """
+        job_id = answer.job_id
+        if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
+            return None
+        if kind == RequestKind.SUBMIT:
+            known = job_id in self._accepted
+            self._accepted.add(job_id)
+            return Reason.DUPLICATE_JOB_ID if known else None
+        if answer.job_state in TERMINAL:
+            self._ended.setdefault(job_id, answer.exchange.end)
+        elif answer.exchange.start >= self._ended.get(job_id, answer.exchange.end):
+            return Reason.BACK_TO_PENDING
+        return None
+
+
+UNKNOWN_WORKFLOW: Final = "no-such-workflow"
+UNKNOWN_JOB: Final = "no-such-job"
+INVALID_BODY: Final = b'{"parameters": 42}'
+"""Without a name, and with parameters that are no object."""
+_MAX_ROWS: Final = 1_000_000
+
+
+class Bodies:
+    """The request body of each arrival.
+
+    Args:
+        workflow: its name.
+        parameters: what every operation sends.
+        rows: inputs, each laid over ``parameters``; none sends ``parameters`` alone.
+        order: whether arrival n takes row n modulo their number, or one drawn for it.
+        seed: of the draw.
+    """
+
+    def __init__(
+        self,
+        workflow: str,
+        parameters: Mapping[str, Any],
+        rows: list[dict[str, Any]] | None = None,
+        *,
+        order: Literal["sequential", "random"] = "sequential",
+        seed: tuple[int, str] = (0, ""),
+    ) -> None:
+        # Encoded once and here: nothing is left to do on the way of a request.
+        self._bodies = [
+            msgspec.json.encode({"name": workflow, "parameters": {**parameters, **row}}) for row in rows or [{}]
+        ]
+        self.unknown_workflow = msgspec.json.encode({"name": UNKNOWN_WORKFLOW, "parameters": dict(parameters)})
+        self._random = order == "random"
+        self._seed = seed
+
+    def of(self, number: int) -> bytes:
+        """The body of arrival ``number``."""
+        count = len(self._bodies)
+        if count == 1:
+            return self._bodies[0]
+        return self._bodies[int(draw(*self._seed, number, "input") * count) if self._random else number % count]
+
+
+def read_inputs(path: Path) -> list[dict[str, Any]]:
+    """Read inputs: a JSON object a line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
+
+    A CSV value that reads as a JSON number, true, false or null is that; anything else is text.
+
+    Raises:
+        InputError: naming file and line, if it cannot be read, holds no row, or a row is no object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read inputs from {path}: {error}", "Name a file of JSON lines or CSV.") from error
+    if path.suffix == ".csv":
+        rows = _csv_rows(path, text)
+    elif path.suffix in {".jsonl", ".ndjson"}:
+        rows = _json_rows(path, text)
+    else:
+        raise InputError(f"{path} is no kind of inputs that is known", "Name it .jsonl or .csv, as what it holds.")
+    if not rows or len(rows) > _MAX_ROWS:
+        raise InputError(f"{path} holds {len(rows)} rows of inputs", f"Give it at least one, at most {_MAX_ROWS:,}.")
+    return rows
+
+
+def mistake_of(shares: Mapping[MistakeKind, float], seed: int, traffic: str, number: int) -> MistakeKind | None:
+    """Which mistake arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
+    if not shares:
+        return None
+    left = draw(seed, traffic, number, "mistake")
+    for kind, share in shares.items():
+        if left < share:
+            return kind
+        left -= share
+    return None
+
+
+def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not JSON: {error}", "Write one JSON object a line.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: no object", 'Write one JSON object a line, as {"name": "Ada"}.')
+        rows.append(row)
+    return rows
+
+
+def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(f"{path}:{reader.line_num}: more or fewer values than the header has names")
+            rows.append({name: _csv_value(value) for name, value in row.items()})
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+    return rows
+
+
+def _csv_value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, int | float | bool | None) else text

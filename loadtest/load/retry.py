@@ -1,0 +1,130 @@
+"""What a client does about a 429: give up, back off, or wait as long as it is told. Pure: given times in, times out.
+
+When a job is asked for again. Pure: given times in, times out.
+"""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+BackoffPolicy = Literal["none", "exponential", "retry_after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A policy for the requests that start an operation (run, submit, retrieve). Times are in seconds.
+
+    Attributes:
+        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as the answer
+            says, at most ``max``, and as ``exponential`` where it says nothing.
+        initial: first wait.
+        factor: growth from one wait to the next.
+        max: longest wait.
+        jitter: whether each wait is drawn evenly from zero to its full length, so that clients that were refused
+            together do not come back together ("full jitter": M. Brooker, "Exponential Backoff And Jitter", 2015).
+        max_attempts: requests sent in all, the first one included.
+    """
+
+    policy: BackoffPolicy = "none"
+    initial: float = 1.0
+    factor: float = 2.0
+    max: float = 60.0
+    jitter: bool = True
+    max_attempts: int = 5
+
+    def wait(self, attempt: int, draw: float, retry_after: float | None = None) -> float | None:
+        """Seconds to wait after the ``attempt``-th 429, or None to give up.
+
+        Args:
+            attempt: requests sent so far, at least 1.
+            draw: an evenly distributed number from 0 to 1, for the jitter.
+            retry_after: what the answer asked for, in seconds; None if it said nothing that can be used.
+        """
+        if self.policy == "none" or attempt >= self.max_attempts:
+            return None
+        if self.policy == "retry_after" and retry_after is not None:
+            return min(retry_after, self.max)
+        # The power is capped before it can overflow; the wait is at its longest by then.
+        longest = min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
+        return longest * draw if self.jitter else longest
+
+
+def parse_retry_after(value: str | None, date: bytes | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3).
+
+    Args:
+        value: the header: seconds, or a date.
+        date: the answer's own ``Date``, against which a date is read, so that no clock of ours matters.
+
+    Returns:
+        None where there is no header, or none that can be understood; never below zero.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdecimal():
+        # More digits than a year of seconds has are a mistake that min() with the longest wait takes care of.
+        return float(text[:12])
+    if date is None:
+        return None
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date.decode("latin-1"))).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """A polling policy. Times are in ns.
+
+    Attributes:
+        interval: the first wait.
+        give_up: since the accepted submit; no poll is sent later than that.
+        factor: growth from one wait to the next; 1 polls at a fixed interval.
+        max: longest wait.
+        jitter: whether each wait is drawn evenly between half and all of its length.
+    """
+
+    interval: int
+    give_up: int
+    factor: float = 1.0
+    max: int = 2**62
+    jitter: bool = False
+
+    def next_poll(self, accepted: int, last_answer: int, number: int = 1, draw: float = 1.0) -> int | None:
+        """When to poll next, or None to give up.
+
+        Args:
+            accepted: when the submit was answered.
+            last_answer: when the last answer came, of the submit or of a poll.
+            number: of the poll, from 1.
+            draw: an evenly distributed number from 0 to 1, for the jitter.
+        """
+        wait = min(float(self.max), self.interval * self.factor ** min(number - 1, 64))
+        if self.jitter:
+            wait *= 0.5 + draw / 2
+        due = last_answer + round(wait)
+        return due if due <= accepted + self.give_up else None
+
+
+class Pacer:
+    """Hands out moments so that no more than a rate of them lie together: for all polls of an entry.
+
+    Args:
+        rate: moments per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._next = 0
+        self.share_by(1)
+
+    def share_by(self, processes: int) -> None:
+        """Hand out one process's part of the rate only."""
+        self._gap = round(1e9 / self._rate * processes)
+
+    def slot(self, due: int) -> int:
+        """The first free moment (ns) not before ``due``, which is taken by this."""
+        moment = max(due, self._next)
+        self._next = moment + self._gap
+        return moment

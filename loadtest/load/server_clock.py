@@ -1,0 +1,77 @@
+"""The server's clock against ours, from the ``Date`` headers of its answers."""
+
+import time
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from loadtest.load.http.exchange import Exchange
+from loadtest.record.run_info import ClockInfo
+
+_ROUGH: Final = 0.5
+
+
+class ServerClock:
+    """Estimates the server's clock minus ours.
+
+    A ``Date`` of D means that the server's clock read something in [D, D+1) between our send and our receipt, so
+    the offset lies in (D − receipt, D + 1 − send). Those intervals are intersected: the answers around a change of
+    second narrow it to about a round trip, for a server whose ``Date`` is exact (see ``estimate``). Where a ``Date``
+    jumps, the intersection may be empty; then the middle of the last intervals is taken, ± 0.5 s.
+    """
+
+    def __init__(self) -> None:
+        # Wall minus monotonic, taken once: a wall clock that is set during a run must not count.
+        self._anchor = time.time_ns() - time.monotonic_ns()
+        self._low = -1e18
+        self._high = 1e18
+        self._previous: Exchange | None = None
+        self._previous_second = 0.0
+        self._rough = 0.0
+        self.answers = 0
+
+    def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
+        """Hold the server's clock against another wall clock than ours, which reads this at that moment of ours."""
+        self._anchor = unix_ns - monotonic_ns
+
+    def see(self, exchange: Exchange) -> None:
+        """Take an answer into account; cheap unless its ``Date`` differs from the last one's."""
+        date = exchange.date
+        if date is None:
+            return
+        self.answers += 1
+        previous = self._previous
+        if previous is not None and previous.date == date:
+            self._previous = exchange
+            return
+        try:
+            moment = parsedate_to_datetime(date.decode("latin-1"))
+            # Without a zone it is GMT (RFC 9110, section 5.6.7), not the zone of this machine.
+            second = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return
+        if previous is not None:
+            self._high = min(self._high, self._previous_second + 1 - self._wall(previous.start))
+        self._low = max(self._low, second - self._wall(exchange.end))
+        self._high = min(self._high, second + 1 - self._wall(exchange.start))
+        self._rough = second + 0.5 - self._wall((exchange.start + exchange.end) // 2)
+        self._previous, self._previous_second = exchange, second
+
+    def estimate(self, *, exact: bool) -> ClockInfo | None:
+        """The offset and its uncertainty in s; None before any ``Date`` was seen.
+
+        Args:
+            exact: whether the server is known to take each ``Date`` anew, as the embedded one does. Others may renew
+                it once a second at a phase of their own (uvicorn does), which no answer tells: theirs may be up to a
+                second old, and only the lower bound holds.
+        """
+        if self._previous is None:
+            return None
+        high = self._high if exact else self._high + 1.0
+        if self._low <= high:
+            middle, half = (self._low + high) / 2, (high - self._low) / 2
+            return ClockInfo(offset_s=round(middle, 4), uncertainty_s=round(half, 4), answers=self.answers)
+        return ClockInfo(offset_s=round(self._rough, 3), uncertainty_s=_ROUGH, answers=self.answers)
+
+    def _wall(self, monotonic_ns: int) -> float:
+        return (monotonic_ns + self._anchor) / 1e9

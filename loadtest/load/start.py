@@ -1,0 +1,175 @@
+"""What a run is made with: this process alone, or workers that are started here or come from elsewhere."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+from locust.env import Environment
+from locust.runners import LocalRunner, MasterRunner
+
+from loadtest.errors import InputError, LoadtestError
+from loadtest.load.distributed.master import RemoteCrew
+from loadtest.load.distributed.transport import Mailbox
+from loadtest.load.load_generator import Crew, LocalCrew
+from loadtest.load.session import Session
+
+_LOOK: Final = 0.05
+_TELL: Final = 0.5
+_PATIENCE: Final = 60.0
+"""Seconds that workers of this machine may take to come up; others are waited for until somebody interrupts."""
+_STOP_TIMEOUT: Final = 10.0
+# Locust's master would wait a second for its workers to report how many users they have, and hear nothing meanwhile.
+_NO_WAIT: Final = {"LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """How many workers, and where from.
+
+    Attributes:
+        processes: to be started on this machine; 0 for this process alone, or where ``bind`` is set.
+        bind: host and port to wait for workers at; None if there are none, or all are of this machine.
+        expect: how many to wait for.
+    """
+
+    processes: int = 0
+    bind: tuple[str, int] | None = None
+    expect: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What this process is to do."""
+
+    directory: Path
+    base: Path
+    """What a relative path in the scenario starts from."""
+    gathering: Gathering
+
+
+def read_order(arguments: Sequence[str]) -> Order:
+    """Read the command line of ``python -m loadtest.load``."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.load")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("--processes", type=int, default=0)
+    parser.add_argument("--bind", type=address, default=None)
+    parser.add_argument("--expect-workers", type=int, default=1)
+    said = parser.parse_args(arguments)
+    return Order(said.directory, said.base, Gathering(said.processes, said.bind, said.expect_workers))
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` as host and port; an IPv6 host in brackets."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Locust's runner, and who offers the arrivals."""
+
+    runner: LocalRunner | MasterRunner
+    crew: Callable[[Session], Crew]
+
+
+@contextmanager
+def gathered(
+    environment: Environment,
+    gathering: Gathering,
+    *,
+    base: Path,
+    keys: int,
+    tell: Callable[[dict[str, Any]], None],
+) -> Iterator[Gathered]:
+    """Have everybody there who is to make the load; workers that were started here end afterwards.
+
+    Args:
+        environment: Locust's, without a runner.
+        gathering: who.
+        base: what a relative path in the scenario starts from.
+        keys: how many API keys there are.
+        tell: told how many workers are waited for.
+
+    Raises:
+        InputError: if nothing can listen at ``bind``.
+        LoadtestError: if the workers of this machine do not come up.
+    """
+    if not gathering.processes and gathering.bind is None:
+        yield Gathered(environment.create_local_runner(), LocalCrew)
+        return
+    os.environ.update(_NO_WAIT)
+    host, port = gathering.bind or ("127.0.0.1", 0)
+    runner = _listen(environment, host, port)
+    mailbox = Mailbox(environment, runner, keys=keys)
+    processes = [_start_worker(runner.server.port, base) for _ in range(gathering.processes)]
+    try:
+        _await_workers(mailbox, gathering.processes or gathering.expect, processes, tell)
+        yield Gathered(runner, lambda session: RemoteCrew(session, mailbox))
+    finally:
+        for process in processes:
+            _stop(process)
+
+
+def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
+    try:
+        return environment.create_master_runner(host, port)
+    except SystemExit:
+        # Locust has said in the log that the port is busy.
+        reason = "the port is in use"
+    except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
+        reason = str(error)
+    raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
+
+
+def _start_worker(port: int, base: Path) -> "subprocess.Popen[bytes]":
+    # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
+    command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{port}", str(base), "--with-parent"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _await_workers(
+    mailbox: Mailbox,
+    expected: int,
+    processes: "Sequence[subprocess.Popen[bytes]]",
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    interrupted = []
+    handlers = [
+        gevent.signal_handler(number, lambda: interrupted.append(True)) for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+    begun, told = time.monotonic(), 0.0
+    try:
+        while (there := len(mailbox.connected())) < expected:
+            if interrupted:
+                raise LoadtestError(f"interrupted while {there} of {expected} workers were there")
+            if any(process.poll() is not None for process in processes):
+                raise LoadtestError("a worker process ended at once; see load.log")
+            if processes and time.monotonic() - begun > _PATIENCE:
+                raise LoadtestError(f"only {there} of {expected} worker processes came up within {_PATIENCE:g} s")
+            if time.monotonic() - told > _TELL:
+                told = time.monotonic()
+                tell({"phase": "waiting", "workers": there, "expected": expected})
+            gevent.sleep(_LOOK)
+    finally:
+        for handler in handlers:
+            handler.cancel()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

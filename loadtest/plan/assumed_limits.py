@@ -1,0 +1,168 @@
+"""What is believed of a target's limits: how high they are, how they are counted, and what one limiter counts. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+
+from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
+from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
+from loadtest.record.run_info import TargetInfo
+from loadtest.scenario import Scenario
+from loadtest.units import Limit
+
+CONCURRENCY: Final = "concurrency"
+"""The one algorithm that limits how many requests are being answered, not how many come."""
+
+WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
+"""Algorithms that count requests in windows; the others let them through at a steady rate, or one for another."""
+_NAMES: Final = {
+    "fixed-window": "a fixed window, aligned with the wall clock",
+    "fixed-window-from-first": "a fixed window that begins with a request",
+    "sliding-log": "a sliding log",
+    "sliding-counter": "a sliding-window counter, aligned with the wall clock",
+    "token-bucket": "a token bucket",
+    "gcra": "a GCRA",
+    CONCURRENCY: "a limit on requests at the same time",
+    "leaky-queue": "a leaky queue",
+}
+_WHOSE: Final = {
+    "key-and-name": "for each key and limit name",
+    "key": "for each key, over all its requests",
+    "name": "for each limit name, over all keys",
+    "global": "over all requests of all keys",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is believed of the limits of one target.
+
+    Attributes:
+        limits: the limit of each limit name. Rates in units of a limit refer to these, whatever is in force.
+        spec: by which algorithm limits are counted, and what one limiter counts.
+        limit_all: the limit of all requests together; only for the scopes ``key`` and ``global``.
+        draws: which requests draw on a limit: all with a valid key, or only those that nothing is wrong with.
+    """
+
+    limits: Mapping[LimitName, Limit]
+    spec: LimiterSpec = field(default_factory=LimiterSpec)
+    limit_all: Limit | None = None
+    draws: Literal["all", "valid"] = "all"
+
+    @property
+    def one_for_all(self) -> bool:
+        """Whether requests of different limit names draw on the same limiter."""
+        return self.spec.scope in SHARED_SCOPES
+
+    @property
+    def per_key(self) -> bool:
+        """Whether each key has limiters of its own."""
+        return self.spec.scope in ("key-and-name", "key")
+
+    @property
+    def windowed(self) -> bool:
+        """Whether a quota is that of a window: who is refused may be so until the window is over."""
+        return self.spec.algorithm in WINDOWED
+
+    @property
+    def aligned(self) -> bool:
+        """Whether windows begin at the multiples of their length on the server's clock, whenever requests come."""
+        return ALGORITHMS[self.spec.algorithm].aligned
+
+    @property
+    def words(self) -> str:
+        """How limits are counted, as an object that a sentence may have."""
+        name = _NAMES.get(self.spec.algorithm, f"a {self.spec.algorithm}")
+        if self.spec.burst is not None:
+            name += f" of {self.spec.burst} at once"
+        if self.spec.count_rejected:
+            name += " that counts refused requests too"
+        return f"{name}, {_WHOSE[self.spec.scope]}"
+
+    def limit_on(self, name: str) -> Limit:
+        """The limit in force for requests of a limit name; ``ALL`` is that of all requests.
+
+        Raises:
+            KeyError: if none is known.
+        """
+        limit = self.limit_all if self.one_for_all else self.limits.get(LimitName(name))
+        if limit is None:
+            raise KeyError(name)
+        return limit
+
+    def rate_on(self, name: str) -> float:
+        """Requests/s that one limiter lets through in the long run; endless where only concurrency is limited."""
+        return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate
+
+    def drawn_on(self, name: LimitName) -> str:
+        """What a limit is called that requests of a limit name draw on: ``ALL``, or the name itself."""
+        return ALL if self.one_for_all else name
+
+    def together(self, name: str) -> tuple[LimitName, ...]:
+        """The limit names whose requests are counted together with those of ``name``."""
+        return LIMIT_NAMES if self.one_for_all else tuple(each for each in LIMIT_NAMES if each == name)
+
+    def quotas(self, keys: int) -> int:
+        """How many quotas so many keys have."""
+        return keys if self.per_key else 1
+
+    def limiters(self, keys: int) -> list[list[Limiter]]:
+        """Fresh limiters, by limit name (in order of ``LIMIT_NAMES``) and key; the same object where they are shared.
+
+        Args:
+            keys: how many keys there are.
+        """
+        made: dict[tuple[str, int], Limiter] = {}
+        table: list[list[Limiter]] = []
+        for name in LIMIT_NAMES:
+            limit, called = self.limit_on(name), self.drawn_on(name)
+            row = []
+            for key in range(keys):
+                place = (called, key if self.per_key else 0)
+                if place not in made:
+                    made[place] = make(self.spec, limit)
+                row.append(made[place])
+            table.append(row)
+        return table
+
+    def at_once(self, name: str) -> int:
+        """How many requests pass one limiter at one moment, after a long silence."""
+        return make(self.spec, self.limit_on(name)).decide(0.0).remaining + 1
+
+
+def believe(scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None) -> Belief:
+    """What to believe before a run: the documented limits, or all that an embedded target is told to enforce.
+
+    Args:
+        scenario: what is offered.
+        embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
+        limits: limits that are known better, by their name.
+    """
+    if not embedded:
+        return Belief({**DOCUMENTED, **(limits or {})})
+    settings = scenario.target.settings
+    limit_all = settings.enforce.get(ALL)
+    return Belief({**settings.limits, **(limits or {})}, settings.limiter, limit_all, settings.draws)
+
+
+def believed(target: TargetInfo) -> Belief:
+    """What a run believed of its target, as ``run.json`` keeps it.
+
+    Raises:
+        ValueError: if it describes no limiter that is known here.
+    """
+    # Records from before the names had hyphens are still read.
+    if target.limit_scope not in SCOPES:
+        raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
+    if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
+        raise ValueError("the limit of all requests together is not known")
+    algorithm = target.limiter.replace("_", "-")
+    spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
+    check_spec(spec)
+    return Belief(
+        {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
+        spec,
+        None if target.limit_all is None else Limit(target.limit_all.count, target.limit_all.window_s),
+        "valid" if target.draws == "valid" else "all",
+    )

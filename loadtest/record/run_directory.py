@@ -1,0 +1,109 @@
+"""How run directories are named and found, and their ``run.json`` read and written.
+
+``run.json``: what a run was, beside its samples; and how run directories are named and found.
+"""
+
+import contextlib
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest.errors import InputError, RecordError
+from loadtest.record.run_info import (
+    SCHEMA_VERSION,
+    RunInfo,
+)
+
+FILE_NAME: Final = "run.json"
+LATEST: Final = "latest"
+PENDING_NAME: Final = "pending_jobs.txt"
+"""Jobs that a run left pending: an id a line, a tab, and the index of its key."""
+
+
+def new_run_directory(parent: Path, scenario_name: str) -> Path:
+    """Make ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make a run directory in {parent}: {error.strerror}", "Name another --output-dir."
+        ) from error
+    return directory
+
+
+def point_latest(directory: Path) -> None:
+    """Let ``latest``, beside the run directory, point to it. Atomic; a plain file of that name is left alone."""
+    link = directory.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
+    temporary.symlink_to(directory.name)
+    temporary.replace(link)
+
+
+def find_run(run: str, reports: Path = Path("reports")) -> Path:
+    """Find the directory that RUN names: a path, a run's id below ``reports``, or ``latest``.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for candidate in (Path(run), reports / run):
+        # A name that is too long for a file, or lies behind a closed folder, raises.
+        with contextlib.suppress(OSError):
+            if (candidate / FILE_NAME).is_file():
+                return candidate.resolve()
+    raise InputError(
+        f"{run!r} names no run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} is there",
+        "Give a run directory, a run's id, or 'latest'; `make run` makes one.",
+    )
+
+
+def save(info: RunInfo, directory: Path) -> None:
+    """Write ``run.json``, atomically: a reader sees the old one or the new one."""
+    text = msgspec.json.format(msgspec.json.encode(info), indent=2)
+    temporary = directory / f".{FILE_NAME}"
+    temporary.write_bytes(text + b"\n")
+    temporary.replace(directory / FILE_NAME)
+
+
+def load(directory: Path) -> RunInfo:
+    """Read ``run.json``.
+
+    Raises:
+        RecordError: if it is missing, damaged, or of another schema version.
+    """
+    path = directory / FILE_NAME
+    try:
+        data = path.read_bytes()
+        version = msgspec.json.decode(data, type=_Versioned).schema
+        if version != SCHEMA_VERSION:
+            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
+        return msgspec.json.decode(data, type=RunInfo)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+
+
+def note_target_died(directory: Path) -> None:
+    """Note in ``run.json`` that the embedded target ended during the run.
+
+    Raises:
+        RecordError: if there is no ``run.json`` that can be read.
+    """
+    info = load(directory)
+    info.target_died = True
+    save(info, directory)
+
+
+class _Versioned(msgspec.Struct):
+    schema: int

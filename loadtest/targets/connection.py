@@ -1,0 +1,120 @@
+"""Headers beyond the documented ones: which there may be, and what they are in the end.
+
+The TLS context of a target: one for all connections, whoever makes them.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+from loadtest.errors import InputError
+from loadtest.record.run_info import TlsInfo
+
+OURS: Final = frozenset(
+    {
+        "accept",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-api-key",
+        "x-wf-endpoint",
+    }
+)
+"""What the client sends itself, and what would change what a request is."""
+_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+_VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_SECRET: Final = re.compile(r"auth|cookie|key|pass|secret|session|signature|token")
+
+
+def check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Check what a file says of them; gives them with their names in lower case.
+
+    Raises:
+        ValueError: if one cannot be sent, is the client's own, or may be a secret and stands there as it is.
+    """
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        low = name.lower()
+        if low in OURS:
+            raise ValueError(f"{low} is sent by the client itself")
+        if low in checked or _NAME.fullmatch(low) is None:
+            raise ValueError(f"{name!r} is no name of a header, or stands there twice")
+        if value.startswith("$"):
+            if _VARIABLE.fullmatch(value) is None:
+                raise ValueError(f"{value!r} is no name of a variable: write it as $NAME")
+        elif _SECRET.search(low):
+            raise ValueError(f"{low} may be a secret: write $NAME, and put it into the environment by that name")
+        elif _VALUE.fullmatch(value) is None:
+            raise ValueError(f"{value!r} cannot be sent in a header")
+        checked[low] = value
+    return checked
+
+
+def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What is sent: ``$NAME`` is what the environment holds by that name.
+
+    Raises:
+        InputError: if it holds nothing, or what no header can carry. The message does not show it.
+    """
+    values = {}
+    for name, said in headers.items():
+        value = environ.get(said[1:], "").strip() if said.startswith("$") else said
+        if _VALUE.fullmatch(value) is None:
+            raise InputError(
+                f"the header {name} is taken from {said[1:]}, which is not set or cannot be sent in a header",
+                f"Set {said[1:]} in the environment of every process that makes load.",
+            )
+        values[name] = value
+    return values
+
+
+_FILE: Final = "Give a file in PEM that can be read from here (see docs/client.md)."
+
+
+def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
+    """A context that holds a server to its name and to certificates that are trusted.
+
+    Args:
+        info: which certificates those are, and what the client proves itself with; None for the system's and nothing.
+
+    Raises:
+        InputError: if a file cannot be used.
+    """
+    if info is None:
+        return ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cafile=info.ca)
+    except OSError as error:
+        raise InputError(f"ca: {info.ca} holds no certificates ({_why(error)})", _FILE) from None
+    if info.certificate is not None:
+        try:
+            context.load_cert_chain(info.certificate, info.key, password=_nobody_to_ask)
+        except OSError as error:
+            files = info.certificate if info.key is None else f"{info.certificate} and {info.key}"
+            words = f"client_certificate: {files} hold no certificate and the key to it ({_why(error)})"
+            raise InputError(words, _FILE) from None
+    return context
+
+
+def _nobody_to_ask() -> str:
+    """A key that is locked: workers have no terminal, and a run in a scheduled job has nobody at it."""
+    raise InputError("client_key: the key is locked by a password", "Unlock it: openssl pkey -in LOCKED -out KEY.")
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no PEM").lower().replace("_", " ")
+    return error.strerror or type(error).__name__

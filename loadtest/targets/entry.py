@@ -1,0 +1,171 @@
+"""The hours of a day in which a target may be loaded, written ``08:00-18:00`` with a zone behind it if not UTC.
+
+An entry of ``targets.toml``: a host that may be loaded, and the leash of whoever loads it. Checked strictly.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from loadtest.errors import InputError
+from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.targets.address import Place, place
+from loadtest.targets.connection import check_headers
+
+_FORM: Final = re.compile(r"^\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)(?:\s+(\S+))?\s*$", re.ASCII)
+_OFFSET: Final = re.compile(r"^([+-])(\d\d):(\d\d)$", re.ASCII)
+_DAY: Final = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """From ``start`` to ``end``, minutes since midnight on the clock of ``zone``; over midnight if start > end."""
+
+    text: str
+    start: int
+    end: int
+    zone: tzinfo
+
+    def seconds_left(self, now: datetime) -> float | None:
+        """Seconds until they end, or None outside of them.
+
+        Args:
+            now: a moment, with its zone.
+        """
+        local = now.astimezone(self.zone)
+        minute = local.hour * 60 + local.minute
+        wraps = self.start > self.end
+        if (minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end):
+            day = local.date() + timedelta(days=1 if wraps and minute >= self.start else 0)
+            midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+            # On the clock of the zone, and only then compared: a day may have 23 or 25 hours.
+            end = midnight + timedelta(minutes=self.end)
+            return (end.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
+        return None
+
+
+def parse_hours(value: object) -> Hours:
+    """Read ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
+
+    Raises:
+        ValueError: if it is of another form, empty, or names no zone.
+    """
+    if isinstance(value, Hours):
+        return value
+    match = _FORM.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} are no hours: write '08:00-18:00', with a zone behind it if it is not UTC")
+    start, end = (int(match[at]) * 60 + int(match[at + 1]) for at in (1, 3))
+    if max(int(match[2]), int(match[4])) > 59 or start >= _DAY or end > _DAY:
+        raise ValueError(f"{value!r} are no hours: a day goes from 00:00 to 24:00")
+    if start == end or (start, end) == (0, _DAY):
+        raise ValueError(f"{value!r} are not some of the hours of a day: leave allowed_hours out to allow all")
+    return Hours(match[0].strip(), start, end, _zone(match[5] or "UTC"))
+
+
+def _zone(name: str) -> tzinfo:
+    if match := _OFFSET.match(name):
+        minutes = int(match[2]) * 60 + int(match[3])
+        if minutes < _DAY:
+            return timezone(timedelta(minutes=minutes if match[1] == "+" else -minutes))
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    # What comes from here is decided by the file system: unknown, a folder, not readable, not a zone.
+    except (ValueError, KeyError, OSError):
+        raise ValueError(f"{name!r} is no time zone: write one as Europe/Berlin, or an offset as +02:00") from None
+
+
+def _base_url(url: str) -> str:
+    try:
+        place(url)
+    except InputError as error:
+        raise ValueError(f"{error.message}. {error.remedy}") from None
+    return url.rstrip("/")
+
+
+def _header_value(value: str) -> str:
+    if re.fullmatch(r"[\x21-\x7e]+", value) is None:
+        raise ValueError(f"{value!r} cannot be sent in a header")
+    return value
+
+
+def _above_zero(share: float) -> float:
+    if share <= 0:
+        raise ValueError("max_share must be above zero")
+    return share
+
+
+class TargetEntry(Strict):
+    """One table of ``targets.toml``."""
+
+    url: Annotated[str, AfterValidator(_base_url)]
+    environment: Literal["development", "test", "staging", "production"]
+    """``production`` asks for the host name before anything is sent."""
+    owner: Annotated[str, Field(min_length=1)]
+    """Who has agreed to the load, and is asked when it hurts."""
+    endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
+    """Value of ``x-wf-endpoint``, in place of WORKFLOW_ENDPOINT."""
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
+    """What every request carries beyond the documented headers; ``$NAME`` is taken from the environment."""
+    ca: Annotated[str, Field(min_length=1)] | None = None
+    """File of certificates (PEM) that are trusted in place of the system's. As all files: from where the entry is."""
+    client_certificate: Annotated[str, Field(min_length=1)] | None = None
+    """File (PEM) with what the client proves itself with, its chain behind it."""
+    client_key: Annotated[str, Field(min_length=1)] | None = None
+    """File (PEM) with its private key, if that is another one."""
+    limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
+    """Believed limits, where they are not the documented ones."""
+    max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
+    """Of each limit, over all keys: most requests in any window of it."""
+    max_operations: Annotated[int, Field(ge=1)] | None = None
+    max_requests: Annotated[int, Field(ge=1)] | None = None
+    """Of one run: retries, polls, seeding and preflight included."""
+    price_per_execution: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Of each run or submit that is not refused, in whatever currency ``max_cost`` is in."""
+    max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    allowed_hours: Annotated[Hours, BeforeValidator(parse_hours)] | None = None
+    expires: date | None = None
+    """Last day (UTC) on which the entry holds."""
+
+    @model_validator(mode="after")
+    def _cost_can_be_known(self) -> Self:
+        if self.max_cost is not None and self.price_per_execution is None:
+            raise ValueError("max_cost needs price_per_execution")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_spoken(self) -> Self:
+        said = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
+        if said and self.place[0] != "https":
+            raise ValueError(f"{said[0]} is for https, and the url is {self.url}")
+        if self.client_key is not None and self.client_certificate is None:
+            raise ValueError("client_key needs client_certificate")
+        return self
+
+    @property
+    def place(self) -> Place:
+        """The server it is about."""
+        return place(self.url)
+
+    @property
+    def host(self) -> str:
+        """Its host name."""
+        return self.place[1]
+
+    @property
+    def expiry(self) -> datetime | None:
+        """The moment from which the entry no longer holds."""
+        if self.expires is None:
+            return None
+        midnight = datetime(self.expires.year, self.expires.month, self.expires.day, tzinfo=UTC)
+        return midnight + timedelta(days=1) if self.expires < date.max else datetime.max.replace(tzinfo=UTC)
+
+
+TargetsFile = dict[Name, TargetEntry]
+"""The whole file: entries by name."""

@@ -1,0 +1,84 @@
+"""``loadtest slow`` and ``loadtest runs``: what a run's slowest operations were, and which runs there are."""
+
+import json
+import os
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from loadtest.cli import main
+from loadtest.errors import ExitCode
+from loadtest.record import run_directory
+from loadtest.report import write
+
+
+def make(maker: ModuleType, parent: Path, day: int, *, report: bool = True) -> Path:
+    """A run of that day of July 2025."""
+    name = f"202507{day:02}T082640Z-tour-0a1b2c"
+    rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, request_id="ab" * 16)]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=1)
+    info = maker.info({"t": entry}, id=name, started=f"2025-07-{day:02}T08:26:40Z")
+    directory: Path = maker.save(parent / name, info, rows)
+    if report:
+        write.make(directory)
+    return directory
+
+
+def test_slow_lists_operations_with_their_requests(
+    maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Response time, outcome, trace id and each request; the same as JSON."""
+    directory = make(maker, tmp_path, 20)
+    assert main(["slow", str(directory)]) == 0
+    printed = capsys.readouterr().out
+    assert "5.0 ms  ok  arrival 0, stage within, at 0.000 s" in printed
+    assert f"trace id {'ab' * 16}" in printed
+    assert "run: 200, 5.0 ms" in printed
+    assert main(["slow", str(directory), "--json", "--traffic", "t", "--count", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["t"][0]["phases"][0]["status"] == 200
+
+
+def test_slow_says_what_it_needs(maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No report yet, or an entry that is not there: a sentence, and exit 2."""
+    bare = make(maker, tmp_path, 20, report=False)
+    assert main(["slow", str(bare)]) == ExitCode.USAGE
+    assert f"loadtest report {bare}" in capsys.readouterr().err
+    directory = make(maker, tmp_path, 21)
+    assert main(["slow", str(directory), "--traffic", "x"]) == ExitCode.USAGE
+    assert "the run has t" in capsys.readouterr().err
+
+
+def test_runs_lists_the_newest_first(maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its start, verdict and name; a copy under another name is none."""
+    for day in (20, 22, 21):
+        make(maker, tmp_path, day, report=day != 21)
+    make(maker, tmp_path, 23).rename(tmp_path / "example")
+    assert main(["runs", "--output-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"2025-07-{day}T08:26:40Z" for day in (22, 21, 20)]
+    assert "pass" in lines[0]
+    assert "no report" in lines[1]
+    assert main(["runs", "--output-dir", str(tmp_path / "nowhere"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_pruning_keeps_the_newest_and_whatever_is_no_run(maker: ModuleType, tmp_path: Path) -> None:
+    """Only runs go, the oldest first; the example, other files, and a run that goes on stay."""
+    old, new = make(maker, tmp_path, 20), make(maker, tmp_path, 22)
+    (tmp_path / "baselines").mkdir()
+    example = make(maker, tmp_path, 19).rename(tmp_path / "example")
+    going = make(maker, tmp_path, 18)
+    info = run_directory.load(going)
+    info.end = "running"
+    run_directory.save(info, going)
+    assert main(["runs", "--output-dir", str(tmp_path), "--keep", "1", "--yes"]) == 0
+    assert not old.exists()
+    assert all(path.is_dir() for path in (new, example, going, tmp_path / "baselines"))
+    past = time.time() - 3600
+    for path in going.iterdir():
+        os.utime(path, (past, past))
+    assert main(["runs", "--output-dir", str(tmp_path), "--keep", "1", "--yes"]) == 0
+    assert not going.exists()
+    assert new.is_dir()

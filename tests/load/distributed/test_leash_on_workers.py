@@ -1,0 +1,47 @@
+"""A leash holds all workers together: what each may use comes to no more than the whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from leash_parts import ABORTED, loadtest, write_entry, write_scenario
+from plugins.stubs import Stub, pending_forever
+
+from loadtest.load.distributed.protocol import Used
+from loadtest.load.distributed.quota_split import Allowances
+from loadtest.load.request_budget import Budget
+from loadtest.record.run_info import LeashInfo
+
+
+def test_workers_never_send_more_than_a_leash_allows(
+    stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Counted by the server, whose jobs never end; the run ends when a worker's part is used up."""
+    server = stub(pending_forever)
+    write_scenario(tmp_path, rate="6/s", seconds=3)
+    write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 41")
+    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", "--processes", "2", cwd=tmp_path)
+    assert done.returncode in ABORTED, done.stdout + done.stderr
+    (run,) = runs_in(tmp_path / "reports")
+    assert 20 < len(server.asked) <= 41
+    assert run.info.target.leash.used.requests == len(server.asked)
+    assert "its part" in run.info.end_reason
+    assert {row["worker"] for row in run.rows} == {1, 2}
+    run.check_conservation(ragged=True)
+
+
+def test_parts_never_come_to_more_than_the_whole() -> None:
+    """Over changes of workers, also where one is lost with what it had."""
+    leash = LeashInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
+    budget = Budget()
+    budget.used.requests = 10
+    allowances = Allowances(budget, leash)
+    first = allowances.share_out(["a", "b"])
+    assert first is not None
+    assert [first[name].requests for name in ("a", "b")] == [495, 495]
+    # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
+    allowances.reserved("a", Used(0, 298, 0))
+    second = allowances.share_out(["a", "c"])
+    assert second is not None
+    assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
+    assert second["c"].requests > 0

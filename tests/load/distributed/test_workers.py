@@ -1,0 +1,302 @@
+"""Several workers make the load of one: the same arrivals, each exactly once, in one record."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from plugins.processes import clean_environment
+from plugins.served import NO_LIMITS
+
+Fixture = Callable[..., Any]
+
+
+def workers_of(run: Any) -> list[psutil.Process]:
+    """The worker processes that a load has started, the one that was started first ahead."""
+    children = psutil.Process(run.process.pid).children()
+    return sorted((p for p in children if "loadtest.load.distributed" in p.cmdline()), key=lambda p: p.pid)
+
+
+def started(run: Any) -> bool:
+    """Whether its epoch has been set."""
+    return run.info.epoch_unix_ns is not None
+
+
+def shares(run: Any) -> Counter[int]:
+    """Operations in the record so far, by the worker that sent them."""
+    return Counter(row["worker"] for row in run.operations)
+
+
+class Helpers:
+    """Workers that tests start by themselves, as another machine would."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def __call__(self, port: int, *, prefix: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+        """Start one, which a command may run for us."""
+        command = [*prefix, sys.executable, "-m", "loadtest.cli", "worker", "--master", f"127.0.0.1:{port}"]
+        process = subprocess.Popen(
+            [*command, "--scenario-dir", "."],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean_environment(WORKFLOW_API_KEYS="local-dev-key", **environment),
+        )
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def worker() -> Iterator[Helpers]:
+    """Start workers; what still runs at the end is killed."""
+    helpers = Helpers()
+    yield helpers
+    for process in helpers.processes:
+        for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
+            child.kill()
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def mix(offer: Any, duration: str = "1s") -> str:
+    """A scenario with even, ramped and Poisson arrivals, and of every operation."""
+    poisson = offer.entry("jobs", "async_run", "30/s", duration, 'arrivals = "poisson"')
+    return str(
+        offer.scenario(
+            offer.entry("runs", "sync_run", "81/s", duration),
+            poisson,
+            offer.entry("looks", "retrieval", "47/s", duration),
+        )
+    )
+
+
+def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None:
+    """With one seed, one process, and 1, 2 and 4 workers offer the same arrivals at the same intended starts."""
+    known: set[tuple[Any, ...]] | None = None
+    # At once, since most of each is its begin.
+    runs = {number: offer(mix(offer), open_api.url, "--processes", str(number)) for number in (0, 1, 2, 4)}
+    for number, run in runs.items():
+        run.wait()
+        outcomes = run.check_conservation()
+        assert outcomes == {"ok": outcomes.total()}
+        sent = {
+            (row["traffic"], row["arrival"], row["intended_start"], row["stage"], row["key_index"])
+            for row in run.operations
+        }
+        assert known in (None, sent)
+        known = sent
+        by_worker = shares(run)
+        assert by_worker.keys() == (set(range(1, number + 1)) if number else {0})
+        assert max(by_worker.values()) - min(by_worker.values()) <= 3, "each entry is shared evenly"
+        assert run.info.workers == max(1, number)
+        assert [each.end for each in run.info.crew] == ["stayed"] * number
+        (peer,) = run.info.peers.values()
+        assert peer.connections >= sum(not row["connection_reused"] for row in run.requests) > 0, "all that were made"
+        assert {row["request_id"] for row in run.requests}.__len__() == len(run.requests), "ids are never given twice"
+        # Of several, worker 0 is the master, which sends nothing.
+        everybody = list(range(number + 1))
+        assert [each.worker for each in run.info.generators] == everybody
+        assert sum(each.samples for each in run.info.crew) == sum(row["worker"] > 0 for row in run.rows)
+        assert {sample.worker for sample in run.info.cpu} <= set(everybody)
+        assert run.info.clock is not None
+
+
+def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGKILL: what it had not sent is lost and said so, and within 5 s the others send all of the rest."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "90/s", "8s")), open_api.url, "--processes", "3")
+    until(lambda: started(run) and min(shares(run)[number] for number in (1, 2, 3)) >= 10)
+    workers_of(run)[1].kill()
+    killed_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    run.wait()
+    outcomes = run.check_conservation(lost=True)
+    assert outcomes.keys() == {"ok", "lost"}
+    assert outcomes.total() == 720
+    lost = [row for row in run.operations if row["outcome"] == "lost"]
+    gone = next(each for each in run.info.crew if each.end == "lost")
+    assert {row["worker"] for row in lost} == {gone.worker}
+    assert {row["reason"] for row in lost} == {"worker_lost"}
+    assert all(killed_s - 1.5 <= row["intended_start"] / 1e9 <= killed_s + 5 for row in lost)
+    assert run.info.end == "finished"
+    first, second = run.info.epochs
+    assert (first.workers, second.workers) == ([1, 2, 3], [n for n in (1, 2, 3) if n != gone.worker])
+    assert [each.lost for each in run.info.generators if each.worker == gone.worker] == [True]
+
+
+def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGTERM: also arrivals that wait for one of its users are sent, by others."""
+    entry = offer.entry("runs", "sync_run", "60/s", "4s", "max_users = 6\n" + offer.sleep(120))
+    run = offer(offer.scenario(entry, drain="20s"), open_api.url, "--processes", "2")
+    until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
+    leaver = workers_of(run)[0]
+    leaver.terminate()
+    psutil.wait_procs([leaver], 20)
+    run.wait()
+    assert run.check_conservation() == {"ok": 240}
+    assert sorted(each.end for each in run.info.crew) == ["left", "stayed"]
+    assert all(each.left_s is None or each.left_s > 0 for each in run.info.crew)
+    assert len(run.info.epochs) == 2
+
+
+def test_a_worker_that_joins_gets_its_share(
+    offer: Any, open_api: Any, until: Fixture, worker: Helpers, free_port: int
+) -> None:
+    """On Locust's own connection: it gets users, and its part of the schedule from a new epoch on."""
+    text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
+    run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
+    first = worker(free_port)
+    until(lambda: started(run) and shares(run)[1] >= 30)
+    second = worker(free_port)
+    until(lambda: shares(run)[2] >= 30)
+    assert run.stop(60).keys() == {"ok"}
+    assert [each.workers for each in run.info.epochs] == [[1], [1, 2]]
+    for each in (first, second):
+        assert (each.wait(20), "Traceback" in each.communicate()[0]) == (0, False)
+
+
+def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any, until: Fixture) -> None:
+    """Stopped for longer than it takes to be believed lost, it sends nothing of what others send now, and rejoins."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
+    until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
+    sleeper = workers_of(run)[0]
+    sleeper.suspend()
+    try:
+        until(lambda: "is lost" in run.log)
+    finally:
+        sleeper.resume()
+    awake_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    until(lambda: {row["worker"] for row in run.operations if row["intended_start"] / 1e9 > awake_s + 0.5} == {1, 2})
+    outcomes = run.stop(60)
+    assert outcomes.keys() == {"ok", "lost"}
+    assert outcomes["lost"] <= 30 * 5
+    assert [len(each.workers) for each in run.info.epochs] == [2, 1, 2]
+    assert sorted((each.end, each.returned) for each in run.info.crew) == [("stayed", 0), ("stayed", 1)]
+
+
+def test_without_workers_a_run_ends(offer: Any, open_api: Any, until: Fixture) -> None:
+    """When the last one is gone, the run is aborted, and says why."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
+    until(lambda: started(run) and shares(run).total() >= 40)
+    for each in workers_of(run):
+        each.kill()
+    run.wait()
+    outcomes = run.check_conservation(lost=True)
+    assert outcomes.keys() <= {"ok", "lost"}
+    assert run.info.end == "aborted"
+    assert "every worker was lost" in (run.info.end_reason or "")
+
+
+def test_an_interrupt_reaches_workers(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGINT to the master: nobody offers anything more, what is in flight ends, and the record is whole."""
+    text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "60s", offer.sleep(40)), drain="30s")
+    run = offer(text, open_api.url, "--processes", "2")
+    until(lambda: started(run) and shares(run).total() >= 40)
+    workers = workers_of(run)
+    run.process.send_signal(signal.SIGINT)
+    run.wait()
+    outcomes = run.check_conservation(ragged=True)
+    assert 0 < outcomes["ok"] == outcomes.total() < 3000
+    assert (run.info.end, run.process.returncode) == ("interrupted", 0)
+    assert psutil.wait_procs(workers, 10)[1] == []
+
+
+def test_a_killed_master_leaves_a_record_and_nobody_behind(offer: Any, open_api: Any, until: Fixture) -> None:
+    """SIGKILL of the master: all but about the last second of what workers sent is there, and they end."""
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
+    until(lambda: started(run) and shares(run).total() >= 60)
+    workers = workers_of(run)
+    run.process.kill()
+    run.wait()
+    assert not run.info.complete
+    assert len(run.operations) >= 60
+    assert psutil.wait_procs(workers, 20)[1] == []
+
+
+def test_a_worker_with_other_keys_is_refused(
+    offer: Any, open_api: Any, worker: Helpers, free_port: int, until: Fixture
+) -> None:
+    """Keys never travel, so that they have to be the same everywhere: it is told so, and the master waits on."""
+    text = offer.scenario(offer.entry("runs", "sync_run", "20/s", "1s"))
+    run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1", keys="alpha,beta")
+    refused = worker(free_port)
+    assert refused.wait(30) == 2
+    said = refused.communicate()[0]
+    assert "2 API key(s), this worker 1" in said
+    assert "Traceback" not in said
+    run.process.send_signal(signal.SIGINT)
+    run.wait()
+    assert "0 of 1 workers" in run.said[-1].decode()
+
+
+def test_an_id_that_two_workers_are_given_is_found(offer: Any, serve: Fixture) -> None:
+    """The target gives the id of the job before: each submit of another job's is a failure, whoever sent that one."""
+    target = serve(*NO_LIMITS, "--fault", "duplicate-result,what=id,probability=30%")
+    text = offer.scenario(offer.entry("jobs", "async_run", "40/s", "2s", 'polling = { interval = "50ms" }'))
+    run = offer(text, target.url, "--processes", "2").wait()
+    outcomes = run.check_conservation()
+    submits = [row for row in run.requests if row["kind"] == "submit"]
+    makers: dict[str, set[int]] = {}
+    for row in submits:
+        makers.setdefault(row["job_id"], set()).add(row["worker"])
+    assert any(len(each) == 2 for each in makers.values())
+    assert outcomes == {"ok": len(makers), "failed": len(submits) - len(makers)}
+    assert {row["reason"] for row in run.operations} == {None, "duplicate_job_id"}
+
+
+def test_retrievals_ask_for_the_jobs_of_all_workers(offer: Any, open_api: Any) -> None:
+    """The run's own jobs are known to every worker, not only to the one that submitted them."""
+    jobs = offer.entry("jobs", "async_run", "20/s", "3s")
+    looks = offer.entry("looks", "retrieval", "31/s", "3s", 'job_ids = "run"\nworkflow = "echo"')
+    run = offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2").wait()
+    run.check_conservation()
+    made = {row["job_id"]: row["worker"] for row in run.requests if row["kind"] == "submit"}
+    asked = [(row["worker"], made[row["job_id"]]) for row in run.requests if row["kind"] == "retrieve"]
+    assert {(asker, maker) for asker, maker in asked if asker != maker} == {(1, 2), (2, 1)}
+    assert len((run.directory / "job_ids.txt").read_text().splitlines()) == 60
+
+
+def test_a_refused_key_ends_the_run_and_is_written_nowhere(offer: Any, open_api: Any) -> None:
+    """Three refusals in a row, whoever sent them; it is neither in arguments of workers, nor in any file of the run."""
+    key = "a-secret-that-nobody-may-see"
+    text = offer.scenario(offer.entry("runs", "sync_run", "40/s", "30s"))
+    run = offer(text, open_api.url, "--processes", "2", keys=key)
+    seen: set[str] = set()
+    while run.process.poll() is None and not started(run):
+        seen |= {word for each in workers_of(run) for word in each.cmdline()}
+    run.wait()
+    run.check_conservation(ragged=True)
+    assert run.info.end == "aborted"
+    assert "refused the key" in (run.info.end_reason or "")
+    assert any(re.fullmatch(r"127\.0\.0\.1:\d+", word) for word in seen)
+    texts = [*seen, *(path.read_bytes().decode("latin-1") for path in Path(run.directory).iterdir() if path.is_file())]
+    assert all(key not in text for text in texts)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a clock of its own needs a time namespace")
+def test_a_worker_with_another_clock_is_on_time(
+    offer: Any, open_api: Any, worker: Helpers, free_port: int, until: Fixture
+) -> None:
+    """Its monotonic clock is 1000 s ahead, as another machine's might be; its sends are where they belong."""
+    unshare = ("unshare", "--time", "--monotonic", "1000", "--fork")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system gives no time namespace")
+    text = offer.scenario(offer.entry("runs", "sync_run", "40/s", "3s"))
+    run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "2")
+    worker(free_port)
+    worker(free_port, prefix=unshare)
+    run.wait()
+    assert run.check_conservation() == {"ok": 120}
+    ahead = next(each for each in run.info.crew if not each.shared_clock)
+    assert abs(ahead.offset_ms - 1_000_000) <= ahead.uncertainty_ms + 0.01
+    late = sorted((row["start"] - row["intended_start"]) / 1e6 for row in run.operations)
+    assert late[0] >= -2 * ahead.uncertainty_ms
+    assert late[len(late) // 2] < 1000

@@ -1,0 +1,79 @@
+"""Bodies: those that come compressed are decoded and bounded, and a request's may be refused before it is read."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import Exchange, Timeouts, Wire
+from loadtest.load.http.response import MAX_ANSWER
+
+Peers = Callable[..., Any]
+
+
+def answer_to(peer: Peers, answer: bytes) -> Exchange:
+    """One exchange with a peer that answers so."""
+
+    def script(talk: Any) -> None:
+        talk.read()
+        talk.send(answer)
+        talk.wait()
+
+    wire = Wire(Address("127.0.0.1", peer(script).port))
+    exchange = wire.exchange(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n", Timeouts(10.0))
+    wire.close()
+    return exchange
+
+
+def coded(coding: str, body: bytes) -> bytes:
+    """An answer with a coded body."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n"
+    return head % (coding.encode(), len(body)) + body
+
+
+def test_a_compressed_body_cannot_fill_the_memory(peer: Peers) -> None:
+    """64 MiB of zeros in 64 kB: given up at the most that an answer may have."""
+    exchange = answer_to(peer, coded("gzip", gzip.compress(bytes(64 * 2**20))))
+    assert (exchange.failure, exchange.status) == ("answer_too_large", 200)
+    assert len(exchange.body) <= MAX_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "failure"),
+    [
+        ("gzip", gzip.compress(b"{}"), None),
+        ("X-GZip", gzip.compress(b"{") + gzip.compress(b"}"), None),
+        ("deflate", zlib.compress(b"{}"), None),
+        ("deflate", zlib.compress(b"{}")[2:-4], None),
+        ("identity", b"{}", None),
+        ("gzip", gzip.compress(b"{}")[:-9], "undecodable_body"),
+        ("gzip", b"{}", "undecodable_body"),
+        ("br", b"{}", "unknown_encoding"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "unknown_encoding"),
+    ],
+    # Of their own: gzip writes the time into what it makes, and workers of pytest want the same names.
+    ids=["gzip", "two files", "deflate", "raw deflate", "identity", "cut off", "not gzip", "unknown", "twice"],
+)
+def test_bodies_are_decoded_or_have_their_word(peer: Peers, coding: str, body: bytes, failure: str | None) -> None:
+    """gzip, and deflate with its wrapper or without; anything else, and what is damaged, is a failure of its own."""
+    exchange = answer_to(peer, coded(coding, body))
+    assert exchange.failure == failure
+    if failure is None:
+        assert exchange.body == b"{}"
+
+
+def test_an_answer_to_half_a_request_is_read(peer: Peers) -> None:
+    """A server that refuses a large request before it has read it, and hangs up, has answered."""
+
+    def script(talk: Any) -> None:
+        talk.connection.recv(1000)
+        talk.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+
+    body = bytes(16 * 2**20)
+    wire = Wire(Address("127.0.0.1", peer(script).port))
+    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(10.0))
+    wire.close()
+    assert (exchange.failure, exchange.status) == (None, 413)

@@ -1,0 +1,180 @@
+"""Whole runs that end early: nothing more is sent, and the report is still made."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from leash_parts import ABORTED, loadtest, write_entry, write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
+
+STUBBORN = (500, {"error": "No", "code": "internal", "details": {}})
+ABORTS = '[breakers]\nserver_errors = false\n[[threshold]]\ntraffic = "t"\nrequire = "error_rate < 5%"\nabort = true'
+REFUSAL = (401, {"error": "No", "code": "invalid_api_key", "details": {}})
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What run.json of the latest run says."""
+    found: dict[str, Any] = json.loads((folder / "reports" / "latest" / "run.json").read_text())
+    return found
+
+
+def aborted(folder: Path, done: "subprocess.CompletedProcess[str]") -> str:
+    """Check that a run was aborted with its report; gives the reason."""
+    assert done.returncode in ABORTED, done.stdout + done.stderr
+    info = record(folder)
+    assert info["end"] == "aborted"
+    assert f"borted: {info['end_reason']}." in " ".join(done.stdout.split())
+    assert (folder / "reports" / "latest" / "report.html").is_file()
+    assert "Traceback" not in done.stdout + done.stderr
+    return str(info["end_reason"])
+
+
+def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """Preflight, submits, polls: not one more than max_requests; what is left pending is listed with its cost."""
+    server = stub(pending_forever)
+    write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 40\nprice_per_execution = 0.25\nmax_cost = 10")
+    write_scenario(tmp_path, rate="5/s", seconds=3)
+    done = loadtest("run", "s.toml", "--target", "here", cwd=tmp_path)
+    assert aborted(tmp_path, done) == (
+        "the leash of target 'here' ended the run: all 40 requests that max_requests allows were sent"
+    )
+    assert len(server.asked) == 40
+    info = record(tmp_path)
+    jobs = (tmp_path / "reports" / "latest" / "pending_jobs.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"job-\d+\t0", line) for line in jobs)
+    assert info["pending_jobs"] == len(jobs) > 0
+    leash = info["target"]["leash"]
+    assert leash["used"]["requests"] == 40
+    assert leash["used"]["executions"] == len(jobs) + 1, "the preflight's own job is not the run's"
+    assert leash["owner"] == "team-x"
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith(f"{len(jobs)} jobs were left pending, listed in reports/")
+    assert last.endswith(f"/pending_jobs.txt: they may still cost {len(jobs) * 0.25:g} (0.25 each).")
+
+
+def test_polls_stay_within_the_share_of_the_retrieval_limit(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """What a plan cannot know, since it depends on how long jobs take, the run still keeps to."""
+    server = stub(pending_forever)
+    write_entry(tmp_path, server.url, 'max_share = "5%"')
+    write_scenario(tmp_path, rate="4/s", seconds=3)
+    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", cwd=tmp_path)
+    assert "25 requests per 60 s are the share of the retrieval limit that max_share allows" in aborted(tmp_path, done)
+    assert sum(method == "GET" for method, _, _ in server.asked) == 26
+
+
+def test_seeding_spends_the_budget_too(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """A run that ends before its epoch is aborted all the same, and knows what it left."""
+    server = stub(pending_forever)
+    write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 3")
+    write_scenario(tmp_path, operation="retrieval", rate="1/s", seconds=1, more="seed_jobs = 1")
+    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", cwd=tmp_path)
+    assert "all 3 requests" in aborted(tmp_path, done)
+    assert len(server.asked) == 3
+    assert record(tmp_path)["pending_jobs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "operation", "breaker"),
+    [
+        (
+            lambda *_: REFUSAL,
+            "sync_run",
+            ("", "3 answers in a row refused the key (last: 401); check WORKFLOW_API_KEYS"),
+        ),
+        (
+            lambda *_: STUBBORN,
+            "sync_run",
+            (
+                "",
+                "20 of the last 20 answers were 5xx (the last with 500), more than the 10 % of breakers.server_errors",
+            ),
+        ),
+        (pending_forever, "async_run", ("[breakers]\npending_jobs = 5", "more than 5 jobs were pending at once")),
+        (
+            lambda *_: STUBBORN,
+            "sync_run",
+            (ABORTS, "a threshold that aborts did not hold: t: error_rate < 5%, but it was 100 %"),
+        ),
+    ],
+    ids=["auth", "5xx", "pending", "threshold"],
+)
+def test_breakers_end_a_run_on_loopback_too(
+    tmp_path: Path, stub: Callable[..., Stub], answer: Any, operation: str, breaker: tuple[str, str]
+) -> None:
+    """Long before its schedule is over, and what waits is not sent."""
+    top, reason = breaker
+    server = stub(answer)
+    write_scenario(tmp_path, operation=operation, rate="20/s", seconds=30, top=top)
+    began = time.monotonic()
+    done = loadtest("run", "s.toml", "--host", server.url, "--no-preflight", cwd=tmp_path)
+    assert aborted(tmp_path, done).startswith(reason)
+    assert record(tmp_path)["elapsed_s"] < time.monotonic() - began < 30
+    posted = sum(method == "POST" for method, _, _ in server.asked)
+    assert posted < 100
+    assert posted == sum(row["row"] == "request" and row["kind"] != "poll" for row in rows(tmp_path))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    from loadtest.record import samples  # noqa: PLC0415 - Arrow is slow to import
+
+    found: list[dict[str, Any]] = samples.read_table(folder / "reports" / "latest").to_pylist()
+    return found
+
+
+def test_a_stop_file_ends_a_run(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """Whoever has no terminal to it can end it."""
+    server = stub(pending_forever)
+    write_scenario(tmp_path, operation="sync_run", rate="5/s", seconds=60)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "run", "s.toml", "--host", server.url],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while len(server.asked) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (tmp_path / "reports" / "latest" / "STOP").touch()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode in ABORTED
+    assert "borted: the stop file " in " ".join(out.split())
+
+
+def test_plain_locust_is_on_the_same_leash(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+    """LOADTEST_TARGET names the entry: its URL is loaded whatever --host says, and its budget holds."""
+    server = stub(pending_forever)
+    write_entry(tmp_path, server.url, 'max_share = 1\nmax_requests = 15\nendpoint = "blue"')
+    write_scenario(tmp_path, rate="5/s", seconds=1)
+    done = locust(tmp_path, "--host", "http://127.0.0.1:1", LOADTEST_TARGET="here")
+    assert "Aborted: the leash of target 'here' ended the run: all 15 requests" in done.stderr
+    assert len(server.asked) == 15
+    assert {headers["x-wf-endpoint"] for _, _, headers in server.asked} == {"blue"}
+    assert record(tmp_path)["end"] == "aborted"
+    for name, says in (("there", "there is no target 'there'; did you mean 'here'?"), (None, "not a loopback address")):
+        done = locust(tmp_path, "--host", "http://192.0.2.1", **({"LOADTEST_TARGET": name} if name else {}))
+        assert done.returncode == 2
+        assert says in done.stderr
+
+
+def locust(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run plain locust without its web UI."""
+    locustfile = Path(__file__).parents[2] / "loadtest" / "load" / "locustfile.py"
+    return subprocess.run(
+        [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", *arguments],
+        cwd=folder,
+        env=clean_environment(LOADTEST_SCENARIO="s.toml", **environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
