@@ -42,24 +42,12 @@ class State(StrEnum):
     """Its retention is over: its id is unknown."""
 
 
-class Event(StrEnum):
-    """What moves a job on."""
-
-    START = "start"
-    SUCCEED = "succeed"
-    FAIL = "fail"
-    EXPIRE = "expire"
-
-
-FIRST: Final = State.QUEUED
-"""Where a job begins."""
-
-TRANSITIONS: Final = {
-    (State.QUEUED, Event.START): State.RUNNING,
-    (State.RUNNING, Event.SUCCEED): State.COMPLETED,
-    (State.RUNNING, Event.FAIL): State.FAILED,
-    (State.COMPLETED, Event.EXPIRE): State.EXPIRED,
-    (State.FAILED, Event.EXPIRE): State.EXPIRED,
+FOLLOWING: Final[dict[State, tuple[State, ...]]] = {
+    State.QUEUED: (State.RUNNING,),
+    State.RUNNING: (State.COMPLETED, State.FAILED),
+    State.COMPLETED: (State.EXPIRED,),
+    State.FAILED: (State.EXPIRED,),
+    State.EXPIRED: (),
 }
 """Every transition that exists."""
 
@@ -71,21 +59,6 @@ STATUS: Final[dict[State, JobState | None]] = {
     State.EXPIRED: None,
 }
 """The documented ``status`` that a retrieval shows; None where it answers 404."""
-
-TERMINAL: Final = frozenset({State.COMPLETED, State.FAILED})
-"""States whose answer never changes again: all that may follow is that it is forgotten."""
-
-
-def move(state: State, event: Event) -> State:
-    """The state that follows.
-
-    Raises:
-        RuntimeError: if there is no such transition.
-    """
-    following = TRANSITIONS.get((state, event))
-    if following is None:
-        raise RuntimeError(f"a job that is {state} cannot {event}")
-    return following
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
@@ -109,28 +82,30 @@ class Job(msgspec.Struct, gc=False, eq=False):
     workflow: Workflow | None
     call: Call | None
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
-    state: State = FIRST
+    state: State = State.QUEUED
     started: float = 0.0
     expires: float = 0.0
     answer: bytes = b""
 
-    def move(self, event: Event) -> None:
-        """Take the transition ``event``.
+    def move(self, state: State) -> None:
+        """Take the next state.
 
         Raises:
-            RuntimeError: if the state has no such transition; the state stays as it was.
+            RuntimeError: if there is no such transition; the state stays as it was.
         """
-        self.state = move(self.state, event)
+        if state not in FOLLOWING[self.state]:
+            raise RuntimeError(f"a job that is {self.state} cannot become {state}")
+        self.state = state
 
-    def finish(self, event: Event, answer: bytes, expires: float) -> None:
-        """Take the terminal state, keep the answer, and let go of all that only the execution needed.
+    def finish(self, state: State, answer: bytes, expires: float) -> None:
+        """Take a terminal state, keep the answer, and let go of all that only the execution needed.
 
         Args:
-            event: SUCCEED or FAIL.
+            state: COMPLETED or FAILED.
             answer: what every later retrieval gets.
             expires: monotonic seconds at which its retention is over.
         """
-        self.move(event)
+        self.move(state)
         self.answer, self.expires = answer, expires
         self.workflow = self.call = None
         self.started = 0.0
@@ -278,7 +253,7 @@ class JobStore:
                 return False
             job = finished.popleft()
             self._failed -= job.state is State.FAILED
-            job.move(Event.EXPIRE)
+            job.move(State.EXPIRED)
             del self._jobs[job.id]
         return True
 
@@ -329,7 +304,7 @@ class JobStore:
         workflow, call = job.workflow, job.call
         if workflow is None or call is None:
             raise RuntimeError(f"job {job.id} has run already")
-        job.move(Event.START)
+        job.move(State.RUNNING)
         job.started = self._clock()
         outcome: ExecutionOutcome | None
         try:
@@ -341,12 +316,13 @@ class JobStore:
             logger.exception("workflow %s broke", workflow.name)
             outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - job.started) * 1000, 3))
         if outcome is not None:
-            self._finish(job, Event.FAIL if outcome.result is None else Event.SUCCEED, terminal(job.id, outcome))
+            self._finish(job, outcome)
 
-    def _finish(self, job: Job, event: Event, answer: bytes) -> None:
-        job.finish(event, answer, self._clock() + self._retention)
-        self.ended[job.state] += 1
-        self._failed += job.state is State.FAILED
+    def _finish(self, job: Job, outcome: ExecutionOutcome) -> None:
+        state = State.FAILED if outcome.result is None else State.COMPLETED
+        job.finish(state, _terminal_answer(job.id, outcome), self._clock() + self._retention)
+        self.ended[state] += 1
+        self._failed += state is State.FAILED
         self._finished.append(job)
         if self._timer is None:
             self._sweep_later()
@@ -371,7 +347,7 @@ class JobStore:
         return encode(body)
 
 
-def terminal(job_id: str, outcome: ExecutionOutcome) -> bytes:
+def _terminal_answer(job_id: str, outcome: ExecutionOutcome) -> bytes:
     """The answer, as JSON, to every retrieval of a job that ended so."""
     body: dict[str, Any] = {"jobId": job_id}
     if outcome.result is None:

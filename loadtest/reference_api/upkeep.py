@@ -11,16 +11,16 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from loadtest.reference_api.http.answers import Header, Message, Reply, Scope, encode
-from loadtest.reference_api.jobs import JobStore
+from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
-from loadtest.reference_api.workflows.execution import BOUNDS, ExecutionTimes, Workflow
+from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
 from loadtest.reference_settings import ServerConfig
 
 HEALTH: Final = "/healthz"
@@ -37,46 +37,16 @@ _OK: Final = Reply(200, encode({"status": "ok"}))
 _STOPPING: Final = Reply(503, encode({"status": "stopping"}))
 
 
-class Reading(NamedTuple):
-    """What a server has counted since it started, and how it is now.
-
-    Attributes:
-        requests: answers, by limit name (or ``NO_LIMIT``) and status.
-        abandoned: requests whose client hung up before the answer.
-        allowed: requests that a limiter let pass, by limit name.
-        rejected: requests that a limiter refused, by limit name.
-        accepted: jobs that were accepted.
-        finished: jobs that ended, by terminal state.
-        jobs: how many jobs there are now, by state.
-        queue: how many jobs may wait.
-        workers: how many workers execute a job now, and how many there are.
-        threads: how many threads execute a function now, and how many there may be.
-        times: of executions, by workflow.
-    """
-
-    requests: Mapping[tuple[str, int], int]
-    abandoned: int
-    allowed: Mapping[Any, int]
-    rejected: Mapping[Any, int]
-    accepted: int
-    finished: Mapping[Any, int]
-    jobs: Mapping[Any, int]
-    queue: int
-    workers: tuple[int, int]
-    threads: tuple[int, int]
-    times: Mapping[str, ExecutionTimes]
-
-
 class Metrics:
     """``/metrics`` of one server, in a registry of its own.
 
     Args:
-        read: gives what is to be shown; called at each scrape.
+        collector: gives what is to be shown; asked at each scrape.
     """
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, collector: Collector) -> None:
         registry = CollectorRegistry(auto_describe=True)
-        registry.register(_Collector(read))
+        registry.register(collector)
         ProcessCollector(registry=registry)
         self._app = make_asgi_app(registry)
 
@@ -105,70 +75,8 @@ class Metrics:
         return Reply(start["status"], body["body"], tuple(given.items()), content_type)
 
 
-class _Collector(Collector):
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        reading = self._read()
-        yield from _of_requests(reading)
-        yield from _of_jobs(reading)
-        yield _of_executions(reading)
-
-
-def _of_requests(reading: Reading) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "workflow_requests", "Requests answered, by the limit that they drew on.", labels=("limit", "status")
-    )
-    for (limit, status), count in sorted(reading.requests.items()):
-        requests.add_metric((limit, str(status)), count)
-    yield requests
-    abandoned = "Requests whose client hung up before the answer."
-    yield CounterMetricFamily("workflow_requests_abandoned", abandoned, value=reading.abandoned)
-    decisions = CounterMetricFamily(
-        "workflow_limiter_decisions", "Requests that a rate limiter decided on.", labels=("limit", "decision")
-    )
-    for decision, counts in (("allowed", reading.allowed), ("rejected", reading.rejected)):
-        for limit, count in counts.items():
-            decisions.add_metric((limit, decision), count)
-    yield decisions
-
-
-def _of_jobs(reading: Reading) -> Iterator[Metric]:
-    yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=reading.accepted)
-    yield _by_state(CounterMetricFamily, "workflow_jobs_finished", "Jobs that ended.", reading.finished)
-    yield _by_state(GaugeMetricFamily, "workflow_jobs", "Jobs that wait, run or are kept.", reading.jobs)
-    for name, text, value in (
-        ("workflow_queue_limit", "Jobs that may wait for a worker.", reading.queue),
-        ("workflow_workers_busy", "Workers that execute a job.", reading.workers[0]),
-        ("workflow_workers_limit", "Workers that there are.", reading.workers[1]),
-        ("workflow_threads_busy", "Threads that execute a workflow.", reading.threads[0]),
-        ("workflow_threads_limit", "Threads that there may be.", reading.threads[1]),
-    ):
-        yield GaugeMetricFamily(name, text, value=value)
-
-
-def _by_state(
-    family: type[CounterMetricFamily | GaugeMetricFamily], name: str, text: str, counts: Mapping[Any, int]
-) -> Metric:
-    metric = family(name, text, labels=("state",))
-    for state, count in counts.items():
-        metric.add_metric((str(state),), count)
-    return metric
-
-
-def _of_executions(reading: Reading) -> Metric:
-    executions = HistogramMetricFamily(
-        "workflow_execution_seconds", "executionTime of sync runs and jobs, failed ones too.", labels=("workflow",)
-    )
-    for workflow, times in reading.times.items():
-        buckets = list(zip(_BUCKETS, map(float, accumulate(times.counts)), strict=True))
-        executions.add_metric((workflow,), buckets, times.total / 1000)
-    return executions
-
-
-class Upkeep:
-    """Health, counts and document of one server.
+class Upkeep(Collector):
+    """Health, counts and document of one server; it counts answers itself, and collects what others have counted.
 
     Args:
         config: its bounds.
@@ -195,7 +103,7 @@ class Upkeep:
         self._document = Reply(200, text, content_type=(b"content-type", b"application/yaml"))
         self.routes: dict[str, Callable[[Scope], Awaitable[Reply]]] = {
             HEALTH: self._health,
-            METRICS: Metrics(self._read).reply,
+            METRICS: Metrics(self).reply,
             DOCUMENT: self._describe,
         }
 
@@ -213,18 +121,58 @@ class Upkeep:
     async def _describe(self, _scope: Scope) -> Reply:
         return self._document
 
-    def _read(self) -> Reading:
-        pools = {workflow.threads for workflow in self._workflows.values()}
-        return Reading(
-            requests=self._answered,
-            abandoned=self.abandoned,
-            allowed=self._limits.allowed,
-            rejected=self._limits.rejected,
-            accepted=self._jobs.accepted,
-            finished=self._jobs.ended,
-            jobs=self._jobs.counts,
-            queue=self._config.queue,
-            workers=(self._jobs.running, self._config.workers),
-            threads=(sum(pool.busy for pool in pools if pool), self._config.threads),
-            times={name: workflow.times for name, workflow in self._workflows.items()},
+    def collect(self) -> Iterator[Metric]:
+        """What the server has counted since it started, and how it is now."""
+        yield from self._requests()
+        yield from self._jobs_and_pools()
+        yield self._executions()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "workflow_requests", "Requests answered, by the limit that they drew on.", labels=("limit", "status")
         )
+        for (limit, status), count in sorted(self._answered.items()):
+            requests.add_metric((limit, str(status)), count)
+        yield requests
+        abandoned = "Requests whose client hung up before the answer."
+        yield CounterMetricFamily("workflow_requests_abandoned", abandoned, value=self.abandoned)
+        decisions = CounterMetricFamily(
+            "workflow_limiter_decisions", "Requests that a rate limiter decided on.", labels=("limit", "decision")
+        )
+        for decision, counts in (("allowed", self._limits.allowed), ("rejected", self._limits.rejected)):
+            for limit, count in counts.items():
+                decisions.add_metric((limit, decision), count)
+        yield decisions
+
+    def _jobs_and_pools(self) -> Iterator[Metric]:
+        config, jobs = self._config, self._jobs
+        pools = {workflow.threads for workflow in self._workflows.values()}
+        yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=jobs.accepted)
+        yield _by_state(CounterMetricFamily, "workflow_jobs_finished", "Jobs that ended.", jobs.ended)
+        yield _by_state(GaugeMetricFamily, "workflow_jobs", "Jobs that wait, run or are kept.", jobs.counts)
+        for name, text, value in (
+            ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
+            ("workflow_workers_busy", "Workers that execute a job.", jobs.running),
+            ("workflow_workers_limit", "Workers that there are.", config.workers),
+            ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
+            ("workflow_threads_limit", "Threads that there may be.", config.threads),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _executions(self) -> Metric:
+        executions = HistogramMetricFamily(
+            "workflow_execution_seconds", "executionTime of sync runs and jobs, failed ones too.", labels=("workflow",)
+        )
+        for name, workflow in self._workflows.items():
+            buckets = list(zip(_BUCKETS, map(float, accumulate(workflow.times.counts)), strict=True))
+            executions.add_metric((name,), buckets, workflow.times.total / 1000)
+        return executions
+
+
+def _by_state(
+    family: type[CounterMetricFamily | GaugeMetricFamily], name: str, text: str, counts: Mapping[State, int]
+) -> Metric:
+    metric = family(name, text, labels=("state",))
+    for state, count in counts.items():
+        metric.add_metric((str(state),), count)
+    return metric
