@@ -2,35 +2,10 @@
 
 import json
 import socket
-import subprocess
-import sys
 from typing import Any
 
 import httpx
 import pytest
-
-
-def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that is not to come to serving."""
-    command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-
-
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [
-        ("latncy,ms=2", "--fault latncy,ms=2: kind: there is no fault 'latncy'\n  Did you mean 'latency'?"),
-        ("latency,mss=2", "--fault latency,mss=2: mss: unknown key of latency\n  Did you mean 'ms'?"),
-        ("error,key=1", "--fault error,key=1: key: there is no key 1\n  There is 1 key, number 0."),
-        ("starve,key=0,by=7", "--fault starve,by=7,key=0: by: there is no key 7\n  There is 1 key, number 0."),
-    ],
-)
-def test_a_wrong_fault_is_refused_in_words(fault: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 2, with the fault, its key and the nearest valid one."""
-    monkeypatch.delenv("WORKFLOW_API_KEYS", raising=False)
-    done = serve("--fault", fault)
-    assert done.returncode == 2
-    assert sentence in done.stderr
 
 
 def lines(served: Any) -> list[str]:

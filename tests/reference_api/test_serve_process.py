@@ -84,45 +84,12 @@ def test_a_port_in_use_is_one_clear_sentence(launch: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--limit", "sync-runs=5/1s"], "Did you mean sync_run?"),
-        (["--limit", "sync_run=5"], "'5' is not a limit"),
-        (["--limit", "sync_run"], "NAME=COUNT/WINDOW"),
-        (["--limit", "sync_run=0/1s"], "count must be 1 to"),
-        (["--host", "0.0.0.0"], "loopback only"),
-        (["--host", "example.org"], "loopback only"),
-        (["--workers", "0"], "--workers"),
-        (["--algorithm", "magic"], "fixed-window"),
-        (["--retention", "nan"], "nan is not a number"),
-        (["--run-timeout", "nan"], "nan is not a number"),
-        (["--retry-after-factor", "inf"], "0<=x<=1000"),
-        (["--answer", "queue_full=/\udcff"], "does not say how to answer"),
-    ],
-)
-def test_bad_options_exit_with_2(arguments: list[str], says: str) -> None:
-    """Each says what to write instead."""
-    done = run_cli("loadtest.cli", "serve", "--port", "0", *arguments)
+def test_an_option_that_is_no_text_is_refused_in_words() -> None:
+    """Exit 2, and no traceback: bytes that no encoding has can be shown, too."""
+    done = run_cli("loadtest.cli", "serve", "--port", "0", "--answer", "queue_full=/\udcff")
     assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    assert "does not say how to answer" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--retry-after-factor", "2"], "Give retry_after"),
-        (["--fault-clock", "epoch", "--fault", "throttle"], "Give control_port"),
-        (["--limit-scope", "key", "--limit", "all=9/s", "--limit", "sync_run=5/s"], "no request draws on it"),
-        (["--fault", "starve,key=0"], "two keys"),
-    ],
-)
-def test_options_without_effect_are_refused(arguments: list[str], says: str) -> None:
-    """What was meant to be seen with them would not be."""
-    done = run_cli("loadtest.cli", "serve", "--port", "0", *arguments, WORKFLOW_API_KEYS="one")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
 
 
 def test_the_target_runs_without_the_harness() -> None:
@@ -146,14 +113,6 @@ def test_without_keys_the_local_one_works_and_is_named(launch: Any) -> None:
     served = launch(env={"WORKFLOW_API_KEYS": " "})
     assert served.client(key="local-dev-key").post(RUN, json={"name": "say-hello"}).status_code == 200
     assert "API keys: local-dev-key" in served.stop()[1]
-
-
-def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
-    """The message says which key, not what it is."""
-    done = run_cli("loadtest.cli", "serve", "--port", "0", WORKFLOW_API_KEYS="fine,schlüssel")
-    assert done.returncode == 2
-    assert "key 2" in done.stderr
-    assert "schl" not in done.stderr
 
 
 def test_help_does_not_load_the_server() -> None:

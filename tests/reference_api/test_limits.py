@@ -6,9 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtest.cli import main
-from loadtest.errors import ExitCode
-
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}
 
@@ -17,10 +14,10 @@ def statuses(responses: list[httpx.Response]) -> Counter[int]:
     return Counter(response.status_code for response in responses)
 
 
-@pytest.fixture(scope="module")
-def small(launch: Any) -> Any:
+@pytest.fixture
+def small(in_process: Any) -> Any:
     """At most 4 runs a minute; a test may meet one boundary, so 8 may pass at most."""
-    return launch("--limit", "sync_run=4/60s", "--limit", "async_submit=3/60s", "--limit", "retrieval=2/60s")
+    return in_process("--limit", "sync_run=4/60s", "--limit", "async_submit=3/60s", "--limit", "retrieval=2/60s")
 
 
 def test_more_than_the_limit_is_429_without_retry_after(small: Any, expect_error: Any) -> None:
@@ -34,9 +31,9 @@ def test_more_than_the_limit_is_429_without_retry_after(small: Any, expect_error
     assert "retry-after" not in rejected.headers
 
 
-def test_limits_are_apart_by_name_and_by_key(launch: Any) -> None:
+def test_limits_are_apart_by_name_and_by_key(in_process: Any) -> None:
     """Using up one limit leaves the key's other limits, and the other key's same limit, untouched."""
-    served = launch("--limit", "sync_run=1/1h", "--limit", "async_submit=1/1h", "--limit", "retrieval=1/1h")
+    served = in_process("--limit", "sync_run=1/1h", "--limit", "async_submit=1/1h", "--limit", "retrieval=1/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
     while alpha.post(RUN, json=HELLO).status_code != 429:
         pass
@@ -45,9 +42,9 @@ def test_limits_are_apart_by_name_and_by_key(launch: Any) -> None:
     assert alpha.get(JOBS + "/x").status_code == 404
 
 
-def test_what_is_refused_before_the_limit_draws_nothing(launch: Any) -> None:
+def test_what_is_refused_before_the_limit_draws_nothing(in_process: Any) -> None:
     """Bad keys, missing endpoints, wrong routes and methods leave the allowance whole."""
-    served = launch("--limit", "sync_run=1/1h")
+    served = in_process("--limit", "sync_run=1/1h")
     client = served.client()
     for _ in range(3):
         assert served.client(key="nobody").post(RUN, json=HELLO).status_code == 401
@@ -70,16 +67,16 @@ def test_what_is_refused_after_the_limit_draws_on_it(
     assert set(statuses(responses)) == {status, 429}
 
 
-def test_an_allowance_comes_back(launch: Any, until: Any) -> None:
+def test_an_allowance_comes_back(in_process: Any, until: Any) -> None:
     """With a window of 1 s, a key that was rejected passes again."""
-    client = launch("--limit", "sync_run=2/1s").client()
+    client = in_process("--limit", "sync_run=2/1s").client()
     until(lambda: client.post(RUN, json=HELLO).status_code == 429)
     until(lambda: client.post(RUN, json=HELLO).status_code == 200)
 
 
-def test_no_second_sees_more_than_its_limit(launch: Any, until: Any) -> None:
+def test_no_second_sees_more_than_its_limit(in_process: Any, until: Any) -> None:
     """Over some windows of 1 s, no second of the server's own `Date` sees more than 3 accepted."""
-    client = launch("--limit", "retrieval=3/1s").client()
+    client = in_process("--limit", "retrieval=3/1s").client()
     accepted: Counter[str] = Counter()
 
     def ask() -> bool:
@@ -96,9 +93,9 @@ LOG = ("--algorithm", "sliding-log")
 """An algorithm that knows no boundary: what these tests count doesn't depend on the second in which they start."""
 
 
-def test_one_limit_for_all_requests_of_a_key(launch: Any, expect_error: Any) -> None:
+def test_one_limit_for_all_requests_of_a_key(in_process: Any, expect_error: Any) -> None:
     """With the scope `key`, its runs, submits and retrievals draw on one limit, and another key's on another."""
-    served = launch(*LOG, "--limit-scope", "key", "--limit", "all=3/1h")
+    served = in_process(*LOG, "--limit-scope", "key", "--limit", "all=3/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
     assert alpha.post(RUN, json=HELLO).status_code == 200
     assert alpha.post(JOBS, json=HELLO).status_code == 202
@@ -108,9 +105,9 @@ def test_one_limit_for_all_requests_of_a_key(launch: Any, expect_error: Any) -> 
     assert beta.post(RUN, json=HELLO).status_code == 200
 
 
-def test_one_limit_for_all_keys(launch: Any, expect_error: Any) -> None:
+def test_one_limit_for_all_keys(in_process: Any, expect_error: Any) -> None:
     """With the scope `name`, the keys share each limit, and the limits are apart."""
-    served = launch(*LOG, "--limit-scope", "name", "--limit", "sync_run=2/1h")
+    served = in_process(*LOG, "--limit-scope", "name", "--limit", "sync_run=2/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
     assert [client.post(RUN, json=HELLO).status_code for client in (alpha, beta)] == [200, 200]
     for client in (alpha, beta):
@@ -119,9 +116,9 @@ def test_one_limit_for_all_keys(launch: Any, expect_error: Any) -> None:
         assert client.post(JOBS, json=HELLO).status_code == 202
 
 
-def test_one_limit_for_everything(launch: Any) -> None:
+def test_one_limit_for_everything(in_process: Any) -> None:
     """With the scope `global`, there is one for all requests of all keys."""
-    served = launch(*LOG, "--limit-scope", "global", "--limit", "all=2/1h")
+    served = in_process(*LOG, "--limit-scope", "global", "--limit", "all=2/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
     assert alpha.post(RUN, json=HELLO).status_code == 200
     assert beta.post(JOBS, json=HELLO).status_code == 202
@@ -137,13 +134,13 @@ def test_one_limit_for_everything(launch: Any) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
-def test_other_algorithms_can_be_served(launch: Any, options: tuple[str, ...], passed: list[int]) -> None:
+def test_other_algorithms_can_be_served(in_process: Any, options: tuple[str, ...], passed: list[int]) -> None:
     """Of 9 runs at 5 an hour a bucket lets its burst pass; one after the other, a concurrency limit lets all."""
-    client = launch("--limit", "sync_run=5/1h", "--algorithm", *options).client()
+    client = in_process("--limit", "sync_run=5/1h", "--algorithm", *options).client()
     assert [statuses([client.post(RUN, json=HELLO) for _ in range(9)])[200] for _ in passed] == passed
 
 
-def test_rejected_requests_can_be_counted(launch: Any) -> None:
+def test_rejected_requests_can_be_counted(in_process: Any) -> None:
     """A debt of two tokens, of which each is worth half an hour, is told by the time until one more passes."""
     options = (
         "--limit",
@@ -154,17 +151,17 @@ def test_rejected_requests_can_be_counted(launch: Any) -> None:
         "--retry-after",
         "seconds",
     )
-    client = launch(*options).client()
+    client = in_process(*options).client()
     answers = [client.post(RUN, json=HELLO) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429, 429]
     told = [int(answer.headers["retry-after"]) for answer in answers[2:]]
     assert [round(each / 1800) for each in told] == [2, 3, 3]
 
 
-def test_only_valid_requests_draw_where_that_is_asked_for(launch: Any, expect_error: Any) -> None:
+def test_only_valid_requests_draw_where_that_is_asked_for(in_process: Any, expect_error: Any) -> None:
     """Bad bodies, unknown workflows, parameters and jobs leave the allowance whole, and are told before the 429."""
     limits = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1/1h")]
-    client = launch(*LOG, *limits, "--draws", "valid").client()
+    client = in_process(*LOG, *limits, "--draws", "valid").client()
 
     def refuse() -> None:
         for path in (RUN, JOBS):
@@ -183,26 +180,10 @@ def test_only_valid_requests_draw_where_that_is_asked_for(launch: Any, expect_er
     refuse()
 
 
-def test_a_submit_without_room_draws_only_where_all_do(launch: Any, expect_error: Any) -> None:
+def test_a_submit_without_room_draws_only_where_all_do(in_process: Any, expect_error: Any) -> None:
     """Where only valid requests draw, a full queue costs nothing; else it costs a request as any other."""
     for draws, then in (("valid", [503, 503, 503]), ("all", [503, 429, 429])):
-        served = launch(*LOG, "--limit", "async_submit=2/1h", "--workers", "1", "--queue", "0", "--draws", draws)
+        served = in_process(*LOG, "--limit", "async_submit=2/1h", "--workers", "1", "--queue", "0", "--draws", draws)
         client = served.client()
         assert client.post(JOBS, json={"name": "sleep", "parameters": {"ms": 20_000}}).status_code == 202
         assert [client.post(JOBS, json=HELLO).status_code for _ in range(3)] == then
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--burst", "5"], "--burst: fixed-window has no burst\n  Leave it out, or choose one of token-bucket, "),
-        (["--algorithm", "leaky-queue", "--count-rejected"], "--count-rejected: it makes no difference to leaky-queue"),
-        (["--limit-scope", "key"], "--limit-scope key: all requests share one limit, and none is given"),
-    ],
-)
-def test_options_that_make_no_limiter_are_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
-    """What the algorithm makes nothing of is bad usage: the option is named, with what to do instead."""
-    assert main(["serve", "--port", "0", *arguments]) == ExitCode.USAGE
-    assert said in capsys.readouterr().err

@@ -266,3 +266,14 @@ def _post(server: Any, body: bytes) -> httpx.Response:
     headers = {"x-api-key": "alpha", "x-wf-endpoint": "tests"}
     response: httpx.Response = client.post(RUN, content=body, headers=headers)
     return response
+
+
+def test_unknown_parameters_and_fields_can_be_let_through(in_process: Any, expect_error: Any) -> None:
+    """On demand what isn't known is dropped, in the parameters and beside them; what is known is still checked."""
+    client = in_process("--unknown-parameters", "ignore").client()
+    request = {"name": "say-hello", "parameters": {"name": "Ada", "nam": "x", "lang": {"a": 1}}, "priority": 3}
+    assert client.post(RUN, json=request).json()["result"] == {"greeting": "Hello, Ada!"}
+    sleep = {"name": "sleep", "parameters": {"distribution": "uniform", "max_ms": 1, "ms": 60_000}}
+    assert client.post(RUN, json=sleep).status_code == 200
+    wrong = {"name": "sleep", "parameters": {"ms": "x", "colour": "red"}}
+    assert expect_error(client.post(RUN, json=wrong), 400, "invalid_parameters")["field"] == "parameters.ms"

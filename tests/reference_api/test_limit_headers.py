@@ -26,31 +26,31 @@ def ahead(response: httpx.Response) -> float:
     return (next(when) - next(when)).total_seconds()
 
 
-def test_retry_after_in_seconds_is_honest(launch: Any) -> None:
+def test_retry_after_in_seconds_is_honest(in_process: Any) -> None:
     """A whole number, rounded up: until the first request has been there for an hour."""
-    rejected = exceed(launch(*LOG, "--limit", "sync_run=1/1h", "--retry-after", "seconds").client())
+    rejected = exceed(in_process(*LOG, "--limit", "sync_run=1/1h", "--retry-after", "seconds").client())
     assert re.fullmatch(r"\d+", rejected.headers["retry-after"])
     assert 3500 < int(rejected.headers["retry-after"]) <= 3600
 
 
-def test_retry_after_as_a_date_is_honest(launch: Any) -> None:
+def test_retry_after_as_a_date_is_honest(in_process: Any) -> None:
     """An HTTP date that lies as far ahead of the answer's own as the limiter needs, rounded up."""
-    rejected = exceed(launch(*LOG, "--limit", "sync_run=1/1h", "--retry-after", "date").client())
+    rejected = exceed(in_process(*LOG, "--limit", "sync_run=1/1h", "--retry-after", "date").client())
     assert rejected.headers["retry-after"].endswith(" GMT")
     assert 3500 < ahead(rejected) <= 3601
 
 
 @pytest.mark.parametrize(("factor", "least", "most"), [("2", 7000, 7200), ("0.5", 1750, 1800), ("0", 0, 0)])
-def test_retry_after_can_be_off_by_a_factor(launch: Any, factor: str, least: int, most: int) -> None:
+def test_retry_after_can_be_off_by_a_factor(in_process: Any, factor: str, least: int, most: int) -> None:
     """Too late, too early, at once: a client that trusts it is to be seen failing."""
     options = ("--limit", "sync_run=1/1h", "--retry-after", "seconds", "--retry-after-factor", factor)
-    assert least <= int(exceed(launch(*LOG, *options).client()).headers["retry-after"]) <= most
+    assert least <= int(exceed(in_process(*LOG, *options).client()).headers["retry-after"]) <= most
 
 
-def test_answers_that_drew_tell_of_the_limit(launch: Any) -> None:
+def test_answers_that_drew_tell_of_the_limit(in_process: Any) -> None:
     """With x-ratelimit: limit, remaining, seconds until all is whole; in 200s, errors and 429s, each for its limit."""
     options = ("--limit", "sync_run=3/1h", "--limit", "retrieval=7/30min", "--rate-headers", "x-ratelimit")
-    client = launch(*LOG, *options).client()
+    client = in_process(*LOG, *options).client()
     answers = [client.post(RUN, json=HELLO), client.post(RUN, content=b"{"), *(client.post(RUN) for _ in range(2))]
     assert [answer.status_code for answer in answers] == [200, 400, 400, 429]
     assert [answer.headers["x-ratelimit-limit"] for answer in answers] == ["3"] * 4
@@ -60,9 +60,9 @@ def test_answers_that_drew_tell_of_the_limit(launch: Any) -> None:
     assert (retrieval["x-ratelimit-limit"], retrieval["x-ratelimit-remaining"]) == ("7", "6")
 
 
-def test_answers_that_drew_on_nothing_tell_nothing(launch: Any) -> None:
+def test_answers_that_drew_on_nothing_tell_nothing(in_process: Any) -> None:
     """Without a key, off the routes, and where only valid requests draw, there is no state to tell of."""
-    served = launch(*LOG, "--rate-headers", "x-ratelimit", "--draws", "valid")
+    served = in_process(*LOG, "--rate-headers", "x-ratelimit", "--draws", "valid")
     answers = [served.client(key="nobody").post(RUN), served.client().get("/nowhere"), served.client().get("/healthz")]
     answers.append(served.client().post(RUN, content=b"{"))
     assert [answer.status_code for answer in answers] == [401, 404, 200, 400]
@@ -70,9 +70,9 @@ def test_answers_that_drew_on_nothing_tell_nothing(launch: Any) -> None:
     assert "x-ratelimit-limit" in served.client().post(RUN, json=HELLO).headers
 
 
-def test_the_ietf_drafts_pair(launch: Any) -> None:
+def test_the_ietf_drafts_pair(in_process: Any) -> None:
     """One policy with quota and window, and its remaining requests and seconds, as structured fields."""
-    client = launch(*LOG, "--limit", "sync_run=2/1min", "--rate-headers", "ietf").client()
+    client = in_process(*LOG, "--limit", "sync_run=2/1min", "--rate-headers", "ietf").client()
     answers = [client.post(RUN, json=HELLO) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert [answer.headers["ratelimit-policy"] for answer in answers] == ['"default";q=2;w=60'] * 3
@@ -81,9 +81,9 @@ def test_the_ietf_drafts_pair(launch: Any) -> None:
     assert all(match and 0 < int(match[2]) <= 60 for match in told)
 
 
-def test_a_concurrency_limit_is_told_in_its_own_unit(launch: Any) -> None:
+def test_a_concurrency_limit_is_told_in_its_own_unit(in_process: Any) -> None:
     """It has neither window nor time; a second is what its 429s guess."""
     options = ("--algorithm", "concurrency", "--limit", "sync_run=2/1s", "--rate-headers", "ietf")
-    answer = launch(*options).client().post(RUN, json=HELLO)
+    answer = in_process(*options).client().post(RUN, json=HELLO)
     assert answer.headers["ratelimit-policy"] == '"default";q=2;qu="concurrent-requests"'
     assert answer.headers["ratelimit"] == '"default";r=1'

@@ -1,4 +1,4 @@
-"""Every error that the server can answer with, brought about; each is held against ``openapi.yaml`` as it comes."""
+"""Every error that the server can answer with, as documented in ``openapi.yaml``, and otherwise where it is told to."""
 
 import asyncio
 import json
@@ -162,3 +162,38 @@ def test_a_wrong_document_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None
     assert problems("POST", JOBS, 202, headers, body)
     monkeypatch.delitem(answers, "202")
     assert problems("POST", JOBS, 202, headers, body)
+
+
+@pytest.fixture(scope="module")
+def recoded(launch: Any) -> Any:
+    """A server that answers these errors otherwise."""
+    options = (
+        "unknown_job=410",
+        "workflow_failed=/execution_error",
+        "malformed_http=422/bad_bytes",
+        "missing_api_key=499",
+    )
+    return launch(*(part for option in options for part in ("--answer", option)))
+
+
+def test_status_alone_code_alone_or_both_change(recoded: Any, expect_error: Any) -> None:
+    """What is given changes, and what isn't stays: message, details, and other errors."""
+    client = recoded.client()
+    expect_error(client.get(JOBS + "/x"), 410, "unknown_job")
+    failed = client.post(RUN, json={"name": "fail", "parameters": {"message": "no luck"}})
+    assert expect_error(failed, 500, "execution_error")["workflow"] == "fail"
+    expect_error(client.post(RUN, json={}), 400, "invalid_request")
+
+
+def test_a_status_without_a_name_is_sent(recoded: Any, expect_error: Any) -> None:
+    """Any status from 400 to 599 may be chosen, known to HTTP or not."""
+    expect_error(recoded.client(key=None).get(JOBS + "/x"), 499, "missing_api_key")
+
+
+def test_bytes_that_are_not_http_are_recoded_too(recoded: Any) -> None:
+    """The answer that never becomes a request keeps to the same rule."""
+    with socket.create_connection(recoded.address, timeout=20) as connection:
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b'"code":"bad_bytes"' in answer
