@@ -131,5 +131,5 @@ class JobMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-JobMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+JobMachine.TestCase.settings = settings(max_examples=settings.default.max_examples // 2, stateful_step_count=40)
 TestJobs: Any = JobMachine.TestCase

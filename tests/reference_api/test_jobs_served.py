@@ -80,7 +80,7 @@ def test_a_job_is_visible_to_its_key_alone(server: Any, expect_error: Any, until
 def test_a_full_queue_is_503_until_there_is_room(launch: Any, expect_error: Any, until: Any) -> None:
     """One works, one waits, the third is refused; those accepted still end, in the order of their submits."""
     client = launch("--workers", "1", "--queue", "1").client()
-    first, second = submit(client, "sleep", ms=1500), submit(client, "sleep", ms=1)
+    first, second = submit(client, "sleep", ms=700), submit(client, "sleep", ms=1)
     refused = client.post(JOBS, json={"name": "say-hello"})
     assert expect_error(refused, 503, "queue_full") == {"queue": 1, "workers": 1}
     assert client.get(f"{JOBS}/{second}").json() == {"jobId": second, "status": "pending", "executionTime": 0}

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.reference_api.http.requests import locate
@@ -227,7 +227,6 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(parameters=st.dictionaries(st.text(), values, max_size=5))
 def test_echo_gives_back_any_object(server: Any, parameters: dict[str, Any]) -> None:
     """Whatever JSON can say comes back as it was."""
@@ -239,7 +238,6 @@ def test_echo_gives_back_any_object(server: Any, parameters: dict[str, Any]) -> 
 places = st.lists(st.integers(0, 3) | st.text(st.characters(codec="ascii", categories="L"), min_size=1), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
 @given(place=places, beside=values)
 def test_a_number_that_nothing_can_hold_is_found(place: list[int | str], beside: Any) -> None:
     """However deep it lies, and whatever lies beside it."""
@@ -252,7 +250,6 @@ def test_a_number_that_nothing_can_hold_is_found(place: list[int | str], beside:
     assert locate(text.encode(), "parameters") == path
 
 
-@settings(max_examples=60, deadline=None)
 @given(body=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_get_a_documented_answer(server: Any, body: bytes) -> None:
     """No body leads to anything but the documented answers."""

@@ -95,7 +95,7 @@ def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: A
     client = served.client()
     ids = [client.post(JOBS, json={"name": "fail"}).json()["jobId"] for _ in range(3)]
     until(lambda: named(scraped(served), "workflow_jobs_finished_total") == {("failed",): 3})
-    slow = {"name": "sleep", "parameters": {"ms": 700}}
+    slow = {"name": "sleep", "parameters": {"ms": 300}}
     answers = [client.post(JOBS, json=slow) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [202] * 5 + [503]
     ids += [answer.json()["jobId"] for answer in answers[:5]]
@@ -114,7 +114,7 @@ def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: A
         times.setdefault("sleep" if body["status"] == "completed" else "fail", []).append(body["executionTime"] / 1000)
     for name, all_times in times.items():
         assert samples["workflow_execution_seconds_sum", name] == pytest.approx(sum(all_times))
-        for bound in ("0.5", "2.5", "+Inf"):
+        for bound in ("0.25", "2.5", "+Inf"):
             within = sum(seconds <= float(bound) for seconds in all_times)
             assert samples["workflow_execution_seconds_bucket", bound, name] == within
 
