@@ -10,7 +10,7 @@ from loadtest.cli._children import serve_arguments
 from loadtest.contract import ERROR_CODES
 from loadtest.faults import parse
 from loadtest.reference_api.command import command, server_config
-from loadtest.reference_settings import ServerConfig, Setting, settings_of
+from loadtest.reference_settings import ReferenceSettings, ServerConfig, Setting, settings_of
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.units import Limit
 
@@ -54,6 +54,23 @@ def test_every_key_is_on_the_page_and_every_key_on_the_page_exists() -> None:
     """A scenario can change what a server's option can, and says so."""
     named = {key for row in rows() for key in re.findall(r"`(\w+)`", row[4])}
     assert named == TargetSettings.model_fields.keys() - KEYS_OF_NONE
+
+
+def table() -> str:
+    """Every setting as docs/serving.md shows it."""
+    keys = {setting.name for setting in settings_of(ReferenceSettings)}
+    rows = ["| option | key of `[target]` | default | meaning |", "| --- | --- | --- | --- |"]
+    for setting in settings_of(ServerConfig):
+        key = f"`{setting.name}`" if setting.name in keys else "–"
+        default = f"{setting.default:g} s" if setting.about.seconds else setting.default
+        shown = "no" if default is False else "–" if default is None or default in ({}, ()) else default
+        rows.append(f"| `{setting.option}` | {key} | {shown} | {setting.about.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_docs_show_every_setting() -> None:
+    """docs/serving.md has the table that is made of the settings."""
+    assert f"\n{table()}\n" in (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_defaults_on_the_page_are_the_defaults() -> None:
