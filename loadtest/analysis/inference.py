@@ -11,10 +11,11 @@ from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
-from loadtest.analysis.fit import BAR, Fit, at_most
+from loadtest.analysis.fit import BAR, Fit, FitResult, at_most
+from loadtest.analysis.results import Count, Result, Share
 from loadtest.limiters import LimiterSpec
 from loadtest.limits import Limit
-from loadtest.plan import CONCURRENCY, Belief
+from loadtest.plan import Belief
 
 Word = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
@@ -23,6 +24,38 @@ _SIGNIFICANT: Final = -3.0
 """log10 of the probability below which a limiter is set aside."""
 _HELD: Final = 0.9
 """Correlation from which accepted requests are taken to have been held as in a queue."""
+
+
+class InferenceResult(Result, frozen=True, kw_only=True):
+    """Which limiter the answers of one limit are those of.
+
+    Attributes:
+        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        n: decisions that were looked at.
+        throttled: of these, 429s.
+        bar: share of the decisions that a limiter has to predict to fit.
+        named: what fits, best first.
+        set_aside_next: the best one that was set aside.
+        decisions_for_it: that contradict the one set aside, and not the best one.
+        decisions_against_it: that contradict the best one, and not the one set aside.
+        log10_p: of the sign test between them.
+        held_correlation: between the time that accepted requests took and their place in a queue.
+        other_count: the count that the limit seems to have, where it is not the documented one.
+        candidates: of each algorithm the one that fits best, best first.
+    """
+
+    verdict: Word
+    n: Count
+    throttled: Count
+    bar: Share
+    named: tuple[FitResult, ...]
+    set_aside_next: FitResult | None
+    decisions_for_it: Count
+    decisions_against_it: Count
+    log10_p: float | None
+    held_correlation: float | None
+    other_count: int | None
+    candidates: tuple[FitResult, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +93,23 @@ class Inference:
     def other_count(self) -> int | None:
         """The count that the limit seems to have, where it is not the documented one."""
         return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
+
+    def result(self) -> InferenceResult:
+        """What ``metrics.json`` keeps of it."""
+        return InferenceResult(
+            verdict=self.word,
+            n=self.n,
+            throttled=self.refused,
+            bar=BAR,
+            named=tuple(fit.result() for fit in self.named),
+            set_aside_next=self.next.result() if self.next else None,
+            decisions_for_it=self.against[0],
+            decisions_against_it=self.against[1],
+            log10_p=self.log10_p,
+            held_correlation=self.held,
+            other_count=self.other_count,
+            candidates=tuple(fit.result(bursts=False) for fit in _one_of_each(list(self.every))),
+        )
 
 
 def infer(asked: Asked, belief: Belief, offset: float, reach: float) -> Inference:
@@ -160,43 +210,3 @@ def words(fit: Fit) -> str:
     if fit.bursts is not None:
         said += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
     return f"{said}, of {fit.limit.count} instead" if "count" in fit.fitted else said
-
-
-def as_json(found: Inference) -> dict[str, Any]:
-    """What ``metrics.json`` keeps of it."""
-    return {
-        "verdict": found.word,
-        "n": found.n,
-        "throttled": found.refused,
-        "bar": BAR,
-        "named": [fit_json(fit) for fit in found.named],
-        "set_aside_next": fit_json(found.next) if found.next else None,
-        "decisions_for_it": found.against[0],
-        "decisions_against_it": found.against[1],
-        "log10_p": found.log10_p,
-        "held_correlation": found.held,
-        "other_count": found.other_count,
-        # Which bursts fit as well is no question for what does not fit.
-        "candidates": [{**fit_json(fit), "bursts": None} for fit in _one_of_each(list(found.every))],
-    }
-
-
-def fit_json(fit: Fit) -> dict[str, Any]:
-    """A fit's numbers."""
-    return {
-        "limiter": fit.spec.algorithm,
-        "burst": fit.spec.burst,
-        "bursts": fit.bursts,
-        "count_rejected": fit.spec.count_rejected,
-        "count": fit.limit.count,
-        "window_s": None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
-        "fitted": list(fit.fitted),
-        "clock_shift_s": fit.shift_s,
-        "explained": fit.explained,
-        "right": fit.right,
-        "wrongly_rejected": fit.wrongly_rejected,
-        "wrongly_admitted": fit.wrongly_admitted,
-        "not_held": fit.unheld,
-        "undecidable": fit.undecided,
-        "score": fit.score,
-    }

@@ -1,6 +1,5 @@
 """What became of every job that was accepted: a ledger that balances."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import OK
 
 JOBS: Final = 5_000_000
@@ -19,8 +19,7 @@ _SUBMIT: Final = KINDS.index("submit")
 _COLUMNS: Final = ("accepted", "completed", "failed", "gone")
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Result, frozen=True, kw_only=True):
     """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the five after it.
 
     Attributes:
@@ -35,14 +34,14 @@ class Ledger:
         complete: whether every job is in it: beyond ``JOBS`` they are not told apart.
     """
 
-    submitted: int
-    completed: int
-    failed: int
-    pending: int
-    lost: int
-    duplicated: int
-    back_to_pending: int
-    changed: int
+    submitted: Count
+    completed: Count
+    failed: Count
+    pending: Count
+    lost: Count
+    duplicated: Count
+    back_to_pending: Count
+    changed: Count
     complete: bool
 
 

@@ -1,6 +1,5 @@
 """How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,6 +8,7 @@ from loadtest.analysis import bins
 from loadtest.analysis.book import KINDS, LIMIT_OF_KIND
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result, Share
 from loadtest.analysis.rows import tally
 from loadtest.plan import CONCURRENCY
 
@@ -21,28 +21,23 @@ LIMITS_OF_OPERATION: Final = {
 """Every limit that an operation's requests draw on."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitUse:
+class LimitUse(Result, frozen=True, kw_only=True):
     """What was asked of one limit while the same stages were on.
 
     ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
     together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
     had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
-    the stretch.
+    the stretch. ``throttled_rate`` is 429s ÷ requests sent.
     """
 
     limit: str
     stretch: str
     start_s: float
     end_s: float
-    sent: int
-    throttled: int
+    sent: Count
+    throttled: Count
     share: float
-
-    @property
-    def throttled_rate(self) -> float:
-        """429s ÷ requests sent."""
-        return self.throttled / self.sent if self.sent else 0.0
+    throttled_rate: Share
 
 
 class LimitUses:
@@ -94,7 +89,18 @@ class LimitUses:
                 else:
                     share = sent / (limit.rate * quotas * (end - begin))
                 throttled = int(self._throttled[kinds, place].sum())
-                uses.append(LimitUse(name, self._stretch(name, begin, end), begin, end, sent, throttled, share))
+                uses.append(
+                    LimitUse(
+                        limit=name,
+                        stretch=self._stretch(name, begin, end),
+                        start_s=begin,
+                        end_s=end,
+                        sent=sent,
+                        throttled=throttled,
+                        share=share,
+                        throttled_rate=throttled / sent,
+                    )
+                )
         return uses
 
     def _stretch(self, limit: str, begin: float, end: float) -> str:

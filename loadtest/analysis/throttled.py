@@ -4,23 +4,24 @@ Nothing here is judged: a verdict rests on the believed limiter's expectation an
 """
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import accepted_windows as of_windows
 from loadtest.analysis import inference, rate_headers, recovery, touching
 from loadtest.analysis import retry_after as of_waits
-from loadtest.analysis.accepted_windows import AcceptedWindows
+from loadtest.analysis.accepted_windows import AcceptedWindows, WindowCounts
 from loadtest.analysis.admission import Asked, join
 from loadtest.analysis.candidates import hold_against
 from loadtest.analysis.drawn import Drawn
-from loadtest.analysis.fit import Fit
-from loadtest.analysis.inference import FITTED, Inference
+from loadtest.analysis.fit import Fit, FitResult
+from loadtest.analysis.inference import FITTED, Inference, InferenceResult
 from loadtest.analysis.rate_headers import RateHeaders
 from loadtest.analysis.record import Record
 from loadtest.analysis.recovery import Recovery, Retries
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.retry_after import RetryAfter
 from loadtest.analysis.sends import MOST
 from loadtest.analysis.throttling import Expectation, clock
@@ -31,6 +32,44 @@ _MOST_S: Final = 0.25
 """Bounds of the time that a request may take to the server."""
 NO_CODE: Final = "none"
 """Stands for the error code of a 429 that had none."""
+
+
+class LimitResult(Result, frozen=True, kw_only=True):
+    """What is told of the 429s of one limit, in numbers: see ``LimitThrottling``."""
+
+    sent: Count
+    answered: Count
+    throttled: Count
+    codes: dict[str, Count]
+    tolerance_s: float
+    inferred: InferenceResult
+    believed: FitResult | None
+    windows: WindowCounts | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+
+class ThrottledResult(Result, frozen=True, kw_only=True):
+    """All that is told of 429s.
+
+    Attributes:
+        why_not: why nothing is told; null if something is.
+        complete: whether every request was looked at.
+        most_requests: that are looked at of each limit name: the first.
+        most_requests_inferred_from: that algorithms are held against.
+        limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
+        retries: by traffic entry.
+        touches: who feels whose excess.
+    """
+
+    why_not: str | None
+    complete: bool
+    most_requests: Count
+    most_requests_inferred_from: Count
+    limits: dict[str, LimitResult]
+    retries: dict[str, Retries]
+    touches: list[Touch]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +103,22 @@ class LimitThrottling:
     headers: RateHeaders
     recovery: Recovery
 
+    def result(self) -> LimitResult:
+        """What ``metrics.json`` holds of it."""
+        return LimitResult(
+            sent=self.sent,
+            answered=self.answered,
+            throttled=self.throttled,
+            codes=self.codes,
+            tolerance_s=self.tolerance_s,
+            inferred=self.inference.result(),
+            believed=None if self.believed is None else self.believed.result(),
+            windows=None if self.windows is None else self.windows.counts,
+            retry_after=self.retry_after,
+            headers=self.headers,
+            recovery=self.recovery,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Throttled:
@@ -82,6 +137,18 @@ class Throttled:
     touches: list[Touch]
     complete: bool
     why_not: str | None = None
+
+    def result(self) -> ThrottledResult:
+        """What ``metrics.json`` holds under ``throttling``."""
+        return ThrottledResult(
+            why_not=self.why_not,
+            complete=self.complete,
+            most_requests=MOST,
+            most_requests_inferred_from=FITTED,
+            limits={name: each.result() for name, each in self.limits.items()},
+            retries=self.retries,
+            touches=self.touches,
+        )
 
 
 def look_into(record: Record, expectation: Expectation) -> Throttled:
@@ -163,34 +230,3 @@ def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> A
     if fit.spec.algorithm not in of_windows.WINDOWED:
         return None
     return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
-
-
-def as_json(found: Throttled) -> dict[str, Any]:
-    """What ``metrics.json`` holds under ``throttling``."""
-    return {
-        "why_not": found.why_not,
-        "complete": found.complete,
-        "most_requests": MOST,
-        "most_requests_inferred_from": FITTED,
-        "limits": {name: _limit_json(each) for name, each in found.limits.items()},
-        "retries": {name: asdict(each) for name, each in found.retries.items()},
-        "touches": [asdict(each) for each in found.touches],
-    }
-
-
-def _limit_json(found: LimitThrottling) -> dict[str, Any]:
-    windows = found.windows
-    kept = ("count", "window_s", "limiters", "windows", "whole", "saturated", "spread", "over", "most_in_any", "seems")
-    return {
-        "sent": found.sent,
-        "answered": found.answered,
-        "throttled": found.throttled,
-        "codes": found.codes,
-        "tolerance_s": found.tolerance_s,
-        "inferred": inference.as_json(found.inference),
-        "believed": None if found.believed is None else inference.fit_json(found.believed),
-        "windows": None if windows is None else {name: getattr(windows, name) for name in kept},
-        "retry_after": of_waits.as_json(found.retry_after),
-        "headers": asdict(found.headers),
-        "recovery": asdict(found.recovery),
-    }

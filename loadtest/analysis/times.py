@@ -1,24 +1,16 @@
 """The times of a record, by cell: every latency and lag that is reported, as distributions."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distributions
+from loadtest.analysis.results import TIMES
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import poll_lag, queue_wait
 
 Floats = NDArray[np.float64]
-
-NAMES: Final = (
-    "response_time_ms", "service_time_ms", "start_lag_ms", "dispatch_lag_ms", "execution_time_ms", "overhead_ms",
-    "first_byte_ms", "connect_ms", "service_time_new_ms", "service_time_reused_ms",
-    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
-    "poll_lag_upper_ms", "polls",
-)  # fmt: skip
 
 
 def response_time(rows: Rows) -> Floats:
@@ -70,7 +62,7 @@ class Times:
     """
 
     def __init__(self, book: Book) -> None:
-        self.of = {name: Distributions(len(book.cells)) for name in NAMES}
+        self.of = {name: Distributions(len(book.cells)) for name in TIMES}
         self.ended = Distributions(len(book.cells))
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
 

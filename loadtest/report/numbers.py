@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from loadtest.analysis.results import Value
 from loadtest.limits import Limit
 from loadtest.plan import ALL, CONCURRENCY, Belief
 
@@ -36,6 +37,11 @@ def duration_ms(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
+
+
+def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
+    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``."""
+    return f"≥{_NBSP}{say(value.value)}" if value.at_least else say(value.value)
 
 
 def seconds(value: float) -> str:

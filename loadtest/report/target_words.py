@@ -25,10 +25,10 @@ def about_target(findings: Findings) -> tuple[str, ...]:
 
 def _shapes(findings: Findings) -> Iterator[str]:
     """Answers without what the contract asks of them, a missing or negative executionTime among them."""
-    for name, cell in findings.metrics["traffic"].items():
-        if wrong := cell["reasons"].get("wrong_shape"):
+    for name, cell in findings.metrics.traffic.items():
+        if wrong := cell.reasons.get("wrong_shape"):
             yield (
-                f"{count(wrong)} of {count(cell['operations']['sent'])} operations of {name} were answered in another "
+                f"{count(wrong)} of {count(cell.operations.sent)} operations of {name} were answered in another "
                 "shape than the documented one: executionTime missing or below zero, or another field amiss."
             )
 

@@ -107,9 +107,9 @@ def _windows(findings: Findings) -> Table:
     )  # fmt: skip
     rows, seen = [], []
     for name, found in refused_limits(findings, refused=False):
-        windows = found.windows
-        if windows is None:
+        if found.windows is None:
             continue
+        windows = found.windows.counts
         spread = windows.spread
         seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
         rows.append(

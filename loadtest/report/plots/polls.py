@@ -1,5 +1,6 @@
 """What polling costs: polls for each job, and how much of the retrieval limit they take."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.job_tables import polling_table
@@ -61,13 +63,13 @@ def _per_job(panel: Axes, findings: Findings) -> None:
 
 
 def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
-    stages = {name: cell["polling"] for name, cell in _stages(findings).items()}
-    of_limit = all(each["share_of_limit"] is not None for each in stages.values())
+    stages = {name: cell.polling for name, cell in _stages(findings).items()}
+    of_limit = all(each.share_of_limit is not None for each in stages.values())
     bars = []
     for name, each in stages.items():
-        polls = each["share_of_limit"] if of_limit else each["share_of_retrievals"] or 0.0
-        everything = each["limit_use"] if of_limit else float(bool(each["retrievals"]))
-        bars.append((name, polls * 100, (everything - polls) * 100, each["retrievals"]))
+        polls = (each.share_of_limit if of_limit else each.share_of_retrievals) or 0.0
+        everything = (each.limit_use or 0.0) if of_limit else float(bool(each.retrievals))
+        bars.append((name, polls * 100, (everything - polls) * 100, each.retrievals))
     longest = max([polls + rest for _, polls, rest, _ in bars] + [100])
     handles: list[Any] = []
     for place, (_, polls, rest, count) in enumerate(bars):
@@ -94,19 +96,19 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     legend_of(figure, handles, ["polls", "retrieves", "what the limit allows"][: len(handles)])
 
 
-def _stages(findings: Findings) -> dict[str, Any]:
-    found: dict[str, Any] = findings.metrics["operations"]["async_run"]["stages"]
-    return found
+def _stages(findings: Findings) -> Mapping[str, JobStage]:
+    found = findings.metrics.operations.get("async_run")
+    return found.stages if isinstance(found, JobFigures) else {}
 
 
 def _title(findings: Findings) -> str:
-    spent = [(cell["polling"], name) for name, cell in _stages(findings).items() if cell["polling"]["retrievals"]]
+    spent = [(cell.polling, name) for name, cell in _stages(findings).items() if cell.polling.retrievals]
     if not spent:
         return "No job was asked for"
-    most, name = max(spent, key=lambda each: each[0]["share_of_limit"] or each[0]["share_of_retrievals"] or 0.0)
-    words = f"In “{name}”, polls are {numbers.share(most['share_of_retrievals'])} of the retrievals"
-    if most["share_of_limit"] is None:
+    most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)
+    words = f"In “{name}”, polls are {numbers.share(most.share_of_retrievals)} of the retrievals"
+    if most.share_of_limit is None:
         return words
-    factor = most["share_of_limit"]
+    factor = most.share_of_limit
     of = f"{numbers.times(factor)}{' of' if factor <= 1 else ''}"
     return f"{words} and ask for {of} what their limit allows"

@@ -39,8 +39,8 @@ def _title(findings: Findings) -> str:
     use = binding_limit(findings.uses)
     if use is None:
         return "No limit was asked anything in a judged stage"
-    called, requests = numbers.limit_name(use.limit), findings.metrics["overall"]["requests"]
-    if not requests["accepted"] and not requests["throttled"]:
+    called, requests = numbers.limit_name(use.limit), findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
         return "No request was answered"
     if use.throttled and unexplained(findings, use.limit) is not None:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"

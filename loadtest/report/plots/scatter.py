@@ -1,6 +1,6 @@
 """Response time of every operation over time, under rolling percentiles."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,21 +58,17 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _title(findings: Findings) -> str:
     parts, medians = [], {}
-    for name, cell in findings.metrics["traffic"].items():
-        block = cell["response_time_ms"]
-        if block["p50"] is not None:
-            medians[name] = block["p50"]
-            tail = f" ({_words(block, 'p95')})" if block["p95"] is not None else ""
-            parts.append(f"{name} {_words(block, 'p50')}{tail}")
-    if not any(cell["response_time_ms"]["n"] for cell in findings.metrics["traffic"].values()):
+    for name, cell in findings.metrics.traffic.items():
+        block = cell.response_time_ms
+        if block.p50 is not None:
+            medians[name] = block.p50
+            tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
+            parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
+    if not any(cell.response_time_ms.n for cell in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
         return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
-
-
-def _words(block: dict[str, Any], statistic: str) -> str:
-    return ("≥\u00a0" if statistic in block["at_least"] else "") + numbers.duration_ms(block[statistic])
 
 
 def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None:

@@ -75,8 +75,8 @@ def _caption(findings: Findings) -> str:
 
 
 def _title(findings: Findings) -> str:
-    requests = findings.metrics["overall"]["requests"]
-    observed, expected = requests["throttled_rate"], requests["expected_throttled_rate"]
+    requests = findings.metrics.overall.requests
+    observed, expected = requests.throttled_rate, requests.expected_throttled_rate
     title = f"{numbers.share(observed)} of requests got 429"
     if expected is None:
         return title

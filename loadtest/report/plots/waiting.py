@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import JobFigures
 from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
@@ -59,19 +60,15 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def why_none(findings: Findings) -> str:
     """Why there is nothing to say of jobs; empty if there is."""
-    cells = [
-        cell
-        for name, cell in findings.metrics["traffic"].items()
-        if findings.record.info.traffic[name].operation == "async_run"
-    ]
+    cells = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not cells:
         return "no traffic entry submits jobs"
-    if any(cell["time_to_result_lower_ms"]["n"] for cell in cells):
+    if any(cell.time_to_result_lower_ms.n for cell in cells):
         return ""
-    sent = sum(cell["requests"]["sent"] for cell in cells)
+    sent = sum(cell.requests.sent for cell in cells)
     if not sent:
         return "no job was submitted"
-    if sum(cell["requests"]["throttled"] for cell in cells) == sent:
+    if sum(cell.requests.throttled for cell in cells) == sent:
         return "every submit got 429"
     return "no job was accepted, or none was seen to end and none was given up"
 
