@@ -14,8 +14,8 @@ from loadtest.analysis.candidates import candidates, held
 from loadtest.analysis.fit import BAR, Fit, FitResult, at_most
 from loadtest.analysis.results import Count, Result, Share
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import Limit
 from loadtest.plan import Belief
+from loadtest.units import Limit
 
 Word = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000

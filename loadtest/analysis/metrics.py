@@ -28,6 +28,7 @@ from loadtest.analysis.results import (
     RequestCounts,
 )
 from loadtest.analysis.throttling import Expectation
+from loadtest.contract import LimitName
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
@@ -164,7 +165,7 @@ class _Maker:
     def _polling(self, planned: Planned) -> Polling:
         record = self.record
         polls, retrievals = record.poll_use.during(planned)
-        limit = record.belief.drawn_on("retrieval")
+        limit = record.belief.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         # A limit on how many are answered at a time allows no number of them.
         sustained = limit in record.limits() and record.belief.spec.algorithm != CONCURRENCY

@@ -16,6 +16,7 @@ import psutil
 from gevent.event import Event
 from locust.env import Environment
 
+from loadtest.contract import Outcome, Reason
 from loadtest.load.dispatcher import ALL, Dispatcher, Share
 from loadtest.load.health import Health
 from loadtest.load.pool import Pool
@@ -280,8 +281,8 @@ class LocalCrew:
                         traffic=name,
                         operation=entry.operation,
                         stage=arrival.stage,
-                        outcome="dropped",
-                        reason="aborted" if aborted else "no_user_free",
+                        outcome=Outcome.DROPPED,
+                        reason=Reason.ABORTED if aborted else Reason.NO_USER_FREE,
                         arrival=arrival.number,
                         intended_start=arrival.intended_ns,
                         key_index=entry.key_index(arrival.number),

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import gevent
 import pyarrow as pa
 
+from loadtest.contract import TERMINAL, TIMED, Outcome, RequestKind
 from loadtest.histogram import LogHistogram
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
@@ -40,7 +41,7 @@ class Live:
         """Take one sample into account."""
         if sample.row == "operation":
             self.outcomes[sample.outcome] += 1
-            if sample.outcome in {"ok", "timed_out"} and sample.end is not None and sample.intended_start is not None:
+            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
                 self._recent.add((sample.end - sample.intended_start) / 1e6)
         elif sample.start is not None:
             self.sent += 1
@@ -62,13 +63,13 @@ class Live:
             "sent": self.sent,
             "accepted": self.accepted,
             "throttled": self.throttled,
-            "failed": self.outcomes["failed"],
-            "timed_out": self.outcomes["timed_out"],
+            "failed": self.outcomes[Outcome.FAILED],
+            "timed_out": self.outcomes[Outcome.TIMED_OUT],
             "p95_ms": recent.quantile(0.95),
         }
 
 
-_TERMINAL: Final = frozenset({"completed", "failed"})
+_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
 
 
 class PendingJobs:
@@ -93,9 +94,9 @@ class PendingJobs:
         job_id = sample.job_id
         if job_id is None or sample.row != "request":
             return
-        if sample.job_state in _TERMINAL or (sample.status == 404 and sample.kind in {"poll", "retrieve"}):
+        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in _ASKS):
             self.settled(job_id)
-        elif sample.kind == "submit" and sample.outcome == "ok":
+        elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
             self.accepted(job_id, sample.key_index or 0)
 
     def write(self, directory: Path) -> None:

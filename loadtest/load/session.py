@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
+from loadtest.contract import TIMED, LimitName, Operation, Outcome, RequestKind
 from loadtest.draws import draw
 from loadtest.load.client import Endpoint
 from loadtest.load.http.connection import Address
@@ -36,7 +37,7 @@ from loadtest.load.retry import Backoff, Pacer, Polling
 from loadtest.load.server_clock import ServerClock
 from loadtest.plan import believed, schedules
 from loadtest.record.run_info import RunInfo, TrafficPlan
-from loadtest.record.samples import Operation, Sample
+from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
 from loadtest.targets import Target
 from loadtest.targets.connection import header_values, tls_context
@@ -139,11 +140,11 @@ def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
     belief = believed(info.target)
-    return Pacer(traffic.polling.pace.per_second(belief.limits["retrieval"], belief.quotas(plan.key_count)))
+    return Pacer(traffic.polling.pace.per_second(belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)))
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
-    if traffic.operation != "retrieval" or traffic.job_ids == "seeded":
+    if traffic.operation != Operation.RETRIEVAL or traffic.job_ids == "seeded":
         return JobIds(keys)
     return own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, keys)
 
@@ -251,16 +252,18 @@ class Session:
         sample.worker = self.worker
         self.recorder.append(sample)
         if sample.row == "operation":
-            if sample.operation == "async_run" and sample.outcome in {"ok", "timed_out"}:
-                self._tell_locust(sample, "async_run", sample.intended_start)
+            if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
+                self._tell_locust(sample, Operation.ASYNC_RUN, sample.intended_start)
         elif sample.kind is not None:
             # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._tell_locust(sample, sample.kind, sample.start if sample.kind == "poll" else sample.intended_start)
+            self._tell_locust(
+                sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
+            )
 
     def _tell_locust(self, sample: Sample, request_type: str, since: int | None) -> None:
         if sample.end is None or since is None:
             return
-        failed = sample.outcome != "ok"
+        failed = sample.outcome != Outcome.OK
         if failed and sample.status is not None:
             failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
         exception = None

@@ -1,4 +1,4 @@
-"""``python -m loadtest.probe``: one preflight. Takes its order on standard input, answers on standard output, as JSON.
+"""``python -m loadtest.preflight``: one preflight. Reads its order from standard input, writes its answer as JSON.
 
 Keys and endpoint come from the environment.
 """

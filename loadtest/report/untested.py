@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures
-from loadtest.limits import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES
 from loadtest.ranks import QUANTILES, needed
 from loadtest.report import numbers
 from loadtest.report.main_entry import within_limits

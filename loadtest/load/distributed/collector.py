@@ -12,13 +12,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Seen
 from loadtest.load.distributed.batches import unpack
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.recorder import Recorder, RunFiles
 from loadtest.record.samples import Packer, Sample
-
-_REASON: Final = "duplicate_job_id"
 
 
 class Duplicates:
@@ -33,7 +32,7 @@ class Duplicates:
         """Take a worker's next rows into account: the same rows, some operations of which may have failed now."""
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
-        for submit in _where(rows, row="request", kind="submit", outcome="ok"):
+        for submit in _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK):
             job_id = submit["job_id"]
             if job_id is None:
                 continue
@@ -44,7 +43,9 @@ class Duplicates:
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        ended = {(each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation="async_run")}
+        ended = {
+            (each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation=Operation.ASYNC_RUN)
+        }
         if not (mine := ended & self._found):
             return rows
         self._found -= mine
@@ -52,8 +53,8 @@ class Duplicates:
         for sample in samples:
             wrong = sample.row == "operation" and (sample.traffic, sample.arrival) in mine
             # What was wrong on purpose is judged by its status alone.
-            if wrong and sample.outcome == "ok" and sample.mistake is None:
-                sample.outcome, sample.reason = "failed", _REASON
+            if wrong and sample.outcome == Outcome.OK and sample.mistake is None:
+                sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
         return Packer().pack(samples)
 
 

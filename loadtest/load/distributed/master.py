@@ -9,6 +9,7 @@ from typing import Final
 
 import gevent
 
+from loadtest.contract import Outcome, Reason
 from loadtest.errors import LoadtestError
 from loadtest.load.distributed.assignment import Member
 from loadtest.load.distributed.coordinator import TICK, Conducting
@@ -44,8 +45,8 @@ def close_books(session: Session, crew: Conducting) -> None:
                     traffic=entry.name,
                     operation=entry.operation,
                     stage=arrival.stage,
-                    outcome="lost",
-                    reason="worker_lost",
+                    outcome=Outcome.LOST,
+                    reason=Reason.WORKER_LOST,
                     arrival=arrival.number,
                     intended_start=arrival.intended_ns,
                     key_index=entry.key_index(arrival.number),

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gevent import get_hub, getcurrent, monkey
 
+from loadtest.contract import Reason
 from loadtest.load.http.resolver import Names
 
 _READ: Final = 1
@@ -195,11 +196,11 @@ class Link:
 
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
-_CERTIFICATE_WORDS: Final = {
-    9: "certificate_not_yet_valid",
-    10: "certificate_expired",
-    62: "certificate_wrong_name",
-    64: "certificate_wrong_name",
+_CERTIFICATE_REASONS: Final = {
+    9: Reason.CERTIFICATE_NOT_YET_VALID,
+    10: Reason.CERTIFICATE_EXPIRED,
+    62: Reason.CERTIFICATE_WRONG_NAME,
+    64: Reason.CERTIFICATE_WRONG_NAME,
 }
 
 
@@ -230,13 +231,13 @@ class ConnectError(Exception):
     """A connection could not be made.
 
     Attributes:
-        word: why.
+        reason: why.
         timed_out: whether it took too long.
     """
 
-    def __init__(self, word: str, *, timed_out: bool = False) -> None:
-        super().__init__(word)
-        self.word = word
+    def __init__(self, reason: Reason, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.timed_out = timed_out
 
 
@@ -250,7 +251,7 @@ def connect(address: Address, deadline: int) -> Link:
     Raises:
         ConnectError: if none can be reached in time, or TLS fails with the one that was.
     """
-    failure = ConnectError("address_not_allowed")
+    failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
     for host in address.names.order():
         link = Link(socket.AF_INET6 if ":" in host else socket.AF_INET)
         reached = False
@@ -273,21 +274,21 @@ def connect(address: Address, deadline: int) -> Link:
     raise failure from None
 
 
-def tls_word(error: ssl.SSLError) -> str:
-    """The word for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client's certificate late)."""
+def tls_reason(error: ssl.SSLError) -> Reason:
+    """The reason of an error of TLS, while connecting or later (TLS 1.3 servers refuse a client's certificate late)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE_WORDS.get(error.verify_code, "certificate_untrusted")
-    reason = error.reason or ""
-    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
-        return "client_certificate_refused"
-    return "tls_failed"
+        return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
+    alert = error.reason or ""
+    if "ALERT" in alert and ("CERTIFICATE" in alert or "UNKNOWN_CA" in alert):
+        return Reason.CLIENT_CERTIFICATE_REFUSED
+    return Reason.TLS_FAILED
 
 
 def _failure(error: BaseException) -> ConnectError:
     if isinstance(error, DeadlineError | TimeoutError):
-        return ConnectError("connect_timeout", timed_out=True)
+        return ConnectError(Reason.CONNECT_TIMEOUT, timed_out=True)
     if isinstance(error, ConnectionRefusedError):
-        return ConnectError("connection_refused")
+        return ConnectError(Reason.CONNECTION_REFUSED)
     if isinstance(error, ssl.SSLError):
-        return ConnectError(tls_word(error))
-    return ConnectError("connect_failed")
+        return ConnectError(tls_reason(error))
+    return ConnectError(Reason.CONNECT_FAILED)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import httptools
 import msgspec
 
-from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Link, connect, tls_word
+from loadtest.contract import Reason
+from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Link, connect, tls_reason
 from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, Answers
 
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "Timeouts", "Wire"]
@@ -58,8 +59,8 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
-    failure: str | None = None
-    """Why there is no whole answer, as a stable word; None if there is one."""
+    failure: Reason | None = None
+    """Why there is no whole answer, None if there is one."""
     timed_out: bool = False
 
     @property
@@ -69,7 +70,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
         Most likely the server closed it for being idle while the request was on its way; it may have been received. A
         reset is none: a server that closes what is idle says so first.
         """
-        return self.reused and self.first_byte is None and self.failure == "connection_closed"
+        return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
 class Wire:
@@ -129,7 +130,7 @@ class Wire:
         try:
             self._link = connect(self._address, min(deadline, began + longest))
         except ConnectError as error:
-            result.failure, result.timed_out = error.word, error.timed_out
+            result.failure, result.timed_out = error.reason, error.timed_out
         else:
             result.connect_ms = (time.monotonic_ns() - began) / 1e6
             self._answers = Answers()
@@ -148,24 +149,26 @@ class Wire:
                 refused = error
             self._listen(link, answers, result, deadline, silence)
         except DeadlineError:
-            result.failure = "timeout" if silence is None or time.monotonic_ns() >= deadline else "read_timeout"
+            result.failure = (
+                Reason.TIMEOUT if silence is None or time.monotonic_ns() >= deadline else Reason.READ_TIMEOUT
+            )
             result.timed_out = True
         except ssl.SSLError as error:
-            result.failure = tls_word(error)
+            result.failure = tls_reason(error)
         except ConnectionError:
-            result.failure = "connection_reset"
+            result.failure = Reason.CONNECTION_RESET
         except OSError:
-            result.failure = "connection_failed"
+            result.failure = Reason.CONNECTION_FAILED
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
             if answers.complete:
                 answers.excess = True
             else:
-                result.failure = "malformed_http"
+                result.failure = Reason.MALFORMED_HTTP
         if refused is not None:
             self.close()
-            if result.failure == "connection_closed" and isinstance(refused, ConnectionResetError):
-                result.failure = "connection_reset"
+            if result.failure == Reason.CONNECTION_CLOSED and isinstance(refused, ConnectionResetError):
+                result.failure = Reason.CONNECTION_RESET
         result.failure = result.failure or answers.failure
         result.status = answers.status
         result.date = answers.date
@@ -183,7 +186,7 @@ class Wire:
             if not data:
                 # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
                 if answers.status is None or answers.framed:
-                    result.failure = "truncated" if result.first_byte is not None else "connection_closed"
+                    result.failure = Reason.TRUNCATED if result.first_byte is not None else Reason.CONNECTION_CLOSED
                 else:
                     answers.end_body()
                 return
@@ -197,8 +200,8 @@ class Wire:
             if answers.failure is not None:
                 return
             if answers.status is None and result.bytes_received > MAX_HEAD:
-                result.failure = "head_too_large"
+                result.failure = Reason.HEAD_TOO_LARGE
                 return
             if result.bytes_received > MAX_ANSWER:
-                result.failure = "answer_too_large"
+                result.failure = Reason.ANSWER_TOO_LARGE
                 return

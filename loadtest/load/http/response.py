@@ -9,6 +9,8 @@ from typing import Final
 
 import httptools
 
+from loadtest.contract import Reason
+
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 PLAIN: Final = frozenset({"", "identity"})
@@ -111,8 +113,8 @@ class Answers:
         self.keep_alive = False
         self.excess = False
         self.framed = False
-        self.failure: str | None = None
-        """What is wrong with the body, as a word."""
+        self.failure: Reason | None = None
+        """What is wrong with the body."""
         self.date: bytes | None = None
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
@@ -143,7 +145,7 @@ class Answers:
             try:
                 self._decoder = Decoder(self._coding, MAX_ANSWER)
             except KeyError:
-                self.failure = "unknown_encoding"
+                self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body, decoded."""
@@ -155,9 +157,9 @@ class Answers:
             try:
                 self.body.append(self._decoder.feed(data))
             except TooLargeError:
-                self.failure = "answer_too_large"
+                self.failure = Reason.ANSWER_TOO_LARGE
             except UndecodableError:
-                self.failure = "undecodable_body"
+                self.failure = Reason.UNDECODABLE_BODY
 
     def on_message_complete(self) -> None:
         """An answer is whole."""
@@ -177,7 +179,7 @@ class Answers:
             try:
                 self._decoder.finish()
             except UndecodableError:
-                self.failure = "undecodable_body"
+                self.failure = Reason.UNDECODABLE_BODY
 
     def keep_date(self, value: bytes) -> None:
         """Keep ``Date``."""
