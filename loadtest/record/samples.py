@@ -127,7 +127,7 @@ _TYPES: Final[dict[str, pa.DataType]] = {
 
 SCHEMA: Final = pa.schema(
     [pa.field(name, _TYPES.get(name, pa.string())) for name in Sample.__struct_fields__],
-    metadata={"loadtest.record.samples": str(SCHEMA_VERSION)},
+    metadata={"loadtest.samples": str(SCHEMA_VERSION)},
 )
 
 
@@ -283,7 +283,7 @@ def version(directory: Path) -> int | None:
 
 
 def _check(path: Path, schema: pa.Schema) -> int:
-    text = (schema.metadata or {}).get(b"loadtest.record.samples", b"?").decode(errors="replace")
+    text = (schema.metadata or {}).get(b"loadtest.samples", b"?").decode(errors="replace")
     if text not in ("1", str(SCHEMA_VERSION)):
         raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
     wanted = SCHEMA if text != "1" else _SCHEMA_1

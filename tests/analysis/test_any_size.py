@@ -49,7 +49,7 @@ def test_records_of_version_1_give_the_same_figures(tour: Path, tmp_path: Path) 
     """They had plain texts, and nothing of requests on operation rows: a join makes up for it."""
     old = pa.schema(
         [f for f in samples.PLAIN_SCHEMA if f.name not in ("accepted_start", "accepted_end", "pending_seen")],
-        metadata={"loadtest.record.samples": "1"},
+        metadata={"loadtest.samples": "1"},
     )
     table = samples.read_table(tour).select(old.names).cast(old)
     with pa.ipc.new_stream(str(tmp_path / samples.FILE_NAME), old) as stream:
