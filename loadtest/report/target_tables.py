@@ -1,6 +1,5 @@
 """Tables of what a record says about the target: errors, jobs, values that cannot be, slow operations."""
 
-from dataclasses import fields
 from typing import Final
 
 from loadtest.analysis.errors import ErrorGroup
@@ -85,11 +84,10 @@ def _jobs(findings: Findings) -> Table:
     rows = []
     if ledger.submitted:
         rows.append((Cell("submitted", tone="head"), Cell(count(ledger.submitted)), Cell("")))
-        for each in fields(ledger):
-            if each.name in _JOBS:
-                number = int(getattr(ledger, each.name))
-                share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
-                rows.append((Cell(each.name, _JOBS[each.name], tone="head"), Cell(count(number)), Cell(share)))
+        counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
+        for (name, words), number in zip(_JOBS.items(), counts, strict=True):
+            share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
+            rows.append((Cell(name, words, tone="head"), Cell(count(number)), Cell(share)))
     note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
     if not ledger.complete:
         note += " There were more jobs than are told apart: these are the first of them."
