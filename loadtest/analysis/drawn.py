@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import CONCURRENCY, Belief
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
@@ -87,7 +88,7 @@ def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
 def _took(rows: pd.DataFrame) -> "pd.Series[float]":
     """How long each request took, in ns; one that was refused as long as its neighbours in time that were not."""
     took = rows["end"] - rows["start"]
-    of_kind = took.where(rows["status"] != 429).groupby([rows["traffic"], rows["kind"]], observed=True)
+    of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
     return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
 
 
@@ -96,10 +97,10 @@ def _in_order(
 ) -> Drawn:
     status = rows["status"].to_numpy(float)
     times = rows["start"].to_numpy(float) / 1e9 + epoch
-    order = _arrival_order(times, status == 429)
+    order = _arrival_order(times, status == THROTTLED_STATUS)
     status = status[order]
     ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
-    return Drawn(limit, rows.index[order], times, ends, status == 429, ~np.isnan(status), before)
+    return Drawn(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
 
 
 def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -10,12 +10,13 @@ from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import OK
+from loadtest.contract import JobState, RequestKind
 
 JOBS: Final = 5_000_000
 """Jobs that are told apart; of more, the first."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
-_SUBMIT: Final = KINDS.index("submit")
+_SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
 _COLUMNS: Final = ("accepted", "completed", "failed", "gone")
 
 
@@ -68,7 +69,9 @@ class Jobs:
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
-        completed, failed = (state == code for code in self._book.codes("job_state", ["completed", "failed"]))
+        completed, failed = (
+            state == code for code in self._book.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
+        )
         ended, submit = completed | failed, kind == _SUBMIT
         pending = ~ended & ~gone & ~submit
         ids = column.take(rows.places).to_numpy()

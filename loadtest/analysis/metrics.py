@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.book import KINDS, OUTCOMES
-from loadtest.analysis.counts import FIRST_KINDS, NO_ANSWER
+from loadtest.analysis.book import OUTCOMES
+from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import (
@@ -28,7 +28,7 @@ from loadtest.analysis.results import (
     RequestCounts,
 )
 from loadtest.analysis.throttling import Expectation
-from loadtest.contract import LimitName
+from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
@@ -95,7 +95,7 @@ class _Maker:
         """Of one operation or one traffic entry, given its stages."""
         by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
         whole = self._with_times(planned, operation)
-        if operation == "async_run":
+        if operation == Operation.ASYNC_RUN:
             return JobFigures(**whole, stages={name: JobStage(**each) for name, each in by_name.items()})
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
@@ -103,9 +103,9 @@ class _Maker:
         """The fields of an ``OperationStage`` or, of ``async_run``, a ``JobStage``."""
         found, cells = self._figures(planned), self.record.cells(planned)
         for name in TIMES:
-            if operation == "async_run" or name not in JOB_TIMES:
+            if operation == Operation.ASYNC_RUN or name not in JOB_TIMES:
                 found[name] = summarize(self.record.times.of[name].get(cells))
-        if operation == "async_run":
+        if operation == Operation.ASYNC_RUN:
             found["polling"] = self._polling(planned)
         return found
 
@@ -138,7 +138,7 @@ class _Maker:
         """Counts of operations; ``lost`` are those that left no row."""
         made = self.record.counts
         counts = dict(zip(OUTCOMES, made.outcomes[cells].sum(axis=0).tolist(), strict=True))
-        counts["lost"] += lost
+        counts[Outcome.LOST] += lost
         offered, sent = sum(counts.values()), int(made.sent[cells].sum())
         return OperationCounts(
             offered=offered,
@@ -149,7 +149,7 @@ class _Maker:
         )
 
     def _requests(self, cells: list[int], statuses: np.ndarray, seconds: float) -> RequestCounts:
-        sent, throttled = int(statuses.sum()), int(statuses[429])
+        sent, throttled = int(statuses.sum()), int(statuses[THROTTLED_STATUS])
         accepted = sent - int(statuses[NO_ANSWER]) - throttled
         return RequestCounts(
             sent=sent,
@@ -190,7 +190,7 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
 
 def _last_first(sent: pd.DataFrame, rejected: "pd.Series[float]") -> tuple["pd.Series[float]", "pd.Series[int]"]:
     """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its cell."""
-    first = sent["kind"].isin(KINDS[:FIRST_KINDS]) & sent["parent_arrival"].notna()
+    first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
     rows = sent.loc[first, ["traffic", "parent_arrival", "start", "cell"]].sort_values("start", kind="stable")
     rows = rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
     return rejected.reindex(rows.index), rows["cell"]

@@ -15,6 +15,7 @@ from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import GRAIN_MS
+from loadtest.contract import Operation
 
 WORDS: Final = {
     "negative": "executionTime below zero",
@@ -87,7 +88,7 @@ class Oddities:
         return msgspec.structs.replace(oddity, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
 
 
-def _look(rows: Rows, operation: str) -> Iterator[tuple[str, int, Rows]]:
+def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     """Of each kind, how many could have it, and those that have."""
     good = rows.meant_well.ok
     execution = good.floats("execution_time_ms")
@@ -97,14 +98,14 @@ def _look(rows: Rows, operation: str) -> Iterator[tuple[str, int, Rows]]:
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
 
 
-def seen_ms(rows: Rows, operation: str) -> NDArray[np.float64]:
+def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
     """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
 
     Unknown (NaN) for a retrieval, whose job ran before it.
     """
-    if operation == "retrieval":
+    if operation == Operation.RETRIEVAL:
         return np.full(len(rows), np.nan)
-    end = "accepted_end" if operation == "sync_run" else "end"
+    end = "accepted_end" if operation == Operation.SYNC_RUN else "end"
     return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
 
 

@@ -14,8 +14,9 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.rows import OK
 from loadtest.analysis.times import response_time
+from loadtest.contract import Outcome
 
-_THROTTLED: Final = OUTCOMES.index("throttled")
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 class Recovery(Result, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from loadtest.analysis.retry_after import RetryAfter
 from loadtest.analysis.sends import MOST
 from loadtest.analysis.throttling import Expectation, clock
 from loadtest.analysis.touching import Touch
+from loadtest.contract import THROTTLED_STATUS
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
@@ -200,7 +201,7 @@ def _look(
     unix[asked.judged] = rows["start"].to_numpy(float) / 1e9
     codes[asked.judged] = rows["retry_after"].to_numpy(np.int64)
     epoch = (info.epoch_unix_ns or 0) / 1e9
-    refused = rows[rows["status"] == 429]
+    refused = rows[rows["status"] == THROTTLED_STATUS]
     code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
     looked = LimitThrottling(
         sent=len(rows),

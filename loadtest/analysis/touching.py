@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.fit import at_most
 from loadtest.analysis.results import Result
+from loadtest.contract import THROTTLED_STATUS
 
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
@@ -64,7 +65,7 @@ def _of(kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[st
         return []
     start = sent["start"].to_numpy(float)
     second = ((start - start.min()) // max(_BIN_NS, (start.max() - start.min()) / _BINS_MOST)).astype(np.int64)
-    refused = (sent["status"] == 429).to_numpy()
+    refused = (sent["status"] == THROTTLED_STATUS).to_numpy()
     unexplained = np.zeros_like(refused) if wrong is None else refused & wrong
 
     def counts(of: Bools) -> NDArray[np.int64]:

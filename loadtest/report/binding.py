@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
+from loadtest.contract import LimitName, Operation
 from loadtest.plan import ALL, CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.unexplained import unexplained
@@ -42,7 +42,7 @@ def binding(findings: Findings) -> Binding:
     if use.throttled and unexplained(findings, use.limit) is not None:
         return Binding("unexplained 429s", _without_need(findings, use))
     if use.throttled:
-        share = polling(findings) if use.limit in ("retrieval", ALL) else None
+        share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if share is not None and share > 0.5:
             spent = f"The poll budget: {numbers.share(share)} of what is asked of retrieval are polls"
             return Binding("poll budget", f"{spent}. {_of_limit(findings, use)}")
@@ -71,7 +71,7 @@ def polling(findings: Findings) -> float | None:
         cells = record.cells(record.stages(traffic=name))
         sent, first = int(record.counts.statuses[cells].sum()), int(record.counts.first[cells].sum())
         polls += sent - first
-        if LIMIT_OF_OPERATION[plan.operation] == "retrieval":
+        if plan.operation == Operation.RETRIEVAL:
             retrieves += first
     return polls / (polls + retrieves) if polls + retrieves else None
 

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse
 from loadtest.analysis.percentiles import percentile
+from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry, outcomes
@@ -66,7 +66,7 @@ def _times(findings: Findings, entry: Entry) -> str:
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
     whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
-        late = numbers.count(counts["timed_out"])
+        late = numbers.count(counts[Outcome.TIMED_OUT])
         said = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
         if half.value is not None and half.value < entry.times.open_from:
@@ -85,10 +85,10 @@ def _of(findings: Findings, entry: Entry) -> str:
 def _wrong(counts: dict[str, int]) -> str:
     """What became of operations that no time is given of, or that timed out; empty where all were ok."""
     bad = {
-        "throttled": ("was throttled", "were throttled"),
-        "failed": ("failed",) * 2,
-        "timed_out": ("timed out",) * 2,
-        "dropped": ("was never sent", "were never sent"),
+        Outcome.THROTTLED: ("was throttled", "were throttled"),
+        Outcome.FAILED: ("failed",) * 2,
+        Outcome.TIMED_OUT: ("timed out",) * 2,
+        Outcome.DROPPED: ("was never sent", "were never sent"),
     }
     found = [
         f"{numbers.count(counts[word])} {said[counts[word] != 1]}" for word, said in bad.items() if counts.get(word)
@@ -130,7 +130,11 @@ def _throttling(findings: Findings) -> str:
     if not uses:
         return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
-    mine = [u for u in uses if entry is not None and u.limit == LIMIT_OF_OPERATION[entry.operation] and u.throttled]
+    mine = [
+        u
+        for u in uses
+        if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
+    ]
     use = max(mine or uses, key=lambda one: (one.throttled, one.share))
     belief = findings.record.belief
     words = f"the {numbers.limit_name(use.limit)}"

@@ -7,13 +7,14 @@ from loadtest.analysis.book import OUTCOMES
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.percentiles import Percentile, percentile
+from loadtest.contract import Operation
 from loadtest.ranks import QUANTILES, needed
 from loadtest.record.run_info import StagePlan
 
-CALLED: Final = {
-    "sync_run": ("sync run", "sync runs"),
-    "async_run": ("job", "jobs"),
-    "retrieval": ("retrieval", "retrievals"),
+CALLED: Final[dict[str, tuple[str, str]]] = {
+    Operation.SYNC_RUN: ("sync run", "sync runs"),
+    Operation.ASYNC_RUN: ("job", "jobs"),
+    Operation.RETRIEVAL: ("retrieval", "retrievals"),
 }
 """One, and several, of what an operation is called in a sentence."""
 

@@ -6,6 +6,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.judgement import Judged
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.verdict import amount, quantity
+from loadtest.contract import Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.report import numbers
 from loadtest.report.generator_tables import generator_tables
@@ -130,7 +131,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
 
 
 def _outcomes(findings: Findings) -> Table:
-    names = ("offered", "ok", "throttled", "failed", "timed_out", "dropped", "lost")
+    names = ("offered", *Outcome)
     columns = (
         ("Traffic", False), *((name.replace("_", " "), True) for name in names), ("error rate", True),
         ("goodput", True), ("amplification", True),

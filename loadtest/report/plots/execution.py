@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.executions import Executions
 from loadtest.analysis.findings import Findings
+from loadtest.contract import Operation
 from loadtest.ranks import interval_ranks, rank
 from loadtest.report import numbers
 from loadtest.report.plots import stages
@@ -40,7 +41,7 @@ def why_none(findings: Findings) -> str:
     overall = findings.metrics.overall
     if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
         return "every request got 429"
-    if all(plan.operation == "retrieval" for plan in findings.record.info.traffic.values()):
+    if all(plan.operation == Operation.RETRIEVAL for plan in findings.record.info.traffic.values()):
         return "no traffic entry executes anything: a retrieval’s job ran before it"
     return "no answer carried any" if overall.operations.ok else "no operation ended with success"
 
@@ -80,7 +81,7 @@ def against_latency(findings: Findings) -> Drawing | NoData:
     for panel, (name, of) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
         _square(panel, of, OPERATIONS[operation])
-        seen = "service time" if operation == "sync_run" else "submit to result"
+        seen = "service time" if operation == Operation.SYNC_RUN else "submit to result"
         panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
     axes[0].set_ylabel("executionTime, ms (log)")

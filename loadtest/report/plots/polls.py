@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
+from loadtest.contract import Operation
 from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.job_tables import polling_table
@@ -38,7 +39,7 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _per_job(panel: Axes, findings: Findings) -> None:
     record, drawn, most = findings.record, 0, 1.0
-    for cell in record.cells(record.stages(operation="async_run")):
+    for cell in record.cells(record.stages(operation=Operation.ASYNC_RUN)):
         polls = record.times.of["polls"].get([cell])
         if not polls.n:
             continue
@@ -47,7 +48,7 @@ def _per_job(panel: Axes, findings: Findings) -> None:
         values = polls.at(ranks)
         shown = np.unique(values)
         shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100
-        style = {"color": OPERATIONS["async_run"], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
+        style = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
         panel.plot(
             np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", label=f"{entry} · {stage.name}", **style
         )
@@ -74,8 +75,8 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     handles: list[Any] = []
     for place, (_, polls, rest, count) in enumerate(bars):
         handles = [
-            panel.barh(place, polls, height=0.5, color=OPERATIONS["async_run"]),
-            panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS["retrieval"], alpha=0.6),
+            panel.barh(place, polls, height=0.5, color=OPERATIONS[Operation.ASYNC_RUN]),
+            panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS[Operation.RETRIEVAL], alpha=0.6),
         ]  # fmt: skip
         share = f"{numbers.count(polls)}\u00a0%" if polls > 100 else numbers.share(polls / 100)
         panel.annotate(
@@ -97,7 +98,7 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
 
 
 def _stages(findings: Findings) -> Mapping[str, JobStage]:
-    found = findings.metrics.operations.get("async_run")
+    found = findings.metrics.operations.get(Operation.ASYNC_RUN)
     return found.stages if isinstance(found, JobFigures) else {}
 
 

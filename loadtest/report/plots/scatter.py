@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.ranks import interval_ranks, rank
 from loadtest.report import numbers
 from loadtest.report.plots import stages
@@ -41,7 +41,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
         named = panel is axes[0] or not stages.same_stages(record, name, names[0])
         stages.mark_stages(panel, record, name, names=named)
-        limit = LIMIT_OF_OPERATION[record.info.traffic[name].operation]
+        limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
         series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
     time_axis(axes[-1], record.covered_s)

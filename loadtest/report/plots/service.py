@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
+from loadtest.contract import Operation
 from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
@@ -63,7 +64,7 @@ def _title(findings: Findings) -> str:
     gaps = []
     for name, cell in findings.metrics.traffic.items():
         response, service = cell.response_time_ms.p50, cell.service_time_ms.p50
-        polled = findings.record.info.traffic[name].operation == "async_run"
+        polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
         if response is not None and service is not None and not polled:
             gaps.append((response - service, name))
     if not gaps:

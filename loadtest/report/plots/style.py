@@ -25,6 +25,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
 from loadtest.report.table import Table
 
@@ -35,9 +36,17 @@ SHADE: Final = "#f1f3f5"
 PAPER: Final = "#fffffe"
 THROTTLED: Final = "#b5388f"
 FADED: Final = "#b4bcc4"
-OPERATIONS: Final = {"sync_run": "#2374b5", "async_run": "#d47f00", "retrieval": "#1f9674"}
-LIMITS: Final = {"sync_run": "#2374b5", "async_submit": "#d47f00", "retrieval": "#1f9674"}
-LINES: Final = {"sync_run": "-", "async_run": (0, (5, 1.5)), "retrieval": (0, (1.5, 1))}
+OPERATIONS: Final[dict[str, str]] = {
+    Operation.SYNC_RUN: "#2374b5",
+    Operation.ASYNC_RUN: "#d47f00",
+    Operation.RETRIEVAL: "#1f9674",
+}
+LIMITS: Final[dict[str, str]] = {LIMIT_OF_OPERATION[Operation(name)]: colour for name, colour in OPERATIONS.items()}
+LINES: Final[dict[str, Any]] = {
+    Operation.SYNC_RUN: "-",
+    Operation.ASYNC_RUN: (0, (5, 1.5)),
+    Operation.RETRIEVAL: (0, (1.5, 1)),
+}
 """Line styles by operation, for readers in grey."""
 
 _VARIABLES: Final = {
@@ -48,9 +57,9 @@ _VARIABLES: Final = {
     PAPER: "--paper",
     THROTTLED: "--throttled",
     FADED: "--faded",
-    OPERATIONS["sync_run"]: "--sync",
-    OPERATIONS["async_run"]: "--async",
-    OPERATIONS["retrieval"]: "--retrieval",
+    OPERATIONS[Operation.SYNC_RUN]: "--sync",
+    OPERATIONS[Operation.ASYNC_RUN]: "--async",
+    OPERATIONS[Operation.RETRIEVAL]: "--retrieval",
 }
 _WIDTH_IN: Final = 9.6
 _RC: Final[dict[str, Any]] = {

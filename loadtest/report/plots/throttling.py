@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from loadtest.analysis import bins
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.throttling import boundaries
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import ALL
 from loadtest.report import numbers
 from loadtest.report.plots import stages
@@ -20,7 +21,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = [
         name
         for name in record.limits()
-        if ((mine := sent.loc[record.on_limit(name).index])["status"] == 429).any() or mine["expected"].eq(1).any()
+        if ((mine := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
+        or mine["expected"].eq(1).any()
     ]
     if not len(sent):
         return NoData("429 rate over time", "no request was sent")
@@ -34,7 +36,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         width = bins.width(record.covered_s, len(mine), 8)
         cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
         seconds = mine["start"].to_numpy(dtype=float) / 1e9
-        _share(panel, seconds, (mine["status"] == 429).to_numpy().astype(float), cuts, fill=True)
+        _share(panel, seconds, (mine["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
         if mine["expected"].notna().any():
             _share(panel, seconds, mine["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures
+from loadtest.contract import Operation
 from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
@@ -76,7 +77,7 @@ def why_none(findings: Findings) -> str:
 def _stages(findings: Findings) -> list[_Stage]:
     record, found = findings.record, []
     times = record.times.of
-    for cell in record.cells([(n, s) for n, s in record.stages(operation="async_run")]):
+    for cell in record.cells([(n, s) for n, s in record.stages(operation=Operation.ASYNC_RUN)]):
         entry, stage = record.book.cells[cell]
         lower = times["time_to_result_lower_ms"].get([cell])
         if not lower.n:
@@ -91,7 +92,7 @@ def _stages(findings: Findings) -> list[_Stage]:
 def _row(axes: list[Axes], one: _Stage) -> None:
     left, middle, right = axes
     ended = one.result[1].n
-    colour = OPERATIONS["async_run"]
+    colour = OPERATIONS[Operation.ASYNC_RUN]
     end = _end(one.result[1] if one.result[1].n else one.result[0])
     if one.execution.n:
         known = _at(one.execution, one.execution.n)
