@@ -7,9 +7,7 @@ from typing import Final, Literal
 import numpy as np
 
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
-from loadtest.analysis.results import Count, Result, Share
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY
 from loadtest.units import Limit
 
 _ERROR: Final = 0.01
@@ -21,44 +19,6 @@ _UNLIKELY: Final = -2.0
 _FEW: Final = 5_000
 
 Fitted = Literal["count", "burst", "shift"]
-
-
-class FitResult(Result, frozen=True, kw_only=True):
-    """How one limiter explains what was seen, in numbers.
-
-    Attributes:
-        limiter: its algorithm.
-        burst: requests that may pass at once; null where the algorithm has none.
-        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
-        count_rejected: whether rejected requests count, too.
-        count: its limit.
-        window_s: null where it limits concurrency.
-        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
-        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
-        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
-        right: decisions that it predicts.
-        wrongly_rejected: refused, though it had room.
-        wrongly_admitted: accepted, though it had none.
-        not_held: accepted ones that a queue would have held for longer than they took.
-        undecidable: about which it says nothing, within the tolerance of times.
-        score: log-likelihood, less half the logarithm of n for each fitted number.
-    """
-
-    limiter: str
-    burst: int | None
-    bursts: tuple[int, int] | None
-    count_rejected: bool
-    count: Count
-    window_s: float | None
-    fitted: tuple[Fitted, ...]
-    clock_shift_s: float | None
-    explained: Share | None
-    right: int
-    wrongly_rejected: Count
-    wrongly_admitted: Count
-    not_held: Count
-    undecidable: Count
-    score: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +75,6 @@ class Fit:
         if self.accepted:
             shares.append(1 - (self.wrongly_admitted + self.unheld) / self.accepted)
         return max(0.0, min(shares)) if shares else None
-
-    def result(self, *, bursts: bool = True) -> FitResult:
-        """Its numbers; which bursts fit as well is no question for what does not fit."""
-        return FitResult(
-            limiter=self.spec.algorithm,
-            burst=self.spec.burst,
-            bursts=self.bursts if bursts else None,
-            count_rejected=self.spec.count_rejected,
-            count=self.limit.count,
-            window_s=None if self.spec.algorithm == CONCURRENCY else self.limit.window,
-            fitted=self.fitted,
-            clock_shift_s=self.shift_s,
-            explained=self.explained,
-            right=self.right,
-            wrongly_rejected=self.wrongly_rejected,
-            wrongly_admitted=self.wrongly_admitted,
-            not_held=self.unheld,
-            undecidable=self.undecided,
-            score=self.score,
-        )
 
 
 def judge(

@@ -11,8 +11,7 @@ from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
-from loadtest.analysis.fit import BAR, Fit, FitResult, at_most
-from loadtest.analysis.results import Count, Result, Share
+from loadtest.analysis.fit import Fit, at_most
 from loadtest.limiters import LimiterSpec
 from loadtest.plan import Belief
 from loadtest.units import Limit
@@ -24,38 +23,6 @@ _SIGNIFICANT: Final = -3.0
 """log10 of the probability below which a limiter is set aside."""
 _HELD: Final = 0.9
 """Correlation from which accepted requests are taken to have been held as in a queue."""
-
-
-class InferenceResult(Result, frozen=True, kw_only=True):
-    """Which limiter the answers of one limit are those of.
-
-    Attributes:
-        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
-        n: decisions that were looked at.
-        throttled: of these, 429s.
-        bar: share of the decisions that a limiter has to predict to fit.
-        named: what fits, best first.
-        set_aside_next: the best one that was set aside.
-        decisions_for_it: that contradict the one set aside, and not the best one.
-        decisions_against_it: that contradict the best one, and not the one set aside.
-        log10_p: of the sign test between them.
-        held_correlation: between the time that accepted requests took and their place in a queue.
-        other_count: the count that the limit seems to have, where it is not the documented one.
-        candidates: of each algorithm the one that fits best, best first.
-    """
-
-    verdict: Word
-    n: Count
-    throttled: Count
-    bar: Share
-    named: tuple[FitResult, ...]
-    set_aside_next: FitResult | None
-    decisions_for_it: Count
-    decisions_against_it: Count
-    log10_p: float | None
-    held_correlation: float | None
-    other_count: int | None
-    candidates: tuple[FitResult, ...]
 
 
 @dataclass(frozen=True)
@@ -94,22 +61,10 @@ class Inference:
         """The count that the limit seems to have, where it is not the documented one."""
         return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
 
-    def result(self) -> InferenceResult:
-        """What ``metrics.json`` keeps of it."""
-        return InferenceResult(
-            verdict=self.word,
-            n=self.n,
-            throttled=self.refused,
-            bar=BAR,
-            named=tuple(fit.result() for fit in self.named),
-            set_aside_next=self.next.result() if self.next else None,
-            decisions_for_it=self.against[0],
-            decisions_against_it=self.against[1],
-            log10_p=self.log10_p,
-            held_correlation=self.held,
-            other_count=self.other_count,
-            candidates=tuple(fit.result(bursts=False) for fit in _one_of_each(list(self.every))),
-        )
+    @property
+    def best_of_each(self) -> list[Fit]:
+        """Of each algorithm the candidate that fits best, best first."""
+        return _one_of_each(list(self.every))
 
 
 def infer(asked: Asked, belief: Belief, offset: float, reach: float) -> Inference:

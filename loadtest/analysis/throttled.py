@@ -4,7 +4,7 @@ Nothing here is judged: a verdict rests on the believed limiter's expectation an
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,26 +13,97 @@ from loadtest.analysis import accepted_windows as of_windows
 from loadtest.analysis import inference, rate_headers, recovery, touching
 from loadtest.analysis import retry_after as of_waits
 from loadtest.analysis.accepted_windows import AcceptedWindows, WindowCounts
-from loadtest.analysis.admission import Asked, join
+from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import hold_against
-from loadtest.analysis.drawn import Drawn
-from loadtest.analysis.fit import Fit, FitResult
-from loadtest.analysis.inference import FITTED, Inference, InferenceResult
+from loadtest.analysis.drawn import Drawn, join
+from loadtest.analysis.fit import BAR, Fit, Fitted
+from loadtest.analysis.inference import FITTED, Inference, Word
 from loadtest.analysis.rate_headers import RateHeaders
 from loadtest.analysis.record import Record
 from loadtest.analysis.recovery import Recovery, Retries
-from loadtest.analysis.results import Count, Result
+from loadtest.analysis.results import Count, Result, Share
 from loadtest.analysis.retry_after import RetryAfter
 from loadtest.analysis.sends import MOST
 from loadtest.analysis.throttling import Expectation, clock
 from loadtest.analysis.touching import Touch
 from loadtest.contract import THROTTLED_STATUS
+from loadtest.plan import CONCURRENCY
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """Bounds of the time that a request may take to the server."""
 NO_CODE: Final = "none"
 """Stands for the error code of a 429 that had none."""
+
+
+class FitResult(Result, frozen=True, kw_only=True):
+    """How one limiter explains what was seen, in numbers.
+
+    Attributes:
+        limiter: its algorithm.
+        burst: requests that may pass at once; null where the algorithm has none.
+        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
+        count_rejected: whether rejected requests count, too.
+        count: its limit.
+        window_s: null where it limits concurrency.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
+        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
+        right: decisions that it predicts.
+        wrongly_rejected: refused, though it had room.
+        wrongly_admitted: accepted, though it had none.
+        not_held: accepted ones that a queue would have held for longer than they took.
+        undecidable: about which it says nothing, within the tolerance of times.
+        score: log-likelihood, less half the logarithm of n for each fitted number.
+    """
+
+    limiter: str
+    burst: int | None
+    bursts: tuple[int, int] | None
+    count_rejected: bool
+    count: Count
+    window_s: float | None
+    fitted: tuple[Fitted, ...]
+    clock_shift_s: float | None
+    explained: Share | None
+    right: int
+    wrongly_rejected: Count
+    wrongly_admitted: Count
+    not_held: Count
+    undecidable: Count
+    score: float
+
+
+class InferenceResult(Result, frozen=True, kw_only=True):
+    """Which limiter the answers of one limit are those of.
+
+    Attributes:
+        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        n: decisions that were looked at.
+        throttled: of these, 429s.
+        bar: share of the decisions that a limiter has to predict to fit.
+        named: what fits, best first.
+        set_aside_next: the best one that was set aside.
+        decisions_for_it: that contradict the one set aside, and not the best one.
+        decisions_against_it: that contradict the best one, and not the one set aside.
+        log10_p: of the sign test between them.
+        held_correlation: between the time that accepted requests took and their place in a queue.
+        other_count: the count that the limit seems to have, where it is not the documented one.
+        candidates: of each algorithm the one that fits best, best first.
+    """
+
+    verdict: Word
+    n: Count
+    throttled: Count
+    bar: Share
+    named: tuple[FitResult, ...]
+    set_aside_next: FitResult | None
+    decisions_for_it: Count
+    decisions_against_it: Count
+    log10_p: float | None
+    held_correlation: float | None
+    other_count: int | None
+    candidates: tuple[FitResult, ...]
 
 
 class LimitResult(Result, frozen=True, kw_only=True):
@@ -112,8 +183,8 @@ class LimitThrottling:
             throttled=self.throttled,
             codes=self.codes,
             tolerance_s=self.tolerance_s,
-            inferred=self.inference.result(),
-            believed=None if self.believed is None else self.believed.result(),
+            inferred=_inferred(self.inference),
+            believed=None if self.believed is None else _fitted(self.believed),
             windows=None if self.windows is None else self.windows.counts,
             retry_after=self.retry_after,
             headers=self.headers,
@@ -231,3 +302,41 @@ def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> A
     if fit.spec.algorithm not in of_windows.WINDOWED:
         return None
     return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
+
+
+def _inferred(found: Inference) -> InferenceResult:
+    return InferenceResult(
+        verdict=found.word,
+        n=found.n,
+        throttled=found.refused,
+        bar=BAR,
+        named=tuple(_fitted(fit) for fit in found.named),
+        set_aside_next=_fitted(found.next) if found.next else None,
+        decisions_for_it=found.against[0],
+        decisions_against_it=found.against[1],
+        log10_p=found.log10_p,
+        held_correlation=found.held,
+        other_count=found.other_count,
+        # Which bursts fit as well is no question for what does not fit.
+        candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
+    )
+
+
+def _fitted(fit: Fit) -> FitResult:
+    return FitResult(
+        limiter=fit.spec.algorithm,
+        burst=fit.spec.burst,
+        bursts=fit.bursts,
+        count_rejected=fit.spec.count_rejected,
+        count=fit.limit.count,
+        window_s=None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
+        fitted=fit.fitted,
+        clock_shift_s=fit.shift_s,
+        explained=fit.explained,
+        right=fit.right,
+        wrongly_rejected=fit.wrongly_rejected,
+        wrongly_admitted=fit.wrongly_admitted,
+        not_held=fit.unheld,
+        undecidable=fit.undecided,
+        score=fit.score,
+    )

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.contract import LimitName, Operation
 from loadtest.plan import ALL, CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.unexplained import unexplained
 
 Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]

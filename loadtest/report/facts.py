@@ -2,12 +2,12 @@
 
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.plan import ALL, believed
 from loadtest.record.run_info import PeerInfo, TargetInfo
-from loadtest.report import numbers
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is told in ms."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.generators import Generator, generators
+from loadtest.analysis.numbers import NOTHING, count
 from loadtest.record.run_info import PauseInfo
-from loadtest.report.numbers import NOTHING, count
 from loadtest.report.table import Cell, Table
 
 

@@ -2,12 +2,12 @@
 
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse
 from loadtest.analysis.percentiles import percentile
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.plan import CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry, outcomes
 
 _AGREES: Final = 0.02

@@ -3,9 +3,9 @@
 from typing import Final
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, bounded, count, milliseconds, share
 from loadtest.analysis.pending import first_pending
 from loadtest.analysis.results import JobFigures, JobStage, Summary
-from loadtest.report.numbers import NOTHING, bounded, count, milliseconds, share
 from loadtest.report.table import Cell, Table
 
 _UNKNOWN: Final = Cell(NOTHING, tone="faint")

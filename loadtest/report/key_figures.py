@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry
 
 _Z: Final = 1.959964

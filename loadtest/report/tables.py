@@ -2,16 +2,16 @@
 
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.judgement import Judged
+from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
 from loadtest.analysis.results import Figures, OperationStage, Summary
-from loadtest.analysis.verdict import amount, quantity
+from loadtest.analysis.verdict import amount
 from loadtest.contract import Outcome
 from loadtest.plan import CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.generator_tables import generator_tables
 from loadtest.report.job_tables import job_tables
-from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 from loadtest.report.table import Cell, Table, Tone
 from loadtest.report.target_tables import target_tables
 from loadtest.report.throttling_tables import throttling_tables
@@ -166,7 +166,7 @@ def _limits(findings: Findings) -> Table:
             Cell(f"{round(use.start_s, 2):g}"),
             Cell(f"{round(use.end_s, 2):g}"),
             Cell(count(use.sent)),
-            Cell(f"{use.share * 100:,.0f} %".replace(",", "\u202f")),
+            Cell(f"{count(use.share * 100)} %"),
             Cell(count(use.throttled)),
             Cell(share(use.throttled_rate)),
         )

@@ -4,8 +4,8 @@ from typing import Final
 
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds
 from loadtest.analysis.slowest import SlowOperation
-from loadtest.report.numbers import NOTHING, count, duration_ms, milliseconds
 from loadtest.report.table import Cell, Table
 
 _MOST: Final = 30

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import count, duration_ms, limit_name, times_as
 from loadtest.contract import Reason
-from loadtest.report.numbers import count, duration_ms, limit_name, times_as
 from loadtest.report.unexplained import unexplained
 
 _ODD: Final = {

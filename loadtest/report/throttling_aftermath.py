@@ -1,9 +1,9 @@
 """Tables of what was said with the 429s, and of what came after them."""
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.analysis.throttled import NO_CODE, LimitThrottling
 from loadtest.plan import ALL
-from loadtest.report.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.report.table import Cell, Table
 
 

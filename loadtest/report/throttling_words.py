@@ -5,8 +5,8 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.fit import BAR, Fit
 from loadtest.analysis.inference import Inference, same, words
+from loadtest.analysis.numbers import count
 from loadtest.analysis.throttled import LimitThrottling
-from loadtest.report.numbers import count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures
 from loadtest.contract import LIMIT_NAMES
 from loadtest.ranks import QUANTILES, needed
-from loadtest.report import numbers
 from loadtest.report.main_entry import within_limits
 
 _LONG_S: Final = 3600.0

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
-from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
 from loadtest.report.table import Cell, Table
 

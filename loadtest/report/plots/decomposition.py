@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.contract import Operation
-from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, plain, stacked
 from loadtest.report.table import Cell, Table
 

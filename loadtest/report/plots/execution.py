@@ -5,11 +5,11 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.executions import Executions
 from loadtest.analysis.findings import Findings
 from loadtest.contract import Operation
 from loadtest.ranks import interval_ranks, rank
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,

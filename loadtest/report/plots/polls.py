@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import Operation
 from loadtest.ranks import ranks_to_draw
-from loadtest.report import numbers
 from loadtest.report.job_tables import polling_table
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
 from loadtest.report.plots.waiting import why_none

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
 from loadtest.plan import ALL
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
 from loadtest.report.unexplained import unexplained

@@ -5,11 +5,11 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.ranks import interval_ranks, rank
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,

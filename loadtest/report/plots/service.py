@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.contract import Operation
 from loadtest.ranks import ranks_to_draw
-from loadtest.report import numbers
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 
 _MOST_POINTS = 600

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.ranks import interval_ranks
-from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, Drawing, NoData, legend, line_of, panels, plain_log
 
 _MOST_POINTS = 500

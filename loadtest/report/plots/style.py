@@ -25,6 +25,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from loadtest.analysis.numbers import grouped
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
 from loadtest.report.table import Table
@@ -167,7 +168,7 @@ def _quick(axes: list[Axes]) -> list[Axes]:
     return axes
 
 
-_PLAIN: Final = FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f"))
+_PLAIN: Final = FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""

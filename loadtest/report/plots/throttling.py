@@ -4,12 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from loadtest.analysis import bins
+from loadtest.analysis import bins, numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.throttling import boundaries
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import ALL
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, MUTED, THROTTLED, Drawing, NoData, legend, panels, time_axis
 

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures
 from loadtest.contract import Operation
 from loadtest.ranks import interval_ranks
-from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
 
 _MOST_ROWS: Final = 4

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.accepted_windows import AcceptedWindows
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import count
 from loadtest.plan import ALL
-from loadtest.report.numbers import count
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     FADED,
