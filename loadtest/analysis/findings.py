@@ -31,6 +31,7 @@ from loadtest.analysis.throttled import Throttled, ThrottledResult, look_into
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
 from loadtest.analysis.verdict import Verdict, Word, decide
+from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
@@ -232,7 +233,5 @@ def schema_text() -> str:
 def write(findings: Findings) -> Path:
     """Write ``metrics.json`` into the run directory, atomically, and return its path."""
     path = findings.record.directory / FILE_NAME
-    temporary = path.with_name(f".{FILE_NAME}")
-    temporary.write_bytes(as_json(findings))
-    temporary.replace(path)
+    write_atomically(path, as_json(findings))
     return path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.results import STATISTICS, Statistic, Summary
-from loadtest.ranks import QUANTILES, interval_ranks, rank
+from loadtest.stats import QUANTILES, interval_ranks, rank
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.percentiles import Percentile, percentile
 from loadtest.contract import Operation
-from loadtest.ranks import QUANTILES, needed
 from loadtest.record.run_info import StagePlan
+from loadtest.stats import QUANTILES, needed
 
 CALLED: Final[dict[str, tuple[str, str]]] = {
     Operation.SYNC_RUN: ("sync run", "sync runs"),

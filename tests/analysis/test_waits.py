@@ -21,8 +21,8 @@ from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures
 from loadtest.analysis.waits import poll_lag, queue_wait
-from loadtest.ranks import rank
 from loadtest.record.samples import Sample
+from loadtest.stats import rank
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 

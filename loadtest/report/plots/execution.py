@@ -9,7 +9,6 @@ from loadtest.analysis import numbers
 from loadtest.analysis.executions import Executions
 from loadtest.analysis.findings import Findings
 from loadtest.contract import Operation
-from loadtest.ranks import interval_ranks, rank
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,
@@ -24,6 +23,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.stats import interval_ranks, rank
 
 _OVER_TIME: Final = "executionTime over time"
 _AGAINST: Final = "executionTime against what the client saw"

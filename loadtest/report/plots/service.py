@@ -10,8 +10,8 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.contract import Operation
-from loadtest.ranks import ranks_to_draw
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
+from loadtest.stats import ranks_to_draw
 
 _MOST_POINTS = 600
 

@@ -12,8 +12,8 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures
 from loadtest.contract import Operation
-from loadtest.ranks import interval_ranks
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
+from loadtest.stats import interval_ranks
 
 _MOST_ROWS: Final = 4
 """Stages that are drawn: those with the most jobs; the table has all."""
