@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
+from loadtest.analysis.results import Value
 from loadtest.plan import ALL, CONCURRENCY, AssumedLimits
+from loadtest.threshold import Unit
 from loadtest.units import Limit
 
 NOTHING: Final = "–"
@@ -12,9 +14,14 @@ _NBSP: Final = "\u00a0"
 """Between a number and its unit, which belong on one line."""
 
 
+def grouped(value: float, form: str = ".0f") -> str:
+    """A number, grouped by thousands."""
+    return f"{value:,{form}}".replace(",", _THIN)
+
+
 def count(value: float | None) -> str:
     """A whole number, grouped by thousands."""
-    return NOTHING if value is None else f"{value:,.0f}".replace(",", _THIN)
+    return NOTHING if value is None else grouped(value)
 
 
 def milliseconds(value: float | None) -> str:
@@ -36,6 +43,24 @@ def duration_ms(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
+
+
+def quantity(value: float, unit: Unit) -> str:
+    """A threshold's value with its unit: three significant digits or all of its whole ones; seconds from 1000 ms on."""
+    if unit == "share":
+        return f"{value * 100:.3g}{_NBSP}%"
+    if unit == "ms":
+        return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{_digits(value)}{_NBSP}ms"
+    return f"{_digits(value)}{_NBSP}/s" if unit == "per_s" else _digits(value)
+
+
+def _digits(value: float) -> str:
+    return grouped(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
+    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``."""
+    return f"≥{_NBSP}{say(value.value)}" if value.at_least else say(value.value)
 
 
 def seconds(value: float) -> str:
