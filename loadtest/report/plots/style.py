@@ -251,6 +251,10 @@ def to_svg(figure: Figure) -> str:
     )
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
+    # Their names are made of the layout's every digit, of which the last one may differ from process to process.
+    salt = str(mpl.rcParams["svg.hashsalt"])
+    for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
+        text = text.replace(clip, f"clip-{salt}-{place}")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     return re.sub(r">\s*\n\s*<", ">\n<", text)
