@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from loadtest.analysis.numbers import grouped
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
-from loadtest.report.table import Table
+from loadtest.report.tables.table import Table
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
