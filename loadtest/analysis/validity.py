@@ -34,7 +34,7 @@ def describe_worker(worker: WorkerInfo) -> str:
 
 
 def was_lost(worker: WorkerInfo) -> bool:
-    """Whether it was believed lost at any time."""
+    """Whether it was assumed lost at any time."""
     return worker.end == "lost" or worker.returned > 0
 
 
@@ -177,7 +177,7 @@ def _target(info: RunInfo) -> list[Check]:
 
 
 def _dispatch_lag(record: Record) -> Check:
-    lags = record.times.of["dispatch_lag_ms"].get(record.cells(record.stages()))
+    lags = record.time("dispatch_lag_ms", record.stages())
     limit = f"≤ {DISPATCH_LAG_MS:g} ms"
     if not lags.n:
         return Check("dispatch lag p99", "–", limit, True, "nothing was sent, so nothing was late")

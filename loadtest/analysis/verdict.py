@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Final, Literal, NamedTuple
 
-from loadtest.analysis.metrics import Metrics
+from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.results import (
     Count,
@@ -137,12 +137,12 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
     ]
 
 
-def judge_all(info: RunInfo, metrics: Metrics) -> list[Judged]:
+def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     """Judge every threshold of the scenario against the metrics."""
     return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
 
 
-def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
+def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
     """Judge one threshold; what the record can't answer is inconclusive, and says why."""
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -156,7 +156,7 @@ def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
     return Judged(threshold, judgement, value, bounds, interval, expected, n, why)
 
 
-def find_figures(threshold: Threshold, metrics: Metrics) -> Figures | None:
+def find_figures(threshold: Threshold, metrics: RunFigures) -> Figures | None:
     """The figures that a threshold is about, or None if the run has none."""
     whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:

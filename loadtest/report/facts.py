@@ -22,7 +22,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
     keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys"
     if info.keys > 1:
-        keys += ", each with limits of its own" if record.belief.per_key else " that share limits"
+        keys += ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
     processes = "1 process"
     if info.crew:
         processes = "1 worker" if len(info.crew) == 1 else f"{len(info.crew)} workers"
@@ -55,12 +55,16 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
 
 def _limits(target: TargetInfo) -> str:
     try:
-        belief = AssumedLimits.recorded(target)
+        assumed_limits = AssumedLimits.recorded(target)
     except ValueError as error:
         return f"unknown: {error}"
-    named = {ALL: belief.limit_all} if belief.limit_all is not None and belief.one_for_all else belief.limits
-    limits = ", ".join(f"{name} {numbers.limit_of(limit, belief)}" for name, limit in named.items())
-    return f"{limits}; {belief.words}"
+    named = (
+        {ALL: assumed_limits.limit_all}
+        if assumed_limits.limit_all is not None and assumed_limits.one_for_all
+        else assumed_limits.limits
+    )
+    limits = ", ".join(f"{name} {numbers.limit_of(limit, assumed_limits)}" for name, limit in named.items())
+    return f"{limits}; {assumed_limits.words}"
 
 
 def _peers(peers: dict[str, PeerInfo]) -> str:
@@ -79,7 +83,7 @@ def _warmup(seconds: float) -> str:
     return f"{numbers.seconds(seconds)} warm-up are in no figure" if seconds else "none is warm-up"
 
 
-def notes(findings: Findings) -> tuple[str, ...]:
+def caveats(findings: Findings) -> tuple[str, ...]:
     """Sentences that a reader of the numbers has to know."""
     info, overall = findings.record.info, findings.metrics.overall
     found = []
@@ -94,8 +98,8 @@ def notes(findings: Findings) -> tuple[str, ...]:
         found.append(f"{arrivals} came due, and nothing was free to send {'it' if dropped == 1 else 'them'}.")
     if findings.expectation.why_not:
         found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
-    for name, cell in findings.metrics.traffic.items():
-        if late := cell.operations.timed_out:
+    for name, figures in findings.metrics.traffic.items():
+        if late := figures.operations.timed_out:
             timed_out = f"1 operation of {name} timed out. It counts with the time it took"
             if late > 1:
                 timed_out = f"{numbers.count(late)} operations of {name} timed out. They count with the time they took"

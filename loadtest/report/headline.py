@@ -25,7 +25,7 @@ CALLED: Final[dict[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class MainEntry:
     """A traffic entry in some of its stages.
 
     Attributes:
@@ -66,7 +66,7 @@ def within_limits(stage: StagePlan) -> bool:
     return not stage.over and not stage.expect_429
 
 
-def main_entry(findings: Findings) -> Entry | None:
+def main_entry(findings: Findings) -> MainEntry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
     One that has times comes before one that has none, one within its limits before one above them, and of several
@@ -87,18 +87,18 @@ def main_entry(findings: Findings) -> Entry | None:
     )
 
 
-def _entry(findings: Findings, name: str) -> Entry:
+def _entry(findings: Findings, name: str) -> MainEntry:
     record = findings.record
     planned = record.stages(traffic=name)
-    calm = [(entry, stage) for entry, stage in planned if within_limits(stage)]
-    times = record.times.of["response_time_ms"]
-    within = bool(calm) and bool(times.get(record.cells(calm)).n)
+    calm = [key for key in planned if within_limits(key.stage)]
+    within = bool(calm) and bool(record.time("response_time_ms", calm).n)
     chosen = calm if within else planned
-    stages = tuple(stage for _, stage in chosen)
-    return Entry(name, record.info.traffic[name].operation, stages, within, times.get(record.cells(chosen)))
+    stages = tuple(key.stage for key in chosen)
+    times = record.time("response_time_ms", chosen)
+    return MainEntry(name, record.info.traffic[name].operation, stages, within, times)
 
 
-def outcomes(findings: Findings, entry: Entry) -> dict[str, int]:
+def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
     """Operations of an entry's stages by outcome."""
     stages = findings.metrics.traffic[entry.traffic].stages
     counts = [stages[stage.name].operations for stage in entry.stages]
@@ -144,7 +144,7 @@ def _until(findings: Findings) -> str:
     return f"Until it was {ended} after {covered}: "
 
 
-def _times(findings: Findings, entry: Entry) -> str:
+def _times(findings: Findings, entry: MainEntry) -> str:
     counts = outcomes(findings, entry)
     where = "within the limits " if entry.within else ""
     if not entry.times.n:
@@ -162,16 +162,16 @@ def _times(findings: Findings, entry: Entry) -> str:
     whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
         late = numbers.count(counts[Outcome.TIMED_OUT])
-        said = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+        text = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
         if half.value is not None and half.value < entry.times.open_from:
-            said += f", and half took at most {numbers.duration_ms(half.value)}"
-        return said
+            text += f", and half took at most {numbers.duration_ms(half.value)}"
+        return text
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.value)}"
     return f"{where}{took}{_wrong(counts)}"
 
 
-def _of(findings: Findings, entry: Entry) -> str:
+def _of(findings: Findings, entry: MainEntry) -> str:
     """Whose operations they are, where several traffic entries do the same."""
     alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""
@@ -186,7 +186,7 @@ def _wrong(counts: dict[str, int]) -> str:
         Outcome.DROPPED: ("was never sent", "were never sent"),
     }
     found = [
-        f"{numbers.count(counts[word])} {said[counts[word] != 1]}" for word, said in bad.items() if counts.get(word)
+        f"{numbers.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
     ]
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
     return f" (of {numbers.count(counts['offered'])}, {listed})" if found else ""
@@ -203,8 +203,8 @@ def _no_times(findings: Findings) -> str:
         why = f"{subject} {was} throttled (429)"
     elif counts.failed == sent:
         reasons: dict[str, int] = {}
-        for cell in findings.metrics.traffic.values():
-            for word, number in cell.reasons.items():
+        for figures in findings.metrics.traffic.values():
+            for word, number in figures.reasons.items():
                 reasons[word] = reasons.get(word, 0) + number
         most = max(reasons, key=lambda word: reasons[word], default="")
         why = f"{subject} failed" + (f", most with {most}" if len(reasons) > 1 else f" ({most})" if most else "")
@@ -217,7 +217,7 @@ def _no_times(findings: Findings) -> str:
 
 
 def _throttling(findings: Findings) -> str:
-    """The stretch in which a limit was overdrawn the most, and whether the believed limiter explains it."""
+    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains it."""
     entry, requests = main_entry(findings), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return ""  # nothing was answered
@@ -225,15 +225,15 @@ def _throttling(findings: Findings) -> str:
     if not uses:
         return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
-    mine = [
+    own = [
         u
         for u in uses
         if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
     ]
-    use = max(mine or uses, key=lambda one: (one.throttled, one.share))
-    belief = findings.record.belief
+    use = max(own or uses, key=lambda one: (one.throttled, one.share))
+    assumed_limits = findings.record.assumed_limits
     words = f"the {numbers.limit_name(use.limit)}"
-    if belief.spec.algorithm == CONCURRENCY:
+    if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while.
     average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
@@ -247,9 +247,9 @@ def _predicted(findings: Findings, use: LimitUse) -> str:
     expected = expected_rate(findings, use)
     if expected is None:
         return ""
-    belief = findings.record.belief
-    allowed = numbers.limit_of(belief.limit_on(use.limit), belief)
-    limiter = f"{belief.words.partition(',')[0]} of {allowed}"
+    assumed_limits = findings.record.assumed_limits
+    allowed = numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits)
+    limiter = f"{assumed_limits.words.partition(',')[0]} of {allowed}"
     if abs(expected - use.throttled_rate) <= _AGREES:
         return f", as {limiter} predicts"
     if not expected:
@@ -258,11 +258,11 @@ def _predicted(findings: Findings, use: LimitUse) -> str:
 
 
 def expected_rate(findings: Findings, use: LimitUse) -> float | None:
-    """The 429 rate that the believed limiter would have had on a limit in a stretch; None if it was not replayed."""
+    """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
     record = findings.record
-    mine = record.on_limit(use.limit)
-    mine = mine[mine["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
-    if len(mine) < use.sent:  # only the first so many requests of a record are replayed
+    sent = record.on_limit(use.limit)
+    sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
+    if len(sent) < use.sent:  # only the first so many requests of a record are replayed
         return None
-    rejected = findings.expectation.rejected.reindex(mine.index).dropna()
+    rejected = findings.expectation.rejected.reindex(sent.index).dropna()
     return float(rejected.mean()) if len(rejected) else None

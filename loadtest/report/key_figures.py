@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report.headline import Entry, main_entry
+from loadtest.report.headline import MainEntry, main_entry
 
 _Z: Final = 1.959964
 """Two-sided 95 %."""
@@ -56,7 +56,7 @@ def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
     return _response(main_entry(findings)), _throttled(findings), _goodput(findings)
 
 
-def _response(entry: Entry | None) -> KeyFigure:
+def _response(entry: MainEntry | None) -> KeyFigure:
     if entry is None or not entry.times.n:
         return KeyFigure("p95 response time", numbers.NOTHING, why="no data, because no operation was ok or timed out")
     where = f"{entry.traffic} within the limits" if entry.within else entry.traffic

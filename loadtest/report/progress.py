@@ -38,9 +38,9 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Reading the record", total=samples)
 
-        def told(rows: int) -> None:
+        def show(rows: int) -> None:
             progress.update(task, completed=rows)
             if rows >= samples:
                 progress.update(task, description="Looking closer, drawing")
 
-        yield told
+        yield show

@@ -8,10 +8,10 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.validity import Check
 from loadtest.analysis.verdict import Verdict
 from loadtest.report import facts
-from loadtest.report.bottleneck import Binding, binding
+from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import headline
 from loadtest.report.key_figures import KeyFigure, key_figures
-from loadtest.report.not_tested import Untested, untested
+from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.plots import Plot, draw_all
 from loadtest.report.tables import main
 from loadtest.report.tables.table import Cell, Table
@@ -35,7 +35,7 @@ class Report:
         untested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
-        notes: warnings that belong beside the numbers.
+        caveats: warnings that belong beside the numbers.
         tables: every other table, in order.
         draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.
@@ -48,12 +48,12 @@ class Report:
     headline: str
     figures: tuple[KeyFigure, ...]
     checks: tuple[Check, ...]
-    binding: Binding
+    bottleneck: Bottleneck
     target: tuple[str, ...]
-    untested: tuple[Untested, ...]
+    not_tested: tuple[NotTested, ...]
     summary: Table
     facts: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    caveats: tuple[str, ...]
     tables: tuple[Table, ...]
     draw: Callable[[], tuple[Plot, ...]]
     command: str
@@ -75,12 +75,12 @@ def build(findings: Findings) -> Report:
         headline=headline(findings),
         figures=key_figures(findings),
         checks=tuple(findings.checks),
-        binding=binding(findings),
+        bottleneck=bottleneck(findings),
         target=about_target(findings),
-        untested=untested(findings),
+        not_tested=not_tested(findings),
         summary=main.summary(findings),
         facts=facts.facts(findings.record),
-        notes=facts.notes(findings),
+        caveats=facts.caveats(findings),
         tables=main.all_others(findings),
         draw=lambda: draw_all(findings),
         command=" ".join(info.command),
@@ -90,7 +90,7 @@ def build(findings: Findings) -> Report:
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
     note = f"Plots were left out (--no-plots); they are drawn by: loadtest report {report.run_id}"
-    return replace(report, draw=tuple, notes=(*report.notes, note))
+    return replace(report, draw=tuple, caveats=(*report.caveats, note))
 
 
 __all__ = ["Cell", "Report", "Table", "build", "without_plots"]

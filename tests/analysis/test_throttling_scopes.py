@@ -16,7 +16,7 @@ from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
-from loadtest.report.bottleneck import binding
+from loadtest.report.bottleneck import bottleneck
 from loadtest.report.facts import facts
 from loadtest.report.plots import limits, rates
 
@@ -45,7 +45,7 @@ def run_of(maker: ModuleType, scope: str, **target: Any) -> RunInfo:
 
 
 def requests(maker: ModuleType, run: RunInfo, *, shift_s: float = 0.3, held_s: float = 6.0) -> list[Any]:
-    """What clients of two keys send at random, decided on by the believed limiters on a server's clock."""
+    """What clients of two keys send at random, decided on by the assumed limiters on a server's clock."""
     chance = random.Random(7)
     table = AssumedLimits.recorded(run.target).limiters(KEYS)
     spent = [r.unix_s for r in run.preflight]
@@ -212,5 +212,5 @@ def test_a_report_says_which_limiter_is_believed(
     drawings = [rates.draw(findings), limits.draw_throttling(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
-    assert "None" not in text + binding(findings).words
+    assert "None" not in text + bottleneck(findings).words
     assert "key-and-name" not in text

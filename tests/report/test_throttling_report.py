@@ -51,7 +51,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
 
 
 def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path) -> None:
-    """What it seems to be, and that what was believed is contradicted."""
+    """What it seems to be, and that what was assumed is contradicted."""
     rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
     found = findings(maker, tmp_path / "run", rows, traffic)
     said = text(tables(found)["limits-inferred"])

@@ -1,4 +1,4 @@
-"""The 429 rate over time, observed and as the believed limiter would have it.
+"""The 429 rate over time, observed and as the assumed limiter would have it.
 
 How many requests each window of a limiter let pass, against the limit.
 """
@@ -14,7 +14,7 @@ from loadtest.analysis.limits.windows import AcceptedWindows
 from loadtest.analysis.numbers import count
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import ALL
-from loadtest.report.bottleneck import unexplained
+from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     FADED,
@@ -38,8 +38,8 @@ def draw_throttling(findings: Findings) -> Drawing | NoData:
     names = [
         name
         for name in record.limits()
-        if ((mine := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
-        or mine["expected"].eq(1).any()
+        if ((own := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
+        or own["expected"].eq(1).any()
     ]
     if not len(sent):
         return NoData("429 rate over time", "no request was sent")
@@ -47,15 +47,15 @@ def draw_throttling(findings: Findings) -> Drawing | NoData:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
     figure, axes = panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
-        mine = sent.loc[record.on_limit(name).index]
-        mine = mine[mine["start"].between(0, record.covered_s * 1e9)]
-        marks = boundaries(record, findings.expectation, record.belief.limit_on(name).window)
-        width = distribution.width(record.covered_s, len(mine), 8)
+        own = sent.loc[record.on_limit(name).index]
+        own = own[own["start"].between(0, record.covered_s * 1e9)]
+        marks = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
+        width = distribution.width(record.covered_s, len(own), 8)
         cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-        seconds = mine["start"].to_numpy(dtype=float) / 1e9
-        _share(panel, seconds, (mine["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
-        if mine["expected"].notna().any():
-            _share(panel, seconds, mine["expected"].to_numpy(dtype=float), cuts, fill=False)
+        seconds = own["start"].to_numpy(dtype=float) / 1e9
+        _share(panel, seconds, (own["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
+        if own["expected"].notna().any():
+            _share(panel, seconds, own["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:
             panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
         stages.mark_stages(panel, record, names=panel is axes[0])
@@ -86,7 +86,7 @@ def _caption(findings: Findings) -> str:
     text = "Requests answered with 429 ÷ requests sent, by the second they were sent."
     if expectation.why_not is not None:
         return f"{text} Nothing was expected, because {expectation.why_not}."
-    text += f" Expected is what {findings.record.belief.words}, does with the recorded sends"
+    text += f" Expected is what {findings.record.assumed_limits.words}, does with the recorded sends"
     if expectation.shift_s is None:
         return f"{text}."
     # Adding zero makes a rounded −0 a 0.
@@ -115,12 +115,14 @@ _HIGHEST = 2.5
 
 def draw_windows(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that counts in windows and refused something."""
-    record, told = findings.record, findings.throttled
-    if told.why_not is not None:
-        return NoData(_TITLE, told.why_not)
-    drawn = {name: each.windows for name, each in told.limits.items() if each.windows is not None and each.throttled}
+    record, observed = findings.record, findings.observed_429
+    if observed.why_not is not None:
+        return NoData(_TITLE, observed.why_not)
+    drawn = {
+        name: each.windows for name, each in observed.limits.items() if each.windows is not None and each.throttled
+    }
     if not drawn:
-        refused = any(each.throttled for each in told.limits.values())
+        refused = any(each.throttled for each in observed.limits.values())
         return NoData(_TITLE, "the limiter does not count in windows" if refused else "no window refused anything")
     figure, axes = panels(len(drawn), 1.45)
     time_axis(axes[-1], record.covered_s)
@@ -140,11 +142,11 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
 def _panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
     width = windows.counts.window_s * (1 - 2 * _GAP)
     for accepted_whole, label, shade in ((True, "accepted", 0.75), (False, "accepted, window cut off", 0.3)):
-        mine = windows.is_whole == accepted_whole
-        if not mine.any():
+        shown = windows.is_whole == accepted_whole
+        if not shown.any():
             continue
         panel.bar(
-            windows.begins_s[mine] + windows.counts.window_s * _GAP, windows.accepted[mine], width, align="edge",
+            windows.begins_s[shown] + windows.counts.window_s * _GAP, windows.accepted[shown], width, align="edge",
             color=colour, alpha=shade / max(1, windows.counts.limiters) ** 0.5, lw=0, label=label,
         )  # fmt: skip
     over = windows.refused > 0
@@ -180,8 +182,8 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 
 
 def _windows_title(findings: Findings) -> str:
-    limits = findings.throttled.limits
-    if any(unexplained(findings, name) for name in limits):
+    limits = findings.observed_429.limits
+    if any(unexplained_429s(findings, name) for name in limits):
         return "Requests were refused in windows that were not full"
     full = [each.windows.counts for each in limits.values() if each.windows is not None]
     known = [each for each in full if each.spread is not None]

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import binding_limit
+from loadtest.analysis.limits.usage import bottleneck_limit
 from loadtest.plan import ALL
-from loadtest.report.bottleneck import unexplained
+from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
 from loadtest.units import Limit
@@ -22,7 +22,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         return NoData("Rates against the limits", "no request was sent")
     figure, axes = panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
-        _panel(panel, findings, name, record.belief.limit_on(name))
+        _panel(panel, findings, name, record.assumed_limits.limit_on(name))
         stages.mark_stages(panel, record, names=panel is axes[0])
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
@@ -36,13 +36,13 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 
 def _title(findings: Findings) -> str:
-    use = binding_limit(findings.uses)
+    use = bottleneck_limit(findings.uses)
     if use is None:
         return "No limit was asked anything in a judged stage"
     called, requests = numbers.limit_name(use.limit), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return "No request was answered"
-    if use.throttled and unexplained(findings, use.limit) is not None:
+    if use.throttled and unexplained_429s(findings, use.limit) is not None:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
         return f"{got}, though it had room"
     if use.throttled:
@@ -73,7 +73,7 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     panel.stairs(throttled, cuts, color=THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
     panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
     quotas = record.quotas_on(name)
-    allowed = record.belief.rate_on(name) * unit_s * quotas
+    allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
         panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     stages.mark_windows(panel, record, marks)
@@ -82,5 +82,5 @@ def _panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
     called = "all requests" if name == ALL else name
-    panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.belief)}{keys}")
+    panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.assumed_limits)}{keys}")
     panel.set_ylabel(f"requests / {unit}")

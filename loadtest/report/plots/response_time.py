@@ -52,7 +52,9 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         named = panel is axes[0] or not stages.same_stages(record, name, names[0])
         stages.mark_stages(panel, record, name, names=named)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
-        series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
+        series = next(
+            (one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)), None
+        )
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
@@ -68,13 +70,13 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
 
 def _scatter_title(findings: Findings) -> str:
     parts, medians = [], {}
-    for name, cell in findings.metrics.traffic.items():
-        block = cell.response_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        block = figures.response_time_ms
         if block.p50 is not None:
             medians[name] = block.p50
             tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
             parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
-    if not any(cell.response_time_ms.n for cell in findings.metrics.traffic.values()):
+    if not any(figures.response_time_ms.n for figures in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
         return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
@@ -128,10 +130,7 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 def draw_spectrum(findings: Findings) -> Drawing | NoData:
     """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
     record = findings.record
-    found = {
-        name: record.times.of["response_time_ms"].get(record.cells(record.stages(traffic=name)))
-        for name in record.info.traffic
-    }
+    found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     names = [name for name, values in found.items() if values.n]
     if not names:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
@@ -191,8 +190,8 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 def _spectrum_title(findings: Findings) -> str:
     tails = []
-    for name, cell in findings.metrics.traffic.items():
-        block = cell.response_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        block = figures.response_time_ms
         for statistic in ("p99", "p95", "p90"):
             tail = block.get(statistic)
             if block.p50 and tail.value is not None:
@@ -237,7 +236,7 @@ def draw_service(findings: Findings) -> Drawing | NoData:
 
 
 def _of(record: Record, metric: str, traffic: str) -> Distribution:
-    return record.times.of[metric].get(record.cells(record.stages(traffic=traffic)))
+    return record.time(metric, record.stages(traffic=traffic))
 
 
 def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
@@ -256,8 +255,8 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
 
 def _service_title(findings: Findings) -> str:
     gaps = []
-    for name, cell in findings.metrics.traffic.items():
-        response, service = cell.response_time_ms.p50, cell.service_time_ms.p50
+    for name, figures in findings.metrics.traffic.items():
+        response, service = figures.response_time_ms.p50, figures.service_time_ms.p50
         polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
         if response is not None and service is not None and not polled:
             gaps.append((response - service, name))
@@ -272,8 +271,8 @@ def _service_title(findings: Findings) -> str:
 
 def _polled_title(findings: Findings) -> str:
     """Of jobs, whose requests are many."""
-    for name, cell in findings.metrics.traffic.items():
-        response, service = cell.response_time_ms, cell.service_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        response, service = figures.response_time_ms, figures.service_time_ms
         if response.p50 is not None and service.p50 is not None:
             whole = numbers.bounded(response.get("p50"))
             return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"

@@ -29,7 +29,7 @@ def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) ->
     Args:
         axes: over time.
         record: the record.
-        boundaries: where they are believed to lie, in s since the epoch.
+        boundaries: where they are assumed to lie, in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
     reach = _reach(record)

@@ -80,9 +80,9 @@ def summary(findings: Findings) -> Table:
         ("Expected", True), ("p50 ms", True), ("p95 ms", True), ("p99 ms", True), ("Exec. p50", True),
     )  # fmt: skip
     rows = []
-    for name, cell in findings.metrics.traffic.items():
-        for stage, part in cell.stages.items():
-            first = stage == next(iter(cell.stages))
+    for name, figures in findings.metrics.traffic.items():
+        for stage, part in figures.stages.items():
+            first = stage == next(iter(figures.stages))
             rows.append((Cell(name if first else "", tone="head"), Cell(stage), *_summary_row(part)))
     note = (
         "429: share of sent operations that ended throttled; Expected: by replay of the believed limiter. "
@@ -91,16 +91,16 @@ def summary(findings: Findings) -> Table:
     return Table("summary", "Summary", columns, tuple(rows), note)
 
 
-def _summary_row(cell: OperationStage) -> tuple[Cell, ...]:
-    operations, block = cell.operations, cell.response_time_ms
+def _summary_row(figures: OperationStage) -> tuple[Cell, ...]:
+    operations, block = figures.operations, figures.response_time_ms
     return (
         Cell(count(operations.offered)),
         Cell(rate(operations.offered_rate)),
         Cell(count(operations.ok)),
-        Cell(share(cell.throttled_rate)),
-        Cell(share(cell.expected_throttled_rate), tone="faint"),
+        Cell(share(figures.throttled_rate)),
+        Cell(share(figures.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
-        statistic(cell.execution_time_ms, "p50", interval=False),
+        statistic(figures.execution_time_ms, "p50", interval=False),
     )
 
 
@@ -120,7 +120,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _outcomes(findings),
         _limits(findings),
         *throttling_tables(findings),
-        *(_latency(name, cell) for name, cell in findings.metrics.traffic.items()),
+        *(_latency(name, figures) for name, figures in findings.metrics.traffic.items()),
         *job_tables(findings),
         _answers(findings),
         *target_tables(findings),
@@ -135,16 +135,16 @@ def _outcomes(findings: Findings) -> Table:
         ("Traffic", False), *((name.replace("_", " "), True) for name in names), ("error rate", True),
         ("goodput", True), ("amplification", True),
     )  # fmt: skip
-    cells: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
+    stage_indices: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             Cell(name, tone="head"),
-            *(Cell(count(getattr(cell.operations, key))) for key in names),
-            Cell(share(cell.error_rate)),
-            Cell(rate(cell.goodput)),
-            Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
+            *(Cell(count(getattr(figures.operations, key))) for key in names),
+            Cell(share(figures.error_rate)),
+            Cell(rate(figures.goodput)),
+            Cell(NOTHING if figures.amplification is None else f"{figures.amplification:.3g}"),
         )
-        for name, cell in cells.items()
+        for name, figures in stage_indices.items()
     )
     note = (
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
@@ -172,12 +172,12 @@ def _limits(findings: Findings) -> Table:
         for use in findings.uses
     )
     note = "All traffic together, polls and retries included, by the second in which requests were sent."
-    if findings.record.belief.spec.algorithm == CONCURRENCY:
+    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
     return Table("limits", "What was asked of each limit", columns, rows, note)
 
 
-def _latency(name: str, cell: OperationStage) -> Table:
+def _latency(name: str, figures: OperationStage) -> Table:
     columns = (
         ("ms", False), ("n", True), ("mean", True), *((p, True) for p in _PERCENTILES), ("max", True),
     )  # fmt: skip
@@ -190,7 +190,7 @@ def _latency(name: str, cell: OperationStage) -> Table:
             statistic(block, "max"),
         )
         for key, label in _LATENCIES.items()
-        if isinstance(block := getattr(cell, key), Summary) and block.n
+        if isinstance(block := getattr(figures, key), Summary) and block.n
     ]
     note = "Small print: 95 % intervals, sampling only; requests of one run are correlated, so the truth is wider."
     return Table(f"latency-{name}", f"Times of {name}", columns, tuple(rows), note)
@@ -199,8 +199,8 @@ def _latency(name: str, cell: OperationStage) -> Table:
 def _answers(findings: Findings) -> Table:
     columns = (("Traffic", False), ("Answers by status", False), ("Reasons of what was not ok", False))
     rows = tuple(
-        (Cell(name, tone="head"), Cell(_list(cell.statuses)), Cell(_list(cell.reasons)))
-        for name, cell in findings.metrics.traffic.items()
+        (Cell(name, tone="head"), Cell(_list(figures.statuses)), Cell(_list(figures.reasons)))
+        for name, figures in findings.metrics.traffic.items()
     )
     return Table("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
 
