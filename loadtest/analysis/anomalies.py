@@ -1,8 +1,8 @@
-"""What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up.
+"""What went wrong, in groups: requests that were not ok, and values that cannot be.
 
-Values that cannot be: what a target says of its executionTime against what its client saw. Findings about it.
-
-An answer without executionTime is no answer of the documented shape: such are counted as failed, ``wrong_shape``.
+Requests are grouped by kind, status, code and reason. Values that cannot be are findings about the target: what it says
+of its executionTime against what its client saw. An answer without executionTime is no answer of the documented shape:
+such are counted as failed, ``wrong_shape``.
 """
 
 from collections.abc import Iterator

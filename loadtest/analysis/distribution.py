@@ -1,15 +1,13 @@
-"""Distributions of any number of values: exact while they are few, a mergeable log histogram from then on.
+"""Distributions of any number of values, their percentiles, and the bins of time that plots show them by.
 
-A value's bucket is the top of its bits as a 32-bit float: sign, exponent, and 7 bits of mantissa, so that it is found
-without a logarithm. A bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is
-off by at most 0.4 % of itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et
-al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima are exact.
+A distribution is exact while its values are few, and a mergeable log histogram from then on. A value's bucket is the
+top of its bits as a 32-bit float: sign, exponent, and 7 bits of mantissa, so that it is found without a logarithm. A
+bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is off by at most 0.4 % of
+itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB
+2019). Counts, sums, minima and maxima are exact.
 
-Time cut into bins, and events thinned out, to suit a plot.
-
-The one percentile function: nearest rank, with n, an interval, and the honesty to say nothing.
-
-Every output takes its percentiles from here, so that the same record shows the same number everywhere.
+Percentiles are by nearest rank, with n and an interval, and None where n can't carry them. Every output takes them from
+here, so that the same record shows the same number everywhere.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""What became of every job that was accepted: a ledger that balances.
-
-The jobs that a run left pending, by name.
-"""
+"""What became of every job that was accepted, as a ledger that balances; and the jobs left pending, by name."""
 
 from dataclasses import dataclass
 from itertools import islice

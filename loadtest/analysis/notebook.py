@@ -1,6 +1,6 @@
-"""A run's samples as a DataFrame for a notebook, with the derived columns. Nothing else here reads them whole.
+"""A run for a notebook: its samples as a DataFrame with derived columns, and its figures as a tidy table.
 
-A run's figures for a notebook: everything that is found out about it, and ``metrics.json`` as a tidy table.
+Nothing else here reads a record's samples whole.
 """
 
 from collections.abc import Iterator

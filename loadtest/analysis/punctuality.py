@@ -1,7 +1,4 @@
-"""How late operations left over time: the worst of each bin.
-
-How evenly arrivals left, against how evenly the schedule wanted them: the shape of arrivals decides the 429 rate.
-"""
+"""How late operations left, and how evenly, against the schedule: the shape of arrivals decides the 429 rate."""
 
 from dataclasses import dataclass
 from typing import Final

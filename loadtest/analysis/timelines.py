@@ -1,8 +1,6 @@
-"""Response times over time: dots of single operations, and percentiles of bins.
+"""Times over time, for plots: dots of single operations under percentiles of bins, and counts where dots are too many.
 
-How response times lie over a long run: counts by time and by response time, where dots would hide one another.
-
-executionTime over time and against what the client saw: percentiles of bins, and dots of single operations.
+Response times are kept of every traffic entry; executionTimes, also against what the client saw, of those that execute.
 """
 
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from loadtest.contract import THROTTLED_STATUS, Operation, Outcome
 Floats = NDArray[np.float64]
 
 LAYERS: Final = ("ok", "429", "failed", "timed out")
-_MOST: Final = 11_000
+_RESPONSE_DOTS: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
@@ -109,7 +107,7 @@ class Points:
         place = LAYERS.index(layer)
         before, total = int(self._seen[entry, place]), self._total(entry, layer)
         self._seen[entry, place] += len(rows)
-        keep = distribution.every(max(1, -(-total // _MOST)), before, len(rows))
+        keep = distribution.every(max(1, -(-total // _RESPONSE_DOTS)), before, len(rows))
         if layer == "ok":
             slow = distribution.every(max(1, -(-total // (_SLOW * 50))), before, len(rows))
             keep = np.union1d(keep, slow[response[slow] > self._slow_from[entry]])
@@ -199,9 +197,9 @@ def _count(heat: Heat, rows: Rows) -> None:
     tally(heat.counts.reshape(-1), flat)
 
 
-_EXECUTIONS_MOST: Final = 4_000
+_EXECUTION_DOTS: Final = 4_000
 """Dots of an entry, picked evenly."""
-_MOST_ANOMALOUS: Final = 500
+_ANOMALOUS_DOTS: Final = 500
 """Dots of an entry that cannot be: the first ones."""
 
 
@@ -289,13 +287,13 @@ class ExecutionTimeline:
         distribution.spread(self._binned[place], self._cuts[place], seconds, execution)
         seen = seen_ms(rows, vocabulary.operation_of[stage_index])
         anomalous = impossible(execution, seen)
-        keep = distribution.every(max(1, -(-self._n[place] // _EXECUTIONS_MOST)), self._seen[place], len(rows))
+        keep = distribution.every(max(1, -(-self._n[place] // _EXECUTION_DOTS)), self._seen[place], len(rows))
         self._seen[place] += len(rows)
         keep = keep[~anomalous[keep]]
         if len(keep):
             self._dots[place].append((seconds[keep], execution[keep], seen[keep]))
         if vocabulary.in_figures[stage_index] and anomalous.any():
-            left = max(0, _MOST_ANOMALOUS - self._anomaly_count[place])
+            left = max(0, _ANOMALOUS_DOTS - self._anomaly_count[place])
             self._anomalous[place].append((execution[anomalous][:left], seen[anomalous][:left]))
             self._anomaly_count[place] += int(anomalous.sum())
 

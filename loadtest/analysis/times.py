@@ -1,15 +1,14 @@
-"""What a job waited for, within the bounds in which polling and a submit's answer let it be known.
+"""Every latency and lag that is reported, as distributions by stage.
 
-Of a job these are seen: its submit was sent (S) and answered (A), the last request that saw it pending was sent (P),
-and the poll that saw its end was answered (T). The target accepted it at some time from S to A, its result was ready
-at some time from P to T, and it says to have executed it for E (executionTime). So
+What a job waited for is known within bounds only. Of a job these are seen: its submit was sent (S) and answered (A),
+the last request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted
+it at some time from S to A, its result was ready at some time from P to T, and it says to have executed it for E
+(executionTime). So
 
 * queue wait, from being accepted to the begin of execution, is at least P − A − E and at most T − S − E;
 * poll lag, from the result to its being seen, is at most T − P, and may be nothing at all.
 
 Both hold whatever the target does in between, as long as its executionTime is true.
-
-The times of a record, by stage: every latency and lag that is reported, as distributions.
 """
 
 from typing import Final

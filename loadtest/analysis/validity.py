@@ -1,8 +1,6 @@
-"""Who made the load: the worker processes of a run, in words.
+"""Validity: whether the generator did its work well enough for the service to be judged by it at all.
 
-What each generator process used and held up: its own account, with its CPU beside it.
-
-Validity: whether the generator did its work well enough for the service to be judged by it at all.
+It rests on what generator and worker processes say of themselves.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Each threshold of a scenario, held against a run's metrics.
-
-The verdict of a run: validity first, then how it ended, then its thresholds.
-"""
+"""The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
 
 from dataclasses import dataclass
 from math import inf, isfinite

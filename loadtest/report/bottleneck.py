@@ -1,6 +1,6 @@
-"""429s that no limit explains: those that a target gave for a reason of its own, or because of somebody else.
+"""What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing.
 
-What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing.
+A limit does not bind where it does not explain its 429s: the target has another reason, or somebody else draws on it.
 """
 
 from dataclasses import dataclass

@@ -40,8 +40,8 @@ def test_however_many_there_are_few_dots_are_kept(
 ) -> None:
     """Evenly picked over the run, whatever the chunks; percentiles of bins rest on all of them."""
     monkeypatch.setattr(reader, "_ROWS", 17)
-    monkeypatch.setattr(timelines, "_EXECUTIONS_MOST", 20)
-    monkeypatch.setattr(timelines, "_MOST_ODD", 5)
+    monkeypatch.setattr(timelines, "_EXECUTION_DOTS", 20)
+    monkeypatch.setattr(timelines, "_ANOMALOUS_DOTS", 5)
     said = [(50.0 if k % 10 == 3 else 8.0, 10.0) for k in range(200)]
     of = found(maker, tmp_path / "run", said)
     assert len(of.execution) <= 20

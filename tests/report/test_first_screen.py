@@ -15,7 +15,7 @@ from loadtest.record.run_info import CpuSample, LimitInfo
 from loadtest.report.formats import html
 from loadtest.report.formats import terminal as text
 from loadtest.report.formats.markdown import render as as_markdown
-from loadtest.report.key_figures import wilson
+from loadtest.report.headline import wilson
 from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
 

@@ -1,10 +1,8 @@
-"""Whether ``Retry-After`` was there, and whether it was true: held against when that limiter passed a request again.
+"""What answers said of a limit, and whether it was true: ``Retry-After``, and rate-limit headers of other names.
 
-When room came is known only to lie between the last request that was refused and the first that passed. A wait that
-ends before the former was too short, one that ends after the latter too long; whole seconds are rounded up, so that a
-second too long is honest.
-
-What answers said of a limit in headers of other names than ``Retry-After``, and whether that was true.
+A wait is compared with when that limiter passed a request again. When room came is known only to lie between the last
+request that was refused and the first that passed. A wait that ends before the former was too short, one that ends
+after the latter too long; whole seconds are rounded up, so that a second too long is honest.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""The requests that limiters are replayed over: of each limit name at most a million, as a compact frame.
+"""The requests that limiters are replayed over, kept as a compact frame; and those of each limiter, in order.
 
-The requests that drew on one limiter, in the order in which they may have reached it.
+Of each limit name at most a million are kept. The order is that in which they may have reached their limiter.
 """
 
 from collections.abc import Iterator

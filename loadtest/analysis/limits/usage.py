@@ -1,7 +1,4 @@
-"""How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it.
-
-How many requests were offered, sent, accepted and refused over time, for each limit.
-"""
+"""How far each limit was used, in each stretch between two stage boundaries and over time; and which one bound a run."""
 
 from dataclasses import dataclass, field
 

@@ -1,13 +1,10 @@
-"""The verdict as JUnit XML, which every CI system shows: a threshold or a check of validity is a test case.
+"""A report in the files that CI systems read. The numbers are ours, from every sample.
 
-``load-performance.json``: a run in the shape of k6's summary export, which GitLab's merge-request widget reads.
-
-The widget compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of
-the time to the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
-
-``stats.csv``: a run in the shape of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
-
-The numbers are ours: from every sample, not from Locust's rounded and cumulative statistics.
+* ``junit.xml``, which every CI system shows: a threshold or a check of validity is a test case.
+* ``load-performance.json``, in the shape of k6's summary export, which GitLab's merge-request widget reads. It
+  compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of the time to
+  the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
+* ``stats.csv``, in the shape of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
 """
 
 import csv

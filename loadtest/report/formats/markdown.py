@@ -2,7 +2,7 @@
 
 import re
 
-from loadtest.report.key_figures import KeyFigure
+from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Cell, Table
 

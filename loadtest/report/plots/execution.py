@@ -1,7 +1,4 @@
-"""Where the time of an operation goes: executionTime, as the server says, beside what the client saw.
-
-executionTime, as the server says: over time, and against what the client saw of it.
-"""
+"""executionTime, as the server says: as a part of what the client saw, over time, and against what the client saw."""
 
 from dataclasses import dataclass
 from typing import Any, Final

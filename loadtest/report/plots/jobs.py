@@ -1,7 +1,4 @@
-"""What jobs wait for: time to result, queue wait, poll lag, each as the band within which polling lets it be known.
-
-What polling costs: polls for each job, and how much of the retrieval limit they take.
-"""
+"""What jobs wait for, each as the band within which polling lets it be known; and what polling them costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

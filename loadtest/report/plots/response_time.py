@@ -1,21 +1,17 @@
-"""Response time of every operation over time, under rolling percentiles.
-
-The whole spectrum of response times, with a tail that is drawn on a log scale of 1 − p.
-
-Response time beside service time: what waiting and retrying add to the server's part.
-"""
+"""Response times: over time, as a spectrum with a log tail, beside service time, and as a heat map of a long run."""
 
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.analysis.timelines import Responses
+from loadtest.analysis.timelines import Heat, Responses
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -33,6 +29,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.report.tables.table import Cell, Table
 from loadtest.stats import interval_ranks, rank, ranks_to_draw
 
 _MOST_NAMED: Final = 3
@@ -116,7 +113,7 @@ def _lines(panel: Axes, responses: Responses) -> None:
         panel.plot(middles, np.where(carried, found, np.nan), label=f"{label} of a bin", color=INK, lw=line)
 
 
-_MOST_POINTS = 500
+_SPECTRUM_POINTS = 500
 _BAND_POINTS = 90
 _FEW = 40
 """Operations of which each is drawn as a point."""
@@ -160,7 +157,7 @@ def draw_spectrum(findings: Findings) -> Drawing | NoData:
 
 def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
     n = values.n
-    ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
+    ranks = np.unique(np.geomspace(1, n, _SPECTRUM_POINTS).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
@@ -206,7 +203,7 @@ def _spectrum_title(findings: Findings) -> str:
     return f"The longest tail is that of {name}: {words}"
 
 
-_SERVICE_MOST_POINTS = 600
+_CURVE_POINTS = 600
 
 
 def draw_service(findings: Findings) -> Drawing | NoData:
@@ -243,7 +240,7 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
     if not values.n:
         return
     # Evenly by rank, both ends kept.
-    ranks = ranks_to_draw(values.n, _SERVICE_MOST_POINTS)
+    ranks = ranks_to_draw(values.n, _CURVE_POINTS)
     ordered, shares = values.at(ranks), ranks / values.n * 100
     ordered, shares = ordered[ordered > 0], shares[ordered > 0]
     if len(ordered) == 1:
@@ -277,3 +274,78 @@ def _polled_title(findings: Findings) -> str:
             whole = numbers.bounded(response.get("p50"))
             return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"
     return "Response time, and the service time of single requests"
+
+
+def draw_heat(findings: Findings) -> Drawing | NoData | None:
+    """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
+    record = findings.record
+    if not findings.heats:
+        return None
+    figure, axes = panels(len(findings.heats), 1.9)
+    for panel, (name, heat) in zip(axes, findings.heats.items(), strict=True):
+        operation = record.info.traffic[name].operation
+        colour = OPERATIONS[operation]
+        # From transparent to the operation's colour, so that one picture serves light and dark pages.
+        scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
+        counts = np.ma.masked_equal(heat.counts.T, 0)
+        most = max(2, int(heat.counts.max()))
+        mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=LogNorm(1, most), rasterized=True)
+        bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
+        plain_log(bar.ax.yaxis)
+        bar.set_label("operations (log)")
+        bar.outline.set_visible(False)
+        panel.set_yscale("log")
+        plain_log(panel.yaxis)
+        panel.set_ylabel("response time, ms (log)")
+        panel.set_title(f"{name}  ·  {operation}")
+        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(findings.heats)))
+        stages.mark_stages(panel, record, name, names=named)
+    time_axis(axes[-1], record.covered_s)
+    caption = (
+        "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
+        "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
+        "column that reaches up, slow drift a band that climbs."
+    )
+    return Drawing(_heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items()))
+
+
+def _heat_medians(heat: Heat) -> np.ndarray:
+    """Of each bin of time the middle of the field that holds its median, in ms; NaN without operations."""
+    sums = heat.counts.cumsum(axis=1)
+    n = sums[:, -1]
+    place = (sums >= np.maximum(1, (n + 1) // 2)[:, None]).argmax(axis=1)
+    middles = np.sqrt(heat.levels[:-1] * heat.levels[1:])
+    return np.where(n > 0, middles[place], np.nan)
+
+
+def _heat_title(findings: Findings) -> str:
+    """Where the last third of the run differs most from the first."""
+    drifts = []
+    for name, heat in findings.heats.items():
+        known = _heat_medians(heat)
+        known = known[np.isfinite(known)]
+        third = len(known) // 3
+        if third:
+            drifts.append((float(np.median(known[-third:]) / np.median(known[:third])), name))
+    if not drifts:
+        return "Response times over the whole run"
+    drift, name = max(drifts, key=lambda one: abs(np.log(one[0])))
+    # A field is 15 % high: less than that is no finding.
+    if abs(np.log(drift)) < np.log(1.2):
+        return "Response times at the end of the run are those of its beginning"
+    return f"The median of {name} in the last third of the run is {drift:.2g} times that of the first"
+
+
+def _heat_table(name: str, heat: Heat) -> Table:
+    medians, n = _heat_medians(heat), heat.counts.sum(axis=1)
+    kept: list[int] = np.unique(np.linspace(0, len(n) - 1, min(16, len(n))).round().astype(int)).tolist()
+    rows = tuple(
+        (
+            Cell(f"{heat.cuts[k]:g}"),
+            Cell(numbers.count(float(n[k]))),
+            Cell(numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None)),
+        )
+        for k in kept
+    )
+    columns = (("From s", True), ("Operations", True), ("Median ms, ± 8 %", True))
+    return Table("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

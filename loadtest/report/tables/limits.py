@@ -1,6 +1,6 @@
-"""What the 429s tell, in sentences: one for each limit, and why there is nothing to say where there is not.
+"""What the 429s tell, in sentences, one for each limit, and in tables; or why they tell nothing.
 
-Tables of what the 429s tell. Their names begin with ``limits``: they stand with the limits.
+The names of the tables begin with ``limits``: they stand with the limits.
 """
 
 from typing import Final
@@ -41,7 +41,7 @@ def sentence(name: str, found: LimitObserved429, findings: Findings) -> str:
     sentences = [_which(inferred)]
     if inferred.word in ("named", "several"):
         sentences.append(_confidence(inferred))
-    sentences.append(_belief(name, found, findings))
+    sentences.append(_assumed(name, found, findings))
     sentences.append(_other_count(found))
     return " ".join(part for part in sentences if part)
 
@@ -86,7 +86,7 @@ def chance(log10_p: float | None) -> str:
     return f"p < 10{str(int(log10_p)).translate(_RAISED)}"
 
 
-def _belief(name: str, found: LimitObserved429, findings: Findings) -> str:
+def _assumed(name: str, found: LimitObserved429, findings: Findings) -> str:
     assumed, record = found.assumed, findings.record
     spec, limit = record.assumed_limits.spec, record.assumed_limits.limit_on(name)
     if assumed is None or any(same(fit, spec, limit) for fit in found.inference.named):
@@ -138,7 +138,7 @@ def title(findings: Findings) -> str:
     return "What the answers fit: " + " · ".join(f"{', '.join(names)}: {found}" for found, names in by_verdict.items())
 
 
-def throttling_tables(findings: Findings) -> tuple[Table, ...]:
+def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them, and the last says why."""
     return (
         _inferred(findings),

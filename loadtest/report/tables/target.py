@@ -1,9 +1,7 @@
-"""What a record shows of the target that a reader should know whatever the verdict is: a sentence each.
+"""What a record shows of the target: as sentences for the first screen, and as tables.
 
-A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for
-the others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
-
-Tables of what a record says about the target: errors, jobs, values that cannot be, slow operations.
+A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for the
+others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
 """
 
 from collections.abc import Iterator
