@@ -1,4 +1,4 @@
-"""How far each limit was used, in each stretch between two stage boundaries and over time; and which one bound a run."""
+"""How far each limit was used, in each stretch between stage boundaries and over time; and which one bound a run."""
 
 from dataclasses import dataclass, field
 
