@@ -6,8 +6,8 @@ bucket spans 1/128 of its lower edge and stands for its middle: a percentile of 
 itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB
 2019). Counts, sums, minima and maxima are exact.
 
-Percentiles are by nearest rank, with n and an interval, and None where n can't carry them. Every output takes them from
-here, so that the same record shows the same number everywhere.
+Percentiles are by nearest rank, with n and an interval, and None where samples are too few. Every output takes them
+from here, so that the same record shows the same number everywhere.
 """
 
 import math

@@ -23,7 +23,7 @@ _STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0
 
 
 class KeyPercentiles(Result, frozen=True, kw_only=True):
-    """Response times of one key; null where n can't carry a percentile."""
+    """Response times of one key; null where samples are too few."""
 
     p50: float | None
     p95: float | None

@@ -29,7 +29,7 @@ class Value(NamedTuple):
     """One statistic of a summary.
 
     Attributes:
-        value: None where n can't carry it.
+        value: None where samples are too few.
         interval: its 95 % interval; None for a mean and a maximum.
         at_least: whether it reaches a time-out, so that it is a lower bound.
     """

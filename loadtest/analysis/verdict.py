@@ -60,7 +60,7 @@ class Judged:
     Attributes:
         threshold: the requirement.
         judgement: pass, fail or inconclusive.
-        value: the metric's value; None where n can't carry it.
+        value: the metric's value; None where samples are too few.
         bounds: where the value is known to lie, if it is known only within bounds (the upper one may be infinite).
         interval: 95 % interval of a percentile, sampling only.
         expected: the expected value, of metrics that have one.
@@ -169,7 +169,7 @@ class Measured(NamedTuple):
     """A metric's value.
 
     Attributes:
-        value: None where n can't carry it, or nothing was measured.
+        value: None where samples are too few, or nothing was measured.
         bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
             time to result lies somewhere within the last poll interval.
         interval: 95 % interval of a percentile, sampling only.
@@ -216,7 +216,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
     value, bounds, _, n = measured
     if value is None:
         if n:
-            return f"{n} values can't carry {threshold.metric.partition('.')[2]}"
+            return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
         return "no data: nothing to measure it on"
     if threshold.operator == "within" and expected is None:
         return "no expected value: the limiter could not be replayed"

@@ -1,4 +1,4 @@
-"""Every limiter that is held against what was seen of one limit: all of ``ALGORITHMS``, variants and bursts."""
+"""Every limiter that is compared with what was seen of one limit: all of ``ALGORITHMS``, variants and bursts."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ _BURSTS_MOST: Final = 6
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Every algorithm, held against what was asked; of each also with numbers that fit better, where they do.
+    """Every algorithm, compared with what was seen; of each also with numbers that fit better, where they do.
 
     Args:
         requests: of one limit.
@@ -38,8 +38,8 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
     return sorted(fits, key=lambda fit: -fit.score)
 
 
-def hold_against(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Hold one limiter, with the count that is assumed, against all that was asked.
+def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
+    """Compare one limiter, with the count that is assumed, with all that was seen.
 
     Args:
         requests: of one limit.

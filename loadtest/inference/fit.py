@@ -91,7 +91,7 @@ def judge(
     shift_s: float | None = None,
     unheld: Bools | None = None,
 ) -> Fit:
-    """Hold one limiter's loads against what was seen.
+    """Compare one limiter's loads with what was seen.
 
     Args:
         requests: of one limit.

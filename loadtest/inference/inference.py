@@ -1,4 +1,4 @@
-"""Which limiter the answers are those of: every known algorithm held against them; named is what explains them.
+"""Which limiter the answers are those of: every known algorithm is compared with them.
 
 A limiter is set aside where another one that fits better is contradicted by significantly fewer decisions: of those
 that contradict one of the two but not the other, so many speak for the other that a fair coin would not do it once in
@@ -19,7 +19,7 @@ from loadtest.units import Limit
 
 Word = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Requests of each limit that algorithms are held against: the first."""
+"""Requests of each limit that algorithms are compared with: the first."""
 _SIGNIFICANT: Final = -3.0
 """log10 of the probability below which a limiter is set aside."""
 _HELD: Final = 0.9
@@ -69,7 +69,7 @@ class Inference:
 
 
 def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, reach: float) -> Inference:
-    """Hold every algorithm against what was asked of one limit.
+    """Compare every algorithm with what was seen of one limit.
 
     Args:
         requests: in the order of time.

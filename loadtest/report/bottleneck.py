@@ -72,7 +72,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
     if use.throttled:
         share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if share is not None and share > 0.5:
-            spent = f"The poll budget: {numbers.share(share)} of what is asked of retrieval are polls"
+            spent = f"The poll budget: {numbers.share(share)} of retrieval requests were polls"
             return Bottleneck("poll budget", f"{spent}. {_of_limit(findings, use)}")
         return Bottleneck("documented limit", _of_limit(findings, use))
     if (words := _capacity(findings)) is not None:

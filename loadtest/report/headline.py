@@ -45,7 +45,7 @@ class MainEntry:
 
     @property
     def quantile(self) -> tuple[str, float] | None:
-        """p95 where n can carry it, else the highest that it can (p90, p50), else None."""
+        """p95 where there are enough samples, else the highest that there are enough for (p90, p50), else None."""
         for name in ("p95", "p90", "p50"):
             if self.times.n >= needed(QUANTILES[name]):
                 return name, QUANTILES[name]

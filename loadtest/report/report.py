@@ -48,7 +48,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
             clock = f"server {offset * 1e3:+.1f} ± {reach * 1e3:.1f} ms from ours"
     found = [
         ("Target", f"{info.target.url} ({where})"),
-        ("Limits believed", _limits(info.target)),
+        ("Limits assumed", _limits(info.target)),
         ("Faults on purpose", "; ".join(fault.words for fault in info.target.faults)),
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
         ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),

@@ -161,7 +161,7 @@ def test_refusals_without_reason_fit_nothing() -> None:
     assert found.best is not None
 
 
-def test_the_believed_limiters_wrong_decisions_are_counted() -> None:
+def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
     """Some refusals and admissions that no window explains are counted, each for what it is."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
     full = np.flatnonzero(requests.refused)

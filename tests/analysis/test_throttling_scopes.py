@@ -97,14 +97,14 @@ def test_what_a_limiter_refused_is_what_is_expected_of_it(
     assert np.allclose((server + 1.5) % 3, 1.5)
 
 
-@pytest.mark.parametrize("believing", SCOPES)
-def test_another_scope_does_not_explain_what_was_seen(maker: ModuleType, tmp_path: Path, believing: str) -> None:
+@pytest.mark.parametrize("scope_assumed", SCOPES)
+def test_another_scope_does_not_explain_what_was_seen(maker: ModuleType, tmp_path: Path, scope_assumed: str) -> None:
     """Where all share one limiter, a belief in any other scope predicts less."""
     run = run_of(maker, "global", limiter="sliding-log")
     rows = requests(maker, run)
-    run.target.limit_scope = believing
+    run.target.limit_scope = scope_assumed
     found = expect(load_record(maker.save(tmp_path / "run", run, rows)))
-    assert (found.agreement == 1.0) == (believing == "global")
+    assert (found.agreement == 1.0) == (scope_assumed == "global")
 
 
 def test_only_valid_requests_may_draw(maker: ModuleType, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_use_of_a_limit_on_concurrency_is_its_slots_in_use(maker: ModuleType, tm
         ("planet", {}, ("unknown: no limiter is known that counts by",)),
     ],
 )
-def test_a_report_says_which_limiter_is_believed(
+def test_a_report_says_which_limiter_is_assumed(
     maker: ModuleType, tmp_path: Path, scope: str, target: dict[str, Any], said: tuple[str, ...]
 ) -> None:
     """Algorithm and scope in plain words, where limits are listed and beside the picture of expected 429s."""

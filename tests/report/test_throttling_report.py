@@ -43,7 +43,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     said = text(made["limits-inferred"])
     assert "625 of 625 decisions are what it would have decided" in said
     assert "p < 10⁻" in said
-    assert made["limits-decisions"].title == "No decision contradicts the believed limiter"
+    assert made["limits-decisions"].title == "No decision contradicts the assumed limiter"
     assert made["limits-windows"].title == "A window that refused something let pass: sync_run 100 of 100"
     assert made["limits-codes"].title == "No 429 had an error code"
     assert "carried it" in text(made["limits-nothing"])
@@ -56,7 +56,7 @@ def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path
     found = findings(maker, tmp_path / "run", rows, traffic)
     said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
-    assert "It was believed to be a fixed window, aligned with the wall clock, which" in said
+    assert "It was assumed to be a fixed window, aligned with the wall clock, which" in said
     drawn = limits.draw_windows(found)
     assert drawn.title == "Saturated windows let pass: sync_run 80 of 100"
 

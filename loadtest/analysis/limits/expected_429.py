@@ -67,7 +67,7 @@ def expect(record: Record) -> Expectation:
         return Expectation(nothing, why_not=str(error))
     groups = record.limiter_requests
     if not groups:
-        return Expectation(nothing, why_not="no limit is believed to hold for these requests")
+        return Expectation(nothing, why_not="no limit is assumed for these requests")
     agreed, shift, decisions = _fit(assumed_limits, groups, info)
     judged = sum(int(group.answered.sum()) for group in groups)
     rejected = nothing.copy()

@@ -19,7 +19,7 @@ from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCo
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Share
 from loadtest.contract import THROTTLED_STATUS
-from loadtest.inference.candidates import hold_against
+from loadtest.inference.candidates import compare_with
 from loadtest.inference.fit import BAR, Fit, Fitted
 from loadtest.inference.inference import FITTED, Inference, Word, infer
 from loadtest.inference.occupancy import RequestLog
@@ -125,7 +125,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
         why_not: why they tell nothing; null if they do.
         complete: whether every request was looked at.
         most_requests: that are looked at of each limit name: the first.
-        most_requests_inferred_from: that algorithms are held against.
+        most_requests_inferred_from: that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
         retries: by traffic entry.
         touches: who feels whose excess.
@@ -262,7 +262,7 @@ def _look(
     shift = expectation.shift_s if expectation.shift_s is not None else offset
     fit = inferred.assumed
     if fit is None or len(requests.times) > FITTED:
-        fit = hold_against(requests, assumed_limits.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+        fit = compare_with(requests, assumed_limits.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
     unix = np.full(len(requests.times), np.nan)
     codes = np.full(len(requests.times), -1)
     unix[requests.judged] = rows["start"].to_numpy(float) / 1e9

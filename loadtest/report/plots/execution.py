@@ -252,7 +252,7 @@ def against_latency(findings: Findings) -> Drawing | NoData:
     caption = (
         "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
         "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
-        "cannot be is marked, and listed under “What cannot be”; below zero is drawn at the lower edge. "
+        "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
         "Evenly picked where there are many; both scales are logarithmic."
     )
     return Drawing(_against_title(findings), caption, figure)

@@ -125,7 +125,7 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 
 
 def draw_spectrum(findings: Findings) -> Drawing | NoData:
-    """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
+    """One line for each traffic entry: its nearest-rank percentiles, grey where samples are too few."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     names = [name for name, values in found.items() if values.n]

@@ -45,7 +45,7 @@ def window_words(record: Record) -> str:
     """What the marks of ``mark_windows`` are."""
     wide = _reach(record) > record.covered_s * _SEEN
     bands = ", in bands as wide as its clock is unsure" if wide else ""
-    return f"Dotted verticals are the believed beginnings of the server’s windows{bands}."
+    return f"Dotted verticals are the assumed beginnings of the server’s windows{bands}."
 
 
 def _reach(record: Record) -> float:

@@ -48,7 +48,7 @@ def _codes(findings: Findings) -> Table:
 
 def _retry_after(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Held against", True),
+        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Compared", True),
         ("True", True), ("Too short", True), ("Too long", True),
     )  # fmt: skip
     rows, judged, honest = [], 0, 0
@@ -71,12 +71,12 @@ def _retry_after(findings: Findings) -> Table:
                 Cell(count(found.late), _by(found.late_s), "bad" if found.late > 0.05 * found.judged else ""),
             )
         )
-    heading = "Retry-After could be held against nothing"
+    heading = "Retry-After could be compared with nothing"
     if judged:
         heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
     note = (
-        "Held against the next request of that limiter that passed. Too short: one sent after the wait got 429 all the "
-        "same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
+        "Compared with the next request of that limiter that passed. Too short: one sent after the wait got 429 all "
+        "the same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
     )
     return Table("limits-retry-after", heading, columns, tuple(rows), note)
 
@@ -90,7 +90,7 @@ def _by(spread: tuple[float | None, float | None, float] | None) -> str:
 
 def _headers(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Held against", True),
+        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Compared", True),
         ("Untrue", True),
     )  # fmt: skip
     rows = tuple(
@@ -110,7 +110,7 @@ def _headers(findings: Findings) -> Table:
     untrue = sum(each.headers.untrue for each in findings.observed_429.limits.values())
     heading = f"Of {count(held)} answers that told what remained, {count(untrue)} were followed by what refutes them"
     if not held:
-        heading = "What other headers said of the limits could be held against nothing"
+        heading = "What other headers said of the limits could be compared with nothing"
     return Table("limits-headers", heading, columns, rows, note)
 
 
@@ -201,6 +201,6 @@ def _interference(findings: Findings) -> Table:
         heading = "Nobody’s excess is felt by others, beyond the limits that they share"
     note = (
         "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
-        "believed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
+        "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
     )
     return Table("limits-touches", heading, columns, rows, note)

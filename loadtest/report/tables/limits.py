@@ -92,7 +92,7 @@ def _assumed(name: str, found: LimitObserved429, findings: Findings) -> str:
     if assumed is None or any(same(fit, spec, limit) for fit in found.inference.named):
         return ""
     wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.unheld
-    return f"It was believed to be {shorter(assumed)}, which {count(wrong)} decisions contradict."
+    return f"It was assumed to be {shorter(assumed)}, which {count(wrong)} decisions contradict."
 
 
 def shorter(fit: Fit) -> str:
@@ -105,7 +105,7 @@ def _other_count(found: LimitObserved429) -> str:
     assumed = found.assumed.limit.count if found.assumed is not None else None
     if other is not None:
         shared = (
-            ", or keys share limits that they were believed not to" if windows and windows.counts.limiters > 1 else ""
+            ", or keys share limits that they were assumed not to" if windows and windows.counts.limiters > 1 else ""
         )
         return (
             f"Its count seems to be {count(other)}"
@@ -157,7 +157,7 @@ def _inferred(findings: Findings) -> Table:
         for name, found in findings.observed_429.limits.items()
     )
     note = (
-        "Each algorithm is held against each decision, given what had really passed until then. Requests of one run "
+        "Each algorithm is compared with each decision, given what had really passed until then. Requests of one run "
         "depend on one another: p is a measure, not a truth. The verdict does not rest on it."
     )
     if any(found.sent > found.inference.n for found in findings.observed_429.limits.values()):
@@ -219,10 +219,10 @@ def _decisions(findings: Findings) -> Table:
             )
         )
     heading = (
-        f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+        f"By the assumed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
     )
     if not refused and not admitted:
-        heading = "No decision contradicts the believed limiter"
+        heading = "No decision contradicts the assumed limiter"
     note = (
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
@@ -277,7 +277,7 @@ def _nothing(findings: Findings) -> Table:
         elif not any(each.retry_after.carried for each in limits):
             why.append(("Retry-After", f"none of {count(refused)} 429s carried it"))
         if any(each.assumed is None for each in limits):
-            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is believed"))
+            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is assumed"))
         if not any(each.windows for each in limits):
             why.append(("Accepted per window", "the limiter does not count in windows"))
         if not any(each.headers.n for each in limits):
@@ -285,8 +285,8 @@ def _nothing(findings: Findings) -> Table:
         if not any(each.operations for each in found.retries.values()):
             why.append(("Retries", "no operation was tried more than once"))
         if refused and not found.interference:
-            why.append(("Whose excess touches whom", "nobody sent while another was refused"))
+            why.append(("Interference between clients", "nobody sent while another was refused"))
         if not found.complete:
             why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
     rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
-    return Table("limits-nothing", "What there is nothing to say of", (("What", False), ("Why", False)), rows)
+    return Table("limits-nothing", "Not enough data", (("What", False), ("Why", False)), rows)

@@ -87,8 +87,8 @@ def summary(findings: Findings) -> Table:
             first = stage == next(iter(figures.stages))
             rows.append((Cell(name if first else "", tone="head"), Cell(stage), *_summary_row(part)))
     note = (
-        "429: share of sent operations that ended throttled; Expected: by replay of the believed limiter. "
-        f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: n can’t carry it."
+        "429: share of sent operations that ended throttled; Expected: by a replay of the assumed limiter. "
+        f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
     return Table("summary", "Summary", columns, tuple(rows), note)
 
@@ -107,7 +107,7 @@ def _summary_row(figures: OperationStage) -> tuple[Cell, ...]:
 
 
 def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
-    """One statistic of a time: ≥ where it reaches a time-out, faint where n can't carry it."""
+    """One statistic of a time: ≥ where it reaches a time-out, faint where samples are too few."""
     found = summary.get(name)
     if found.value is None:
         return Cell(NOTHING, tone="faint")

@@ -64,7 +64,7 @@ def _refusal_findings(findings: Findings) -> Iterator[str]:
         if (found := unexplained_429s(findings, name)) is not None:
             yield (
                 f"{count(found.count)} of {count(found.throttled)} 429s of the {limit_name(name)} came though it had "
-                "room, by what is believed of it, and no other known limiter explains them."
+                "room, as it was assumed to be, and no other known limiter explains them."
             )
 
 
@@ -144,8 +144,8 @@ def _anomalies(findings: Findings) -> Table:
         for words, n in strange
         if n
     ]
-    note = "Findings about the target: what it said cannot be true. Nothing is corrected; figures are as it said them."
-    return Table("oddities", "What cannot be", columns, tuple(rows), note)
+    note = "Findings about the target: these cannot be true. Nothing is corrected; figures are as the target gave them."
+    return Table("oddities", "Impossible values", columns, tuple(rows), note)
 
 
 def _jobs(findings: Findings) -> Table:
