@@ -101,7 +101,7 @@ class Threshold:
     @property
     def scope(self) -> str:
         """Where it holds, in words: ``greetings / within``, or ``overall``."""
-        return " / ".join(part for part in (self.traffic or self.operation, self.stage) if part) or "overall"
+        return scope_of(self.traffic, self.operation, self.stage)
 
     def holds(self, value: float, expected: float | None = None) -> bool:
         """Whether one value meets the requirement; ``expected`` is needed by ``within`` only.
@@ -116,6 +116,11 @@ class Threshold:
                 raise ValueError(f"{self.text!r} needs an expected value")
             return abs(value - expected) <= self.value
         return _COMPARE[self.operator](value, self.value)
+
+
+def scope_of(traffic: str | None, operation: str | None, stage: str | None) -> str:
+    """Where a threshold holds, in words: ``greetings / within``, or ``overall``."""
+    return " / ".join(part for part in (traffic or operation, stage) if part) or "overall"
 
 
 def parse_threshold(

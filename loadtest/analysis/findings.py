@@ -23,7 +23,7 @@ from loadtest.analysis.results import ExpectedLimiter, OperationFigures, Overall
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
-from loadtest.analysis.verdict import Judged, ThresholdResult, Verdict, Word, decide, judge_all
+from loadtest.analysis.verdict import Judged, Verdict, Word, decide, judge_all
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
@@ -141,7 +141,7 @@ class Results(Result, frozen=True, kw_only=True):
     sentence: str
     reasons: tuple[str, ...]
     validity: list[Check]
-    thresholds: list[ThresholdResult]
+    thresholds: list[Judged]
     limits: list[LimitUse]
     expected: ExpectedLimiter
     throttling: Observed429Result
@@ -170,7 +170,7 @@ def results(findings: Findings) -> Results:
         sentence=verdict.sentence,
         reasons=verdict.reasons,
         validity=findings.checks,
-        thresholds=[one.result() for one in findings.judged],
+        thresholds=findings.judged,
         limits=findings.uses,
         expected=ExpectedLimiter(
             limiter=info.target.limiter,

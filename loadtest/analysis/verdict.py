@@ -1,7 +1,8 @@
 """The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from functools import partial
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from loadtest.analysis.metrics import RunFigures
@@ -22,20 +23,22 @@ from loadtest.analysis.results import (
 from loadtest.analysis.validity import Check
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import RunInfo
-from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold
+from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
 from loadtest.threshold import TIMES as THRESHOLD_TIMES
 
 
-class ThresholdResult(Result, frozen=True, kw_only=True):
+class Judged(Result, frozen=True, kw_only=True):
     """A threshold, and what the run has to say about it. Values are in the threshold's unit.
 
     Attributes:
         require: the requirement, as it was written.
+        value: null where samples are too few.
         bounds: where the value is known only within them; null: no upper one.
-        interval: 95 % interval from order statistics: sampling only.
-        margin: above zero: inside what is required.
+        interval: 95 % interval of a percentile, from order statistics: sampling only.
+        expected: of metrics that have an expected value.
+        margin: distance to the nearest edge of what is allowed: above zero inside, below zero outside.
         n: how many values, requests or operations it rests on.
-        why: of an inconclusive one.
+        why: why it is inconclusive; empty otherwise.
     """
 
     require: str
@@ -44,77 +47,18 @@ class ThresholdResult(Result, frozen=True, kw_only=True):
     stage: str | None
     unit: Unit
     judgement: Judgement
-    value: float | None
-    bounds: tuple[float | None, float | None] | None
-    interval: Interval | None
-    expected: float | None
-    margin: float | None
-    n: Count | None
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A threshold and what the run has to say about it. Values are in the threshold's unit.
-
-    Attributes:
-        threshold: the requirement.
-        judgement: pass, fail or inconclusive.
-        value: the metric's value; None where samples are too few.
-        bounds: where the value is known to lie, if it is known only within bounds (the upper one may be infinite).
-        interval: 95 % interval of a percentile, sampling only.
-        expected: the expected value, of metrics that have one.
-        n: how many values, requests or operations it rests on.
-        why: why it is inconclusive; empty otherwise.
-    """
-
-    threshold: Threshold
-    judgement: Judgement
-    value: float | None
-    bounds: tuple[float, float] | None
-    interval: tuple[float, float] | None
-    expected: float | None
-    n: int | None
-    why: str
+    value: float | None = None
+    bounds: tuple[float, float | None] | None = None
+    interval: Interval | None = None
+    expected: float | None = None
+    margin: float | None = None
+    n: Count | None = None
+    why: str = ""
 
     @property
-    def margin(self) -> float | None:
-        """Distance to the nearest edge of what is allowed: above zero inside, below zero outside."""
-        if self.value is None:
-            return None
-        t = self.threshold
-        if t.operator in ("<", "<="):
-            return t.value - self.value
-        if t.operator in (">", ">="):
-            return self.value - t.value
-        if t.operator == "between" and t.upper is not None:
-            return min(self.value - t.value, t.upper - self.value)
-        if t.operator == "within":
-            return None if self.expected is None else t.value - abs(self.value - self.expected)
-        return -abs(self.value - t.value)
-
-    def result(self) -> ThresholdResult:
-        """What ``metrics.json`` holds of it."""
-        bounds = None
-        if self.bounds is not None:
-            # JSON has no infinity: an upper bound that isn't known is null.
-            low, high = (bound if isfinite(bound) else None for bound in self.bounds)
-            bounds = low, high
-        return ThresholdResult(
-            require=self.threshold.text,
-            traffic=self.threshold.traffic,
-            operation=self.threshold.operation,
-            stage=self.threshold.stage,
-            unit=self.threshold.unit,
-            judgement=self.judgement,
-            value=self.value,
-            bounds=bounds,
-            interval=self.interval,
-            expected=self.expected,
-            margin=self.margin,
-            n=self.n,
-            why=self.why,
-        )
+    def scope(self) -> str:
+        """Where it holds, in words."""
+        return scope_of(self.traffic, self.operation, self.stage)
 
 
 def thresholds_of(info: RunInfo) -> list[Threshold]:
@@ -141,16 +85,46 @@ def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
 
 def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
     """Judge one threshold; what the record can't answer is inconclusive, and says why."""
+    judged = partial(
+        Judged,
+        require=threshold.text,
+        traffic=threshold.traffic,
+        operation=threshold.operation,
+        stage=threshold.stage,
+        unit=threshold.unit,
+    )
     figures = find_figures(threshold, metrics)
     if figures is None:
-        why = f"the run has no figures for {threshold.scope}"
-        return Judged(threshold, "inconclusive", None, None, None, None, None, why)
+        return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
     measured = measure(threshold.metric, figures)
     expected = _expected(threshold.metric, figures)
     judgement = judge(threshold, measured.bounds or measured.value, expected)
-    why = _why(threshold, measured, expected) if judgement == "inconclusive" else ""
-    value, bounds, interval, n = measured
-    return Judged(threshold, judgement, value, bounds, interval, expected, n, why)
+    bounds = measured.bounds
+    return judged(
+        judgement=judgement,
+        value=measured.value,
+        # JSON has no infinity: an upper bound that isn't known is null.
+        bounds=bounds and (bounds[0], None if bounds[1] == inf else bounds[1]),
+        interval=measured.interval,
+        expected=expected,
+        margin=_margin(threshold, measured.value, expected),
+        n=measured.n,
+        why=_why(threshold, measured, expected) if judgement == "inconclusive" else "",
+    )
+
+
+def _margin(threshold: Threshold, value: float | None, expected: float | None) -> float | None:
+    if value is None:
+        return None
+    if threshold.operator in ("<", "<="):
+        return threshold.value - value
+    if threshold.operator in (">", ">="):
+        return value - threshold.value
+    if threshold.operator == "between" and threshold.upper is not None:
+        return min(value - threshold.value, threshold.upper - value)
+    if threshold.operator == "within":
+        return None if expected is None else threshold.value - abs(value - expected)
+    return -abs(value - threshold.value)
 
 
 def find_figures(threshold: Threshold, metrics: RunFigures) -> Figures | None:
@@ -294,7 +268,7 @@ def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[W
 
 def sentence(one: Judged) -> str:
     """One judged threshold in words: where, what, and what it was."""
-    where = f"{one.threshold.scope}: {one.threshold.text}"
+    where = f"{one.scope}: {one.require}"
     if one.judgement == "inconclusive":
         return f"{where} ({one.why})"
     return f"{where}, but it was {amount(one)}"
@@ -305,14 +279,9 @@ def amount(one: Judged) -> str:
     if one.value is None:
         return NOTHING
     if one.bounds is not None:
-        low, high = one.bounds
-        upper = quantity(high, one.threshold.unit)
-        return (
-            f"at least {quantity(low, one.threshold.unit)}"
-            if high == float("inf")
-            else (f"{quantity(low, one.threshold.unit)} to {upper}")
-        )
-    return quantity(one.value, one.threshold.unit)
+        low, high = (bound if bound is None else quantity(bound, one.unit) for bound in one.bounds)
+        return f"at least {low}" if high is None else f"{low} to {high}"
+    return quantity(one.value, one.unit)
 
 
 def _more(count: int) -> str:

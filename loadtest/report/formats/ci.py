@@ -52,7 +52,7 @@ def render_junit(findings: Findings) -> str:
         SubElement(_case(suite, "run", "came to its end"), "error", type="aborted", message=_clean(verdict.statement))
     void = verdict.word if verdict.word in ("invalid", "aborted") else None
     for one in findings.judged:
-        _threshold(_case(suite, f"threshold.{one.threshold.scope}", one.threshold.text), one, void)
+        _threshold(_case(suite, f"threshold.{one.scope}", one.require), one, void)
     _count(suite, findings.record.covered_s)
     root = Element("testsuites")
     root.append(suite)

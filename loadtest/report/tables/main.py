@@ -47,8 +47,8 @@ def thresholds(judged: list[Judged]) -> Table:
     rows = tuple(
         (
             Cell(one.judgement, tone=_TONES[one.judgement]),
-            Cell(one.threshold.scope),
-            Cell(one.threshold.text, one.why),
+            Cell(one.scope),
+            Cell(one.require, one.why),
             Cell(amount(one), _beside(one)),
             Cell(NOTHING if one.margin is None else _signed(one)),
             Cell(NOTHING if one.n is None else count(one.n)),
@@ -62,14 +62,14 @@ def thresholds(judged: list[Judged]) -> Table:
 
 def _signed(one: Judged) -> str:
     margin = one.margin or 0.0
-    if one.threshold.unit == "share":
+    if one.unit == "share":
         return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{abs(margin) * 100:.3g}\u00a0points"
-    return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{quantity(abs(margin), one.threshold.unit)}"
+    return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{quantity(abs(margin), one.unit)}"
 
 
 def _beside(one: Judged) -> str:
     if one.expected is not None:
-        return f"{quantity(one.expected, one.threshold.unit)} expected"
+        return f"{quantity(one.expected, one.unit)} expected"
     if one.interval is not None and one.bounds is None:
         return f"95 %: {milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
     return ""
