@@ -28,6 +28,7 @@ LEAVES = {
     "stats",
     "schedule",
     "credentials",
+    "reference_settings",
 }
 SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 
@@ -45,13 +46,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": {"contract", "errors", "units"},
     "threshold": {"contract", "errors", "units"},
     "credentials": {"errors"},
+    "reference_settings": {"contract", "credentials", "errors", "faults", "limiters", "units"},
     "record": {"contract", "errors"},
     "strict": {"errors"},
     "scenario": LEAVES | {"record", "strict"},
     "targets": LEAVES | {"strict", "scenario", "record", "plan"},
     "plan": LEAVES | {"scenario", "record"},
     "prepare": LEAVES | {"scenario", "record", "plan", "targets"},
-    "target": LEAVES,
+    "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED,
     "analysis": LEAVES | SHARED,
@@ -60,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
 }
-EXCEPT = {("loadtest/cli/serve.py", "target")}  # it hands on the target's own command
+EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command
 
 # package -> where it may be imported; of all others any room may.
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -70,11 +72,11 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pandas": ("loadtest/analysis/", "loadtest/report/plots/"),
     "matplotlib": ("loadtest/report/",),
     "jinja2": ("loadtest/report/",),
-    "uvicorn": ("loadtest/target/",),
-    "uvloop": ("loadtest/target/",),
+    "uvicorn": ("loadtest/reference_api/",),
+    "uvloop": ("loadtest/reference_api/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
-    "click": ("loadtest/cli/", "loadtest/target/command.py", "loadtest/target/options.py"),
-    "prometheus_client": ("loadtest/target/",),
+    "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
+    "prometheus_client": ("loadtest/reference_api/",),
 }
 STILL_SPELL = ("loadtest/analysis/", "loadtest/report/")  # rooms that have not taken the words of contract.py yet
 MAX_FILE, MAX_FUNCTION = 400, 45
@@ -209,7 +211,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.scenarios", "locust gevent"),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.export", "pandas matplotlib"),
         ("import loadtest.report.__main__", "locust gevent"),
-        ("import loadtest.target.server", "locust gevent pandas matplotlib numpy pyarrow"),
+        ("import loadtest.reference_api.server", "locust gevent pandas matplotlib numpy pyarrow"),
     ],
 )
 def test_what_a_process_never_sees(statement: str, absent: str) -> None:

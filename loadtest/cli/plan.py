@@ -250,26 +250,26 @@ def plan_of(
     scenario = loaded.scenario
     if keys is None:
         keys = scenario.keys if limits is None else len(api_keys())
-    grouped = sum(scenario.key_groups.values())
-    if keys < grouped:
+    if keys < (grouped := sum(scenario.key_groups.values())):
         raise InputError(
             f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     embedded = limits is None
     assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
-    has_retry_after = embedded and scenario.target.retry_after != "none"
+    settings = scenario.target.settings
+    has_retry_after = embedded and settings.retry_after != "none"
     question = Question(
         scenario,
         traffic_plans(scenario, assumed, keys),
         assumed,
-        retry_after=scenario.target.retry_after_factor if has_retry_after else None,
-        as_date=scenario.target.retry_after == "date",
+        retry_after=settings.retry_after_factor if has_retry_after else None,
+        as_date=settings.retry_after == "date",
         start=start,
         job_s=job_s,
     )
-    plan = make_plan(question, loaded.name, keys, price)
-    return msgspec.structs.replace(plan, faults=list(map(to_words, scenario.target.fault))) if embedded else plan
+    faults = list(map(to_words, settings.fault)) if embedded else []
+    return msgspec.structs.replace(make_plan(question, loaded.name, keys, price), faults=faults)
 
 
 def _entry(path: Path, name: str) -> TargetEntry:

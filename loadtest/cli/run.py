@@ -75,7 +75,7 @@ def command(
         )
     own_keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(own_keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
         print(f"Load goes to {embedded.url}: loopback only, embedded target.")
         return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded, plots=plots)

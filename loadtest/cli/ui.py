@@ -58,7 +58,7 @@ def command(scenario: str, port: int, output_dir: Path, processes: int, plots: b
         )
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
         where = f"Load goes to {embedded.url}: loopback only, embedded target."
         workers = Workers(processes, loaded.path.parent, environment)

@@ -63,10 +63,8 @@ class AssumedLimits:
         """
         if not embedded:
             return cls({**DOCUMENTED, **(limits or {})})
-        settings = scenario.target
-        enforce = {str(name): limit for name, limit in settings.enforce.items()}
-        enforced = {name: enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
-        return cls({**enforced, **(limits or {})}, settings.limiter, enforce.get(ALL), settings.draws)
+        settings = scenario.target.settings
+        return cls({**settings.limits, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
 
     @classmethod
     def recorded(cls, target: TargetInfo) -> Self:

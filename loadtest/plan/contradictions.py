@@ -48,7 +48,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
         if forecast.phases:
             found += _windows(question, forecast, threshold, key)
             found += _percentiles(forecast, threshold, key)
-            if not any(fault.kind == "throttle" for fault in question.scenario.target.fault):
+            if not any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault):
                 # Else limits alone decide nothing: the target refuses on purpose.
                 found += _decided(forecast, threshold, key)
     return list(dict.fromkeys(found))

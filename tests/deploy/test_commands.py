@@ -74,6 +74,7 @@ def test_commands_of_all_containers_are_understood(
         understood(command)
 
 
+@pytest.mark.heavy
 def test_what_compose_starts_makes_a_run_together(
     compose: Compose, start: Any, free_port: int, runs_in: Any, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
@@ -13,6 +14,7 @@ from loadtest.load.request_budget import Budget
 from loadtest.record.run_info import BudgetInfo
 
 
+@pytest.mark.heavy
 def test_workers_never_send_more_than_a_leash_allows(
     stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
 ) -> None:
