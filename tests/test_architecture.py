@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preflight": LEAVES | SHARED,
     "inference": LEAVES | {"plan"},
     "analysis": LEAVES | SHARED | {"inference"},
-    "report": LEAVES | SHARED | {"analysis", "inference"},
+    "report": LEAVES | SHARED | {"inference", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
