@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from loadtest.analysis.findings import find
+from loadtest.analysis.limits.expected_429 import boundaries, expect
 from loadtest.analysis.record import Record, load_record
-from loadtest.analysis.throttling import boundaries, expect
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
-from loadtest.plan import believed
+from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
-from loadtest.report.binding import binding
+from loadtest.report.bottleneck import binding
 from loadtest.report.facts import facts
-from loadtest.report.plots import rates, throttling
+from loadtest.report.plots import limits, rates
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}
@@ -47,7 +47,7 @@ def run_of(maker: ModuleType, scope: str, **target: Any) -> RunInfo:
 def requests(maker: ModuleType, run: RunInfo, *, shift_s: float = 0.3, held_s: float = 6.0) -> list[Any]:
     """What clients of two keys send at random, decided on by the believed limiters on a server's clock."""
     chance = random.Random(7)
-    table = believed(run.target).limiters(KEYS)
+    table = AssumedLimits.recorded(run.target).limiters(KEYS)
     spent = [r.unix_s for r in run.preflight]
     for at in spent:
         table[LIMIT_NAMES.index("retrieval")][0].decide(at + shift_s)
@@ -143,7 +143,7 @@ def test_a_slot_is_held_by_whom_a_replay_lets_pass(maker: ModuleType, tmp_path: 
     What is sent reaches the server up to 5 ms later, and so do answers us.
     """
     chance, run = random.Random(3), run_of(maker, scope, limiter="concurrency")
-    table, rows, running, time = believed(run.target).limiters(KEYS), [], list[Slot](), 0.0
+    table, rows, running, time = AssumedLimits.recorded(run.target).limiters(KEYS), [], list[Slot](), 0.0
     for number in range(SECONDS * 40):
         time += chance.expovariate(40)
         place, key, took = chance.randrange(3), chance.randrange(KEYS), chance.uniform(0.5, 4.0)
@@ -209,7 +209,7 @@ def test_a_report_says_which_limiter_is_believed(
     run.target.limit_scope = scope
     directory = maker.save(tmp_path / "run", run, rows)
     findings = find(load_record(directory))
-    drawings = [rates.draw(findings), throttling.draw(findings)]
+    drawings = [rates.draw(findings), limits.draw_throttling(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
     assert "None" not in text + binding(findings).words

@@ -101,5 +101,5 @@ def test_what_compose_starts_makes_a_run_together(
     assert master.returncode in {0, 3}, said  # a machine that is busy may have sent late
     assert found.info.workers == len(workers) == 2
     assert {row["worker"] for row in found.operations} == {1, 2}
-    assert found.info.target.leash.name == "reference"
+    assert found.info.target.budget.name == "reference"
     assert [worker.wait(30) for worker in workers] == [0, 0]
