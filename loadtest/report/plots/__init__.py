@@ -20,7 +20,6 @@ from loadtest.report.plots import (
     response_time,
     slowest,
 )
-from loadtest.report.plots import execution as decomposition
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
 from loadtest.report.tables.table import Table
 
@@ -33,7 +32,7 @@ _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
     "by-rate": by_rate.draw,
     "service-time": response_time.draw_service,
     "spectrum": response_time.draw_spectrum,
-    "execution-time": decomposition.draw_decomposition,
+    "execution-time": execution.draw_decomposition,
     "execution-over-time": execution.over_time,
     "execution-latency": execution.against_latency,
     "overhead": overhead.draw,
