@@ -129,7 +129,7 @@ def test_a_target_that_cannot_be_loaded_fails_a_check(
     server = stub(answer)
     write_scenario(tmp_path, operation=operation)
     monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
-    order = Order(url=server.url, leashed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    order = Order(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
     failure = msgspec.json.decode(look(order), type=Preflight).failure
     assert failure is not None
     assert says in f"{failure.name}: {failure.words}"
