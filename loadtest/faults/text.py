@@ -46,8 +46,8 @@ def from_values(values: Mapping[str, object]) -> AnyFault:
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        said = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise InputError(said, _nearest(str(kind or ""), list(KINDS)))
+        problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
+        raise InputError(problem, _nearest(str(kind or ""), list(KINDS)))
     fields = KINDS[kind].__struct_fields__
     for key in values:
         if key != "kind" and key not in fields:
