@@ -1,7 +1,4 @@
-"""What verbs share that make a report: the option, and the command of the process that makes it.
-
-The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens.
-"""
+"""The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens."""
 
 import os
 import queue
@@ -225,7 +222,7 @@ def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Map
     """
     order = {
         "url": chosen.target.url,
-        "leashed": chosen.entry is not None,
+        "listed": chosen.entry is not None,
         "scenario": scenario,
         "tls": chosen.tls,
         "headers": chosen.headers,

@@ -9,7 +9,6 @@ from statistics import NormalDist
 from typing import Final, NamedTuple
 
 from loadtest.contract import LimitName
-from loadtest.draws import draw
 from loadtest.faults import AnyFault, check_keys
 from loadtest.faults.kinds import (
     BackToPending,
@@ -23,6 +22,7 @@ from loadtest.faults.kinds import (
     Starve,
     WrongResult,
 )
+from loadtest.seeded_random import seeded_random
 
 _NORMAL: Final = NormalDist()
 _SLICE: Final = 0.05
@@ -86,7 +86,7 @@ class ActiveFault:
         """The n-th draw is the same whenever, and for whatever request, it is made."""
         self._seen += 1
         probability = self.fault.probability
-        return probability == 1 or draw(self._seed, self.number, self._seen) < probability
+        return probability == 1 or seeded_random(self._seed, self.number, self._seen) < probability
 
     def _wait(self, _now: float) -> float:
         return 0.0
@@ -100,7 +100,7 @@ class _Latency(ActiveFault):
         if fault.shape == "ramp" and fault.duration is not None:
             return seconds * (now - self.begin) / fault.duration
         if fault.shape == "lognormal":
-            drawn = draw(self._seed, self.number, self._seen, "latency")
+            drawn = seeded_random(self._seed, self.number, self._seen, "latency")
             return seconds * math.exp(fault.sigma * _NORMAL.inv_cdf(max(drawn, 2**-53)))
         return seconds
 

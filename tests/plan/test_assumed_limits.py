@@ -1,4 +1,4 @@
-"""What is believed of limits: which requests share a limiter, how many quotas there are, and how it is said."""
+"""What is assumed of limits: which requests share a limiter, how many quotas there are, and how it is said."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
-from loadtest.plan import Belief, believe, believed, traffic_plans
+from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.plan.assumed_limits import WINDOWED
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.scenario import Scenario
@@ -16,9 +16,9 @@ from loadtest.units import Limit
 ONE = Limit(7, 2.0)
 
 
-def of(scope: Any, **spec: Any) -> Belief:
-    """A belief of the documented limits, or one of all requests."""
-    return Belief(DOCUMENTED, LimiterSpec(scope=scope, **spec), ONE if scope in ("key", "global") else None)
+def of(scope: Any, **spec: Any) -> AssumedLimits:
+    """A assumed of the documented limits, or one of all requests."""
+    return AssumedLimits(DOCUMENTED, LimiterSpec(scope=scope, **spec), ONE if scope in ("key", "global") else None)
 
 
 @pytest.mark.parametrize(
@@ -27,15 +27,15 @@ def of(scope: Any, **spec: Any) -> Belief:
 )
 def test_requests_share_limiters_by_scope(scope: str, limiters: int, quotas: int) -> None:
     """Three keys and three limit names: nine limiters, one for each key, one for each name, or one."""
-    belief = of(scope)
-    table = belief.limiters(3)
+    assumed = of(scope)
+    table = assumed.limiters(3)
     assert len({id(each) for row in table for each in row}) == limiters
-    assert belief.quotas(3) == quotas
+    assert assumed.quotas(3) == quotas
     for name, row in zip(LIMIT_NAMES, table, strict=True):
         together = [other for other, its in zip(LIMIT_NAMES, table, strict=True) if its[0] is row[0]]
-        assert list(belief.together(name)) == together
-        assert belief.limit_on(name) == (ONE if len(together) > 1 else DOCUMENTED[name])
-        assert belief.drawn_on(name) == ("all" if len(together) > 1 else name)
+        assert list(assumed.together(name)) == together
+        assert assumed.limit_on(name) == (ONE if len(together) > 1 else DOCUMENTED[name])
+        assert assumed.drawn_on(name) == ("all" if len(together) > 1 else name)
         assert (row[0] is row[1]) == (quotas == 1)
 
 
@@ -77,8 +77,8 @@ def test_stages_above_a_limit_that_is_shared(scope: str, rate: int, over: list[s
     }
     scenario = Scenario.model_validate({"title": "t", "traffic": entries})
     limits = {"sync_run": Limit(10, 1.0), "async_submit": Limit(10, 1.0), "retrieval": Limit(20, 1.0)}
-    belief = Belief(limits, LimiterSpec(scope=scope), Limit(12, 1.0))
-    plans = traffic_plans(scenario, belief, 2)
+    assumed = AssumedLimits(limits, LimiterSpec(scope=scope), Limit(12, 1.0))
+    plans = traffic_plans(scenario, assumed, 2)
     assert plans["r"].stages[0].over == over
     assert plans["r"].stages[0].expect_429 == bool(over)
 
@@ -111,7 +111,7 @@ def test_no_rate_is_above_a_limit_on_concurrency() -> None:
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_words_say_algorithm_and_scope(name: str, scope: str) -> None:
-    """No two beliefs read alike, and none has the programmers' spelling."""
+    """No two assumptions read alike, and none has the programmers' spelling."""
     words = {of(each, algorithm=other).words for each in SCOPES for other in ALGORITHMS}
     assert len(words) == len(SCOPES) * len(ALGORITHMS)
     mine = of(scope, algorithm=name).words
@@ -142,7 +142,7 @@ def test_a_run_file_of_before_is_of_a_limiter_for_each_key_and_name() -> None:
     text = msgspec.json.encode(target(limiter="fixed_window"))
     old = {name: value for name, value in msgspec.json.decode(text).items() if name in ("url", "embedded", "limits")}
     for read in (msgspec.json.decode(text, type=TargetInfo), msgspec.convert(old, TargetInfo)):
-        assert believed(read) == Belief(DOCUMENTED)
+        assert AssumedLimits.recorded(read) == AssumedLimits(DOCUMENTED)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_a_run_file_of_before_is_of_a_limiter_for_each_key_and_name() -> None:
         {"count_rejected": True},
     ],
 )
-def test_what_describes_no_limiter_is_not_believed(changes: dict[str, Any]) -> None:
+def test_what_describes_no_limiter_is_not_assumed(changes: dict[str, Any]) -> None:
     """A record of a newer version, or one that was written by hand, is refused in words."""
     with pytest.raises(ValueError, match=r"\w+ \w+"):
-        believed(target(**changes))
+        AssumedLimits.recorded(target(**changes))
 
 
 def test_targets_of_others_have_the_documented_limits_for_each_key_and_name() -> None:
@@ -166,8 +166,8 @@ def test_targets_of_others_have_the_documented_limits_for_each_key_and_name() ->
     settings = {"algorithm": "gcra", "limit_scope": "global", "enforce": {"all": "5/s", "sync_run": "3/s"}}
     entry = {"operation": "sync_run", "workflow": "w", "stages": [{"name": "s", "duration": "9s", "rate": "1/s"}]}
     scenario = Scenario.model_validate({"title": "t", "traffic": {"t": entry}, "target": settings})
-    assert believe(scenario, embedded=False) == Belief(DOCUMENTED)
-    assert believe(scenario, embedded=False, limits={"retrieval": ONE}).limits["retrieval"] == ONE
-    embedded = believe(scenario, embedded=True)
+    assert AssumedLimits.for_scenario(scenario, embedded=False) == AssumedLimits(DOCUMENTED)
+    assert AssumedLimits.for_scenario(scenario, embedded=False, limits={"retrieval": ONE}).limits["retrieval"] == ONE
+    embedded = AssumedLimits.for_scenario(scenario, embedded=True)
     assert (embedded.spec.algorithm, embedded.limit_all) == ("gcra", Limit(5, 1.0))
     assert embedded.limits["sync_run"] == Limit(3, 1.0)

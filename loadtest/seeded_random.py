@@ -3,7 +3,7 @@
 import hashlib
 
 
-def draw(seed: int, *about: object) -> float:
+def seeded_random(seed: int, *about: object) -> float:
     """An evenly distributed number from 0 up to, not including, 1, fixed by the seed and what it is about.
 
     From BLAKE2b, so that it depends on no version of any generator.
