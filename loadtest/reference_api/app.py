@@ -13,11 +13,11 @@ Where only valid requests draw on a limit, 3 comes last.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, ErrorCode, JobState, LimitName
+from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
 from loadtest.reference_api.http.answers import (
     AnswerHeaders,
     ApiError,
@@ -40,6 +40,11 @@ from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)
 
+_RETRIEVAL: Final = REQUESTS[RequestKind.RETRIEVE]
+_WHOLE_PATHS: Final = {request.path: request for request in REQUESTS.values() if request.path != JOB_PREFIX}
+# Here, not at each use: in Python 3.11, reading a member of an enum costs more than what follows.
+_PENDING: Final = str(JobState.PENDING)
+
 
 def route(scope: Scope, path: str) -> LimitName:
     """The limit name that a path draws on: there is one for each route.
@@ -47,16 +52,11 @@ def route(scope: Scope, path: str) -> LimitName:
     Raises:
         ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
     """
-    if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
-        allow(scope, "GET")
-        return LimitName.RETRIEVAL
-    if path == RUN_PATH:
-        allow(scope, "POST")
-        return LimitName.SYNC_RUN
-    if path == JOBS_PATH:
-        allow(scope, "POST")
-        return LimitName.ASYNC_SUBMIT
-    raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
+    request = _RETRIEVAL if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX) else _WHOLE_PATHS.get(path)
+    if request is None:
+        raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
+    allow(scope, request.method)
+    return request.limit
 
 
 def allow(scope: Scope, method: str) -> None:
@@ -185,7 +185,7 @@ class WorkflowApi:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
-        return ServerReply(202, encode({"jobId": job.id, "status": JobState.PENDING}))
+        return ServerReply(202, encode({"jobId": job.id, "status": _PENDING}))
 
     async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> ServerReply:
         job_id = scope["path"][len(JOB_PREFIX) :]
