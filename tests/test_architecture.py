@@ -56,8 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED,
-    "analysis": LEAVES | SHARED,
-    "report": LEAVES | SHARED | {"analysis"},
+    "inference": LEAVES | {"plan"},
+    "analysis": LEAVES | SHARED | {"inference"},
+    "report": LEAVES | SHARED | {"inference", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
