@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.report.plots import execution, lag, overhead, rates
+from loadtest.report.plots import execution, lag, limits, overhead
 from loadtest.report.plots.style import Drawing, styled
 
 NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
@@ -45,7 +45,7 @@ def overlapping(texts: list[Any]) -> list[tuple[str, str]]:
     return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)]
 
 
-@pytest.mark.parametrize("draw", [rates.draw, lag.draw], ids=["rates", "lag"])
+@pytest.mark.parametrize("draw", [limits.draw_rates, lag.draw], ids=["rates", "lag"])
 def test_names_of_stages_stand_apart(crowded: Findings, draw: Any) -> None:
     """Names of stages that begin together are cut down to what there is room for."""
     axes = drawn(crowded, draw).axes[0]
