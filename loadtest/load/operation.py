@@ -6,7 +6,7 @@ from collections.abc import Callable
 import gevent
 
 from loadtest.load.client import TERMINAL, Answer
-from loadtest.load.http.exchange import Exchange, Wire
+from loadtest.load.http.exchange import Exchange, HttpConnection
 from loadtest.load.retry import parse_retry_after
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.samples import Kind, Outcome, Sample
@@ -15,17 +15,19 @@ from loadtest.schedule import Arrival
 
 
 class Operation:
-    """Carries out one arrival: sends requests, records each, and at the end itself.
+    """Carries out one arrival: sends its requests, records each, and in the end records how the operation ended.
 
     Args:
         session: the run.
         entry: the traffic entry of the arrival.
-        arrival: what the schedule wants.
+        arrival: of the schedule.
         free_ns: when the user that took it became free (monotonic ns).
-        wire: the connection of that user, on which all its requests are sent.
+        connection: of that user, on which all its requests are sent.
     """
 
-    def __init__(self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, wire: Wire) -> None:
+    def __init__(
+        self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, connection: HttpConnection
+    ) -> None:
         self.arrival = arrival
         self.key_index = entry.key_index(arrival.number)
         self.mistake = entry.mistake(arrival.number)
@@ -35,11 +37,11 @@ class Operation:
         self.matched: bool | None = None
         """Whether the result was the expected one, where that was looked at."""
         self.contradiction: str | None = None
-        """How one of its answers contradicted an earlier one of the run, if one did: the reason for which it failed."""
+        """How one of its answers contradicted an earlier one of the run, if one did: it has failed for this reason."""
         self._session = session
         self._entry = entry
         self._free_ns = free_ns
-        self._wire = wire
+        self._connection = connection
         self._trace_id = session.trace_id(entry, arrival.number)
         self._start: int | None = None
         self._attempts = 0
@@ -89,7 +91,7 @@ class Operation:
         try:
             answer = send(trace)
         except BaseException:
-            if (begun := self._wire.sending) is not None:
+            if (begun := self._connection.sending) is not None:
                 begun.end = time.monotonic_ns()
                 cut = Answer(exchange=begun, outcome="timed_out", reason="drain")
                 self._record_request(kind, cut, trace, intended, poll)

@@ -1,8 +1,12 @@
-"""What a run may still send: taken before each send, so that retries, polls and seeding stay inside it too."""
+"""The request budget of a run: what the target's entry still lets it send (``leash`` on disk).
+
+It is taken from before each send, so that retries, polls and seeding stay inside it, too. On workers it is split: each
+may use up its part, and all parts together come to no more than the whole.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from loadtest.record.run_info import LeashInfo, LeashUse, LimitInfo, PreflightRequest
@@ -16,20 +20,21 @@ LIMIT_OF_KIND: Final[dict[Kind, str]] = {
 }
 _EXECUTES: Final = frozenset({"run", "submit"})
 _PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
+_NO_BOUND: Final = 2**62
 
 
 class BudgetSpentError(Exception):
     """Nothing more may be sent. The request that was about to be sent was not."""
 
 
-class Budget:
-    """Counts what is sent, and stops it where the leash ends. Without a leash it only counts.
+class RequestBudget:
+    """Counts what is sent, and refuses what the leash does not allow. Without a leash it only counts.
 
     Never waits, so that no two greenlets can take the same last request.
 
     Args:
         leash: what the target's entry allows; None for no bounds.
-        limits: the believed limits, each per key.
+        limits: the assumed limits, each per key.
         keys: how many API keys there are.
         preflight: what was sent before.
         now: a wall clock, in unix seconds.
@@ -49,22 +54,22 @@ class Budget:
         self.spent: str | None = None
         """Why nothing more may be sent; None while something may."""
         self.on_spent: Callable[[str], None] = lambda _: None
-        """Told once, with the reason."""
+        """Called once, with the reason."""
         self._leash = leash
         self._keys = keys
         self._now = now
-        self._shares: dict[str, _Share] = {}
+        self._limits: dict[str, _LimitShare] = {}
         if leash is not None:
-            self._shares = {name: _Share(leash.max_share, limit, keys) for name, limit in (limits or {}).items()}
+            self._limits = {name: _LimitShare(leash.max_share, limit, keys) for name, limit in (limits or {}).items()}
         for sent in preflight:
             self.used.requests += 1
             self.used.executions += sent.kind in _EXECUTES
-            if sent.limit in self._shares:
-                self._shares[sent.limit].sent.append(sent.unix_s)
+            if sent.limit in self._limits:
+                self._limits[sent.limit].sent.append(sent.unix_s)
 
     def share_by(self, processes: int) -> None:
         """Take one process's part of the shares of the limits only."""
-        for share in self._shares.values():
+        for share in self._limits.values():
             share.part = processes
 
     @property
@@ -72,7 +77,7 @@ class Budget:
         """Whether there are bounds at all."""
         return self._leash is not None
 
-    def operation(self) -> None:
+    def take_operation(self) -> None:
         """Take one operation, before it begins.
 
         Raises:
@@ -87,7 +92,7 @@ class Budget:
                 self._spend(_PART.format("operations"))
         self.used.operations += 1
 
-    def request(self, kind: Kind) -> None:
+    def take_request(self, kind: Kind) -> None:
         """Take one request, before it is sent.
 
         Raises:
@@ -124,7 +129,7 @@ class Budget:
         if leash.until_unix_s is not None and now >= leash.until_unix_s:
             self._spend("the allowed hours of the target, or its entry, have ended")
         name = LIMIT_OF_KIND[kind]
-        share = self._shares.get(name)
+        share = self._limits.get(name)
         if share is not None and not share.take(now):
             self._spend(
                 f"{share.allowed:g} requests per {share.window:g} s are the share of the {name} limit that max_share "
@@ -142,7 +147,7 @@ class Budget:
         raise BudgetSpentError(self.spent)
 
 
-class _Share:
+class _LimitShare:
     """The requests on one limit within its last window, of all keys together."""
 
     def __init__(self, share: float, limit: LimitInfo, keys: int) -> None:
@@ -164,3 +169,60 @@ class _Share:
             return False
         self.sent.append(now)
         return True
+
+
+class QuotaSplit:
+    """Splits what a leash allows among the workers of a run.
+
+    It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
+    of what it has left, so that nobody holds what is split; what a lost worker had is gone with it.
+
+    Args:
+        budget: the master's own, which preflight and seeding have drawn on.
+        leash: its bounds; None where there are none.
+    """
+
+    def __init__(self, budget: RequestBudget, leash: LeashInfo | None) -> None:
+        self._budget = budget
+        self._bounds = None if leash is None else _bounds(leash)
+        self._used: dict[str, LeashUse] = {}
+        self._reserved: dict[str, LeashUse] = {}
+        """What each worker may use in all, or will not pass before the next assignment."""
+
+    def note_used(self, worker: str, used: LeashUse) -> None:
+        """Note what a worker has used so far."""
+        self._used[worker] = used
+
+    def note_reserved(self, worker: str, reserved: LeashUse) -> None:
+        """Note what a worker will not pass before the next assignment."""
+        self._reserved[worker] = reserved
+
+    def split(self, workers: Sequence[str]) -> dict[str, LeashUse] | None:
+        """What each of these workers may use, in all since the run began; None without a leash."""
+        if self._bounds is None:
+            return None
+        taken = [self._budget.used, *self._reserved.values()]
+        quotas = {worker: LeashUse() for worker in workers}
+        for name in LeashUse.__struct_fields__:
+            free = max(0, getattr(self._bounds, name) - sum(getattr(each, name) for each in taken))
+            for place, worker in enumerate(workers):
+                share = free // len(workers) + (place < free % len(workers))
+                setattr(quotas[worker], name, getattr(self._reserved.get(worker, LeashUse()), name) + share)
+        self._reserved |= quotas
+        return quotas
+
+    def total(self) -> LeashUse:
+        """What master and workers have used together."""
+        used = [self._budget.used, *self._used.values()]
+        return LeashUse(**{name: sum(getattr(each, name) for each in used) for name in LeashUse.__struct_fields__})
+
+
+def _bounds(leash: LeashInfo) -> LeashUse:
+    executions = _NO_BOUND
+    if leash.max_cost is not None and leash.price_per_execution:
+        executions = int(leash.max_cost / leash.price_per_execution * (1 + 1e-9))
+    return LeashUse(
+        operations=_NO_BOUND if leash.max_operations is None else leash.max_operations,
+        requests=_NO_BOUND if leash.max_requests is None else leash.max_requests,
+        executions=executions,
+    )

@@ -1,7 +1,4 @@
-"""What a client does about a 429: give up, back off, or wait as long as it is told. Pure: given times in, times out.
-
-When a job is asked for again. Pure: given times in, times out.
-"""
+"""When a request is sent again: after a 429, by a backoff policy, and as the next poll. Pure: times in, times out."""
 
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -74,7 +71,7 @@ def parse_retry_after(value: str | None, date: bytes | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Polling:
+class PollingPolicy:
     """A polling policy. Times are in ns.
 
     Attributes:

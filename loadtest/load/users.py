@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry and carries each out. Subclasses say how, in ``perform``."""
+    """Takes arrivals from the pool of its traffic entry and carries each out, as ``perform`` of its subclass does."""
 
     abstract = True
     traffic_name: ClassVar[str]
@@ -56,24 +56,24 @@ class WorkflowUser(locust.User):
         arrival, self._arrival = self._arrival, None
         if arrival is None:
             # Locust runs a task before it waits for the first time. After each wait it would sleep for no time at all,
-            # which is another turn of the event loop, in which everybody else who is ready goes first.
+            # which is another turn of the event loop, in which every other greenlet that is ready goes first.
             task_set: Any = self._taskset_instance
             task_set._sleep = _go_on  # noqa: SLF001 - it offers no other way
             return
-        operation = Operation(self.session, self.entry, arrival, self.free_ns, self.client.wire)
+        operation = Operation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
-            self.session.endpoint.budget.operation()
+            self.session.endpoint.budget.take_operation()
             if operation.mistake is None:
                 self.perform(operation)
             else:
-                self._err(operation)
+                self._send_invalid(operation)
         except BudgetSpentError:
             operation.finish("timed_out" if operation.begun else "dropped", "leash")
         except gevent.GreenletExit:
             operation.finish("timed_out", "drain")
             raise
         except Exception:
-            # Ours, not the target's. The arrival still counts, and the run says that it cannot be trusted.
+            # Ours, not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
             self.session.bug = traceback.format_exc()
             operation.finish("failed", "harness_error")
             raise
@@ -107,7 +107,7 @@ class WorkflowUser(locust.User):
             self._arrival = None
         self.client.close()
 
-    def _err(self, operation: Operation) -> None:
+    def _send_invalid(self, operation: Operation) -> None:
         """Send a request that is wrong on purpose, which is ok if it is answered as documented."""
         wrong_key = operation.mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
@@ -208,7 +208,7 @@ def _go_on(_: float) -> None:
 
 
 FIRST_REQUEST: Final[dict[str, Kind]] = {"sync_run": "run", "async_run": "submit", "retrieval": "retrieve"}
-OPERATIONS: dict[str, type[WorkflowUser]] = {
+USER_CLASSES: dict[str, type[WorkflowUser]] = {
     "sync_run": SyncRunUser,
     "async_run": AsyncRunUser,
     "retrieval": RetrievalUser,
@@ -229,29 +229,29 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
     return [
         type(
             name,
-            (_class_of(name, scenario.traffic[name], base),),
+            (_find_class(name, scenario.traffic[name], base),),
             {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
         )
         for name, plan in plans.items()
     ]
 
 
-def _class_of(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    ours = OPERATIONS[traffic.operation]
+def _find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+    base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
-        return ours
+        return base_class
     where = f"traffic.{name}.user = {traffic.user!r}"
     module, _, attribute = traffic.user.partition(":")
     for folder in (str(base.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:
-        theirs = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        # Whatever their module does while it is imported is theirs to mend.
+        # Whatever the module does while it is imported is its author's to mend.
         raise InputError(
             f"{where} cannot be imported: {type(error).__name__}: {error}", "Write module:Class."
         ) from error
-    if not (isinstance(theirs, type) and issubclass(theirs, ours)):
-        raise InputError(f"{where} is no subclass of {ours.__name__}", "See docs/user-classes.md.")
-    return theirs
+    if not (isinstance(found, type) and issubclass(found, base_class)):
+        raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/user-classes.md.")
+    return found

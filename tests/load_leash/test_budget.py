@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.request_budget import Budget, BudgetSpentError
+from loadtest.load.request_budget import RequestBudget, BudgetSpentError
 from loadtest.record.run_info import LeashInfo, LimitInfo, PreflightRequest
 
 RETRIEVAL = {"retrieval": LimitInfo(count=100, window_s=60.0)}
@@ -16,7 +16,7 @@ def leash(**bounds: Any) -> LeashInfo:
     return LeashInfo(name="here", environment="test", owner="me", **{"max_share": 1.0, **bounds})
 
 
-def spend(budget: Budget, *kinds: str) -> int:
+def spend(budget: RequestBudget, *kinds: str) -> int:
     """Take requests until one is refused; gives how many were not."""
     for number, kind in enumerate(kinds):
         try:
@@ -28,7 +28,7 @@ def spend(budget: Budget, *kinds: str) -> int:
 
 def test_requests_of_every_kind_count() -> None:
     """Polls too; and when it is spent, it stays spent, and says so once."""
-    budget, said = Budget(leash(max_requests=3)), []
+    budget, said = RequestBudget(leash(max_requests=3)), []
     budget.on_spent = said.append
     assert spend(budget, "submit", "poll", "poll", "poll", "poll") == 3
     assert spend(budget, "run") == 0
@@ -40,7 +40,7 @@ def test_requests_of_every_kind_count() -> None:
 
 def test_executions_are_given_back_only_if_they_were_refused() -> None:
     """A 429 executes nothing; a 500, a time-out or an answer may have."""
-    budget = Budget(leash(price_per_execution=0.5, max_cost=1.0))
+    budget = RequestBudget(leash(price_per_execution=0.5, max_cost=1.0))
     for status in (429, 400, 404):
         budget.request("run")
         budget.answered("run", status)
@@ -57,7 +57,7 @@ def test_a_share_holds_in_any_window_and_preflight_is_in_it() -> None:
     """One more than the share is let through: an even schedule has a request at both ends of a window."""
     now = [1000.0]
     before = [PreflightRequest(limit="retrieval", kind="retrieve", key_index=0, unix_s=999.0 + n) for n in range(2)]
-    budget = Budget(leash(max_share=0.1), RETRIEVAL, preflight=before, now=lambda: now[0])
+    budget = RequestBudget(leash(max_share=0.1), RETRIEVAL, preflight=before, now=lambda: now[0])
     assert budget.used.requests == 2
     assert spend(budget, *["poll"] * 9) == 9
     now[0] = 1059.5
@@ -69,7 +69,7 @@ def test_a_share_holds_in_any_window_and_preflight_is_in_it() -> None:
 def test_an_even_schedule_at_exactly_the_share_passes() -> None:
     """Even if it is a little late at times."""
     now = [0.0]
-    budget = Budget(leash(max_share=0.1), RETRIEVAL, now=lambda: now[0])
+    budget = RequestBudget(leash(max_share=0.1), RETRIEVAL, now=lambda: now[0])
     for number in range(200):
         now[0] = number * 6.0 + (0.05 if number % 7 == 3 else 0.0)
         budget.request("retrieve")
@@ -78,7 +78,7 @@ def test_an_even_schedule_at_exactly_the_share_passes() -> None:
 def test_nothing_is_sent_after_the_allowed_hours() -> None:
     """Whatever was planned."""
     now = [10.0]
-    budget = Budget(leash(until_unix_s=20.0), now=lambda: now[0])
+    budget = RequestBudget(leash(until_unix_s=20.0), now=lambda: now[0])
     budget.request("run")
     now[0] = 20.0
     with pytest.raises(BudgetSpentError, match="the allowed hours of the target, or its entry, have ended"):
@@ -87,7 +87,7 @@ def test_nothing_is_sent_after_the_allowed_hours() -> None:
 
 def test_without_a_leash_it_only_counts() -> None:
     """Nothing is ever refused."""
-    budget = Budget()
+    budget = RequestBudget()
     assert spend(budget, *["run", "poll"] * 500) == 1000
     assert (budget.used.requests, budget.used.executions, budget.leashed) == (1000, 500, False)
 
@@ -101,7 +101,7 @@ def test_without_a_leash_it_only_counts() -> None:
 def test_no_order_of_sends_gets_more_than_there_is(requests: int, operations: int, cost: int, steps: list[str]) -> None:
     """The bounds hold for any mix."""
     bounds = {"max_requests": requests, "max_operations": operations, "price_per_execution": 1.0, "max_cost": cost}
-    budget = Budget(leash(**bounds))
+    budget = RequestBudget(leash(**bounds))
     taken = []
     for step in steps:
         try:

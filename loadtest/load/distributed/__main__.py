@@ -29,7 +29,7 @@ _FLUSH: Final = 0.2
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in the runs of a master until it says that it is over.
+    """Take part in the runs of a master until it ends.
 
     Args:
         master: host and port.
@@ -96,9 +96,9 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("master", type=address)
     parser.add_argument("base", type=Path)
     parser.add_argument("--with-parent", action="store_true")
-    said = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        return main(said.master, said.base, with_parent=said.with_parent)
+        return main(options.master, options.base, with_parent=options.with_parent)
     except LoadtestError as error:
         sys.stderr.write(f"loadtest: {error}\n")
         return int(error.exit_code)

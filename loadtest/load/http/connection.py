@@ -1,9 +1,7 @@
-"""A socket that never blocks, and the one greenlet that waits for it.
+"""TCP connections, with TLS or without: making one, and the reason for each way in which that fails.
 
-Leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there yet, for each
-wait: here the socket is watched for as long as it lives, and one timer serves many waits.
-
-Making a connection, and the word for each way in which that fails.
+``Stream`` is leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there
+yet, for each wait: here the socket is watched for as long as it lives, and one timer serves many waits.
 """
 
 import select
@@ -15,24 +13,31 @@ from typing import Any, Final
 
 from gevent import get_hub, getcurrent, monkey
 
-from loadtest.load.http.resolver import Names
+from loadtest.load.http.resolver import Resolver
 
 _READ: Final = 1
 _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# X509_V_ERR_… of OpenSSL's x509_vfy.h
+_CERTIFICATE_REASONS: Final = {
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    62: "certificate_wrong_name",
+    64: "certificate_wrong_name",
+}
 # The real ones, where gevent has put its own in their place: nothing here may block, and it waits for itself.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
 
 class DeadlineError(Exception):
-    """The moment until which somebody wanted to wait has passed."""
+    """The deadline of a wait has passed."""
 
 
-class Link:
-    """One TCP connection, with TLS or without. All deadlines are monotonic ns.
+class Stream:
+    """One TCP connection, on which one greenlet waits at a time. All deadlines are monotonic ns.
 
     Args:
         family: of the socket.
@@ -194,15 +199,6 @@ class Link:
             waiting.throw(DeadlineError)
 
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h
-_CERTIFICATE_WORDS: Final = {
-    9: "certificate_not_yet_valid",
-    10: "certificate_expired",
-    62: "certificate_wrong_name",
-    64: "certificate_wrong_name",
-}
-
-
 @dataclass(slots=True)
 class Address:
     """Where to connect to.
@@ -212,35 +208,35 @@ class Address:
         port: of TCP.
         tls: the context that all connections share; None for plain HTTP.
         server_name: what the server's certificate has to prove.
-        names: the server's addresses; by default ``host`` alone.
+        resolver: the server's addresses; by default ``host`` alone.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     server_name: str = ""
-    names: Names = field(default=None)  # type: ignore[assignment] # set below
+    resolver: Resolver = field(default=None)  # type: ignore[assignment] # set below
 
     def __post_init__(self) -> None:
-        if self.names is None:
-            self.names = Names((self.host,))
+        if self.resolver is None:
+            self.resolver = Resolver((self.host,))
 
 
 class ConnectError(Exception):
     """A connection could not be made.
 
     Attributes:
-        word: why.
+        reason: why.
         timed_out: whether it took too long.
     """
 
-    def __init__(self, word: str, *, timed_out: bool = False) -> None:
-        super().__init__(word)
-        self.word = word
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.timed_out = timed_out
 
 
-def connect(address: Address, deadline: int) -> Link:
+def connect(address: Address, deadline: int) -> Stream:
     """Connect to one of a server's addresses: to the next one where one cannot be reached.
 
     Args:
@@ -251,34 +247,34 @@ def connect(address: Address, deadline: int) -> Link:
         ConnectError: if none can be reached in time, or TLS fails with the one that was.
     """
     failure = ConnectError("address_not_allowed")
-    for host in address.names.order():
-        link = Link(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for host in address.resolver.order():
+        stream = Stream(socket.AF_INET6 if ":" in host else socket.AF_INET)
         reached = False
         try:
-            link.connect(host, address.port, deadline)
+            stream.connect(host, address.port, deadline)
             reached = True
             if address.tls is not None:
-                link.secure(address.tls, address.server_name, deadline)
+                stream.secure(address.tls, address.server_name, deadline)
         except BaseException as error:
-            link.close()
-            address.names.failed(host)
+            stream.close()
+            address.resolver.failed(host)
             if not isinstance(error, DeadlineError | OSError):
                 raise
             failure = _failure(error)
             if reached or isinstance(error, DeadlineError):
                 break
         else:
-            address.names.connected(host)
-            return link
+            address.resolver.connected(host)
+            return stream
     raise failure from None
 
 
-def tls_word(error: ssl.SSLError) -> str:
-    """The word for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client's certificate late)."""
+def tls_reason(error: ssl.SSLError) -> str:
+    """The reason for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client certificate late)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE_WORDS.get(error.verify_code, "certificate_untrusted")
-    reason = error.reason or ""
-    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return _CERTIFICATE_REASONS.get(error.verify_code, "certificate_untrusted")
+    name = error.reason or ""
+    if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
         return "client_certificate_refused"
     return "tls_failed"
 
@@ -289,5 +285,5 @@ def _failure(error: BaseException) -> ConnectError:
     if isinstance(error, ConnectionRefusedError):
         return ConnectError("connection_refused")
     if isinstance(error, ssl.SSLError):
-        return ConnectError(tls_word(error))
+        return ConnectError(tls_reason(error))
     return ConnectError("connect_failed")
