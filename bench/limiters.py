@@ -15,7 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import STRATEGIES
 
 from loadtest.limiters import ALGORITHMS, LimiterSpec, make
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 ROUNDS: Final = 7
 WANTED_NS: Final = 1000

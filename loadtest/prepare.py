@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
-from loadtest.limits import Limit, LimitName
 from loadtest.plan import Belief, believe, traffic_plans
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
@@ -27,8 +27,8 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.scenario.units import MAX_RATE
 from loadtest.targets import Chosen, check_leash, demand_of
+from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 

@@ -3,6 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,8 +50,8 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
             message = "must be a table"
         elif kind == "missing":
             message = "is missing"
-        elif kind == "literal_error":
-            known = _literals(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
+        elif kind in {"literal_error", "enum"}:
+            known = _words(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
             message = f"{problem['input']!r} is not valid here{nearest(str(problem['input']), known)}"
         yield f"{where}: {message}"
 
@@ -107,6 +108,10 @@ def _keys_at(root: Any, loc: Sequence[Any]) -> list[str]:
     return list(_fields(model)) if model is not None else []
 
 
-def _literals(annotation: Any) -> list[str]:
-    """The words of a Literal, also within Optional and Annotated."""
-    return [word for each in get_args(annotation) for word in ([each] if isinstance(each, str) else _literals(each))]
+def _words(annotation: Any) -> list[str]:
+    """The words of a Literal or an enum, also within Optional and Annotated."""
+    if isinstance(annotation, str):
+        return [str(annotation)]
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [str(member) for member in annotation]
+    return [word for each in get_args(annotation) for word in _words(each)]

@@ -12,6 +12,7 @@ from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
 from loadtest.errors import InputError
+from loadtest.units import split_quantity
 
 Unit = Literal["ms", "per_s", "share", "number"]
 Judgement = Literal["pass", "fail", "inconclusive"]
@@ -65,7 +66,6 @@ _FORM: Final = re.compile(
     r"^\s*(?P<metric>[\w.]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
     r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
 )
-_VALUE: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|s|%|/s|/min)?$")
 _SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
     "ms": {"ms": (1, 1), "s": (1000, 1)},
     "per_s": {"/s": (1, 1), "/min": (1, 60)},
@@ -197,11 +197,12 @@ def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: floa
 
 
 def _value(text: str, unit: Unit, threshold: str) -> float:
-    match = _VALUE.match(text)
-    scale = None if match is None else _SCALES[unit].get(match[2] or "")
-    if match is None or scale is None:
-        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {_WRITE_AS[unit]}.")
-    value = float(match[1]) * scale[0] / scale[1]
+    try:
+        number, suffix = split_quantity(text)
+        times, over = _SCALES[unit][suffix]
+    except (ValueError, KeyError):
+        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {_WRITE_AS[unit]}.") from None
+    value = number * times / over
     if unit == "share" and not 0 <= value <= 1:
         raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {_WRITE_AS[unit]}.")
     return value

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import DOCUMENTED, Limit
 from loadtest.plan import Belief, believed
 from loadtest.prepare import prepare_run
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario, scenario_hash
+from loadtest.units import Limit
 
 MINE = """
 title = "Mine"

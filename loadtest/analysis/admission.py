@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.drawn import Drawn
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

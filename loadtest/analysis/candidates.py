@@ -11,7 +11,7 @@ from loadtest.analysis import admission
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
 from loadtest.analysis.fit import Fit, best_threshold, judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 _STEPS: Final = 31
 _PHASED: Final = 10_000

@@ -8,7 +8,7 @@ from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, OUTCOMES, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import known
 from loadtest.analysis.rows import TIMED_OUT, Rows, groups, tally
-from loadtest.limits import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES
 
 NO_ANSWER: Final = 0
 """The status of a request that got none."""

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief
 from loadtest.record.run_info import RunInfo
+from loadtest.units import Limit
 
 _BURST_GAP_S: Final = 0.002
 _BURST_SPAN_S: Final = 0.02

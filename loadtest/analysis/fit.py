@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 _ERROR: Final = 0.01
 """Share of decisions that come out otherwise for reasons of their own: what a contradiction is charged with."""

@@ -13,8 +13,8 @@ from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
 from loadtest.analysis.fit import BAR, Fit, at_most
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief
+from loadtest.units import Limit
 
 Word = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000

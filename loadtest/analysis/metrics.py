@@ -16,6 +16,7 @@ from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
 from loadtest.analysis.throttling import Expectation
 from loadtest.analysis.times import NAMES
+from loadtest.contract import LimitName
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
@@ -88,7 +89,7 @@ class _Figures:
     def _polling(self, planned: list[tuple[str, StagePlan]]) -> Cell:
         record = self.record
         polls, retrievals = record.poll_use.during(planned)
-        limit = record.belief.drawn_on("retrieval")
+        limit = record.belief.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         # A limit on how many are answered at a time allows no number of them.
         sustained = limit in record.limits() and record.belief.spec.algorithm != CONCURRENCY

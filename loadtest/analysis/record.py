@@ -24,7 +24,7 @@ from loadtest.analysis.poll_use import PollUse
 from loadtest.analysis.sends import Sends
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times, start_lag
-from loadtest.limits import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import Belief, believed
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo, StagePlan

@@ -18,9 +18,9 @@ from loadtest import limiters
 from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.record import Record
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import Limit
 from loadtest.plan import CONCURRENCY, Belief, believed
 from loadtest.record.run_info import RunInfo
+from loadtest.units import Limit
 
 _CLOCK_MARGIN_S: Final = 0.1
 """Added to the clock's uncertainty: a request is decided on some time after its first byte was sent."""

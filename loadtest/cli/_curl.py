@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, Operation
 from loadtest.errors import InputError
-from loadtest.record.samples import Operation
 from loadtest.targets.address import place
 
 _VALUED: Final = {
@@ -33,9 +33,9 @@ _FLAGS: Final = {
     *("--compressed", "--no-buffer", "--http1.1", "--http2", "--progress-bar", "--fail-with-body"),
 }
 _REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = (
-    ("POST", r"/v1/workflows/run", "sync_run"),
-    ("POST", r"/v1/workflows/jobs", "async_run"),
-    ("GET", r"/v1/workflows/jobs/[^/]+", "retrieval"),
+    ("POST", re.escape(RUN_PATH), Operation.SYNC_RUN),
+    ("POST", re.escape(JOBS_PATH), Operation.ASYNC_RUN),
+    ("GET", re.escape(JOB_PREFIX) + "[^/]+", Operation.RETRIEVAL),
 )
 _SENT_BY_US: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf-endpoint", "host", "content-length"}
 
@@ -86,7 +86,7 @@ def parse_curl(command: str) -> Pasted:
             url = value
     base, path = _split_url(url)
     operation = _operation(method or ("POST" if data else "GET"), path)
-    workflow, parameters = (None, {}) if operation == "retrieval" else _body(data)
+    workflow, parameters = (None, {}) if operation == Operation.RETRIEVAL else _body(data)
     endpoint = headers.get("x-wf-endpoint") or None
     if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
         raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
@@ -96,7 +96,7 @@ def parse_curl(command: str) -> Pasted:
         loopback=_is_loopback(urlsplit(base).hostname or ""),
         workflow=workflow,
         parameters=parameters,
-        job_id=path.rsplit("/", 1)[1] if operation == "retrieval" else None,
+        job_id=path.rsplit("/", 1)[1] if operation == Operation.RETRIEVAL else None,
         endpoint=endpoint,
         key=headers.get("x-api-key") or None,
         dropped=sorted(name for name in set(headers) - _SENT_BY_US if re.fullmatch(r"[a-z0-9-]{1,40}", name)),

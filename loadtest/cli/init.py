@@ -14,17 +14,17 @@ from typing import Any, Final
 import click
 
 from loadtest.cli._curl import Pasted, parse_curl
+from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
-from loadtest.record.samples import Operation
 from loadtest.scenario import Scenario
 from loadtest.scenario.schema import schema_text
 
 JOBS_FILE: Final = "first.jobs.txt"
 _TITLES: Final[dict[Operation, str]] = {
-    "sync_run": "How quickly are runs of {} answered, well within the limit?",
-    "async_run": "How long do jobs of {} take from submit to result, well within the limits?",
-    "retrieval": "How quickly are results retrieved, well within the limit?",
+    Operation.SYNC_RUN: "How quickly are runs of {} answered, well within the limit?",
+    Operation.ASYNC_RUN: "How long do jobs of {} take from submit to result, well within the limits?",
+    Operation.RETRIEVAL: "How quickly are results retrieved, well within the limit?",
 }
 _OPERATION_NOTES: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
 
@@ -92,13 +92,13 @@ def scenario_text(pasted: Pasted | None) -> str:
     Raises:
         InputError: if the command's parameters hold what TOML cannot say.
     """
-    operation = pasted.operation if pasted else "sync_run"
+    operation = pasted.operation if pasted else Operation.SYNC_RUN
     workflow = pasted.workflow or "say-hello" if pasted else "sleep"
     parameters = pasted.parameters if pasted else {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4}
-    slow = operation == "async_run"
+    slow = operation == Operation.ASYNC_RUN
     return _SCENARIO.format(
         title=toml_value(_TITLES[operation].format(workflow)),
-        name={"sync_run": "runs", "async_run": "jobs", "retrieval": "lookups"}[operation],
+        name={Operation.SYNC_RUN: "runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "lookups"}[operation],
         operation=operation,
         note=_OPERATION_NOTES,
         what=_what(pasted, workflow, parameters),

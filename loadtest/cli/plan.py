@@ -15,16 +15,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName
 from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.scenario.units import parse_duration
 from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+from loadtest.units import Limit, parse_duration
 
 WIDTH: Final = 100
 _NAMES: Final = 2

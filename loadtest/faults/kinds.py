@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from loadtest.limits import LIMIT_NAMES, LimitName
+from loadtest.contract import LIMIT_NAMES, LimitName
 
 MAX_SECONDS: Final = 7 * 24 * 3600.0
 SECONDS: Final = ("start", "duration", "idle")
@@ -92,7 +92,7 @@ class Latency(Fault, frozen=True, tag="latency"):
 class SlowExecution(Fault, frozen=True, tag="slow-execution"):
     """Workflows execute longer, and their executionTime says so."""
 
-    ON = ("sync_run", "async_submit")
+    ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
     factor: Annotated[float, Meta(ge=1, le=1000, description="Times what it takes.")] = 1.0
     ms: Annotated[Millis, Meta(description="Added.")] = 0.0
@@ -144,35 +144,35 @@ class Garbage(Fault, frozen=True, tag="garbage"):
 class NeverFinish(Fault, frozen=True, tag="never-finish"):
     """Jobs are accepted, and stay pending."""
 
-    ON = ("async_submit",)
+    ON = (LimitName.ASYNC_SUBMIT,)
 
 
 class WrongResult(Fault, frozen=True, tag="wrong-result"):
     """Results are not those of the workflow."""
 
-    ON = ("sync_run", "async_submit")
+    ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
 
 class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
     """What belongs to another one of the same key is given again: its result, or its job id."""
 
-    ON = ("sync_run", "async_submit")
+    ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
     what: Annotated[Literal["result", "id"], Meta(description="The one before's result or job id.")] = "result"
 
     def __post_init__(self) -> None:
         """Check that only jobs are to have ids."""
         super().__post_init__()
-        if self.what == "id" and "sync_run" in self.on:
+        if self.what == "id" and LimitName.SYNC_RUN in self.on:
             raise ValueError("on: a sync_run has no id; leave it out, or write on = async_submit")
         if self.what == "id":
-            msgspec.structs.force_setattr(self, "on", ("async_submit",))
+            msgspec.structs.force_setattr(self, "on", (LimitName.ASYNC_SUBMIT,))
 
 
 class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
     """ExecutionTime is not what the execution took: off by a factor or an addend, or impossible."""
 
-    ON = ("sync_run", "async_submit")
+    ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
     value: Annotated[
         Literal["off", "above", "negative", "missing"],
@@ -194,7 +194,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
 class BackToPending(Fault, frozen=True, tag="back-to-pending"):
     """Jobs that were seen to end are pending again."""
 
-    ON = ("retrieval",)
+    ON = (LimitName.RETRIEVAL,)
 
 
 class Throttle(Fault, frozen=True, tag="throttle"):
@@ -211,7 +211,7 @@ class ColdStart(Fault, frozen=True, tag="cold-start"):
 class Starve(Fault, frozen=True, tag="starve"):
     """One key's runs and jobs wait for as long as another key has any that are not finished."""
 
-    ON = ("sync_run", "async_submit")
+    ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
     by: Annotated[KeyIndex, Meta(description="The key that comes first; any other if it isn't said.")] | None = None
 

@@ -5,8 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from loadtest.faults.kinds import KINDS, SECONDS, Fault
+from loadtest.units import DURATION_PATTERN
 
-_DURATION: Final = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h)$", "examples": ["500ms", "10s", "2m"]}
+_DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
 
 
 def fault_schema() -> dict[str, Any]:

@@ -12,9 +12,8 @@ from msgspec import inspect
 
 from loadtest.errors import InputError
 from loadtest.faults.kinds import KINDS, SECONDS, AnyFault, Fault, Starve
+from loadtest.units import parse_duration
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
@@ -122,10 +121,10 @@ def _value(key: str, value: object) -> Any:
 
 
 def _seconds(key: str, value: object) -> float:
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{key}: {value!r} is no duration: write a number and its unit, as '500ms', '10s' or '2m'")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _check_choices(kind: type[Fault], values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from loadtest.limiters.concurrency import ConcurrencyLimit
 from loadtest.limiters.model import Limiter, LimiterSpec, SpecError
 from loadtest.limiters.sliding import SlidingCounter, SlidingLog
 from loadtest.limiters.windows import FixedWindow
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 AlgorithmName = Literal[
     "fixed-window",

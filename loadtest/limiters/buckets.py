@@ -7,7 +7,7 @@ much is used up *at the last request* and not a time of its own, which would dro
 
 from loadtest.limiters.model import Decision, Timed, decided, slack
 from loadtest.limiters.windows import NEVER
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 
 class TokenBucket(Timed):

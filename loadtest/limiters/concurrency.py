@@ -1,7 +1,7 @@
 """A limit on how many requests are carried out at the same time."""
 
 from loadtest.limiters.model import Decision, decided
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 
 class ConcurrencyLimit:

@@ -4,7 +4,7 @@ from collections import deque
 
 from loadtest.limiters.model import GRAIN, Decision, Timed, decided, slack
 from loadtest.limiters.windows import NEVER, window_of
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 
 class SlidingLog(Timed):

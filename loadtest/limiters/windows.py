@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadtest.limiters.model import GRAIN, Decision, Timed, decided
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 NEVER: Final = float("-inf")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, TIMED, Outcome
 from loadtest.histogram import GROWTH, LogHistogram
 from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import TrafficPlan
@@ -29,7 +30,6 @@ FEWEST_SECONDS: Final = 10.0
 """Of its stages, before a rate is judged."""
 _BEYOND: Final = 5
 """Operations that must lie beyond a percentile before it is judged: 100 for p95, 500 for p99."""
-_FIRST: Final = frozenset({"run", "submit", "retrieve"})
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 _Z: Final = 2.576
 
@@ -76,7 +76,7 @@ class CircuitBreakers:
         if sample.status is None:
             # No answer: a server that is gone is for validity and thresholds to judge.
             return None
-        expected = sample.outcome == "ok" or sample.status in self._expected.get(sample.traffic, {}).get(
+        expected = sample.outcome == Outcome.OK or sample.status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
         )
         return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
@@ -162,17 +162,17 @@ class LiveThreshold:
         if sample.row == "operation":
             counts[f"operations.{sample.outcome}"] += 1
             counts["operations.sent"] += sample.start is not None
-            if sample.outcome in {"ok", "timed_out"} and sample.end is not None and sample.intended_start is not None:
+            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
                 took = (sample.end - sample.intended_start) / 1e6
                 self._times.add(took)
                 self._total_ms += took
                 self._longest_ms = max(self._longest_ms, took)
         elif sample.start is not None:
             counts["requests.sent"] += 1
-            counts["requests.throttled"] += sample.status == 429
-            counts["requests.accepted"] += sample.status is not None and sample.status != 429
-            counts["requests.errors"] += sample.outcome in {"failed", "timed_out"}
-            counts["first"] += sample.kind in _FIRST
+            counts["requests.throttled"] += sample.status == THROTTLED_STATUS
+            counts["requests.accepted"] += sample.status is not None and sample.status != THROTTLED_STATUS
+            counts["requests.errors"] += sample.outcome in ERRORS
+            counts["first"] += sample.kind in FIRST_KINDS
 
     def broken(self, elapsed: float) -> str | None:
         """The value, as text, if the threshold certainly does not hold; else None.

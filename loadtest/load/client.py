@@ -11,12 +11,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from loadtest.contract import JOB_PREFIX, REQUESTS, TERMINAL, THROTTLED_STATUS, JobState, Outcome, Reason, RequestKind
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
-from loadtest.record.samples import Kind, Outcome
 
-_PATHS: Final = {"run": "/v1/workflows/run", "submit": "/v1/workflows/jobs", "retrieve": "/v1/workflows/jobs/"}
 _WRONG_KEY: Final = "not-a-key"
 
 
@@ -62,24 +61,24 @@ class Endpoint:
         ]
         self._posts = {
             kind: [
-                f"POST {self._prefix}{_PATHS[kind]}".encode() + head + b"content-type: application/json\r\n"
+                f"POST {self._prefix}{request.path}".encode() + head + b"content-type: application/json\r\n"
                 for head in self._heads
             ]
-            for kind in ("run", "submit")
+            for kind, request in REQUESTS.items()
+            if request.method == "POST"
         }
 
-    def post(self, kind: Kind, body: bytes, key_index: int, trace: str) -> bytes:
+    def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str) -> bytes:
         """A whole run or submit."""
         head = self._posts[kind][key_index]
         return b"%bcontent-length: %d\r\ntraceparent: %b\r\n\r\n%b" % (head, len(body), trace.encode(), body)
 
     def get(self, job_id: str, key_index: int, trace: str) -> bytes:
         """A whole retrieval. The id is quoted, since it comes from outside."""
-        line = f"GET {self._prefix}{_PATHS['retrieve']}{quote(job_id, safe='')}".encode()
+        line = f"GET {self._prefix}{JOB_PREFIX}{quote(job_id, safe='')}".encode()
         return line + self._heads[key_index] + f"traceparent: {trace}\r\n\r\n".encode()
 
 
-TERMINAL: Final = frozenset({"completed", "failed"})
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 _State = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -119,7 +118,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
 
     exchange: Exchange
     outcome: Outcome
-    reason: str | None = None
+    reason: Reason | None = None
     error_code: str | None = None
     execution_time_ms: float | None = None
     job_id: str | None = None
@@ -132,7 +131,7 @@ _run = msgspec.json.Decoder(RunAnswer)
 _submit = msgspec.json.Decoder(SubmitAnswer)
 _job = msgspec.json.Decoder(JobAnswer)
 _error = msgspec.json.Decoder(ErrorAnswer)
-_SUCCESS: Final[dict[Kind, int]] = {"run": 200, "submit": 202, "poll": 200, "retrieve": 200}
+_SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
 
 class WorkflowClient:
@@ -148,7 +147,7 @@ class WorkflowClient:
         self.connection = HttpConnection(endpoint.address)
         self._timeouts = timeouts
 
-    def post(self, kind: Kind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
+    def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Run or submit a workflow; ``expected`` is a status to expect instead of the documented one."""
         request = self.endpoint.post(kind, body, key_index, trace)
         self.endpoint.budget.take_request(kind)
@@ -156,7 +155,7 @@ class WorkflowClient:
         self.endpoint.budget.answered(kind, exchange.status)
         return interpret(kind, exchange, None, expected)
 
-    def get(self, kind: Kind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
+    def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve a job, or poll it; ``expected`` as in ``post``.
 
         Where the server closes an idle connection just then, the request is sent once more, since it changes nothing.
@@ -175,47 +174,49 @@ class WorkflowClient:
         self.connection.close()
 
 
-def interpret(kind: Kind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
+def interpret(kind: RequestKind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
     """Interpret an exchange: its outcome, and the reason where it is not ok. Pure.
 
     A job that failed is an ok *request*; what it means for the operation is the user class's to decide. An answer with
     an expected status that is not the documented one is ok whatever its body.
     """
     if exchange.failure is not None:
-        outcome: Outcome = "timed_out" if exchange.timed_out else "failed"
-        reason = "hung_up" if exchange.hung_up else exchange.failure
+        outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
+        reason = Reason.HUNG_UP if exchange.hung_up else exchange.failure
         return Answer(exchange=exchange, outcome=outcome, reason=reason, job_id=job_id)
     success = _SUCCESS[kind]
     if exchange.status != success or expected not in {None, success}:
         return _other_status(exchange, job_id, expected)
     try:
-        if kind == "run":
+        if kind == RequestKind.RUN:
             run = _run.decode(exchange.body)
-            return Answer(exchange=exchange, outcome="ok", execution_time_ms=run.execution_time, result=run.result)
-        if kind == "submit":
+            return Answer(
+                exchange=exchange, outcome=Outcome.OK, execution_time_ms=run.execution_time, result=run.result
+            )
+        if kind == RequestKind.SUBMIT:
             submit = _submit.decode(exchange.body)
-            return Answer(exchange=exchange, outcome="ok", job_id=submit.job_id, job_state=submit.status)
+            return Answer(exchange=exchange, outcome=Outcome.OK, job_id=submit.job_id, job_state=submit.status)
         return _job_answer(exchange, _job.decode(exchange.body), job_id)
     except msgspec.ValidationError:
-        return Answer(exchange=exchange, outcome="failed", reason="wrong_shape", job_id=job_id)
+        return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=Reason.WRONG_SHAPE, job_id=job_id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Answer(exchange=exchange, outcome="failed", reason="invalid_json", job_id=job_id)
+        return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=Reason.INVALID_JSON, job_id=job_id)
 
 
 def _job_answer(exchange: Exchange, job: JobAnswer, job_id: str | None) -> Answer:
-    reason = None
+    reason: Reason | None = None
     terminal = job.status in TERMINAL
     if job.job_id != job_id:
-        reason = "wrong_job"
+        reason = Reason.WRONG_JOB
     elif (
         (terminal and job.execution_time is None)
-        or (job.status == "completed" and not isinstance(job.result, dict))
-        or (job.status == "failed" and not isinstance(job.error, str))
+        or (job.status == JobState.COMPLETED and not isinstance(job.result, dict))
+        or (job.status == JobState.FAILED and not isinstance(job.error, str))
     ):
-        reason = "wrong_shape"
+        reason = Reason.WRONG_SHAPE
     return Answer(
         exchange=exchange,
-        outcome="ok" if reason is None else "failed",
+        outcome=Outcome.OK if reason is None else Outcome.FAILED,
         reason=reason,
         job_id=job_id,
         job_state=job.status,
@@ -231,8 +232,10 @@ def _other_status(exchange: Exchange, job_id: str | None, expected: int | None) 
         code = None
     status = exchange.status or 0
     if status == expected:
-        return Answer(exchange=exchange, outcome="ok", error_code=code, job_id=job_id)
-    if status == 429:
-        return Answer(exchange=exchange, outcome="throttled", reason="throttled", error_code=code, job_id=job_id)
-    reason = "redirect" if 300 <= status < 400 else "unexpected_status"
-    return Answer(exchange=exchange, outcome="failed", reason=reason, error_code=code, job_id=job_id)
+        return Answer(exchange=exchange, outcome=Outcome.OK, error_code=code, job_id=job_id)
+    if status == THROTTLED_STATUS:
+        return Answer(
+            exchange=exchange, outcome=Outcome.THROTTLED, reason=Reason.THROTTLED, error_code=code, job_id=job_id
+        )
+    reason = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
+    return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=reason, error_code=code, job_id=job_id)

@@ -13,15 +13,15 @@ from typing import Final
 import gevent
 import msgspec
 
+from loadtest.contract import TERMINAL, Operation, Outcome, RequestKind
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
-from loadtest.load.client import TERMINAL, Answer, WorkflowClient
+from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
 from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.run_info import RunInfo
-from loadtest.record.samples import Kind
 from loadtest.targets import allow
 
 STAGE: Final = "setup"
@@ -40,7 +40,7 @@ class Seeder:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._sent: list[tuple[TrafficEntry, Kind, Answer, str, int]] = []
+        self._sent: list[tuple[TrafficEntry, RequestKind, Answer, str, int]] = []
 
     def seed(self) -> None:
         """Submit the jobs and wait until each is completed or has failed.
@@ -49,7 +49,7 @@ class Seeder:
             TargetError: if the target refuses, or is not done within 90 s.
         """
         for entry in self._session.entries.values():
-            if entry.operation == "retrieval" and entry.traffic.job_ids == "seeded":
+            if entry.operation == Operation.RETRIEVAL and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)
                 try:
                     self._seed(entry, client)
@@ -69,8 +69,8 @@ class Seeder:
         waiting: list[tuple[str, int]] = []
         for number in range(max(entry.traffic.seed_jobs, keys)):
             key = entry.key_index(number)
-            submit = partial(client.post, "submit", entry.bodies.of(0), key)
-            answer = self._insist(entry, "submit", submit, key, deadline)
+            submit = partial(client.post, RequestKind.SUBMIT, entry.bodies.of(0), key)
+            answer = self._insist(entry, RequestKind.SUBMIT, submit, key, deadline)
             if answer.job_id is not None:
                 waiting.append((answer.job_id, key))
                 self._session.recorder.job(answer.job_id, key)
@@ -79,7 +79,9 @@ class Seeder:
 
     def _await(self, entry: TrafficEntry, client: WorkflowClient, job_id: str, key: int, deadline: float) -> None:
         for _ in self._pauses(deadline):
-            answer = self._insist(entry, "poll", lambda trace: client.get("poll", job_id, key, trace), key, deadline)
+            answer = self._insist(
+                entry, RequestKind.POLL, lambda trace: client.get(RequestKind.POLL, job_id, key, trace), key, deadline
+            )
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
                 self._session.recorder.pending.settled(job_id)
@@ -90,7 +92,7 @@ class Seeder:
         )
 
     def _insist(
-        self, entry: TrafficEntry, kind: Kind, send: Callable[[str], Answer], key: int, deadline: float
+        self, entry: TrafficEntry, kind: RequestKind, send: Callable[[str], Answer], key: int, deadline: float
     ) -> Answer:
         """Send until it is not throttled."""
         trace_id = self._session.trace_id(entry, 0)
@@ -98,9 +100,9 @@ class Seeder:
             trace = self._session.traceparent(trace_id)
             answer = send(trace)
             self._sent.append((entry, kind, answer, trace, key))
-            if answer.outcome == "ok":
+            if answer.outcome == Outcome.OK:
                 return answer
-            if answer.outcome != "throttled":
+            if answer.outcome != Outcome.THROTTLED:
                 break
         status = answer.exchange.status or "no status"
         raise TargetError(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import gevent
 
+from loadtest.contract import Outcome, Reason
 from loadtest.load.dispatcher import ALL, Dispatcher, Partition
 from loadtest.load.health import Health
 from loadtest.load.pool import Growth
@@ -182,8 +183,8 @@ class LocalGenerator:
                         traffic=name,
                         operation=entry.operation,
                         stage=arrival.stage,
-                        outcome="dropped",
-                        reason="aborted" if aborted else "no_user_free",
+                        outcome=Outcome.DROPPED,
+                        reason=Reason.ABORTED if aborted else Reason.NO_USER_FREE,
                         arrival=arrival.number,
                         intended_start=arrival.intended_ns,
                         key_index=entry.key_index(arrival.number),

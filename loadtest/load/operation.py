@@ -5,16 +5,17 @@ from collections.abc import Callable
 
 import gevent
 
-from loadtest.load.client import TERMINAL, Answer
+from loadtest.contract import TERMINAL, Operation, Outcome, Reason, RequestKind
+from loadtest.load.client import Answer
 from loadtest.load.http.exchange import Exchange, HttpConnection
 from loadtest.load.retry import parse_retry_after
 from loadtest.load.session import Session, TrafficEntry
-from loadtest.record.samples import Kind, Outcome, Sample
+from loadtest.record.samples import Sample
 from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
 
 
-class Operation:
+class RunningOperation:
     """Carries out one arrival: sends its requests, records each, and in the end records how the operation ended.
 
     Args:
@@ -36,7 +37,7 @@ class Operation:
         """Status that its first request is to be answered with; None for the documented one."""
         self.matched: bool | None = None
         """Whether the result was the expected one, where that was looked at."""
-        self.contradiction: str | None = None
+        self.contradiction: Reason | None = None
         """How one of its answers contradicted an earlier one of the run, if one did: it has failed for this reason."""
         self._session = session
         self._entry = entry
@@ -51,7 +52,7 @@ class Operation:
         self._pending_seen: int | None = None
         self._ended = False
 
-    def begin(self, kind: Kind, send: Callable[[str], Answer]) -> Answer:
+    def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
         """Send the operation's first request, and again after each 429 for as long as the retry policy wants.
 
         Args:
@@ -62,7 +63,7 @@ class Operation:
         while True:
             self._attempts += 1
             answer = self.request(kind, send, intended_ns=intended)
-            if answer.outcome != "throttled":
+            if answer.outcome != Outcome.THROTTLED:
                 return answer
             exchange = answer.exchange
             wait = self._entry.backoff.wait(
@@ -76,7 +77,12 @@ class Operation:
             gevent.sleep(wait)
 
     def request(
-        self, kind: Kind, send: Callable[[str], Answer], *, intended_ns: int | None = None, poll: int | None = None
+        self,
+        kind: RequestKind,
+        send: Callable[[str], Answer],
+        *,
+        intended_ns: int | None = None,
+        poll: int | None = None,
     ) -> Answer:
         """Send one request and record it.
 
@@ -93,7 +99,7 @@ class Operation:
         except BaseException:
             if (begun := self._connection.sending) is not None:
                 begun.end = time.monotonic_ns()
-                cut = Answer(exchange=begun, outcome="timed_out", reason="drain")
+                cut = Answer(exchange=begun, outcome=Outcome.TIMED_OUT, reason=Reason.DRAIN)
                 self._record_request(kind, cut, trace, intended, poll)
             raise
         try:
@@ -111,7 +117,7 @@ class Operation:
         """Whether any request was sent."""
         return self._start is not None
 
-    def finish(self, outcome: Outcome, reason: str | None = None, error_code: str | None = None) -> None:
+    def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
         """Record how the operation ended; only the first call counts."""
         if self._ended:
             return
@@ -127,12 +133,12 @@ class Operation:
                 outcome=outcome,
                 arrival=self.arrival.number,
                 attempt=self._attempts or None,
-                poll=self._polls if self._entry.operation == "async_run" else None,
+                poll=self._polls if self._entry.operation == Operation.ASYNC_RUN else None,
                 intended_start=self.arrival.intended_ns,
                 user_free=session.since_epoch(self._free_ns),
                 start=session.since_epoch(self._start),
                 end=session.since_epoch(
-                    time.monotonic_ns() if outcome == "timed_out" or not exchange else exchange.end
+                    time.monotonic_ns() if outcome == Outcome.TIMED_OUT or not exchange else exchange.end
                 ),
                 status=exchange.status if exchange else None,
                 reason=reason,
@@ -154,7 +160,7 @@ class Operation:
         """End as the last answer did."""
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
-    def _record_request(self, kind: Kind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
+    def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
         session, exchange = self._session, answer.exchange
         if self._start is None:
             self._start = exchange.start
@@ -177,13 +183,15 @@ class Operation:
         sample.poll, sample.mistake = poll, self.mistake
         session.record(sample)
 
-    def _remember(self, kind: Kind, answer: Answer) -> None:
+    def _remember(self, kind: RequestKind, answer: Answer) -> None:
         """Keep what the operation's own row says of its requests."""
-        if answer.outcome != "ok":
+        if answer.outcome != Outcome.OK:
             return
-        if kind != "poll":
+        if kind != RequestKind.POLL:
             self._accepted = answer.exchange
-        if self._entry.operation == "async_run" and (kind == "submit" or answer.job_state not in TERMINAL):
+        if self._entry.operation == Operation.ASYNC_RUN and (
+            kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL
+        ):
             self._pending_seen = answer.exchange.start
 
 
@@ -192,7 +200,7 @@ def request_sample(
     entry: TrafficEntry,
     answer: Answer,
     *,
-    kind: Kind,
+    kind: RequestKind,
     trace: str,
     stage: str,
     key_index: int,

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 import jsonschema_rs
 import msgspec
 
+from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
 from loadtest.draws import draw
 from loadtest.errors import InputError
-from loadtest.load.client import TERMINAL, Answer
-from loadtest.record.samples import Kind
+from loadtest.load.client import Answer
 from loadtest.scenario import MistakeKind
 
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
@@ -194,7 +194,7 @@ class JobHistory:
         self._accepted: set[str] = set()
         self._ended: dict[str, int] = {}
 
-    def contradiction(self, kind: Kind, answer: Answer) -> str | None:
+    def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Take an answer into account.
 
         Returns:
@@ -202,16 +202,16 @@ class JobHistory:
             another job. ``back_to_pending``: a job is pending that was seen to have ended before this was even asked.
         """
         job_id = answer.job_id
-        if job_id is None or answer.outcome != "ok" or answer.job_state is None:
+        if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
             return None
-        if kind == "submit":
+        if kind == RequestKind.SUBMIT:
             known = job_id in self._accepted
             self._accepted.add(job_id)
-            return "duplicate_job_id" if known else None
+            return Reason.DUPLICATE_JOB_ID if known else None
         if answer.job_state in TERMINAL:
             self._ended.setdefault(job_id, answer.exchange.end)
         elif answer.exchange.start >= self._ended.get(job_id, answer.exchange.end):
-            return "back_to_pending"
+            return Reason.BACK_TO_PENDING
         return None
 
 

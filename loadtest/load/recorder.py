@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import gevent
 import pyarrow as pa
 
+from loadtest.contract import TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.histogram import LogHistogram
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
@@ -20,7 +21,7 @@ from loadtest.record.samples import Sample, SampleWriter
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
 _RECENT: Final = 5.0
-_TERMINAL: Final = frozenset({"completed", "failed"})
+_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
 _BATCH: Final = 250
 _STEP_NS: Final = 40_000
 _PAUSE_S: Final = 0.001
@@ -46,12 +47,12 @@ class LiveFigures:
         """Take one sample into account."""
         if sample.row == "operation":
             self.outcomes[sample.outcome] += 1
-            if sample.outcome in {"ok", "timed_out"} and sample.end is not None and sample.intended_start is not None:
+            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
                 self._recent.add((sample.end - sample.intended_start) / 1e6)
         elif sample.start is not None:
             self.sent += 1
-            self.throttled += sample.status == 429
-            self.accepted += sample.status is not None and sample.status != 429
+            self.throttled += sample.status == THROTTLED_STATUS
+            self.accepted += sample.status is not None and sample.status != THROTTLED_STATUS
 
     def p95_ms(self, elapsed: float) -> float | None:
         """Of the response times of about the last five to ten seconds; None without any.
@@ -89,9 +90,9 @@ class PendingJobs:
         job_id = sample.job_id
         if job_id is None or sample.row != "request":
             return
-        if sample.job_state in _TERMINAL or (sample.status == 404 and sample.kind in {"poll", "retrieve"}):
+        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in _ASKS):
             self.settled(job_id)
-        elif sample.kind == "submit" and sample.outcome == "ok":
+        elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
             self.accepted(job_id, sample.key_index or 0)
 
     def write(self, directory: Path) -> None:

@@ -9,16 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
 from loadtest.record.run_info import LeashInfo, LeashUse, LimitInfo, PreflightRequest
-from loadtest.record.samples import Kind
 
-LIMIT_OF_KIND: Final[dict[Kind, str]] = {
-    "run": "sync_run",
-    "submit": "async_submit",
-    "poll": "retrieval",
-    "retrieve": "retrieval",
-}
-_EXECUTES: Final = frozenset({"run", "submit"})
 _PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
 _NO_BOUND: Final = 2**62
 
@@ -63,7 +56,7 @@ class RequestBudget:
             self._limits = {name: _LimitShare(leash.max_share, limit, keys) for name, limit in (limits or {}).items()}
         for sent in preflight:
             self.used.requests += 1
-            self.used.executions += sent.kind in _EXECUTES
+            self.used.executions += sent.kind in EXECUTING_KINDS
             if sent.limit in self._limits:
                 self._limits[sent.limit].sent.append(sent.unix_s)
 
@@ -92,25 +85,25 @@ class RequestBudget:
                 self._spend(_PART.format("operations"))
         self.used.operations += 1
 
-    def take_request(self, kind: Kind) -> None:
+    def take_request(self, kind: RequestKind) -> None:
         """Take one request, before it is sent.
 
         Raises:
             BudgetSpentError: if it may not be sent.
         """
-        executes = kind in _EXECUTES
+        executes = kind in EXECUTING_KINDS
         if self._leash is not None:
             self._refuse_if_spent()
             self._check(self._leash, kind, executes=executes)
         self.used.requests += 1
         self.used.executions += executes
 
-    def answered(self, kind: Kind, status: int | None) -> None:
+    def answered(self, kind: RequestKind, status: int | None) -> None:
         """Give an execution back that was refused: a 4xx executes nothing. Whatever else happened may have."""
-        if status is not None and 400 <= status < 500 and kind in _EXECUTES:
+        if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
-    def _check(self, leash: LeashInfo, kind: Kind, *, executes: bool) -> None:
+    def _check(self, leash: LeashInfo, kind: RequestKind, *, executes: bool) -> None:
         now = self._now()
         if leash.max_requests is not None and self.used.requests >= leash.max_requests:
             self._spend(f"all {leash.max_requests:,} requests that max_requests allows were sent")

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
+from loadtest.contract import THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
 from loadtest.draws import draw
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
@@ -36,7 +37,7 @@ from loadtest.load.retry import Backoff, Pacer, PollingPolicy
 from loadtest.plan import believed, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
-from loadtest.record.samples import Operation, Sample
+from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
 from loadtest.targets import Target
 from loadtest.targets.connection import header_values, tls_context
@@ -139,11 +140,11 @@ def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
     limits = believed(info.target)
-    return Pacer(traffic.polling.pace.per_second(limits.limits["retrieval"], limits.quotas(plan.key_count)))
+    return Pacer(traffic.polling.pace.per_second(limits.limits[LimitName.RETRIEVAL], limits.quotas(plan.key_count)))
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
-    if traffic.operation != "retrieval" or traffic.job_ids == "seeded":
+    if traffic.operation != Operation.RETRIEVAL or traffic.job_ids == "seeded":
         return JobIds(keys)
     return own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, keys)
 
@@ -151,10 +152,10 @@ def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobId
 def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
     by_stage = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
     by_stage[WARMUP] = frozenset(traffic.stages[0].expect)
-    return {
-        stage.name: by_stage.get(stage.name, frozenset()) | (frozenset({429}) if stage.expect_429 else frozenset())
-        for stage in plan.stages
-    }
+    for stage in plan.stages:
+        if stage.expect_429:
+            by_stage[stage.name] = by_stage.get(stage.name, frozenset()) | {THROTTLED_STATUS}
+    return by_stage
 
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
@@ -251,16 +252,18 @@ class Session:
         sample.worker = self.worker
         self.recorder.append(sample)
         if sample.row == "operation":
-            if sample.operation == "async_run" and sample.outcome in {"ok", "timed_out"}:
-                self._fire_request(sample, "async_run", sample.intended_start)
+            if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
+                self._fire_request(sample, Operation.ASYNC_RUN, sample.intended_start)
         elif sample.kind is not None:
             # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._fire_request(sample, sample.kind, sample.start if sample.kind == "poll" else sample.intended_start)
+            self._fire_request(
+                sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
+            )
 
     def _fire_request(self, sample: Sample, request_type: str, since: int | None) -> None:
         if sample.end is None or since is None:
             return
-        failed = sample.outcome != "ok"
+        failed = sample.outcome != Outcome.OK
         if failed and sample.status is not None:
             failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
         exception = None
@@ -294,8 +297,8 @@ class Session:
             sent=live.sent,
             accepted=live.accepted,
             throttled=live.throttled,
-            failed=live.outcomes["failed"],
-            timed_out=live.outcomes["timed_out"],
+            failed=live.outcomes[Outcome.FAILED],
+            timed_out=live.outcomes[Outcome.TIMED_OUT],
             p95_ms=live.p95_ms(elapsed),
         )
 

@@ -10,20 +10,20 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import gevent
 import locust
 from locust.env import Environment
 
+from loadtest.contract import FIRST_KIND, JOB_REASONS, TERMINAL, JobState, Operation, Outcome, Reason, RequestKind
 from loadtest.errors import InputError
-from loadtest.load.client import TERMINAL, Answer, WorkflowClient
-from loadtest.load.operation import Operation
+from loadtest.load.client import Answer, WorkflowClient
+from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session, session_of
 from loadtest.record.run_info import TrafficPlan
-from loadtest.record.samples import Kind
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
 
@@ -60,7 +60,7 @@ class WorkflowUser(locust.User):
             task_set: Any = self._taskset_instance
             task_set._sleep = _go_on  # noqa: SLF001 - it offers no other way
             return
-        operation = Operation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
+        operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
             if operation.mistake is None:
@@ -68,35 +68,35 @@ class WorkflowUser(locust.User):
             else:
                 self._send_invalid(operation)
         except BudgetSpentError:
-            operation.finish("timed_out" if operation.begun else "dropped", "leash")
+            operation.finish(Outcome.TIMED_OUT if operation.begun else Outcome.DROPPED, Reason.LEASH)
         except gevent.GreenletExit:
-            operation.finish("timed_out", "drain")
+            operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception:
             # Ours, not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
             self.session.bug = traceback.format_exc()
-            operation.finish("failed", "harness_error")
+            operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             raise
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """Send the operation's requests and finish it."""
         raise NotImplementedError
 
-    def conclude(self, operation: Operation, answer: Answer) -> None:
+    def conclude(self, operation: RunningOperation, answer: Answer) -> None:
         """Finish an operation by its last answer: its outcome, the state of its job, and its result."""
         expect = self.entry.traffic.expect
-        if answer.outcome == "ok" and operation.contradiction:
-            operation.finish("failed", operation.contradiction)
+        if answer.outcome == Outcome.OK and operation.contradiction:
+            operation.finish(Outcome.FAILED, operation.contradiction)
             return
-        if answer.outcome == "ok" and answer.job_state in TERMINAL:
-            wanted = expect.job or "completed"
+        if answer.outcome == Outcome.OK and answer.job_state in TERMINAL:
+            wanted = expect.job or JobState.COMPLETED
             if answer.job_state != wanted:
-                operation.finish("failed", f"job_{answer.job_state}", answer.error_code)
+                operation.finish(Outcome.FAILED, JOB_REASONS[JobState(answer.job_state)], answer.error_code)
                 return
-        if answer.outcome == "ok" and self.entry.matcher is not None and answer.result is not None:
+        if answer.outcome == Outcome.OK and self.entry.matcher is not None and answer.result is not None:
             operation.matched = self.entry.matcher.matches(answer.result)
             if not operation.matched:
-                operation.finish("failed", "wrong_result")
+                operation.finish(Outcome.FAILED, Reason.WRONG_RESULT)
                 return
         operation.finish_as(answer)
 
@@ -107,13 +107,13 @@ class WorkflowUser(locust.User):
             self._arrival = None
         self.client.close()
 
-    def _send_invalid(self, operation: Operation) -> None:
+    def _send_invalid(self, operation: RunningOperation) -> None:
         """Send a request that is wrong on purpose, which is ok if it is answered as documented."""
         wrong_key = operation.mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
         bodies = self.entry.bodies
-        kind = FIRST_REQUEST[self.entry.operation]
-        if kind == "retrieve":
+        kind = FIRST_KIND[self.entry.operation]
+        if kind == RequestKind.RETRIEVE:
             known = self.entry.job_ids.pick(operation.arrival.number, operation.key_index) if wrong_key else None
             job_id = known or UNKNOWN_JOB
             answer = operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
@@ -130,11 +130,12 @@ class SyncRunUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``run``, and what the retry policy makes of a 429."""
         body = self.entry.bodies.of(operation.arrival.number)
         answer = operation.begin(
-            "run", lambda trace: self.client.post("run", body, operation.key_index, trace, operation.expected)
+            RequestKind.RUN,
+            lambda trace: self.client.post(RequestKind.RUN, body, operation.key_index, trace, operation.expected),
         )
         self.conclude(operation, answer)
 
@@ -144,24 +145,25 @@ class AsyncRunUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``submit``, then polls as the policy says. A poll's 429 is no end: the next poll follows."""
         body = self.entry.bodies.of(operation.arrival.number)
         submit = operation.begin(
-            "submit", lambda trace: self.client.post("submit", body, operation.key_index, trace, operation.expected)
+            RequestKind.SUBMIT,
+            lambda trace: self.client.post(RequestKind.SUBMIT, body, operation.key_index, trace, operation.expected),
         )
-        if submit.outcome != "ok" or submit.job_id is None:
+        if submit.outcome != Outcome.OK or submit.job_id is None:
             operation.finish_as(submit)
             return
         self.session.recorder.job(submit.job_id, operation.key_index)
         self.session.own_jobs.add(submit.job_id, operation.key_index)
         answer = self._poll(operation, submit.job_id, submit.exchange.end)
         if answer is None:
-            operation.finish("timed_out", "give_up")
+            operation.finish(Outcome.TIMED_OUT, Reason.GIVE_UP)
         else:
             self.conclude(operation, answer)
 
-    def _poll(self, operation: Operation, job_id: str, accepted: int) -> Answer | None:
+    def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
         polling, pacer = self.entry.polling, self.entry.pacer
         last, number = accepted, 1
@@ -174,13 +176,13 @@ class AsyncRunUser(WorkflowUser):
                 return None
             gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
             answer = operation.request(
-                "poll",
-                lambda trace: self.client.get("poll", job_id, operation.key_index, trace),
+                RequestKind.POLL,
+                lambda trace: self.client.get(RequestKind.POLL, job_id, operation.key_index, trace),
                 intended_ns=due,
                 poll=number,
             )
-            pending = answer.outcome == "ok" and answer.job_state not in TERMINAL
-            if not pending and answer.outcome != "throttled":
+            pending = answer.outcome == Outcome.OK and answer.job_state not in TERMINAL
+            if not pending and answer.outcome != Outcome.THROTTLED:
                 return answer
             last, number = answer.exchange.end, number + 1
 
@@ -190,15 +192,15 @@ class RetrievalUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``retrieve``; without any job to ask for yet, the operation is dropped."""
         job_id = self.entry.job_ids.pick(operation.arrival.number, operation.key_index)
         if job_id is None:
-            operation.finish("dropped", "no_job_id")
+            operation.finish(Outcome.DROPPED, Reason.NO_JOB_ID)
             return
         answer = operation.begin(
-            "retrieve",
-            lambda trace: self.client.get("retrieve", job_id, operation.key_index, trace, operation.expected),
+            RequestKind.RETRIEVE,
+            lambda trace: self.client.get(RequestKind.RETRIEVE, job_id, operation.key_index, trace, operation.expected),
         )
         self.conclude(operation, answer)
 
@@ -207,11 +209,10 @@ def _go_on(_: float) -> None:
     """Locust's sleep after a wait that has waited long enough."""
 
 
-FIRST_REQUEST: Final[dict[str, Kind]] = {"sync_run": "run", "async_run": "submit", "retrieval": "retrieve"}
 USER_CLASSES: dict[str, type[WorkflowUser]] = {
-    "sync_run": SyncRunUser,
-    "async_run": AsyncRunUser,
-    "retrieval": RetrievalUser,
+    Operation.SYNC_RUN: SyncRunUser,
+    Operation.ASYNC_RUN: AsyncRunUser,
+    Operation.RETRIEVAL: RetrievalUser,
 }
 
 

@@ -1,6 +1,7 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
-from loadtest.plan.assumed_limits import ALL, CONCURRENCY, Belief, believe, believed
+from loadtest.contract import ALL
+from loadtest.plan.assumed_limits import CONCURRENCY, Belief, believe, believed
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     FIRST_USERS,

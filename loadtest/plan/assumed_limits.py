@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
+from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
-from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName
 from loadtest.record.run_info import TargetInfo
 from loadtest.scenario import Scenario
+from loadtest.units import Limit
 
-ALL: Final = "all"
-"""Stands for a limit's name where one limit holds for all requests together."""
 CONCURRENCY: Final = "concurrency"
 """The one algorithm that limits how many requests are being answered, not how many come."""
 
@@ -87,7 +86,7 @@ class Belief:
         Raises:
             KeyError: if none is known.
         """
-        limit = self.limit_all if self.one_for_all else self.limits.get(cast("LimitName", name))
+        limit = self.limit_all if self.one_for_all else self.limits.get(LimitName(name))
         if limit is None:
             raise KeyError(name)
         return limit
@@ -143,8 +142,9 @@ def believe(scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Li
     if not embedded:
         return Belief({**DOCUMENTED, **(limits or {})})
     settings = scenario.target
-    enforced = {name: settings.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
-    return Belief({**enforced, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
+    enforce = {str(name): limit for name, limit in settings.enforce.items()}
+    enforced = {name: enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
+    return Belief({**enforced, **(limits or {})}, settings.limiter, enforce.get(ALL), settings.draws)
 
 
 def believed(target: TargetInfo) -> Belief:
@@ -162,7 +162,7 @@ def believed(target: TargetInfo) -> Belief:
     spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
     check_spec(spec)
     return Belief(
-        {cast("LimitName", name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
+        {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
         spec,
         None if target.limit_all is None else Limit(target.limit_all.count, target.limit_all.window_s),
         "valid" if target.draws == "valid" else "all",

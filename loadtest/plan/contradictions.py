@@ -6,8 +6,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.plan.assumed_limits import ALL
-from loadtest.plan.demand import draws
+from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.ranks import QUANTILES, needed
@@ -79,7 +78,7 @@ def _pools(question: Question) -> Iterator[Contradiction]:
         wanted, most = wanted_users(traffic, plan.stages), plan.max_users or plan.users
         if wanted > most:
             peak = max(max(stage.rate, stage.rate_to) for stage in plan.stages)
-            remedy = "timeout or polling.give_up" if plan.operation == "async_run" else "timeout"
+            remedy = "timeout or polling.give_up" if plan.operation == Operation.ASYNC_RUN else "timeout"
             yield Contradiction(
                 kind="pool",
                 key=f"traffic.{name}.max_users",
@@ -96,7 +95,7 @@ def _retries(question: Question) -> Iterator[Contradiction]:
         return
     for name, plan in question.plans.items():
         retry = question.scenario.traffic[name].retry
-        limit = draws(plan.operation)[0]
+        limit = LIMIT_OF_OPERATION[plan.operation]
         window = question.belief.limit_on(limit).window
         if retry.policy != "none" and retry.longest < window:
             yield Contradiction(
@@ -127,7 +126,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
     belief = question.belief
     keys = {key for plan in question.plans.values() for key in range(plan.key_start, plan.key_start + plan.key_count)}
-    allowed = belief.rate_on("retrieval") * 60 * belief.quotas(len(keys))
+    allowed = belief.rate_on(LimitName.RETRIEVAL) * 60 * belief.quotas(len(keys))
     # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
     draws_of_job, kind = (2, "requests of all kinds") if belief.one_for_all else (1, "retrievals")
     for at, stretch in enumerate(forecast.stretches):
@@ -146,7 +145,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
                 remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, less what other "
                 + ("retrievals take." if draws_of_job == 1 else "requests take."),
             )
-        elif asked > allowed * 1.02 and not any(belief.drawn_on("retrieval") in stage.over for _, stage in on):
+        elif asked > allowed * 1.02 and not any(belief.drawn_on(LimitName.RETRIEVAL) in stage.over for _, stage in on):
             yield Contradiction(
                 kind="polls",
                 key=key,
@@ -158,8 +157,8 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
     """Submits a minute that are accepted in a stretch, and requests a minute on the limit of retrievals."""
-    submit, stretch = limit_index("async_submit"), forecast.stretches[at]
-    on = [limit_index(name) for name in question.belief.together("retrieval")]
+    submit, stretch = limit_index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
+    on = [limit_index(name) for name in question.belief.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
     asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
     made = sum(
@@ -175,7 +174,7 @@ def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePl
         (name, stage)
         for name, plan in question.plans.items()
         for stage in plan.stages
-        if plan.operation == "async_run" and stage.start_s <= middle < stage.start_s + stage.duration_s
+        if plan.operation == Operation.ASYNC_RUN and stage.start_s <= middle < stage.start_s + stage.duration_s
     ]
 
 
@@ -191,7 +190,7 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             continue
         stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
         seconds = sum(stage.duration_s for stage in stages)
-        window = max(question.belief.limit_on(limit).window for limit in draws(plan.operation))
+        window = max(question.belief.limit_on(limit).window for limit in LIMITS_OF_OPERATION[plan.operation])
         if not stages or seconds >= window:
             continue
         refused = forecast.share("refused", "requests", forecast.cells(name, None, threshold.stage))

@@ -12,17 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.limits import LimitName
+from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.plan.assumed_limits import Belief
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Traffic
 
 _TOLERANCE: Final = 1 + 1e-9
-
-
-def draws(operation: str) -> tuple[LimitName, ...]:
-    """The limits that an operation's requests draw on."""
-    return {"sync_run": ("sync_run",), "async_run": ("async_submit", "retrieval")}.get(operation, ("retrieval",))  # type: ignore[return-value] # mypy widens the tuples' literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Demand:
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
         """Moments at which an entry's draw starts, ends, or has a bend."""
         edges = [stage.start_s, _end(stage)]
-        if plan.operation == "async_run" and stage.rate != stage.rate_to:
+        if plan.operation == Operation.ASYNC_RUN and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
             accepted = self._accepted(plan)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
@@ -67,7 +62,7 @@ class Demand:
 
     def _accepted(self, plan: TrafficPlan) -> float:
         """Submits/s of an entry that are accepted at most."""
-        return self.belief.rate_on("async_submit") * self.belief.quotas(plan.key_count)
+        return self.belief.rate_on(LimitName.ASYNC_SUBMIT) * self.belief.quotas(plan.key_count)
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
@@ -95,7 +90,7 @@ class Demand:
             (self._part(plan, key), stage)
             for plan in self.plans
             # The request that begins an operation, or its polls, which come as a burst where it does.
-            if any(name in draws(plan.operation) for name in names)
+            if any(name in LIMITS_OF_OPERATION[plan.operation] for name in names)
             for stage in plan.stages
         )
         return sum(stage.burst * part for part, stage in stages if stage.start_s <= inside < _end(stage))
@@ -105,12 +100,12 @@ class Demand:
 
         An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
         """
-        if limit not in draws(plan.operation):
+        if limit not in LIMITS_OF_OPERATION[plan.operation]:
             return 0.0
         for stage in plan.stages:
             if stage.start_s <= inside < _end(stage):
                 rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
-                if plan.operation == "async_run" and limit == "retrieval":
+                if plan.operation == Operation.ASYNC_RUN and limit == LimitName.RETRIEVAL:
                     return min(rate, self._accepted(plan))
                 return rate
         return 0.0
@@ -149,7 +144,7 @@ def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
         said: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
             tell, and of all other workflows it is assumed that one poll is enough.
     """
-    what = "jobs" if traffic.operation == "async_run" else "runs"
+    what = "jobs" if traffic.operation == Operation.ASYNC_RUN else "runs"
     if said is not None:
         return JobDuration(f"its {what} are taken to last {said:g} s, as given", _constant(said))
     parameters = traffic.parameters
@@ -162,7 +157,7 @@ def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
     except (TypeError, ValueError):
         pass  # The server will refuse them; no job comes of it that could be polled.
     words = f"its {what} are taken to be done at once"
-    if traffic.operation == "async_run":
+    if traffic.operation == Operation.ASYNC_RUN:
         words = "its jobs are taken to be done at their first poll; longer ones are polled more"
     return JobDuration(words, _constant(0.0), known=False)
 

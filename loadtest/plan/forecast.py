@@ -9,13 +9,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.limits import LIMIT_NAMES, Limit, LimitName
+from loadtest.contract import LIMIT_NAMES, LimitName, Operation
 from loadtest.plan.assumed_limits import CONCURRENCY, Belief
 from loadtest.plan.demand import JobDuration, job_duration
 from loadtest.plan.offer import Entry, Offer, entries, offer
 from loadtest.plan.replay import Replay, Seen
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Scenario
+from loadtest.units import Limit
 
 PHASES: Final = 24
 SEEDS: Final = 200
@@ -164,7 +165,7 @@ def _durations(question: Question) -> dict[str, JobDuration]:
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
-        if each.operation == "async_run" or (each.operation == "sync_run" and question.held)
+        if each.operation == Operation.ASYNC_RUN or (each.operation == Operation.SYNC_RUN and question.held)
     }
 
 
@@ -178,7 +179,7 @@ def _unforeseeable(question: Question, made: list[Entry]) -> str:
     """Why nothing can be replayed, if so."""
     if sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages) > MAX_ARRIVALS:
         return "There are too many arrivals to replay: only those were counted."
-    unknown = [e.name for e in made if e.plan.operation == "sync_run" and e.job is not None and not e.job.known]
+    unknown = [e.name for e in made if e.plan.operation == Operation.SYNC_RUN and e.job is not None and not e.job.known]
     if unknown:
         return (
             "Which requests a limit on concurrency refuses depends on how long others take, and nothing tells that of "

@@ -7,15 +7,15 @@ from typing import Final
 
 import numpy as np
 
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LimitName
 from loadtest.draws import draw
-from loadtest.limits import LIMIT_NAMES
 from loadtest.plan.assumed_limits import Belief
-from loadtest.plan.demand import JobDuration, draws
+from loadtest.plan.demand import JobDuration
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Traffic
 
-RETRIEVAL: Final = LIMIT_NAMES.index("retrieval")
+RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Entry:
     @property
     def limit(self) -> int:
         """Index of the limit that its first requests draw on."""
-        return LIMIT_NAMES.index(draws(self.plan.operation)[0])
+        return LIMIT_NAMES.index(LIMIT_OF_OPERATION[self.plan.operation])
 
     def retry_wait(self, attempt: int, drawn: float, told: float | None = None) -> float | None:
         """Seconds that its policy waits after the ``attempt``-th 429; None to give up.
@@ -85,7 +85,7 @@ def entries(
     cell = 0
     for name, plan in plans.items():
         pace = traffic[name].polling.pace
-        limit, quotas = belief.limits["retrieval"], belief.quotas(plan.key_count)
+        limit, quotas = belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)
         gap = 0.0 if pace is None else 1 / pace.per_second(limit, quotas)
         made.append(Entry(name, traffic[name], plan, cell, jobs.get(name), gap))
         cell += len(plan.stages)

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.contract import LIMIT_NAMES, LimitName, Operation
 from loadtest.draws import draw
 from loadtest.limiters import Decision, Limiter
-from loadtest.limits import LIMIT_NAMES
 from loadtest.plan.assumed_limits import CONCURRENCY, Belief
 from loadtest.plan.offer import RETRIEVAL, Entry, Offer
 
@@ -140,10 +140,10 @@ class Replay:
 
     def _set_up(self) -> None:
         for entry in self._entries:
-            if entry.plan.operation == "retrieval" and entry.traffic.job_ids == "seeded":
+            if entry.plan.operation == Operation.RETRIEVAL and entry.traffic.job_ids == "seeded":
                 for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
                     key = entry.plan.key_start + number % entry.plan.key_count
-                    for limit in (LIMIT_NAMES.index("async_submit"), RETRIEVAL):
+                    for limit in (LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), RETRIEVAL):
                         self._release(limit, key, SETUP_S, self._ask(limit, key, SETUP_S, self._cells))
                     self._executions[self._cells] += 1
 
@@ -168,7 +168,7 @@ class Replay:
         index, number, cell = operation
         entry = self._entries[index]
         key = entry.plan.key_start + number % entry.plan.key_count
-        retrieval = entry.plan.operation == "retrieval"
+        retrieval = entry.plan.operation == Operation.RETRIEVAL
         mistake = self._offer.mistakes[index].get(number)
         if mistake == "bad_key" or (mistake is not None and self._counts_valid):
             self._unlimited[cell] += 1
@@ -202,7 +202,7 @@ class Replay:
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
         """What follows a request that begins an operation and passed."""
         entry, durations = self._entries[operation.entry], self._offer.durations[operation.entry]
-        sync = entry.plan.operation == "sync_run"
+        sync = entry.plan.operation == Operation.SYNC_RUN
         takes = durations[operation.number] if runs and sync and durations else 0.0
         self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
         # Who waits for its turn for longer than it has time hangs up, and nothing comes of it.

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from loadtest.limits import Limit
+from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, Operation
 from loadtest.plan.assumed_limits import Belief
-from loadtest.plan.demand import Demand, draws
+from loadtest.plan.demand import Demand
 from loadtest.record.run_info import StagePlan, TrafficPlan
-from loadtest.scenario import LIMIT_OF, WARMUP, Scenario, Stage, Traffic
-from loadtest.scenario.units import Rate
+from loadtest.scenario import WARMUP, Scenario, Stage, Traffic
 from loadtest.schedule import Segment, TrafficSchedule
+from loadtest.units import Limit, Rate
 
 DEFAULT_SIZE: Final = 5_000
 """Users that a pool is meant to have, at most, unless the scenario says ``max_users``."""
@@ -35,7 +35,7 @@ def traffic_plans(scenario: Scenario, belief: Belief, keys: int) -> dict[str, Tr
             part for stage in scenario.traffic[name].stages if 429 in stage.expect for part, _, _ in stage.parts
         }
         for stage in plan.stages:
-            drawn = dict.fromkeys(belief.drawn_on(limit) for limit in draws(plan.operation))
+            drawn = dict.fromkeys(belief.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
             stage.over = [limit for limit in drawn if demand.passes(limit, plan, stage)]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
@@ -87,7 +87,7 @@ def operation_deadline(traffic: Traffic) -> float:
     """Seconds after which an operation has ended, whatever happens: every try, wait and poll at its longest."""
     deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
     deadline += traffic.retry.longest
-    if traffic.operation == "async_run":
+    if traffic.operation == Operation.ASYNC_RUN:
         deadline += traffic.polling.give_up + traffic.timeout
     return deadline
 
@@ -106,7 +106,7 @@ def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int
 
 def _traffic_plan(scenario: Scenario, traffic: Traffic, belief: Belief, keys: int) -> TrafficPlan:
     key_start, key_count = key_range(scenario, traffic, keys)
-    stages = _stages(scenario, traffic, belief.limits[LIMIT_OF[traffic.operation]], belief.quotas(key_count))
+    stages = _stages(scenario, traffic, belief.limits[LIMIT_OF_OPERATION[traffic.operation]], belief.quotas(key_count))
     users, max_users = pool_size(traffic, stages)
     return TrafficPlan(
         operation=traffic.operation,

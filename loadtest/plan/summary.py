@@ -6,10 +6,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.limits import LIMIT_NAMES
-from loadtest.plan.assumed_limits import ALL, CONCURRENCY
+from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION
+from loadtest.plan.assumed_limits import CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
-from loadtest.plan.demand import draws
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import Entry
 from loadtest.ranks import carried
@@ -225,7 +224,7 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
     keys = {
         key
         for plan in question.plans.values()
-        if set(counted) & set(draws(plan.operation))
+        if set(counted) & set(LIMITS_OF_OPERATION[plan.operation])
         for key in range(plan.key_start, plan.key_start + plan.key_count)
     }
     # Of one limiter, a minute.

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
-from loadtest.limits import LimitName
+from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, RequestKind
 from loadtest.preflight.exchange import Asker, Reply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
-from loadtest.record.samples import Kind
 from loadtest.scenario import Scenario, Traffic
-from loadtest.targets.request_budget import PREFLIGHT_KEYS, first_workflow
+from loadtest.targets.request_budget import PREFLIGHT_KEYS, first_workflow, workflow_operation
 
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
-_JOBS: Final = "v1/workflows/jobs"
-_LIMIT_OF: Final[dict[Kind, LimitName]] = {"run": "sync_run", "submit": "async_submit", "retrieve": "retrieval"}
+_JOBS: Final = JOBS_PATH.removeprefix("/")
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
@@ -47,10 +45,10 @@ class Probe:
         ]
         return Preflight(checks=checks, sent=self._sent)
 
-    def _ask(self, kind: Kind, path: str, body: object = None, key_index: int = 0) -> Reply:
+    def _ask(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> Reply:
         reply = self._asker.ask("GET" if body is None else "POST", path, self._keys[key_index], body)
         self._sent.append(
-            PreflightRequest(limit=_LIMIT_OF[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
+            PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
         )
         self._replies.append(reply)
         return reply
@@ -62,14 +60,14 @@ class Probe:
         return remedy is None
 
     def _api(self) -> bool:
-        reply = self._ask("retrieve", f"{_JOBS}/{UNKNOWN_JOB}")
+        reply = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}")
         if reply.failure is not None:
             return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
         if reply.status in {401, 403} and reply.is_error_body:
             self._note("API", "refuses with an error body, as documented")
             return self._refused(reply, 0)
-        if reply.status == 429:
+        if reply.status == THROTTLED_STATUS:
             self._note("API", "429: the retrieval limit is used up just now", known=False)
             return self._note("key", "not refused")
         if reply.status != 404 or not reply.is_error_body:
@@ -88,7 +86,7 @@ class Probe:
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
-            reply = self._ask("retrieve", f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
+            reply = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
             if reply.status in {401, 403}:
                 return self._refused(reply, index)
         if others:
@@ -100,16 +98,16 @@ class Probe:
         if traffic is None or traffic.workflow is None:
             words = "the scenario runs no workflow"
             return self._note("workflow", words, known=False) and self._note("answer", words, known=False)
-        sync = traffic.operation == "sync_run"
+        kind = FIRST_KIND[workflow_operation(traffic)]
         body = {"name": traffic.workflow, "parameters": traffic.parameters}
-        reply = self._ask("run" if sync else "submit", "v1/workflows/run" if sync else _JOBS, body)
-        return self._judge_run(traffic, reply, 200 if sync else 202)
+        reply = self._ask(kind, REQUESTS[kind].path.removeprefix("/"), body)
+        return self._judge_run(traffic, reply, kind)
 
-    def _judge_run(self, traffic: Traffic, reply: Reply, documented: int) -> bool:
+    def _judge_run(self, traffic: Traffic, reply: Reply, kind: RequestKind) -> bool:
         name = traffic.workflow
         if reply.failure is not None:
             return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or give its timeout more room.")
-        if reply.status == 429:
+        if reply.status == THROTTLED_STATUS:
             self._note("workflow", f"{name}: 429, its limit is used up just now", known=False)
             return self._note("answer", "not seen", known=False)
         if reply.status == 400 and traffic.inputs is not None:
@@ -117,13 +115,13 @@ class Probe:
                 "workflow", f"{name}: wants the parameters of {traffic.inputs}, which are not tried", known=False
             )
             return self._note("answer", "not seen", known=False)
-        if reply.status != documented:
+        if reply.status != REQUESTS[kind].success:
             if reply.status == traffic.expect.status:
                 self._note("workflow", f"{name}: answered with {reply.said}, as the scenario expects")
                 return self._note("answer", "as the scenario expects")
             return self._note("workflow", f"{name} was answered with {reply.said}", _remedy(reply.status))
         self._note("workflow", f"{name} is accepted")
-        return self._answer(reply, sync=documented == 200)
+        return self._answer(reply, sync=kind == RequestKind.RUN)
 
     def _answer(self, reply: Reply, *, sync: bool) -> bool:
         body = reply.body if isinstance(reply.body, dict) else {}
@@ -135,8 +133,8 @@ class Probe:
         job = body.get("jobId")
         if not isinstance(job, str) or not job or not isinstance(body.get("status"), str):
             return self._note("answer", "a submit's answer lacks jobId or status", remedy)
-        seen = self._ask("retrieve", f"{_JOBS}/{quote(job, safe='')}")
-        if seen.status == 429:
+        seen = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
+        if seen.status == THROTTLED_STATUS:
             return self._note("answer", "429: the retrieval limit is used up just now", known=False)
         found = seen.body if isinstance(seen.body, dict) else {}
         if seen.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):

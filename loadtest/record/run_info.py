@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from loadtest.contract import Operation
+
 
 class ClockInfo(msgspec.Struct, kw_only=True):
     """Server clock minus ours, from ``Date`` headers. Seconds."""
@@ -128,7 +130,7 @@ class StagePlan(msgspec.Struct, kw_only=True):
 class TrafficPlan(msgspec.Struct, kw_only=True):
     """A traffic entry, as it was scheduled."""
 
-    operation: str
+    operation: Operation
     workflow: str | None
     arrivals: str
     users: int

@@ -19,14 +19,12 @@ from typing import Any, Final, Literal
 import msgspec
 import pyarrow as pa
 
+from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.errors import RecordError
 
 SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
 
-Operation = Literal["sync_run", "async_run", "retrieval"]
-Kind = Literal["run", "submit", "poll", "retrieve"]
-Outcome = Literal["ok", "throttled", "failed", "timed_out", "dropped", "lost"]
 RowType = Literal["operation", "request"]
 
 
@@ -43,7 +41,7 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     stage: str
     outcome: Outcome
     """Requests use ok, throttled, failed and timed_out."""
-    kind: Kind | None = None
+    kind: RequestKind | None = None
     """Requests only."""
     arrival: int | None = None
     """0-based number of the arrival within its traffic, over all workers."""
@@ -67,8 +65,8 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     connection_reused: bool | None = None
     status: int | None = None
     """HTTP status; on operation rows that of the last answer. Null without an answer."""
-    reason: str | None = None
-    """Why it is not ok: a stable snake_case word."""
+    reason: Reason | None = None
+    """Why it is not ok."""
     error_code: str | None = None
     """``code`` of the API's error body."""
     retry_after: str | None = None
@@ -199,7 +197,7 @@ class Packer:
 
 def warm_up() -> None:
     """Pack something: Arrow's first conversion of all takes over 100 ms, which must not fall into a run."""
-    Packer().pack([Sample(row="operation", traffic="", operation="sync_run", stage="", outcome="ok")])
+    Packer().pack([Sample(row="operation", traffic="", operation=Operation.SYNC_RUN, stage="", outcome=Outcome.OK)])
 
 
 class SampleWriter:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from loadtest.limits import Limit
 from loadtest.plan import ALL, CONCURRENCY, Belief
+from loadtest.units import Limit
 
 NOTHING: Final = "–"
 _THIN: Final = "\u202f"

@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
-from loadtest.limits import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES
 from loadtest.ranks import QUANTILES, needed
 from loadtest.report import numbers
 from loadtest.report.main_entry import within_limits

@@ -2,20 +2,9 @@
 
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.parse import find_scenario, load_scenario, scenario_hash
-from loadtest.scenario.traffic import (
-    LIMIT_OF,
-    MISTAKE_STATUS,
-    WARMUP,
-    Expect,
-    MistakeKind,
-    Polling,
-    Retry,
-    Stage,
-    Traffic,
-)
+from loadtest.scenario.traffic import MISTAKE_STATUS, WARMUP, Expect, MistakeKind, Polling, Retry, Stage, Traffic
 
 __all__ = [
-    "LIMIT_OF",
     "MISTAKE_STATUS",
     "WARMUP",
     "Expect",

@@ -3,12 +3,23 @@
 import contextlib
 import math
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from loadtest.limits import Limit, parse_limit
-from loadtest.scenario.units import Rate, parse_duration, parse_rate
+from loadtest.contract import ErrorCode, JobState, LimitName, Operation
+from loadtest.units import (
+    DURATION_PATTERN,
+    LIMIT_PATTERN,
+    RATE_PATTERN,
+    Limit,
+    Rate,
+    parse_duration,
+    parse_limit,
+    parse_rate,
+    parse_share,
+)
 
 MAX_BURST: Final = 1_000_000
 MAX_DEPTH: Final = 32
@@ -27,18 +38,6 @@ def _limit(value: object) -> Limit:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no limit: write it as '100/60s'")  # noqa: TRY004 - pydantic reports ValueErrors
     return parse_limit(value)
-
-
-def _share(value: object) -> float:
-    """Read ``0.05`` or ``"5%"`` as a share from 0 to 1."""
-    text = value.strip() if isinstance(value, str) else ""
-    try:
-        number = float(text[:-1]) / 100 if text.endswith("%") else float(text or value)  # type: ignore[arg-type] # what is no number raises
-    except (TypeError, ValueError, OverflowError):
-        number = -1.0
-    if isinstance(value, bool) or not 0 <= number <= 1:
-        raise ValueError(f"{value!r} is no share: write a number from 0 to 1, or a percentage, as '5%'")
-    return number
 
 
 def _burst(value: object) -> int | Rate:
@@ -77,15 +76,13 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema(schema, mode="validation")
 
 
-Duration = Annotated[
-    float, BeforeValidator(parse_duration), _text_schema(r"^\d+(\.\d+)?\s*(ms|s|m|min|h)$", "500ms", "5s", "2m")
-]
+Duration = Annotated[float, BeforeValidator(parse_duration), _text_schema(DURATION_PATTERN, "500ms", "5s", "2m")]
 """Seconds, written with a unit."""
 ArrivalRate = Annotated[
     Rate,
     BeforeValidator(parse_rate),
     PlainSerializer(str),
-    _text_schema(r"(/(s|min|m|h)|limit)$", "5/s", "90/min", "80% of limit", "2.5x limit"),
+    _text_schema(RATE_PATTERN, "5/s", "90/min", "80% of limit", "2.5x limit"),
 ]
 Burst = Annotated[
     int | Rate,
@@ -95,12 +92,23 @@ Burst = Annotated[
 ]
 """Operations that come all at once: a number, or a multiple of the limit's whole quota."""
 LimitSpec = Annotated[
-    Limit, BeforeValidator(_limit), PlainSerializer(str), _text_schema(r"^\d+\s*/", "100/60s", "100/min")
+    Limit, BeforeValidator(_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
 ]
 Share = Annotated[
-    float, BeforeValidator(_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
+    float, BeforeValidator(parse_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
 ]
 Name = Annotated[str, AfterValidator(_named)]
+
+
+def _word_schema(words: Iterable[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": [str(word) for word in words]}, mode="validation")
+
+
+OperationWord = Annotated[Operation, Field(strict=False), _word_schema(Operation)]
+LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
+CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]
+"""These are not strict, as a file has the text of a member."""
+EndState = Literal[JobState.COMPLETED, JobState.FAILED]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 """Values that go into a JSON body."""
 Status = Annotated[int, Field(ge=100, le=599)]

@@ -5,10 +5,10 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from loadtest.contract import Operation
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
-from loadtest.record.samples import Operation
-from loadtest.scenario.fields import Duration, Name, Share, Strict
+from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
 from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold, why_not_early
@@ -19,7 +19,7 @@ class ThresholdEntry(Strict):
 
     require: str
     traffic: str | None = None
-    operation: Operation | None = None
+    operation: OperationWord | None = None
     stage: str | None = None
     abort: bool = False
     """End the run as soon as it is seen not to hold."""
@@ -92,12 +92,12 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _traffic_fits_together(self) -> Self:
-        submits = any(each.operation == "async_run" for each in self.traffic.values())
+        submits = any(each.operation == Operation.ASYNC_RUN for each in self.traffic.values())
         for name, each in self.traffic.items():
             if each.keys is not None and each.keys not in self.key_groups:
                 known = ", ".join(self.key_groups) or "none"
                 raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; there is {known}")
-            if each.operation == "retrieval" and each.job_ids == "run" and not submits:
+            if each.operation == Operation.RETRIEVAL and each.job_ids == "run" and not submits:
                 raise ValueError(f"traffic.{name}.job_ids: 'run' needs an entry of async_run whose jobs it can ask for")
         return self
 
@@ -135,5 +135,5 @@ def _misfits(entry: ThresholdEntry, traffic: dict[str, Traffic]) -> Iterator[str
     if entry.stage is not None and entry.stage not in stages:
         yield f"there is no stage {entry.stage!r}; there is {', '.join(sorted(stages))}"
     metric = entry.parse().metric
-    if metric.startswith(ASYNC_ONLY) and not any(each.operation == "async_run" for each in chosen):
+    if metric.startswith(ASYNC_ONLY) and not any(each.operation == Operation.ASYNC_RUN for each in chosen):
         yield f"{metric} is known for async_run only"

@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from loadtest.error_codes import ErrorCode
 from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
-from loadtest.scenario.fields import Duration, LimitSpec, Strict
+from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Strict
 from loadtest.scenario.target_faults import FaultSpec
 
 EnforceName = Literal["sync_run", "async_submit", "retrieval", "all"]
@@ -43,7 +42,7 @@ class TargetSettings(Strict):
     run_timeout: Duration | None = None
     workflows: list[str] = []
     """Modules with workflows beside the built-in ones; relative paths begin at the working directory."""
-    answers: dict[ErrorCode, Recode] = {}
+    answers: dict[CodeWord, Recode] = {}
     """Errors by their code, and how they are answered instead: ``queue_full = "429"``."""
     pending_execution_time: Literal["elapsed", "zero", "omitted"] = "elapsed"
     unknown_parameters: Literal["reject", "ignore"] = "reject"

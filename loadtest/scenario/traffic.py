@@ -8,17 +8,27 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.limits import LimitName
-from loadtest.record.samples import Operation
-from loadtest.scenario.fields import ArrivalRate, Burst, Duration, JsonObject, Name, Share, Status, Strict
-from loadtest.scenario.units import Rate
+from loadtest.contract import ErrorCode, Operation
+from loadtest.scenario.fields import (
+    ArrivalRate,
+    Burst,
+    Duration,
+    EndState,
+    JsonObject,
+    Name,
+    OperationWord,
+    Share,
+    Status,
+    Strict,
+)
+from loadtest.units import Rate
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
-    "unknown_job": 404,
-    "unknown_workflow": 404,
-    "invalid_body": 400,
-    "bad_key": 401,
+    "unknown_job": ErrorCode.UNKNOWN_JOB.status,
+    "unknown_workflow": ErrorCode.UNKNOWN_WORKFLOW.status,
+    "invalid_body": ErrorCode.INVALID_REQUEST.status,
+    "bad_key": ErrorCode.INVALID_API_KEY.status,
 }
 """The status that each deliberate mistake expects, as the documentation lists them."""
 
@@ -88,7 +98,7 @@ class Expect(Strict):
 
     status: Status | None = None
     """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
-    job: Literal["completed", "failed"] | None = None
+    job: EndState | None = None
     """State in which a job must end; completed where nothing is said."""
     result: JsonObject | None = None
     """A subset of the result: its keys must be there with these values, tables within tables alike."""
@@ -118,13 +128,6 @@ class Mistakes(Strict):
 
 WARMUP: Final = "warmup"
 """Name of the stage that the warm-up is recorded as."""
-
-LIMIT_OF: Final[dict[Operation, LimitName]] = {
-    "sync_run": "sync_run",
-    "async_run": "async_submit",
-    "retrieval": "retrieval",
-}
-"""The limit that a rate "of limit" refers to. An ``async_run`` also draws on ``retrieval``, by its polls."""
 
 _MAX_STEPS: Final = 200
 _ZERO: Final = Rate(0.0, of_limit=False)
@@ -194,7 +197,7 @@ class Stage(Strict):
 class Traffic(Strict):
     """A named stream of operations of one kind."""
 
-    operation: Operation
+    operation: OperationWord
     workflow: str | None = None
     """Retrieval: the workflow of the jobs that are seeded."""
     parameters: JsonObject = {}
@@ -236,16 +239,16 @@ class Traffic(Strict):
         return self
 
     def _check_keys_of_operation(self) -> None:
-        retrieval = self.operation == "retrieval"
+        retrieval = self.operation == Operation.RETRIEVAL
         if not retrieval and self.workflow is None:
             raise ValueError(f"an operation of {self.operation} needs a workflow")
         if not retrieval and self.model_fields_set & {"job_ids", "seed_jobs"}:
             raise ValueError("job_ids and seed_jobs are for operation = 'retrieval' only")
         if retrieval and self.inputs is not None:
             raise ValueError("inputs are for runs: a retrieval sends no parameters")
-        if self.operation != "async_run" and "polling" in self.model_fields_set:
+        if self.operation != Operation.ASYNC_RUN and "polling" in self.model_fields_set:
             raise ValueError("polling is for operation = 'async_run' only")
-        if self.operation == "sync_run" and self.expect.job is not None:
+        if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
             raise ValueError("expect.job is for operations that have a job: async_run and retrieval")
         if retrieval and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
             raise ValueError("a retrieval has neither workflow nor body to get wrong: use unknown_job or bad_key")

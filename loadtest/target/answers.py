@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtest.error_codes import ErrorCode
 from loadtest.target.config import Recode
 
 Scope = MutableMapping[str, Any]
@@ -45,14 +44,14 @@ class ApiError(Exception):
     def __init__(
         self,
         status: int,
-        code: ErrorCode,
+        code: str,
         message: str,
         details: dict[str, Any] | None = None,
         headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code: ErrorCode = code
+        self.code = code
         self.message = message
         self.details = details or {}
         self.headers = headers

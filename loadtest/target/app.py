@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from loadtest.limits import LimitName
+from loadtest.contract import JOB_PREFIX, LimitName
 from loadtest.target.accounts import Account, Accounts
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
 from loadtest.target.bodies import DisconnectedError, RequestReader, RunRequest
@@ -28,7 +28,7 @@ from loadtest.target.hangup import Attendance, RunTimeoutError, wait
 from loadtest.target.job import Meddler
 from loadtest.target.jobs import QueueFullError
 from loadtest.target.loading import load_workflows
-from loadtest.target.routes import JOB_PREFIX, allow, route
+from loadtest.target.routes import allow, route
 from loadtest.target.threads import Threads
 from loadtest.target.throttle import Throttle
 from loadtest.target.upkeep import Upkeep
@@ -65,9 +65,9 @@ class WorkflowApi:
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
-            "sync_run": self._run,
-            "async_submit": self._submit,
-            "retrieval": self._retrieve,
+            LimitName.SYNC_RUN: self._run,
+            LimitName.ASYNC_SUBMIT: self._submit,
+            LimitName.RETRIEVAL: self._retrieve,
         }
         self.jobs = open_store(config, self.accounts.by_key, self._workflows, faults)
         self.upkeep = Upkeep(config, self._throttle, self.jobs, self._workflows)
@@ -122,7 +122,7 @@ class WorkflowApi:
         workflow = find(self._workflows, request.name)
         parameters = workflow.parse(request.parameters)
         if not self._throttle.first:
-            await self._throttle.enter(account.limiters, "sync_run", scope)
+            await self._throttle.enter(account.limiters, LimitName.SYNC_RUN, scope)
         execution = Execution(workflow, parameters)
         work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
@@ -140,7 +140,7 @@ class WorkflowApi:
         try:
             if not self._throttle.first:
                 self.jobs.check_room()
-                await self._throttle.enter(account.limiters, "async_submit", scope)
+                await self._throttle.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
             job = await self.jobs.accept(account, workflow, parameters, request.parameters)
         except QueueFullError:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
@@ -155,7 +155,7 @@ class WorkflowApi:
         body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(404, "unknown_job", "There is no such job, or no longer")
-        if not self._throttle.first and await self._throttle.enter(account.limiters, "retrieval", scope):
+        if not self._throttle.first and await self._throttle.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return Reply(200, body)
 

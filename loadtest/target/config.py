@@ -7,10 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from loadtest.contract import DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import InputError
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import DOCUMENTED, Limit, LimitName
+from loadtest.units import Limit
 
 RetryAfter = Literal["none", "seconds", "date"]
 RateHeaders = Literal["none", "x-ratelimit", "ietf"]

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from loadtest.error_codes import ERROR_CODES
+from loadtest.contract import DOCUMENTED, ERROR_CODES, LIMIT_NAMES, LimitName
 from loadtest.errors import InputError
 from loadtest.limiters import SHARED_SCOPES, LimiterSpec, SpecError, check_spec
-from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit, LimitName, parse_limit
 from loadtest.target.config import Recode, ServerConfig
+from loadtest.units import Limit, parse_limit
 
 _RECODE: Final = re.compile(r"(?P<usual>[a-z_]+)=(?P<status>[45]\d\d)?(?:/(?P<code>[!-~]+))?")
 ALL: Final = "all"

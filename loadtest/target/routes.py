@@ -1,13 +1,7 @@
 """Which path is which kind of request, and draws on which limit."""
 
-from typing import Final
-
-from loadtest.limits import LimitName
+from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, LimitName
 from loadtest.target.answers import ApiError, Scope
-
-RUN_PATH: Final = "/v1/workflows/run"
-JOBS_PATH: Final = "/v1/workflows/jobs"
-JOB_PREFIX: Final = JOBS_PATH + "/"
 
 
 def route(scope: Scope, path: str) -> LimitName:
@@ -18,13 +12,13 @@ def route(scope: Scope, path: str) -> LimitName:
     """
     if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
         allow(scope, "GET")
-        return "retrieval"
+        return LimitName.RETRIEVAL
     if path == RUN_PATH:
         allow(scope, "POST")
-        return "sync_run"
+        return LimitName.SYNC_RUN
     if path == JOBS_PATH:
         allow(scope, "POST")
-        return "async_submit"
+        return LimitName.ASYNC_SUBMIT
     raise ApiError(404, "unknown_route", "There is nothing at this path")
 
 

@@ -7,11 +7,12 @@ from email.utils import formatdate
 from types import MappingProxyType
 from typing import Final
 
+from loadtest.contract import LimitName
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
-from loadtest.limits import Limit, LimitName
 from loadtest.target.answers import ApiError, Header, Scope
 from loadtest.target.config import ServerConfig
 from loadtest.target.hangup import wait
+from loadtest.units import Limit
 
 Limiters = Mapping[LimitName, Limiter]
 Clock = Callable[[], float]

@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
-from loadtest.limits import LimitName
-from loadtest.scenario.fields import LimitSpec, Name, Share, Strict
+from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
 from loadtest.targets.address import Place, place
 from loadtest.targets.connection import check_headers
 
@@ -120,7 +119,7 @@ class TargetEntry(Strict):
     """File (PEM) with what the client proves itself with, its chain behind it."""
     client_key: Annotated[str, Field(min_length=1)] | None = None
     """File (PEM) with its private key, if that is another one."""
-    limits: dict[LimitName, LimitSpec] = Field(default_factory=dict)
+    limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
     """Believed limits, where they are not the documented ones."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
     """Of each limit, over all keys: most requests in any window of it."""

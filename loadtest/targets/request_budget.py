@@ -3,6 +3,7 @@
 What an entry allows, held against what a run will send: every refusal comes before the first request. Pure.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,13 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.contract import EXECUTING_LIMITS, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
-from loadtest.limits import LIMIT_NAMES, Limit, LimitName
 from loadtest.plan import schedules
 from loadtest.record.run_info import LeashInfo, TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
 from loadtest.targets.choose import Chosen
+from loadtest.units import Limit
 
 PREFLIGHT_KEYS: Final = 3
 """Keys that a preflight tries."""
@@ -75,9 +77,8 @@ def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int
         times = _times(schedule)
         operations += len(times)
         operation = plans[schedule.traffic].operation
-        if operation == "async_run":
-            sends["async_submit"].append(times)
-        sends["sync_run" if operation == "sync_run" else "retrieval"].append(times)
+        for limit in LIMITS_OF_OPERATION[operation]:
+            sends[limit].append(times)
     for name, count in _before_epoch(scenario, plans, preflight_keys=keys if preflight else 0).items():
         sends[name].append(np.zeros(count, np.int64))
     merged = {name: np.sort(np.concatenate(parts)) for name, parts in sends.items() if parts}
@@ -85,7 +86,7 @@ def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int
     return Demand(
         operations=operations,
         requests=sum(counts.values()),
-        executions=counts.get("sync_run", 0) + counts.get("async_submit", 0),
+        executions=_executions(counts),
         duration_s=max(s.start_s + s.duration_s for plan in plans.values() for s in plan.stages) + scenario.drain,
         sends=merged,
     )
@@ -94,38 +95,40 @@ def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int
 def preflight_alone(scenario: Scenario, keys: int) -> Demand:
     """What a preflight sends."""
     counts = _preflight(scenario, keys)
-    executions = sum(count for name, count in counts.items() if name != "retrieval")
     sends = {name: np.zeros(count, np.int64) for name, count in counts.items()}
-    return Demand(requests=sum(counts.values()), executions=executions, sends=sends)
+    return Demand(requests=sum(counts.values()), executions=_executions(counts), sends=sends)
 
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
     """The entry whose workflow a preflight runs once: the first that runs one; else one whose jobs are seeded."""
-    runs = [each for each in scenario.traffic.values() if each.operation != "retrieval"]
+    runs = [each for each in scenario.traffic.values() if each.operation != Operation.RETRIEVAL]
     seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
     return next(iter([*runs, *seeded]), None)
 
 
-def _preflight(scenario: Scenario, keys: int) -> dict[LimitName, int]:
+def workflow_operation(traffic: Traffic) -> Operation:
+    """How a preflight runs the workflow of an entry: a retrieval's is run as the job that it would ask for."""
+    return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
+
+
+def _executions(counts: Mapping[LimitName, int]) -> int:
+    return sum(counts.get(name, 0) for name in EXECUTING_LIMITS)
+
+
+def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
     """At most five requests: one for each key that is tried, a run, or a submit and its retrieval."""
-    counts: dict[LimitName, int] = {"retrieval": min(keys, PREFLIGHT_KEYS)}
-    traffic = first_workflow(scenario)
-    if traffic is not None and traffic.operation == "sync_run":
-        counts["sync_run"] = 1
-    elif traffic is not None:
-        counts["async_submit"] = 1
-        counts["retrieval"] += 1
+    counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
+    if (traffic := first_workflow(scenario)) is not None:
+        counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
     return counts
 
 
-def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight_keys: int) -> dict[LimitName, int]:
-    counts = _preflight(scenario, preflight_keys) if preflight_keys else {}
-    seeded: tuple[LimitName, ...] = ("async_submit", "retrieval")
+def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight_keys: int) -> Counter[LimitName]:
+    counts = _preflight(scenario, preflight_keys) if preflight_keys else Counter()
     for name, traffic in scenario.traffic.items():
-        if traffic.operation == "retrieval" and traffic.job_ids == "seeded":
+        if traffic.operation == Operation.RETRIEVAL and traffic.job_ids == "seeded":
             seeds = max(traffic.seed_jobs, plans[name].key_count)
-            for limit in seeded:
-                counts[limit] = counts.get(limit, 0) + seeds
+            counts.update(dict.fromkeys(LIMITS_OF_OPERATION[Operation.ASYNC_RUN], seeds))
     return counts
 
 
@@ -137,6 +140,9 @@ def _times(schedule: TrafficSchedule) -> NDArray[np.int64]:
             "Shorten its stages or lower their rates.",
         )
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [np.zeros(0, np.int64)])
+
+
+_COUNTED: Final = " (a poll for each submit counts, and so do preflight and seeding)"
 
 
 def check_leash(
@@ -168,7 +174,7 @@ def check_leash(
             raise InputError(
                 f"{chosen.key('max_share')} allows {_share(entry.max_share)} of the {name} limit, {allowed:g} requests "
                 f"per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, and up to {peak} are planned"
-                + (" (a poll for each submit counts, and so do preflight and seeding)" if name == "retrieval" else ""),
+                + (_COUNTED if name == LimitName.RETRIEVAL else ""),
                 f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or have max_share raised by {entry.owner}.",
             )
     return LeashInfo(

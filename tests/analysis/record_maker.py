@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import limiters
-from loadtest.limits import Limit
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,
@@ -22,6 +21,7 @@ from loadtest.record.run_info import (
     TrafficPlan,
 )
 from loadtest.record.samples import Sample, SampleWriter
+from loadtest.units import Limit
 
 EPOCH = 1_753_000_000_250_000_000
 KIND = {"sync_run": "run", "async_run": "submit", "retrieval": "retrieve"}

@@ -12,7 +12,7 @@ from loadtest.analysis.admission import Asked, Loads, join
 from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.fit import judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 SPECS = [
     LimiterSpec(name, burst, rejected)

@@ -10,8 +10,8 @@ from loadtest.analysis.admission import Asked, join
 from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.inference import Inference, as_json, infer, sign_test, words
 from loadtest.limiters import ALGORITHMS, LimiterSpec
-from loadtest.limits import Limit
 from loadtest.plan import Belief
+from loadtest.units import Limit
 
 LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
 SHIFT = 0.31

@@ -13,8 +13,8 @@ from loadtest.analysis.limit_use import binding_limit
 from loadtest.analysis.record import load_record
 from loadtest.analysis.throttling import boundaries, expect, replay
 from loadtest.limiters import LimiterSpec
-from loadtest.limits import Limit
 from loadtest.record.run_info import ClockInfo
+from loadtest.units import Limit
 
 
 @given(

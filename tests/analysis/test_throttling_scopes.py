@@ -12,8 +12,8 @@ import pytest
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import Record, load_record
 from loadtest.analysis.throttling import boundaries, expect
+from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
-from loadtest.limits import LIMIT_NAMES
 from loadtest.plan import believed
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 from loadtest.report.binding import binding

@@ -165,7 +165,7 @@ def polled(maker: ModuleType, draw: random.Random, k: int, since: float, ready: 
             return
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6), workers=st.integers(1, 6))
 def test_the_truth_is_always_within_the_bounds(
     maker: ModuleType, tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from loadtest.cli._children import serve_arguments
-from loadtest.limits import Limit
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.target.command import command
 from loadtest.target.config import ServerConfig
 from loadtest.target.option_values import server_config
+from loadtest.units import Limit
 
 
 def config_of(settings: dict[str, Any]) -> ServerConfig:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from loadtest.limiters import ALGORITHMS, Limiter, LimiterSpec, make
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 NOW = 1_800_000_000.0
 """A boundary of windows of every length that is used here, and as large as unix seconds are."""

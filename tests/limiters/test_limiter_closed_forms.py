@@ -12,7 +12,7 @@ import pytest
 from limiter_cases import NOW
 
 from loadtest.limiters import Limiter, LimiterSpec, make, replay
-from loadtest.limits import Limit
+from loadtest.units import Limit
 
 N, W = 100, 60.0
 LIMIT = Limit(N, W)

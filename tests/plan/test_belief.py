@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
-from loadtest.limits import DOCUMENTED, LIMIT_NAMES, Limit
 from loadtest.plan import Belief, believe, believed, traffic_plans
 from loadtest.plan.assumed_limits import WINDOWED
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.scenario import Scenario
+from loadtest.units import Limit
 
 ONE = Limit(7, 2.0)
 

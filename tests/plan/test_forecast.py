@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.load.retry import Backoff
-from loadtest.load.retry import Polling as LoadPolling
+from loadtest.load.retry import Backoff, PollingPolicy
 from loadtest.plan import believe, schedules, traffic_plans
 from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
@@ -40,7 +39,7 @@ def stage(**more: Any) -> dict[str, Any]:
     keys=st.integers(1, 3),
     arrivals=st.sampled_from(["even", "poisson"]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn by Hypothesis, by name
     ask: Fixture, rate: float, start: float, count: int, keys: int, arrivals: str
 ) -> None:
@@ -243,7 +242,7 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
     (entry,) = entries(scenario.traffic, traffic_plans(scenario, belief, 1), belief, {})
     wanted = Backoff("exponential", 0.25, factor, 20.0, jitter, 60).wait(attempt, drawn)
     assert entry.retry_wait(attempt, drawn) == wanted
-    theirs = LoadPolling(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
+    theirs = PollingPolicy(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
     assert entry.poll_wait(attempt, drawn) * 1e9 == pytest.approx(theirs, abs=1)
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
-from loadtest.limits import DOCUMENTED, Limit, parse_limit
 from loadtest.scenario import find_scenario, load_scenario, scenario_hash
-from loadtest.scenario.units import parse_duration, parse_rate
+from loadtest.units import Limit, parse_duration, parse_limit, parse_rate
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from loadtest.error_codes import ERROR_CODES
+from loadtest.contract import ERROR_CODES
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.target.options import server_options
 

@@ -12,7 +12,7 @@ import jsonschema_rs
 import pytest
 from openapi_answers import COMPONENTS, DOCUMENT, PATH, faults_of, resolve
 
-from loadtest.error_codes import ERROR_CODES
+from loadtest.contract import ERROR_CODES
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = [

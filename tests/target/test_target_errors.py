@@ -11,7 +11,7 @@ import httpx
 import pytest
 from openapi_answers import DOCUMENT, problems, resolve
 
-from loadtest.error_codes import ERROR_CODES
+from loadtest.contract import ERROR_CODES
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
 from loadtest.target.signature import Anything

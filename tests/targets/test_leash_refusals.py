@@ -14,10 +14,10 @@ from plugins.processes import clean_environment
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.cli import main
-from loadtest.limits import Limit
 from loadtest.plan import believe, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import demand_of
+from loadtest.units import Limit
 
 NOW = datetime.now(UTC)
 HOUR_FROM_NOW = (NOW + timedelta(hours=1)).strftime("%H:%M")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.batches import unpack
 from loadtest.load.distributed.protocol import Batch
@@ -98,7 +99,7 @@ class DuplicateJobIds:
         """
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
-        for submit in _where(rows, row="request", kind="submit", outcome="ok"):
+        for submit in _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK):
             job_id = submit["job_id"]
             if job_id is None:
                 continue
@@ -109,7 +110,9 @@ class DuplicateJobIds:
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        ended = {(each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation="async_run")}
+        ended = {
+            (each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation=Operation.ASYNC_RUN)
+        }
         if not (duplicates := ended & self._found):
             return rows
         self._found -= duplicates
@@ -117,8 +120,8 @@ class DuplicateJobIds:
         for sample in samples:
             duplicate = sample.row == "operation" and (sample.traffic, sample.arrival) in duplicates
             # What was wrong on purpose is judged by its status alone.
-            if duplicate and sample.outcome == "ok" and sample.mistake is None:
-                sample.outcome, sample.reason = "failed", "duplicate_job_id"
+            if duplicate and sample.outcome == Outcome.OK and sample.mistake is None:
+                sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
         return Packer().pack(samples)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import gevent
 
+from loadtest.contract import Outcome, Reason
 from loadtest.errors import LoadtestError
 from loadtest.load.distributed.coordinator import TICK, Coordinator, Member
 from loadtest.load.distributed.protocol import Close, Stop
@@ -168,8 +169,8 @@ def record_lost_arrivals(session: Session, coordinator: Coordinator) -> None:
                     traffic=entry.name,
                     operation=entry.operation,
                     stage=arrival.stage,
-                    outcome="lost",
-                    reason="worker_lost",
+                    outcome=Outcome.LOST,
+                    reason=Reason.WORKER_LOST,
                     arrival=arrival.number,
                     intended_start=arrival.intended_ns,
                     key_index=entry.key_index(arrival.number),

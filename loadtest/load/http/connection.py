@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gevent import get_hub, getcurrent, monkey
 
+from loadtest.contract import Reason
 from loadtest.load.http.resolver import Resolver
 
 _READ: Final = 1
@@ -22,10 +23,10 @@ _NEVER: Final = 1 << 63
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
-    9: "certificate_not_yet_valid",
-    10: "certificate_expired",
-    62: "certificate_wrong_name",
-    64: "certificate_wrong_name",
+    9: Reason.CERTIFICATE_NOT_YET_VALID,
+    10: Reason.CERTIFICATE_EXPIRED,
+    62: Reason.CERTIFICATE_WRONG_NAME,
+    64: Reason.CERTIFICATE_WRONG_NAME,
 }
 # The real ones, where gevent has put its own in their place: nothing here may block, and it waits for itself.
 _poll = monkey.get_original("select", "poll")
@@ -230,7 +231,7 @@ class ConnectError(Exception):
         timed_out: whether it took too long.
     """
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    def __init__(self, reason: Reason, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.timed_out = timed_out
@@ -246,7 +247,7 @@ def connect(address: Address, deadline: int) -> Stream:
     Raises:
         ConnectError: if none can be reached in time, or TLS fails with the one that was.
     """
-    failure = ConnectError("address_not_allowed")
+    failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
     for host in address.resolver.order():
         stream = Stream(socket.AF_INET6 if ":" in host else socket.AF_INET)
         reached = False
@@ -269,21 +270,21 @@ def connect(address: Address, deadline: int) -> Stream:
     raise failure from None
 
 
-def tls_reason(error: ssl.SSLError) -> str:
+def tls_reason(error: ssl.SSLError) -> Reason:
     """The reason for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client certificate late)."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE_REASONS.get(error.verify_code, "certificate_untrusted")
+        return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
     name = error.reason or ""
     if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
-        return "client_certificate_refused"
-    return "tls_failed"
+        return Reason.CLIENT_CERTIFICATE_REFUSED
+    return Reason.TLS_FAILED
 
 
 def _failure(error: BaseException) -> ConnectError:
     if isinstance(error, DeadlineError | TimeoutError):
-        return ConnectError("connect_timeout", timed_out=True)
+        return ConnectError(Reason.CONNECT_TIMEOUT, timed_out=True)
     if isinstance(error, ConnectionRefusedError):
-        return ConnectError("connection_refused")
+        return ConnectError(Reason.CONNECTION_REFUSED)
     if isinstance(error, ssl.SSLError):
         return ConnectError(tls_reason(error))
-    return ConnectError("connect_failed")
+    return ConnectError(Reason.CONNECT_FAILED)

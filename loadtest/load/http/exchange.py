@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import httptools
 import msgspec
 
+from loadtest.contract import Reason
 from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Stream, connect, tls_reason
 from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 
@@ -58,7 +59,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
-    failure: str | None = None
+    failure: Reason | None = None
     """Why there is no whole answer; None if there is one."""
     timed_out: bool = False
 
@@ -69,7 +70,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
         Most likely the server closed it for being idle while the request was on its way; it may have been received. A
         reset is none: a server that closes what is idle says so first.
         """
-        return self.reused and self.first_byte is None and self.failure == "connection_closed"
+        return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
 class HttpConnection:
@@ -148,24 +149,26 @@ class HttpConnection:
                 refused = error
             self._listen(stream, result, deadline, silence)
         except DeadlineError:
-            result.failure = "timeout" if silence is None or time.monotonic_ns() >= deadline else "read_timeout"
+            result.failure = (
+                Reason.TIMEOUT if silence is None or time.monotonic_ns() >= deadline else Reason.READ_TIMEOUT
+            )
             result.timed_out = True
         except ssl.SSLError as error:
             result.failure = tls_reason(error)
         except ConnectionError:
-            result.failure = "connection_reset"
+            result.failure = Reason.CONNECTION_RESET
         except OSError:
-            result.failure = "connection_failed"
+            result.failure = Reason.CONNECTION_FAILED
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
             if parser.complete:
                 parser.excess = True
             else:
-                result.failure = "malformed_http"
+                result.failure = Reason.MALFORMED_HTTP
         if refused is not None:
             self.close()
-            if result.failure == "connection_closed" and isinstance(refused, ConnectionResetError):
-                result.failure = "connection_reset"
+            if result.failure == Reason.CONNECTION_CLOSED and isinstance(refused, ConnectionResetError):
+                result.failure = Reason.CONNECTION_RESET
         result.failure = result.failure or parser.failure
         result.status = parser.status
         result.date = parser.date
@@ -184,7 +187,7 @@ class HttpConnection:
             if not data:
                 # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
                 if parser.status is None or parser.framed:
-                    result.failure = "truncated" if result.first_byte is not None else "connection_closed"
+                    result.failure = Reason.TRUNCATED if result.first_byte is not None else Reason.CONNECTION_CLOSED
                 else:
                     parser.end_body()
                 return
@@ -198,8 +201,8 @@ class HttpConnection:
             if parser.failure is not None:
                 return
             if parser.status is None and result.bytes_received > MAX_HEAD:
-                result.failure = "head_too_large"
+                result.failure = Reason.HEAD_TOO_LARGE
                 return
             if result.bytes_received > MAX_ANSWER:
-                result.failure = "answer_too_large"
+                result.failure = Reason.ANSWER_TOO_LARGE
                 return

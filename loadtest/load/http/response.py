@@ -7,6 +7,8 @@ from typing import Final
 
 import httptools
 
+from loadtest.contract import Reason
+
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
 MAX_HEAD: Final = 256 * 1024
@@ -109,7 +111,7 @@ class ResponseParser:
         self.keep_alive = False
         self.excess = False
         self.framed = False
-        self.failure: str | None = None
+        self.failure: Reason | None = None
         """What is wrong with the body."""
         self.date: bytes | None = None
         self.retry_after: str | None = None
@@ -141,7 +143,7 @@ class ResponseParser:
             try:
                 self._decoder = BodyDecoder(self._coding, MAX_ANSWER)
             except KeyError:
-                self.failure = "unknown_encoding"
+                self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body, decoded."""
@@ -153,9 +155,9 @@ class ResponseParser:
             try:
                 self.body.append(self._decoder.feed(data))
             except TooLargeError:
-                self.failure = "answer_too_large"
+                self.failure = Reason.ANSWER_TOO_LARGE
             except UndecodableError:
-                self.failure = "undecodable_body"
+                self.failure = Reason.UNDECODABLE_BODY
 
     def on_message_complete(self) -> None:
         """An answer is whole."""
@@ -175,7 +177,7 @@ class ResponseParser:
             try:
                 self._decoder.finish()
             except UndecodableError:
-                self.failure = "undecodable_body"
+                self.failure = Reason.UNDECODABLE_BODY
 
     def keep_date(self, value: bytes) -> None:
         """Keep ``Date``."""

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
-from loadtest.limits import Limit
 from loadtest.plan import ALL
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
 from loadtest.report.unexplained import unexplained
+from loadtest.units import Limit
 
 
 def draw(findings: Findings) -> Drawing | NoData:

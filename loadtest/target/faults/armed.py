@@ -4,10 +4,10 @@ import math
 from statistics import NormalDist
 from typing import Final
 
+from loadtest.contract import LimitName
 from loadtest.draws import draw
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import ColdStart, Freeze, Latency
-from loadtest.limits import LimitName
 
 _NORMAL: Final = NormalDist()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Final, NamedTuple
 
+from loadtest.contract import LimitName
 from loadtest.faults import AnyFault, check_keys
 from loadtest.faults.kinds import (
     BackToPending,
@@ -15,7 +16,6 @@ from loadtest.faults.kinds import (
     Starve,
     WrongResult,
 )
-from loadtest.limits import LimitName
 from loadtest.target.faults.armed import Armed, arm
 
 

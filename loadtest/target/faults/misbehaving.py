@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from loadtest.contract import LimitName
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
-from loadtest.limits import LimitName
 from loadtest.target.answers import AnswerHeaders, ApiError, Header, Message, Receive, Reply, Scope, Send
 from loadtest.target.app import WorkflowApi
 from loadtest.target.config import ServerConfig
@@ -111,7 +111,7 @@ class Misbehaving:
 
     def _alter(self, caller: _Caller, scope: Scope, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
         """Change what an answer says, and note what hit the job that it is about."""
-        if caller.name == "async_submit" and answer.status == 202:
+        if caller.name == LimitName.ASYNC_SUBMIT and answer.status == 202:
             job_id: str = msgspec.json.decode(answer.body)["jobId"]
             hits = HITS.get()
             hits.extend(self._work.marks(job_id))
@@ -119,7 +119,7 @@ class Misbehaving:
                 answer.replace(answer.body.replace(job_id.encode(), self._ids[caller.key].encode()))
             else:
                 self._ids[caller.key] = job_id
-        elif caller.name == "sync_run" and answer.status == 200:
+        elif caller.name == LimitName.SYNC_RUN and answer.status == 200:
             answer.replace(without_time(answer.body))
 
     async def _send(

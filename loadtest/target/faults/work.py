@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from loadtest.contract import LimitName
 from loadtest.faults import AnyFault
 from loadtest.faults.kinds import BackToPending, NeverFinish, Starve
 from loadtest.target.answers import encode
@@ -59,7 +60,7 @@ class Work:
     async def run(self, owner: object, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Execute a synchronous run: ``work``, as if it were for this owner."""
         key = self._keys.get(owner, _NOBODY)
-        faults = [strike.fault for strike in self._board.strikes("sync_run", key, work=True)]
+        faults = [strike.fault for strike in self._board.strikes(LimitName.SYNC_RUN, key, work=True)]
         note(*faults)
         try:
             while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
@@ -76,7 +77,7 @@ class Work:
     def submitted(self, job: Job) -> None:
         """Draw what hits a job."""
         key = self._keys.get(job.owner, _NOBODY)
-        faults = [strike.fault for strike in self._board.strikes("async_submit", key, work=True)]
+        faults = [strike.fault for strike in self._board.strikes(LimitName.ASYNC_SUBMIT, key, work=True)]
         if faults:
             self._marks.put(job.id, faults)
         self._at_work[key] += 1
@@ -112,7 +113,8 @@ class Work:
         """What a retrieval is answered with."""
         note(*self.marks(job.id))
         faults = [
-            strike.fault for strike in self._board.strikes("retrieval", self._keys.get(job.owner, _NOBODY), work=True)
+            strike.fault
+            for strike in self._board.strikes(LimitName.RETRIEVAL, self._keys.get(job.owner, _NOBODY), work=True)
         ]
         if not job.answer:
             return answer

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from loadtest.contract import Outcome, RequestKind
 from loadtest.load.distributed.collector import DuplicateJobIds
-from loadtest.record.samples import Kind, Outcome, Packer, Sample
+from loadtest.record.samples import Packer, Sample
 
 
-def submit(arrival: int, job_id: str | None, outcome: Outcome = "ok", kind: Kind = "submit") -> Sample:
+def submit(arrival: int, job_id: str | None, outcome: Outcome = "ok", kind: RequestKind = "submit") -> Sample:
     """An answer to the submit of an arrival."""
     sample = Sample(row="request", traffic="jobs", operation="async_run", stage="s", outcome=outcome, kind=kind)
     sample.parent_arrival, sample.job_id = arrival, job_id

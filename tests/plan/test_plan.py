@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.limits import DOCUMENTED, Limit
+from loadtest.contract import DOCUMENTED
 from loadtest.plan import Belief, believe, pool_size, schedules, traffic_plans
 from loadtest.scenario import Scenario
+from loadtest.units import Limit
 
 LIMITS = {"sync_run": Limit(10, 1.0), "async_submit": Limit(10, 1.0), "retrieval": Limit(20, 1.0)}
 ENFORCE = {name: str(limit) for name, limit in LIMITS.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, HttpConnection
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 from loadtest.load.http.response import MAX_ANSWER
 
 Peers = Callable[..., Any]

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.load.http import exchange as wires
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, HttpConnection
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"

@@ -2,13 +2,13 @@
 
 import pytest
 
+from loadtest.contract import RequestKind
 from loadtest.load.client import Answer
 from loadtest.load.http.exchange import Exchange
 from loadtest.load.payloads import JobHistory
-from loadtest.record.samples import Kind
 
 
-def told(history: JobHistory, kind: Kind, state: str, start: int, end: int, *, job_id: str = "a") -> str | None:
+def told(history: JobHistory, kind: RequestKind, state: str, start: int, end: int, *, job_id: str = "a") -> str | None:
     """How one answer contradicts the earlier ones."""
     answer = Answer(exchange=Exchange(start=start, end=end, status=200), outcome="ok", job_id=job_id, job_state=state)
     return history.contradiction(kind, answer)

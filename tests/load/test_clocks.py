@@ -5,11 +5,11 @@ import time
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.load.clocks import ServerClock
 from loadtest.load.http.exchange import Exchange
-from loadtest.load.server_clock import ServerClock
 from loadtest.record.run_info import ClockInfo
 
 ANCHOR = time.time_ns() - time.monotonic_ns()
@@ -55,7 +55,6 @@ def observe(offset: float, *, count: int, gap: float, trip: float, seed: int = 1
 @given(
     st.floats(-100_000, 100_000), st.integers(1, 200), st.floats(0.001, 3), st.floats(0.0005, 0.5), st.integers(0, 99)
 )
-@settings(deadline=None)
 def test_the_true_offset_is_within_the_uncertainty(
     offset: float, count: int, gap: float, trip: float, seed: int
 ) -> None:

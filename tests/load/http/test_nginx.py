@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, HttpConnection
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 from loadtest.load.http.resolver import Resolver
 from loadtest.record.run_info import PeerInfo, TlsInfo
 from loadtest.targets.connection import tls_context
@@ -51,7 +51,9 @@ def test_one_connection_serves_many_requests(wire: HttpConnection) -> None:
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/chunked", ()), ("/gzip", ("accept-encoding: gzip",))])
-def test_chunked_and_compressed_bodies_are_whole(nginx: Any, wire: HttpConnection, path: str, headers: tuple[str, ...]) -> None:
+def test_chunked_and_compressed_bodies_are_whole(
+    nginx: Any, wire: HttpConnection, path: str, headers: tuple[str, ...]
+) -> None:
     """Decoded in full, over a connection that goes on being used; compressed ones come as fewer bytes."""
     for turn in range(2):
         exchange = ok(wire, get(path, *headers))
@@ -70,16 +72,16 @@ def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnectio
     before = nginx.hits("/idle")
     for _ in range(3):
         assert not ok(wire, post("/idle")).reused
-        link = wire._link
-        assert link is not None
-        until(lambda link=link: not link.alive())
+        stream = wire._stream
+        assert stream is not None
+        until(lambda stream=stream: not stream.alive())
     until(lambda: nginx.hits("/idle") == before + 3)
 
 
 def test_a_time_out_that_the_server_names_is_kept(wire: HttpConnection) -> None:
     """``Keep-Alive: timeout=1``: after half of it the connection is given up, before the server does."""
     ok(wire, get("/told"))
-    assert wire._answers.idle_s == 1
+    assert wire._parser.idle_s == 1
     assert wire._idle_until > 0
 
 
@@ -98,7 +100,9 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
     ok(six, get("/ok"))
     six.close()
     names = Resolver(("::1", "127.0.0.1"))
-    four = HttpConnection(Address("::1", nginx.tls, tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")), "localhost", names))
+    four = HttpConnection(
+        Address("::1", nginx.tls, tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")), "localhost", names)
+    )
     ok(four, get("/"))
     four.close()
     assert names.peers == {"::1": PeerInfo(failed=1), "127.0.0.1": PeerInfo(connections=1)}

@@ -1,10 +1,10 @@
-"""Epochs: whatever workers do and whenever they hear of it, every arrival has exactly one worker that may send it."""
+"""Assignments: whatever workers do and whenever they hear of it, an arrival has exactly one worker that may send it."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.dispatcher import Stride, Partition
-from loadtest.load.distributed.assignment import Assignment, Reassignment, Assigner
+from loadtest.load.dispatcher import Partition, Stride
+from loadtest.load.distributed.assignment import Assigner, Assignment, Reassignment
 
 MARGIN = 50
 SILENT_FOR = 25
@@ -18,7 +18,7 @@ class Member:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.share = Partition()
+        self.partition = Partition()
         self.sent: list[int] = []
         """Moments that it offered."""
         self.cut_off: int | None = None
@@ -28,9 +28,9 @@ class Member:
     def heard(self, order: Reassignment | Assignment) -> bool:
         """Take an order; whether a proposal is accepted."""
         if isinstance(order, Reassignment):
-            return self.share.stop_at(order.cut_ns)
+            return self.partition.stop_at(order.cut_ns)
         place = order.workers.index(self.name) if self.name in order.workers else 0
-        self.share.assign(Stride(order.from_ns, place, len(order.workers) if self.name in order.workers else 0))
+        self.partition.assign(Stride(order.from_ns, place, len(order.workers) if self.name in order.workers else 0))
         return True
 
     def offer(self, now: int, done: int) -> None:
@@ -38,16 +38,16 @@ class Member:
         if self.cut_off is not None and now - self.cut_off > SILENT_FOR:
             return
         while True:
-            ended = self._now is None or self._at >= min(self.share.until_ns, done)
-            if ended and self.share.superseded:
-                self._now = self.share.take()
+            ended = self._now is None or self._at >= min(self.partition.until_ns, done)
+            if ended and self.partition.superseded:
+                self._now = self.partition.take()
                 self._at = self._now.from_ns
             elif ended or self._at > now:
                 return
             else:
-                if self._now is not None and self._now.of and self._at % self._now.of == self._now.place:
+                if self._now is not None and self._now.step and self._at % self._now.step == self._now.place:
                     self.sent.append(self._at)
-                    self.share.reached_ns = self._at
+                    self.partition.reached_ns = self._at
                 self._at += 1
 
 
@@ -97,7 +97,7 @@ def simulate(workers: int, events: list[tuple[int, str, int]], delays: list[int]
             elif members[to].cut_off is None:
                 accepted = members[to].heard(what)  # type: ignore[arg-type]
                 if isinstance(what, Reassignment):
-                    post(now, "master", (to, what.number, members[to].share.reached_ns, accepted))
+                    post(now, "master", (to, what.number, members[to].partition.reached_ns, accepted))
         order = assigner.step(now, MARGIN, set(members) - lost)
         if isinstance(order, Reassignment):
             for name in order.waiting:
@@ -117,11 +117,11 @@ def check(assigner: Assigner, members: dict[str, Member], length: int) -> None:
         for moment in member.sent:
             assert moment not in sent, f"{moment} was sent by {sent[moment]} and by {name}"
             sent[moment] = name
-    starts = [epoch.from_ns for epoch in assigner.epochs]
+    starts = [assignment.from_ns for assignment in assigner.assignments]
     assert starts == sorted(set(starts))
     for moment in set(range(length)) - sent.keys():
-        epoch = [epoch for epoch in assigner.epochs if epoch.from_ns <= moment][-1]
-        owner = members[epoch.workers[moment % len(epoch.workers)]]
+        assignment = [assignment for assignment in assigner.assignments if assignment.from_ns <= moment][-1]
+        owner = members[assignment.workers[moment % len(assignment.workers)]]
         assert owner.cut_off is not None, f"{moment} was {owner.name}'s, who is well, and was not sent"
 
 
@@ -130,7 +130,6 @@ happenings = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 4), happenings, st.lists(st.integers(0, 90), min_size=1, max_size=7))
 def test_the_union_is_exact_whatever_happens(
     workers: int, events: list[tuple[int, str, int]], delays: list[int]
@@ -156,8 +155,8 @@ def test_a_cut_that_came_too_late_is_proposed_again() -> None:
     assigner.answer("a", first.number, 0, accepted=True)
     assert assigner.step(1110, 50, {"a", "b"}) is None, "an answer to the first proposal says nothing of the second"
     assigner.answer("a", second.number, 1090, accepted=True)
-    epoch = assigner.step(1120, 50, {"a", "b"})
-    assert epoch == Assignment(epoch.number, second.cut_ns, ("a", "b"))  # type: ignore[union-attr]
+    assignment = assigner.step(1120, 50, {"a", "b"})
+    assert assignment == Assignment(assignment.number, second.cut_ns, ("a", "b"))  # type: ignore[union-attr]
 
 
 def test_without_a_change_nothing_is_told() -> None:

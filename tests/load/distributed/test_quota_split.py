@@ -7,10 +7,8 @@ from typing import Any
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
-from loadtest.load.distributed.protocol import BudgetUse
-from loadtest.load.distributed.quota_split import QuotaSplit
-from loadtest.load.request_budget import RequestBudget
-from loadtest.record.run_info import LeashInfo
+from loadtest.load.request_budget import QuotaSplit, RequestBudget
+from loadtest.record.run_info import LeashInfo, LeashUse
 
 
 def test_workers_never_send_more_than_a_leash_allows(
@@ -36,12 +34,12 @@ def test_parts_never_come_to_more_than_the_whole() -> None:
     budget = RequestBudget()
     budget.used.requests = 10
     quota_split = QuotaSplit(budget, leash)
-    first = quota_split.share_out(["a", "b"])
+    first = quota_split.split(["a", "b"])
     assert first is not None
     assert [first[name].requests for name in ("a", "b")] == [495, 495]
     # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
-    quota_split.reserved("a", BudgetUse(0, 298, 0))
-    second = quota_split.share_out(["a", "c"])
+    quota_split.note_reserved("a", LeashUse(operations=0, requests=298, executions=0))
+    second = quota_split.split(["a", "c"])
     assert second is not None
     assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
     assert second["c"].requests > 0

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.errors import InputError
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Timeouts, HttpConnection
+from loadtest.load.http.exchange import HttpConnection, Timeouts
 from loadtest.load.http.resolver import FRESH, Resolver, make_resolver
 from loadtest.record.run_info import PeerInfo
 from loadtest.targets import UnresolvedError, allow
@@ -67,8 +67,8 @@ def test_nothing_is_sent_to_a_name_that_leads_elsewhere() -> None:
     """It is an outcome with its word."""
     service = Directory("127.0.0.1")
     service.answer, service.now = InputError("not loopback"), FRESH
-    wire = HttpConnection(Address("127.0.0.1", 9, names=service.names))
-    exchange = wire.exchange(b"GET / HTTP/1.1\r\n\r\n", Timeouts(1.0))
+    connection = HttpConnection(Address("127.0.0.1", 9, resolver=service.names))
+    exchange = connection.exchange(b"GET / HTTP/1.1\r\n\r\n", Timeouts(1.0))
     assert (exchange.failure, exchange.bytes_sent) == ("address_not_allowed", 0)
     assert service.names.peers == {}
 
