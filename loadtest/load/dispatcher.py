@@ -101,7 +101,7 @@ class Partition:
     Args:
         first: what to begin with; None to wait for it.
         last: whether no other stride can follow.
-        held: gives whether nothing may be offered right now, whatever is due.
+        held: gives whether nothing may be offered right now, even what is due.
     """
 
     def __init__(

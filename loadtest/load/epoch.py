@@ -1,7 +1,7 @@
 """What happens before the first arrival: jobs are seeded for retrievals to ask for, and the epoch is set.
 
 The requests that seed jobs draw on limits like any other, so they are recorded: in a stage of their own, before the
-epoch. An embedded target with faults is told when the epoch is: its faults count from there.
+epoch. An embedded target with faults gets to know the epoch, since its faults count from there.
 """
 
 import os

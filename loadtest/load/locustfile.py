@@ -185,7 +185,7 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
         on_end=_announce_record,
         on_error=_log_error,
     )
-    # An interrupt must not be raised in whoever happens to run: a user's arrival, or the whole schedule, would be lost.
+    # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be lost.
     gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
         guard(web_ui, _target_of)

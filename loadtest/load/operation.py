@@ -184,7 +184,7 @@ class RunningOperation:
         session.record(sample)
 
     def _remember(self, kind: RequestKind, answer: Answer) -> None:
-        """Keep what the operation's own row says of its requests."""
+        """Keep what the operation's own sample needs of its requests."""
         if answer.outcome != Outcome.OK:
             return
         if kind != RequestKind.POLL:

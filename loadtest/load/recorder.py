@@ -1,7 +1,7 @@
 """Records samples as they finish, and has them in the file within half a second.
 
 On their way they are counted for the live view (of which no final figure is made), and the jobs that were accepted and
-not yet seen to end are noted: those that a run leaves behind may cost somebody something.
+not yet seen to end are noted: those that a run leaves behind may cost something.
 """
 
 import time
@@ -162,7 +162,7 @@ class RunFiles:
 class Recorder:
     """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
 
-    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay nobody.
+    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request.
     """
 
     def __init__(self, directory: Path, live: LiveFigures, output: Output | None = None) -> None:

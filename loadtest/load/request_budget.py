@@ -168,7 +168,7 @@ class QuotaSplit:
     """Splits what a leash allows among the workers of a run.
 
     It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
-    of what it has left, so that nobody holds what is split; what a lost worker had is gone with it.
+    of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it.
 
     Args:
         budget: the master's own, which preflight and seeding have drawn on.

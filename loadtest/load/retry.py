@@ -12,8 +12,8 @@ class Backoff:
     """A policy for the requests that start an operation (run, submit, retrieve). Times are in seconds.
 
     Attributes:
-        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as the answer
-            says, at most ``max``, and as ``exponential`` where it says nothing.
+        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as long
+            as the answer asks for, at most ``max``, and as ``exponential`` where it asks for nothing.
         initial: first wait.
         factor: growth from one wait to the next.
         max: longest wait.
@@ -35,7 +35,7 @@ class Backoff:
         Args:
             attempt: requests sent so far, at least 1.
             draw: an evenly distributed number from 0 to 1, for the jitter.
-            retry_after: what the answer asked for, in seconds; None if it said nothing that can be used.
+            retry_after: what the answer asked for, in seconds; None if it asked for nothing usable.
         """
         if self.policy == "none" or attempt >= self.max_attempts:
             return None

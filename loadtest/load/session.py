@@ -139,8 +139,8 @@ def _polling(traffic: Traffic) -> PollingPolicy:
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    limits = believed(info.target)
-    return Pacer(traffic.polling.pace.per_second(limits.limits[LimitName.RETRIEVAL], limits.quotas(plan.key_count)))
+    assumed = believed(info.target)
+    return Pacer(traffic.polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:

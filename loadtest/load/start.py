@@ -26,7 +26,7 @@ from loadtest.record.progress import WaitingForWorkers
 _LOOK: Final = 0.05
 _REPORT_EVERY: Final = 0.5
 _PATIENCE: Final = 60.0
-"""Seconds that workers of this machine may take to come up; others are waited for until somebody interrupts."""
+"""Seconds that workers of this machine may take to come up; others are waited for until an interrupt."""
 _STOP_TIMEOUT: Final = 10.0
 # Locust's master would wait a second for its workers to report how many users they have, and hear nothing meanwhile.
 _NO_WAIT: Final = {"LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP": "0"}

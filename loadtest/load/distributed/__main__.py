@@ -86,7 +86,7 @@ def _until(refusals: list[str]) -> None:
 def _leave_with_parent() -> None:
     while gevent_os.tp_read(sys.stdin.fileno(), 1024):
         pass
-    # The master is gone, or done: there is nobody to hand anything back to.
+    # The master is gone, or done: nothing can be handed back.
     gevent.sleep(_FLUSH)
     os._exit(int(ExitCode.INTERRUPTED))
 

@@ -3,9 +3,9 @@
 A change of the workers takes two steps, so that no arrival is sent twice or forgotten. First the master proposes a cut,
 a little ahead of now: each worker of the present assignment offers nothing from the cut on. When all that are alive
 have agreed, the next assignment begins at the cut, with the workers that are wanted then. A worker that had passed the
-cut before it heard of it says how far it got, and the master proposes a later cut. It also proposes a later one where a
-worker is lost before it has answered, since a worker that hears nothing goes on for a while (for less time than passes
-until it counts as lost).
+cut already answers how far it got, and the master proposes a later cut. It also proposes a later one where a worker is
+lost before it has answered, since a worker that is cut off goes on for a while (for less time than passes until it
+counts as lost).
 """
 
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ class Assigner:
             change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
-        """What the workers have to be told now, if anything.
+        """Take the next step of a change, if one is due.
 
         Args:
             now_ns: since the epoch.
@@ -87,7 +87,8 @@ class Assigner:
             alive: the workers that can be asked.
 
         Returns:
-            A change to propose to those of the present assignment, or the next assignment, for all.
+            A change to propose to the workers of the present assignment, or the next assignment, for all; None if the
+            workers have to be sent nothing now.
         """
         change = self._change
         if change is None:

@@ -99,20 +99,19 @@ class DuplicateJobIds:
         """
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
-        for submit in _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK):
-            job_id = submit["job_id"]
+        submits = _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK)
+        for traffic, arrival, job_id in _columns(submits, "traffic", "parent_arrival", "job_id"):
             if job_id is None:
                 continue
             if job_id in self._accepted:
-                self._found.add((submit["traffic"], submit["parent_arrival"]))
+                self._found.add((traffic, arrival))
             self._accepted.add(job_id)
         return self._corrected(rows) if self._found else rows
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        ended = {
-            (each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation=Operation.ASYNC_RUN)
-        }
+        operations = _where(rows, row="operation", operation=Operation.ASYNC_RUN)
+        ended = set(_columns(operations, "traffic", "arrival"))
         if not (duplicates := ended & self._found):
             return rows
         self._found -= duplicates
@@ -125,16 +124,18 @@ class DuplicateJobIds:
         return Packer().pack(samples)
 
 
-def _where(rows: pa.RecordBatch, **words: str) -> list[dict[str, Any]]:
-    """The rows with these words, with the columns that tell whose job it is."""
+def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
+    """The rows with these words, with the columns that show whose job it is."""
     mask = None
     for name, word in words.items():
         same = pc.equal(rows.column(name).dictionary_decode(), word)
         mask = same if mask is None else pc.and_(mask, same)
-    found: list[dict[str, Any]] = (
-        rows.select(["job_id", "traffic", "arrival", "parent_arrival"]).filter(mask).to_pylist()
-    )
-    return found
+    return rows.select(["job_id", "traffic", "arrival", "parent_arrival"]).filter(mask)
+
+
+def _columns(rows: pa.RecordBatch, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of some columns, row by row."""
+    return zip(*(rows.column(name).to_pylist() for name in names), strict=True)
 
 
 class ArrivalBitmap:

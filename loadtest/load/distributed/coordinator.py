@@ -82,7 +82,7 @@ class Member:
         """Whether it has nothing left to offer.
 
         Args:
-            assignment: number of the last one: an earlier report says nothing of what it was assigned with it.
+            assignment: number of the last one: earlier reports do not include it.
             stopped: whether all workers were told to offer nothing more.
         """
         if self.joined_ns is None:

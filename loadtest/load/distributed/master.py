@@ -1,6 +1,6 @@
 """A run on workers, for the engine to conduct as it conducts one in its own process; and how such a run ends.
 
-At its end, what is missing in the record counts as lost, and run.json says who took part.
+At its end, what is missing in the record counts as lost, and run.json lists the workers.
 """
 
 import time
@@ -184,7 +184,7 @@ def record_lost_arrivals(session: Session, coordinator: Coordinator) -> None:
 
 
 def describe_workers(session: Session, coordinator: Coordinator) -> None:
-    """Fill in what run.json says of the workers, their assignments, and what they used of the request budget."""
+    """Fill in the workers, their assignments, and what they used of the request budget, for run.json."""
     info, members = session.info, coordinator.members
     assignments = coordinator.assigner.assignments
     session.endpoint.budget.used = coordinator.quota_split.total()

@@ -29,7 +29,7 @@ def host_name() -> str:
 def boot_id() -> str:
     """Which boot of which machine this is: processes with the same one read the same monotonic clock.
 
-    Empty where the system does not tell it.
+    Empty where the system does not show it.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()

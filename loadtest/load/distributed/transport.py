@@ -28,7 +28,7 @@ _AT_ONCE: Final = 1000.0
 
 
 class RunListener(Protocol):
-    """The run under way, which hears its workers."""
+    """The run under way, which gets the messages of its workers."""
 
     def worker_came(self, worker: str, hello: Hello) -> None:
         """A worker has come that could take part."""
@@ -156,7 +156,7 @@ class UserDispatcher:
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
-        """Itself: Locust iterates until everybody has users."""
+        """Itself: Locust iterates until every worker has users."""
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:
@@ -166,7 +166,7 @@ class UserDispatcher:
         self._due = False
         new = {worker: count for worker, count in self._worker_counts().items() if worker not in self._served}
         self._served.update(new)
-        # Locust fails where nobody gets anything; no classes at all change nothing.
+        # Locust fails where no worker gets anything; no classes at all change nothing.
         return {worker: split_users(self._user_counts, count) for worker, count in new.items()} or self._nobody
 
     def add_worker(self, worker_node: WorkerNode) -> None:

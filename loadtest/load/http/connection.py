@@ -93,7 +93,7 @@ class Stream:
                 return
 
     def alive(self) -> bool:
-        """Whether it is usable while idle: an answer that nobody asked for, or its end, would be there to be read."""
+        """Whether an idle connection is usable: one with something to read was closed, or got an unexpected answer."""
         return not self._spoiled and not self._poll.poll(0)
 
     def send(self, data: bytes, deadline: int) -> None:
@@ -153,7 +153,7 @@ class Stream:
             return 0
 
     def _wait_writable(self, deadline: int) -> None:
-        # An answer that comes early must not wake whoever is still sending.
+        # An answer that comes early must not wake a greenlet that is still sending.
         watched = self._readable.active
         self._readable.stop()
         writable = self._hub.loop.io(self.socket.fileno(), _WRITE)

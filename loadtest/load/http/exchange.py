@@ -68,7 +68,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
         """Whether a connection that had been used before ended without a byte of the answer.
 
         Most likely the server closed it for being idle while the request was on its way; it may have been received. A
-        reset is none: a server that closes what is idle says so first.
+        reset is none: a server that closes an idle connection sends its end first.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
@@ -112,7 +112,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # A little less than the server says, so that it does not hang up while a request is on its way.
+            # A little less than the server announces, so that it does not hang up while a request is on its way.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result

@@ -91,7 +91,7 @@ class BodyDecoder:
 class ResponseParser:
     """Parses the answers on one connection, by what httptools reports of them.
 
-    Interim answers (1xx) are passed over. What comes behind an answer that is complete belongs to nobody. Trailers are
+    Interim answers (1xx) are passed over. What comes behind a complete answer is ignored. Trailers are
     read and not used.
     """
 
@@ -100,7 +100,7 @@ class ResponseParser:
         self.feed: Callable[[bytes], None] = self._parser.feed_data
         """Parses the next piece; raises ``httptools.HttpParserError`` where it breaks HTTP."""
         self.idle_s: int | None = None
-        """How long the server keeps an idle connection, in s, by its ``Keep-Alive``; None if it has not said so."""
+        """How long the server keeps an idle connection, in s, by its ``Keep-Alive``; None without one."""
         self.expect()
 
     def expect(self) -> None:
@@ -167,7 +167,7 @@ class ResponseParser:
             self.expect()
             return
         self.complete = True
-        # To be asked here: afterwards, the parser is at the next message and says no.
+        # Only here: afterwards, the parser is at the next message, and its answer is no.
         self.keep_alive = self._parser.should_keep_alive()
         self.end_body()
 
