@@ -15,14 +15,15 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
+    "http_headers",
+    "processes",
     "contract",
     "units",
     "limiters",
     "faults",
     "draws",
-    "histogram",
     "threshold",
-    "ranks",
+    "stats",
     "schedule",
     "credentials",
 }
@@ -31,11 +32,12 @@ SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "http_headers": set(),
+    "processes": set(),
     "units": set(),
     "contract": {"units"},
     "draws": set(),
-    "histogram": set(),
-    "ranks": set(),
+    "stats": set(),
     "schedule": set(),
     "limiters": {"units"},
     "faults": {"contract", "errors", "units"},

@@ -23,6 +23,7 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE, to_text
 from loadtest.limiters import SHARED_SCOPES
+from loadtest.processes import stop
 from loadtest.record.progress import Failure, Progress, WaitingForWorkers, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import Scenario
@@ -44,7 +45,6 @@ def report_command(directory: Path, *, plots: bool) -> list[str]:
 
 
 _READY_TIMEOUT: Final = 20.0
-_STOP_TIMEOUT: Final = 5.0
 
 
 class EmbeddedTarget:
@@ -299,19 +299,6 @@ def make_report(directory: Path, *, plots: bool) -> int:
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
     return code if code >= 0 else int(ExitCode.BUG)
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """End a child: by the end of its input and SIGTERM, or by SIGKILL if it does not listen."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    process.wait()
 
 
 def interrupt_on_terminate() -> None:

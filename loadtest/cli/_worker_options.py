@@ -5,8 +5,6 @@ The options that say which processes make a run's load.
 
 import functools
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +13,12 @@ from typing import Any, Final
 
 import click
 
-from loadtest.cli import _children as children
 from loadtest.errors import InputError
+from loadtest.processes import DEFAULT_PORT, LOOPBACK, address_text, parse_address, start_worker, stop
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((LOOPBACK, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
@@ -46,32 +44,20 @@ class Workers:
         """For Locust."""
         if not self.number:
             return []
-        return ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(self.port)]
+        return ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(self.port)]
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Have them there; they wait for their master, and end with it, with us, or after the block."""
-        processes = [self._start() for _ in range(self.number)]
+        master = address_text(LOOPBACK, self.port)
+        processes = [start_worker(master, self.base, self.environment) for _ in range(self.number)]
         try:
             yield
         finally:
             for process in processes:
-                children.stop(process)
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
-        command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{self.port}", str(self.base)]
-        return subprocess.Popen(
-            [*command, "--with-parent"],
-            env=dict(self.environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+                stop(process)
 
 
-DEFAULT_PORT: Final = 5557
-"""Locust's own."""
 _MOST: Final = 256
 
 
@@ -123,7 +109,7 @@ def crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--bind",
             metavar="HOST:PORT",
-            help=f"Where a master waits for workers.  [default: 127.0.0.1:{DEFAULT_PORT}]",
+            help=f"Where a master waits for workers.  [default: {LOOPBACK}:{DEFAULT_PORT}]",
         ),
         click.option("--expect-workers", type=click.IntRange(1, _MOST), help="How many it waits for.  [default: 1]"),
     )
@@ -138,12 +124,11 @@ def host_and_port(text: str, option: str) -> str:
     Raises:
         InputError: if it is neither.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, port = text, str(DEFAULT_PORT)
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host and not host.startswith("[")):
-        raise InputError(f"{option} {text}: no HOST:PORT", f"Write for example {option} 127.0.0.1:{DEFAULT_PORT}.")
-    return f"{host}:{port}"
+    try:
+        return address_text(*parse_address(text, DEFAULT_PORT))
+    except ValueError:
+        remedy = f"Write for example {option} {LOOPBACK}:{DEFAULT_PORT}."
+        raise InputError(f"{option} {text}: no HOST:PORT", remedy) from None
 
 
 def _crew(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> CrewOptions:
@@ -153,4 +138,6 @@ def _crew(processes: int, master: bool, bind: str | None, expect_workers: int | 
         raise InputError("--bind and --expect-workers are for --master", "Add --master.")
     if not master:
         return CrewOptions(processes)
-    return CrewOptions(bind=host_and_port(bind or f"127.0.0.1:{DEFAULT_PORT}", "--bind"), expect=expect_workers or 1)
+    return CrewOptions(
+        bind=host_and_port(bind or address_text(LOOPBACK, DEFAULT_PORT), "--bind"), expect=expect_workers or 1
+    )

@@ -15,6 +15,7 @@ from loadtest.cli._children import plots_option
 from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
 from loadtest.cli._worker_options import Workers, processes_option
 from loadtest.errors import InputError
+from loadtest.processes import stop
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 
@@ -95,7 +96,7 @@ def _serve(
                 children.make_report(Path(line.strip()), plots=plots)
                 tell_pending(Path(line.strip()))
     finally:
-        children.stop(process)
+        stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode
 
 

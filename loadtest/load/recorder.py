@@ -14,9 +14,9 @@ import gevent
 import pyarrow as pa
 
 from loadtest.contract import TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
-from loadtest.histogram import LogHistogram
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
+from loadtest.stats import LogHistogram
 
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"

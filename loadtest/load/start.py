@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.session import Session
+from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
 from loadtest.record.progress import WaitingForWorkers
 
 _LOOK: Final = 0.05
@@ -63,18 +63,12 @@ def read_options(arguments: Sequence[str]) -> LoadOptions:
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
     parser.add_argument("--processes", type=int, default=0)
-    parser.add_argument("--bind", type=address, default=None)
+    parser.add_argument("--bind", type=parse_address, default=None)
     parser.add_argument("--expect-workers", type=int, default=1)
     options = parser.parse_args(arguments)
     return LoadOptions(
         options.directory, options.base, WorkerOptions(options.processes, options.bind, options.expect_workers)
     )
-
-
-def address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` as host and port; an IPv6 host in brackets."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +105,16 @@ def start(
         yield Runner(environment.create_local_runner(), LocalGenerator)
         return
     os.environ.update(_NO_WAIT)
-    host, port = options.bind or ("127.0.0.1", 0)
+    host, port = options.bind or (LOOPBACK, 0)
     runner = _listen(environment, host, port)
     mailbox = Mailbox(environment, runner, keys=keys)
-    processes = [_start_worker(runner.server.port, base) for _ in range(options.processes)]
+    processes = [start_worker(address_text(LOOPBACK, runner.server.port), base) for _ in range(options.processes)]
     try:
         _await_workers(mailbox, options.processes or options.expect, processes, on_progress)
         yield Runner(runner, lambda session: DistributedGenerator(session, mailbox))
     finally:
         for process in processes:
-            _stop(process)
+            stop(process, _STOP_TIMEOUT, terminate=False)
 
 
 def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
@@ -132,12 +126,6 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
         reason = str(error)
     raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
-
-
-def _start_worker(port: int, base: Path) -> "subprocess.Popen[bytes]":
-    # A session of its own, so that Ctrl-C reaches only us; the end of its input shows it that we are gone.
-    command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{port}", str(base), "--with-parent"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _await_workers(
@@ -166,13 +154,3 @@ def _await_workers(
     finally:
         for handler in handlers:
             handler.cancel()
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -4,13 +4,13 @@ Keys and endpoint come from the environment.
 """
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
 
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
+from loadtest.http_headers import user_agent
 from loadtest.preflight.checks import Probe
 from loadtest.preflight.exchange import Asker
 from loadtest.record.run_info import TlsInfo
@@ -44,19 +44,11 @@ def main(order: Order) -> bytes:
     keys, endpoint = credentials()
     target = allow(order.url, leashed=order.leashed)
     traffic = first_workflow(scenario)
-    headers = {"x-wf-endpoint": endpoint, "user-agent": f"workflow-loadtest/{_version()} (preflight)"}
+    headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
     headers |= header_values(order.headers)
     timeout = max(_TIMEOUT, traffic.timeout if traffic else 0.0)
     with Asker(target, headers, timeout, tls_context(order.tls)) as asker:
         return msgspec.json.encode(Probe(asker, keys, scenario).run())
-
-
-def _version() -> str:
-    try:
-        return version("workflow-loadtest")
-    except PackageNotFoundError:
-        # Run from a checkout that was never installed.
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
 from loadtest.analysis.waits import poll_lag, queue_wait
-from loadtest.ranks import rank
 from loadtest.record.samples import Sample
+from loadtest.stats import rank
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 

@@ -6,7 +6,6 @@ same version of this package.
 """
 
 import socket
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -35,14 +34,6 @@ def boot_id() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
-
-
-def package_version() -> str:
-    """The version of this package; ``unknown`` in a checkout that was never installed."""
-    try:
-        return version("workflow-loadtest")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Hello(msgspec.Struct, tag=True):
