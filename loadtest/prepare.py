@@ -12,11 +12,11 @@ from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
-from loadtest.plan import Belief, believe, traffic_plans
+from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
+    BudgetInfo,
     FaultInfo,
-    LeashInfo,
     LimitInfo,
     PreflightRequest,
     RunInfo,
@@ -27,7 +27,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import Chosen, check_leash, demand_of
+from loadtest.targets import Chosen, check_request_budget, demand_of
 from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -59,15 +59,15 @@ def prepare_run(
         workers: how many processes make the load.
 
     Raises:
-        InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
+        InputError: if the run would exceed its request budget, its rates are impossible, or no directory can be made.
     """
-    plans = _plans(loaded, belief := belief_of(loaded, chosen, embedded=embedded), keys)
-    leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
+    plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
+    budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, belief, leash, chosen, embedded=embedded),
+        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
@@ -99,22 +99,28 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
 
 
 def _target_info(
-    loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, chosen: Chosen | None, *, embedded: bool
+    loaded: LoadedScenario,
+    url: str,
+    assumed: AssumedLimits,
+    budget: BudgetInfo | None,
+    chosen: Chosen | None,
+    *,
+    embedded: bool,
 ) -> TargetInfo:
-    spec = belief.spec
-    faults = loaded.scenario.target.fault if embedded else []
+    spec = assumed.spec
+    faults = loaded.scenario.target.settings.fault if embedded else ()
     return TargetInfo(
         url=url,
         embedded=embedded,
-        limits={name: _limit_info(limit) for name, limit in belief.limits.items()},
+        limits={name: _limit_info(limit) for name, limit in assumed.limits.items()},
         limiter=spec.algorithm,
         burst=spec.burst,
         count_rejected=spec.count_rejected,
         limit_scope=spec.scope,
-        limit_all=None if belief.limit_all is None else _limit_info(belief.limit_all),
-        draws=belief.draws,
+        limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
+        draws=assumed.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
-        leash=leash,
+        budget=budget,
         tls=None if chosen is None else chosen.tls,
         headers={} if chosen is None else chosen.headers,
     )
@@ -124,31 +130,31 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def belief_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Belief:
-    """What to believe of the limits: the embedded target's own, or those of an entry over the documented ones."""
+def assumed_limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> AssumedLimits:
+    """What to assume of the limits: the embedded target's own, or those of an entry over the documented ones."""
     entry = None if chosen is None else chosen.entry
-    return believe(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
+    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
 def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Mapping[LimitName, Limit]:
-    """The limits of ``belief_of``, by their names."""
-    return belief_of(loaded, chosen, embedded=embedded).limits
+    """The limits of ``assumed_limits_of``, by their names."""
+    return assumed_limits_of(loaded, chosen, embedded=embedded).limits
 
 
-def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> LeashInfo | None:
-    """Hold a scenario against the leash of its target, before anything is sent.
+def check_before_run(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> BudgetInfo | None:
+    """Check that a scenario stays within its target's request budget, before anything is sent.
 
     Raises:
-        InputError: if the run would leave it (see ``loadtest.targets.check_leash``).
+        InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
     """
     if chosen.entry is None:
         return None
-    belief = belief_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, _plans(loaded, belief, keys), keys=keys, preflight=preflight)
-    return check_leash(chosen, demand, belief.limits, keys=keys, now=datetime.now(UTC))
+    assumed = assumed_limits_of(loaded, chosen, embedded=False)
+    demand = demand_of(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
+    return check_request_budget(chosen, demand, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
+def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())
@@ -157,7 +163,7 @@ def _plans(loaded: LoadedScenario, belief: Belief, keys: int) -> dict[str, Traff
             f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
             "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
         )
-    plans = traffic_plans(scenario, belief, keys)
+    plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
         # A rate that is written in units of a limit is known only now.

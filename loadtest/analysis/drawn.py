@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.plan import CONCURRENCY, Belief
+from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
@@ -59,7 +59,7 @@ class Drawn:
         )
 
 
-def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
+def drawn(sent: pd.DataFrame, info: RunInfo, belief: AssumedLimits) -> Iterator[Drawn]:
     """What was asked of each limiter that is believed to be there.
 
     Args:

@@ -13,7 +13,7 @@ from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
 from loadtest.analysis.fit import BAR, Fit
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY, Belief
+from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
@@ -63,7 +63,7 @@ class Inference:
         return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
 
 
-def infer(asked: Asked, belief: Belief, offset: float, reach: float) -> Inference:
+def infer(asked: Asked, belief: AssumedLimits, offset: float, reach: float) -> Inference:
     """Hold every algorithm against what was asked of one limit.
 
     Args:
@@ -154,7 +154,7 @@ def words(fit: Fit) -> str:
     spec = fit.spec
     twice = spec.algorithm in ("gcra", "token-bucket")
     shown = LimiterSpec("token-bucket" if twice else spec.algorithm, spec.burst, spec.count_rejected)
-    said = Belief({}, shown).words.rpartition(", ")[0]
+    said = AssumedLimits({}, shown).words.rpartition(", ")[0]
     said = said.replace("clock that", "clock, that")
     if twice:
         said = said.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)

@@ -14,18 +14,18 @@ from loadtest.errors import ExitCode, LoadtestError
 # verb -> (module, one line of help). A verb's module is imported only to run it or to show its own help.
 VERBS = {
     "init": "Write a scenario to start from, also from a curl command.",
-    "validate": "Check scenario files: all mistakes at once.",
-    "plan": "Say what a scenario will ask of the limits, without sending anything.",
-    "preflight": "Look at a target in at most five requests, before it is loaded.",
+    "validate": "Check files of scenarios and targets, and list every mistake.",
+    "plan": "Forecast a scenario's load against the rate limits, without sending anything.",
+    "preflight": "Check whether a target can be loaded, with at most five requests.",
     "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
-    "worker": "Make a part of the load of a run elsewhere.",
-    "report": "Make a run's report again, from its record alone.",
+    "worker": "Start a worker for a distributed run.",
+    "report": "Make a run's report again, from its record.",
     "export": "Write a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
     "runs": "List runs, and delete old ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
-    "scenarios": "List the scenarios that are here, with their titles.",
+    "scenarios": "List the scenarios in scenarios/, with their titles.",
 }
 
 

@@ -1,4 +1,4 @@
-"""The options that name a target, and what has to hold before it is loaded: leash, confirmation, preflight."""
+"""The options that name a target, and the checks before it is loaded: request budget, confirmation, preflight."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import click
 from loadtest.cli import _children as children
 from loadtest.credentials import credentials
 from loadtest.errors import TargetError
-from loadtest.prepare import hold_leash
+from loadtest.prepare import check_before_run
 from loadtest.record import run_directory
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
@@ -19,8 +19,8 @@ from loadtest.targets.connection import header_values
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """What the command line says of the target."""
+class TargetOptions:
+    """How the command line names the target."""
 
     host: str | None
     target: str | None
@@ -30,13 +30,13 @@ class Named:
 
     @property
     def embedded(self) -> bool:
-        """Whether nothing is named, so that the embedded target is meant."""
+        """Whether no target is named: then the embedded one is started."""
         return self.host is None and self.target is None
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A target that may be loaded now, with what to send to it."""
+class ResolvedTarget:
+    """A target that passed every check, with its credentials and its preflight."""
 
     chosen: Chosen
     keys: Sequence[str]
@@ -45,13 +45,13 @@ class Ready:
 
     @property
     def where(self) -> str:
-        """Where load goes, and what holds it, in a sentence."""
+        """The target and the bounds of its load, in a sentence."""
         entry = self.chosen.entry
         url = self.chosen.target.url
         if entry is None:
             return f"Load goes to {url}: loopback only, a target that was running."
         return (
-            f"Load goes to {url}, within the leash of {self.chosen.name!r} in {self.chosen.path} "
+            f"Load goes to {url}, within the request budget of {self.chosen.name!r} in {self.chosen.path} "
             f"({entry.environment}, {entry.owner})."
         )
 
@@ -59,9 +59,9 @@ class Ready:
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --host, --target, --targets and --yes to a command."""
     options = (
-        click.option("--host", help="Base URL of a target that runs; without it the embedded one is started."),
-        click.option("--target", metavar="NAME", help="A target that runs, by the name of its entry in targets.toml."),
-        click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml."),
+        click.option("--host", help="Base URL of the target. By default an embedded one is started."),
+        click.option("--target", metavar="NAME", help="Name of the target's entry in targets.toml."),
+        click.option("--targets", type=click.Path(path_type=Path), help="File of targets.  [default: targets.toml]"),
         click.option("--yes", is_flag=True, help="Load a production target without asking for its host name."),
     )
     for option in reversed(options):
@@ -69,31 +69,29 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-preflight_option = click.option(
-    "--no-preflight", is_flag=True, help="Do not look at the target first (saves its quota)."
-)
+preflight_option = click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota.")
 
 
-def get_ready(loaded: LoadedScenario, named: Named) -> Ready:
-    """Do everything that comes before the first request of a run on a target that was not started for it.
+def resolve_target(loaded: LoadedScenario, named: TargetOptions) -> ResolvedTarget:
+    """Resolve the target that was named, and make every check that comes before a run.
 
     Raises:
-        InputError: if the target may not be loaded, or not so much of it.
-        TargetError: if the preflight says that it cannot be loaded.
+        InputError: if the target may not be loaded, or the run would exceed its request budget.
+        TargetError: if the preflight finds that it cannot be loaded.
     """
     chosen = choose(named.host, named.target, named.targets)
     keys, endpoint = credentials_for(chosen)
-    hold_leash(loaded, chosen, keys=len(keys), preflight=not named.no_preflight)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not named.no_preflight)
     confirm(chosen, yes=named.yes)
     if named.no_preflight:
         children.check_reachable(chosen.target)
-        return Ready(chosen, keys, endpoint, Preflight())
+        return ResolvedTarget(chosen, keys, endpoint, Preflight())
     seen = look(loaded, chosen, keys, endpoint)
     if (failure := seen.failure) is not None:
         if failure.name == "reachable":
             raise TargetError(f"nothing answers at {chosen.target.url}: {failure.words}", failure.remedy)
         raise TargetError(f"preflight of {chosen.target.url}, {failure.name}: {failure.words}", failure.remedy)
-    return Ready(chosen, keys, endpoint, seen)
+    return ResolvedTarget(chosen, keys, endpoint, seen)
 
 
 def credentials_for(chosen: Chosen) -> tuple[tuple[str, ...], str]:
@@ -115,13 +113,13 @@ def look(loaded: LoadedScenario, chosen: Chosen, keys: Sequence[str], endpoint: 
 
 
 def tell_pending(directory: Path) -> None:
-    """Say in one line what a run left pending, and what that may still cost; nothing if it left nothing."""
+    """Print how many jobs a run left pending, and what they may still cost."""
     info = run_directory.load(directory)
     if not info.pending_jobs:
         return
-    leash = info.target.leash
-    price = None if leash is None else leash.price_per_execution
-    cost = ": what they cost is not known here (no price_per_execution)"
+    budget = info.target.budget
+    price = None if budget is None else budget.price_per_execution
+    cost = ", at an unknown cost (no price_per_execution)"
     if price is not None:
         cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
     elif info.target.embedded:

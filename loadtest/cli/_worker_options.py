@@ -1,7 +1,4 @@
-"""Workers of this machine beside Locust's web UI, as ``loadtest run --processes`` has them beside its load.
-
-The options that say which processes make a run's load.
-"""
+"""The options that say which processes make a run's load, and the workers that the web UI starts."""
 
 import functools
 import socket
@@ -48,7 +45,7 @@ class Workers:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have them there; they wait for their master, and end with it, with us, or after the block."""
+        """Run the workers during the block; they also end with their master, or with this process."""
         master = address_text(LOOPBACK, self.port)
         processes = [start_worker(master, self.base, self.environment) for _ in range(self.number)]
         try:
@@ -65,13 +62,13 @@ processes_option = click.option(
     "--processes",
     type=click.IntRange(0, _MOST),
     default=0,
-    help="Make the load with so many worker processes on this machine.",
+    help="Number of worker processes to start on this machine.",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class CrewOptions:
-    """Which processes make the load.
+class WorkerOptions:
+    """Which processes make the load, as the command line has it.
 
     Attributes:
         processes: workers to start on this machine; 0 for one process without workers.
@@ -96,7 +93,7 @@ class CrewOptions:
         return ["--processes", str(self.processes)] if self.processes else []
 
 
-def crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --processes, --master, --bind and --expect-workers to a command, which gets them as ``crew``."""
 
     @functools.wraps(command)
@@ -105,13 +102,13 @@ def crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     options = (
         processes_option,
-        click.option("--master", is_flag=True, help="Make it with workers elsewhere (see `loadtest worker`)."),
+        click.option("--master", is_flag=True, help="Wait for workers on other machines (see `loadtest worker`)."),
         click.option(
             "--bind",
             metavar="HOST:PORT",
-            help=f"Where a master waits for workers.  [default: {LOOPBACK}:{DEFAULT_PORT}]",
+            help=f"Address at which to wait for workers.  [default: {LOOPBACK}:{DEFAULT_PORT}]",
         ),
-        click.option("--expect-workers", type=click.IntRange(1, _MOST), help="How many it waits for.  [default: 1]"),
+        click.option("--expect-workers", type=click.IntRange(1, _MOST), help="Workers to wait for.  [default: 1]"),
     )
     for option in reversed(options):
         wrapped = option(wrapped)
@@ -131,13 +128,13 @@ def host_and_port(text: str, option: str) -> str:
         raise InputError(f"{option} {text}: no HOST:PORT", remedy) from None
 
 
-def _crew(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> CrewOptions:
+def _crew(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> WorkerOptions:
     if processes and master:
         raise InputError("--processes and --master exclude each other", "Take --processes on one machine.")
     if not master and (bind is not None or expect_workers is not None):
         raise InputError("--bind and --expect-workers are for --master", "Add --master.")
     if not master:
-        return CrewOptions(processes)
-    return CrewOptions(
+        return WorkerOptions(processes)
+    return WorkerOptions(
         bind=host_and_port(bind or address_text(LOOPBACK, DEFAULT_PORT), "--bind"), expect=expect_workers or 1
     )

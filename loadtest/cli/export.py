@@ -10,14 +10,14 @@ from loadtest.record import run_directory
 
 @click.command()
 @click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
-@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Form of the file.")
+@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format of the file.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file; samples.FORM in the run directory by default.",
+    help="Path of the file.  [default: samples.FORM in the run directory]",
 )
 def command(run: str, form: str, output: Path | None) -> None:
-    """Write every sample of RUN to a file, one row for each operation and each request, and print its path.
+    """Write every sample of RUN to a file and print its path. Each operation and each request is a row.
 
     RUN is a run directory, a run's id, or 'latest', which is the default. Times are in ns since the run's epoch.
     """

@@ -1,4 +1,4 @@
-"""``loadtest preflight``: whether a target can be loaded at all, in at most five requests."""
+"""``loadtest preflight``: check whether a target can be loaded, with at most five requests."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.cli._target_options import Named, credentials_for, look, target_options
+from loadtest.cli._target_options import TargetOptions, credentials_for, look, target_options
 from loadtest.errors import ExitCode
 from loadtest.prepare import limits_of
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import check_leash, choose, confirm, preflight_alone
+from loadtest.targets import check_request_budget, choose, confirm, preflight_alone
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
@@ -25,16 +25,18 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
 )
 def command(scenario: str, overrides: tuple[str, ...], **named: Any) -> int:
-    """Look at a target with SCENARIO's first workflow, and print what was found.
+    """Check whether a target can be loaded, with SCENARIO's first workflow.
 
-    It sends at most five requests, which spend quota and one execution. Exit code 5 if the target cannot be loaded.
+    At most five requests are sent. They spend quota and one execution. Exit code 5: the target cannot be loaded.
     """
     loaded = load_scenario(find_scenario(scenario), overrides)
-    wanted = Named(**named)
+    wanted = TargetOptions(**named)
     chosen = choose(wanted.host, wanted.target, wanted.targets)
     keys, endpoint = credentials_for(chosen)
     limits = limits_of(loaded, chosen, embedded=False)
-    check_leash(chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC))
+    check_request_budget(
+        chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC)
+    )
     confirm(chosen, yes=wanted.yes)
     seen = look(loaded, chosen, keys, endpoint)
     _show(seen, chosen.target.url)

@@ -14,9 +14,9 @@ _SCHEMA = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 @click.command()
 @click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
 @plots_option
-@click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json, and make nothing.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json instead.")
 def command(run: str, schema: bool, plots: bool) -> int:
-    """Make RUN's report again from its record alone, and judge it: the exit code is the verdict's.
+    """Make RUN's report again, from its record, and judge it. The exit code is that of the verdict.
 
     RUN is a run directory, a run's id, or 'latest', which is the default.
     """

@@ -10,8 +10,15 @@ import click
 from loadtest.cli import _children as children
 from loadtest.cli._children import plots_option
 from loadtest.cli._progress import ProgressDisplay
-from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
-from loadtest.cli._worker_options import CrewOptions, crew_options
+from loadtest.cli._target_options import (
+    ResolvedTarget,
+    TargetOptions,
+    preflight_option,
+    resolve_target,
+    target_options,
+    tell_pending,
+)
+from loadtest.cli._worker_options import WorkerOptions, worker_options
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import note_target_died
@@ -29,13 +36,13 @@ from loadtest.scenario.parse import LoadedScenario
     type=click.Path(path_type=Path),
     default=Path("reports"),
     show_default=True,
-    help="Parent of the run.",
+    help="Folder for run directories.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
-@crew_options
+@click.option("--seed", type=click.IntRange(min=0), help="Replace the scenario's seed.")
+@worker_options
 @plots_option
 def command(
     scenario: str,
@@ -43,49 +50,55 @@ def command(
     output_dir: Path,
     overrides: tuple[str, ...],
     seed: int | None,
-    crew: CrewOptions,
+    crew: WorkerOptions,
     plots: bool,
     **named: Any,
 ) -> int:
     """Run SCENARIO, a file or the name of one in scenarios/, and report it.
 
-    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; the embedded target makes its own. A host that
-    is not this machine's loopback needs an entry in targets.toml.
+    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host but
+    loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
     children.interrupt_on_terminate()
-    target = Named(**named)
+    target = TargetOptions(**named)
     if not target.embedded:
-        ready = get_ready(loaded, target)
-        url, keys = ready.chosen.target.url, len(ready.keys)
-        prepared = _prepare(loaded, output_dir, url, ready=ready, keys=keys, crew=crew)
-        print(ready.where)
-        return _run(loaded, prepared, children.child_environment(ready.keys, ready.endpoint), crew, plots=plots)
+        resolved = resolve_target(loaded, target)
+        url, keys = resolved.chosen.target.url, len(resolved.keys)
+        prepared = _prepare(loaded, output_dir, url, resolved=resolved, keys=keys, crew=crew)
+        print(resolved.where)
+        return _run(loaded, prepared, children.child_environment(resolved.keys, resolved.endpoint), crew, plots=plots)
     if crew.bind is not None:
         raise InputError(
-            "--master has no embedded target: workers elsewhere would not know its keys",
-            "Name one that runs, with --host or --target; --processes N starts workers on this machine.",
+            "--master needs a target that runs: workers on other machines do not know an embedded target's keys",
+            "Name it with --host or --target, or start workers on this machine with --processes N.",
         )
     own_keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(own_keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
         print(f"Load goes to {embedded.url}: loopback only, embedded target.")
         return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded, plots=plots)
 
 
 def _prepare(
-    loaded: LoadedScenario, output_dir: Path, url: str, *, keys: int, crew: CrewOptions, ready: Ready | None = None
+    loaded: LoadedScenario,
+    output_dir: Path,
+    url: str,
+    *,
+    keys: int,
+    crew: WorkerOptions,
+    resolved: ResolvedTarget | None = None,
 ) -> tuple[Path, RunInfo]:
     return prepare_run(
         loaded,
         url=url,
-        embedded=ready is None,
+        embedded=resolved is None,
         keys=keys,
         command=["loadtest", *sys.argv[1:]],
         output_dir=output_dir,
-        chosen=None if ready is None else ready.chosen,
-        preflight=() if ready is None else ready.preflight.sent,
+        chosen=None if resolved is None else resolved.chosen,
+        preflight=() if resolved is None else resolved.preflight.sent,
         workers=crew.workers,
     )
 
@@ -94,7 +107,7 @@ def _run(
     loaded: LoadedScenario,
     prepared: tuple[Path, RunInfo],
     environment: Mapping[str, str],
-    crew: CrewOptions,
+    crew: WorkerOptions,
     embedded: children.EmbeddedTarget | None = None,
     *,
     plots: bool,

@@ -29,16 +29,20 @@ class Made:
 
 @click.command()
 @click.option(
-    "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where runs are."
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder of runs.",
 )
-@click.option("--scenario", help="Of this scenario only.")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all of them but the N newest.")
+@click.option("--scenario", help="List only runs of this scenario.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all but the N newest.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool, as_json: bool) -> None:
-    """List runs, the newest first: when, what, verdict, size. With --keep N, delete all of them but the N newest.
+    """List runs, newest first, with time, scenario, verdict and size. --keep N deletes all but the N newest.
 
-    What reports/ holds besides (baselines, the example, a run that goes on) is never listed and never deleted.
+    Baselines, the example and runs that go on are neither listed nor deleted.
     """
     runs = [run for run in find(output_dir) if scenario in (None, run.scenario)]
     if keep is not None:

@@ -11,10 +11,10 @@ from loadtest.scenario.parse import FOLDER
 
 @click.command("scenarios")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Where scenario files are."
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder of the scenario files."
 )
 def command(folder: Path) -> int:
-    """List the scenarios of a folder with their titles; a broken one is named as such (exit code 2)."""
+    """List the scenarios of a folder with their titles. Exit code 2: one of them cannot be read."""
     paths = sorted(folder.glob("*.toml"))
     if not paths:
         raise InputError(f"there is no scenario in {folder}", "Name another --folder.")

@@ -12,13 +12,13 @@ from loadtest.record import run_directory
 
 @click.command()
 @click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
-@click.option("--traffic", help="Of this traffic entry only.")
-@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many of each entry.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--traffic", help="Show only this traffic entry.")
+@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="Operations of each entry.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
-    """List the slowest operations of RUN, the requests of each, and the trace id to look it up by at the target.
+    """List the slowest operations of RUN, with their requests and the trace id by which the target knows them.
 
-    RUN is a run directory, a run's id, or 'latest', which is the default. Its report has to be made.
+    RUN is a run directory, a run's id, or 'latest', which is the default. Make its report first.
     """
     directory = run_directory.find_run(run)
     slowest = _slowest(directory)

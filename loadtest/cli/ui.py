@@ -12,7 +12,14 @@ import msgspec
 
 from loadtest.cli import _children as children
 from loadtest.cli._children import plots_option
-from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
+from loadtest.cli._target_options import (
+    ResolvedTarget,
+    TargetOptions,
+    preflight_option,
+    resolve_target,
+    target_options,
+    tell_pending,
+)
 from loadtest.cli._worker_options import Workers, processes_option
 from loadtest.errors import InputError
 from loadtest.processes import stop
@@ -28,36 +35,40 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 @preflight_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @click.option(
-    "--output-dir", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Parent of runs."
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder for runs.",
 )
 @processes_option
 @plots_option
 def command(scenario: str, port: int, output_dir: Path, processes: int, plots: bool, **named: Any) -> int:
-    """Open SCENARIO in Locust's web UI: each start there is a run of its own, recorded and reported."""
+    """Open SCENARIO in Locust's web UI. Each start there makes a run, with a record and a report."""
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
     children.interrupt_on_terminate()
-    target = Named(**named)
+    target = TargetOptions(**named)
     if not target.embedded:
-        ready = get_ready(loaded, target)
-        environment = {**children.child_environment(ready.keys, ready.endpoint), **_about(ready)}
+        resolved = resolve_target(loaded, target)
+        environment = {**children.child_environment(resolved.keys, resolved.endpoint), **_about(resolved)}
         workers = Workers(processes, loaded.path.parent, environment)
         return _serve(
-            loaded, ready.where, ready.chosen.target.url, workers, port=port, output_dir=output_dir, plots=plots
+            loaded, resolved.where, resolved.chosen.target.url, workers, port=port, output_dir=output_dir, plots=plots
         )
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
         where = f"Load goes to {embedded.url}: loopback only, embedded target."
         workers = Workers(processes, loaded.path.parent, environment)
         return _serve(loaded, where, embedded.url, workers, port=port, output_dir=output_dir, plots=plots)
 
 
-def _about(ready: Ready) -> dict[str, str]:
+def _about(resolved: ResolvedTarget) -> dict[str, str]:
     """What the locustfile has to know of a target that was confirmed and looked at already."""
-    chosen = ready.chosen
-    about = {"LOADTEST_PREFLIGHT": msgspec.json.encode(ready.preflight.sent).decode(), "LOADTEST_YES": "1"}
+    chosen = resolved.chosen
+    about = {"LOADTEST_PREFLIGHT": msgspec.json.encode(resolved.preflight.sent).decode(), "LOADTEST_YES": "1"}
     if chosen.name is not None:
         about |= {"LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
     return about

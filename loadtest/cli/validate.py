@@ -15,10 +15,10 @@ from loadtest.targets import TARGETS_FILE, load_targets
 @click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files, for editors.")
 def command(files: tuple[str, ...], schema: bool) -> int:
-    """Check scenario files, or those named so in scenarios/, and targets.toml; nothing is sent.
+    """Check scenario files, given by path or by name in scenarios/, and files of targets. Nothing is sent.
 
-    All mistakes of all files are said at once, with exit code 2. A file that is right is said to be so, with the
-    number of warnings that `loadtest plan` has about it.
+    Every mistake of every file is listed, with exit code 2. A valid file is listed with the number of warnings that
+    `loadtest plan` has about it.
     """
     if schema:
         click.echo(schema_text(), nl=False)

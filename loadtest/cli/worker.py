@@ -1,4 +1,4 @@
-"""``loadtest worker``: make a part of a master's load."""
+"""``loadtest worker``: start a worker for a distributed run."""
 
 import signal
 from pathlib import Path
@@ -12,22 +12,22 @@ from loadtest.processes import start_worker, stop
 
 
 @click.command("worker")
-@click.option("--master", required=True, metavar="HOST[:PORT]", help="Where the master waits for workers.")
+@click.option("--master", required=True, metavar="HOST[:PORT]", help="Address of the master.")
 @click.option(
     "--scenario-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path("scenarios"),
     show_default=True,
-    help="Where files that a scenario names are on this machine.",
+    help="Folder of the files that a scenario names, on this machine.",
 )
 def command(master: str, scenario_dir: Path) -> int:
-    """Make a part of the load of `loadtest run SCENARIO --master`, on this or another machine.
+    """Start a worker for `loadtest run SCENARIO --master`, on this or another machine.
 
-    The scenario comes from the master; keys and endpoint do not: WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT have to be
-    the same here as there. Ctrl-C and SIGTERM let it leave politely: what it has not sent, the others send.
+    The master sends the scenario, but no secrets: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT here as there.
+    After Ctrl-C or SIGTERM the other workers send what this one has not sent yet.
     """
     address = host_and_port(master, "--master")
-    # Said here, where it needs no traceback to be understood.
+    # Checked here, where a mistake is shown without a traceback.
     credentials()
     print(f"A worker of {address}: leave with Ctrl-C.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)

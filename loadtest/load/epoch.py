@@ -29,7 +29,7 @@ STAGE: Final = "setup"
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Where a leash holds: impatience would soon spend its share of a limit."""
+"""Where a request budget has bounds: impatience would soon spend its share of a limit."""
 _AHEAD_NS: Final = 100_000_000
 """How far ahead the epoch is set, for the target to know of it before the first arrival."""
 _TRIES: Final = 5
@@ -115,7 +115,7 @@ class Seeder:
         """Yield once at once, then after a pause each until the deadline."""
         yield
         while time.monotonic() < deadline:
-            gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.leashed else _PAUSE)
+            gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.bounded else _PAUSE)
             yield
 
 

@@ -42,7 +42,7 @@ from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
-from loadtest.prepare import belief_of, hold_leash, prepare_run
+from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import Chosen, Target, allow, choose, confirm
@@ -137,7 +137,7 @@ with _plain_refusal():
     _chosen = _choose()
 if _chosen is not None and _chosen.entry is not None and _chosen.entry.endpoint is not None:
     _endpoint = _chosen.entry.endpoint
-_plans = traffic_plans(_loaded.scenario, belief_of(_loaded, _chosen, embedded=_embedded), len(_keys))
+_plans = traffic_plans(_loaded.scenario, assumed_limits_of(_loaded, _chosen, embedded=_embedded), len(_keys))
 _users = sum(plan.users for plan in _plans.values())
 
 # Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
@@ -175,7 +175,7 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     with _plain_refusal():
         if _chosen is not None:
             environment.host = _chosen.target.url
-            hold_leash(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
+            check_before_run(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
         elif environment.host or web_ui is None:
             allow(environment.host or "")
     _engine = Engine(

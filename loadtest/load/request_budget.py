@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
-from loadtest.record.run_info import LeashInfo, LeashUse, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
 
-_PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
+_PART: Final = "a worker has used up its part of the {} that the request budget allows to all workers together"
 _NO_BOUND: Final = 2**62
 
 
@@ -21,12 +21,12 @@ class BudgetSpentError(Exception):
 
 
 class RequestBudget:
-    """Counts what is sent, and refuses what the leash does not allow. Without a leash it only counts.
+    """Counts what is sent, and refuses what exceeds its bounds. Without bounds it only counts.
 
     Never waits, so that no two greenlets can take the same last request.
 
     Args:
-        leash: what the target's entry allows; None for no bounds.
+        bounds: what the target's entry allows; None for no bounds.
         limits: the assumed limits, each per key.
         keys: how many API keys there are.
         preflight: what was sent before.
@@ -35,25 +35,25 @@ class RequestBudget:
 
     def __init__(
         self,
-        leash: LeashInfo | None = None,
+        bounds: BudgetInfo | None = None,
         limits: Mapping[str, LimitInfo] | None = None,
         keys: int = 1,
         preflight: Iterable[PreflightRequest] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.used = LeashUse()
-        self.allowed: LeashUse | None = None
+        self.used = BudgetUse()
+        self.allowed: BudgetUse | None = None
         """This process's part of what may be taken in all; None where there is only one."""
         self.spent: str | None = None
         """Why nothing more may be sent; None while something may."""
         self.on_spent: Callable[[str], None] = lambda _: None
         """Called once, with the reason."""
-        self._leash = leash
+        self._bounds = bounds
         self._keys = keys
         self._now = now
         self._limits: dict[str, _LimitShare] = {}
-        if leash is not None:
-            self._limits = {name: _LimitShare(leash.max_share, limit, keys) for name, limit in (limits or {}).items()}
+        if bounds is not None:
+            self._limits = {name: _LimitShare(bounds.max_share, limit, keys) for name, limit in (limits or {}).items()}
         for sent in preflight:
             self.used.requests += 1
             self.used.executions += sent.kind in EXECUTING_KINDS
@@ -66,9 +66,9 @@ class RequestBudget:
             share.part = processes
 
     @property
-    def leashed(self) -> bool:
+    def bounded(self) -> bool:
         """Whether there are bounds at all."""
-        return self._leash is not None
+        return self._bounds is not None
 
     def take_operation(self) -> None:
         """Take one operation, before it begins.
@@ -76,11 +76,11 @@ class RequestBudget:
         Raises:
             BudgetSpentError: if it may not begin.
         """
-        leash = self._leash
-        if leash is not None:
+        bounds = self._bounds
+        if bounds is not None:
             self._refuse_if_spent()
-            if leash.max_operations is not None and self.used.operations >= leash.max_operations:
-                self._spend(f"all {leash.max_operations:,} operations that max_operations allows were begun")
+            if bounds.max_operations is not None and self.used.operations >= bounds.max_operations:
+                self._spend(f"all {bounds.max_operations:,} operations that max_operations allows were begun")
             if self.allowed is not None and self.used.operations >= self.allowed.operations:
                 self._spend(_PART.format("operations"))
         self.used.operations += 1
@@ -92,9 +92,9 @@ class RequestBudget:
             BudgetSpentError: if it may not be sent.
         """
         executes = kind in EXECUTING_KINDS
-        if self._leash is not None:
+        if self._bounds is not None:
             self._refuse_if_spent()
-            self._check(self._leash, kind, executes=executes)
+            self._check(self._bounds, kind, executes=executes)
         self.used.requests += 1
         self.used.executions += executes
 
@@ -103,23 +103,23 @@ class RequestBudget:
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
-    def _check(self, leash: LeashInfo, kind: RequestKind, *, executes: bool) -> None:
+    def _check(self, bounds: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
         now = self._now()
-        if leash.max_requests is not None and self.used.requests >= leash.max_requests:
-            self._spend(f"all {leash.max_requests:,} requests that max_requests allows were sent")
+        if bounds.max_requests is not None and self.used.requests >= bounds.max_requests:
+            self._spend(f"all {bounds.max_requests:,} requests that max_requests allows were sent")
         if self.allowed is not None and self.used.requests >= self.allowed.requests:
             self._spend(_PART.format("requests"))
         if self.allowed is not None and executes and self.used.executions >= self.allowed.executions:
             self._spend(_PART.format("executions"))
-        price = leash.price_per_execution
-        if executes and leash.max_cost is not None and price is not None:
+        price = bounds.price_per_execution
+        if executes and bounds.max_cost is not None and price is not None:
             cost = (self.used.executions + 1) * price
-            if cost > leash.max_cost * (1 + 1e-9):
+            if cost > bounds.max_cost * (1 + 1e-9):
                 self._spend(
-                    f"one more execution would cost {cost:g} in all, and max_cost allows {leash.max_cost:g} "
+                    f"one more execution would cost {cost:g} in all, and max_cost allows {bounds.max_cost:g} "
                     f"({self.used.executions:,} executions at {price:g} each)"
                 )
-        if leash.until_unix_s is not None and now >= leash.until_unix_s:
+        if bounds.until_unix_s is not None and now >= bounds.until_unix_s:
             self._spend("the allowed hours of the target, or its entry, have ended")
         name = LIMIT_OF_KIND[kind]
         share = self._limits.get(name)
@@ -134,8 +134,8 @@ class RequestBudget:
             raise BudgetSpentError(self.spent)
 
     def _spend(self, why: str) -> None:
-        name = self._leash.name if self._leash is not None else ""
-        self.spent = f"the leash of target {name!r} ended the run: {why}"
+        name = self._bounds.name if self._bounds is not None else ""
+        self.spent = f"the request budget of target {name!r} ended the run: {why}"
         self.on_spent(self.spent)
         raise BudgetSpentError(self.spent)
 
@@ -165,57 +165,57 @@ class _LimitShare:
 
 
 class QuotaSplit:
-    """Splits what a leash allows among the workers of a run.
+    """Splits a request budget among the workers of a run.
 
     It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
     of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it.
 
     Args:
         budget: the master's own, which preflight and seeding have drawn on.
-        leash: its bounds; None where there are none.
+        bounds: its bounds; None where there are none.
     """
 
-    def __init__(self, budget: RequestBudget, leash: LeashInfo | None) -> None:
+    def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:
         self._budget = budget
-        self._bounds = None if leash is None else _bounds(leash)
-        self._used: dict[str, LeashUse] = {}
-        self._reserved: dict[str, LeashUse] = {}
+        self._quota = None if bounds is None else _quota_of(bounds)
+        self._used: dict[str, BudgetUse] = {}
+        self._reserved: dict[str, BudgetUse] = {}
         """What each worker may use in all, or will not pass before the next assignment."""
 
-    def note_used(self, worker: str, used: LeashUse) -> None:
+    def note_used(self, worker: str, used: BudgetUse) -> None:
         """Note what a worker has used so far."""
         self._used[worker] = used
 
-    def note_reserved(self, worker: str, reserved: LeashUse) -> None:
+    def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
         """Note what a worker will not pass before the next assignment."""
         self._reserved[worker] = reserved
 
-    def split(self, workers: Sequence[str]) -> dict[str, LeashUse] | None:
-        """What each of these workers may use, in all since the run began; None without a leash."""
-        if self._bounds is None:
+    def split(self, workers: Sequence[str]) -> dict[str, BudgetUse] | None:
+        """What each of these workers may use, in all since the run began; None without bounds."""
+        if self._quota is None:
             return None
         taken = [self._budget.used, *self._reserved.values()]
-        quotas = {worker: LeashUse() for worker in workers}
-        for name in LeashUse.__struct_fields__:
-            free = max(0, getattr(self._bounds, name) - sum(getattr(each, name) for each in taken))
+        quotas = {worker: BudgetUse() for worker in workers}
+        for name in BudgetUse.__struct_fields__:
+            free = max(0, getattr(self._quota, name) - sum(getattr(each, name) for each in taken))
             for place, worker in enumerate(workers):
                 share = free // len(workers) + (place < free % len(workers))
-                setattr(quotas[worker], name, getattr(self._reserved.get(worker, LeashUse()), name) + share)
+                setattr(quotas[worker], name, getattr(self._reserved.get(worker, BudgetUse()), name) + share)
         self._reserved |= quotas
         return quotas
 
-    def total(self) -> LeashUse:
+    def total(self) -> BudgetUse:
         """What master and workers have used together."""
         used = [self._budget.used, *self._used.values()]
-        return LeashUse(**{name: sum(getattr(each, name) for each in used) for name in LeashUse.__struct_fields__})
+        return BudgetUse(**{name: sum(getattr(each, name) for each in used) for name in BudgetUse.__struct_fields__})
 
 
-def _bounds(leash: LeashInfo) -> LeashUse:
+def _quota_of(bounds: BudgetInfo) -> BudgetUse:
     executions = _NO_BOUND
-    if leash.max_cost is not None and leash.price_per_execution:
-        executions = int(leash.max_cost / leash.price_per_execution * (1 + 1e-9))
-    return LeashUse(
-        operations=_NO_BOUND if leash.max_operations is None else leash.max_operations,
-        requests=_NO_BOUND if leash.max_requests is None else leash.max_requests,
+    if bounds.max_cost is not None and bounds.price_per_execution:
+        executions = int(bounds.max_cost / bounds.price_per_execution * (1 + 1e-9))
+    return BudgetUse(
+        operations=_NO_BOUND if bounds.max_operations is None else bounds.max_operations,
+        requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
         executions=executions,
     )

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 from locust.env import Environment
 
 from loadtest.contract import THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
-from loadtest.draws import draw
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
@@ -34,11 +33,12 @@ from loadtest.load.pool import Pool
 from loadtest.load.recorder import LiveFigures, Output, Recorder
 from loadtest.load.request_budget import RequestBudget
 from loadtest.load.retry import Backoff, Pacer, PollingPolicy
-from loadtest.plan import believed, schedules
+from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
+from loadtest.seeded_random import seeded_random
 from loadtest.targets import Target
 from loadtest.targets.connection import header_values, tls_context
 
@@ -76,7 +76,7 @@ class TrafficEntry:
 
     def draw(self, *about: object) -> float:
         """A number from 0 to 1, the same in every run with this seed."""
-        return draw(self.seed, self.name, *about)
+        return seeded_random(self.seed, self.name, *about)
 
 
 def make_entry(
@@ -139,7 +139,7 @@ def _polling(traffic: Traffic) -> PollingPolicy:
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    assumed = believed(info.target)
+    assumed = AssumedLimits.recorded(info.target)
     return Pacer(traffic.polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
 
 
@@ -310,7 +310,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         InputError: if a file for TLS, or a variable that a header's value comes from, is missing here.
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = make_resolver(target, leashed=info.target.leash is not None)
+    names = make_resolver(target, listed=info.target.budget is not None)
     return Endpoint(
         Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
@@ -319,5 +319,5 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
         headers=header_values(info.target.headers),
-        budget=RequestBudget(info.target.leash, info.target.limits, info.keys, info.preflight),
+        budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

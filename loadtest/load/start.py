@@ -33,7 +33,7 @@ _NO_WAIT: Final = {"LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP": "0"}
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerOptions:
+class ExpectedWorkers:
     """How many workers, and where from.
 
     Attributes:
@@ -54,7 +54,7 @@ class LoadOptions:
     directory: Path
     base: Path
     """What a relative path in the scenario starts from."""
-    workers: WorkerOptions
+    workers: ExpectedWorkers
 
 
 def read_options(arguments: Sequence[str]) -> LoadOptions:
@@ -67,7 +67,7 @@ def read_options(arguments: Sequence[str]) -> LoadOptions:
     parser.add_argument("--expect-workers", type=int, default=1)
     options = parser.parse_args(arguments)
     return LoadOptions(
-        options.directory, options.base, WorkerOptions(options.processes, options.bind, options.expect_workers)
+        options.directory, options.base, ExpectedWorkers(options.processes, options.bind, options.expect_workers)
     )
 
 
@@ -82,7 +82,7 @@ class Runner:
 @contextmanager
 def start(
     environment: Environment,
-    options: WorkerOptions,
+    options: ExpectedWorkers,
     *,
     base: Path,
     keys: int,

@@ -26,7 +26,7 @@ class Order(msgspec.Struct, kw_only=True):
     """What to look at."""
 
     url: str
-    leashed: bool
+    listed: bool
     """Whether an entry allows a host that is not loopback."""
     scenario: dict[str, Any]
     tls: TlsInfo | None = None
@@ -42,7 +42,7 @@ def main(order: Order) -> bytes:
     """
     scenario = Scenario.model_validate(order.scenario)
     keys, endpoint = credentials()
-    target = allow(order.url, leashed=order.leashed)
+    target = allow(order.url, listed=order.listed)
     traffic = first_workflow(scenario)
     headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
     headers |= header_values(order.headers)

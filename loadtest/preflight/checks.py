@@ -74,15 +74,15 @@ class Probe:
         if reply.status != 404 or not reply.is_error_body:
             return self._note(
                 "API",
-                f"an unknown job id was answered with {reply.said}, not with 404 and an error body",
+                f"an unknown job id was answered with {reply.shown}, not with 404 and an error body",
                 "This is not the Workflow API: check the URL, up to what comes before /v1.",
             )
-        self._note("API", f"an unknown job id is answered with {reply.said}")
+        self._note("API", f"an unknown job id is answered with {reply.shown}")
         return self._note("key", "accepted")
 
     def _refused(self, reply: Reply, index: int) -> bool:
         which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
-        return self._note("key", f"{which} was refused with {reply.said}", "Check WORKFLOW_API_KEYS.")
+        return self._note("key", f"{which} was refused with {reply.shown}", "Check WORKFLOW_API_KEYS.")
 
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
@@ -118,9 +118,9 @@ class Probe:
             return self._note("answer", "not seen", known=False)
         if reply.status != REQUESTS[kind].success:
             if reply.status == traffic.expect.status:
-                self._note("workflow", f"{name}: answered with {reply.said}, as the scenario expects")
+                self._note("workflow", f"{name}: answered with {reply.shown}, as the scenario expects")
                 return self._note("answer", "as the scenario expects")
-            return self._note("workflow", f"{name} was answered with {reply.said}", _remedy(reply.status))
+            return self._note("workflow", f"{name} was answered with {reply.shown}", _remedy(reply.status))
         self._note("workflow", f"{name} is accepted")
         return self._answer(reply, sync=kind == RequestKind.RUN)
 
@@ -139,7 +139,9 @@ class Probe:
             return self._note("answer", "429: the retrieval limit is used up just now", known=False)
         found = seen.body if isinstance(seen.body, dict) else {}
         if seen.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
-            return self._note("answer", f"the job just submitted was answered with {seen.failure or seen.said}", remedy)
+            return self._note(
+                "answer", f"the job just submitted was answered with {seen.failure or seen.shown}", remedy
+            )
         return self._note("answer", "jobId and status, as documented")
 
     def _clock(self) -> None:

@@ -47,7 +47,7 @@ class Reply:
         return isinstance(self.body, dict) and all(isinstance(self.body.get(key), str) for key in ("error", "code"))
 
     @property
-    def said(self) -> str:
+    def shown(self) -> str:
         """Its status, and the error's code where there is one: ``404 (unknown_job)``."""
         return f"{self.status} ({self.code})" if self.code else str(self.status)
 

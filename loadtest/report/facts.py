@@ -5,7 +5,7 @@ from typing import Final
 from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.plan import ALL, believed
+from loadtest.plan import ALL, AssumedLimits
 from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report import numbers
 
@@ -55,7 +55,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
 
 def _limits(target: TargetInfo) -> str:
     try:
-        belief = believed(target)
+        belief = AssumedLimits.recorded(target)
     except ValueError as error:
         return f"unknown: {error}"
     named = {ALL: belief.limit_all} if belief.limit_all is not None and belief.one_for_all else belief.limits

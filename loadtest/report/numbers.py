@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from loadtest.plan import ALL, CONCURRENCY, Belief
+from loadtest.plan import ALL, CONCURRENCY, AssumedLimits
 from loadtest.units import Limit
 
 NOTHING: Final = "–"
@@ -74,7 +74,7 @@ def limit(count_: int, window_s: float) -> str:
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
 
 
-def limit_of(limit_: Limit, belief: Belief) -> str:
+def limit_of(limit_: Limit, belief: AssumedLimits) -> str:
     """A limit in words, as the believed algorithm has it: ``100 per minute``, ``10 at the same time``."""
     if belief.spec.algorithm == CONCURRENCY:
         return f"{count(limit_.count)} at the same time"

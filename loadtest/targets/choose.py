@@ -1,6 +1,6 @@
 """Which target is meant, and whether it may be loaded: loopback as it is, anything else by its entry only.
 
-A production target is loaded only when its host name was typed, or somebody said yes beforehand.
+A production target is loaded only after its host name was typed at the terminal, or with ``--yes``.
 """
 
 import sys
@@ -24,7 +24,7 @@ _FILE: Final = TypeAdapter(TargetsFile)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A target, and its entry where it has one: then the entry's leash holds, loopback or not."""
+    """A target, and its entry where it has one: then the entry's request budget holds, loopback or not."""
 
     target: Target
     name: str | None = None
@@ -129,7 +129,7 @@ def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Targ
 
 
 def confirm(chosen: Chosen, *, yes: bool) -> None:
-    """Ask at the terminal, if the target is production and ``yes`` was not said.
+    """Ask for the host name at the terminal, if the target is production; ``yes`` answers beforehand.
 
     Raises:
         InputError: if another name was typed, or there is nobody to ask.

@@ -1,7 +1,4 @@
-"""Headers beyond the documented ones: which there may be, and what they are in the end.
-
-The TLS context of a target: one for all connections, whoever makes them.
-"""
+"""What a target's entry adds to each connection and request: headers of its own, and certificates for TLS."""
 
 import os
 import re
@@ -40,10 +37,10 @@ _SECRET: Final = re.compile(r"auth|cookie|key|pass|secret|session|signature|toke
 
 
 def check_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Check what a file says of them; gives them with their names in lower case.
+    """Check the headers of an entry, and return them with their names in lower case.
 
     Raises:
-        ValueError: if one cannot be sent, is the client's own, or may be a secret and stands there as it is.
+        ValueError: if one cannot be sent, is the client's own, or may be a secret that the file shows.
     """
     checked: dict[str, str] = {}
     for name, value in headers.items():
@@ -64,18 +61,18 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What is sent: ``$NAME`` is what the environment holds by that name.
+    """The headers to send: ``$NAME`` is replaced by that variable of the environment.
 
     Raises:
         InputError: if it holds nothing, or what no header can carry. The message does not show it.
     """
     values = {}
-    for name, said in headers.items():
-        value = environ.get(said[1:], "").strip() if said.startswith("$") else said
+    for name, written in headers.items():
+        value = environ.get(written[1:], "").strip() if written.startswith("$") else written
         if _VALUE.fullmatch(value) is None:
             raise InputError(
-                f"the header {name} is taken from {said[1:]}, which is not set or cannot be sent in a header",
-                f"Set {said[1:]} in the environment of every process that makes load.",
+                f"the header {name} is taken from {written[1:]}, which is not set or cannot be sent in a header",
+                f"Set {written[1:]} in the environment of every process that makes load.",
             )
         values[name] = value
     return values

@@ -1,7 +1,4 @@
-"""The hours of a day in which a target may be loaded, written ``08:00-18:00`` with a zone behind it if not UTC.
-
-An entry of ``targets.toml``: a host that may be loaded, and the leash of whoever loads it. Checked strictly.
-"""
+"""An entry of ``targets.toml``, checked strictly: a host that may be loaded, how much, and in which hours."""
 
 import re
 from dataclasses import dataclass
@@ -141,9 +138,9 @@ class TargetEntry(Strict):
 
     @model_validator(mode="after")
     def _tls_is_spoken(self) -> Self:
-        said = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
-        if said and self.place[0] != "https":
-            raise ValueError(f"{said[0]} is for https, and the url is {self.url}")
+        files = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
+        if files and self.place[0] != "https":
+            raise ValueError(f"{files[0]} is for https, and the url is {self.url}")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key needs client_certificate")
         return self

@@ -1,6 +1,6 @@
-"""What a run will send at the very least, before anything is sent: counted from its exact schedule. Pure.
+"""The request budget of a run: what it will send at least, by its exact schedule, and what its target's entry allows.
 
-What an entry allows, held against what a run will send: every refusal comes before the first request. Pure.
+Every refusal comes before the first request. Pure.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loadtest.contract import EXECUTING_LIMITS, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.plan import schedules
-from loadtest.record.run_info import LeashInfo, TrafficPlan
+from loadtest.record.run_info import BudgetInfo, TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
 from loadtest.targets.choose import Chosen
@@ -26,7 +26,7 @@ PREFLIGHT_KEYS: Final = 3
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 MOST_OPERATIONS: Final = 5_000_000
-"""Arrivals of one entry beyond which a scenario is taken for a mistake where a leash holds."""
+"""Arrivals of one entry beyond which a scenario is taken for a mistake where a request budget holds."""
 
 
 @dataclass(frozen=True)
@@ -145,23 +145,23 @@ def _times(schedule: TrafficSchedule) -> NDArray[np.int64]:
 _COUNTED: Final = " (a poll for each submit counts, and so do preflight and seeding)"
 
 
-def check_leash(
+def check_request_budget(
     chosen: Chosen, demand: Demand, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
-) -> LeashInfo | None:
-    """Check that a run stays inside the leash of its target's entry.
+) -> BudgetInfo | None:
+    """Check that a run stays within the request budget of its target's entry.
 
     Args:
         chosen: the target.
         demand: what will be sent at least.
-        limits: the believed limits, each per key.
+        limits: the assumed limits, each per key.
         keys: how many API keys share the traffic.
         now: the moment at which it would start.
 
     Returns:
-        The leash that has to hold while it runs; None for a target without an entry.
+        The budget that has to hold while it runs; None for a target without an entry.
 
     Raises:
-        InputError: if it would leave the leash: file, key, both numbers, and what to do.
+        InputError: if it would exceed it: file, key, both numbers, and what to do.
     """
     entry = chosen.entry
     if entry is None:
@@ -177,7 +177,7 @@ def check_leash(
                 + (_COUNTED if name == LimitName.RETRIEVAL else ""),
                 f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or have max_share raised by {entry.owner}.",
             )
-    return LeashInfo(
+    return BudgetInfo(
         name=chosen.name or "",
         environment=entry.environment,
         owner=entry.owner,

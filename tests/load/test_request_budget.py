@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
-from loadtest.record.run_info import LeashInfo, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, LimitInfo, PreflightRequest
 
 RETRIEVAL = {"retrieval": LimitInfo(count=100, window_s=60.0)}
 
 
-def leash(**bounds: Any) -> LeashInfo:
-    return LeashInfo(name="here", environment="test", owner="me", **{"max_share": 1.0, **bounds})
+def leash(**bounds: Any) -> BudgetInfo:
+    return BudgetInfo(name="here", environment="test", owner="me", **{"max_share": 1.0, **bounds})
 
 
 def spend(budget: RequestBudget, *kinds: str) -> int:
@@ -34,7 +34,9 @@ def test_requests_of_every_kind_count() -> None:
     assert spend(budget, "run") == 0
     with pytest.raises(BudgetSpentError):
         budget.take_operation()
-    assert reasons == ["the leash of target 'here' ended the run: all 3 requests that max_requests allows were sent"]
+    assert reasons == [
+        "the request budget of target 'here' ended the run: all 3 requests that max_requests allows were sent"
+    ]
     assert budget.used.requests == 3
 
 
@@ -89,7 +91,7 @@ def test_without_a_leash_it_only_counts() -> None:
     """Nothing is ever refused."""
     budget = RequestBudget()
     assert spend(budget, *["run", "poll"] * 500) == 1000
-    assert (budget.used.requests, budget.used.executions, budget.leashed) == (1000, 500, False)
+    assert (budget.used.requests, budget.used.executions, budget.bounded) == (1000, 500, False)
 
 
 @given(

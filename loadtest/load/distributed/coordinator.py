@@ -116,7 +116,7 @@ class Coordinator:
         if not isinstance(session.recorder.output, RunFiles):
             raise TypeError("a master writes the record of the run itself")
         self.collector = Collector(session.recorder, session.recorder.output, self._share_jobs)
-        self.quota_split = QuotaSplit(session.endpoint.budget, session.info.target.leash)
+        self.quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
         self._session = session
         self._mailbox = mailbox
         self._on_abort = on_abort

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.record.run_info import ClockInfo, CpuSample, GeneratorInfo, LeashUse, PeerInfo
+from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
@@ -83,7 +83,7 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     offered: dict[str, int] = {}
     """Arrivals that it has offered, by traffic entry."""
     batch: Batch | None = None
-    used: LeashUse = msgspec.field(default_factory=LeashUse)
+    used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
     """Since the report before."""
     generator: GeneratorInfo | None = None
@@ -109,7 +109,7 @@ class CutAnswer(msgspec.Struct, tag=True):
     number: int
     accepted: bool
     reached_ns: int
-    reserved: LeashUse
+    reserved: BudgetUse
     """What it has used and may still use before the next assignment."""
 
 
@@ -187,7 +187,7 @@ class Assign(msgspec.Struct, tag=True, kw_only=True):
     from_ns: int
     """Since the epoch."""
     workers: list[str]
-    allowed: dict[str, LeashUse] | None = None
+    allowed: dict[str, BudgetUse] | None = None
     """What each worker may use of the request budget, in all since the run began; null without one."""
 
 

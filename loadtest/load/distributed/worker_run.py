@@ -18,7 +18,7 @@ from loadtest.load.distributed.transport import split_users
 from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
-from loadtest.record.run_info import LeashUse, RunInfo
+from loadtest.record.run_info import BudgetUse, RunInfo
 from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import allow
@@ -56,10 +56,10 @@ class WorkerRun:
         info = _own_part(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
         _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
-        target = allow(info.target.url, leashed=info.target.leash is not None)
+        target = allow(info.target.url, listed=info.target.budget is not None)
         endpoint = make_endpoint(target, keys, workflow_endpoint, info)
         # The preflight is the master's to count.
-        endpoint.budget.used = LeashUse()
+        endpoint.budget.used = BudgetUse()
         endpoint.budget.on_spent = self._ask_to_abort
         self.outbox = Outbox()
         self.session = Session(
@@ -125,7 +125,7 @@ class WorkerRun:
                 entry.pacer.share_by(max(1, worker_count))
         session.endpoint.budget.share_by(max(1, worker_count))
         if message.allowed is not None:
-            session.endpoint.budget.allowed = message.allowed.get(worker, LeashUse())
+            session.endpoint.budget.allowed = message.allowed.get(worker, BudgetUse())
         place = message.workers.index(worker) if takes_part else 0
         self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
 
@@ -141,7 +141,7 @@ class WorkerRun:
         self.session.live.offered.subtract(arrival.traffic for arrival in waiting)
         return waiting
 
-    def reserve(self) -> LeashUse:
+    def reserve(self) -> BudgetUse:
         """Keep half of what may still be used until the next assignment.
 
         Returns:
@@ -149,8 +149,8 @@ class WorkerRun:
         """
         budget = self.session.endpoint.budget
         if budget.allowed is None:
-            return LeashUse()
-        for name in LeashUse.__struct_fields__:
+            return BudgetUse()
+        for name in BudgetUse.__struct_fields__:
             used = getattr(budget.used, name)
             left = max(0, getattr(budget.allowed, name) - used)
             setattr(budget.allowed, name, used + (left + 1) // 2)

@@ -92,15 +92,15 @@ class Resolver:
             self._under_way = None
 
 
-def make_resolver(target: Target, *, leashed: bool) -> Resolver:
+def make_resolver(target: Target, *, listed: bool) -> Resolver:
     """The resolver of a target; where it has a name, its addresses are looked up and checked again.
 
     Args:
         target: one that may be loaded.
-        leashed: whether an entry of ``targets.toml`` allows it; else it may lead to loopback only.
+        listed: whether an entry of ``targets.toml`` allows it; else it may lead to loopback only.
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
     except ValueError:
-        return Resolver(target.addresses, lambda: allow(target.url, leashed=leashed).addresses)
+        return Resolver(target.addresses, lambda: allow(target.url, listed=listed).addresses)
     return Resolver(target.addresses)

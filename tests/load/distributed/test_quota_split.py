@@ -4,13 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.load.request_budget import QuotaSplit, RequestBudget
-from loadtest.record.run_info import LeashInfo, LeashUse
+from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 
+@pytest.mark.heavy
 def test_workers_never_send_more_than_a_leash_allows(
     stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
 ) -> None:
@@ -22,7 +24,7 @@ def test_workers_never_send_more_than_a_leash_allows(
     assert done.returncode in ABORTED, done.stdout + done.stderr
     (run,) = runs_in(tmp_path / "reports")
     assert 20 < len(server.asked) <= 41
-    assert run.info.target.leash.used.requests == len(server.asked)
+    assert run.info.target.budget.used.requests == len(server.asked)
     assert "its part" in run.info.end_reason
     assert {row["worker"] for row in run.rows} == {1, 2}
     run.check_conservation(ragged=True)
@@ -30,7 +32,7 @@ def test_workers_never_send_more_than_a_leash_allows(
 
 def test_parts_never_come_to_more_than_the_whole() -> None:
     """Over changes of workers, also where one is lost with what it had."""
-    leash = LeashInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
+    leash = BudgetInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
     budget = RequestBudget()
     budget.used.requests = 10
     quota_split = QuotaSplit(budget, leash)
@@ -38,7 +40,7 @@ def test_parts_never_come_to_more_than_the_whole() -> None:
     assert first is not None
     assert [first[name].requests for name in ("a", "b")] == [495, 495]
     # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
-    quota_split.note_reserved("a", LeashUse(operations=0, requests=298, executions=0))
+    quota_split.note_reserved("a", BudgetUse(operations=0, requests=298, executions=0))
     second = quota_split.split(["a", "c"])
     assert second is not None
     assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
