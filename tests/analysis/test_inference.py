@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from loadtest import limiters
-from loadtest.analysis.admission import Asked, join
-from loadtest.analysis.drawn import Drawn
-from loadtest.analysis.inference import Inference, as_json, infer, sign_test, words
+from loadtest.analysis.limits.sent_requests import Drawn, join
+from loadtest.inference.inference import Inference, infer, sign_test, words
+from loadtest.inference.occupancy import Asked
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.plan import AssumedLimits
 from loadtest.units import Limit
@@ -128,7 +128,7 @@ def test_a_fixed_window_is_named_and_how_sure_that_is() -> None:
     assert found.against[0] > 50
     assert found.against[1] == 0
     assert found.log10_p == pytest.approx(-found.against[0] * np.log10(2))
-    assert as_json(found)["named"][0]["limiter"] == "fixed-window"
+    assert found.named[0].spec.algorithm == "fixed-window"
 
 
 def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() -> None:

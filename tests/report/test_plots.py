@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, heat, lag, rates, scatter, spectrum
+from loadtest.report.plots import by_rate, data, heat, lag, rates, response_time
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -36,7 +36,7 @@ def drawn(found: object) -> Drawing:
 def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
     """No operation is lost or hidden, and a stall reaches up where it was."""
     found = ladder.heats["t"]
-    assert found.counts.sum() == ladder.metrics["overall"]["operations"]["ok"]
+    assert found.counts.sum() == ladder.metrics.overall.operations.ok
     high = found.counts[:, found.levels[:-1] > 5_000].sum(axis=1)
     stalled = found.cuts[:-1][high > 0]
     assert 290 <= stalled.min() <= stalled.max() <= 320
@@ -57,8 +57,8 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
         plot = drawn(by_rate.draw(ladder))
         found = {one.label: one for one in data.series(plot.figure)}
     assert found["p50"].x.tolist() == [60.0, 120.0, 180.0]
-    stages = ladder.metrics["traffic"]["t"]["stages"].values()
-    assert found["p95"].y.tolist() == [stage["response_time_ms"]["p95"] for stage in stages]
+    stages = ladder.metrics.traffic["t"].stages.values()
+    assert found["p95"].y.tolist() == [stage.response_time_ms.p95 for stage in stages]
     assert plot.data is not None
     assert [row[0].text for row in plot.data[0].rows] == ["step 0", "step 1", "step 2"]
 
@@ -66,19 +66,19 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
 def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
     with styled("spectrum"):
-        figure = drawn(spectrum.draw(ladder)).figure
+        figure = drawn(response_time.draw_spectrum(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
-    block = ladder.metrics["traffic"]["t"]["response_time_ms"]
+    block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
         near = corners[np.abs(np.log(corners[:, 0] / tail)) < 0.12][:, 1]
-        assert near.min() <= block[name] <= near.max()
+        assert near.min() <= block.get(name).value <= near.max()
     n = len(ladder.responses["t"].dots["ok"][0])
     assert corners[:, 0].min() == pytest.approx(1 - 0.025 ** (1 / n), rel=0.15)
 
 
 def test_boundaries_are_as_wide_as_the_clock_is_unsure(ladder: Findings) -> None:
     """Of each window's beginning the plots over time show where it may lie: ± the uncertainty of the server's clock."""
-    for draw in (rates.draw, scatter.draw):
+    for draw in (rates.draw, response_time.draw_scatter):
         with styled("x"):
             figure = drawn(draw(ladder)).figure
         bands = [patch for patch in figure.axes[0].patches if patch.get_alpha() == 0.45]
