@@ -20,6 +20,7 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.processes import stop
+from loadtest.record.progress import Failure, Progress, WaitingForWorkers, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
@@ -124,7 +125,7 @@ def make_load(
     directory: Path,
     base: Path,
     environment: Mapping[str, str],
-    on_progress: Callable[[dict[str, Any]], None],
+    on_progress: Callable[[Progress | WaitingForWorkers], None],
     crew: Sequence[str] = (),
 ) -> int:
     """Make the load of a prepared run, in a process of its own; returns when its record is closed.
@@ -135,7 +136,7 @@ def make_load(
         directory: of the run.
         base: what a relative path in the scenario starts from.
         environment: with the credentials.
-        on_progress: told what the load says of itself.
+        on_progress: called with where the load is.
         crew: options of the load that say which workers make it.
 
     Returns:
@@ -150,11 +151,11 @@ def make_load(
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                said = msgspec.json.decode(line)
-                if "error" in said:
-                    error = said["error"]
+                progress = decode_progress(line)
+                if isinstance(progress, Failure):
+                    error = progress.error
                 else:
-                    on_progress(said)
+                    on_progress(progress)
     finally:
         stop(process)
     if error is not None:

@@ -74,16 +74,16 @@ def _how(plan: Plan) -> str:
     if not plan.phases:
         return ""
     if plan.start is not None and plan.replayed_over == "nothing":
-        told = "One replay of this schedule, at the start that was told."
+        how = "One replay of this schedule, from --start on."
     elif plan.replayed_over == "durations":
-        told = f"429s: mean (and range) over {plan.phases} draws of how long runs take."
+        how = f"429s: mean (and range) over {plan.phases} draws of how long runs take."
     elif plan.replayed_over == "nothing":
-        told = "One replay of this schedule: to this limiter it does not matter when a run starts."
+        how = "One replay of this schedule: the start of a run makes no difference to this limiter."
     else:
-        told = f"429s: mean (and range) over {plan.phases} moments at which the run may start within a window."
+        how = f"429s: mean (and range) over {plan.phases} starts within a window."
     chance = " Chance of any 429 in a stretch"
     chance += f": over {plan.schedules} schedules with other seeds too." if plan.schedules else "."
-    return told + chance
+    return how + chance
 
 
 def _table(*columns: str) -> Table:
@@ -258,12 +258,12 @@ def plan_of(
     embedded = limits is None
     assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
     settings = scenario.target.settings
-    told = embedded and settings.retry_after != "none"
+    has_retry_after = embedded and settings.retry_after != "none"
     question = Question(
         scenario,
         traffic_plans(scenario, assumed, keys),
         assumed,
-        retry_after=settings.retry_after_factor if told else None,
+        retry_after=settings.retry_after_factor if has_retry_after else None,
         as_date=settings.retry_after == "date",
         start=start,
         job_s=job_s,

@@ -9,7 +9,7 @@ import click
 
 from loadtest.cli import _children as children
 from loadtest.cli._children import plots_option
-from loadtest.cli._progress import Progress
+from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._target_options import (
     ResolvedTarget,
     TargetOptions,
@@ -114,7 +114,7 @@ def _run(
 ) -> int:
     directory, info = prepared
     print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         code = children.make_load(directory, loaded.path.parent, environment, progress.show, crew.arguments)
     if embedded is not None:
         if embedded.crashed:

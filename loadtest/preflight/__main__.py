@@ -22,7 +22,7 @@ from loadtest.targets.request_budget import first_workflow
 _TIMEOUT = 10.0
 
 
-class Order(msgspec.Struct, kw_only=True):
+class PreflightOrder(msgspec.Struct, kw_only=True):
     """What to look at."""
 
     url: str
@@ -34,7 +34,7 @@ class Order(msgspec.Struct, kw_only=True):
     """As ``TargetInfo`` has both."""
 
 
-def main(order: Order) -> bytes:
+def main(order: PreflightOrder) -> bytes:
     """Make the preflight.
 
     Raises:
@@ -53,7 +53,7 @@ def main(order: Order) -> bytes:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.buffer.write(main(msgspec.json.decode(sys.stdin.buffer.read(), type=Order)))
+        sys.stdout.buffer.write(main(msgspec.json.decode(sys.stdin.buffer.read(), type=PreflightOrder)))
     except LoadtestError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(int(error.exit_code))

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, RequestKind
 from loadtest.http_headers import ClockOffset
-from loadtest.preflight.exchange import Asker, Reply
+from loadtest.preflight.exchange import Asker, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
 from loadtest.targets.request_budget import PREFLIGHT_KEYS, first_workflow, workflow_operation
@@ -33,7 +33,7 @@ class Probe:
         self._scenario = scenario
         self._found: dict[str, PreflightCheck] = {}
         self._sent: list[PreflightRequest] = []
-        self._replies: list[Reply] = []
+        self._replies: list[PreflightReply] = []
 
     def run(self) -> Preflight:
         """Make every check that can still be made; the first that fails ends it."""
@@ -46,7 +46,7 @@ class Probe:
         ]
         return Preflight(checks=checks, sent=self._sent)
 
-    def _ask(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> Reply:
+    def _ask(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> PreflightReply:
         reply = self._asker.ask("GET" if body is None else "POST", path, self._keys[key_index], body)
         self._sent.append(
             PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
@@ -80,7 +80,7 @@ class Probe:
         self._note("API", f"an unknown job id is answered with {reply.shown}")
         return self._note("key", "accepted")
 
-    def _refused(self, reply: Reply, index: int) -> bool:
+    def _refused(self, reply: PreflightReply, index: int) -> bool:
         which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
         return self._note("key", f"{which} was refused with {reply.shown}", "Check WORKFLOW_API_KEYS.")
 
@@ -104,7 +104,7 @@ class Probe:
         reply = self._ask(kind, REQUESTS[kind].path.removeprefix("/"), body)
         return self._judge_run(traffic, reply, kind)
 
-    def _judge_run(self, traffic: Traffic, reply: Reply, kind: RequestKind) -> bool:
+    def _judge_run(self, traffic: Traffic, reply: PreflightReply, kind: RequestKind) -> bool:
         name = traffic.workflow
         if reply.failure is not None:
             return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or give its timeout more room.")
@@ -124,7 +124,7 @@ class Probe:
         self._note("workflow", f"{name} is accepted")
         return self._answer(reply, sync=kind == RequestKind.RUN)
 
-    def _answer(self, reply: Reply, *, sync: bool) -> bool:
+    def _answer(self, reply: PreflightReply, *, sync: bool) -> bool:
         body = reply.body if isinstance(reply.body, dict) else {}
         remedy = "This is not the API that is documented: compare its answer with ARCHITECTURE.md."
         if sync:

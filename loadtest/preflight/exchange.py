@@ -16,7 +16,7 @@ _MAX_ANSWER: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PreflightReply:
     """What came back.
 
     Attributes:
@@ -83,7 +83,7 @@ class Asker:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, method: str, path: str, key: str, body: Any = None) -> Reply:
+    def ask(self, method: str, path: str, key: str, body: Any = None) -> PreflightReply:
         """Send one request; whatever happens is a reply."""
         sent, began = time.time(), time.monotonic()
         content = None if body is None else msgspec.json.encode(body)
@@ -94,13 +94,15 @@ class Asker:
             ) as answer:
                 data = self._read(answer, began + self._timeout)
         except httpx.TimeoutException:
-            return Reply(sent, time.monotonic() - began, f"no answer within {self._timeout:g} s")
+            return PreflightReply(sent, time.monotonic() - began, f"no answer within {self._timeout:g} s")
         except httpx.HTTPError as error:
-            return Reply(sent, time.monotonic() - began, _words(error))
+            return PreflightReply(sent, time.monotonic() - began, _words(error))
         took = time.monotonic() - began
         if data is None:
-            return Reply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes and {self._timeout:g} s")
-        return Reply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
+            return PreflightReply(
+                sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes and {self._timeout:g} s"
+            )
+        return PreflightReply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
 
     def _read(self, answer: httpx.Response, deadline: float) -> bytes | None:
         data = bytearray()

@@ -1,0 +1,55 @@
+"""What a process that makes load writes to standard output while it does: a line of JSON twice a second."""
+
+from typing import Literal
+
+import msgspec
+
+Phase = Literal["preparing", "running", "draining", "over"]
+
+
+class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
+    """Not all workers have come yet."""
+
+    workers: int
+    expected: int
+
+
+class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
+    """Where a run is, and its live figures: rough ones, of which no final one is made."""
+
+    phase: Phase
+    elapsed_s: float
+    """Since the epoch."""
+    total_s: float
+    stages: dict[str, str]
+    """The stage that each traffic entry is in; empty between two."""
+    offered: int
+    in_flight: int
+    sent: int
+    accepted: int
+    throttled: int
+    failed: int
+    timed_out: int
+    p95_ms: float | None
+    """Of the response times of about the last five to ten seconds; null without any."""
+
+
+class Failure(msgspec.Struct, tag="failure", frozen=True):
+    """The run could not begin."""
+
+    error: str
+
+
+ProgressLine = WaitingForWorkers | Progress | Failure
+
+encode_progress = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[ProgressLine] = msgspec.json.Decoder(ProgressLine)
+
+
+def decode_progress(line: bytes) -> ProgressLine:
+    """Read one line.
+
+    Raises:
+        msgspec.MsgspecError: if it is none of these.
+    """
+    return _decoder.decode(line)
