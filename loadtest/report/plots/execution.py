@@ -33,7 +33,6 @@ from loadtest.report.plots.style import (
     time_axis,
 )
 from loadtest.report.tables.table import Cell, Table
-from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -218,7 +217,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
     for panel, (name, entry) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
         _dots(panel, entry.seconds, entry.execution, OPERATIONS[operation])
-        _lines(panel, entry)
+        stages.draw_bins(panel, entry.n, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
@@ -264,17 +263,6 @@ def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
         x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation",
         rasterized=len(x) > SCATTER_AS_PATHS,
     )  # fmt: skip
-
-
-def _lines(panel: Axes, entry: Executions) -> None:
-    if entry.n < 12:
-        return
-    middles = (entry.cuts[:-1] + entry.cuts[1:]) / 2
-    for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
-        found = np.array([d.at([rank(d.n, quantile)])[0] if d.n >= least else np.nan for d in entry.binned])
-        carried = np.array([interval_ranks(d.n, quantile) is not None for d in entry.binned])
-        panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
-        panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
 
 
 def _span(panel: Axes, values: Any) -> None:

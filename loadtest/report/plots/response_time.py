@@ -30,7 +30,7 @@ from loadtest.report.plots.style import (
     time_axis,
 )
 from loadtest.report.tables.table import Cell, Table
-from loadtest.stats import interval_ranks, rank, ranks_to_draw
+from loadtest.stats import interval_ranks, ranks_to_draw
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -94,23 +94,11 @@ def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None
             seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
             label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
         )  # fmt: skip
-    _lines(panel, responses)
+    stages.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
     plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
     panel.set_title(f"{name}  ·  {operation}")
-
-
-def _lines(panel: Axes, responses: Responses) -> None:
-    if responses.n < 12:
-        return
-    middles = (responses.cuts[:-1] + responses.cuts[1:]) / 2
-    for quantile, least, label, line in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
-        found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan
-                          for each in responses.binned])  # fmt: skip
-        carried = np.array([interval_ranks(each.n, quantile) is not None for each in responses.binned])
-        panel.plot(middles, found, color=INK, lw=line * 0.7, ls=(0, (1, 1.5)))
-        panel.plot(middles, np.where(carried, found, np.nan), label=f"{label} of a bin", color=INK, lw=line)
 
 
 _SPECTRUM_POINTS = 500

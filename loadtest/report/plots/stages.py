@@ -1,4 +1,4 @@
-"""Stage boundaries on a plot over time."""
+"""What plots over time share: boundaries of stages and windows, and lines of percentiles of bins."""
 
 from typing import Final
 
@@ -6,9 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.record import Record
 from loadtest.record.run_info import StagePlan
-from loadtest.report.plots.style import FADED, GRID, MUTED, PAPER, SHADE
+from loadtest.report.plots.style import FADED, GRID, INK, MUTED, PAPER, SHADE
+from loadtest.stats import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
 """Window boundaries beyond which they would be a grey wall."""
@@ -18,6 +20,25 @@ _CHARACTERS: Final = 135
 """Letters of a stage's name that fit beside one another into the width of a plot."""
 _LEAST: Final = 4
 """Letters below which a name says nothing."""
+
+
+def draw_bins(axes: Axes, n: int, cuts: NDArray[np.float64], binned: list[Distribution]) -> None:
+    """Median and p95 of each bin of time, dotted where it holds too few to carry them; nothing of very few values.
+
+    Args:
+        axes: over time.
+        n: values in all bins.
+        cuts: edges of the bins, in s since the epoch.
+        binned: the values of each bin.
+    """
+    if n < 12:
+        return
+    middles = (cuts[:-1] + cuts[1:]) / 2
+    for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
+        found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan for each in binned])
+        carried = np.array([interval_ranks(each.n, quantile) is not None for each in binned])
+        axes.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
+        axes.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
 
 
 def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) -> bool:
