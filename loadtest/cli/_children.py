@@ -23,6 +23,8 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE, to_text
 from loadtest.limiters import SHARED_SCOPES
+from loadtest.record import progress
+from loadtest.record.progress import LiveFigures, LoadFailed, WaitingForWorkers
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import Scenario
 from loadtest.scenario.target_settings import TargetSettings
@@ -154,7 +156,7 @@ def make_load(
     directory: Path,
     base: Path,
     environment: Mapping[str, str],
-    on_progress: Callable[[dict[str, Any]], None],
+    on_progress: Callable[[LiveFigures | WaitingForWorkers], None],
     crew: Sequence[str] = (),
 ) -> int:
     """Make the load of a prepared run, in a process of its own; returns when its record is closed.
@@ -176,21 +178,21 @@ def make_load(
         LoadtestError: if the run could not begin.
     """
     process = _start_load([str(directory), str(base), *crew], environment, directory / "load.log")
-    error = None
+    failed = None
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                said = msgspec.json.decode(line)
-                if "error" in said:
-                    error = said["error"]
+                message = progress.decode(line)
+                if isinstance(message, LoadFailed):
+                    failed = message
                 else:
-                    on_progress(said)
+                    on_progress(message)
     finally:
         stop(process)
-    if error is not None:
-        failure = LoadtestError(error)
-        failure.exit_code = ExitCode(process.returncode)
-        raise failure
+    if failed is not None:
+        error = LoadtestError(failed.error)
+        error.exit_code = ExitCode(process.returncode)
+        raise error
     return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
 
 

@@ -13,10 +13,8 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import gevent
-import msgspec
 from gevent import os as gevent_os
 from locust.env import Environment
 from locust.log import setup_logging
@@ -27,7 +25,7 @@ from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.start import Order, gathered, read_order
 from loadtest.load.users import user_classes
-from loadtest.record import run_directory
+from loadtest.record import progress, run_directory
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 
@@ -66,11 +64,11 @@ def main(order: Order) -> int:
     return ExitCode.PASS
 
 
-def _tell(progress: dict[str, Any]) -> None:
+def _tell(message: progress.Message) -> None:
     # A line fits into a pipe whole or not at all (it is below PIPE_BUF), and a reader that is asleep or gone must not
     # hold up the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
-        os.write(sys.stdout.fileno(), msgspec.json.encode(progress) + b"\n")
+        os.write(sys.stdout.fileno(), progress.encode(message))
 
 
 def _interrupt_at_end_of_input(engine: Engine) -> None:
@@ -93,7 +91,7 @@ if __name__ == "__main__":
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)
-        sys.stdout.write(msgspec.json.encode({"error": str(error)}).decode() + "\n")
+        sys.stdout.write(progress.encode(progress.LoadFailed(error=str(error))).decode())
         sys.exit(int(error.exit_code))
     except Exception:  # noqa: BLE001 - ours, whatever it is: the exit code says so
         traceback.print_exc()

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import gevent
 import msgspec
@@ -26,6 +26,7 @@ from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
+from loadtest.record.progress import LiveFigures, Phase
 from loadtest.record.run_directory import save
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
@@ -80,8 +81,6 @@ _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0
 _LOOK_INTERVAL: Final = 0.5
 
-Phase = Literal["preparing", "running", "draining", "over"]
-
 
 class Engine:
     """Conducts one run after the other in a Locust environment, whoever starts and stops them.
@@ -101,7 +100,7 @@ class Engine:
         make_session: Callable[[], Session],
         *,
         make_crew: Callable[[Session], Crew] = LocalCrew,
-        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_progress: Callable[[LiveFigures], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
         on_error: Callable[[Environment, LoadtestError], None] = lambda *_: None,
     ) -> None:
@@ -294,7 +293,7 @@ class Engine:
 
     def _tell_progress(self, session: Session) -> None:
         while True:
-            self._on_progress({**session.snapshot(), "phase": self.phase})
+            self._on_progress(session.progress(self.phase))
             gevent.sleep(PROGRESS_INTERVAL)
             if session.recorder.failure is not None and self.error is None:
                 self._fail(

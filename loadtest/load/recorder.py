@@ -7,15 +7,16 @@ Appends samples as they finish, and has them in the file within half a second.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import gevent
 import pyarrow as pa
 
 from loadtest.contract import TERMINAL, TIMED, Outcome, RequestKind
 from loadtest.histogram import LogHistogram
+from loadtest.record.progress import LiveFigures, Phase
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
 
@@ -48,25 +49,28 @@ class Live:
             self.throttled += sample.status == 429
             self.accepted += sample.status is not None and sample.status != 429
 
-    def snapshot(self, elapsed: float) -> dict[str, Any]:
-        """The figures now. ``elapsed`` is in s since the epoch; ``p95_ms`` is None without recent operations."""
+    def figures(self, phase: Phase, elapsed: float, total: float, stages: Mapping[str, str]) -> LiveFigures:
+        """The figures now. Times are in s since the epoch."""
         if elapsed - self._turned > _RECENT:
             self._older, self._recent, self._turned = self._recent, LogHistogram(), elapsed
         recent = LogHistogram()
         recent += self._older
         recent += self._recent
         offered = self.offered.total()
-        return {
-            "elapsed_s": round(elapsed, 1),
-            "offered": offered,
-            "in_flight": offered - self.outcomes.total(),
-            "sent": self.sent,
-            "accepted": self.accepted,
-            "throttled": self.throttled,
-            "failed": self.outcomes[Outcome.FAILED],
-            "timed_out": self.outcomes[Outcome.TIMED_OUT],
-            "p95_ms": recent.quantile(0.95),
-        }
+        return LiveFigures(
+            phase=phase,
+            elapsed_s=round(elapsed, 1),
+            total_s=total,
+            stages=stages,
+            offered=offered,
+            in_flight=offered - self.outcomes.total(),
+            sent=self.sent,
+            accepted=self.accepted,
+            throttled=self.throttled,
+            failed=self.outcomes[Outcome.FAILED],
+            timed_out=self.outcomes[Outcome.TIMED_OUT],
+            p95_ms=recent.quantile(0.95),
+        )
 
 
 _ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from locust.env import Environment
@@ -36,6 +35,7 @@ from loadtest.load.request_budget import Budget
 from loadtest.load.retry import Backoff, Pacer, Polling
 from loadtest.load.server_clock import ServerClock
 from loadtest.plan import believed, schedules
+from loadtest.record.progress import LiveFigures, Phase
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
@@ -279,14 +279,14 @@ class Session:
             context={},
         )
 
-    def snapshot(self) -> dict[str, Any]:
+    def progress(self, phase: Phase) -> LiveFigures:
         """The live figures, and in which stage each traffic entry is."""
         elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
         stages = {
             name: next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), "")
             for name, plan in self.info.traffic.items()
         }
-        return {**self.live.snapshot(elapsed), "total_s": self.duration, "stages": stages}
+        return self.live.figures(phase, elapsed, self.duration, stages)
 
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:

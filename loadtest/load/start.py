@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import gevent
 from locust.env import Environment
@@ -21,6 +21,7 @@ from loadtest.load.distributed.master import RemoteCrew
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.session import Session
+from loadtest.record.progress import WaitingForWorkers
 
 _LOOK: Final = 0.05
 _TELL: Final = 0.5
@@ -89,7 +90,7 @@ def gathered(
     *,
     base: Path,
     keys: int,
-    tell: Callable[[dict[str, Any]], None],
+    tell: Callable[[WaitingForWorkers], None],
 ) -> Iterator[Gathered]:
     """Have everybody there who is to make the load; workers that were started here end afterwards.
 
@@ -141,7 +142,7 @@ def _await_workers(
     mailbox: Mailbox,
     expected: int,
     processes: "Sequence[subprocess.Popen[bytes]]",
-    tell: Callable[[dict[str, Any]], None],
+    tell: Callable[[WaitingForWorkers], None],
 ) -> None:
     interrupted = []
     handlers = [
@@ -158,7 +159,7 @@ def _await_workers(
                 raise LoadtestError(f"only {there} of {expected} worker processes came up within {_PATIENCE:g} s")
             if time.monotonic() - told > _TELL:
                 told = time.monotonic()
-                tell({"phase": "waiting", "workers": there, "expected": expected})
+                tell(WaitingForWorkers(connected=there, expected=expected))
             gevent.sleep(_LOOK)
     finally:
         for handler in handlers:
