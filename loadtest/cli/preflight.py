@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.cli._target_options import Named, credentials_for, look, target_options
+from loadtest.cli._options import Named, credentials_for, look, target_options
 from loadtest.errors import ExitCode
 from loadtest.prepare import limits_of
 from loadtest.record.run_info import Preflight

@@ -12,8 +12,16 @@ import msgspec
 
 from loadtest.cli import _children as children
 from loadtest.cli._children import plots_option
-from loadtest.cli._target_options import Named, Ready, get_ready, preflight_option, target_options, tell_pending
-from loadtest.cli._worker_options import Workers, processes_option
+from loadtest.cli._options import (
+    Named,
+    Ready,
+    Workers,
+    get_ready,
+    preflight_option,
+    processes_option,
+    target_options,
+    tell_pending,
+)
 from loadtest.errors import InputError
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario

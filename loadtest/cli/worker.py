@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._worker_options import host_and_port
+from loadtest.cli._options import host_and_port
 from loadtest.credentials import credentials
 
 
