@@ -1,15 +1,14 @@
-"""A run that is about to be made: its directory, and all of ``run.json`` that is known before the first request."""
+"""Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.plan import Belief, believe, traffic_plans
@@ -27,7 +26,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import Chosen, check_leash, demand_of
+from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
 from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -41,7 +40,7 @@ def prepare_run(
     keys: int,
     command: Sequence[str],
     output_dir: Path,
-    chosen: Chosen | None = None,
+    chosen: ChosenTarget | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
 ) -> tuple[Path, RunInfo]:
@@ -50,41 +49,37 @@ def prepare_run(
     Args:
         loaded: the scenario in force.
         url: base URL of the target.
-        embedded: whether ``[target]`` holds for it.
+        embedded: whether it is the embedded target, with the scenario's ``[target]``.
         keys: how many API keys share the traffic.
         command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
-        chosen: the target and its entry, if it has one.
-        preflight: what was sent before.
+        chosen: the target and its entry, if it is not the embedded one.
+        preflight: the requests that a preflight sent.
         workers: how many processes make the load.
 
     Raises:
-        InputError: if the run would leave its leash, cannot be offered as planned, or its directory cannot be made.
+        InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
-    plans = _plans(loaded, belief := belief_of(loaded, chosen, embedded=embedded), keys)
-    leash = None if chosen is None else hold_leash(loaded, chosen, keys=keys, preflight=bool(preflight))
+    plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
+    budget = None if chosen is None else request_budget_of(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, belief, leash, chosen, embedded=embedded),
+        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
         versions=_versions(),
         machine=_machine(),
         command=list(command),
-        started=_now(),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
     )
-    return directory, _kept(info, directory)
+    return directory, _saved(info, directory)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _kept(info: RunInfo, directory: Path) -> RunInfo:
+def _saved(info: RunInfo, directory: Path) -> RunInfo:
     save(info, directory)
     # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
     point_latest(directory)
@@ -99,22 +94,28 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
 
 
 def _target_info(
-    loaded: LoadedScenario, url: str, belief: Belief, leash: LeashInfo | None, chosen: Chosen | None, *, embedded: bool
+    loaded: LoadedScenario,
+    url: str,
+    assumed: Belief,
+    budget: LeashInfo | None,
+    chosen: ChosenTarget | None,
+    *,
+    embedded: bool,
 ) -> TargetInfo:
-    spec = belief.spec
+    spec = assumed.spec
     faults = loaded.scenario.target.fault if embedded else []
     return TargetInfo(
         url=url,
         embedded=embedded,
-        limits={name: _limit_info(limit) for name, limit in belief.limits.items()},
+        limits={name: _limit_info(limit) for name, limit in assumed.limits.items()},
         limiter=spec.algorithm,
         burst=spec.burst,
         count_rejected=spec.count_rejected,
         limit_scope=spec.scope,
-        limit_all=None if belief.limit_all is None else _limit_info(belief.limit_all),
-        draws=belief.draws,
+        limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
+        draws=assumed.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
-        leash=leash,
+        leash=budget,
         tls=None if chosen is None else chosen.tls,
         headers={} if chosen is None else chosen.headers,
     )
@@ -124,40 +125,42 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def belief_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Belief:
-    """What to believe of the limits: the embedded target's own, or those of an entry over the documented ones."""
+def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> Belief:
+    """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
     return believe(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
-def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Mapping[LimitName, Limit]:
-    """The limits of ``belief_of``, by their names."""
-    return belief_of(loaded, chosen, embedded=embedded).limits
-
-
-def hold_leash(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> LeashInfo | None:
-    """Hold a scenario against the leash of its target, before anything is sent.
+def request_budget_of(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> LeashInfo | None:
+    """The request budget of a run, checked before anything is sent; None for a target without an entry.
 
     Raises:
-        InputError: if the run would leave it (see ``loadtest.targets.check_leash``).
+        InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
     """
     if chosen.entry is None:
         return None
-    belief = belief_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, _plans(loaded, belief, keys), keys=keys, preflight=preflight)
-    return check_leash(chosen, demand, belief.limits, keys=keys, now=datetime.now(UTC))
+    assumed = assumed_limits_of(loaded, chosen, embedded=False)
+    load = minimum_load(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
+    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
+def preflight_budget_of(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> LeashInfo | None:
+    """The request budget of a preflight alone, checked as ``request_budget_of`` does it for a run."""
+    assumed = assumed_limits_of(loaded, chosen, embedded=False)
+    load = preflight_load(loaded.scenario, keys)
+    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
+
+
+def _plans(loaded: LoadedScenario, assumed: Belief, keys: int) -> dict[str, TrafficPlan]:
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())
     if keys < needed:
         raise InputError(
             f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
-            "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
+            "Put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
-    plans = traffic_plans(scenario, belief, keys)
+    plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
         # A rate that is written in units of a limit is known only now.
@@ -184,7 +187,7 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    """Stable facts only: two runs on one machine must agree in them."""
+    """Stable facts only: two runs on one machine must have the same."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

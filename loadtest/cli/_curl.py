@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, Operation
 from loadtest.errors import InputError
-from loadtest.targets.address import place
+from loadtest.targets.address import server_of
 
 _VALUED: Final = {
     **dict.fromkeys(("-X", "--request"), "method"),
@@ -41,7 +41,7 @@ _SENT_BY_US: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf
 
 
 @dataclass(frozen=True, slots=True)
-class Pasted:
+class CurlRequest:
     """What a curl command asks the API."""
 
     operation: Operation
@@ -62,7 +62,7 @@ _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]
 """A quoted stretch of a shell's command, or an escaped character, so that no quote is looked for inside another."""
 
 
-def parse_curl(command: str) -> Pasted:
+def parse_curl(command: str) -> CurlRequest:
     """Read a curl command.
 
     Raises:
@@ -90,7 +90,7 @@ def parse_curl(command: str) -> Pasted:
     endpoint = headers.get("x-wf-endpoint") or None
     if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
         raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
-    return Pasted(
+    return CurlRequest(
         operation=operation,
         url=base,
         loopback=_is_loopback(urlsplit(base).hostname or ""),
@@ -183,7 +183,7 @@ def _split_url(url: str) -> tuple[str, str]:
         raise InputError("the curl command's URL has a query, which the API does not know", "Leave it out.")
     prefix, mark, rest = parts.path.partition("/v1/")
     base = f"{parts.scheme}://{parts.netloc}{prefix}"
-    place(base)
+    server_of(base)
     return base, f"/v1/{rest}" if mark else ""
 
 

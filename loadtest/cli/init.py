@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from loadtest.cli._curl import Pasted, parse_curl
+from loadtest.cli._curl import CurlRequest, parse_curl
 from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
@@ -86,7 +86,7 @@ max_requests = 1000                      # of one run: retries, polls and seedin
 """
 
 
-def scenario_text(pasted: Pasted | None) -> str:
+def scenario_text(pasted: CurlRequest | None) -> str:
     """The starter scenario: about the workflow of a pasted command, or the reference API's ``sleep``.
 
     Raises:
@@ -112,7 +112,7 @@ def scenario_text(pasted: Pasted | None) -> str:
     )
 
 
-def _what(pasted: Pasted | None, workflow: str, parameters: dict[str, Any]) -> str:
+def _what(pasted: CurlRequest | None, workflow: str, parameters: dict[str, Any]) -> str:
     if pasted is not None and pasted.job_id is not None:
         return f'job_ids = "{JOBS_FILE}" # the job of the command; "seeded" makes some of `workflow` before the start'
     lines = [f"workflow = {toml_value(workflow)}"]
@@ -123,7 +123,7 @@ def _what(pasted: Pasted | None, workflow: str, parameters: dict[str, Any]) -> s
     )
 
 
-def targets_text(pasted: Pasted | None) -> str:
+def targets_text(pasted: CurlRequest | None) -> str:
     """The starter ``targets.toml``: an entry for a pasted command's host, or one that is commented out."""
     if pasted is None or pasted.loopback:
         entry = _entry("staging", "https://workflows.staging.example", None, "staging", "team@example.com")
@@ -215,7 +215,7 @@ def command(folder: Path, pasted: str | None) -> None:
     _say_next(folder, asked)
 
 
-def _files(asked: Pasted | None) -> dict[Path, str]:
+def _files(asked: CurlRequest | None) -> dict[Path, str]:
     try:
         files = {_INIT_SCENARIO: scenario_text(asked), _TARGETS: targets_text(asked)}
         Scenario.model_validate(tomllib.loads(files[_INIT_SCENARIO]))
@@ -230,7 +230,7 @@ def _files(asked: Pasted | None) -> dict[Path, str]:
     return files
 
 
-def _refuse_key(asked: Pasted | None, files: dict[Path, str]) -> None:
+def _refuse_key(asked: CurlRequest | None, files: dict[Path, str]) -> None:
     """The key must be in no file, not even where it is a parameter too."""
     key = asked.key if asked else None
     if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
@@ -250,7 +250,7 @@ def _write(path: Path, text: str) -> None:
     click.echo(f"wrote   {path}")
 
 
-def _say_next(folder: Path, asked: Pasted | None) -> None:
+def _say_next(folder: Path, asked: CurlRequest | None) -> None:
     where = "" if folder == Path() else f", in {folder}"
     if asked is not None:
         if asked.dropped:

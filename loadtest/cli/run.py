@@ -1,12 +1,8 @@
-"""Progress of a run: one line that changes on a terminal, plain lines elsewhere.
-
-``loadtest run``: offer a scenario's traffic, record it, report it, judge it.
-"""
+"""``loadtest run``: send a scenario's traffic, record it, report it, judge it."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import click
 from rich.console import Console
@@ -14,31 +10,93 @@ from rich.live import Live
 from rich.text import Text
 
 from loadtest.cli import _children as children
-from loadtest.cli._children import plots_option
 from loadtest.cli._options import (
-    CrewOptions,
-    Named,
-    Ready,
-    crew_options,
-    get_ready,
-    preflight_option,
+    TargetOptions,
+    WorkerOptions,
+    output_dir_option,
+    overrides_option,
+    plots_option,
+    seed_option,
     target_options,
-    tell_pending,
+    worker_options,
 )
+from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
 from loadtest.record.progress import LiveFigures, WaitingForWorkers
 from loadtest.record.run_directory import note_target_died
-from loadtest.record.run_info import RunInfo
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario
 
 _PLAIN_EVERY: Final = 10.0
+"""Seconds from one plain line of progress to the next."""
 _BAR: Final = 24
+"""Characters."""
+
+
+@click.command("run")
+@click.argument("scenario")
+@target_options(preflight=True)
+@output_dir_option
+@overrides_option
+@seed_option
+@worker_options
+@plots_option
+def command(
+    scenario: str,
+    *,
+    target: TargetOptions,
+    output_dir: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    workers: WorkerOptions,
+    plots: bool,
+) -> int:
+    """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
+
+    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; the embedded target makes its own. A host that
+    is not this machine's loopback needs an entry in targets.toml.
+    """
+    loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    children.interrupt_on_terminate()
+    if target.embedded and workers.bind is not None:
+        raise InputError(
+            "--master has no embedded target: workers on other machines would not know its keys",
+            "Name a running one with --host or --target; --processes N starts workers on this machine.",
+        )
+    with resolved_target(loaded, target) as resolved:
+        directory, info = prepare_run(
+            loaded,
+            url=resolved.url,
+            embedded=resolved.embedded is not None,
+            keys=len(resolved.keys),
+            command=["loadtest", *sys.argv[1:]],
+            output_dir=output_dir,
+            chosen=resolved.chosen,
+            preflight=resolved.preflight.sent,
+            workers=workers.count,
+        )
+        print(resolved.description)
+        print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
+        code = _make_load(directory, loaded.path.parent, resolved, workers)
+        verdict = children.make_report(directory, plots=plots)
+    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict
+
+
+def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
+    with Progress() as progress:
+        code = children.make_load(directory, base, target.environment, progress.show, workers.arguments)
+    if target.embedded is not None:
+        if target.embedded.crashed:
+            click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
+            note_target_died(directory)
+        target.embedded.write_log(directory / "target.log")
+    if code != ExitCode.PASS:
+        click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
+    return code
 
 
 class Progress:
-    """Shows how a run goes. A context manager; ``show`` takes what ``make_load`` passes on."""
+    """Shows the progress of a run: one line that changes on a terminal, plain lines elsewhere. A context manager."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -56,7 +114,7 @@ class Progress:
             self._live.stop()
 
     def show(self, message: LiveFigures | WaitingForWorkers) -> None:
-        """Show the latest message."""
+        """Show the latest message of the load."""
         if isinstance(message, WaitingForWorkers):
             self._show_waiting(message)
         elif self._live is not None:
@@ -98,98 +156,3 @@ def _bar(figures: LiveFigures) -> Text:
     share = min(1.0, figures.elapsed_s / figures.total_s) if figures.total_s else 0.0
     full = round(share * _BAR)
     return Text.assemble(("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}")
-
-
-@click.command("run")
-@click.argument("scenario")
-@target_options
-@preflight_option
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("reports"),
-    show_default=True,
-    help="Parent of the run.",
-)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
-)
-@click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
-@crew_options
-@plots_option
-def command(
-    scenario: str,
-    *,
-    output_dir: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    crew: CrewOptions,
-    plots: bool,
-    **named: Any,
-) -> int:
-    """Run SCENARIO, a file or the name of one in scenarios/, and report it.
-
-    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; the embedded target makes its own. A host that
-    is not this machine's loopback needs an entry in targets.toml.
-    """
-    loaded = load_scenario(find_scenario(scenario), overrides, seed)
-    children.interrupt_on_terminate()
-    target = Named(**named)
-    if not target.embedded:
-        ready = get_ready(loaded, target)
-        url, keys = ready.chosen.target.url, len(ready.keys)
-        prepared = _prepare(loaded, output_dir, url, ready=ready, keys=keys, crew=crew)
-        print(ready.where)
-        return _run(loaded, prepared, children.child_environment(ready.keys, ready.endpoint), crew, plots=plots)
-    if crew.bind is not None:
-        raise InputError(
-            "--master has no embedded target: workers elsewhere would not know its keys",
-            "Name one that runs, with --host or --target; --processes N starts workers on this machine.",
-        )
-    own_keys, endpoint = children.own_credentials(loaded.scenario)
-    environment = children.child_environment(own_keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
-        prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
-        print(f"Load goes to {embedded.url}: loopback only, embedded target.")
-        return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded, plots=plots)
-
-
-def _prepare(
-    loaded: LoadedScenario, output_dir: Path, url: str, *, keys: int, crew: CrewOptions, ready: Ready | None = None
-) -> tuple[Path, RunInfo]:
-    return prepare_run(
-        loaded,
-        url=url,
-        embedded=ready is None,
-        keys=keys,
-        command=["loadtest", *sys.argv[1:]],
-        output_dir=output_dir,
-        chosen=None if ready is None else ready.chosen,
-        preflight=() if ready is None else ready.preflight.sent,
-        workers=crew.workers,
-    )
-
-
-def _run(
-    loaded: LoadedScenario,
-    prepared: tuple[Path, RunInfo],
-    environment: Mapping[str, str],
-    crew: CrewOptions,
-    embedded: children.EmbeddedTarget | None = None,
-    *,
-    plots: bool,
-) -> int:
-    directory, info = prepared
-    print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
-    with Progress() as progress:
-        code = children.make_load(directory, loaded.path.parent, environment, progress.show, crew.arguments)
-    if embedded is not None:
-        if embedded.crashed:
-            click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
-            note_target_died(directory)
-        embedded.write_log(directory / "target.log")
-    if code != ExitCode.PASS:
-        click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
-    verdict = children.make_report(directory, plots=plots)
-    tell_pending(directory)
-    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict

@@ -17,7 +17,7 @@ _QUIET_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StoredRun:
     """A run that was made: its directory, scenario, start (UTC), verdict, and size in bytes."""
 
     directory: Path
@@ -53,7 +53,7 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
         click.echo(f"{run.started:20}  {run.verdict:12}  {run.size / 1e6:9.1f} MB  {run.directory.name}")
 
 
-def find(parent: Path) -> list[Made]:
+def find(parent: Path) -> list[StoredRun]:
     """Every run below a directory, the newest first."""
     if not parent.is_dir():
         return []
@@ -68,11 +68,11 @@ def find(parent: Path) -> list[Made]:
         if directory.name != info.id or _goes_on(directory, info):
             continue  # a copy under a name of its own was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        found.append(Made(directory, info.scenario.name, info.started, _verdict(directory), size))
+        found.append(StoredRun(directory, info.scenario.name, info.started, _verdict(directory), size))
     return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
 
 
-def prune(runs: list[Made], *, ask: bool) -> None:
+def prune(runs: list[StoredRun], *, ask: bool) -> None:
     """Delete runs, and say which.
 
     Raises:
@@ -105,7 +105,7 @@ def _verdict(directory: Path) -> str:
         return "no report"
 
 
-def _row(run: Made) -> dict[str, Any]:
+def _row(run: StoredRun) -> dict[str, Any]:
     return {
         "directory": str(run.directory),
         "scenario": run.scenario,

@@ -1,4 +1,4 @@
-"""``loadtest worker``: make a part of a master's load."""
+"""``loadtest worker``: a worker for a distributed run."""
 
 import signal
 import subprocess
@@ -13,24 +13,24 @@ from loadtest.credentials import credentials
 
 
 @click.command("worker")
-@click.option("--master", required=True, metavar="HOST[:PORT]", help="Where the master waits for workers.")
+@click.option("--master", required=True, metavar="HOST[:PORT]", help="Address of the master.")
 @click.option(
     "--scenario-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path("scenarios"),
     show_default=True,
-    help="Where files that a scenario names are on this machine.",
+    help="Local folder of the files that scenarios name.",
 )
 def command(master: str, scenario_dir: Path) -> int:
-    """Make a part of the load of `loadtest run SCENARIO --master`, on this or another machine.
+    """Start a worker for a distributed run, whose master is `loadtest run SCENARIO --master`.
 
-    The scenario comes from the master; keys and endpoint do not: WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT have to be
-    the same here as there. Ctrl-C and SIGTERM let it leave politely: what it has not sent, the others send.
+    The scenario comes from the master. Keys and endpoint do not: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT
+    as there. Ctrl-C or SIGTERM lets the worker leave: the others send what it has not sent.
     """
     address = host_and_port(master, "--master")
-    # Said here, where it needs no traceback to be understood.
+    # Checked before the process starts, which would show a traceback.
     credentials()
-    print(f"A worker of {address}: leave with Ctrl-C.", flush=True)
+    print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "loadtest.load.distributed", address, str(scenario_dir)], start_new_session=True
     )

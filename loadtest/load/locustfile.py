@@ -43,10 +43,10 @@ from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
-from loadtest.prepare import belief_of, hold_leash, prepare_run
+from loadtest.prepare import assumed_limits_of, prepare_run, request_budget_of
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import Chosen, Target, allow, choose, confirm
+from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
 
 _OURS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -113,7 +113,7 @@ def _plain_refusal() -> Iterator[None]:
         raise SystemExit(int(error.exit_code)) from None
 
 
-def _choose() -> Chosen | None:
+def _choose() -> ChosenTarget | None:
     """The target that LOADTEST_TARGET names; None where --host says it, which must be loopback then."""
     name, path = os.environ.get("LOADTEST_TARGET"), os.environ.get("LOADTEST_TARGETS")
     if not name:
@@ -138,7 +138,7 @@ with _plain_refusal():
     _chosen = _choose()
 if _chosen is not None and _chosen.entry is not None and _chosen.entry.endpoint is not None:
     _endpoint = _chosen.entry.endpoint
-_plans = traffic_plans(_loaded.scenario, belief_of(_loaded, _chosen, embedded=_embedded), len(_keys))
+_plans = traffic_plans(_loaded.scenario, assumed_limits_of(_loaded, _chosen, embedded=_embedded), len(_keys))
 _users = sum(plan.users for plan in _plans.values())
 
 # Locust takes the user classes that it finds among a locustfile's names. The prefix: an entry may be called like one of
@@ -176,7 +176,7 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     with _plain_refusal():
         if _chosen is not None:
             environment.host = _chosen.target.url
-            hold_leash(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
+            request_budget_of(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
         elif environment.host or web_ui is None:
             allow(environment.host or "")
     _engine = Engine(

@@ -105,7 +105,7 @@ class TakingPart:
         info = _part_of_run(msgspec.json.decode(setup.info, type=RunInfo), setup.workers)
         _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
-        target = allow(info.target.url, leashed=info.target.leash is not None)
+        target = allow(info.target.url, has_entry=info.target.leash is not None)
         endpoint = make_endpoint(target, keys, workflow_endpoint, info)
         # The preflight is the master's to count.
         endpoint.budget.used = LeashUse()

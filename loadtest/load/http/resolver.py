@@ -102,5 +102,5 @@ def names_of(target: Target, *, leashed: bool) -> Names:
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
     except ValueError:
-        return Names(target.addresses, lambda: allow(target.url, leashed=leashed).addresses)
+        return Names(target.addresses, lambda: allow(target.url, has_entry=leashed).addresses)
     return Names(target.addresses)
