@@ -1,27 +1,29 @@
-# Everything runs in .venv, which is set up by itself from requirements.lock when it is missing or stale.
+# Everything runs in .venv, which is set up by itself from requirements.lock when it is missing or stale. A virtual
+# environment of another Python beside it: make PYTHON=python3.13 VENV=.venv-3.13 test
 
 PYTHON ?= python3
+VENV ?= .venv
 SCENARIO ?= tour
 RUN ?= latest
 ARGS ?=
 
 # Bound to this folder: a checkout that was moved or copied gets a virtual environment of its own.
-READY := .venv/.ready-$(shell pwd | cksum | cut -d' ' -f1)
-LOADTEST := .venv/bin/loadtest
+READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
+LOADTEST := $(VENV)/bin/loadtest
 # The others in there are what the benches share.
 BENCHES := $(shell grep -l __main__ bench/*.py)
 
 # A Python that was removed leaves a dangling link behind.
-ifeq ($(wildcard .venv/bin/python),)
+ifeq ($(wildcard $(VENV)/bin/python),)
 .PHONY: $(READY)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint ui serve report example bench lock clean
+.PHONY: help run test test-heavy lint ui serve report example bench lock clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SCENARIO=$(SCENARIO) for run and ui, RUN=$(RUN) for report, ARGS= goes to the command that is run."
 
@@ -30,13 +32,16 @@ run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, v
 
 # Most tests wait for processes: two workers are about twice as fast as one, also where cores are few.
 test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
-	@.venv/bin/python -m pytest --numprocesses 2 $(ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
+
+test-heavy: $(READY) ## run those that take long by their nature and that `make test` leaves out
+	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)
 
 lint: $(READY) ## check style, formatting, types and the directions of imports
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
-	@.venv/bin/python -m pytest tests/test_architecture.py $(ARGS)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/python -m pytest tests/test_architecture.py $(ARGS)
 
 ui: $(READY) ## open SCENARIO in Locust's web UI, http://127.0.0.1:8089
 	@$(LOADTEST) ui $(SCENARIO) $(ARGS)
@@ -48,17 +53,17 @@ report: $(READY) ## make the report of RUN again, from its record alone
 	@$(LOADTEST) report $(RUN) $(ARGS)
 
 example: $(READY) ## run the tour and keep its report in reports/example
-	@.venv/bin/python tools/example.py
+	@$(VENV)/bin/python tools/example.py
 
 bench: $(READY) ## measure the harness and the target beside their peers
-	@held=0; for bench in $(BENCHES); do echo "== $$bench"; .venv/bin/python $$bench || held=1; done; exit $$held
+	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
-	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --upgrade --group dev pyproject.toml -o requirements.lock
 
 clean: ## remove the virtual environment, caches and the runs in reports/
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find loadtest tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
 	find reports -mindepth 1 -maxdepth 1 ! -name baselines ! -name example ! -name README.md -exec rm -rf {} +
 
@@ -67,8 +72,8 @@ $(READY): requirements.lock pyproject.toml
 		{ echo "loadtest needs Python 3.11 or newer; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Setting up .venv (once; about half a minute) ..." >&2
-	@test -x .venv/bin/python && test -e $@ || { rm -rf .venv && $(PYTHON) -m venv .venv; }
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Setting up $(VENV) (once; about half a minute) ..." >&2
+	@test -x $(VENV)/bin/python && test -e $@ || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -5,12 +5,12 @@ import platform
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
+from loadtest.http_headers import package_version
 from loadtest.plan import Belief, believe, traffic_plans
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
@@ -176,14 +176,7 @@ def _plans(loaded: LoadedScenario, assumed: Belief, keys: int) -> dict[str, Traf
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            # Run from a checkout that was never installed.
-            found[package] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{package: package_version(package) for package in _PACKAGES}}
 
 
 def _machine() -> dict[str, str]:

@@ -13,10 +13,11 @@ pytest_plugins = [
     "plugins.namespaces",
     "plugins.workers",
     "plugins.peers",
+    "plugins.heavy",
 ]
 
 # A busy machine takes its time; how long an example takes says nothing of whether it holds.
-settings.register_profile("exploring", deadline=None)
-# A gate has to say the same of the same commit; new counter-examples are looked for wherever else the tests run.
-settings.register_profile("gate", deadline=None, derandomize=True, database=None)
-settings.load_profile("gate" if os.environ.get("CI") else "exploring")
+settings.register_profile("default", deadline=None, max_examples=50)
+# A gate looks at more examples, and at the same ones for the same commit.
+settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "default")

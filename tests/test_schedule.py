@@ -91,7 +91,6 @@ def test_many_stages_lose_nothing_to_rounding() -> None:
 
 
 @given(schedules)
-@settings(deadline=None)
 def test_arrivals_are_in_order_and_inside_their_stages(made: TrafficSchedule) -> None:
     """Numbers count up, times never go back, and each lies within the stage that it names."""
     arrivals = list(made.share())
@@ -108,7 +107,6 @@ def test_arrivals_are_in_order_and_inside_their_stages(made: TrafficSchedule) ->
 
 
 @given(schedules, st.integers(1, 9))
-@settings(deadline=None)
 def test_shares_partition_the_schedule(made: TrafficSchedule, workers: int) -> None:
     """Worker i of n has exactly the arrivals i, i+n, i+2n …: together they are the schedule, none twice."""
     whole = list(made.share())
@@ -126,7 +124,7 @@ def test_shares_go_on_over_blocks() -> None:
 
 
 @given(st.integers(0, 2**63 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10)
 def test_a_poisson_schedule_is_a_function_of_seed_and_name(seed: int) -> None:
     """The same again for the same seed; another for another seed, or for another entry of the same scenario."""
     drawn = schedule((30, 10, 10), arrivals="poisson", seed=seed)

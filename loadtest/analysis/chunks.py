@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from loadtest.analysis.book import Book
 from loadtest.analysis.rows import Columns, Rows
-from loadtest.analysis.upgrade import read_upgraded
+from loadtest.record.samples import read_batches
 
 _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
@@ -66,7 +66,7 @@ def read_chunks(directory: Path, book: Book) -> Iterator[Chunk]:
     """
     pending: list[pa.RecordBatch] = []
     rows = 0
-    for batch in read_upgraded(directory):
+    for batch in read_batches(directory):
         if batch.num_rows:
             pending.append(batch)
             rows += batch.num_rows

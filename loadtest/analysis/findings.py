@@ -29,6 +29,7 @@ from loadtest.analysis.throttled import as_json as throttled_json
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
 from loadtest.analysis.verdict import Verdict, decide
+from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
 FILE_NAME: Final = "metrics.json"
@@ -162,9 +163,7 @@ def write(findings: Findings) -> Path:
     """Write ``metrics.json`` into the run directory, atomically, and return its path."""
     path = findings.record.directory / FILE_NAME
     text = json.dumps(as_json(findings), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{FILE_NAME}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text + "\n")
     return path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
 from loadtest.limiters import LimiterSpec
+from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
 _ERROR: Final = 0.01
@@ -16,7 +17,6 @@ BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict to fit."""
 _UNLIKELY: Final = -2.0
 """log10 of the probability of what was seen, below which a limiter does not fit."""
-_FEW: Final = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,9 @@ class Fit:
         It does not where so many are contradicted as would be once in a hundred times if that were its true share.
         """
         of = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
-        return all(at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in of) and self.refused + self.accepted > 0
+        return (
+            all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in of) and self.refused + self.accepted > 0
+        )
 
     @property
     def explained(self) -> float | None:
@@ -137,19 +139,3 @@ def best_threshold(asked: Asked, loads: Loads) -> int:
     refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]
     cost = needed.sum() - np.cumsum(needed) + np.cumsum(refuted)
     return int(np.argmin(cost[1:])) + 1
-
-
-def at_most(k: int, n: int, p: float) -> float:
-    """log10 of the probability of at most k of n, each with probability p (binomial)."""
-    if k >= n:
-        return 0.0
-    if min(k, n - k) > _FEW:  # by then the normal approximation is exact enough
-        spread = math.sqrt(2 * n * p * (1 - p))
-        return math.log10(max(0.5 * math.erfc((n * p - k - 0.5) / spread), 1e-300))
-    few = k <= n - k
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(p) + (n - j) * math.log(1 - p)
-        for j in (range(k + 1) if few else range(k + 1, n + 1))
-    ]
-    total = float(np.logaddexp.reduce(logs)) / math.log(10)
-    return total if few else math.log10(max(1.0 - 10**total, 1e-300))

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from loadtest.analysis import waits
 from loadtest.analysis.book import LIMIT_OF_KIND, LIMIT_OF_OPERATION
-from loadtest.analysis.upgrade import read_upgraded
 from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo
 
@@ -39,7 +38,7 @@ def read(run: str | Path, reports: Path = Path("reports")) -> pd.DataFrame:
     """
     directory = run_directory.find_run(str(run), reports)
     info = run_directory.load(directory)
-    table = pa.Table.from_batches(read_upgraded(directory), samples.SCHEMA).cast(samples.PLAIN_SCHEMA)
+    table = pa.Table.from_batches(samples.read_batches(directory), samples.SCHEMA).cast(samples.PLAIN_SCHEMA)
     return _derive(table.to_pandas(), info)
 
 

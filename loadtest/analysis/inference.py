@@ -11,9 +11,10 @@ from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
-from loadtest.analysis.fit import BAR, Fit, at_most
+from loadtest.analysis.fit import BAR, Fit
 from loadtest.limiters import LimiterSpec
 from loadtest.plan import CONCURRENCY, Belief
+from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
 Word = Literal["nothing", "named", "several", "none"]
@@ -126,7 +127,7 @@ def beats(one: Fit, other: Fit) -> bool:
 
 def sign_test(wins: int, losses: int) -> float:
     """log10 of the probability that a fair coin, thrown wins + losses times, shows so few losses or fewer."""
-    return at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
+    return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from loadtest.analysis.distribution import Distribution
-from loadtest.ranks import QUANTILES, interval_ranks, rank
+from loadtest.stats import QUANTILES, interval_ranks, rank
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ second too long is honest.
 """
 
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.admission import Asked, Floats
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.percentiles import percentile
+from loadtest.http_headers import parse_retry_after
 
 ROUNDED_S: Final = 1.0
 """By which a wait in whole seconds, or a date, may be longer than it has to be."""
@@ -59,18 +60,15 @@ class RetryAfter:
 def readings(words: list[str]) -> tuple[Floats, Floats]:
     """What each header says: seconds to wait, and unix time of a date; NaN for what it does not.
 
-    The forms are those of RFC 9110, section 10.2.3. The last place stands for no header.
+    The last place stands for no header.
     """
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
-        text = word.strip()
-        if text.isascii() and text.isdecimal():
-            waits[place] = float(text[:12])
-            continue
-        try:
-            dates[place] = parsedate_to_datetime(text).timestamp()
-        except (ValueError, TypeError, OverflowError):
-            continue
+        wanted = parse_retry_after(word)
+        if isinstance(wanted, datetime):
+            dates[place] = wanted.timestamp()
+        elif wanted is not None:
+            waits[place] = wanted
     return waits, dates
 
 

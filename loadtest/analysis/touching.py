@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.fit import at_most
+from loadtest.stats import log10_at_most
 
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
@@ -98,4 +98,4 @@ def _felt(during: tuple[int, int, int], apart: tuple[int, int, int]) -> bool:
     total = during[2] + apart[2]
     share = during[0] / (during[0] + apart[0])
     # At least that many in these seconds: at most that few in the others.
-    return total > 0 and during[2] > total * share and at_most(apart[2], total, 1 - share) <= _UNLIKELY
+    return total > 0 and during[2] > total * share and log10_at_most(apart[2], total, 1 - share) <= _UNLIKELY

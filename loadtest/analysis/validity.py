@@ -7,8 +7,8 @@ from typing import Any, Final
 from loadtest.analysis import crew
 from loadtest.analysis.evenness import Evenness
 from loadtest.analysis.record import Record
-from loadtest.ranks import rank
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo
+from loadtest.stats import rank
 
 DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0

@@ -19,6 +19,7 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE, to_text
 from loadtest.limiters import SHARED_SCOPES
+from loadtest.processes import stop
 from loadtest.record import progress, run_directory
 from loadtest.record.progress import LiveFigures, LoadFailed, WaitingForWorkers
 from loadtest.record.run_info import Preflight
@@ -27,7 +28,6 @@ from loadtest.scenario.target_settings import TargetSettings
 from loadtest.targets import ChosenTarget, Target
 
 _READY_TIMEOUT: Final = 20.0
-_STOP_TIMEOUT: Final = 5.0
 
 
 class EmbeddedTarget:
@@ -295,19 +295,6 @@ def _print_pending_jobs(directory: Path) -> None:
         cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
     jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
     print(f"{jobs} left pending, listed in {directory / run_directory.PENDING_NAME}{cost}.")
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """End a child: close its input and send SIGTERM, then SIGKILL if it goes on."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    process.wait()
 
 
 def interrupt_on_terminate() -> None:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import click
 
 from loadtest.errors import InputError
+from loadtest.processes import DEFAULT_PORT, LOOPBACK, address_text, parse_address
 from loadtest.record.run_directory import LATEST
 
-DEFAULT_PORT: Final = 5557
-"""The port of Locust's own masters."""
 _MOST_WORKERS: Final = 256
+_DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -137,7 +137,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--bind",
                 metavar="HOST:PORT",
-                help=f"Address that a master listens at.  [default: 127.0.0.1:{DEFAULT_PORT}]",
+                help=f"Address that a master listens at.  [default: {_DEFAULT_ADDRESS}]",
             ),
             click.option(
                 "--expect-workers",
@@ -154,12 +154,10 @@ def host_and_port(text: str, option: str) -> str:
     Raises:
         InputError: if it is neither.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, port = text, str(DEFAULT_PORT)
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host and not host.startswith("[")):
-        raise InputError(f"{option} {text}: not HOST:PORT", f"Write for example {option} 127.0.0.1:{DEFAULT_PORT}.")
-    return f"{host}:{port}"
+    try:
+        return address_text(*parse_address(text, DEFAULT_PORT))
+    except ValueError:
+        raise InputError(f"{option} {text}: not HOST:PORT", f"Write for example {option} {_DEFAULT_ADDRESS}.") from None
 
 
 def _read_workers(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> WorkerOptions:
@@ -169,7 +167,7 @@ def _read_workers(processes: int, master: bool, bind: str | None, expect_workers
         raise InputError("--bind and --expect-workers need --master", "Add --master.")
     if not master:
         return WorkerOptions(processes)
-    return WorkerOptions(bind=host_and_port(bind or f"127.0.0.1:{DEFAULT_PORT}", "--bind"), expect=expect_workers or 1)
+    return WorkerOptions(bind=host_and_port(bind or _DEFAULT_ADDRESS, "--bind"), expect=expect_workers or 1)
 
 
 def _with_options(command: Callable[..., Any], options: Sequence[Decorator]) -> Callable[..., Any]:

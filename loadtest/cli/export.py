@@ -29,14 +29,12 @@ def command(run: str, form: str, output: Path | None) -> None:
     directory = run_directory.find_run(run)
     path = output or directory / f"samples.{form}"
     table = samples.read_table(directory)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        if form == "csv":
-            csv.write_csv(table, temporary)
-        else:
-            parquet.write_table(table, temporary)
-        temporary.replace(path)
+        with run_directory.replacing(path) as temporary:
+            if form == "csv":
+                csv.write_csv(table, temporary)
+            else:
+                parquet.write_table(table, temporary)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}", "Name another --output.") from error
     click.echo(path)

@@ -3,15 +3,13 @@
 ``loadtest init``: a scenario to start from, and a file for targets.
 """
 
-import json
-import math
-import re
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import tomli_w
 
 from loadtest.cli._curl import CurlRequest, parse_curl
 from loadtest.contract import Operation
@@ -26,6 +24,7 @@ _TITLES: Final[dict[Operation, str]] = {
     Operation.ASYNC_RUN: "How long do jobs of {} take from submit to result, well within the limits?",
     Operation.RETRIEVAL: "How quickly are results retrieved, well within the limit?",
 }
+_NAMES: Final = {Operation.SYNC_RUN: "runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "lookups"}
 _OPERATION_NOTES: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
 
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
@@ -35,7 +34,7 @@ _SCENARIO: Final = """\
 #:schema scenario.schema.json
 # A scenario: what traffic to offer, and what must hold. `loadtest plan first` says what it will ask of the limits,
 # `loadtest run first` runs it: on an embedded reference API, unless --host or --target names another.
-title = {title}
+{title}
 
 # Before the first stage, at its rate: spends quota, and is in no figure.
 warmup = "5s"
@@ -49,7 +48,7 @@ timeout = "10s"
 # Rates: 5/s, 90/min, 80% of limit, 2.5x limit. A second stage above the limit shows what is refused, and how:
 #   {{ name = "above", rate = "1.5x limit", duration = "120s" }}
 stages = [{{ name = "within", rate = "{rate}", duration = "{duration}" }}]
-
+{parameters}
 # What must hold; `loadtest run` ends with exit code 1 where it doesn't. p95 needs 72 operations, p99 368.
 [[threshold]]
 traffic = "{name}"
@@ -72,9 +71,9 @@ _TARGETS_HEAD: Final = """\
 
 _ENTRY: Final = """\
 [{name}]
-url = {url}
-{endpoint}environment = {environment}{environment_note}
-owner = {owner}{owner_note}
+{url}
+{endpoint}{environment}{environment_note}
+{owner}{owner_note}
 max_share = "10%"                        # of each limit, over all keys: most requests in any window of it
 max_requests = 1000                      # of one run: retries, polls and seeding included
 # max_operations = 500
@@ -96,31 +95,26 @@ def scenario_text(pasted: CurlRequest | None) -> str:
     workflow = pasted.workflow or "say-hello" if pasted else "sleep"
     parameters = pasted.parameters if pasted else {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4}
     slow = operation == Operation.ASYNC_RUN
+    name = _NAMES[operation]
     return _SCENARIO.format(
-        title=toml_value(_TITLES[operation].format(workflow)),
-        name={Operation.SYNC_RUN: "runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "lookups"}[operation],
+        title=_toml(title=_TITLES[operation].format(workflow)),
+        name=name,
         operation=operation,
         note=_OPERATION_NOTES,
-        what=_what(pasted, workflow, parameters),
-        polling='polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
-        if slow
-        else "",
+        what=_what(pasted, workflow),
+        polling=_POLLING if slow else "",
         # An entry of targets.toml allows a tenth by default, of the limit that polls of jobs draw on, too.
         rate=("2% of limit" if slow else "5% of limit") if pasted else "80% of limit",
         duration="120s" if pasted else "60s",
+        parameters="\n" + _toml(traffic={name: {"parameters": parameters}}) + "\n" if parameters else "",
         latency="time_to_result.p50 < 10s" if slow else "response_time.p50 < 2s",
     )
 
 
-def _what(pasted: CurlRequest | None, workflow: str, parameters: dict[str, Any]) -> str:
+def _what(pasted: CurlRequest | None, workflow: str) -> str:
     if pasted is not None and pasted.job_id is not None:
         return f'job_ids = "{JOBS_FILE}" # the job of the command; "seeded" makes some of `workflow` before the start'
-    lines = [f"workflow = {toml_value(workflow)}"]
-    if parameters:
-        lines.append(f"parameters = {toml_value(parameters)}")
-    return "\n".join(
-        [*lines, '# inputs = "inputs.jsonl" # a JSON object a line, so that it is not a cache that is measured']
-    )
+    return f"{_toml(workflow=workflow)}\n{_INPUTS}"
 
 
 def targets_text(pasted: CurlRequest | None) -> str:
@@ -136,48 +130,35 @@ def targets_text(pasted: CurlRequest | None) -> str:
 def _entry(name: str, url: str, endpoint: str | None, environment: str, owner: str, *, new: bool = False) -> str:
     return _ENTRY.format(
         name=name,
-        url=toml_value(url),
-        endpoint=f"endpoint = {toml_value(endpoint)}\n" if endpoint else "",
-        environment=toml_value(environment),
+        url=_toml(url=url),
+        endpoint=_toml(endpoint=endpoint) + "\n" if endpoint else "",
+        environment=_toml(environment=environment),
         # Until somebody says otherwise it is somebody's production.
         environment_note="               # asks for the host name before each run; or staging, test, development"
         if new
         else "",
-        owner=toml_value(owner),
+        owner=_toml(owner=owner),
         owner_note="      # who has agreed to the load: ask, and write it here" if new else "",
     )
 
 
-def toml_value(value: Any) -> str:
-    """A JSON value as TOML.
+def _toml(**values: Any) -> str:
+    """Keys and values as lines of TOML, without the last one's end.
 
     Raises:
-        InputError: for null, which TOML does not have, and for what it cannot hold.
+        InputError: for null, which TOML does not have, and for what no file can hold.
     """
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InputError("the curl command's data has half a character", "Mend its \\u escapes.") from None
-        # TOML's basic strings have JSON's escapes; DEL, which JSON leaves alone, must be escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        pairs = [f"{_key(key)} = {toml_value(each)}" for key, each in value.items()]
-        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml_value, value))}]"
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    try:
+        text = tomli_w.dumps(values)
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("the curl command's data has half a character", "Mend its \\u escapes.") from None
+    except TypeError:
         raise InputError(
-            "the curl command's parameters hold a null or a number without end, which a scenario cannot say",
+            "the curl command's parameters hold a null, which a scenario cannot say",
             'Leave it out there, and put the parameters into a file: inputs = "inputs.jsonl".',
-        )
-    return repr(value)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
+        ) from None
+    return text.rstrip("\n")
 
 
 _INIT_SCENARIO: Final = Path("scenarios") / "first.toml"

@@ -16,6 +16,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, plots_option, processes_option, target_options
 from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.errors import InputError
+from loadtest.processes import LOOPBACK, address_text, start_worker, stop
 from loadtest.scenario import find_scenario, load_scenario
 
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
@@ -60,9 +61,9 @@ def _serve(
     ours, theirs = socket.socketpair()
     master_port = _free_port()
     command = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--host", target.url]
-    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    command += ["--web-host", LOOPBACK, "--web-port", str(port)]
     if processes:
-        command += ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(master_port)]
+        command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
     # A session of its own, so that Ctrl-C reaches only us, and the last run's record is closed before we report it.
     process = subprocess.Popen(
         command,
@@ -84,40 +85,29 @@ def _serve(
             for line in ended_runs:
                 children.make_report(Path(line.strip()), plots=plots)
     finally:
-        children.stop(process)
+        stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode
 
 
 @contextmanager
 def _workers(count: int, port: int, base: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """Worker processes. They wait for their master, and end with it, with us, or with the block."""
-    command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{port}", str(base), "--with-parent"]
-    # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
-    processes = [
-        subprocess.Popen(
-            command,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(count)
-    ]
+    processes = [start_worker(address_text(LOOPBACK, port), base, environment) for _ in range(count)]
     try:
         yield
     finally:
         for process in processes:
-            children.stop(process)
+            stop(process)
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((LOOPBACK, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 def _check_free(port: int) -> None:
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        socket.create_server((LOOPBACK, port)).close()
     except OSError as error:
         raise InputError(f"--port {port}: cannot listen there: {error.strerror}", "Choose another --port.") from None

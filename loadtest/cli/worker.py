@@ -1,8 +1,6 @@
 """``loadtest worker``: a worker for a distributed run."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -10,6 +8,7 @@ import click
 from loadtest.cli import _children as children
 from loadtest.cli._options import host_and_port
 from loadtest.credentials import credentials
+from loadtest.processes import start_worker, stop
 
 
 @click.command("worker")
@@ -31,11 +30,9 @@ def command(master: str, scenario_dir: Path) -> int:
     # Checked before the process starts, which would show a traceback.
     credentials()
     print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtest.load.distributed", address, str(scenario_dir)], start_new_session=True
-    )
+    process = start_worker(address, scenario_dir, with_parent=False)
     try:
         with children.Interrupts(process, signal.SIGTERM):
             return process.wait()
     finally:
-        children.stop(process)
+        stop(process)

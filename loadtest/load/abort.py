@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, TIMED, Outcome
-from loadtest.histogram import GROWTH, LogHistogram
 from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import Breakers as Settings
+from loadtest.stats import GROWTH, LogHistogram
 from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, Threshold, judge
 
 FEWEST: Final = 20

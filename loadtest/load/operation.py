@@ -9,7 +9,7 @@ from loadtest import contract
 from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
 from loadtest.load.client import Answer
 from loadtest.load.http.exchange import Exchange, Wire
-from loadtest.load.retry import parse_retry_after
+from loadtest.load.retry import retry_after_s
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.samples import Sample
 from loadtest.scenario import MISTAKE_STATUS
@@ -68,7 +68,7 @@ class Operation:
             wait = self._entry.backoff.wait(
                 self._attempts,
                 self._entry.draw(self.arrival.number, "backoff", self._attempts),
-                parse_retry_after(exchange.retry_after, exchange.date),
+                retry_after_s(exchange.retry_after, exchange.date),
             )
             if wait is None:
                 return answer

@@ -15,10 +15,10 @@ import gevent
 import pyarrow as pa
 
 from loadtest.contract import TERMINAL, TIMED, Outcome, RequestKind
-from loadtest.histogram import LogHistogram
 from loadtest.record.progress import LiveFigures, Phase
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
+from loadtest.stats import LogHistogram
 
 _RECENT: Final = 5.0
 

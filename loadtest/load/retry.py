@@ -4,8 +4,10 @@ When a job is asked for again. Pure: given times in, times out.
 """
 
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Literal
+
+from loadtest.http_headers import parse_date, parse_retry_after
 
 BackoffPolicy = Literal["none", "exponential", "retry_after"]
 
@@ -49,8 +51,8 @@ class Backoff:
         return longest * draw if self.jitter else longest
 
 
-def parse_retry_after(value: str | None, date: bytes | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110, section 10.2.3).
+def retry_after_s(value: str | None, date: bytes | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for.
 
     Args:
         value: the header: seconds, or a date.
@@ -59,18 +61,11 @@ def parse_retry_after(value: str | None, date: bytes | None) -> float | None:
     Returns:
         None where there is no header, or none that can be understood; never below zero.
     """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdecimal():
-        # More digits than a year of seconds has are a mistake that min() with the longest wait takes care of.
-        return float(text[:12])
-    if date is None:
-        return None
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date.decode("latin-1"))).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None
+    wanted = None if value is None else parse_retry_after(value)
+    if not isinstance(wanted, datetime):
+        return wanted
+    now = None if date is None else parse_date(date.decode("latin-1"))
+    return None if now is None else max(0.0, (wanted - now).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

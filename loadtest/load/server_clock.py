@@ -1,10 +1,9 @@
 """The server's clock against ours, from the ``Date`` headers of its answers."""
 
 import time
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
+from loadtest.http_headers import ClockOffset, parse_date
 from loadtest.load.http.exchange import Exchange
 from loadtest.record.run_info import ClockInfo
 
@@ -12,19 +11,15 @@ _ROUGH: Final = 0.5
 
 
 class ServerClock:
-    """Estimates the server's clock minus ours.
+    """Estimates the server's clock minus ours, by the bounds that ``ClockOffset`` draws from each new ``Date``.
 
-    A ``Date`` of D means that the server's clock read something in [D, D+1) between our send and our receipt, so
-    the offset lies in (D − receipt, D + 1 − send). Those intervals are intersected: the answers around a change of
-    second narrow it to about a round trip, for a server whose ``Date`` is exact (see ``estimate``). Where a ``Date``
-    jumps, the intersection may be empty; then the middle of the last intervals is taken, ± 0.5 s.
+    Where a ``Date`` jumps, they may contradict each other; then the middle of the last interval is taken, ± 0.5 s.
     """
 
     def __init__(self) -> None:
         # Wall minus monotonic, taken once: a wall clock that is set during a run must not count.
         self._anchor = time.time_ns() - time.monotonic_ns()
-        self._low = -1e18
-        self._high = 1e18
+        self._bounds = ClockOffset()
         self._previous: Exchange | None = None
         self._previous_second = 0.0
         self._rough = 0.0
@@ -44,16 +39,14 @@ class ServerClock:
         if previous is not None and previous.date == date:
             self._previous = exchange
             return
-        try:
-            moment = parsedate_to_datetime(date.decode("latin-1"))
-            # Without a zone it is GMT (RFC 9110, section 5.6.7), not the zone of this machine.
-            second = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
+        moment = parse_date(date.decode("latin-1"))
+        if moment is None:
             return
+        second = moment.timestamp()
         if previous is not None:
-            self._high = min(self._high, self._previous_second + 1 - self._wall(previous.start))
-        self._low = max(self._low, second - self._wall(exchange.end))
-        self._high = min(self._high, second + 1 - self._wall(exchange.start))
+            # The last answer before the change of second tells more than the first one of its own.
+            self._bounds.high = min(self._bounds.high, self._previous_second + 1 - self._wall(previous.start))
+        self._bounds.see(second, self._wall(exchange.start), self._wall(exchange.end))
         self._rough = second + 0.5 - self._wall((exchange.start + exchange.end) // 2)
         self._previous, self._previous_second = exchange, second
 
@@ -67,9 +60,9 @@ class ServerClock:
         """
         if self._previous is None:
             return None
-        high = self._high if exact else self._high + 1.0
-        if self._low <= high:
-            middle, half = (self._low + high) / 2, (high - self._low) / 2
+        low, high = self._bounds.low, self._bounds.high + (0.0 if exact else 1.0)
+        if low <= high:
+            middle, half = (low + high) / 2, (high - low) / 2
             return ClockInfo(offset_s=round(middle, 4), uncertainty_s=round(half, 4), answers=self.answers)
         return ClockInfo(offset_s=round(self._rough, 3), uncertainty_s=_ROUGH, answers=self.answers)
 

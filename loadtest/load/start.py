@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from loadtest.load.distributed.master import RemoteCrew
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.session import Session
+from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
 from loadtest.record.progress import WaitingForWorkers
 
 _LOOK: Final = 0.05
@@ -63,16 +63,10 @@ def read_order(arguments: Sequence[str]) -> Order:
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
     parser.add_argument("--processes", type=int, default=0)
-    parser.add_argument("--bind", type=address, default=None)
+    parser.add_argument("--bind", type=parse_address, default=None)
     parser.add_argument("--expect-workers", type=int, default=1)
     said = parser.parse_args(arguments)
     return Order(said.directory, said.base, Gathering(said.processes, said.bind, said.expect_workers))
-
-
-def address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` as host and port; an IPv6 host in brackets."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +103,16 @@ def gathered(
         yield Gathered(environment.create_local_runner(), LocalCrew)
         return
     os.environ.update(_NO_WAIT)
-    host, port = gathering.bind or ("127.0.0.1", 0)
+    host, port = gathering.bind or (LOOPBACK, 0)
     runner = _listen(environment, host, port)
     mailbox = Mailbox(environment, runner, keys=keys)
-    processes = [_start_worker(runner.server.port, base) for _ in range(gathering.processes)]
+    processes = [start_worker(address_text(LOOPBACK, runner.server.port), base) for _ in range(gathering.processes)]
     try:
         _await_workers(mailbox, gathering.processes or gathering.expect, processes, tell)
         yield Gathered(runner, lambda session: RemoteCrew(session, mailbox))
     finally:
         for process in processes:
-            _stop(process)
+            stop(process, _STOP_TIMEOUT, terminate=False)
 
 
 def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
@@ -130,12 +124,6 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
         reason = str(error)
     raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
-
-
-def _start_worker(port: int, base: Path) -> "subprocess.Popen[bytes]":
-    # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
-    command = [sys.executable, "-m", "loadtest.load.distributed", f"127.0.0.1:{port}", str(base), "--with-parent"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _await_workers(
@@ -164,13 +152,3 @@ def _await_workers(
     finally:
         for handler in handlers:
             handler.cancel()
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        process.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -9,8 +9,8 @@ import msgspec
 from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
-from loadtest.ranks import QUANTILES, needed
 from loadtest.record.run_info import StagePlan
+from loadtest.stats import QUANTILES, needed
 from loadtest.threshold import Threshold
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")

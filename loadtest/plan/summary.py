@@ -11,9 +11,9 @@ from loadtest.plan.assumed_limits import CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import Entry
-from loadtest.ranks import carried
 from loadtest.record.run_info import StagePlan
 from loadtest.scenario import scenario_hash
+from loadtest.stats import carried
 
 SCHEMA_VERSION = 1
 

@@ -4,13 +4,13 @@ Keys and endpoint come from the environment.
 """
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import msgspec
 
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
+from loadtest.http_headers import user_agent
 from loadtest.preflight.checks import Checks
 from loadtest.preflight.client import PreflightClient
 from loadtest.scenario import Scenario
@@ -31,19 +31,11 @@ def main(order: PreflightOrder) -> bytes:
     keys, endpoint = credentials()
     target = allow(order.url, has_entry=order.has_entry)
     traffic = first_workflow(scenario)
-    headers = {"x-wf-endpoint": endpoint, "user-agent": f"workflow-loadtest/{_version()} (preflight)"}
+    headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
     headers |= header_values(order.headers)
     timeout = max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0)
     with PreflightClient(target, headers, timeout, tls_context(order.tls)) as client:
         return msgspec.json.encode(Checks(client, keys, scenario).run())
-
-
-def _version() -> str:
-    try:
-        return version("workflow-loadtest")
-    except PackageNotFoundError:
-        # Run from a checkout that was never installed.
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, RequestKind
+from loadtest.http_headers import ClockOffset
 from loadtest.preflight.client import PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
@@ -145,16 +146,15 @@ class Checks:
         return self._note("answer", "jobId and status, as documented")
 
     def _clock(self) -> None:
-        low, high = -1e18, 1e18
+        offset = ClockOffset()
         for reply in self._replies:
             if reply.date_s is not None:
-                # The server's clock read something in [Date, Date + 1) between our send and our receipt.
-                low = max(low, reply.date_s - reply.sent_s - reply.took_s)
-                high = min(high, reply.date_s + 1 - reply.sent_s)
-        if low <= high < 1e17:
+                offset.see(reply.date_s, reply.sent_s, reply.sent_s + reply.took_s)
+        low, high = offset.low, offset.high
+        if offset.known and low <= high:
             words = f"the server's is {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s from ours"
             self._note("clock", words)
-        elif high < 1e17:
+        elif offset.known:
             self._note("clock", "the Date headers contradict each other", known=False)
         elif self._replies and self._replies[0].failure is None:
             self._note("clock", "there is no Date header", known=False)

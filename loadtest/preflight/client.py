@@ -4,12 +4,12 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
 
 import httpx
 import msgspec
 
+from loadtest.http_headers import parse_date
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
@@ -127,7 +127,5 @@ def _decode(data: bytes) -> Any:
 
 
 def _date(header: str | None) -> float | None:
-    try:
-        return None if header is None else parsedate_to_datetime(header).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    moment = None if header is None else parse_date(header)
+    return None if moment is None else moment.timestamp()

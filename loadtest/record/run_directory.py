@@ -5,6 +5,7 @@
 
 import contextlib
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,24 @@ FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
 """Jobs that a run left pending: an id a line, a tab, and the index of its key."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, which takes its place after the block; nothing does where it raises."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
@@ -69,10 +88,7 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
 
 def save(info: RunInfo, directory: Path) -> None:
     """Write ``run.json``, atomically: a reader sees the old one or the new one."""
-    text = msgspec.json.format(msgspec.json.encode(info), indent=2)
-    temporary = directory / f".{FILE_NAME}"
-    temporary.write_bytes(text + b"\n")
-    temporary.replace(directory / FILE_NAME)
+    write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
 
 
 def load(directory: Path) -> RunInfo:

@@ -8,8 +8,7 @@ Times are monotonic nanoseconds since the run's epoch, below zero for the reques
 ``run.json`` says when the epoch was on the wall clock.
 
 Version 2 keeps words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream, and notes
-on operation rows what their requests showed, so that an analysis needs neither strings nor joins. Records of version 1
-are read as well.
+on operation rows what their requests showed, so that an analysis needs neither strings nor joins.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,8 @@ from loadtest.errors import RecordError
 
 SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
+_MARK: Final = "loadtest.samples"
+"""Of the schema's version, in the file."""
 
 RowType = Literal["operation", "request"]
 
@@ -127,7 +128,7 @@ _TYPES: Final[dict[str, pa.DataType]] = {
 
 SCHEMA: Final = pa.schema(
     [pa.field(name, _TYPES.get(name, pa.string())) for name in Sample.__struct_fields__],
-    metadata={"loadtest.record.samples": str(SCHEMA_VERSION)},
+    metadata={_MARK: str(SCHEMA_VERSION)},
 )
 
 
@@ -246,71 +247,40 @@ class SampleWriter:
 def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
     """Yield every whole batch of a run directory's stream, also of one that was torn; the file is mapped, not read.
 
-    Batches of version 1 come with their words as dictionaries and the columns that it didn't have as nulls.
-
     Raises:
         RecordError: if there is no stream, it is something else, or it is of another schema version.
     """
-    if (found := version(directory)) is None:
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise RecordError(f"{directory} holds no record ({FILE_NAME} is missing)", "Name a directory that a run made.")
+    if _is_empty(path):
         return
-    with pa.memory_map(str(directory / FILE_NAME)) as file:
-        stream = pa.ipc.open_stream(file)
+    with pa.memory_map(str(path)) as file:
+        try:
+            stream = pa.ipc.open_stream(file)
+        except (pa.ArrowException, OSError) as error:
+            raise RecordError(f"{path} is no stream of samples: {error}") from error
+        _check(path, stream.schema)
         while True:
             try:
                 batch = stream.read_next_batch()
             except (StopIteration, pa.ArrowInvalid, OSError):
                 return  # the end, or the torn last batch of a killed run: everything before it is whole
-            yield batch if found == SCHEMA_VERSION else _upgraded(batch)
+            yield batch
 
 
-def version(directory: Path) -> int | None:
-    """The schema version of a run directory's stream; None of a run that was killed before even the schema was out.
-
-    Raises:
-        RecordError: as ``read_batches``.
-    """
-    path = directory / FILE_NAME
-    if not path.is_file():
-        raise RecordError(f"{directory} holds no record ({FILE_NAME} is missing)", "Name a directory that a run made.")
+def _is_empty(path: Path) -> bool:
+    """Whether a run was killed before even the whole schema was out."""
     with path.open("rb") as file:
-        if SCHEMA.serialize().to_pybytes().startswith(file.read(64 * 1024)):
-            return None
-    with pa.memory_map(str(path)) as file:
-        try:
-            return _check(path, pa.ipc.open_stream(file).schema)
-        except (pa.ArrowException, OSError) as error:
-            raise RecordError(f"{path} is no stream of samples: {error}") from error
+        return bool(SCHEMA.serialize().to_pybytes().startswith(file.read(64 * 1024)))
 
 
-def _check(path: Path, schema: pa.Schema) -> int:
-    text = (schema.metadata or {}).get(b"loadtest.record.samples", b"?").decode(errors="replace")
-    if text not in ("1", str(SCHEMA_VERSION)):
+def _check(path: Path, schema: pa.Schema) -> None:
+    text = (schema.metadata or {}).get(_MARK.encode(), b"?").decode(errors="replace")
+    if text != str(SCHEMA_VERSION):
         raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
-    wanted = SCHEMA if text != "1" else _SCHEMA_1
-    if not schema.equals(wanted):
+    if not schema.equals(SCHEMA):
         raise RecordError(f"{path} was written by another loadtest: its columns are not those of this one")
-    return int(text)
-
-
-_ADDED: Final = ("accepted_start", "accepted_end", "pending_seen")
-_SCHEMA_1: Final = pa.schema(
-    [
-        pa.field(each.name, pa.string() if each.name in WORDS else each.type)
-        for each in SCHEMA
-        if each.name not in _ADDED
-    ]
-)
-
-
-def _upgraded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = []
-    for field in SCHEMA:
-        if field.name in _ADDED:
-            columns.append(pa.nulls(batch.num_rows, field.type))
-            continue
-        column = batch.column(field.name)
-        columns.append(column.dictionary_encode() if field.name in WORDS else column)
-    return pa.record_batch(columns, schema=SCHEMA)
 
 
 def read_table(directory: Path) -> pa.Table:

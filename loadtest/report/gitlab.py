@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import rank
+from loadtest.stats import rank
 
 
 def render(findings: Findings) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.ranks import rank
+from loadtest.stats import rank
 
 _PERCENTILES: Final = (0.5, 0.66, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0)
 _HEAD: Final = (

@@ -6,8 +6,8 @@ from typing import Any, Final
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.percentiles import Percentile, percentile
-from loadtest.ranks import QUANTILES, needed
 from loadtest.record.run_info import StagePlan
+from loadtest.stats import QUANTILES, needed
 
 CALLED: Final = {
     "sync_run": ("sync run", "sync runs"),

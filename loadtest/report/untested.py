@@ -7,9 +7,9 @@ from typing import Final
 from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.contract import LIMIT_NAMES
-from loadtest.ranks import QUANTILES, needed
 from loadtest.report import numbers
 from loadtest.report.main_entry import within_limits
+from loadtest.stats import QUANTILES, needed
 
 _LONG_S: Final = 3600.0
 """A run that is shorter says nothing of leaks, drift or a day's rhythm."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.record import load_record
+from loadtest.record.run_directory import write_atomically
 from loadtest.report import gitlab, html, junit, locust_csv, markdown
 from loadtest.report.progress import reading
 from loadtest.report.report import Report, build, without_plots
@@ -38,15 +39,9 @@ def make(directory: Path, *, plots: bool = True) -> Report:
         if plot.png:
             (folder / f"{plot.name}.png").write_bytes(plot.png)
             (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
-    _replace(directory / "report.md", markdown.render(report))
-    _replace(directory / "report.html", html.render(report))
-    _replace(directory / "junit.xml", junit.render(found))
-    _replace(directory / "load-performance.json", gitlab.render(found))
-    _replace(directory / "stats.csv", locust_csv.render(found))
+    write_atomically(directory / "report.md", markdown.render(report))
+    write_atomically(directory / "report.html", html.render(report))
+    write_atomically(directory / "junit.xml", junit.render(found))
+    write_atomically(directory / "load-performance.json", gitlab.render(found))
+    write_atomically(directory / "stats.csv", locust_csv.render(found))
     return report
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -1,12 +1,8 @@
 """The JSON schema of scenario files, for editors that complete and check TOML as it is written."""
 
-import ast
 import inspect
 import json
-import textwrap
 from typing import Any, Final
-
-from pydantic import BaseModel
 
 from loadtest.scenario.model import Scenario
 
@@ -21,13 +17,11 @@ def scenario_schema() -> dict[str, Any]:
     It is wider than the reader of scenarios: what depends on several keys together is checked there only.
     """
     schema = Scenario.model_json_schema()
-    models = {model.__name__: model for model in _models(Scenario)}
-    for name, table in {"Scenario": schema, **schema["$defs"]}.items():
-        meanings = _attribute_docstrings(models[name])
+    for table in (schema, *schema["$defs"].values()):
         table["description"] = _plain(table.get("description", ""))
         table.pop("title", None)
         for key, value in table.get("properties", {}).items():
-            table["properties"][key] = _cleaned(value, meanings.get(key, meanings.get(f"{key}_", "")))
+            table["properties"][key] = _cleaned(value)
     return {"$schema": _DIALECT, "title": "Scenario of loadtest", **schema}
 
 
@@ -36,10 +30,11 @@ def schema_text() -> str:
     return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _cleaned(value: dict[str, Any], meaning: str) -> dict[str, Any]:
+def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
     """One key: without generated titles, and without null, which TOML cannot say."""
     default = value.pop("default", None)
     value.pop("title", None)
+    meaning = _plain(value.pop("description", ""))
     kinds = [each for each in value.pop("anyOf", []) if each != {"type": "null"}]
     if len(kinds) == 1:
         value = {**kinds[0], **value}
@@ -50,38 +45,6 @@ def _cleaned(value: dict[str, Any], meaning: str) -> dict[str, Any]:
         is_duration = isinstance(default, float) and _SECONDS_PATTERN in value.get("pattern", "")
         value["default"] = f"{default:g}s" if is_duration else default
     return {"description": meaning, **value} if meaning else value
-
-
-def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """A model and every model below it."""
-    found = [model]
-    for field in model.model_fields.values():
-        found += [each for inner in _models_in(field.annotation) for each in _models(inner)]
-    return found
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [each for inner in getattr(annotation, "__args__", ()) for each in _models_in(inner)]
-
-
-def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The strings that stand below a model's attributes, by attribute."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    if not isinstance(definition, ast.ClassDef):
-        return {}
-    found = {}
-    for node, below in zip(definition.body, definition.body[1:], strict=False):
-        if (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-            and isinstance(below.value.value, str)
-        ):
-            found[node.target.id] = _plain(below.value.value)
-    return found
 
 
 def _plain(text: str) -> str:

@@ -4,14 +4,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from loadtest import analysis
 from loadtest.analysis import chunks, distribution, sends
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import load_record
-from loadtest.record import samples
 
 
 def figures(directory: Path) -> dict[str, Any]:
@@ -41,21 +38,6 @@ def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monk
     monkeypatch.setattr(distribution.Distributions.__init__, "__defaults__", (0,))
     assert exact == (distribution.EXACT,)
     assert_close(figures(tour), whole, 0.004)
-
-
-def test_records_of_version_1_give_the_same_figures(tour: Path, tmp_path: Path) -> None:
-    """They had plain texts, and nothing of requests on operation rows: a join makes up for it."""
-    old = pa.schema(
-        [f for f in samples.PLAIN_SCHEMA if f.name not in ("accepted_start", "accepted_end", "pending_seen")],
-        metadata={"loadtest.record.samples": "1"},
-    )
-    table = samples.read_table(tour).select(old.names).cast(old)
-    with pa.ipc.new_stream(str(tmp_path / samples.FILE_NAME), old) as stream:
-        stream.write_table(table, max_chunksize=500)
-    (tmp_path / "run.json").write_bytes((tour / "run.json").read_bytes())
-    assert figures(tmp_path) == figures(tour)
-    names = ["overhead_ms", "submit_ms", "time_to_result_lower_ms"]
-    assert analysis.read(tmp_path)[names].equals(analysis.read(tour)[names])
 
 
 def test_beyond_what_is_replayed_counts_stay_exact(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:

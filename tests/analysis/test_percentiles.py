@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.percentiles import percentile, summarize
-from loadtest.ranks import interval_ranks, needed, rank
+from loadtest.stats import interval_ranks, needed, rank
 
 
 def _cdf(k: int, n: int, p: float) -> float:

@@ -19,8 +19,8 @@ from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
 from loadtest.analysis.waits import poll_lag, queue_wait
-from loadtest.ranks import rank
 from loadtest.record.samples import Sample
+from loadtest.stats import rank
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 
@@ -165,7 +165,7 @@ def polled(maker: ModuleType, draw: random.Random, k: int, since: float, ready: 
             return
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6), workers=st.integers(1, 6))
 def test_the_truth_is_always_within_the_bounds(
     maker: ModuleType, tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int

@@ -1,4 +1,4 @@
-"""The command line and plain Locust as processes, watched from outside."""
+"""The command line: its verbs called in this process, and as processes of their own that are watched from outside."""
 
 import contextlib
 import subprocess
@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 from plugins.processes import clean_environment
+
+from loadtest.cli import main
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -104,3 +106,29 @@ def tiny(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a verb printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def loadtest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
+    """Run a verb in an empty folder, with nothing of ours in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WORKFLOW_API_KEYS", "WORKFLOW_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> Said:
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run

@@ -60,6 +60,7 @@ def test_the_image_is_nobodys() -> None:
     assert words["ENTRYPOINT"] == '["loadtest"]'
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(600)  # a quarter of a gigabyte of packages
 def test_the_steps_of_the_build_give_a_harness_without_the_tools(tmp_path: Path) -> None:
     """The same commands in a folder of their own: every file by its hash, and of them only what the harness needs."""

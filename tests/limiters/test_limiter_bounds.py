@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
@@ -39,7 +39,6 @@ def accepted(case: Case) -> list[float]:
     return [time for time, ok in zip(case.times, replay(case.make(), case.times), strict=True) if ok]
 
 
-@settings(max_examples=200)
 @given(cases("sliding-log"))
 def test_a_sliding_log_never_holds_more_than_n_in_any_window(case: Case) -> None:
     """Of N + 1 that passed, the last is a window after the first, wherever the window is put."""
@@ -48,7 +47,6 @@ def test_a_sliding_log_never_holds_more_than_n_in_any_window(case: Case) -> None
         assert last - first >= case.limit.window - 2 * GRAIN
 
 
-@settings(max_examples=200)
 @given(cases("sliding-log"))
 def test_a_sliding_log_decides_by_the_requests_in_its_window(case: Case) -> None:
     """By brute force: a request passes if fewer than N that count came within W before it."""
@@ -59,7 +57,6 @@ def test_a_sliding_log_decides_by_the_requests_in_its_window(case: Case) -> None
             counted.append(time)
 
 
-@settings(max_examples=200)
 @given(cases("fixed-window"))
 def test_an_aligned_window_holds_n_and_never_less(case: Case) -> None:
     """However requests come, each window of the wall clock has min(N, offered) accepted."""
@@ -69,7 +66,6 @@ def test_an_aligned_window_holds_n_and_never_less(case: Case) -> None:
     assert taken == {window: min(count, case.limit.count) for window, count in offered.items()}
 
 
-@settings(max_examples=200)
 @given(cases("fixed-window", "fixed-window-from-first"))
 def test_a_fixed_window_lets_at_most_2n_pass_within_one_length(case: Case) -> None:
     """The known weakness, and its bound: a window's length anywhere touches two windows."""
@@ -78,7 +74,6 @@ def test_a_fixed_window_lets_at_most_2n_pass_within_one_length(case: Case) -> No
         assert last - first >= case.limit.window - 2 * GRAIN
 
 
-@settings(max_examples=200)
 @given(cases("fixed-window-from-first"))
 def test_a_window_from_the_first_request_holds_n_and_never_less(case: Case) -> None:
     """By brute force: the first request after a window's end opens the next, and N pass in each."""
@@ -90,7 +85,6 @@ def test_a_window_from_the_first_request_holds_n_and_never_less(case: Case) -> N
         used += ok
 
 
-@settings(max_examples=200)
 @given(cases("sliding-counter"))
 def test_a_sliding_counter_decides_by_both_windows(case: Case) -> None:
     """In exact arithmetic: p(1 − f) + c + 1 ≤ N, up to what the rounding of times can do."""
@@ -105,7 +99,6 @@ def test_a_sliding_counter_decides_by_both_windows(case: Case) -> None:
         counts[index] += ok or case.spec.count_rejected
 
 
-@settings(max_examples=200)
 @given(cases("token-bucket", "gcra", "leaky-queue", counting=False))
 def test_a_bucket_lets_at_most_b_and_its_rate_pass(case: Case) -> None:
     """Over any interval from one passed request to another: at most B + ρT, both included."""
@@ -115,7 +108,6 @@ def test_a_bucket_lets_at_most_b_and_its_rate_pass(case: Case) -> None:
             assert j - i + 1 <= case.burst + rate * (passed[j] - first + 2 * GRAIN) + 1e-6
 
 
-@settings(max_examples=200)
 @given(cases("token-bucket", "gcra", "leaky-queue"))
 def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
     """In exact arithmetic: a request passes if there is a whole token, up to what the rounding of times can do."""
@@ -130,7 +122,6 @@ def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
             tokens = max(tokens - 1, Fraction(-case.burst))
 
 
-@settings(max_examples=200)
 @given(st.data(), limits, st.integers(1, 12), st.booleans())
 def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
     data: st.DataObject, limit: Limit, burst: int, counting: bool
@@ -143,7 +134,6 @@ def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
         assert one[2:] == pytest.approx(other[2:], abs=1e-9 * limit.window)
 
 
-@settings(max_examples=200)
 @given(cases("leaky-queue"))
 def test_a_leaky_queue_lets_out_one_at_a_time_and_holds_at_most_b(case: Case) -> None:
     """Outputs keep their order and T₁ between them, fewer than B wait at any time, and none waits without need."""
@@ -161,7 +151,6 @@ def test_a_leaky_queue_lets_out_one_at_a_time_and_holds_at_most_b(case: Case) ->
             assert sum(each > time - CLOSE for each in out) >= case.burst - 1
 
 
-@settings(max_examples=200)
 @given(
     st.integers(1, 5),
     st.lists(st.tuples(st.floats(0, 100), st.floats(0, 30) | st.just(0.0)), max_size=60).map(sorted),

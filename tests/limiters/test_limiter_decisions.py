@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, limits, specs
 
@@ -40,7 +40,6 @@ def passing(limiter: Limiter, now: float) -> int:
     return sum(limiter.decide(now).allowed for _ in range(50))
 
 
-@settings(max_examples=200)
 @given(cases(*TIMED))
 def test_retry_after_is_honest(case: Case) -> None:
     """A request just before it is refused, one at it is accepted; it is 0 exactly while some remain.
@@ -56,7 +55,6 @@ def test_retry_after_is_honest(case: Case) -> None:
         assert not copy.deepcopy(limiter).decide(at - CLOSE).allowed
 
 
-@settings(max_examples=200)
 @given(cases())
 def test_remaining_is_true(case: Case) -> None:
     """Exactly that many more pass at the same moment, each of them saying one less."""
@@ -67,7 +65,6 @@ def test_remaining_is_true(case: Case) -> None:
     assert not limiter.decide(case.times[-1]).allowed
 
 
-@settings(max_examples=200)
 @given(cases(*TIMED))
 def test_after_reset_after_all_is_whole_again(case: Case) -> None:
     """As many pass at once then as with a fresh limiter, and not long before, unless a window is waited for."""
@@ -80,7 +77,6 @@ def test_after_reset_after_all_is_whole_again(case: Case) -> None:
         assert passing(limiter, early) < whole or "window" in case.spec.algorithm
 
 
-@settings(max_examples=200)
 @given(st.data(), cases(*TIMED))
 def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> None:
     """Two windows later, or two bursts, it decides on whatever comes as a fresh one, rejected requests or not."""
@@ -93,7 +89,6 @@ def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> No
     assert replay(limiter, times) == replay(case.make(), times)
 
 
-@settings(max_examples=200)
 @given(st.data(), cases(*TIMED), st.floats(0, 10))
 def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows: float) -> None:
     """From the new time on it takes no longer than usual until all is whole again, and no more passes than usual."""
@@ -108,7 +103,6 @@ def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows
     assert decision.remaining or limiter.decide(at + CLOSE).allowed
 
 
-@settings(max_examples=200)
 @given(st.data(), limits, specs())
 def test_any_times_at_all_are_decided_on(data: st.DataObject, limit: Limit, spec: LimiterSpec) -> None:
     """Unordered, far apart or at zero: every decision is whole and within its bounds."""
@@ -121,7 +115,6 @@ def test_any_times_at_all_are_decided_on(data: st.DataObject, limit: Limit, spec
         limiter.release(time)
 
 
-@settings(max_examples=200)
 @given(cases())
 def test_a_replay_is_the_limiter_step_by_step(case: Case) -> None:
     """Requests that take no time: `replay` says of each what `decide` does, and a part of it is its beginning."""
@@ -135,7 +128,6 @@ def test_a_replay_is_the_limiter_step_by_step(case: Case) -> None:
     assert replay(case.make(), case.times[:half]) == steps[:half]
 
 
-@settings(max_examples=200)
 @given(cases(counting=False))
 def test_rejected_requests_are_not_counted_unless_asked_for(case: Case) -> None:
     """Leaving the rejected requests out changes nothing about the others."""
@@ -144,7 +136,6 @@ def test_rejected_requests_are_not_counted_unless_asked_for(case: Case) -> None:
     assert all(replay(case.make(), kept))
 
 
-@settings(max_examples=200)
 @given(cases(*TIMED, counting=False))
 def test_a_larger_limit_lets_no_less_pass(case: Case) -> None:
     """One request more per window, of the same requests: at every moment at least as many have passed."""
@@ -153,7 +144,6 @@ def test_a_larger_limit_lets_no_less_pass(case: Case) -> None:
     assert sum(replay(larger.make(), case.times)) >= sum(replay(case.make(), case.times))
 
 
-@settings(max_examples=200)
 @given(cases("sliding-log", "sliding-counter", "token-bucket", "gcra", counting=True))
 def test_counting_rejected_requests_lets_no_more_pass(case: Case) -> None:
     """Whoever goes on asking is at no moment better off for it."""

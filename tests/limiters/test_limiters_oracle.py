@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import limits as peer
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from limiter_cases import CLOSE, NOW
 from limits.storage import MemoryStorage, memory
@@ -80,7 +80,6 @@ def apart(times: list[float], window: float) -> bool:
     return all(abs(later - earlier - window) > CLOSE for earlier in times for later in times)
 
 
-@settings(max_examples=100)
 @given(traffic())
 def test_the_fixed_window_decides_as_theirs(clock: Clock, case: tuple[Limit, list[float]]) -> None:
     """Decision, remaining and end of the window, of a window that begins with its first request."""
@@ -95,7 +94,6 @@ def test_the_fixed_window_decides_as_theirs(clock: Clock, case: tuple[Limit, lis
         assert clock.now + decision.reset_after == pytest.approx(stats.reset_time, abs=CLOSE)
 
 
-@settings(max_examples=100)
 @given(traffic())
 def test_the_sliding_log_decides_as_their_moving_window(clock: Clock, case: tuple[Limit, list[float]]) -> None:
     """Decision, remaining, and when the oldest request that counts falls out of the window."""
@@ -121,7 +119,6 @@ def test_a_request_that_is_exactly_one_window_old_counts_for_theirs_only(clock: 
     assert decisions == [(True, True), (True, False)]
 
 
-@settings(max_examples=100)
 @given(traffic())
 def test_the_sliding_counter_weighs_as_theirs(clock: Clock, case: tuple[Limit, list[float]]) -> None:
     """Of the count p(1 − f) + c as they weigh it, we let one more pass up to N in all, and they up to its whole part.

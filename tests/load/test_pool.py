@@ -135,7 +135,7 @@ def test_a_user_stopped_before_it_sent_gives_its_arrival_back(crew: list[Worker]
     assert [each.number for each in pool.backlog] == [0, 1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.lists(st.sampled_from(["offer", "offer", "offer", "yield", "stop", "start"]), max_size=60))
 def test_no_arrival_is_lost_whoever_is_stopped_when(steps: list[str]) -> None:
     """Offer, let run, stop and start users in any order: each arrival is carried out once, or still waits once."""
@@ -218,7 +218,7 @@ def test_a_dispatcher_that_is_behind_lets_users_run(crew: list[Worker]) -> None:
     assert max(watched) > 0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=settings.default.max_examples // 20)
 @given(st.integers(1, 7), st.integers(1, 200))
 def test_shares_of_several_workers_are_the_whole(workers: int, rate: int) -> None:
     """Worker i of n offers its share; together they offer every arrival once."""

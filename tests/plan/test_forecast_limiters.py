@@ -38,7 +38,7 @@ def stage(**more: Any) -> dict[str, Any]:
     keys=st.integers(1, 3),
     start=st.floats(0, 20),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiters_over_what_they_share(  # noqa: PLR0917 - drawn by Hypothesis, by name
     ask: Fixture, name: str, scope: Any, count_rejected: bool, count: int, keys: int, start: float
 ) -> None:

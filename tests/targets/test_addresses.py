@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import ExitCode, InputError
@@ -130,7 +130,6 @@ urls = st.builds(
 
 
 @given(urls)
-@settings(deadline=None)
 def test_nothing_but_loopback_ever_passes(url: str) -> None:
     """Whatever the spelling: an InputError, or an address that the standard library calls loopback."""
     try:

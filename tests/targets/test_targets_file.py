@@ -80,7 +80,7 @@ def test_environment_is_one_of_four(tmp_path: Path) -> None:
         load_targets(path)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=settings.default.max_examples * 2)
 @given(
     st.dictionaries(
         st.sampled_from(["url", "environment", "owner", "limits", "max_share", "allowed_hours", "expires", "max_cost"]),

@@ -22,7 +22,7 @@ from locust.runners import WorkerRunner
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, InputError, LoadtestError, TargetError
 from loadtest.load.distributed.worker import Worker
-from loadtest.load.start import address
+from loadtest.processes import parse_address
 
 _FLUSH: Final = 0.2
 """Seconds for the last message to get away."""
@@ -93,7 +93,7 @@ def _leave_with_parent() -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.load.distributed")
-    parser.add_argument("master", type=address)
+    parser.add_argument("master", type=parse_address)
     parser.add_argument("base", type=Path)
     parser.add_argument("--with-parent", action="store_true")
     said = parser.parse_args(arguments)

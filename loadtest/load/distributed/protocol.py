@@ -7,7 +7,6 @@ report is answered (``Beat``). No key is in any of them.
 """
 
 import socket
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -33,14 +32,6 @@ def boot_id() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
-
-
-def package_version() -> str:
-    """The version of this package; ``unknown`` in a checkout that was never installed."""
-    try:
-        return version("workflow-loadtest")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 NAME: Final = "loadtest"

@@ -20,8 +20,9 @@ from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import MasterRunner, WorkerNode
 
+from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.protocol import PROTOCOL, FromMaster, FromWorker, Hello, Refuse, package_version
+from loadtest.load.distributed.protocol import PROTOCOL, FromMaster, FromWorker, Hello, Refuse
 
 
 class Spreading:

@@ -16,6 +16,7 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.protocol import (
     PROTOCOL,
@@ -36,7 +37,6 @@ from loadtest.load.distributed.protocol import (
     Trouble,
     boot_id,
     host_name,
-    package_version,
 )
 from loadtest.load.distributed.worker_run import TakingPart
 

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.executions import Executions
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import interval_ranks, rank
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -23,6 +22,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.stats import interval_ranks, rank
 
 _OVER_TIME: Final = "executionTime over time"
 _AGAINST: Final = "executionTime against what the client saw"

@@ -9,7 +9,6 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.lags import Lags
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import DISPATCH_LAG_MS
-from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -23,6 +22,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.stats import ranks_to_draw
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""

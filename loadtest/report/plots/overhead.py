@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots.execution import why_none
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
+from loadtest.stats import ranks_to_draw
 
 _MOST_POINTS: Final = 500
 _MOST_ROWS: Final = 5

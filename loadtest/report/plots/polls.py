@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.job_tables import polling_table
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
 from loadtest.report.plots.waiting import why_none
+from loadtest.stats import ranks_to_draw
 
 _LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
 _MOST_RANKS: Final = 400

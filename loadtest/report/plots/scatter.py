@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from loadtest.analysis.book import LIMIT_OF_OPERATION
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
-from loadtest.ranks import interval_ranks, rank
 from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -24,6 +23,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.ranks import ranks_to_draw
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
+from loadtest.stats import ranks_to_draw
 
 _MOST_POINTS = 600
 

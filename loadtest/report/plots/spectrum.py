@@ -8,9 +8,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, Drawing, NoData, legend, line_of, panels, plain_log
+from loadtest.stats import interval_ranks
 
 _MOST_POINTS = 500
 _BAND_POINTS = 90

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.ranks import interval_ranks
 from loadtest.report import numbers
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
+from loadtest.stats import interval_ranks
 
 _MOST_ROWS: Final = 4
 """Stages that are drawn: those with the most jobs; the table has all."""

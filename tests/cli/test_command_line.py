@@ -14,7 +14,7 @@ import pytest
 from loadtest import cli
 from loadtest.errors import ExitCode, InputError, LoadtestError, RecordError, TargetError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCENARIO = """
 title = "Mine"
 warmup = "1s"

@@ -5,7 +5,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.http.exchange import Exchange
@@ -55,7 +55,6 @@ def observe(offset: float, *, count: int, gap: float, trip: float, seed: int = 1
 @given(
     st.floats(-100_000, 100_000), st.integers(1, 200), st.floats(0.001, 3), st.floats(0.0005, 0.5), st.integers(0, 99)
 )
-@settings(deadline=None)
 def test_the_true_offset_is_within_the_uncertainty(
     offset: float, count: int, gap: float, trip: float, seed: int
 ) -> None:

@@ -52,10 +52,10 @@ def _python(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", ["load/test_wire.py", "load_wire/test_nginx.py"])
+@pytest.mark.parametrize("file", ["test_wire.py", "test_nginx.py"])
 def test_all_of_it_holds_on_gevent_sockets(file: str) -> None:
     """Every test of the wire passes where the interpreter is patched, those over TLS too."""
-    _python(_RERUN, str(Path(__file__).parent.parent / file))
+    _python(_RERUN, str(Path(__file__).parent / file))
 
 
 def test_a_user_that_is_stopped_leaves_a_clean_wire() -> None:

@@ -1,6 +1,6 @@
 """Epochs: whatever workers do and whenever they hear of it, every arrival has exactly one worker that may send it."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.dispatcher import Assignment, Share
@@ -130,7 +130,6 @@ happenings = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 4), happenings, st.lists(st.integers(0, 90), min_size=1, max_size=7))
 def test_the_union_is_exact_whatever_happens(
     workers: int, events: list[tuple[int, str, int]], delays: list[int]

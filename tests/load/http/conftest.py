@@ -88,12 +88,24 @@ def openssl(*arguments: str, cwd: Path) -> None:
     subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
 
 
+# What RFC 5280 asks of an authority, and of what it signs; Python 3.13 and later insist on it.
+AUTHORITY = ["subjectKeyIdentifier=hash", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
+SIGNED = ["authorityKeyIdentifier=keyid", "basicConstraints=CA:FALSE", "keyUsage=critical,digitalSignature"]
+
+
 def make_certificate(folder: Path, name: str, *more: str, ca: str | None = "ca") -> None:
-    """``name.pem`` and ``name.key``, signed by an authority, or an authority itself."""
+    """``name.pem`` and ``name.key``, signed by an authority, or an authority itself; ``more`` are extensions."""
     command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    command += ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *more]
-    signed = [] if ca is None else ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-addext", "basicConstraints=CA:FALSE"]
-    openssl(*command, *signed, cwd=folder)
+    command += ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+    if ca is not None:
+        command += ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key"]
+    # A configuration of its own: the system's adds extensions, too, which would then be there twice.
+    config = folder / "request.cnf"
+    extensions = [*(AUTHORITY if ca is None else SIGNED), *more]
+    config.write_text(
+        "[req]\ndistinguished_name = name\nx509_extensions = own\n[name]\n[own]\n" + "\n".join(extensions)
+    )
+    openssl(*command, "-config", str(config), cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +119,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for authority in ("ca", "stranger"):
         make_certificate(folder, authority, ca=None)
     for server in ("localhost", "elsewhere"):
-        make_certificate(folder, server, "-addext", f"subjectAltName=DNS:{server}")
+        make_certificate(folder, server, f"subjectAltName=DNS:{server}")
     make_certificate(folder, "client")
     return folder
 

@@ -1,13 +1,14 @@
-"""The histogram of the live view: quantiles to about 2 %, sums without loss."""
+"""Statistics that rooms share: the live histogram (quantiles to about 2 %, sums without loss), the binomial tail."""
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.histogram import GROWTH, LogHistogram
+from loadtest.stats import GROWTH, LogHistogram, log10_at_most
 
 values = st.lists(st.floats(1e-6, 1e9) | st.integers(0, 100).map(float), min_size=1, max_size=60)
 shares = st.floats(0, 1)
@@ -61,3 +62,17 @@ def test_nothing_has_no_quantile() -> None:
 def test_what_is_not_above_zero_is_zero(value: float) -> None:
     """A clock that steps back gives no value of its own."""
     assert histogram([value, 5.0]).quantile(0.5) == 0.0
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.sampled_from([(1, 2), (1, 20), (19, 20), (1, 1000)]))
+def test_the_binomial_tail_is_exact(n: int, k: int, p: tuple[int, int]) -> None:
+    """Against sums of fractions, to twelve digits of the logarithm."""
+    share = Fraction(*p)
+    tail = sum(math.comb(n, j) * share**j * (1 - share) ** (n - j) for j in range(min(k, n) + 1))
+    exact = math.log10(tail.numerator) - math.log10(tail.denominator)
+    assert log10_at_most(k, n, float(share)) == pytest.approx(exact, rel=1e-9, abs=1e-9)
+
+
+def test_the_binomial_tail_goes_on_where_floats_end() -> None:
+    """Ten thousand losses in a row have a probability of 2^-10000, which no float holds."""
+    assert log10_at_most(0, 10_000, 0.5) == pytest.approx(-10_000 * math.log10(2))

@@ -1,0 +1,133 @@
+"""Statistics that plans, live figures and reports share: ranks of percentiles, the binomial tail, a log histogram.
+
+Only the functions are shared here; ``analysis`` holds the values of a record.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from functools import lru_cache
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+_TAIL: Final = 0.025
+"""Each side of a 95 % interval."""
+_SMALL: Final = 1e-290
+
+GROWTH: Final = 1.04
+"""By which each bucket of a ``LogHistogram`` is wider than the one below it."""
+_LOG_GROWTH: Final = math.log(GROWTH)
+
+
+def rank(n: int, quantile: float) -> int:
+    """The 1-based nearest rank ⌈q·n⌉ of n values; q·n is rounded to 1e-9 first, as 0.95 · 20 is 19.000…02 or so."""
+    return max(1, math.ceil(round(quantile * n, 9)))
+
+
+def ranks_to_draw(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the ranks 1 … n, evenly and with both ends: where a distribution of n values is drawn."""
+    return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
+
+
+@lru_cache(maxsize=4096)
+def interval_ranks(n: int, quantile: float) -> tuple[int, int] | None:
+    """1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, 2.5 % at most on each side.
+
+    With B ~ Binomial(n, q) values below the percentile, l is the greatest rank with P(B ≤ l − 1) ≤ 2.5 % and u the
+    least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1).
+
+    Returns:
+        None where there is no such u, q^n > 2.5 %: p50 needs n ≥ 6, p90 36, p95 72, p99 368 (or no such l).
+    """
+    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - slow to import, and most commands need none of it
+
+    if n < 1 or quantile**n > _TAIL or (1 - quantile) ** n > _TAIL:
+        return None
+    low = bisect_right(range(n), _TAIL, key=lambda k: bdtr(k, n, quantile))
+    high = bisect_left(range(n), -_TAIL, key=lambda k: -bdtrc(k, n, quantile)) + 1
+    return (low, high) if low >= 1 and high <= n else None
+
+
+def needed(quantile: float) -> int:
+    """How many values a percentile needs: the least n from which ``interval_ranks`` finds both ranks.
+
+    Args:
+        quantile: above 0, below 1.
+    """
+    n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
+    # The logarithms may be off by one where n is close to a whole number.
+    while n > 1 and interval_ranks(n - 1, quantile) is not None:
+        n -= 1
+    while interval_ranks(n, quantile) is None:
+        n += 1
+    return n
+
+
+def carried(n: float) -> list[str]:
+    """Names of the percentiles of ``QUANTILES`` that n values can carry."""
+    return [name for name, quantile in QUANTILES.items() if n >= needed(quantile)]
+
+
+def log10_at_most(k: int, n: int, p: float) -> float:
+    """log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
+    from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - as above
+
+    if k >= n:
+        return 0.0
+    probability = float(bdtr(k, n, p))
+    if probability > _SMALL:
+        return math.log10(probability)
+    # What a float cannot hold is the sum of the last terms, in logarithms.
+    j = np.arange(k + 1)
+    terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
+    return float(logsumexp(terms)) / math.log(10)
+
+
+class LogHistogram:
+    """Counts of non-negative values (ms, say) in logarithmic buckets, for live figures; two of them add up.
+
+    Buckets grow by a fixed factor, so a quantile is off by at most half a bucket (about 2 %) wherever it lies, and two
+    histograms add up without loss: the idea of HdrHistogram and DDSketch (Masson et al., "DDSketch", VLDB 2019).
+    Final figures never come from here: they are computed from every sample.
+    """
+
+    __slots__ = ("buckets", "count", "zeros")
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, int] = {}
+        self.count = 0
+        self.zeros = 0
+
+    def add(self, value: float) -> None:
+        """Count one value; what is not above zero counts as zero."""
+        self.count += 1
+        if value <= 0:
+            self.zeros += 1
+            return
+        bucket = math.ceil(math.log(value) / _LOG_GROWTH)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+
+    def quantile(self, share: float) -> float | None:
+        """The value below which ``share`` (0-1) of the values lie, to about 2 %; None without values."""
+        if self.count == 0:
+            return None
+        rank = max(1, math.ceil(share * self.count))
+        seen = self.zeros
+        if rank <= seen:
+            return 0.0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= rank:
+                # The geometric middle of the bucket.
+                return math.exp((bucket - 0.5) * _LOG_GROWTH)
+        return None
+
+    def __iadd__(self, other: "LogHistogram") -> Self:
+        """Add another histogram's counts to this one."""
+        self.count += other.count
+        self.zeros += other.zeros
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+        return self
