@@ -30,9 +30,9 @@ help: ## print this list
 run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)
 
-# Most tests wait for processes: two workers are about twice as fast as one, also where cores are few.
-test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
-	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
+# Most tests wait for processes: three workers keep two cores busy, and are about twice as fast as one.
+test: $(READY) ## run the tests, three at a time (browser tests want Chromium, and are skipped without it)
+	@$(VENV)/bin/python -m pytest --numprocesses 3 -m "not heavy" $(ARGS)
 
 test-heavy: $(READY) ## run those that take long by their nature and that `make test` leaves out
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)
@@ -53,7 +53,10 @@ report: $(READY) ## make the report of RUN again, from its record alone
 	@$(LOADTEST) report $(RUN) $(ARGS)
 
 example: $(READY) ## run the tour and keep its report in reports/example
-	@$(VENV)/bin/python tools/example.py
+	@$(LOADTEST) run tour
+	@rm -rf reports/example && mkdir -p reports/example/plots
+	@cp reports/latest/report.html reports/latest/report.md reports/example/
+	@cp reports/latest/plots/*.png reports/example/plots/
 
 bench: $(READY) ## measure the harness and the target beside their peers
 	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held

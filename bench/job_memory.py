@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 import time
 import tracemalloc
 from typing import Final
@@ -36,9 +35,9 @@ def fill(server: Server, count: int) -> None:
         connection.close()
 
 
-def resident(count: int, *arguments: str) -> float:
+def resident(count: int) -> float:
     """Growth in bytes of the server's resident memory per job, over ``count`` jobs."""
-    with started(*SERVE, *NO_LIMITS, "--retention", "86400", *arguments) as server:
+    with started(*SERVE, *NO_LIMITS, "--retention", "86400") as server:
         fill(server, 5_000)  # warm up: buffers, code, the allocator's first arenas
         before = server.resident()
         fill(server, count)
@@ -47,10 +46,10 @@ def resident(count: int, *arguments: str) -> float:
 
 def traced(count: int) -> float:
     """What Python has allocated per job in a store by itself, in this process."""
-    from loadtest.target.config import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
-    from loadtest.target.jobs import JobStore  # noqa: PLC0415
-    from loadtest.target.loading import load_workflows  # noqa: PLC0415
-    from loadtest.target.threads import Threads  # noqa: PLC0415
+    from loadtest.reference_api.jobs import JobStore  # noqa: PLC0415
+    from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415
+    from loadtest.reference_api.workflows.threads import Threads  # noqa: PLC0415
+    from loadtest.reference_settings import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
 
     echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()
 
@@ -59,7 +58,7 @@ def traced(count: int) -> float:
 
         async def fill(more: int) -> None:
             for _ in range(more):
-                store.submit(owner, echo, echo.parse({"text": TEXT + ""}))
+                store.submit(owner, echo, echo.call({"text": TEXT + ""}))
                 await asyncio.sleep(0)
             while store.running:  # noqa: ASYNC110 -- it waits for all of them
                 await asyncio.sleep(0)
@@ -84,8 +83,6 @@ def main() -> int:
     pin(0, cores()[1])
     memory = resident(jobs)
     print(f"{memory:7.0f} bytes of resident memory per kept job, over {jobs} jobs (less than {BAR:.0f} wanted)")
-    with tempfile.TemporaryDirectory() as directory:
-        print(f"{resident(jobs // 4, '--data', directory):7.0f} bytes with --data, over {jobs // 4} jobs")
     print(f"{traced(20_000):7.0f} bytes allocated by Python in memory, as tracemalloc counts them")
     return 0 if memory < BAR else 1
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import socket
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,7 +95,6 @@ def cases() -> Iterator[list[Case]]:
         hello, reading = (stack.enter_context(started(BARE, *mode)) for mode in ((), ("reading",)))
         api = serving(*NO_LIMITS, "--workflows", str(PEERS / "plain.py"))
         submits = ("--retention", "2", "--queue", "100000")
-        stored = serving(*NO_LIMITS, *submits, "--data", stack.enter_context(tempfile.TemporaryDirectory()))
         headed = serving(*NO_LIMITS, "--rate-headers", "ietf", "--retry-after", "seconds")
         refusing = serving(*UNLIMITED, "--limit", "retrieval=1/168h")
         found, refused = get(job(api)), get(job(refusing))
@@ -113,7 +111,6 @@ def cases() -> Iterator[list[Case]]:
             Case("retrieval beyond its limit (429)", refusing, refused, status=b"429"),
             Case("retrieval, IETF rate headers", headed, get(job(headed))),
             Case("retrieval, metrics scraped every second", api, found, scraped=True),
-            Case("submit kept on disk, and its job", stored, post(JOBS, HELLO), status=b"202"),
         ]
 
 

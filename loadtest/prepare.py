@@ -11,11 +11,11 @@ from typing import Final
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
-from loadtest.plan import Belief, believe, traffic_plans
+from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
+    BudgetInfo,
     FaultInfo,
-    LeashInfo,
     LimitInfo,
     PreflightRequest,
     RunInfo,
@@ -61,7 +61,7 @@ def prepare_run(
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
     plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
-    budget = None if chosen is None else request_budget_of(loaded, chosen, keys=keys, preflight=bool(preflight))
+    budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
@@ -96,8 +96,8 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
 def _target_info(
     loaded: LoadedScenario,
     url: str,
-    assumed: Belief,
-    budget: LeashInfo | None,
+    assumed: AssumedLimits,
+    budget: BudgetInfo | None,
     chosen: ChosenTarget | None,
     *,
     embedded: bool,
@@ -115,7 +115,7 @@ def _target_info(
         limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
         draws=assumed.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
-        leash=budget,
+        budget=budget,
         tls=None if chosen is None else chosen.tls,
         headers={} if chosen is None else chosen.headers,
     )
@@ -125,13 +125,13 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> Belief:
+def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
     """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
-    return believe(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
+    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
-def request_budget_of(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> LeashInfo | None:
+def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> BudgetInfo | None:
     """The request budget of a run, checked before anything is sent; None for a target without an entry.
 
     Raises:
@@ -144,14 +144,14 @@ def request_budget_of(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def preflight_budget_of(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> LeashInfo | None:
-    """The request budget of a preflight alone, checked as ``request_budget_of`` does it for a run."""
+def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> BudgetInfo | None:
+    """The request budget of a preflight alone, checked as ``check_before_run`` does it for a run."""
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
     load = preflight_load(loaded.scenario, keys)
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, assumed: Belief, keys: int) -> dict[str, TrafficPlan]:
+def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())

@@ -11,6 +11,7 @@ from functools import partial
 from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
+from loadtest.contract import Outcome
 from loadtest.errors import InputError
 from loadtest.units import split_quantity
 
@@ -28,7 +29,7 @@ TIMES: Final = (
     "submit",
     "time_to_result",
 )
-_COUNTS: Final = ("offered", "sent", "ok", "throttled", "failed", "timed_out", "dropped", "lost")
+_COUNTS: Final = ("offered", "sent", *Outcome)
 
 METRICS: Final[dict[str, Unit]] = {
     **{f"operations.{name}": "number" for name in _COUNTS},
@@ -51,10 +52,10 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 """Beginnings of the metrics that only ``async_run`` has."""
 
 EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
-"""Metrics that have an expected value, by replay of the believed limiter."""
+"""Metrics that have an expected value, by replay of the assumed limiter."""
 
 LIVE_COUNTS: Final = (
-    *(f"operations.{name}" for name in ("sent", "ok", "throttled", "failed", "timed_out")),
+    *(f"operations.{name}" for name in _COUNTS if name not in {"offered", Outcome.DROPPED, Outcome.LOST}),
     *(f"requests.{name}" for name in ("sent", "accepted", "throttled", "errors")),
 )
 LIVE_RATES: Final = ("goodput", "operations.sent_rate", "requests.sent_rate", "requests.accepted_rate")

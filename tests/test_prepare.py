@@ -8,7 +8,7 @@ import pytest
 from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import Belief, believed
+from loadtest.plan import AssumedLimits
 from loadtest.prepare import prepare_run
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario, scenario_hash
@@ -65,16 +65,16 @@ def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
 
 
 def test_run_json_says_how_limits_are_counted(prepare: Any) -> None:
-    """All that the embedded target is told of them can be believed again; of another target nothing of it is."""
+    """All that the embedded target is told of them can be assumed again; of another target nothing of it is."""
     told = ("algorithm='gcra'", "burst=4", "count_rejected=true", "limit_scope='key'", "enforce.all='30/2s'")
     overrides = [f"target.{each}" for each in (*told, "draws='valid'")]
     directory, _ = prepare(*overrides, keys=3)
     target = run_directory.load(directory).target
-    belief = believed(target)
-    assert belief.spec == LimiterSpec("gcra", 4, True, "key")
-    assert (belief.limit_all, belief.limits["sync_run"], belief.draws) == (Limit(30, 2.0), Limit(20, 1.0), "valid")
+    assumed = AssumedLimits.recorded(target)
+    assert assumed.spec == LimiterSpec("gcra", 4, True, "key")
+    assert (assumed.limit_all, assumed.limits["sync_run"], assumed.draws) == (Limit(30, 2.0), Limit(20, 1.0), "valid")
     other = prepare(*overrides, keys=3, embedded=False)[1].target
-    assert believed(other) == Belief(DOCUMENTED)
+    assert AssumedLimits.recorded(other) == AssumedLimits(DOCUMENTED)
 
 
 def test_another_target_has_the_documented_limits(prepare: Any) -> None:

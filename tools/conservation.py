@@ -115,7 +115,7 @@ def run(kind: str, workers: int, folder: Path) -> Count:
     loaded = load_scenario(path)
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as target:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as target:
         directory, _ = prepare_run(
             loaded, url=target.url, embedded=True, keys=len(keys), command=["conservation"], output_dir=folder,
             workers=workers,

@@ -1,9 +1,6 @@
 """A workflow of one's own, as small as it can be: a plain function, which the reference API runs in a thread."""
 
-from loadtest.target import workflow
 
-
-@workflow
 def plain(name: str = "World") -> dict[str, str]:
     """Say hello."""
     return {"greeting": f"Hello, {name}!"}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis import admission
 from loadtest.analysis.admission import Asked, Floats, Ints
+from loadtest.analysis.results import Count, Result
 
 WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
 """Algorithms that count in windows of some kind."""
@@ -15,12 +16,11 @@ KEPT: Final = 2_000
 """Windows that are kept one by one: the first."""
 
 
-@dataclass(frozen=True, eq=False)
-class AcceptedWindows:
-    """The windows of all limiters of one limit.
+class WindowCounts(Result, frozen=True, kw_only=True):
+    """What the windows of all limiters of one limit let pass.
 
     Attributes:
-        count: N, as it was believed.
+        count: N, as it was assumed.
         window_s: W.
         limiters: how many there are.
         windows: in which a request was sent.
@@ -29,6 +29,27 @@ class AcceptedWindows:
         spread: accepted in each saturated whole window: least, median, most; None without any.
         over: windows, whole or not, that let more than N pass, whatever is unsure about their edges.
         most_in_any: the most that one limiter accepted in any time of length W, wherever it begins.
+        seems: what the limit seems to be by the saturated whole windows; None where they don't agree with one another.
+    """
+
+    count: Count
+    window_s: float
+    limiters: Count
+    windows: Count
+    whole: Count
+    saturated: Count
+    spread: tuple[int, float, int] | None
+    over: Count
+    most_in_any: Count
+    seems: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptedWindows:
+    """The windows of all limiters of one limit.
+
+    Attributes:
+        counts: of all of them.
         begins_s: of each kept window, its beginning in s since the epoch.
         accepted: of each kept window.
         sent: of each kept window.
@@ -36,28 +57,19 @@ class AcceptedWindows:
         is_whole: of each kept window.
     """
 
-    count: int
-    window_s: float
-    limiters: int
-    windows: int
-    whole: int
-    saturated: int
-    spread: tuple[int, float, int] | None
-    over: int
-    most_in_any: int
+    counts: WindowCounts
     begins_s: Floats = field(repr=False)
     accepted: Ints = field(repr=False)
     sent: Ints = field(repr=False)
     refused: Ints = field(repr=False)
     is_whole: NDArray[np.bool_] = field(repr=False)
 
-    @property
-    def seems(self) -> int | None:
-        """What the limit seems to be by the saturated whole windows; None where they don't agree with one another."""
-        if self.spread is None or self.saturated < 2:
-            return None
-        least, median, most = self.spread
-        return round(median) if most - least <= max(1, 0.02 * median) else None
+
+def _seems(spread: tuple[int, float, int] | None, saturated: int) -> int | None:
+    if spread is None or saturated < 2:
+        return None
+    least, median, most = spread
+    return round(median) if most - least <= max(1, 0.02 * median) else None
 
 
 def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Floats) -> AcceptedWindows:
@@ -79,17 +91,22 @@ def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Fl
     full = whole & (refused > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
-    seen = accepted[full]
-    return AcceptedWindows(
+    seen, saturated = accepted[full], int(full.sum())
+    spread = (int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None
+    counts = WindowCounts(
         count=asked.limit.count,
         window_s=window,
         limiters=len(asked.begins),
         windows=len(firsts),
         whole=int(whole.sum()),
-        saturated=int(full.sum()),
-        spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
+        saturated=saturated,
+        spread=spread,
         over=int((accepted - _beside(asked, firsts, begins) > asked.limit.count).sum()),
         most_in_any=_most_in_any(asked),
+        seems=_seems(spread, saturated),
+    )
+    return AcceptedWindows(
+        counts=counts,
         begins_s=(begins + offset)[:KEPT],
         accepted=accepted[:KEPT],
         sent=sent[:KEPT],

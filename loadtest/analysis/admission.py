@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.drawn import Drawn
 from loadtest.units import Limit
 
 Floats = NDArray[np.float64]
@@ -28,9 +27,6 @@ Loads = tuple[Floats, Floats]
 
 SLACK: Final = 1e-6
 """By which a load may be off by rounding alone."""
-
-_SILENCE: Final = 50
-"""Windows between two limiters: a bucket in debt takes twice its burst ÷ N of them to be full again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,46 +89,6 @@ class Asked:
     def seen(self) -> "_Counted":
         """All requests, where rejected ones are counted, too."""
         return _Counted(self, rejected=True)
-
-
-def join(groups: list[Drawn], tolerance_s: float) -> Asked:
-    """Put what the limiters of one limit were asked on one axis of time.
-
-    Args:
-        groups: at least one, all of the same limit.
-        tolerance_s: as in ``Asked``.
-    """
-    limit = groups[0].limit
-    first = min(_first(group) for group in groups)
-    last = max(float(group.times.max(initial=first)) for group in groups)
-    base = np.floor(first / limit.window) * limit.window
-    stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
-    parts = [_of(group, place * stride - base) for place, group in enumerate(groups)]
-    times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
-    begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-    return Asked(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
-
-
-def _first(group: Drawn) -> float:
-    return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
-
-
-def _of(group: Drawn, offset: float) -> tuple[NDArray[np.generic], ...]:
-    """The arrays of one limiter, in the order of sending: ``Drawn`` has bursts in another one."""
-    early = len(group.before)
-    times = np.concatenate((group.before, group.times))
-    order = np.argsort(times, kind="stable")
-    ends = np.concatenate((group.before, group.ends))
-    no, yes = np.zeros(early, bool), np.ones(early, bool)
-    place = np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64)))
-    return (
-        times[order] + offset,
-        ends[order] + offset,
-        np.concatenate((no, group.was_429))[order],
-        np.concatenate((yes, group.answered))[order],
-        np.concatenate((no, np.ones(len(group.times), bool)))[order],
-        place[order],
-    )
 
 
 class _Counted:

@@ -6,15 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtest.contract import Operation, Outcome, RequestKind
 from loadtest.record import samples
 from loadtest.record.run_info import RunInfo, StagePlan
 
-OUTCOMES: Final = ("ok", "throttled", "failed", "timed_out", "dropped", "lost")
-KINDS: Final = ("run", "submit", "retrieve", "poll")
-"""The first three are what an operation begins with."""
-LIMIT_OF_KIND: Final = {"run": "sync_run", "submit": "async_submit", "poll": "retrieval", "retrieve": "retrieval"}
-LIMIT_OF_OPERATION: Final = {"sync_run": "sync_run", "async_run": "async_submit", "retrieval": "retrieval"}
-"""The limit that an operation's first request draws on."""
+OUTCOMES: Final = tuple(Outcome)
+KINDS: Final = tuple(RequestKind)
+"""Those that begin an operation come first."""
 
 
 class Book:
@@ -38,7 +36,7 @@ class Book:
         self.words["traffic"] += self.entries
         self.cells: list[tuple[str, StagePlan]] = [(name, s) for name, p in info.traffic.items() for s in p.stages]
         self.entry_of = [self.entries.index(name) for name, _ in self.cells]
-        self.operation_of = [info.traffic[name].operation for name, _ in self.cells]
+        self.operation_of = [Operation(info.traffic[name].operation) for name, _ in self.cells]
         self.in_figures = np.array([not stage.warmup for _, stage in self.cells], bool)
         self._places = {(name, stage.name): place for place, (name, stage) in enumerate(self.cells)}
         self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}

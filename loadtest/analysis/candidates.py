@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtest.analysis import admission
 from loadtest.analysis.admission import SLACK, Asked, Bools, Loads
-from loadtest.analysis.fit import Fit, best_threshold, judge
+from loadtest.analysis.fit import Fit, Fitted, best_threshold, judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.units import Limit
 
@@ -79,7 +79,8 @@ def _windows(asked: Asked, offset: float, reach: float) -> Iterator[Fit]:
 
 def _counted(asked: Asked, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
     """With the documented count, and with the one that fits best."""
-    limit, more = asked.limit, () if shift is None else ("shift",)
+    limit = asked.limit
+    more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(asked, loads, limit.count, spec, limit, shift_s=shift, fitted=more)
     count = best_threshold(asked, loads)
     if count != limit.count:
@@ -120,7 +121,7 @@ def _buckets(asked: Asked, believed: LimiterSpec) -> Iterator[Fit]:
     rates = [limit, *_other_rate(asked)]
     for each in rates:
         loads = admission.bucket(asked, each.rate)
-        count = ("count",) if each is not limit else ()
+        count: tuple[Fitted, ...] = ("count",) if each is not limit else ()
         bursts = _bursts(limit, believed, best_threshold(asked, loads))
         unheld = _unheld(asked, loads, each)
         for burst, fitted in bursts.items():
@@ -142,10 +143,10 @@ def _buckets(asked: Asked, believed: LimiterSpec) -> Iterator[Fit]:
             yield replace(fit, spec=LimiterSpec("gcra", burst, count_rejected=True))
 
 
-def _bursts(limit: Limit, believed: LimiterSpec, best: int) -> dict[int, tuple[str, ...]]:
+def _bursts(limit: Limit, believed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
     """The bursts that are tried, and whether they were fitted: the algorithms' own, the believed and the best one."""
     known = dict.fromkeys((limit.count, 1, *((believed.burst,) if believed.burst else ())), ())
-    fitted: dict[int, tuple[str, ...]] = {best: ("burst",)}
+    fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
     return {**fitted, **known}
 
 

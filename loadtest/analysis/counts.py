@@ -4,18 +4,18 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, OUTCOMES, Book
+from loadtest.analysis.book import KINDS, OUTCOMES, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import known
 from loadtest.analysis.rows import TIMED_OUT, Rows, groups, tally
-from loadtest.contract import LIMIT_NAMES
+from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, Outcome
 
 NO_ANSWER: Final = 0
 """The status of a request that got none."""
-FIRST_KINDS: Final = 3
+FIRST: Final = len(FIRST_KINDS)
 """So many of ``KINDS`` begin an operation; the rest are polls."""
 _STATUSES: Final = 1000
-_FAILED: Final = OUTCOMES.index("failed")
+_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
 
 
 class Counts:
@@ -72,7 +72,7 @@ class Counts:
             tally(self.statuses[cell], np.minimum(status, _STATUSES - 1).astype(np.int64))
             outcome = rows.words("outcome")
             self.errors[cell] += np.count_nonzero((outcome == _FAILED) | (outcome == TIMED_OUT))
-            self.first[cell] += np.count_nonzero(rows.words("kind") < FIRST_KINDS)
+            self.first[cell] += np.count_nonzero(rows.words("kind") < FIRST)
             self._bytes[cell] += known(rows.floats("bytes_received")).sum()
 
     def _ask(self, rows: Rows) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.plan import CONCURRENCY, Belief
+from loadtest.analysis.admission import Asked
+from loadtest.contract import THROTTLED_STATUS
+from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
@@ -16,6 +18,8 @@ _BURST_GAP_S: Final = 0.002
 _BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
 """So many requests to one limiter, with no more than that between them and in all, make a burst."""
+_SILENCE: Final = 50
+"""Windows between two limiters: a bucket in debt takes twice its burst ÷ N of them to be full again."""
 _NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
 _INVALID: Final = (400, 404, 405, 413, 503)
 """Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
@@ -59,7 +63,7 @@ class Drawn:
         )
 
 
-def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
+def drawn(sent: pd.DataFrame, info: RunInfo, belief: AssumedLimits) -> Iterator[Drawn]:
     """What was asked of each limiter that is believed to be there.
 
     Args:
@@ -87,7 +91,7 @@ def drawn(sent: pd.DataFrame, info: RunInfo, belief: Belief) -> Iterator[Drawn]:
 def _took(rows: pd.DataFrame) -> "pd.Series[float]":
     """How long each request took, in ns; one that was refused as long as its neighbours in time that were not."""
     took = rows["end"] - rows["start"]
-    of_kind = took.where(rows["status"] != 429).groupby([rows["traffic"], rows["kind"]], observed=True)
+    of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
     return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
 
 
@@ -96,10 +100,10 @@ def _in_order(
 ) -> Drawn:
     status = rows["status"].to_numpy(float)
     times = rows["start"].to_numpy(float) / 1e9 + epoch
-    order = _arrival_order(times, status == 429)
+    order = _arrival_order(times, status == THROTTLED_STATUS)
     status = status[order]
     ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
-    return Drawn(limit, rows.index[order], times, ends, status == 429, ~np.isnan(status), before)
+    return Drawn(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
 
 
 def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -115,3 +119,43 @@ def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> ND
     bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
     crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
     return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
+
+
+def join(groups: list[Drawn], tolerance_s: float) -> Asked:
+    """Put what the limiters of one limit were asked on one axis of time.
+
+    Args:
+        groups: at least one, all of the same limit.
+        tolerance_s: as in ``Asked``.
+    """
+    limit = groups[0].limit
+    first = min(_first(group) for group in groups)
+    last = max(float(group.times.max(initial=first)) for group in groups)
+    base = np.floor(first / limit.window) * limit.window
+    stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
+    parts = [_of(group, place * stride - base) for place, group in enumerate(groups)]
+    times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
+    begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
+    return Asked(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
+
+
+def _first(group: Drawn) -> float:
+    return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
+
+
+def _of(group: Drawn, offset: float) -> tuple[NDArray[np.generic], ...]:
+    """The arrays of one limiter, in the order of sending: ``Drawn`` has bursts in another one."""
+    early = len(group.before)
+    times = np.concatenate((group.before, group.times))
+    order = np.argsort(times, kind="stable")
+    ends = np.concatenate((group.before, group.ends))
+    no, yes = np.zeros(early, bool), np.ones(early, bool)
+    place = np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64)))
+    return (
+        times[order] + offset,
+        ends[order] + offset,
+        np.concatenate((no, group.was_429))[order],
+        np.concatenate((yes, group.answered))[order],
+        np.concatenate((no, np.ones(len(group.times), bool)))[order],
+        place[order],
+    )

@@ -1,21 +1,21 @@
 """What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import OK, Rows
 
 GROUPS: Final = 500
 """Groups that are told apart; a server that makes up codes without end fills no memory."""
 
 
-@dataclass(slots=True)
-class ErrorGroup:
+class ErrorGroup(Result, frozen=True, kw_only=True):
     """Requests that ended alike.
 
     Attributes:
@@ -34,7 +34,7 @@ class ErrorGroup:
     status: int | None
     code: str | None
     reason: str | None
-    count: int
+    count: Count
     first_s: float
     last_s: float
     traffic: str
@@ -89,16 +89,17 @@ class Errors:
             words = self._book.words
             status, kind, code, reason = key
             self._groups[key] = ErrorGroup(
-                KINDS[kind],
-                status if status >= 0 else None,
-                words["error_code"][code] if code >= 0 else None,
-                words["reason"][reason] if reason >= 0 else None,
-                count,
-                first_s,
-                last_s,
-                words["traffic"][rows.words("traffic")[row]],
-                rows.text("request_id", row),
+                kind=KINDS[kind],
+                status=status if status >= 0 else None,
+                code=words["error_code"][code] if code >= 0 else None,
+                reason=words["reason"][reason] if reason >= 0 else None,
+                count=count,
+                first_s=first_s,
+                last_s=last_s,
+                traffic=words["traffic"][rows.words("traffic")[row]],
+                request_id=rows.text("request_id", row),
             )
             return
-        group.count += count
-        group.first_s, group.last_s = min(group.first_s, first_s), max(group.last_s, last_s)
+        self._groups[key] = msgspec.structs.replace(
+            group, count=group.count + count, first_s=min(group.first_s, first_s), last_s=max(group.last_s, last_s)
+        )

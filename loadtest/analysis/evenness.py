@@ -1,6 +1,5 @@
 """How evenly arrivals left, against how evenly the schedule wanted them: the shape of arrivals decides the 429 rate."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Result, Summary
 from loadtest.analysis.rows import Rows, tally
 from loadtest.analysis.times import start_lag
 
@@ -18,17 +18,16 @@ _ENOUGH: Final = 5
 _COLUMNS: Final = ("start", "intended_start")
 
 
-@dataclass(frozen=True, slots=True)
-class Evenness:
+class Evenness(Result, frozen=True, kw_only=True):
     """Of one traffic entry.
 
     Attributes:
-        gap_error_ms: ``summarize``d |gap between two starts − gap between their intended starts|.
+        gap_error_ms: of |gap between two starts − gap between their intended starts|.
         bins_sent: sd ÷ mean of the starts in bins of 100 ms; None where arrivals are too few for it.
         bins_intended: the same of the intended starts: what a perfect sender would show.
     """
 
-    gap_error_ms: dict[str, object]
+    gap_error_ms: Summary
     bins_sent: float | None
     bins_intended: float | None
 
@@ -56,8 +55,9 @@ class Evennesses:
         """Of each traffic entry."""
         return {
             name: Evenness(
-                summarize(self._record.arrivals.gap_errors(name)),
-                *(_spread(self._bins.get((entry, column))) for column in _COLUMNS),
+                gap_error_ms=summarize(self._record.arrivals.gap_errors(name)),
+                bins_sent=_spread(self._bins.get((entry, "start"))),
+                bins_intended=_spread(self._bins.get((entry, "intended_start"))),
             )
             for entry, name in enumerate(self._record.book.entries)
         }

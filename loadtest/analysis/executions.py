@@ -12,6 +12,7 @@ from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.oddities import impossible, seen_ms
 from loadtest.analysis.record import Record
 from loadtest.analysis.rows import Rows
+from loadtest.contract import Operation
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +55,9 @@ class ExecutionTimes:
         self._record = record
         plans = record.info.traffic
         self._entries = {
-            place: name for place, name in enumerate(record.book.entries) if plans[name].operation != "retrieval"
+            place: name
+            for place, name in enumerate(record.book.entries)
+            if plans[name].operation != Operation.RETRIEVAL
         }
         said = record.times.of["execution_time_ms"]
         self._n = {place: said.get(record.cells_of(name)).n for place, name in self._entries.items()}

@@ -1,37 +1,40 @@
 """Everything that the analysis finds out about a record, in one object; and ``metrics.json``, its file."""
 
 import json
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from dataclasses import dataclass, replace
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal
+
+import msgspec
 
 from loadtest.analysis.chunks import scan
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.evenness import Evenness, Evennesses
 from loadtest.analysis.executions import Executions, ExecutionTimes
-from loadtest.analysis.generators import generators
+from loadtest.analysis.generators import Generator, generators
 from loadtest.analysis.heat import Heat, Heats
-from loadtest.analysis.judgement import Judged, judge_all
+from loadtest.analysis.judgement import Judged, ThresholdResult, judge_all
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.lags import Lags, WorstLags
 from loadtest.analysis.ledger import Ledger
 from loadtest.analysis.limit_rates import LimitRates, LimitSeries
 from loadtest.analysis.limit_use import LimitUse, LimitUses
-from loadtest.analysis.metrics import compute
+from loadtest.analysis.metrics import Metrics, compute
 from loadtest.analysis.oddities import Oddity
 from loadtest.analysis.points import Points, Responses
 from loadtest.analysis.record import Record
 from loadtest.analysis.recovery import Retried
+from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary
 from loadtest.analysis.slowest import Phases, SlowOperation
-from loadtest.analysis.throttled import Throttled, look_into
-from loadtest.analysis.throttled import as_json as throttled_json
+from loadtest.analysis.throttled import Throttled, ThrottledResult, look_into
 from loadtest.analysis.throttling import Expectation, expect
 from loadtest.analysis.validity import Check, check
-from loadtest.analysis.verdict import Verdict, decide
+from loadtest.analysis.verdict import Verdict, Word, decide
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
+TITLE: Final = "metrics.json of a workflow-loadtest run"
 FILE_NAME: Final = "metrics.json"
 
 
@@ -41,8 +44,7 @@ class Findings:
 
     record: Record
     expectation: Expectation
-    metrics: dict[str, Any]
-    """``{overall, operations, traffic}``."""
+    metrics: Metrics
     uses: list[LimitUse]
     evenness: dict[str, Evenness]
     rates: dict[str, LimitSeries]
@@ -88,7 +90,7 @@ def find(record: Record) -> Findings:
     retried, throttled = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimes(record), Heats(record), KeyTimes(record)
     scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys])
-    checks = check(record, metrics["overall"], evenness.result())
+    checks = check(record, metrics.overall, evenness.result())
     verdict = decide(record.info, checks, judged)
     return Findings(
         record,
@@ -114,74 +116,122 @@ def find(record: Record) -> Findings:
     )
 
 
-def as_json(findings: Findings) -> dict[str, Any]:
-    """``metrics.json``: the figures, and beside them the verdict with all that it rests on."""
-    info = findings.record.info
-    return {
-        "schema": SCHEMA_VERSION,
-        "run": {
-            "id": info.id,
-            "scenario": info.scenario.name,
-            "scenario_hash": info.scenario.hash,
-            "seed": info.seed,
-            "started": info.started,
-            "covered_s": findings.record.covered_s,
-            "end": info.end,
-            "complete": info.complete,
-        },
-        "verdict": findings.verdict.word,
-        "exit_code": int(findings.verdict.exit_code),
-        "interrupted": findings.verdict.interrupted,
-        "sentence": findings.verdict.sentence,
-        "reasons": list(findings.verdict.reasons),
-        "validity": [asdict(one) for one in findings.checks],
-        "thresholds": [_threshold(one) for one in findings.judged],
-        "limits": [{**asdict(use), "throttled_rate": use.throttled_rate} for use in findings.uses],
-        "expected": {
-            "limiter": info.target.limiter,
-            "burst": info.target.burst,
-            "count_rejected": info.target.count_rejected,
-            "limit_scope": info.target.limit_scope,
-            "clock_shift_s": findings.expectation.shift_s,
-            "agreement": findings.expectation.agreement,
-            "why_not": findings.expectation.why_not,
-        },
-        "throttling": throttled_json(findings.throttled),
-        "errors": [asdict(one) for one in findings.errors],
-        "oddities": [asdict(one) for one in findings.oddities],
-        "jobs": asdict(findings.ledger),
-        "keys": [one.as_json() for one in findings.keys],
-        "slow_keys": [{**asdict(one), "factor": one.factor} for one in findings.slow_keys],
-        "slowest": {name: [asdict(one) for one in found] for name, found in findings.slowest.items()},
-        "generators": [one.as_json() for one in generators(info)],
-        "evenness": {name: asdict(one) for name, one in findings.evenness.items()},
-        **findings.metrics,
-    }
+class Results(Result, frozen=True, kw_only=True):
+    """The figures of a run, and the verdict with all that it rests on.
+
+    Times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema number; a
+    change of meaning raises it.
+
+    Attributes:
+        sentence: the verdict in one sentence.
+        reasons: what it rests on.
+        limits: what was asked of each limit between two stage boundaries.
+        throttling: all that is told of 429s.
+        errors: what was not ok, the most frequent first.
+        oddities: what the target said and cannot be.
+        jobs: what became of them.
+        keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
+        slow_keys: keys that are slower than all others of their traffic entry together.
+        slowest: operations, by traffic entry.
+        generators: what each generator process knows of itself.
+        evenness: by traffic entry.
+        operations: by operation.
+        traffic: by traffic entry.
+    """
+
+    schema: Literal[1]
+    run: RunSummary
+    verdict: Word
+    exit_code: int
+    interrupted: bool
+    sentence: str
+    reasons: tuple[str, ...]
+    validity: list[Check]
+    thresholds: list[ThresholdResult]
+    limits: list[LimitUse]
+    expected: ExpectedLimiter
+    throttling: ThrottledResult
+    errors: list[ErrorGroup]
+    oddities: list[Oddity]
+    jobs: Ledger
+    keys: list[KeyFigures]
+    slow_keys: list[SlowKey]
+    slowest: dict[str, list[SlowOperation]]
+    generators: list[Generator]
+    evenness: dict[str, Evenness]
+    overall: OverallFigures
+    operations: dict[str, OperationFigures]
+    traffic: dict[str, OperationFigures]
+
+
+def results(findings: Findings) -> Results:
+    """What ``metrics.json`` holds of some findings."""
+    info, verdict, metrics = findings.record.info, findings.verdict, findings.metrics
+    return Results(
+        schema=SCHEMA_VERSION,
+        run=_run(findings.record),
+        verdict=verdict.word,
+        exit_code=int(verdict.exit_code),
+        interrupted=verdict.interrupted,
+        sentence=verdict.sentence,
+        reasons=verdict.reasons,
+        validity=findings.checks,
+        thresholds=[one.result() for one in findings.judged],
+        limits=findings.uses,
+        expected=ExpectedLimiter(
+            limiter=info.target.limiter,
+            burst=info.target.burst,
+            count_rejected=info.target.count_rejected,
+            limit_scope=info.target.limit_scope,
+            clock_shift_s=findings.expectation.shift_s,
+            agreement=findings.expectation.agreement,
+            why_not=findings.expectation.why_not,
+        ),
+        throttling=findings.throttled.result(),
+        errors=findings.errors,
+        oddities=findings.oddities,
+        jobs=findings.ledger,
+        keys=findings.keys,
+        slow_keys=findings.slow_keys,
+        slowest=findings.slowest,
+        generators=generators(info),
+        evenness=findings.evenness,
+        overall=metrics.overall,
+        operations=metrics.operations,
+        traffic=metrics.traffic,
+    )
+
+
+def _run(record: Record) -> RunSummary:
+    info = record.info
+    return RunSummary(
+        id=info.id,
+        scenario=info.scenario.name,
+        scenario_hash=info.scenario.hash,
+        seed=info.seed,
+        started=info.started,
+        covered_s=record.covered_s,
+        end=info.end,
+        complete=info.complete,
+    )
+
+
+def as_json(findings: Findings) -> bytes:
+    """``metrics.json``."""
+    return msgspec.json.format(msgspec.json.encode(results(findings)), indent=2) + b"\n"
+
+
+def schema_text() -> str:
+    """The JSON schema of ``metrics.json``, made from its types."""
+    made = msgspec.json.schema(Results)
+    for definition in made["$defs"].values():
+        definition["description"] = cleandoc(definition["description"])
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": TITLE, **made}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 def write(findings: Findings) -> Path:
     """Write ``metrics.json`` into the run directory, atomically, and return its path."""
     path = findings.record.directory / FILE_NAME
-    text = json.dumps(as_json(findings), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, as_json(findings))
     return path
-
-
-def _threshold(one: Judged) -> dict[str, Any]:
-    threshold = one.threshold
-    return {
-        "require": threshold.text,
-        "traffic": threshold.traffic,
-        "operation": threshold.operation,
-        "stage": threshold.stage,
-        "unit": threshold.unit,
-        "judgement": one.judgement,
-        "value": one.value,
-        # JSON has no infinity: an upper bound that isn't known is null.
-        "bounds": [bound if isfinite(bound) else None for bound in one.bounds] if one.bounds else None,
-        "interval": one.interval,
-        "expected": one.expected,
-        "margin": one.margin,
-        "n": one.n,
-        "why": one.why,
-    }

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict to fit."""
 _UNLIKELY: Final = -2.0
 """log10 of the probability of what was seen, below which a limiter does not fit."""
+
+Fitted = Literal["count", "burst", "shift"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Fit:
 
     spec: LimiterSpec
     limit: Limit
-    fitted: tuple[str, ...]
+    fitted: tuple[Fitted, ...]
     shift_s: float | None
     right: int
     wrongly_rejected: int
@@ -84,7 +86,7 @@ def judge(
     spec: LimiterSpec,
     limit: Limit,
     *,
-    fitted: tuple[str, ...] = (),
+    fitted: tuple[Fitted, ...] = (),
     shift_s: float | None = None,
     unheld: Bools | None = None,
 ) -> Fit:

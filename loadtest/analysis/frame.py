@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from loadtest.analysis import waits
-from loadtest.analysis.book import LIMIT_OF_KIND, LIMIT_OF_OPERATION
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo
 
@@ -60,7 +60,9 @@ def _derive(frame: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     frame["start_lag_ms"] = (start - intended) / 1e6
     free = np.fmax(intended, frame["user_free"])
     frame["dispatch_lag_ms"] = ((start - free) / 1e6).where(operation)
-    synchronous, asynchronous = ((frame["operation"] == name) & operation for name in ("sync_run", "async_run"))
+    synchronous, asynchronous = (
+        (frame["operation"] == name) & operation for name in (Operation.SYNC_RUN, Operation.ASYNC_RUN)
+    )
     accepted = (frame["accepted_end"] - frame["accepted_start"]) / 1e6
     whole = ((end - start) / 1e6).where(asynchronous)
     frame["overhead_ms"] = accepted.where(synchronous).fillna(whole) - frame["execution_time_ms"]
@@ -68,7 +70,7 @@ def _derive(frame: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     frame["time_to_result_ms"] = frame["response_time_ms"].where(asynchronous)
     lower = (frame["pending_seen"] - intended) / 1e6
     frame["time_to_result_lower_ms"] = lower.clip(lower=0.0).where(asynchronous)
-    ended = asynchronous & (frame["outcome"] == "ok") & frame["mistake"].isna()
+    ended = asynchronous & (frame["outcome"] == Outcome.OK) & frame["mistake"].isna()
     seen = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
     least, most = waits.bounds(*(frame[name].to_numpy(float) for name in seen))
     frame["queue_wait_lower_ms"] = np.where(ended, least, np.nan)

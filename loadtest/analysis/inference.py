@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 
 from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import candidates, held
-from loadtest.analysis.fit import BAR, Fit
+from loadtest.analysis.fit import Fit
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY, Belief
+from loadtest.plan import AssumedLimits
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
@@ -62,8 +62,13 @@ class Inference:
         """The count that the limit seems to have, where it is not the documented one."""
         return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
 
+    @property
+    def best_of_each(self) -> list[Fit]:
+        """Of each algorithm the candidate that fits best, best first."""
+        return _one_of_each(list(self.every))
 
-def infer(asked: Asked, belief: Belief, offset: float, reach: float) -> Inference:
+
+def infer(asked: Asked, belief: AssumedLimits, offset: float, reach: float) -> Inference:
     """Hold every algorithm against what was asked of one limit.
 
     Args:
@@ -154,50 +159,10 @@ def words(fit: Fit) -> str:
     spec = fit.spec
     twice = spec.algorithm in ("gcra", "token-bucket")
     shown = LimiterSpec("token-bucket" if twice else spec.algorithm, spec.burst, spec.count_rejected)
-    said = Belief({}, shown).words.rpartition(", ")[0]
+    said = AssumedLimits({}, shown).words.rpartition(", ")[0]
     said = said.replace("clock that", "clock, that")
     if twice:
         said = said.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
     if fit.bursts is not None:
         said += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
     return f"{said}, of {fit.limit.count} instead" if "count" in fit.fitted else said
-
-
-def as_json(found: Inference) -> dict[str, Any]:
-    """What ``metrics.json`` keeps of it."""
-    return {
-        "verdict": found.word,
-        "n": found.n,
-        "throttled": found.refused,
-        "bar": BAR,
-        "named": [fit_json(fit) for fit in found.named],
-        "set_aside_next": fit_json(found.next) if found.next else None,
-        "decisions_for_it": found.against[0],
-        "decisions_against_it": found.against[1],
-        "log10_p": found.log10_p,
-        "held_correlation": found.held,
-        "other_count": found.other_count,
-        # Which bursts fit as well is no question for what does not fit.
-        "candidates": [{**fit_json(fit), "bursts": None} for fit in _one_of_each(list(found.every))],
-    }
-
-
-def fit_json(fit: Fit) -> dict[str, Any]:
-    """A fit's numbers."""
-    return {
-        "limiter": fit.spec.algorithm,
-        "burst": fit.spec.burst,
-        "bursts": fit.bursts,
-        "count_rejected": fit.spec.count_rejected,
-        "count": fit.limit.count,
-        "window_s": None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
-        "fitted": list(fit.fitted),
-        "clock_shift_s": fit.shift_s,
-        "explained": fit.explained,
-        "right": fit.right,
-        "wrongly_rejected": fit.wrongly_rejected,
-        "wrongly_admitted": fit.wrongly_admitted,
-        "not_held": fit.unheld,
-        "undecidable": fit.undecided,
-        "score": fit.score,
-    }

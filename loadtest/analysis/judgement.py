@@ -1,11 +1,53 @@
 """Each threshold of a scenario, held against a run's metrics."""
 
 from dataclasses import dataclass
-from math import inf
-from typing import Any
+from math import inf, isfinite
+from typing import NamedTuple
 
+from loadtest.analysis.metrics import Metrics
+from loadtest.analysis.results import (
+    Count,
+    Figures,
+    Interval,
+    JobFigures,
+    JobStage,
+    OperationCounts,
+    OperationFigures,
+    OverallFigures,
+    RequestCounts,
+    Result,
+    Summary,
+)
 from loadtest.record.run_info import RunInfo
-from loadtest.threshold import EXPECTED, Judgement, Threshold, judge, parse_threshold
+from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold
+from loadtest.threshold import TIMES as THRESHOLD_TIMES
+
+
+class ThresholdResult(Result, frozen=True, kw_only=True):
+    """A threshold, and what the run has to say about it. Values are in the threshold's unit.
+
+    Attributes:
+        require: the requirement, as it was written.
+        bounds: where the value is known only within them; null: no upper one.
+        interval: 95 % interval from order statistics: sampling only.
+        margin: above zero: inside what is required.
+        n: how many values, requests or operations it rests on.
+        why: of an inconclusive one.
+    """
+
+    require: str
+    traffic: str | None
+    operation: str | None
+    stage: str | None
+    unit: Unit
+    judgement: Judgement
+    value: float | None
+    bounds: tuple[float | None, float | None] | None
+    interval: Interval | None
+    expected: float | None
+    margin: float | None
+    n: Count | None
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +90,29 @@ class Judged:
             return None if self.expected is None else t.value - abs(self.value - self.expected)
         return -abs(self.value - t.value)
 
+    def result(self) -> ThresholdResult:
+        """What ``metrics.json`` holds of it."""
+        bounds = None
+        if self.bounds is not None:
+            # JSON has no infinity: an upper bound that isn't known is null.
+            low, high = (bound if isfinite(bound) else None for bound in self.bounds)
+            bounds = low, high
+        return ThresholdResult(
+            require=self.threshold.text,
+            traffic=self.threshold.traffic,
+            operation=self.threshold.operation,
+            stage=self.threshold.stage,
+            unit=self.threshold.unit,
+            judgement=self.judgement,
+            value=self.value,
+            bounds=bounds,
+            interval=self.interval,
+            expected=self.expected,
+            margin=self.margin,
+            n=self.n,
+            why=self.why,
+        )
+
 
 def thresholds_of(info: RunInfo) -> list[Threshold]:
     """The thresholds of the scenario in force.
@@ -66,77 +131,86 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
     ]
 
 
-def judge_all(info: RunInfo, metrics: dict[str, Any]) -> list[Judged]:
+def judge_all(info: RunInfo, metrics: Metrics) -> list[Judged]:
     """Judge every threshold of the scenario against the metrics."""
     return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
 
 
-def judge_one(threshold: Threshold, metrics: dict[str, Any]) -> Judged:
+def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
     """Judge one threshold; what the record can't answer is inconclusive, and says why."""
-    cell = find_cell(threshold, metrics)
-    if cell is None:
+    figures = find_figures(threshold, metrics)
+    if figures is None:
         why = f"the run has no figures for {threshold.scope}"
         return Judged(threshold, "inconclusive", None, None, None, None, None, why)
-    value, bounds, interval, n = resolve(threshold.metric, cell)
-    expected = _expected(threshold.metric, cell)
-    judgement = judge(threshold, bounds or value, expected)
-    why = ""
-    if judgement == "inconclusive":
-        why = _why(threshold, value, bounds, expected, n)
+    measured = measure(threshold.metric, figures)
+    expected = _expected(threshold.metric, figures)
+    judgement = judge(threshold, measured.bounds or measured.value, expected)
+    why = _why(threshold, measured, expected) if judgement == "inconclusive" else ""
+    value, bounds, interval, n = measured
     return Judged(threshold, judgement, value, bounds, interval, expected, n, why)
 
 
-def find_cell(threshold: Threshold, metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The cell that a threshold is about, or None if the run has none."""
-    cell: dict[str, Any] | None = metrics["overall"]
+def find_figures(threshold: Threshold, metrics: Metrics) -> Figures | None:
+    """The figures that a threshold is about, or None if the run has none."""
+    whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:
-        cell = metrics["traffic"].get(threshold.traffic)
+        whole = metrics.traffic.get(threshold.traffic)
     elif threshold.operation is not None:
-        cell = metrics["operations"].get(threshold.operation)
-    if cell is not None and threshold.stage is not None:
-        cell = cell["stages"].get(threshold.stage)
-    return cell
+        whole = metrics.operations.get(threshold.operation)
+    if whole is None or threshold.stage is None:
+        return whole
+    return whole.stages.get(threshold.stage)
 
 
-def resolve(
-    metric: str, cell: dict[str, Any]
-) -> tuple[float | None, tuple[float, float] | None, tuple[float, float] | None, int | None]:
-    """A metric of a cell by its name in a threshold: value, bounds, interval, n.
+class Measured(NamedTuple):
+    """A metric's value.
 
-    Bounds are given where the value is known only within them: a statistic that reaches a time-out has no upper one,
-    and a time to result lies somewhere within the last poll interval.
+    Attributes:
+        value: None where n can't carry it, or nothing was measured.
+        bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
+            time to result lies somewhere within the last poll interval.
+        interval: 95 % interval of a percentile, sampling only.
+        n: how many values, requests or operations it rests on.
     """
+
+    value: float | None
+    bounds: tuple[float, float] | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+
+
+def measure(metric: str, figures: Figures) -> Measured:
+    """A metric of some figures by its name in a threshold."""
     name, _, statistic = metric.partition(".")
-    block = cell.get(f"{name}_ms") if f"{name}_ms" in cell else cell.get(name)
-    if not isinstance(block, dict):
-        n = cell["operations"]["sent"] if metric in ("throttled_rate", "error_rate", "amplification") else None
-        return block, None, None, n
-    value = block.get(statistic)
-    if "n" not in block:
-        return value, None, None, block["offered" if name == "operations" else "sent"]
-    bounds = None
-    if value is not None:
-        upper = inf if statistic in block["at_least"] else value
-        lower = cell["time_to_result_lower_ms"].get(statistic) if name == "time_to_result" else value
-        bounds = None if lower is None or lower == upper else (lower, upper)
-    low_high = block.get(f"{statistic}_interval")
-    return value, bounds, tuple(low_high) if low_high else None, block["n"]
+    found = getattr(figures, f"{name}_ms" if name in THRESHOLD_TIMES else name, None)
+    if isinstance(found, Summary):
+        return _of_summary(found, name, statistic, figures)
+    if isinstance(found, OperationCounts | RequestCounts):
+        whole = found.offered if isinstance(found, OperationCounts) else found.sent
+        return Measured(getattr(found, statistic), n=whole)
+    n = figures.operations.sent if metric in ("throttled_rate", "error_rate", "amplification") else None
+    return Measured(found if isinstance(found, int | float) else None, n=n)
 
 
-def _expected(metric: str, cell: dict[str, Any]) -> float | None:
+def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -> Measured:
+    found = summary.get(statistic)
+    if found.value is None:
+        return Measured(None, n=summary.n)
+    lower, upper = found.value, inf if found.at_least else found.value
+    if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
+        least = figures.time_to_result_lower_ms.get(statistic)
+        lower = upper if least.value is None else least.value
+    return Measured(found.value, None if lower == upper else (lower, upper), found.interval, summary.n)
+
+
+def _expected(metric: str, figures: Figures) -> float | None:
     if metric not in EXPECTED:
         return None
-    found = cell["requests"]["expected_throttled_rate"] if "." in metric else cell["expected_throttled_rate"]
-    return None if found is None else float(found)
+    return (figures.requests if "." in metric else figures).expected_throttled_rate
 
 
-def _why(
-    threshold: Threshold,
-    value: float | None,
-    bounds: tuple[float, float] | None,
-    expected: float | None,
-    n: int | None,
-) -> str:
+def _why(threshold: Threshold, measured: Measured, expected: float | None) -> str:
+    value, bounds, _, n = measured
     if value is None:
         if n:
             return f"{n} values can't carry {threshold.metric.partition('.')[2]}"

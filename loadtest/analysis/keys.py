@@ -4,40 +4,42 @@ Keys are known by their index alone. Arrivals take turns with the keys of their 
 meets the same stages and the same moments: what differs between keys is the target's doing.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64
 """Keys that are told apart: those with the lowest indices."""
 _SLOWER: Final = 1.5
 """By how much slower a key has to be to be named: much less is what one key's share of the work may do."""
-_STATISTICS: Final = (("p50", 0.5), ("p95", 0.95))
+_STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0.5), ("p95", 0.95))
 
 
-@dataclass(frozen=True)
-class KeyFigures:
-    """Operations of one traffic entry and one key that were ok or timed out."""
+class KeyPercentiles(Result, frozen=True, kw_only=True):
+    """Response times of one key; null where n can't carry a percentile."""
+
+    p50: float | None
+    p95: float | None
+
+
+class KeyFigures(Result, frozen=True, kw_only=True):
+    """Operations of one traffic entry and one key that were ok or timed out. ``key`` is its index, never its value."""
 
     traffic: str
-    key: int
-    times: Distribution
-
-    def as_json(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds of it; null where n can't carry a percentile."""
-        found = {name: percentile(self.times, quantile).value for name, quantile in _STATISTICS}
-        return {"traffic": self.traffic, "key": self.key, "n": self.times.n, "response_time_ms": found}
+    key: Count
+    n: Annotated[int, Meta(ge=1)]
+    response_time_ms: KeyPercentiles
 
 
-@dataclass(frozen=True)
-class SlowKey:
+class SlowKey(Result, frozen=True, kw_only=True):
     """A key that is significantly slower than the others of its traffic entry.
 
     Attributes:
@@ -47,19 +49,16 @@ class SlowKey:
         value_ms: of the key.
         others_ms: of all other keys of the entry together.
         n: operations of the key.
+        factor: how many times as long its operations took.
     """
 
     traffic: str
-    key: int
-    statistic: str
+    key: Count
+    statistic: Literal["p50", "p95"]
     value_ms: float
     others_ms: float
-    n: int
-
-    @property
-    def factor(self) -> float:
-        """How many times as long its operations took."""
-        return self.value_ms / self.others_ms
+    n: Annotated[int, Meta(ge=1)]
+    factor: float
 
 
 class KeyTimes:
@@ -83,12 +82,16 @@ class KeyTimes:
 
     def result(self) -> list[KeyFigures]:
         """Of each traffic entry the keys that had times; empty for entries with fewer than two such keys."""
-        found = []
-        for place, name in enumerate(self._record.book.entries):
-            times = [self._times.get([place * self._keys + key]) for key in range(self._keys)]
-            mine = [KeyFigures(name, key, each) for key, each in enumerate(times) if each.n]
-            found += mine if len(mine) > 1 else []
-        return found
+        return [
+            KeyFigures(
+                traffic=name,
+                key=key,
+                n=times.n,
+                response_time_ms=KeyPercentiles(p50=percentile(times, 0.5).value, p95=percentile(times, 0.95).value),
+            )
+            for name, by_key in self._by_entry().items()
+            for key, times in by_key.items()
+        ]
 
     def slow(self) -> list[SlowKey]:
         """Keys that are slower than all others of their entry together, the slowest first.
@@ -97,18 +100,35 @@ class KeyTimes:
         begins above the end of theirs.
         """
         found = []
-        for one in self.result():
-            place = self._record.book.entries.index(one.traffic) * self._keys
-            others = self._times.get([place + key for key in range(self._keys) if key != one.key])
-            found += [slow] if (slow := _slower(one, others)) else []
+        for name, by_key in self._by_entry().items():
+            place = self._record.book.entries.index(name) * self._keys
+            for key, times in by_key.items():
+                others = self._times.get([place + other for other in range(self._keys) if other != key])
+                found += [slow] if (slow := _slower(name, key, times, others)) else []
         return sorted(found, key=lambda slow: -slow.factor)
 
+    def _by_entry(self) -> dict[str, dict[int, Distribution]]:
+        """Times of each key that has any, of the traffic entries that have two such keys or more."""
+        found = {}
+        for place, name in enumerate(self._record.book.entries):
+            times = {key: self._times.get([place * self._keys + key]) for key in range(self._keys)}
+            found[name] = {key: each for key, each in times.items() if each.n}
+        return {name: by_key for name, by_key in found.items() if len(by_key) > 1}
 
-def _slower(one: KeyFigures, others: Distribution) -> SlowKey | None:
+
+def _slower(traffic: str, key: int, times: Distribution, others: Distribution) -> SlowKey | None:
     for name, quantile in _STATISTICS:
-        mine, theirs = percentile(one.times, quantile), percentile(others, quantile)
-        if mine.value is None or mine.low is None or not theirs.value or theirs.high is None:
+        own, theirs = percentile(times, quantile), percentile(others, quantile)
+        if own.value is None or own.low is None or not theirs.value or theirs.high is None:
             continue
-        if mine.low > theirs.high and mine.value >= _SLOWER * theirs.value:
-            return SlowKey(one.traffic, one.key, name, mine.value, theirs.value, one.times.n)
+        if own.low > theirs.high and own.value >= _SLOWER * theirs.value:
+            return SlowKey(
+                traffic=traffic,
+                key=key,
+                statistic=name,
+                value_ms=own.value,
+                others_ms=theirs.value,
+                n=times.n,
+                factor=own.value / theirs.value,
+            )
     return None

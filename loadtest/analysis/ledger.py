@@ -1,6 +1,5 @@
 """What became of every job that was accepted: a ledger that balances."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,18 +8,19 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import OK
+from loadtest.contract import JobState, RequestKind
 
 JOBS: Final = 5_000_000
 """Jobs that are told apart; of more, the first."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
-_SUBMIT: Final = KINDS.index("submit")
+_SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
 _COLUMNS: Final = ("accepted", "completed", "failed", "gone")
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Result, frozen=True, kw_only=True):
     """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the five after it.
 
     Attributes:
@@ -35,14 +35,14 @@ class Ledger:
         complete: whether every job is in it: beyond ``JOBS`` they are not told apart.
     """
 
-    submitted: int
-    completed: int
-    failed: int
-    pending: int
-    lost: int
-    duplicated: int
-    back_to_pending: int
-    changed: int
+    submitted: Count
+    completed: Count
+    failed: Count
+    pending: Count
+    lost: Count
+    duplicated: Count
+    back_to_pending: Count
+    changed: Count
     complete: bool
 
 
@@ -69,7 +69,9 @@ class Jobs:
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
-        completed, failed = (state == code for code in self._book.codes("job_state", ["completed", "failed"]))
+        completed, failed = (
+            state == code for code in self._book.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
+        )
         ended, submit = completed | failed, kind == _SUBMIT
         pending = ~ended & ~gone & ~submit
         ids = column.take(rows.places).to_numpy()

@@ -1,19 +1,18 @@
 """How many requests were offered, sent, accepted and refused over time, for each limit."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import bins
-from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, LIMIT_OF_OPERATION
+from loadtest.analysis.book import KINDS
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.rows import Rows, tally
 from loadtest.analysis.throttling import Expectation, boundaries
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, THROTTLED_STATUS
 
-_REFUSED: Final = 429
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -75,7 +74,7 @@ class LimitRates:
     def _count(self, series: LimitSeries, rows: Rows) -> None:
         places, status = self._places(series, rows, "start"), rows.floats("status")
         tally(series.sent, places)
-        throttled = status == _REFUSED
+        throttled = status == THROTTLED_STATUS
         tally(series.throttled, places[throttled])
         tally(series.accepted, places[~np.isnan(status) & ~throttled])
         tally(series.offered, self._places(series, rows, "intended_start"))

@@ -1,48 +1,34 @@
 """How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it."""
 
-from dataclasses import dataclass
-from typing import Final
-
 import numpy as np
 
 from loadtest.analysis import bins
-from loadtest.analysis.book import KINDS, LIMIT_OF_KIND
+from loadtest.analysis.book import KINDS
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result, Share
 from loadtest.analysis.rows import tally
+from loadtest.contract import LIMIT_OF_KIND, LIMITS_OF_OPERATION, THROTTLED_STATUS
 from loadtest.plan import CONCURRENCY
 
-_REFUSED: Final = 429
-LIMITS_OF_OPERATION: Final = {
-    "sync_run": {"sync_run"},
-    "async_run": {"async_submit", "retrieval"},
-    "retrieval": {"retrieval"},
-}
-"""Every limit that an operation's requests draw on."""
 
-
-@dataclass(frozen=True, slots=True)
-class LimitUse:
+class LimitUse(Result, frozen=True, kw_only=True):
     """What was asked of one limit while the same stages were on.
 
     ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
     together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
     had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
-    the stretch.
+    the stretch. ``throttled_rate`` is 429s ÷ requests sent.
     """
 
     limit: str
     stretch: str
     start_s: float
     end_s: float
-    sent: int
-    throttled: int
+    sent: Count
+    throttled: Count
     share: float
-
-    @property
-    def throttled_rate(self) -> float:
-        """429s ÷ requests sent."""
-        return self.throttled / self.sent if self.sent else 0.0
+    throttled_rate: Share
 
 
 class LimitUses:
@@ -69,10 +55,10 @@ class LimitUses:
             status, start = rows.floats("status"), rows.floats("start") / 1e9
             stretch = bins.place(start, self._edges)
             tally(self._sent[kind], stretch)
-            tally(self._throttled[kind], stretch[status == _REFUSED])
+            tally(self._throttled[kind], stretch[status == THROTTLED_STATUS])
             if self._record.belief.spec.algorithm == CONCURRENCY:
                 end = rows.floats("end") / 1e9
-                accepted = (status != _REFUSED) & ~np.isnan(end)
+                accepted = (status != THROTTLED_STATUS) & ~np.isnan(end)
                 for place in range(self._sent.shape[1]):
                     first = np.maximum(start[accepted], self._edges[place])
                     held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
@@ -94,14 +80,25 @@ class LimitUses:
                 else:
                     share = sent / (limit.rate * quotas * (end - begin))
                 throttled = int(self._throttled[kinds, place].sum())
-                uses.append(LimitUse(name, self._stretch(name, begin, end), begin, end, sent, throttled, share))
+                uses.append(
+                    LimitUse(
+                        limit=name,
+                        stretch=self._stretch(name, begin, end),
+                        start_s=begin,
+                        end_s=end,
+                        sent=sent,
+                        throttled=throttled,
+                        share=share,
+                        throttled_rate=throttled / sent,
+                    )
+                )
         return uses
 
     def _stretch(self, limit: str, begin: float, end: float) -> str:
         """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
         record = self._record
         on = [(name, s) for name, s in record.stages() if s.start_s < end and s.start_s + s.duration_s > begin]
-        drawing = {op for op, limits in LIMITS_OF_OPERATION.items() if limits & set(record.belief.together(limit))}
+        drawing = {op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.belief.together(limit))}
         mine = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
         return " + ".join(dict.fromkeys(mine or [stage.name for _, stage in on]))
 

@@ -1,51 +1,81 @@
-"""The figures of a run: one cell overall, for each operation and for each traffic entry, with stages inside.
+"""The figures of a run: overall, for each operation and for each traffic entry, with stages inside.
 
 Counts are counted, rates derived from them, percentiles come from ``percentiles`` and are never averaged. The
 warm-up is in no figure.
 """
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.arrivals import Missing
-from loadtest.analysis.book import KINDS, OUTCOMES
-from loadtest.analysis.counts import FIRST_KINDS, NO_ANSWER
+from loadtest.analysis.book import OUTCOMES
+from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import (
+    JOB_TIMES,
+    TIMES,
+    JobFigures,
+    JobStage,
+    OperationCounts,
+    OperationFigures,
+    OperationStage,
+    OverallFigures,
+    OverallStage,
+    Polling,
+    RequestCounts,
+)
 from loadtest.analysis.throttling import Expectation
-from loadtest.analysis.times import NAMES
-from loadtest.contract import LimitName
+from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
-Cell = dict[str, Any]
-_ASYNC_ONLY: Final = (
-    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
-    "poll_lag_upper_ms", "polls",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Metrics:
+    """The figures of a run.
+
+    Attributes:
+        overall: of all traffic.
+        operations: by operation.
+        traffic: by traffic entry.
+    """
+
+    overall: OverallFigures
+    operations: dict[str, OperationFigures]
+    traffic: dict[str, OperationFigures]
 
 
-def compute(record: Record, expectation: Expectation) -> Cell:
-    """``{overall, operations: {}, traffic: {}}``, each cell as ``metrics.json`` holds it.
+def compute(record: Record, expectation: Expectation) -> Metrics:
+    """The figures of a run.
 
     Args:
         record: the record.
         expectation: which requests the believed limiter would reject.
     """
-    figures = _Figures(record, expectation)
+    maker = _Maker(record, expectation)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
-    return {
-        "overall": figures.cell(),
-        "operations": {name: figures.cell(operation=name) for name in by_operation},
-        "traffic": {name: figures.cell(traffic=name) for name in plans},
-    }
+    return Metrics(
+        overall=maker.overall(),
+        operations={name: maker.operation(name, record.stages(operation=name)) for name in by_operation},
+        traffic={name: maker.operation(plan.operation, record.stages(traffic=name)) for name, plan in plans.items()},
+    )
 
 
-class _Figures:
-    """What cells are made of."""
+Planned = list[tuple[str, StagePlan]]
+
+
+def _by_name(planned: Planned) -> dict[str, Planned]:
+    """Stages of the same name together, in order."""
+    names = dict.fromkeys(stage.name for _, stage in planned)
+    return {name: [(entry, stage) for entry, stage in planned if stage.name == name] for name in names}
+
+
+class _Maker:
+    """Makes figures of any stages."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self.record = record
@@ -55,38 +85,84 @@ class _Figures:
         first, cell = _last_first(record.sent_requests, rejected)
         self.of_operations = _means(first, cell, len(record.book.cells))
 
-    def cell(self, *, traffic: str | None = None, operation: str | None = None) -> Cell:
-        """One cell with its stages; of neither traffic nor operation: the overall one, which has no latency."""
-        planned = self.record.stages(traffic=traffic, operation=operation)
-        kind = operation or (self.record.info.traffic[traffic].operation if traffic is not None else None)
-        whole = self._figures(planned, kind)
-        whole["stages"] = {
-            name: self._figures([(entry, stage) for entry, stage in planned if stage.name == name], kind)
-            for name in dict.fromkeys(stage.name for _, stage in planned)
-        }
-        return whole
+    def overall(self) -> OverallFigures:
+        """Of all traffic, which has no latency."""
+        planned = self.record.stages()
+        stages = {name: OverallStage(**self._figures(some)) for name, some in _by_name(planned).items()}
+        return OverallFigures(**self._figures(planned), stages=stages)
 
-    def _figures(self, planned: list[tuple[str, StagePlan]], operation: str | None) -> Cell:
+    def operation(self, operation: str, planned: Planned) -> OperationFigures:
+        """Of one operation or one traffic entry, given its stages."""
+        by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
+        whole = self._with_times(planned, operation)
+        if operation == Operation.ASYNC_RUN:
+            return JobFigures(**whole, stages={name: JobStage(**each) for name, each in by_name.items()})
+        return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
+
+    def _with_times(self, planned: Planned, operation: str) -> dict[str, Any]:
+        """The fields of an ``OperationStage`` or, of ``async_run``, a ``JobStage``."""
+        found, cells = self._figures(planned), self.record.cells(planned)
+        for name in TIMES:
+            if operation == Operation.ASYNC_RUN or name not in JOB_TIMES:
+                found[name] = summarize(self.record.times.of[name].get(cells))
+        if operation == Operation.ASYNC_RUN:
+            found["polling"] = self._polling(planned)
+        return found
+
+    def _figures(self, planned: Planned) -> dict[str, Any]:
+        """The fields of an ``OverallStage``."""
         record, cells = self.record, self.record.cells(planned)
+        made = record.counts
         names = {(entry, stage.name) for entry, stage in planned}
-        missing = [m for m in self.missing if (m.traffic, m.stage) in names]
-        cell = self._counts(cells, missing, covered_seconds([stage for _, stage in planned], record.covered_s))
-        if operation is not None:
-            for name in NAMES:
-                if operation == "async_run" or name not in _ASYNC_ONLY:
-                    cell[name] = summarize(record.times.of[name].get(cells))
-        if operation == "async_run":
-            cell["polling"] = self._polling(planned)
-        statuses = record.counts.statuses[cells].sum(axis=0)
+        lost = sum(missing.count for missing in self.missing if (missing.traffic, missing.stage) in names)
+        seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
+        operations = self._operations(cells, lost, seconds)
+        statuses, reasons = made.statuses[cells].sum(axis=0), made.reasons[cells].sum(axis=0)
         answers = {"none" if s == NO_ANSWER else str(s): int(statuses[s]) for s in statuses.nonzero()[0].tolist()}
-        cell["statuses"] = dict(sorted(answers.items()))
-        reasons = record.counts.reasons[cells].sum(axis=0)
         words = record.book.words["reason"]
         tally = {words[place]: int(reasons[place]) for place in reasons.nonzero()[0].tolist()}
-        cell["reasons"] = dict(sorted(tally.items()))
-        return cell
+        return {
+            "seconds": seconds,
+            "operations": operations,
+            "requests": self._requests(cells, statuses, seconds),
+            "throttled_rate": _ratio(operations.throttled, operations.sent),
+            "expected_throttled_rate": _mean(self.of_operations, cells),
+            "error_rate": _ratio(operations.failed + operations.timed_out, operations.sent),
+            "goodput": _ratio(operations.ok, seconds),
+            "amplification": _ratio(int(made.first[cells].sum()), operations.sent),
+            "statuses": dict(sorted(answers.items())),
+            "reasons": dict(sorted(tally.items())),
+        }
 
-    def _polling(self, planned: list[tuple[str, StagePlan]]) -> Cell:
+    def _operations(self, cells: list[int], lost: int, seconds: float) -> OperationCounts:
+        """Counts of operations; ``lost`` are those that left no row."""
+        made = self.record.counts
+        counts = dict(zip(OUTCOMES, made.outcomes[cells].sum(axis=0).tolist(), strict=True))
+        counts[Outcome.LOST] += lost
+        offered, sent = sum(counts.values()), int(made.sent[cells].sum())
+        return OperationCounts(
+            offered=offered,
+            sent=sent,
+            **counts,
+            offered_rate=_ratio(offered, seconds),
+            sent_rate=_ratio(sent, seconds),
+        )
+
+    def _requests(self, cells: list[int], statuses: np.ndarray, seconds: float) -> RequestCounts:
+        sent, throttled = int(statuses.sum()), int(statuses[THROTTLED_STATUS])
+        accepted = sent - int(statuses[NO_ANSWER]) - throttled
+        return RequestCounts(
+            sent=sent,
+            accepted=accepted,
+            throttled=throttled,
+            errors=int(self.record.counts.errors[cells].sum()),
+            sent_rate=_ratio(sent, seconds),
+            accepted_rate=_ratio(accepted, seconds),
+            throttled_rate=_ratio(throttled, sent),
+            expected_throttled_rate=_mean(self.of_requests, cells),
+        )
+
+    def _polling(self, planned: Planned) -> Polling:
         record = self.record
         polls, retrievals = record.poll_use.during(planned)
         limit = record.belief.drawn_on(LimitName.RETRIEVAL)
@@ -94,48 +170,13 @@ class _Figures:
         # A limit on how many are answered at a time allows no number of them.
         sustained = limit in record.limits() and record.belief.spec.algorithm != CONCURRENCY
         allowed = record.belief.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
-        return {
-            "polls": polls,
-            "retrievals": retrievals,
-            "share_of_retrievals": _ratio(polls, retrievals),
-            "share_of_limit": _ratio(polls, allowed),
-            "limit_use": _ratio(retrievals, allowed),
-        }
-
-    def _counts(self, cells: list[int], missing: list[Missing], seconds: float) -> Cell:
-        made = self.record.counts
-        counts = dict(zip(OUTCOMES, made.outcomes[cells].sum(axis=0).tolist(), strict=True))
-        offered = sum(counts.values()) + sum(m.count for m in missing)
-        counts["lost"] += sum(m.count for m in missing)
-        sent = int(made.sent[cells].sum())
-        statuses = made.statuses[cells].sum(axis=0)
-        asked, throttled = int(statuses.sum()), int(statuses[429])
-        accepted = asked - int(statuses[NO_ANSWER]) - throttled
-        return {
-            "seconds": seconds,
-            "operations": {
-                "offered": offered,
-                "sent": sent,
-                **counts,
-                "offered_rate": _ratio(offered, seconds),
-                "sent_rate": _ratio(sent, seconds),
-            },
-            "requests": {
-                "sent": asked,
-                "accepted": accepted,
-                "throttled": throttled,
-                "errors": int(made.errors[cells].sum()),
-                "sent_rate": _ratio(asked, seconds),
-                "accepted_rate": _ratio(accepted, seconds),
-                "throttled_rate": _ratio(throttled, asked),
-                "expected_throttled_rate": _mean(self.of_requests, cells),
-            },
-            "throttled_rate": _ratio(counts["throttled"], sent),
-            "expected_throttled_rate": _mean(self.of_operations, cells),
-            "error_rate": _ratio(counts["failed"] + counts["timed_out"], sent),
-            "goodput": _ratio(counts["ok"], seconds),
-            "amplification": _ratio(int(made.first[cells].sum()), sent),
-        }
+        return Polling(
+            polls=polls,
+            retrievals=retrievals,
+            share_of_retrievals=_ratio(polls, retrievals),
+            share_of_limit=_ratio(polls, allowed),
+            limit_use=_ratio(retrievals, allowed),
+        )
 
 
 def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
@@ -149,7 +190,7 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
 
 def _last_first(sent: pd.DataFrame, rejected: "pd.Series[float]") -> tuple["pd.Series[float]", "pd.Series[int]"]:
     """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its cell."""
-    first = sent["kind"].isin(KINDS[:FIRST_KINDS]) & sent["parent_arrival"].notna()
+    first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
     rows = sent.loc[first, ["traffic", "parent_arrival", "start", "cell"]].sort_values("start", kind="stable")
     rows = rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
     return rejected.reindex(rows.index), rows["cell"]

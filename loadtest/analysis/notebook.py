@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.analysis.results import STATISTICS, Figures, OperationFigures, OverallFigures, Result, Summary
 from loadtest.record import run_directory
-
-_NOT_FIGURES = ("statuses", "reasons", "stages")
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
@@ -45,12 +45,12 @@ def metrics(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.D
         RecordError: if it cannot be read as a record.
     """
     found = run if isinstance(run, Findings) else understand(run, reports)
-    cells = {"overall": found.metrics["overall"], **found.metrics["traffic"]}
+    wholes: dict[str, OverallFigures | OperationFigures] = {"overall": found.metrics.overall, **found.metrics.traffic}
     rows = [
         {"traffic": name, "stage": stage, **row}
-        for name, whole in cells.items()
-        for stage, cell in {"": whole, **whole["stages"]}.items()
-        for row in _rows(cell)
+        for name, whole in wholes.items()
+        for stage, figures in {"": whole, **whole.stages}.items()
+        for row in _rows(figures)
     ]
     columns = ["traffic", "stage", "metric", "statistic", "value", "low", "high", "n", "at_least"]
     table = pd.DataFrame(rows, columns=columns)
@@ -58,18 +58,17 @@ def metrics(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.D
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
-def _rows(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, found in cell.items():
-        if name in _NOT_FIGURES:
-            continue
-        if not isinstance(found, dict):
+def _rows(figures: Figures) -> Iterator[dict[str, Any]]:
+    for field in figures.__struct_fields__:
+        name, found = field.removesuffix("_ms"), getattr(figures, field)
+        if isinstance(found, Summary):
+            for statistic in STATISTICS:
+                one = found.get(statistic)
+                low, high = one.interval or (None, None)
+                bounds = {"value": one.value, "low": low, "high": high, "n": found.n, "at_least": one.at_least}
+                yield {"metric": name, "statistic": statistic, **bounds}
+        elif isinstance(found, Result):
+            for part, value in msgspec.structs.asdict(found).items():
+                yield {"metric": name, "statistic": part, "value": value, "at_least": False}
+        elif found is None or isinstance(found, int | float):
             yield {"metric": name, "statistic": "", "value": found, "at_least": False}
-            continue
-        for statistic, value in found.items():
-            if statistic in ("n", "at_least") or statistic.endswith("_interval"):
-                continue
-            low, high = found.get(f"{statistic}_interval") or (None, None)
-            yield {
-                "metric": name.removesuffix("_ms"), "statistic": statistic, "value": value, "low": low, "high": high,
-                "n": found.get("n"), "at_least": statistic in found.get("at_least", ()),
-            }  # fmt: skip

@@ -4,16 +4,18 @@ An answer without executionTime is no answer of the documented shape: such are c
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import GRAIN_MS
+from loadtest.contract import Operation
 
 WORDS: Final = {
     "negative": "executionTime below zero",
@@ -22,8 +24,7 @@ WORDS: Final = {
 }
 
 
-@dataclass(slots=True)
-class Oddity:
+class Oddity(Result, frozen=True, kw_only=True):
     """One kind of impossible value.
 
     Attributes:
@@ -36,8 +37,8 @@ class Oddity:
     """
 
     name: str
-    count: int = 0
-    of: int = 0
+    count: Count = 0
+    of: Count = 0
     traffic: str = ""
     request_id: str | None = None
     worst_ms: float | None = None
@@ -53,7 +54,7 @@ class Oddities:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._found = {name: Oddity(name) for name in WORDS}
+        self._found = {name: Oddity(name=name) for name in WORDS}
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
@@ -61,30 +62,33 @@ class Oddities:
         for cell, rows in chunk.operations.by_cell:
             if self._book.in_figures[cell]:
                 for name, of, found in _look(rows, self._book.operation_of[cell]):
-                    self._found[name].of += of
+                    self._found[name] = msgspec.structs.replace(self._found[name], of=self._found[name].of + of)
                     odd[name].append(found)
         for name, pieces in odd.items():
-            self._note(self._found[name], [rows for rows in pieces if len(rows)])
+            if found_now := [rows for rows in pieces if len(rows)]:
+                self._found[name] = self._counted(self._found[name], found_now)
 
     def result(self) -> list[Oddity]:
         """Those that occurred."""
         return [one for one in self._found.values() if one.count]
 
-    def _note(self, oddity: Oddity, pieces: list[Rows]) -> None:
-        if not pieces:
-            return
+    def _counted(self, oddity: Oddity, pieces: list[Rows]) -> Oddity:
+        """With some more rows that have it."""
+        traffic, request_id, worst = oddity.traffic, oddity.request_id, oddity.worst_ms
         if not oddity.count:
             first = min(pieces, key=lambda rows: int(rows.places[0]))
-            oddity.traffic = self._book.words["traffic"][first.words("traffic")[0]]
-            oddity.request_id = first.text("request_id", 0)
-        oddity.count += sum(len(rows) for rows in pieces)
+            traffic = self._book.words["traffic"][first.words("traffic")[0]]
+            request_id = first.text("request_id", 0)
         if oddity.name != "wrong_result":
             execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
-            worst, further = (execution.min(), min) if oddity.name == "negative" else (execution.max(), max)
-            oddity.worst_ms = float(worst if oddity.worst_ms is None else further(worst, oddity.worst_ms))
+            further = min if oddity.name == "negative" else max
+            own = float(execution.min() if oddity.name == "negative" else execution.max())
+            worst = own if worst is None else further(own, worst)
+        count = oddity.count + sum(len(rows) for rows in pieces)
+        return msgspec.structs.replace(oddity, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
 
 
-def _look(rows: Rows, operation: str) -> Iterator[tuple[str, int, Rows]]:
+def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     """Of each kind, how many could have it, and those that have."""
     good = rows.meant_well.ok
     execution = good.floats("execution_time_ms")
@@ -94,14 +98,14 @@ def _look(rows: Rows, operation: str) -> Iterator[tuple[str, int, Rows]]:
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
 
 
-def seen_ms(rows: Rows, operation: str) -> NDArray[np.float64]:
+def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
     """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
 
     Unknown (NaN) for a retrieval, whose job ran before it.
     """
-    if operation == "retrieval":
+    if operation == Operation.RETRIEVAL:
         return np.full(len(rows), np.nan)
-    end = "accepted_end" if operation == "sync_run" else "end"
+    end = "accepted_end" if operation == Operation.SYNC_RUN else "end"
     return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.results import STATISTICS, Statistic, Summary
 from loadtest.stats import QUANTILES, interval_ranks, rank
 
 
@@ -23,6 +24,11 @@ class Percentile:
     low: float | None
     high: float | None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both bounds; None where n carries no upper one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def percentile(values: Distribution, quantile: float) -> Percentile:
     """The smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
@@ -38,21 +44,24 @@ def percentile(values: Distribution, quantile: float) -> Percentile:
     return Percentile(values.n, value, low, high)
 
 
-def summarize(values: Distribution) -> dict[str, object]:
-    """The block that ``metrics.json`` holds for a latency: n, mean, percentiles with intervals, max.
-
-    Returns:
-        ``{n, mean, p50, p50_interval, …, max, at_least}``; ``at_least`` names the statistics that reach a value of
-        which only a lower bound is known (a time-out).
-    """
-    block: dict[str, object] = {"n": values.n, "mean": values.mean}
-    reaching = ["mean"] if values.open_from < math.inf else []
-    for name, quantile in QUANTILES.items():
-        found = percentile(values, quantile)
-        block[name] = found.value
-        block[f"{name}_interval"] = None if found.value is None else [found.low, found.high]
-        reaching += [name] if found.value is not None and found.value >= values.open_from else []
-    block["max"] = values.most if values.n else None
-    reaching += ["max"] if values.n and values.most >= values.open_from else []
-    block["at_least"] = reaching
-    return block
+def summarize(values: Distribution) -> Summary:
+    """n, mean, percentiles with intervals, max; ``at_least`` names those of which only a lower bound is known."""
+    p50, p90, p95, p99 = (percentile(values, quantile) for quantile in QUANTILES.values())
+    most = values.most if values.n else None
+    reached = {"p50": p50.value, "p90": p90.value, "p95": p95.value, "p99": p99.value, "max": most}
+    at_least: list[Statistic] = ["mean"] if values.open_from < math.inf else []
+    at_least += [name for name in STATISTICS if (value := reached.get(name)) is not None and value >= values.open_from]
+    return Summary(
+        n=values.n,
+        mean=values.mean,
+        p50=p50.value,
+        p50_interval=p50.interval,
+        p90=p90.value,
+        p90_interval=p90.interval,
+        p95=p95.value,
+        p95_interval=p95.interval,
+        p99=p99.value,
+        p99_interval=p99.interval,
+        max=most,
+        at_least=tuple(at_least),
+    )

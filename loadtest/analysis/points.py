@@ -13,6 +13,7 @@ from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.record import Record
 from loadtest.analysis.rows import OK, TIMED_OUT, Rows
 from loadtest.analysis.times import response_time
+from loadtest.contract import THROTTLED_STATUS, Outcome
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +22,8 @@ _MOST: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
-_REFUSED: Final = 429
+_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +83,8 @@ class Points:
         outcome = rows.words("outcome")
         which = {
             "ok": outcome == OK,
-            "429": (rows.floats("status") == _REFUSED) & (outcome != TIMED_OUT),
-            "failed": outcome == OUTCOMES.index("failed"),
+            "429": (rows.floats("status") == THROTTLED_STATUS) & (outcome != TIMED_OUT),
+            "failed": outcome == _FAILED,
             "timed out": outcome == TIMED_OUT,
         }
         for layer, of in which.items():
@@ -106,8 +108,8 @@ class Points:
             self._dots[entry][layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
 
     def _total(self, entry: int, layer: str) -> int:
-        outcomes = {"ok": (OK,), "timed out": (TIMED_OUT,), "failed": (OUTCOMES.index("failed"),)}
-        return self._outcomes(entry, outcomes.get(layer, (OUTCOMES.index("throttled"),)))
+        outcomes = {"ok": (OK,), "timed out": (TIMED_OUT,), "failed": (_FAILED,)}
+        return self._outcomes(entry, outcomes.get(layer, (_THROTTLED,)))
 
     def _outcomes(self, entry: int, outcomes: tuple[int, ...]) -> int:
         cells = self._record.cells_of(self._record.book.entries[entry])

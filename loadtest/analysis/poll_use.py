@@ -9,10 +9,11 @@ from loadtest.analysis import bins
 from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.rows import tally
+from loadtest.contract import RequestKind
 from loadtest.record.run_info import RunInfo, StagePlan
 
-_POLL: Final = KINDS.index("poll")
-_RETRIEVE: Final = KINDS.index("retrieve")
+_POLL: Final = KINDS.index(RequestKind.POLL)
+_RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
 
 
 class PollUse:

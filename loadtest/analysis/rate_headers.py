@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.admission import Asked
+from loadtest.analysis.results import Count, Result
 
 _REMAINING: Final = re.compile(
     r"^(?:x-)?rate-?limit-remaining:\s*(\d{1,9})|^ratelimit:.*?\b(?:r|remaining)=(\d{1,9})",
@@ -20,8 +20,7 @@ _COUNT: Final = re.compile(
 _NAMES_MOST: Final = 20
 
 
-@dataclass(frozen=True)
-class RateHeaders:
+class RateHeaders(Result, frozen=True, kw_only=True):
     """Headers of one limit's answers.
 
     Attributes:
@@ -36,13 +35,13 @@ class RateHeaders:
             when there was room again).
     """
 
-    n: int
-    names: dict[str, int]
-    counts: dict[str, int]
-    remaining: int
-    held: int
-    untrue: int
-    spent_and_passed: int
+    n: Count
+    names: dict[str, Count]
+    counts: dict[str, Count]
+    remaining: Count
+    held: Count
+    untrue: Count
+    spent_and_passed: Count
 
 
 def rate_headers(asked: Asked, told: dict[int, str]) -> RateHeaders:

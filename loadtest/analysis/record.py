@@ -25,7 +25,7 @@ from loadtest.analysis.sends import Sends
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times, start_lag
 from loadtest.contract import LIMIT_NAMES
-from loadtest.plan import Belief, believed
+from loadtest.plan import AssumedLimits
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo, StagePlan
 
@@ -128,15 +128,15 @@ class Record:
         return min(planned, max(0.0, self.extent.last / 1e9))
 
     @cached_property
-    def belief(self) -> Belief:
+    def belief(self) -> AssumedLimits:
         """What was believed of the limits; where that is unknown here, what holds of documented ones."""
         try:
-            return believed(self.info.target)
+            return AssumedLimits.recorded(self.info.target)
         except ValueError:
             documented = msgspec.structs.replace(
                 self.info.target, limiter="fixed-window", burst=None, count_rejected=False, limit_scope="key-and-name"
             )
-            return believed(documented)
+            return AssumedLimits.recorded(documented)
 
     def on_limit(self, limit: str) -> pd.DataFrame:
         """Kept requests that drew on a limit; ``all`` is that of all requests."""

@@ -1,6 +1,5 @@
 """How long it took until requests passed again after a 429, and what became of operations that tried again."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,14 +11,15 @@ from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.percentiles import summarize
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.rows import OK
 from loadtest.analysis.times import response_time
+from loadtest.contract import Outcome
 
-_THROTTLED: Final = OUTCOMES.index("throttled")
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
-@dataclass(frozen=True)
-class Recovery:
+class Recovery(Result, frozen=True, kw_only=True):
     """Of one limit. Times in s, from the sending of a 429's request to that of the next that passed.
 
     Attributes:
@@ -30,10 +30,10 @@ class Recovery:
         spell_s: how long they were, of those that ended: least, median, most; None without any.
     """
 
-    limiters: int
-    recovered: int
+    limiters: Count
+    recovered: Count
     first_s: tuple[float, float, float] | None
-    spells: int
+    spells: Count
     spell_s: tuple[float, float, float] | None
 
 
@@ -62,8 +62,7 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float] | None:
     return (float(values.min()), float(np.median(values)), float(values.max())) if len(values) else None
 
 
-@dataclass(frozen=True)
-class Retries:
+class Retries(Result, frozen=True, kw_only=True):
     """Operations of one traffic entry that tried again after a refusal.
 
     Attributes:
@@ -71,14 +70,14 @@ class Retries:
         attempts: first requests that these sent, all together.
         ok: of the operations, those that ended well.
         throttled: those that gave up.
-        time_to_success_ms: ``summarize``d response time of those that ended well, waiting included.
+        time_to_success_ms: response time of those that ended well, waiting included.
     """
 
-    operations: int
-    attempts: int
-    ok: int
-    throttled: int
-    time_to_success_ms: dict[str, object]
+    operations: Count
+    attempts: Count
+    ok: Count
+    throttled: Count
+    time_to_success_ms: Summary
 
 
 class Retried:
@@ -107,11 +106,11 @@ class Retried:
         """Of each traffic entry."""
         return {
             name: Retries(
-                int(self._counts[entry].sum()),
-                int(self._attempts[entry]),
-                int(self._counts[entry, OK]),
-                int(self._counts[entry, _THROTTLED]),
-                summarize(self._times.get([entry])),
+                operations=int(self._counts[entry].sum()),
+                attempts=int(self._attempts[entry]),
+                ok=int(self._counts[entry, OK]),
+                throttled=int(self._counts[entry, _THROTTLED]),
+                time_to_success_ms=summarize(self._times.get([entry])),
             )
             for entry, name in enumerate(self._names)
         }

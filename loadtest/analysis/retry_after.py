@@ -5,24 +5,24 @@ ends before the former was too short, one that ends after the latter too long; w
 second too long is honest.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.admission import Asked, Floats
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.percentiles import percentile
+from loadtest.analysis.results import Count, Result
 from loadtest.http_headers import parse_retry_after
 
 ROUNDED_S: Final = 1.0
 """By which a wait in whole seconds, or a date, may be longer than it has to be."""
 
 
-@dataclass(frozen=True)
-class RetryAfter:
+class RetryAfter(Result, frozen=True, kw_only=True):
     """The ``Retry-After`` of one limit's 429s. Times in s.
 
     Attributes:
@@ -39,17 +39,17 @@ class RetryAfter:
         late_s: by how much too long, of ``late``, likewise.
     """
 
-    n: int
-    seconds: int
-    dates: int
-    unreadable: int
-    told: tuple[float, float, float] | None
-    judged: int
-    honest: int
-    early: int
-    late: int
-    early_s: tuple[float | None, float | None, float] | None
-    late_s: tuple[float | None, float | None, float] | None
+    n: Count = msgspec.field(name="throttled")
+    seconds: Count
+    dates: Count
+    unreadable: Count
+    told: tuple[float, float, float] | None = msgspec.field(name="told_s")
+    judged: Count
+    honest: Count
+    early: Count = msgspec.field(name="too_early")
+    late: Count = msgspec.field(name="too_late")
+    early_s: tuple[float | None, float | None, float] | None = msgspec.field(name="too_early_by_s")
+    late_s: tuple[float | None, float | None, float] | None = msgspec.field(name="too_late_by_s")
 
     @property
     def carried(self) -> int:
@@ -136,20 +136,3 @@ def _spread(values: Floats) -> tuple[float | None, float | None, float] | None:
     if not found.n:
         return None
     return percentile(found, 0.5).value, percentile(found, 0.95).value, found.most
-
-
-def as_json(found: RetryAfter) -> dict[str, Any]:
-    """What ``metrics.json`` keeps of it."""
-    return {
-        "throttled": found.n,
-        "seconds": found.seconds,
-        "dates": found.dates,
-        "unreadable": found.unreadable,
-        "told_s": found.told,
-        "judged": found.judged,
-        "honest": found.honest,
-        "too_early": found.early,
-        "too_late": found.late,
-        "too_early_by_s": found.early_s,
-        "too_late_by_s": found.late_s,
-    }

@@ -14,14 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loadtest.analysis.book import OUTCOMES, Book
+from loadtest.contract import Outcome
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Words = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
-OK: Final = OUTCOMES.index("ok")
-TIMED_OUT: Final = OUTCOMES.index("timed_out")
+OK: Final = OUTCOMES.index(Outcome.OK)
+TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
 _FEW: Final = 12
 """Distinct codes up to which looking for each is faster than sorting them."""
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.book import KINDS, LIMIT_OF_KIND, Book
+from loadtest.analysis.book import KINDS, Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.rows import Rows
-from loadtest.contract import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND
 
 TOLD: Final = 50_000
 """Answers of which the headers that tell of a rate limit are kept: the first that have any."""

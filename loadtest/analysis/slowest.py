@@ -1,12 +1,12 @@
 """The slowest operations of each traffic entry, and the requests that each of them was made of."""
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis.book import KINDS, OUTCOMES, Book
 from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.results import Result
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.times import response_time
 
@@ -16,8 +16,7 @@ REQUESTS: Final = 200
 """Requests of an operation that are kept: the first."""
 
 
-@dataclass(slots=True)
-class Phase:
+class Phase(Result, frozen=True, kw_only=True):
     """One request of a slow operation; times in ms since its intended start.
 
     Attributes:
@@ -37,8 +36,7 @@ class Phase:
     status: int | None
 
 
-@dataclass(slots=True)
-class SlowOperation:
+class SlowOperation(Result, frozen=True, kw_only=True):
     """One of the slowest operations.
 
     Attributes:
@@ -67,7 +65,7 @@ class SlowOperation:
     execution_ms: float | None
     attempts: int
     request_id: str | None
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[Phase]
 
 
 class Slowest:
@@ -117,6 +115,7 @@ class Slowest:
             execution_ms=number("execution_time_ms"),
             attempts=int(number("attempt") or 0),
             request_id=rows.text("request_id", row),
+            phases=[],
         )
 
 

@@ -4,33 +4,144 @@ Nothing here is judged: a verdict rests on the believed limiter's expectation an
 """
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import accepted_windows as of_windows
 from loadtest.analysis import inference, rate_headers, recovery, touching
 from loadtest.analysis import retry_after as of_waits
-from loadtest.analysis.accepted_windows import AcceptedWindows
-from loadtest.analysis.admission import Asked, join
+from loadtest.analysis.accepted_windows import AcceptedWindows, WindowCounts
+from loadtest.analysis.admission import Asked
 from loadtest.analysis.candidates import hold_against
-from loadtest.analysis.drawn import Drawn
-from loadtest.analysis.fit import Fit
-from loadtest.analysis.inference import FITTED, Inference
+from loadtest.analysis.drawn import Drawn, join
+from loadtest.analysis.fit import BAR, Fit, Fitted
+from loadtest.analysis.inference import FITTED, Inference, Word
 from loadtest.analysis.rate_headers import RateHeaders
 from loadtest.analysis.record import Record
 from loadtest.analysis.recovery import Recovery, Retries
+from loadtest.analysis.results import Count, Result, Share
 from loadtest.analysis.retry_after import RetryAfter
 from loadtest.analysis.sends import MOST
 from loadtest.analysis.throttling import Expectation, clock
 from loadtest.analysis.touching import Touch
+from loadtest.contract import THROTTLED_STATUS
+from loadtest.plan import CONCURRENCY
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """Bounds of the time that a request may take to the server."""
 NO_CODE: Final = "none"
 """Stands for the error code of a 429 that had none."""
+
+
+class FitResult(Result, frozen=True, kw_only=True):
+    """How one limiter explains what was seen, in numbers.
+
+    Attributes:
+        limiter: its algorithm.
+        burst: requests that may pass at once; null where the algorithm has none.
+        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
+        count_rejected: whether rejected requests count, too.
+        count: its limit.
+        window_s: null where it limits concurrency.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
+        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
+        right: decisions that it predicts.
+        wrongly_rejected: refused, though it had room.
+        wrongly_admitted: accepted, though it had none.
+        not_held: accepted ones that a queue would have held for longer than they took.
+        undecidable: about which it says nothing, within the tolerance of times.
+        score: log-likelihood, less half the logarithm of n for each fitted number.
+    """
+
+    limiter: str
+    burst: int | None
+    bursts: tuple[int, int] | None
+    count_rejected: bool
+    count: Count
+    window_s: float | None
+    fitted: tuple[Fitted, ...]
+    clock_shift_s: float | None
+    explained: Share | None
+    right: int
+    wrongly_rejected: Count
+    wrongly_admitted: Count
+    not_held: Count
+    undecidable: Count
+    score: float
+
+
+class InferenceResult(Result, frozen=True, kw_only=True):
+    """Which limiter the answers of one limit are those of.
+
+    Attributes:
+        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        n: decisions that were looked at.
+        throttled: of these, 429s.
+        bar: share of the decisions that a limiter has to predict to fit.
+        named: what fits, best first.
+        set_aside_next: the best one that was set aside.
+        decisions_for_it: that contradict the one set aside, and not the best one.
+        decisions_against_it: that contradict the best one, and not the one set aside.
+        log10_p: of the sign test between them.
+        held_correlation: between the time that accepted requests took and their place in a queue.
+        other_count: the count that the limit seems to have, where it is not the documented one.
+        candidates: of each algorithm the one that fits best, best first.
+    """
+
+    verdict: Word
+    n: Count
+    throttled: Count
+    bar: Share
+    named: tuple[FitResult, ...]
+    set_aside_next: FitResult | None
+    decisions_for_it: Count
+    decisions_against_it: Count
+    log10_p: float | None
+    held_correlation: float | None
+    other_count: int | None
+    candidates: tuple[FitResult, ...]
+
+
+class LimitResult(Result, frozen=True, kw_only=True):
+    """What is told of the 429s of one limit, in numbers: see ``LimitThrottling``."""
+
+    sent: Count
+    answered: Count
+    throttled: Count
+    codes: dict[str, Count]
+    tolerance_s: float
+    inferred: InferenceResult
+    believed: FitResult | None
+    windows: WindowCounts | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+
+class ThrottledResult(Result, frozen=True, kw_only=True):
+    """All that is told of 429s.
+
+    Attributes:
+        why_not: why nothing is told; null if something is.
+        complete: whether every request was looked at.
+        most_requests: that are looked at of each limit name: the first.
+        most_requests_inferred_from: that algorithms are held against.
+        limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
+        retries: by traffic entry.
+        touches: who feels whose excess.
+    """
+
+    why_not: str | None
+    complete: bool
+    most_requests: Count
+    most_requests_inferred_from: Count
+    limits: dict[str, LimitResult]
+    retries: dict[str, Retries]
+    touches: list[Touch]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +175,22 @@ class LimitThrottling:
     headers: RateHeaders
     recovery: Recovery
 
+    def result(self) -> LimitResult:
+        """What ``metrics.json`` holds of it."""
+        return LimitResult(
+            sent=self.sent,
+            answered=self.answered,
+            throttled=self.throttled,
+            codes=self.codes,
+            tolerance_s=self.tolerance_s,
+            inferred=_inferred(self.inference),
+            believed=None if self.believed is None else _fitted(self.believed),
+            windows=None if self.windows is None else self.windows.counts,
+            retry_after=self.retry_after,
+            headers=self.headers,
+            recovery=self.recovery,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Throttled:
@@ -82,6 +209,18 @@ class Throttled:
     touches: list[Touch]
     complete: bool
     why_not: str | None = None
+
+    def result(self) -> ThrottledResult:
+        """What ``metrics.json`` holds under ``throttling``."""
+        return ThrottledResult(
+            why_not=self.why_not,
+            complete=self.complete,
+            most_requests=MOST,
+            most_requests_inferred_from=FITTED,
+            limits={name: each.result() for name, each in self.limits.items()},
+            retries=self.retries,
+            touches=self.touches,
+        )
 
 
 def look_into(record: Record, expectation: Expectation) -> Throttled:
@@ -133,7 +272,7 @@ def _look(
     unix[asked.judged] = rows["start"].to_numpy(float) / 1e9
     codes[asked.judged] = rows["retry_after"].to_numpy(np.int64)
     epoch = (info.epoch_unix_ns or 0) / 1e9
-    refused = rows[rows["status"] == 429]
+    refused = rows[rows["status"] == THROTTLED_STATUS]
     code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
     looked = LimitThrottling(
         sent=len(rows),
@@ -165,32 +304,39 @@ def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> A
     return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
 
 
-def as_json(found: Throttled) -> dict[str, Any]:
-    """What ``metrics.json`` holds under ``throttling``."""
-    return {
-        "why_not": found.why_not,
-        "complete": found.complete,
-        "most_requests": MOST,
-        "most_requests_inferred_from": FITTED,
-        "limits": {name: _limit_json(each) for name, each in found.limits.items()},
-        "retries": {name: asdict(each) for name, each in found.retries.items()},
-        "touches": [asdict(each) for each in found.touches],
-    }
+def _inferred(found: Inference) -> InferenceResult:
+    return InferenceResult(
+        verdict=found.word,
+        n=found.n,
+        throttled=found.refused,
+        bar=BAR,
+        named=tuple(_fitted(fit) for fit in found.named),
+        set_aside_next=_fitted(found.next) if found.next else None,
+        decisions_for_it=found.against[0],
+        decisions_against_it=found.against[1],
+        log10_p=found.log10_p,
+        held_correlation=found.held,
+        other_count=found.other_count,
+        # Which bursts fit as well is no question for what does not fit.
+        candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
+    )
 
 
-def _limit_json(found: LimitThrottling) -> dict[str, Any]:
-    windows = found.windows
-    kept = ("count", "window_s", "limiters", "windows", "whole", "saturated", "spread", "over", "most_in_any", "seems")
-    return {
-        "sent": found.sent,
-        "answered": found.answered,
-        "throttled": found.throttled,
-        "codes": found.codes,
-        "tolerance_s": found.tolerance_s,
-        "inferred": inference.as_json(found.inference),
-        "believed": None if found.believed is None else inference.fit_json(found.believed),
-        "windows": None if windows is None else {name: getattr(windows, name) for name in kept},
-        "retry_after": of_waits.as_json(found.retry_after),
-        "headers": asdict(found.headers),
-        "recovery": asdict(found.recovery),
-    }
+def _fitted(fit: Fit) -> FitResult:
+    return FitResult(
+        limiter=fit.spec.algorithm,
+        burst=fit.spec.burst,
+        bursts=fit.bursts,
+        count_rejected=fit.spec.count_rejected,
+        count=fit.limit.count,
+        window_s=None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
+        fitted=fit.fitted,
+        clock_shift_s=fit.shift_s,
+        explained=fit.explained,
+        right=fit.right,
+        wrongly_rejected=fit.wrongly_rejected,
+        wrongly_admitted=fit.wrongly_admitted,
+        not_held=fit.unheld,
+        undecidable=fit.undecided,
+        score=fit.score,
+    )

@@ -18,7 +18,7 @@ from loadtest import limiters
 from loadtest.analysis.drawn import Drawn
 from loadtest.analysis.record import Record
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY, Belief, believed
+from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
@@ -62,7 +62,7 @@ def expect(record: Record) -> Expectation:
     if info.epoch_unix_ns is None:
         return Expectation(nothing, why_not="the run never reached its epoch, so the server's windows are unknown")
     try:
-        belief = believed(info.target)
+        belief = AssumedLimits.recorded(info.target)
     except ValueError as error:
         return Expectation(nothing, why_not=str(error))
     groups = record.drawn
@@ -80,7 +80,7 @@ _Tried = tuple[int, float, list[NDArray[np.bool_]]]
 """How many observed decisions a replay predicts, the shift of the clock, and the decisions for each limiter."""
 
 
-def _fit(belief: Belief, groups: list[Drawn], info: RunInfo) -> _Tried:
+def _fit(belief: AssumedLimits, groups: list[Drawn], info: RunInfo) -> _Tried:
     """The replay that agrees best; of equals the one nearest to what is known of the clock."""
     offset, reach = clock(info)
     if belief.spec.algorithm == CONCURRENCY:

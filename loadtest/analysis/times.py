@@ -1,24 +1,17 @@
 """The times of a record, by cell: every latency and lag that is reported, as distributions."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.book import Book
 from loadtest.analysis.chunks import Chunk
 from loadtest.analysis.distribution import Distributions
+from loadtest.analysis.results import TIMES
 from loadtest.analysis.rows import Rows
 from loadtest.analysis.waits import poll_lag, queue_wait
+from loadtest.contract import Operation
 
 Floats = NDArray[np.float64]
-
-NAMES: Final = (
-    "response_time_ms", "service_time_ms", "start_lag_ms", "dispatch_lag_ms", "execution_time_ms", "overhead_ms",
-    "first_byte_ms", "connect_ms", "service_time_new_ms", "service_time_reused_ms",
-    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
-    "poll_lag_upper_ms", "polls",
-)  # fmt: skip
 
 
 def response_time(rows: Rows) -> Floats:
@@ -47,16 +40,16 @@ def submit_time(rows: Rows) -> Floats:
     return (rows.floats("accepted_end") - rows.floats("accepted_start")) / 1e6
 
 
-def overhead(rows: Rows, operation: str) -> Floats:
+def overhead(rows: Rows, operation: Operation) -> Floats:
     """What the client waited beyond executionTime, in ms.
 
     The accepted run's service time − executionTime for ``sync_run``; for ``async_run`` the whole of the operation from
     its first byte on − executionTime: submit, queue, poll lag. A retrieval has none (NaN): its executionTime is the
     job's, spent before the request.
     """
-    if operation == "retrieval":
+    if operation == Operation.RETRIEVAL:
         return np.full(len(rows), np.nan)
-    waited = submit_time(rows) if operation == "sync_run" else service_time(rows)
+    waited = submit_time(rows) if operation == Operation.SYNC_RUN else service_time(rows)
     return waited - rows.floats("execution_time_ms")
 
 
@@ -70,7 +63,7 @@ class Times:
     """
 
     def __init__(self, book: Book) -> None:
-        self.of = {name: Distributions(len(book.cells)) for name in NAMES}
+        self.of = {name: Distributions(len(book.cells)) for name in TIMES}
         self.ended = Distributions(len(book.cells))
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
 
@@ -81,7 +74,7 @@ class Times:
         for cell, rows in chunk.requests.by_cell:
             self._requests(cell, rows.meant_well.answered)
 
-    def _operations(self, cell: int, rows: Rows, operation: str) -> None:
+    def _operations(self, cell: int, rows: Rows, operation: Operation) -> None:
         self.of["start_lag_ms"].add_to(cell, start_lag(rows))
         self.of["dispatch_lag_ms"].add_to(cell, dispatch_lag(rows))
         rows = rows.meant_well.answered
@@ -89,7 +82,7 @@ class Times:
         self.of["response_time_ms"].add_to(cell, response, rows.late)
         self.of["execution_time_ms"].add_to(cell, rows.floats("execution_time_ms"))
         self.of["overhead_ms"].add_to(cell, overhead(rows, operation))
-        if operation == "async_run":
+        if operation == Operation.ASYNC_RUN:
             self._asynchronous(cell, rows, response)
 
     def _requests(self, cell: int, rows: Rows) -> None:

@@ -5,13 +5,14 @@ or only that all are above theirs in the same stage. What decides are 429s that 
 it knows who shares what.
 """
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loadtest.analysis.results import Result
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats import log10_at_most
 
 _BIN_NS: Final = 1e9
@@ -24,8 +25,7 @@ Kind = Literal["traffic", "key"]
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(Result, frozen=True, kw_only=True):
     """One party, and all others while it is being refused (in seconds in which it got a 429) and while it is not.
 
     Attributes:
@@ -65,7 +65,7 @@ def _of(kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[st
         return []
     start = sent["start"].to_numpy(float)
     second = ((start - start.min()) // max(_BIN_NS, (start.max() - start.min()) / _BINS_MOST)).astype(np.int64)
-    refused = (sent["status"] == 429).to_numpy()
+    refused = (sent["status"] == THROTTLED_STATUS).to_numpy()
     unexplained = np.zeros_like(refused) if wrong is None else refused & wrong
 
     def counts(of: Bools) -> NDArray[np.int64]:
@@ -84,7 +84,8 @@ def _of(kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[st
         if not by_party[each] or not during[0]:
             continue
         felt = _felt(during, apart) if wrong is not None and apart[0] else None
-        found.append(Touch(kind, names[each] if names else str(each), during, apart, felt))
+        party_name = names[each] if names else str(each)
+        found.append(Touch(kind=kind, party=party_name, while_refused=during, while_not=apart, felt=felt))
     return found
 
 

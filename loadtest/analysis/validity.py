@@ -1,12 +1,12 @@
 """Validity: whether the generator did its work well enough for the service to be judged by it at all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from loadtest.analysis import crew
 from loadtest.analysis.evenness import Evenness
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import OverallFigures, Result
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo
 from loadtest.stats import rank
 
@@ -30,8 +30,7 @@ OF_GENERATOR: Final = (
 """Checks that fail where the generator was the bottleneck, the most telling first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Result, frozen=True):
     """One check: its value beside its limit, as text with units, and a sentence about it."""
 
     name: str
@@ -41,12 +40,12 @@ class Check:
     words: str
 
 
-def check(record: Record, overall: dict[str, Any], evenness: Mapping[str, Evenness]) -> list[Check]:
+def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[Check]:
     """Every check of a run's validity. Of what older records don't tell, there is none.
 
     Args:
         record: the record.
-        overall: the overall cell of its metrics.
+        overall: figures of all traffic.
         evenness: of its traffic entries.
     """
     info = record.info
@@ -63,8 +62,8 @@ def check(record: Record, overall: dict[str, Any], evenness: Mapping[str, Evenne
     ]
 
 
-def _sent(overall: dict[str, Any]) -> Check:
-    sent = overall["operations"]["sent"]
+def _sent(overall: OverallFigures) -> Check:
+    sent = overall.operations.sent
     words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
     return Check("something sent", f"{sent} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words)
 
@@ -81,8 +80,8 @@ def _complete(record: Record) -> Check:
     return Check("record complete", f"{rows} of {written} samples", "all", ok, words)
 
 
-def _lost(info: RunInfo, overall: dict[str, Any]) -> Check:
-    lost = overall["operations"]["lost"]
+def _lost(info: RunInfo, overall: OverallFigures) -> Check:
+    lost = overall.operations.lost
     words = "every arrival has an outcome"
     if lost:
         gone = crew.lost(info)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from loadtest.analysis.judgement import Judged
+from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.validity import Check
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import RunInfo
@@ -86,7 +87,7 @@ def sentence(one: Judged) -> str:
 def amount(one: Judged) -> str:
     """The value of a judged threshold, with its unit; bounds where it is known only within them."""
     if one.value is None:
-        return "–"
+        return NOTHING
     if one.bounds is not None:
         low, high = one.bounds
         upper = quantity(high, one.threshold.unit)
@@ -96,21 +97,6 @@ def amount(one: Judged) -> str:
             else (f"{quantity(low, one.threshold.unit)} to {upper}")
         )
     return quantity(one.value, one.threshold.unit)
-
-
-def quantity(value: float, unit: str) -> str:
-    """A value with its unit, in three significant digits or all of its whole ones; seconds from 1000 ms on."""
-    if unit == "share":
-        return f"{value * 100:.3g}\u00a0%"
-    if unit == "ms":
-        return f"{value / 1000:.2f}\u00a0s" if abs(value) >= 1000 else f"{_digits(value)}\u00a0ms"
-    return f"{_digits(value)}\u00a0/s" if unit == "per_s" else _digits(value)
-
-
-def _digits(value: float) -> str:
-    if value == int(value) or abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:.3g}"
 
 
 def _more(count: int) -> str:

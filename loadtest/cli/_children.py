@@ -17,14 +17,13 @@ import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
-from loadtest.faults import CONTROL_VARIABLE, to_text
-from loadtest.limiters import SHARED_SCOPES
+from loadtest.faults import CONTROL_VARIABLE
 from loadtest.processes import stop
 from loadtest.record import progress, run_directory
 from loadtest.record.progress import LiveFigures, LoadFailed, WaitingForWorkers
 from loadtest.record.run_info import Preflight
+from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
-from loadtest.scenario.target_settings import TargetSettings
 from loadtest.targets import ChosenTarget, Target
 
 _READY_TIMEOUT: Final = 20.0
@@ -51,7 +50,7 @@ class EmbeddedTarget:
 
 
 @contextmanager
-def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
+def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
     """Run the reference API on a free loopback port as long as the block lasts.
 
     Args:
@@ -84,37 +83,11 @@ def embedded_target(settings: TargetSettings, environment: Mapping[str, str]) ->
         stop(process)
 
 
-def serve_arguments(settings: TargetSettings) -> list[str]:
-    """A scenario's ``[target]`` as options of ``loadtest serve``; the server has defaults for the rest."""
-    options = {
-        "--algorithm": settings.algorithm,
-        "--burst": settings.burst,
-        "--limit-scope": settings.limit_scope,
-        "--draws": settings.draws,
-        "--retry-after": settings.retry_after,
-        "--retry-after-factor": settings.retry_after_factor,
-        "--rate-headers": settings.rate_headers,
-        "--workers": settings.workers,
-        "--threads": settings.threads,
-        "--queue": settings.queue,
-        "--retention": settings.retention,
-        "--run-timeout": settings.run_timeout,
-        "--pending-execution-time": settings.pending_execution_time,
-        "--unknown-parameters": settings.unknown_parameters,
-        "--max-body": settings.max_body,
-    }
-    arguments = [part for option, value in options.items() if value is not None for part in (option, str(value))]
-    arguments += ["--count-rejected"] if settings.count_rejected else []
-    drawn_on = {"all"} if settings.limit_scope in SHARED_SCOPES else settings.enforce.keys()
-    for option, values in (
-        ("--limit", [f"{name}={limit}" for name, limit in settings.enforce.items() if name in drawn_on]),
-        ("--answer", [f"{code}={answer}" for code, answer in settings.answers.items()]),
-        ("--workflows", settings.workflows),
-        ("--fault", [to_text(fault) for fault in settings.fault]),
-    ):
-        arguments += [part for value in values for part in (option, value)]
+def serve_arguments(settings: ReferenceSettings) -> list[str]:
+    """A scenario's ``[target]`` as options of ``loadtest serve``."""
     # When the load's epoch will be, nobody knows by now: the load says it to the control endpoint.
-    return [*arguments, "--fault-clock", "epoch", "--control-port", "0"] if settings.fault else arguments
+    faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
+    return [*to_options(settings), *faulty]
 
 
 def _drain(process: "subprocess.Popen[str]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:
@@ -288,7 +261,7 @@ def _print_pending_jobs(directory: Path) -> None:
     info = run_directory.load(directory)
     if not info.pending_jobs:
         return
-    price = None if info.target.leash is None else info.target.leash.price_per_execution
+    price = None if info.target.budget is None else info.target.budget.price_per_execution
     if price is not None:
         cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
     else:

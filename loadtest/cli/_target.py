@@ -8,7 +8,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
 from loadtest.credentials import credentials
 from loadtest.errors import TargetError
-from loadtest.prepare import request_budget_of
+from loadtest.prepare import check_before_run
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import ChosenTarget, choose, confirm
@@ -76,7 +76,7 @@ def credentials_for(chosen: ChosenTarget) -> tuple[tuple[str, ...], str]:
 def _running_target(loaded: LoadedScenario, options: TargetOptions) -> ResolvedTarget:
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
-    request_budget_of(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
     confirm(chosen, yes=options.yes)
     environment = children.child_environment(keys, endpoint)
     url = chosen.target.url
@@ -97,6 +97,6 @@ def _description(chosen: ChosenTarget) -> str:
     if entry is None:
         return f"Load goes to {chosen.target.url}: loopback only, a target that was running."
     return (
-        f"Load goes to {chosen.target.url}, within the budget of {chosen.name!r} in {chosen.path} "
+        f"Load goes to {chosen.target.url}, within the request budget of {chosen.name!r} in {chosen.path} "
         f"({entry.environment}, {entry.owner})."
     )

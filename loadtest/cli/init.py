@@ -1,7 +1,4 @@
-"""The files that ``loadtest init`` writes, as text. Pure.
-
-``loadtest init``: a scenario to start from, and a file for targets.
-"""
+"""``loadtest init``: write a scenario to start from, also from a curl command, and a file for targets."""
 
 import sys
 import tomllib
@@ -178,9 +175,9 @@ _SHORTEST_KEY: Final = 6
     "on this machine can see the key that it may hold.",
 )
 def command(folder: Path, pasted: str | None) -> None:
-    """Write scenarios/first.toml and targets.toml into DIR, or here, to be changed from there.
+    """Write scenarios/first.toml and targets.toml, to start from, into DIR (by default this folder).
 
-    Files that exist are never overwritten. An API key in a curl command is not written anywhere.
+    Existing files are never overwritten. An API key in a curl command is written nowhere.
     """
     asked = None if pasted is None else parse_curl(sys.stdin.read() if pasted == "-" else pasted)
     files = _files(asked)

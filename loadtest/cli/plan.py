@@ -1,7 +1,4 @@
-"""A plan as text that fits 100 columns: tables on a terminal, plain where it is piped.
-
-``loadtest plan``: what a run will ask of the limits, before anything is sent.
-"""
+"""``loadtest plan``: forecast a scenario's load against the rate limits, as text of 100 columns or as JSON."""
 
 import re
 import textwrap
@@ -19,7 +16,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
+from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
@@ -179,17 +176,17 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target, with the documented limits; it is not asked anything.")
-@click.option("--target", help="Plan for this entry of targets.toml: its limits, its price.")
-@click.option("--targets", type=click.Path(path_type=Path), default=TARGETS_FILE, help="The file of such entries.")
+@click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent to it.")
+@click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
+@click.option("--targets", type=click.Path(path_type=Path), default=TARGETS_FILE, help="File of targets.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Take another seed than the scenario's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Replace the scenario's seed.")
 @click.option("--keys", type=click.IntRange(1, 1000), help="API keys that share the traffic.")
-@click.option("--start", metavar="HH:MM:SS.s", help="UTC time at which the first arrival is due; any by default.")
-@click.option("--job-duration", metavar="DURATION", help="What a job or run takes.")
-@click.option("--price-per-execution", type=click.FloatRange(min=0), help="Of one workflow execution.")
+@click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: any]")
+@click.option("--job-duration", metavar="DURATION", help="Time that each job or run takes.")
+@click.option("--price-per-execution", type=click.FloatRange(min=0), help="Price of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(  # noqa: PLR0917 - click gives every option by name
     scenario: str,
@@ -204,9 +201,9 @@ def command(  # noqa: PLR0917 - click gives every option by name
     price_per_execution: float | None,
     as_json: bool,
 ) -> None:
-    """Say what SCENARIO will ask of the limits, and what is to be expected of them, without sending anything.
+    """Forecast SCENARIO's load against the rate limits, and the 429s to expect. Nothing is sent.
 
-    Exit code 0, with warnings too: where the plan contradicts itself, they say what to change.
+    Where the plan contradicts itself, a warning says what to change; the exit code is 0 all the same.
     """
     if host is not None and target is not None:
         raise click.UsageError("give one of --host and --target")
@@ -241,7 +238,7 @@ def plan_of(
 
     Args:
         loaded: the scenario in force.
-        limits: the believed limits of a target that runs somewhere; None for the embedded one of the scenario.
+        limits: the assumed limits of a target that runs somewhere; None for the embedded one of the scenario.
         keys: API keys; None for as many as a run would use.
         start: s since midnight UTC; None for any moment.
         job_s: s that a job takes, or a run; None for what the scenario tells.
@@ -253,26 +250,26 @@ def plan_of(
     scenario = loaded.scenario
     if keys is None:
         keys = scenario.keys if limits is None else len(api_keys())
-    grouped = sum(scenario.key_groups.values())
-    if keys < grouped:
+    if keys < (grouped := sum(scenario.key_groups.values())):
         raise InputError(
             f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     embedded = limits is None
-    belief = believe(scenario, embedded=embedded, limits=limits)
-    told = embedded and scenario.target.retry_after != "none"
+    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
+    settings = scenario.target.settings
+    told = embedded and settings.retry_after != "none"
     question = Question(
         scenario,
-        traffic_plans(scenario, belief, keys),
-        belief,
-        retry_after=scenario.target.retry_after_factor if told else None,
-        as_date=scenario.target.retry_after == "date",
+        traffic_plans(scenario, assumed, keys),
+        assumed,
+        retry_after=settings.retry_after_factor if told else None,
+        as_date=settings.retry_after == "date",
         start=start,
         job_s=job_s,
     )
-    plan = make_plan(question, loaded.name, keys, price)
-    return msgspec.structs.replace(plan, faults=list(map(to_words, scenario.target.fault))) if embedded else plan
+    faults = list(map(to_words, settings.fault)) if embedded else []
+    return msgspec.structs.replace(make_plan(question, loaded.name, keys, price), faults=faults)
 
 
 def _entry(path: Path, name: str) -> TargetEntry:

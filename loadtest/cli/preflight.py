@@ -1,4 +1,4 @@
-"""``loadtest preflight``: whether a target can be loaded at all, in at most five requests."""
+"""``loadtest preflight``: check whether a target can be loaded, with at most five requests."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, overrides_option, target_options
 from loadtest.cli._target import credentials_for
 from loadtest.errors import ExitCode
-from loadtest.prepare import preflight_budget_of
+from loadtest.prepare import check_before_preflight
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import choose, confirm
@@ -32,7 +32,7 @@ def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...])
     loaded = load_scenario(find_scenario(scenario), overrides)
     chosen = choose(target.host, target.target, target.targets)
     keys, endpoint = credentials_for(chosen)
-    preflight_budget_of(loaded, chosen, keys=len(keys))
+    check_before_preflight(loaded, chosen, keys=len(keys))
     confirm(chosen, yes=target.yes)
     preflight = children.make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
     _show(preflight, chosen.target.url)

@@ -53,8 +53,8 @@ def command(
 ) -> int:
     """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
 
-    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; the embedded target makes its own. A host that
-    is not this machine's loopback needs an entry in targets.toml.
+    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host but
+    loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
     children.interrupt_on_terminate()

@@ -1,5 +1,5 @@
 """``loadtest serve``: the reference Workflow API. The command belongs to the target, which also runs on its own."""
 
-from loadtest.target.command import command
+from loadtest.reference_api.command import command
 
 __all__ = ["command"]

@@ -1,4 +1,4 @@
-"""Faults on demand: how a target can be told to misbehave. Values only; ``loadtest.target.faults`` applies them."""
+"""Faults on demand: how the reference API can be told to misbehave. Values only: it applies them itself."""
 
 from typing import Final
 

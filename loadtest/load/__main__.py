@@ -42,7 +42,7 @@ def main(order: Order) -> int:
     info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
-    target = allow(info.target.url, has_entry=info.target.leash is not None)
+    target = allow(info.target.url, listed=info.target.budget is not None)
     endpoint = make_endpoint(target, keys, workflow_endpoint, info)
     # Locust's own events, so that listeners of a scenario's user classes hear of every request.
     environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)

@@ -282,8 +282,8 @@ class Engine:
         info = session.info
         info.samples = session.recorder.count
         info.pending_jobs = len(session.recorder.pending)
-        if info.target.leash is not None:
-            info.target.leash.used = session.endpoint.budget.used
+        if info.target.budget is not None:
+            info.target.budget.used = session.endpoint.budget.used
         info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if session.bug is not None:
             info.end, info.end_reason = "aborted", "an error of the harness's own; see load.log"

@@ -43,7 +43,7 @@ from loadtest.load.load_generator import Crew, LocalCrew
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
-from loadtest.prepare import assumed_limits_of, prepare_run, request_budget_of
+from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
@@ -176,7 +176,7 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     with _plain_refusal():
         if _chosen is not None:
             environment.host = _chosen.target.url
-            request_budget_of(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
+            check_before_run(_loaded, _chosen, keys=len(_keys), preflight=bool(_preflight))
         elif environment.host or web_ui is None:
             allow(environment.host or "")
     _engine = Engine(

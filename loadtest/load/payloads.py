@@ -17,10 +17,10 @@ import jsonschema_rs
 import msgspec
 
 from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
-from loadtest.draws import draw
 from loadtest.errors import InputError
 from loadtest.load.client import Answer
 from loadtest.scenario import MistakeKind
+from loadtest.seeded_random import seeded_random
 
 
 class Matcher:
@@ -189,7 +189,9 @@ class Bodies:
         count = len(self._bodies)
         if count == 1:
             return self._bodies[0]
-        return self._bodies[int(draw(*self._seed, number, "input") * count) if self._random else number % count]
+        return self._bodies[
+            int(seeded_random(*self._seed, number, "input") * count) if self._random else number % count
+        ]
 
 
 def read_inputs(path: Path) -> list[dict[str, Any]]:
@@ -219,7 +221,7 @@ def mistake_of(shares: Mapping[MistakeKind, float], seed: int, traffic: str, num
     """Which mistake arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
     if not shares:
         return None
-    left = draw(seed, traffic, number, "mistake")
+    left = seeded_random(seed, traffic, number, "mistake")
     for kind, share in shares.items():
         if left < share:
             return kind

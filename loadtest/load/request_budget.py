@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
-from loadtest.record.run_info import LeashInfo, LeashUse, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
 
 _PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
 
@@ -30,14 +30,14 @@ class Budget:
 
     def __init__(
         self,
-        leash: LeashInfo | None = None,
+        leash: BudgetInfo | None = None,
         limits: Mapping[str, LimitInfo] | None = None,
         keys: int = 1,
         preflight: Iterable[PreflightRequest] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.used = LeashUse()
-        self.allowed: LeashUse | None = None
+        self.used = BudgetUse()
+        self.allowed: BudgetUse | None = None
         """This process's part of what may be taken in all; None where there is only one."""
         self.spent: str | None = None
         """Why nothing more may be sent; None while something may."""
@@ -98,7 +98,7 @@ class Budget:
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
-    def _check(self, leash: LeashInfo, kind: RequestKind, *, executes: bool) -> None:
+    def _check(self, leash: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
         now = self._now()
         if leash.max_requests is not None and self.used.requests >= leash.max_requests:
             self._spend(f"all {leash.max_requests:,} requests that max_requests allows were sent")

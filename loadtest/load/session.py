@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 from locust.env import Environment
 
 from loadtest.contract import TIMED, LimitName, Operation, Outcome, RequestKind
-from loadtest.draws import draw
 from loadtest.load.client import Endpoint
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Timeouts
@@ -34,11 +33,12 @@ from loadtest.load.recorder import Live, Output, Recorder
 from loadtest.load.request_budget import Budget
 from loadtest.load.retry import Backoff, Pacer, Polling
 from loadtest.load.server_clock import ServerClock
-from loadtest.plan import believed, schedules
+from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import LiveFigures, Phase
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
+from loadtest.seeded_random import seeded_random
 from loadtest.targets import Target
 from loadtest.targets.connection import header_values, tls_context
 
@@ -75,8 +75,8 @@ class TrafficEntry:
         return mistake_of(self.traffic.mistakes.shares, self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
-        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.draws``)."""
-        return draw(self.seed, self.name, *about)
+        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.seeded_random``)."""
+        return seeded_random(self.seed, self.name, *about)
 
 
 def make_entry(
@@ -139,7 +139,7 @@ def _polling(traffic: Traffic) -> Polling:
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    belief = believed(info.target)
+    belief = AssumedLimits.recorded(info.target)
     return Pacer(traffic.polling.pace.per_second(belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)))
 
 
@@ -296,7 +296,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         InputError: if a file for TLS, or a header that comes from the environment, is not to be had here.
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = names_of(target, leashed=info.target.leash is not None)
+    names = names_of(target, listed=info.target.budget is not None)
     return Endpoint(
         Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
@@ -305,5 +305,5 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
         headers=header_values(info.target.headers),
-        budget=Budget(info.target.leash, info.target.limits, info.keys, info.preflight),
+        budget=Budget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

@@ -1,7 +1,7 @@
 """What a scenario will ask of the limits, before anything is sent. Pure."""
 
 from loadtest.contract import ALL
-from loadtest.plan.assumed_limits import CONCURRENCY, Belief, believe, believed
+from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     FIRST_USERS,
@@ -19,11 +19,9 @@ __all__ = [
     "CONCURRENCY",
     "FIRST_USERS",
     "MAX_USERS",
-    "Belief",
+    "AssumedLimits",
     "Plan",
     "Question",
-    "believe",
-    "believed",
     "key_range",
     "make_plan",
     "operation_deadline",

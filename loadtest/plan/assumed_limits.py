@@ -1,9 +1,9 @@
-"""What is believed of a target's limits: how high they are, how they are counted, and what one limiter counts. Pure."""
+"""What is assumed of a target's limits: how high they are, how they are counted, and what one limiter counts. Pure."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, Self, cast
 
 from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
@@ -35,8 +35,8 @@ _WHOSE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """What is believed of the limits of one target.
+class AssumedLimits:
+    """What is assumed of the limits of one target: the documentation does not say how they are counted.
 
     Attributes:
         limits: the limit of each limit name. Rates in units of a limit refer to these, whatever is in force.
@@ -49,6 +49,44 @@ class Belief:
     spec: LimiterSpec = field(default_factory=LimiterSpec)
     limit_all: Limit | None = None
     draws: Literal["all", "valid"] = "all"
+
+    @classmethod
+    def for_scenario(
+        cls, scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None
+    ) -> Self:
+        """What to assume before a run: the documented limits, or all that an embedded target is told to enforce.
+
+        Args:
+            scenario: what is offered.
+            embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
+            limits: limits that are known better, by their name.
+        """
+        if not embedded:
+            return cls({**DOCUMENTED, **(limits or {})})
+        settings = scenario.target.settings
+        return cls({**settings.limits, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
+
+    @classmethod
+    def recorded(cls, target: TargetInfo) -> Self:
+        """What a run assumed of its target, as ``run.json`` keeps it.
+
+        Raises:
+            ValueError: if it describes no limiter that is known here.
+        """
+        # Records from before the names had hyphens are still read.
+        if target.limit_scope not in SCOPES:
+            raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
+        if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
+            raise ValueError("the limit of all requests together is not known")
+        algorithm = target.limiter.replace("_", "-")
+        spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
+        check_spec(spec)
+        return cls(
+            {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
+            spec,
+            None if target.limit_all is None else Limit(target.limit_all.count, target.limit_all.window_s),
+            "valid" if target.draws == "valid" else "all",
+        )
 
     @property
     def one_for_all(self) -> bool:
@@ -129,41 +167,3 @@ class Belief:
     def at_once(self, name: str) -> int:
         """How many requests pass one limiter at one moment, after a long silence."""
         return make(self.spec, self.limit_on(name)).decide(0.0).remaining + 1
-
-
-def believe(scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None) -> Belief:
-    """What to believe before a run: the documented limits, or all that an embedded target is told to enforce.
-
-    Args:
-        scenario: what is offered.
-        embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
-        limits: limits that are known better, by their name.
-    """
-    if not embedded:
-        return Belief({**DOCUMENTED, **(limits or {})})
-    settings = scenario.target
-    enforce = {str(name): limit for name, limit in settings.enforce.items()}
-    enforced = {name: enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
-    return Belief({**enforced, **(limits or {})}, settings.limiter, enforce.get(ALL), settings.draws)
-
-
-def believed(target: TargetInfo) -> Belief:
-    """What a run believed of its target, as ``run.json`` keeps it.
-
-    Raises:
-        ValueError: if it describes no limiter that is known here.
-    """
-    # Records from before the names had hyphens are still read.
-    if target.limit_scope not in SCOPES:
-        raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
-    if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
-        raise ValueError("the limit of all requests together is not known")
-    algorithm = target.limiter.replace("_", "-")
-    spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
-    check_spec(spec)
-    return Belief(
-        {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
-        spec,
-        None if target.limit_all is None else Limit(target.limit_all.count, target.limit_all.window_s),
-        "valid" if target.draws == "valid" else "all",
-    )

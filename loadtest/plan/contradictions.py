@@ -48,7 +48,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
         if forecast.phases:
             found += _windows(question, forecast, threshold, key)
             found += _percentiles(forecast, threshold, key)
-            if not any(fault.kind == "throttle" for fault in question.scenario.target.fault):
+            if not any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault):
                 # Else limits alone decide nothing: the target refuses on purpose.
                 found += _decided(forecast, threshold, key)
     return list(dict.fromkeys(found))
@@ -59,7 +59,7 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
     if scenario.rate_multiplier <= 1:
         return
     keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
-    plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.belief, keys)
+    plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.assumed, keys)
     for name, plan in question.plans.items():
         for stage, before in zip(plan.stages, plain[name].stages, strict=True):
             if not stage.warmup and (pushed := set(stage.over) - set(before.over)):
@@ -91,18 +91,18 @@ def _pools(question: Question) -> Iterator[Contradiction]:
 
 
 def _retries(question: Question) -> Iterator[Contradiction]:
-    if not question.belief.windowed:
+    if not question.assumed.windowed:
         return
     for name, plan in question.plans.items():
         retry = question.scenario.traffic[name].retry
         limit = LIMIT_OF_OPERATION[plan.operation]
-        window = question.belief.limit_on(limit).window
+        window = question.assumed.limit_on(limit).window
         if retry.policy != "none" and retry.longest < window:
             yield Contradiction(
                 kind="retry",
                 key=f"traffic.{name}.retry",
                 message=f"its waits last {retry.longest:g} s in all at their longest, and a window of "
-                f"{_called(question.belief.drawn_on(limit))} {window:g} s: who is refused at its beginning is refused "
+                f"{_called(question.assumed.drawn_on(limit))} {window:g} s: who is refused at its beginning is refused "
                 "to the end",
                 remedy="Raise max_attempts, or initial and max, until the waits outlast the window.",
             )
@@ -116,7 +116,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
             yield Contradiction(
                 kind="wait",
                 key=f"traffic.{entry.name}.timeout",
-                message=f"the believed limiter lets requests wait up to {longest:.3g} s for their turn, and who waits "
+                message=f"the assumed limiter lets requests wait up to {longest:.3g} s for their turn, and who waits "
                 f"gives up after {entry.traffic.timeout:g} s: they draw on the limit, and nothing comes of them",
                 remedy=f"Set a timeout of {math.ceil(longest)} s or more, or lower the rate.",
             )
@@ -124,11 +124,11 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
     """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
-    belief = question.belief
+    assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in range(plan.key_start, plan.key_start + plan.key_count)}
-    allowed = belief.rate_on(LimitName.RETRIEVAL) * 60 * belief.quotas(len(keys))
+    allowed = assumed.rate_on(LimitName.RETRIEVAL) * 60 * assumed.quotas(len(keys))
     # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
-    draws_of_job, kind = (2, "requests of all kinds") if belief.one_for_all else (1, "retrievals")
+    draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
     for at, stretch in enumerate(forecast.stretches):
         on = _submitting(question, stretch)
         if not on:
@@ -145,7 +145,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
                 remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, less what other "
                 + ("retrievals take." if draws_of_job == 1 else "requests take."),
             )
-        elif asked > allowed * 1.02 and not any(belief.drawn_on(LimitName.RETRIEVAL) in stage.over for _, stage in on):
+        elif asked > allowed * 1.02 and not any(assumed.drawn_on(LimitName.RETRIEVAL) in stage.over for _, stage in on):
             yield Contradiction(
                 kind="polls",
                 key=key,
@@ -158,7 +158,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
     """Submits a minute that are accepted in a stretch, and requests a minute on the limit of retrievals."""
     submit, stretch = limit_index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
-    on = [limit_index(name) for name in question.belief.together(LimitName.RETRIEVAL)]
+    on = [limit_index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
     asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
     made = sum(
@@ -183,17 +183,17 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
 
     A burst is over at once: it is as good as a whole window, unless its 429s depend on the second of the start.
     """
-    if threshold.metric not in _REFUSALS or not question.belief.windowed:
+    if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
     for name, plan in question.plans.items():
         if threshold.traffic not in (None, name) or threshold.operation not in (None, plan.operation):
             continue
         stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
         seconds = sum(stage.duration_s for stage in stages)
-        window = max(question.belief.limit_on(limit).window for limit in LIMITS_OF_OPERATION[plan.operation])
+        window = max(question.assumed.limit_on(limit).window for limit in LIMITS_OF_OPERATION[plan.operation])
         if not stages or seconds >= window:
             continue
-        refused = forecast.share("refused", "requests", forecast.cells(name, None, threshold.stage))
+        refused = forecast.share("refused", "requests", forecast.stage_numbers(name, None, threshold.stage))
         above = any(stage.over and not stage.burst for stage in stages)
         if above or refused.max() - refused.min() > _SAME:
             yield Contradiction(
@@ -209,8 +209,8 @@ def _percentiles(forecast: Forecast, threshold: Threshold, key: str) -> Iterator
     name, _, statistic = threshold.metric.partition(".")
     if statistic not in QUANTILES:
         return
-    cells = forecast.cells(threshold.traffic, threshold.operation, threshold.stage)
-    n = samples(forecast, cells, sent=name in _SENT_LAGS)
+    stage_numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
+    n = samples(forecast, stage_numbers, sent=name in _SENT_LAGS)
     least = needed(QUANTILES[statistic])
     if n < least:
         longer = math.ceil(least / n * 10) / 10 if n else 0
@@ -229,8 +229,8 @@ def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Con
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
-    cells = forecast.cells(threshold.traffic, threshold.operation, threshold.stage)
-    values = forecast.share(part, whole, cells) if whole else forecast.counts(part, cells)
+    stage_numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
+    values = forecast.share(part, whole, stage_numbers) if whole else forecast.counts(part, stage_numbers)
     held = [threshold.holds(float(value)) for value in values]
     if all(held):
         return
@@ -239,16 +239,16 @@ def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Con
     yield Contradiction(
         kind="threshold",
         key=f"{key}.require",
-        message=f"{threshold.text!r} in {threshold.scope} {verb}: the believed limiter makes {expected}",
+        message=f"{threshold.text!r} in {threshold.scope} {verb}: the assumed limiter makes {expected}",
         remedy="Change the stage's rate or duration, or hold it 'within 5% of expected'.",
     )
 
 
-def samples(forecast: Forecast, cells: list[int], *, sent: bool = False) -> int:
-    """The fewest latencies that some cells give over all phases: of operations that were not refused, or all sent."""
-    values = forecast.counts("operations", cells) - forecast.counts("dropped", cells)
+def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
+    """The fewest latencies that some stages give in any phase: of operations that were not refused, or of all sent."""
+    values = forecast.counts("operations", stage_numbers) - forecast.counts("dropped", stage_numbers)
     if not sent:
-        values -= forecast.counts("throttled", cells)
+        values -= forecast.counts("throttled", stage_numbers)
     return int(values.min()) if len(values) else 0
 
 

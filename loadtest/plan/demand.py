@@ -1,7 +1,4 @@
-"""What all traffic together draws on a limit, over time. Pure.
-
-How long workflows are believed to take, so that polls, and runs at the same time, can be counted. Pure.
-"""
+"""What traffic asks of a target: requests on each limit over time, and the time that workflows take. Pure."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
-from loadtest.plan.assumed_limits import Belief
+from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Traffic
 
@@ -21,28 +18,28 @@ _TOLERANCE: Final = 1 + 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class LimitDemand:
     """What all entries together draw on a limit, over time, for each of its limiters."""
 
     plans: tuple[TrafficPlan, ...]
-    belief: Belief
+    assumed: AssumedLimits
 
     def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
         """Whether some limiter that an entry draws on is asked for more than it allows, at some moment of a stage.
 
-        Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is held against
-        what passes at once. A limit on concurrency is none on rates: only bursts are held against it.
+        Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is compared with
+        what passes at once. A limit on concurrency is none on rates: only bursts are compared with it.
 
         Args:
-            limit: a limit name, or ``belief.ALL``.
+            limit: a limit name, or ``assumed.ALL``.
             plan: the entry.
             stage: one of its stages.
         """
         end = stage.start_s + stage.duration_s
         edges = {edge for each in self.plans for part in each.stages for edge in self._edges(each, part)}
         cuts = sorted({stage.start_s, end, *(edge for edge in edges if stage.start_s < edge < end)})
-        names = self.belief.together(limit)
-        at_once, rate = self.belief.at_once(limit), self.belief.rate_on(limit)
+        names = self.assumed.together(limit)
+        at_once, rate = self.assumed.at_once(limit), self.assumed.rate_on(limit)
         return any(
             self._asked(names, key, at, (left + right) / 2) > rate * _TOLERANCE
             or self._burst(names, key, (left + right) / 2) > at_once
@@ -62,18 +59,18 @@ class Demand:
 
     def _accepted(self, plan: TrafficPlan) -> float:
         """Submits/s of an entry that are accepted at most."""
-        return self.belief.rate_on(LimitName.ASYNC_SUBMIT) * self.belief.quotas(plan.key_count)
+        return self.assumed.rate_on(LimitName.ASYNC_SUBMIT) * self.assumed.quotas(plan.key_count)
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
-        if not self.belief.per_key:
+        if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}
         return {max(start, plan.key_start) for start in starts if start < plan.key_start + plan.key_count}
 
     def _part(self, plan: TrafficPlan, key: int) -> float:
         """The part of what an entry draws that falls on the limiter of a key."""
-        if not self.belief.per_key:
+        if not self.assumed.per_key:
             return 1.0
         return 1 / plan.key_count if plan.key_start <= key < plan.key_start + plan.key_count else 0.0
 
@@ -121,10 +118,10 @@ _MS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class JobDuration:
-    """A belief about the workflows that an entry runs.
+    """An assumption about the workflows that an entry runs.
 
     Attributes:
-        words: what is believed, as a sentence's end.
+        words: what is assumed, as a sentence's end.
         draw: draws so many durations, in seconds.
         known: whether anything tells, or it is a mere assumption.
         varies: whether one may take longer than another.
@@ -136,17 +133,17 @@ class JobDuration:
     varies: bool = False
 
 
-def job_duration(traffic: Traffic, said: float | None = None) -> JobDuration:
-    """What an entry's workflows are believed to take.
+def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
+    """What an entry's workflows are assumed to take.
 
     Args:
         traffic: an ``async_run`` or ``sync_run`` entry.
-        said: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
+        given_s: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
             tell, and of all other workflows it is assumed that one poll is enough.
     """
     what = "jobs" if traffic.operation == Operation.ASYNC_RUN else "runs"
-    if said is not None:
-        return JobDuration(f"its {what} are taken to last {said:g} s, as given", _constant(said))
+    if given_s is not None:
+        return JobDuration(f"its {what} are taken to last {given_s:g} s, as given", _constant(given_s))
     parameters = traffic.parameters
     try:
         if traffic.workflow == "sleep":

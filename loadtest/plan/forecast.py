@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
-from loadtest.plan.assumed_limits import CONCURRENCY, Belief
+from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.demand import JobDuration, job_duration
-from loadtest.plan.offer import Entry, Offer, entries, offer
-from loadtest.plan.replay import Replay, Seen
+from loadtest.plan.offer import Offer, PlannedEntry, entries, offer
+from loadtest.plan.replay import Replay, ReplayCounts
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
@@ -36,16 +36,16 @@ class Question:
     Attributes:
         scenario: what to offer.
         plans: how it will be scheduled.
-        belief: what is believed of the limits.
-        retry_after: what a 429's honest ``Retry-After`` is believed to be multiplied by; None where it has none.
+        assumed: what is assumed of the limits.
+        retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.
         as_date: whether it is a date, not seconds.
         start: s since midnight UTC at which the epoch is; None for any moment.
-        job_s: s that workflows are believed to take; None for what the scenario tells.
+        job_s: s that workflows are assumed to take; None for what the scenario tells.
     """
 
     scenario: Scenario
     plans: Mapping[str, TrafficPlan]
-    belief: Belief
+    assumed: AssumedLimits
     retry_after: float | None = None
     as_date: bool = False
     start: float | None = None
@@ -53,18 +53,18 @@ class Question:
 
     @property
     def limits(self) -> Mapping[LimitName, Limit]:
-        """The believed limits, by their names."""
-        return self.belief.limits
+        """The assumed limits, by their names."""
+        return self.assumed.limits
 
     @property
     def phased(self) -> bool:
         """Whether it matters to what is expected in which part of a window, or of a second, a run starts."""
-        return self.belief.aligned or (self.retry_after is not None and self.as_date)
+        return self.assumed.aligned or (self.retry_after is not None and self.as_date)
 
     @property
     def held(self) -> bool:
         """Whether it matters to the limiters how long runs take."""
-        return self.belief.spec.algorithm == CONCURRENCY
+        return self.assumed.spec.algorithm == CONCURRENCY
 
     @property
     def end(self) -> float:
@@ -86,9 +86,9 @@ class Forecast:
     """The replays of a scenario.
 
     Attributes:
-        made: every entry, with its cells.
+        made: every entry, its stages numbered.
         stretches: in which limits are looked at; the warm-up is none.
-        operations: arrivals of the schedule by cell: exactly those that will be offered.
+        operations: arrivals of the schedule by stage: exactly those that will be offered.
         phases: replays of this very schedule, over what is unknown of it before a run; empty where nothing could be
             replayed.
         others: replays of other seeds at random phases, where arrivals are random; else empty.
@@ -96,18 +96,20 @@ class Forecast:
         why_not: in a sentence, why nothing could be replayed.
     """
 
-    made: list[Entry]
+    made: list[PlannedEntry]
     stretches: list[Stretch]
     operations: list[int]
-    phases: list[Seen]
-    others: list[Seen]
+    phases: list[ReplayCounts]
+    others: list[ReplayCounts]
     over: Over = "nothing"
     why_not: str = ""
 
-    def cells(self, traffic: str | None = None, operation: str | None = None, stage: str | None = None) -> list[int]:
+    def stage_numbers(
+        self, traffic: str | None = None, operation: str | None = None, stage: str | None = None
+    ) -> list[int]:
         """Cells of a scope, without warm-up."""
         return [
-            entry.cell + index
+            entry.stage_number + index
             for entry in self.made
             for index, each in enumerate(entry.plan.stages)
             if traffic in (None, entry.name)
@@ -116,13 +118,13 @@ class Forecast:
             and not each.warmup
         ]
 
-    def counts(self, name: str, cells: list[int]) -> NDArray[np.float64]:
-        """One of ``Seen``'s counts by cell, summed over cells: a value for each phase."""
-        return np.array([getattr(seen, name)[cells].sum() for seen in self.phases], float)
+    def counts(self, name: str, stage_numbers: list[int]) -> NDArray[np.float64]:
+        """One of ``ReplayCounts``'s counts by stage, summed over some stages: a value for each phase."""
+        return np.array([getattr(seen, name)[stage_numbers].sum() for seen in self.phases], float)
 
-    def share(self, part: str, whole: str, cells: list[int]) -> NDArray[np.float64]:
+    def share(self, part: str, whole: str, stage_numbers: list[int]) -> NDArray[np.float64]:
         """A share of two counts, for each phase; 0 where there is nothing."""
-        return self.counts(part, cells) / np.maximum(self.counts(whole, cells), 1)
+        return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 
     def chance(self, limits: list[int], stretch: int) -> float:
         """How often any 429 of some limits, by their index, is seen in a stretch."""
@@ -139,7 +141,7 @@ def forecast(question: Question) -> Forecast:
     too, for what they do is a matter of chance.
     """
     scenario, plans = question.scenario, question.plans
-    made = entries(scenario.traffic, plans, question.belief, _durations(question))
+    made = entries(scenario.traffic, plans, question.assumed, _durations(question))
     parts = stretches(plans)
     if why_not := _unforeseeable(question, made):
         counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
@@ -161,7 +163,7 @@ def forecast(question: Question) -> Forecast:
 
 
 def _durations(question: Question) -> dict[str, JobDuration]:
-    """What is believed of workflows: of jobs, and of runs where it matters how many are being carried out."""
+    """What is assumed of workflows: of jobs, and of runs where it matters how many are being carried out."""
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
@@ -169,13 +171,13 @@ def _durations(question: Question) -> dict[str, JobDuration]:
     }
 
 
-def _replayed_over(question: Question, made: list[Entry]) -> Over:
+def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
     if question.held and any(entry.job.varies for entry in made if entry.job is not None):
         return "durations"
     return "start" if question.phased and question.start is None else "nothing"
 
 
-def _unforeseeable(question: Question, made: list[Entry]) -> str:
+def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     """Why nothing can be replayed, if so."""
     if sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages) > MAX_ARRIVALS:
         return "There are too many arrivals to replay: only those were counted."
@@ -205,16 +207,16 @@ def expected_arrivals(stage: StagePlan) -> float:
     return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
 
 
-def _replay(question: Question, made: list[Entry], offered: Offer, number: int) -> Seen:
+def _replay(question: Question, made: list[PlannedEntry], offered: Offer, number: int) -> ReplayCounts:
     if question.start is not None:
         epoch = question.start
     else:
         # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
-        longest = max(question.belief.limit_on(name).window for name in LIMIT_NAMES)
+        longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
         epoch = longest * (1 + (0.5 + number * _GOLDEN) % 1)
     replay = Replay(
         made,
-        question.belief,
+        question.assumed,
         epoch=epoch,
         end=question.end + question.scenario.drain,
         retry_after=question.retry_after,

@@ -8,26 +8,26 @@ from typing import Final
 import numpy as np
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LimitName
-from loadtest.draws import draw
-from loadtest.plan.assumed_limits import Belief
+from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.plan.demand import JobDuration
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Traffic
+from loadtest.seeded_random import seeded_random
 
 RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlannedEntry:
     """A traffic entry, as a replay needs it.
 
     Attributes:
         name: its name.
         traffic: as the scenario says it.
         plan: as it will be scheduled.
-        cell: number of its first stage; its others follow.
-        job: what is believed of the workflows that it runs; None where it makes no jobs, or the answer to a run
+        stage_number: number of its first stage; its others follow.
+        job: what is assumed of the workflows that it runs; None where it makes no jobs, or the answer to a run
             tells all that matters.
         pace: s between two of its polls at least; 0 where they are not paced.
     """
@@ -35,7 +35,7 @@ class Entry:
     name: str
     traffic: Traffic
     plan: TrafficPlan
-    cell: int
+    stage_number: int
     job: JobDuration | None
     pace: float
 
@@ -44,51 +44,29 @@ class Entry:
         """Index of the limit that its first requests draw on."""
         return LIMIT_NAMES.index(LIMIT_OF_OPERATION[self.plan.operation])
 
-    def retry_wait(self, attempt: int, drawn: float, told: float | None = None) -> float | None:
-        """Seconds that its policy waits after the ``attempt``-th 429; None to give up.
-
-        Args:
-            attempt: requests sent so far, at least 1.
-            drawn: from 0 to 1, for the jitter.
-            told: what the 429's ``Retry-After`` says, in seconds.
-        """
-        retry = self.traffic.retry
-        if retry.policy == "none" or attempt >= retry.max_attempts:
-            return None
-        if retry.policy == "retry_after" and told is not None:
-            return min(told, retry.max)
-        longest = min(retry.max, retry.initial * retry.factor ** min(attempt - 1, 64))
-        return longest * drawn if retry.jitter else longest
-
-    def poll_wait(self, number: int, drawn: float) -> float:
-        """Seconds from the last answer to the ``number``-th poll."""
-        polling = self.traffic.polling
-        if polling.policy == "fixed":
-            wait = polling.interval
-        else:
-            wait = min(polling.max, polling.interval * polling.factor ** min(number - 1, 64))
-        return wait * (0.5 + drawn / 2) if polling.jitter else wait
-
 
 def entries(
-    traffic: Mapping[str, Traffic], plans: Mapping[str, TrafficPlan], belief: Belief, jobs: Mapping[str, JobDuration]
-) -> list[Entry]:
-    """Every entry of a scenario, its cells numbered through.
+    traffic: Mapping[str, Traffic],
+    plans: Mapping[str, TrafficPlan],
+    assumed: AssumedLimits,
+    jobs: Mapping[str, JobDuration],
+) -> list[PlannedEntry]:
+    """Every entry of a scenario, all their stages numbered through.
 
     Args:
         traffic: the scenario's.
         plans: how it will be scheduled.
-        belief: whose limit of retrievals paces may refer to.
-        jobs: what is believed of the workflows that are run, by entry.
+        assumed: whose limit of retrievals paces may refer to.
+        jobs: what is assumed of the workflows that are run, by entry.
     """
-    made: list[Entry] = []
-    cell = 0
+    made: list[PlannedEntry] = []
+    stage_number = 0
     for name, plan in plans.items():
         pace = traffic[name].polling.pace
-        limit, quotas = belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)
+        limit, quotas = assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)
         gap = 0.0 if pace is None else 1 / pace.per_second(limit, quotas)
-        made.append(Entry(name, traffic[name], plan, cell, jobs.get(name), gap))
-        cell += len(plan.stages)
+        made.append(PlannedEntry(name, traffic[name], plan, stage_number, jobs.get(name), gap))
+        stage_number += len(plan.stages)
     return made
 
 
@@ -102,14 +80,14 @@ class Offer:
     entry: list[int]
     number: list[int]
     """Of the arrival within its entry."""
-    cell: list[int]
+    stage_number: list[int]
     durations: list[list[float]]
     """By entry and arrival: how long its workflow takes, in seconds. Empty where that does not matter."""
     mistakes: list[dict[int, str]]
     """By entry: the arrivals that are wrong on purpose, and how."""
 
 
-def offer(made: list[Entry], seed: int, drawn: int = 0) -> Offer:
+def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
     """What a run with a seed will offer: the very schedule that the load keeps to.
 
     Args:
@@ -117,7 +95,7 @@ def offer(made: list[Entry], seed: int, drawn: int = 0) -> Offer:
         seed: of the scenario.
         drawn: of the durations, which no seed decides: another number gives others.
     """
-    times, which, numbers, cells = [], [], [], []
+    times, which, numbers, stage_numbers = [], [], [], []
     durations, mistakes = [], []
     plans = {entry.name: entry.plan for entry in made}
     for index, (entry, schedule) in enumerate(zip(made, schedules(plans, seed), strict=True)):
@@ -126,7 +104,7 @@ def offer(made: list[Entry], seed: int, drawn: int = 0) -> Offer:
             times.append(starts / 1e9)
             which.append(np.full(len(starts), index))
             numbers.append(first + np.arange(len(starts)))
-            cells.append(entry.cell + where)
+            stage_numbers.append(entry.stage_number + where)
             count = first + len(starts)
         random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(entry.name.encode()), 1 + drawn]))
         durations.append(entry.job.draw(random, count).tolist() if entry.job else [])
@@ -135,16 +113,16 @@ def offer(made: list[Entry], seed: int, drawn: int = 0) -> Offer:
         return Offer(seed, [], [], [], [], durations, mistakes)
     joined = np.concatenate(times)
     order = np.argsort(joined, kind="stable")
-    entry_of, number, cell = (np.concatenate(each)[order].tolist() for each in (which, numbers, cells))
-    return Offer(seed, joined[order].tolist(), entry_of, number, cell, durations, mistakes)
+    entry_of, number, stage_number = (np.concatenate(each)[order].tolist() for each in (which, numbers, stage_numbers))
+    return Offer(seed, joined[order].tolist(), entry_of, number, stage_number, durations, mistakes)
 
 
-def _mistakes(entry: Entry, seed: int, count: int) -> dict[int, str]:
+def _mistakes(entry: PlannedEntry, seed: int, count: int) -> dict[int, str]:
     """Drawn as the load draws them, so that they are the same arrivals."""
     shares = entry.traffic.mistakes.shares
     found: dict[int, str] = {}
     for number in range(count if shares else 0):
-        left = draw(seed, entry.name, number, "mistake")
+        left = seeded_random(seed, entry.name, number, "mistake")
         for kind, share in shares.items():
             if left < share:
                 found[number] = kind

@@ -1,4 +1,4 @@
-"""Every request that an offer leads to, put through the believed limiters, retries and polls included. Pure.
+"""Every request that an offer leads to, put through the assumed limiters, retries and polls included. Pure.
 
 Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do. A limiter that
 makes requests wait delays their answers; where it limits concurrency, a run is answered when its workflow is done.
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
-from loadtest.draws import draw
 from loadtest.limiters import Decision, Limiter
-from loadtest.plan.assumed_limits import CONCURRENCY, Belief
-from loadtest.plan.offer import RETRIEVAL, Entry, Offer
+from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
+from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
 """When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
@@ -29,7 +29,7 @@ class _Operation(NamedTuple):
 
     entry: int
     number: int
-    cell: int
+    stage_number: int
 
 
 class _Due(NamedTuple):
@@ -45,8 +45,8 @@ class _Due(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a replay saw. By cell: one for each stage of each entry, and a last one for the set-up.
+class ReplayCounts:
+    """What a replay counted. By stage: one for each stage of each entry, and a last one for the set-up.
 
     Attributes:
         operations: arrivals.
@@ -78,7 +78,7 @@ class Replay:
 
     Args:
         entries: every traffic entry.
-        belief: the believed limits.
+        assumed: the assumed limits.
         epoch: unix seconds of the epoch.
         end: s since the epoch after which nothing more is sent: that of the drain.
         retry_after: what an honest ``Retry-After`` is multiplied by; None where a 429 says nothing.
@@ -87,8 +87,8 @@ class Replay:
 
     def __init__(
         self,
-        entries: list[Entry],
-        belief: Belief,
+        entries: list[PlannedEntry],
+        assumed: AssumedLimits,
         *,
         epoch: float,
         end: float,
@@ -101,26 +101,26 @@ class Replay:
         self._retry_after = retry_after
         self._as_date = as_date
         self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
-        self._cells = sum(len(entry.plan.stages) for entry in entries)
-        self._limiters = belief.limiters(self._keys)
-        self._counts_valid = belief.draws == "valid"
-        self._held = belief.spec.algorithm == CONCURRENCY
+        self._stage_count = sum(len(entry.plan.stages) for entry in entries)
+        self._limiters = assumed.limiters(self._keys)
+        self._counts_valid = assumed.draws == "valid"
+        self._held = assumed.spec.algorithm == CONCURRENCY
         self._releases: list[tuple[float, int, Limiter]] = []
         self._delays = [0.0] * len(entries)
         self._times: list[float] = []
         self._codes: list[int] = []
         self._asked_by: list[int] = []
-        self._throttled = [0] * (self._cells + 1)
-        self._dropped = [0] * (self._cells + 1)
-        self._executions = [0] * (self._cells + 1)
-        self._unlimited = [0] * (self._cells + 1)
+        self._throttled = [0] * (self._stage_count + 1)
+        self._dropped = [0] * (self._stage_count + 1)
+        self._executions = [0] * (self._stage_count + 1)
+        self._unlimited = [0] * (self._stage_count + 1)
         self._made = [0] * self._keys
         self._due: list[_Due] = []
         self._offer = Offer(0, [], [], [], [], [], [])
         self._serial = 0
         self._next_slot = [0.0] * len(entries)
 
-    def run(self, offer: Offer, edges: list[float]) -> Seen:
+    def run(self, offer: Offer, edges: list[float]) -> ReplayCounts:
         """Replay an offer; once only.
 
         Args:
@@ -130,7 +130,7 @@ class Replay:
         self._offer = offer
         self._set_up()
         due = self._due
-        for time, *operation in zip(offer.times, offer.entry, offer.number, offer.cell, strict=True):
+        for time, *operation in zip(offer.times, offer.entry, offer.number, offer.stage_number, strict=True):
             while due and due[0].time <= time:
                 self._wake(heappop(due))
             self._first(time, _Operation(*operation), 1)
@@ -144,16 +144,16 @@ class Replay:
                 for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
                     key = entry.plan.key_start + number % entry.plan.key_count
                     for limit in (LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), RETRIEVAL):
-                        self._release(limit, key, SETUP_S, self._ask(limit, key, SETUP_S, self._cells))
-                    self._executions[self._cells] += 1
+                        self._release(limit, key, SETUP_S, self._ask(limit, key, SETUP_S, self._stage_count))
+                    self._executions[self._stage_count] += 1
 
-    def _ask(self, limit: int, key: int, time: float, cell: int) -> Decision:
+    def _ask(self, limit: int, key: int, time: float, stage_number: int) -> Decision:
         while self._releases and self._releases[0][0] <= time:
             at, _, limiter = heappop(self._releases)
             limiter.release(self._epoch + at)
         decision = self._limiters[limit][key].decide(self._epoch + time)
         self._times.append(time)
-        self._codes.append((cell * len(LIMIT_NAMES) + limit) * 2 + (not decision.allowed))
+        self._codes.append((stage_number * len(LIMIT_NAMES) + limit) * 2 + (not decision.allowed))
         self._asked_by.append(key)
         return decision
 
@@ -165,16 +165,16 @@ class Replay:
 
     def _first(self, time: float, operation: _Operation, attempt: int) -> None:
         """The request that begins an operation, or its next try."""
-        index, number, cell = operation
+        index, number, stage_number = operation
         entry = self._entries[index]
         key = entry.plan.key_start + number % entry.plan.key_count
         retrieval = entry.plan.operation == Operation.RETRIEVAL
         mistake = self._offer.mistakes[index].get(number)
         if mistake == "bad_key" or (mistake is not None and self._counts_valid):
-            self._unlimited[cell] += 1
+            self._unlimited[stage_number] += 1
         elif retrieval and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
-            self._dropped[cell] += 1
-        elif not (decision := self._ask(entry.limit, key, time, cell)).allowed:
+            self._dropped[stage_number] += 1
+        elif not (decision := self._ask(entry.limit, key, time, stage_number)).allowed:
             self._again(time, operation, attempt, decision)
         else:
             self._accepted(time, operation, key, decision, runs=mistake is None and not retrieval)
@@ -183,13 +183,13 @@ class Replay:
         """What follows a 429 of a request that begins an operation."""
         entry = self._entries[operation.entry]
         drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
-        wait = entry.retry_wait(attempt, drawn, self._told(time, decision))
+        wait = entry.traffic.retry.wait(attempt, drawn, self._retry_after_s(time, decision))
         if wait is None:
-            self._throttled[operation.cell] += 1
+            self._throttled[operation.stage_number] += 1
         else:
             self._push(time + wait, operation, attempt, None)
 
-    def _told(self, time: float, decision: Decision) -> float | None:
+    def _retry_after_s(self, time: float, decision: Decision) -> float | None:
         """Seconds that a 429 says to wait, in whole ones as the header has them; None where it says nothing."""
         if self._retry_after is None:
             return None
@@ -207,7 +207,7 @@ class Replay:
         self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
         # Who waits for its turn for longer than it has time hangs up, and nothing comes of it.
         if self._waits(operation, decision) and runs:
-            self._executions[operation.cell] += 1
+            self._executions[operation.stage_number] += 1
             if not sync:
                 self._made[key] += 1
                 self._poll_later(time + decision.delay, operation, 0, time + decision.delay)
@@ -220,7 +220,7 @@ class Replay:
     def _poll_later(self, now: float, operation: _Operation, polled: int, accepted: float) -> None:
         entry = self._entries[operation.entry]
         drawn = self._draw(operation, "poll", polled + 1) if entry.traffic.polling.jitter else 1.0
-        time = now + entry.poll_wait(polled + 1, drawn)
+        time = now + entry.traffic.polling.wait(polled + 1, drawn)
         last = accepted + entry.traffic.polling.give_up
         if entry.pace and time <= last:
             time = max(time, self._next_slot[operation.entry])
@@ -231,7 +231,7 @@ class Replay:
 
     def _draw(self, operation: _Operation, what: str, number: int) -> float:
         """The number that the load draws for the same wait."""
-        return draw(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
+        return seeded_random(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
 
     def _push(self, time: float, operation: _Operation, tried: int, accepted: float | None) -> None:
         if time <= self._end:
@@ -245,33 +245,33 @@ class Replay:
             return
         plan = self._entries[operation.entry].plan
         key = plan.key_start + operation.number % plan.key_count
-        decision = self._ask(RETRIEVAL, key, time, operation.cell)
+        decision = self._ask(RETRIEVAL, key, time, operation.stage_number)
         self._release(RETRIEVAL, key, time, decision)
         answered = time + min(decision.delay, self._entries[operation.entry].traffic.timeout)
         done = answered >= accepted + self._offer.durations[operation.entry][operation.number]
         if not (decision.allowed and self._waits(operation, decision) and done):
             self._poll_later(answered, operation, tried + 1, accepted)
 
-    def _seen(self, offer: Offer, edges: list[float]) -> Seen:
-        names, cells, stretches = len(LIMIT_NAMES), self._cells + 1, len(edges) - 1
+    def _seen(self, offer: Offer, edges: list[float]) -> ReplayCounts:
+        names, stage_numbers, stretches = len(LIMIT_NAMES), self._stage_count + 1, len(edges) - 1
         codes = np.array(self._codes, np.int64)
         times = np.array(self._times)
         keys = np.array(self._asked_by, np.int64)
-        by_cell = np.bincount(codes, minlength=cells * names * 2).reshape(cells, names, 2)
+        by_stage = np.bincount(codes, minlength=stage_numbers * names * 2).reshape(stage_numbers, names, 2)
         stretch = np.searchsorted(edges, times, side="right") - 1
-        inside = (stretch >= 0) & (stretch < stretches) & (codes < self._cells * names * 2)
+        inside = (stretch >= 0) & (stretch < stretches) & (codes < self._stage_count * names * 2)
         limit, refused = codes // 2 % names, codes % 2 == 1
         place = (limit * stretches + stretch) * self._keys + keys
         asked = np.bincount(place[inside], minlength=names * stretches * self._keys)
         stopped = np.bincount(place[inside & refused] // self._keys, minlength=names * stretches)
         unlimited = np.array(self._unlimited)
-        return Seen(
-            operations=np.bincount(np.array(offer.cell, np.int64), minlength=cells),
+        return ReplayCounts(
+            operations=np.bincount(np.array(offer.stage_number, np.int64), minlength=stage_numbers),
             throttled=np.array(self._throttled),
             dropped=np.array(self._dropped),
             executions=np.array(self._executions),
-            requests=by_cell.sum(axis=(1, 2)) + unlimited,
-            refused=by_cell[:, :, 1].sum(axis=1),
+            requests=by_stage.sum(axis=(1, 2)) + unlimited,
+            refused=by_stage[:, :, 1].sum(axis=1),
             asked=asked.reshape(names, stretches, self._keys),
             stretch_refused=stopped.reshape(names, stretches),
             longest_delay=np.array(self._delays),

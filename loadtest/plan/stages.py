@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, Operation
-from loadtest.plan.assumed_limits import Belief
-from loadtest.plan.demand import Demand
+from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Operation
+from loadtest.plan.assumed_limits import AssumedLimits
+from loadtest.plan.demand import LimitDemand
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import WARMUP, Scenario, Stage, Traffic
 from loadtest.schedule import Segment, TrafficSchedule
@@ -20,22 +20,25 @@ FIRST_USERS: Final = 1_000
 """Users that a pool starts with, at most: each takes 50 µs and 14 KB to make, before the epoch or when it is needed."""
 
 
-def traffic_plans(scenario: Scenario, belief: Belief, keys: int) -> dict[str, TrafficPlan]:
+def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
     """Resolve every traffic entry: its keys, its pool, its stages with their rates, and the limits they pass.
 
     Args:
         scenario: what to offer.
-        belief: what is believed of the limits.
+        assumed: what is assumed of the limits.
         keys: how many keys there are; entries that name no key group share them all.
     """
-    plans = {name: _traffic_plan(scenario, traffic, belief, keys) for name, traffic in scenario.traffic.items()}
-    demand = Demand(tuple(plans.values()), belief)
+    plans = {name: _traffic_plan(scenario, traffic, assumed, keys) for name, traffic in scenario.traffic.items()}
+    demand = LimitDemand(tuple(plans.values()), assumed)
     for name, plan in plans.items():
         expected = {
-            part for stage in scenario.traffic[name].stages if 429 in stage.expect for part, _, _ in stage.parts
+            part
+            for stage in scenario.traffic[name].stages
+            if THROTTLED_STATUS in stage.expect
+            for part, _, _ in stage.parts
         }
         for stage in plan.stages:
-            drawn = dict.fromkeys(belief.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
+            drawn = dict.fromkeys(assumed.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
             stage.over = [limit for limit in drawn if demand.passes(limit, plan, stage)]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
@@ -104,9 +107,11 @@ def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int
     raise KeyError(traffic.keys)
 
 
-def _traffic_plan(scenario: Scenario, traffic: Traffic, belief: Belief, keys: int) -> TrafficPlan:
+def _traffic_plan(scenario: Scenario, traffic: Traffic, assumed: AssumedLimits, keys: int) -> TrafficPlan:
     key_start, key_count = key_range(scenario, traffic, keys)
-    stages = _stages(scenario, traffic, belief.limits[LIMIT_OF_OPERATION[traffic.operation]], belief.quotas(key_count))
+    stages = _stages(
+        scenario, traffic, assumed.limits[LIMIT_OF_OPERATION[traffic.operation]], assumed.quotas(key_count)
+    )
     users, max_users = pool_size(traffic, stages)
     return TrafficPlan(
         operation=traffic.operation,

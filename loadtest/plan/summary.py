@@ -10,7 +10,7 @@ from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION
 from loadtest.plan.assumed_limits import CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
-from loadtest.plan.offer import Entry
+from loadtest.plan.offer import PlannedEntry
 from loadtest.record.run_info import StagePlan
 from loadtest.scenario import scenario_hash
 from loadtest.stats import carried
@@ -99,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, str]
     """By limit name; rates in units of a limit refer to these. ``all``: the one in force, where it is one for all."""
     limiter: str
-    """The believed algorithm."""
+    """The assumed algorithm."""
     limiter_burst: int | None
     """Requests that may pass at once; null for the algorithm's own default."""
     limiter_counts_rejected: bool
@@ -134,7 +134,7 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
     """Plan a scenario, without sending anything.
 
     Args:
-        question: the scenario resolved, and what is believed.
+        question: the scenario resolved, and what is assumed.
         name: of the scenario.
         keys: how many keys there are.
         price: of one execution of a workflow, in any currency.
@@ -149,11 +149,11 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         seed=scenario.seed,
         keys=keys,
         limits={limit: str(question.limits[limit]) for limit in LIMIT_NAMES}
-        | ({ALL: str(question.belief.limit_all)} if question.belief.limit_all else {}),
-        limiter=question.belief.spec.algorithm,
-        limiter_burst=question.belief.spec.burst,
-        limiter_counts_rejected=question.belief.spec.count_rejected,
-        limit_scope=question.belief.spec.scope,
+        | ({ALL: str(question.assumed.limit_all)} if question.assumed.limit_all else {}),
+        limiter=question.assumed.spec.algorithm,
+        limiter_burst=question.assumed.spec.burst,
+        limiter_counts_rejected=question.assumed.spec.count_rejected,
+        limit_scope=question.assumed.spec.scope,
         start=question.start,
         phases=len(found.phases),
         replayed_over=found.over,
@@ -173,11 +173,11 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
     )
 
 
-def _stage_row(found: Forecast, entry: Entry, index: int) -> StageRow:
+def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
     stage: StagePlan = entry.plan.stages[index]
-    cells = [entry.cell + index]
+    stage_numbers = [entry.stage_number + index]
     replayed = bool(found.phases)
-    n = samples(found, cells) if replayed else None
+    n = samples(found, stage_numbers) if replayed else None
     return StageRow(
         traffic=entry.name,
         operation=entry.plan.operation,
@@ -188,11 +188,11 @@ def _stage_row(found: Forecast, entry: Entry, index: int) -> StageRow:
         rate_per_min=stage.rate * 60,
         rate_to_per_min=stage.rate_to * 60,
         burst=stage.burst,
-        operations=found.operations[cells[0]],
-        requests=_spread(found.counts("requests", cells)) if replayed else None,
-        throttled_rate=_spread(found.share("throttled", "operations", cells)) if replayed else None,
-        requests_throttled_rate=_spread(found.share("refused", "requests", cells)) if replayed else None,
-        executions=_spread(found.counts("executions", cells)) if replayed else None,
+        operations=found.operations[stage_numbers[0]],
+        requests=_spread(found.counts("requests", stage_numbers)) if replayed else None,
+        throttled_rate=_spread(found.share("throttled", "operations", stage_numbers)) if replayed else None,
+        requests_throttled_rate=_spread(found.share("refused", "requests", stage_numbers)) if replayed else None,
+        executions=_spread(found.counts("executions", stage_numbers)) if replayed else None,
         samples=n,
         percentiles=carried(n or 0),
         over=list(stage.over),
@@ -207,15 +207,15 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
 
 
 def _limit_rows(question: Question, found: Forecast, at: int, stretch: Stretch) -> list[LimitRow]:
-    belief = question.belief
-    names = dict.fromkeys(belief.drawn_on(name) for name in LIMIT_NAMES)
+    assumed = question.assumed
+    names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES)
     rows = (_limit_row(question, found, at, stretch, name) for name in names)
     return [row for row in rows if row is not None]
 
 
 def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, name: str) -> LimitRow | None:
-    belief, minutes = question.belief, (stretch.end - stretch.start) / 60
-    counted = belief.together(name)
+    assumed, minutes = question.assumed, (stretch.end - stretch.start) / 60
+    counted = assumed.together(name)
     on = [LIMIT_NAMES.index(each) for each in counted]
     asked = np.array([seen.asked[on, at].sum(axis=0) for seen in found.phases])
     if not asked.any():
@@ -228,7 +228,7 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
         for key in range(plan.key_start, plan.key_start + plan.key_count)
     }
     # Of one limiter, a minute.
-    allowed = belief.rate_on(name) * 60
+    allowed = assumed.rate_on(name) * 60
     busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
     limited = math.isfinite(allowed)
     return LimitRow(
@@ -237,33 +237,35 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
         start_s=stretch.start,
         end_s=stretch.end,
         asked_per_min=total,
-        allowed_per_min=allowed * belief.quotas(len(keys)) if limited else None,
+        allowed_per_min=allowed * assumed.quotas(len(keys)) if limited else None,
         busiest_key_per_min=busiest,
-        share=(busiest if belief.per_key else total) / allowed if limited else None,
+        share=(busiest if assumed.per_key else total) / allowed if limited else None,
         throttled_rate=_spread(refused / np.maximum(asked.sum(axis=1), 1)),
         chance=found.chance(on, at),
     )
 
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
-    belief = question.belief
-    said = [f"The limiter is taken to be {belief.words}, and answers to come at once; the documentation says neither."]
-    if belief.one_for_all:
-        said.append(f"One limit holds, {belief.limit_all}; rates in units of a limit still refer to the named ones.")
-    said += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
-    if belief.spec.algorithm == CONCURRENCY:
-        said.append("Submits and retrievals are taken to be answered at once: only runs are in each other's way.")
-    said += _delays(found)
+    assumed = question.assumed
+    notes = [
+        f"The limiter is taken to be {assumed.words}, and answers to come at once; the documentation says neither."
+    ]
+    if assumed.one_for_all:
+        notes.append(f"One limit holds, {assumed.limit_all}; rates in units of a limit still refer to the named ones.")
+    notes += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
+    if assumed.spec.algorithm == CONCURRENCY:
+        notes.append("Submits and retrievals are taken to be answered at once: only runs are in each other's way.")
+    notes += _delays(found)
     retries = [each.retry.policy for each in question.scenario.traffic.values()]
     if "retry_after" in retries and question.retry_after is None:
-        said.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
+        notes.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
     elif "retry_after" in retries and question.retry_after != 1:
-        said.append(f"Retry-After is taken to say {question.retry_after:g} times what would be honest.")
+        notes.append(f"Retry-After is taken to say {question.retry_after:g} times what would be honest.")
     if found.why_not:
-        said.append(found.why_not)
+        notes.append(found.why_not)
     elif any(name for name in question.scenario.traffic if question.scenario.traffic[name].user):
-        said.append("User classes of the scenario's own are taken to behave as ours.")
-    return said
+        notes.append("User classes of the scenario's own are taken to behave as ours.")
+    return notes
 
 
 def _delays(found: Forecast) -> list[str]:

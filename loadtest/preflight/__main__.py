@@ -29,7 +29,7 @@ def main(order: PreflightOrder) -> bytes:
     """
     scenario = Scenario.model_validate(order.scenario)
     keys, endpoint = credentials()
-    target = allow(order.url, has_entry=order.has_entry)
+    target = allow(order.url, listed=order.listed)
     traffic = first_workflow(scenario)
     headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
     headers |= header_values(order.headers)

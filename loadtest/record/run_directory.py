@@ -1,7 +1,4 @@
-"""How run directories are named and found, and their ``run.json`` read and written.
-
-``run.json``: what a run was, beside its samples; and how run directories are named and found.
-"""
+"""Run directories: how they are named and found, how files in them are replaced, and ``run.json`` read and written."""
 
 import contextlib
 import secrets
@@ -13,10 +10,7 @@ from typing import Final
 import msgspec
 
 from loadtest.errors import InputError, RecordError
-from loadtest.record.run_info import (
-    SCHEMA_VERSION,
-    RunInfo,
-)
+from loadtest.record.run_info import SCHEMA_VERSION, RunInfo
 
 FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"

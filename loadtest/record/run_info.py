@@ -1,6 +1,6 @@
-"""What run.json holds of who made the load: processes, pools, pauses, clocks.
+"""``run.json``: everything about a run that is not a sample. Versioned.
 
-``run.json`` (versioned): what a run was, beside its samples.
+Who made the load (processes, pools, pauses, clocks), what was scheduled, what was loaded, and the run itself.
 """
 
 from typing import Any, Final, Literal
@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from loadtest.contract import Operation
+
+SCHEMA_VERSION: Final = 1
 
 
 class ClockInfo(msgspec.Struct, kw_only=True):
@@ -87,7 +89,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """When it left, or was given up; null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
     returned: int = 0
-    """How often it was believed lost, and came back."""
+    """How often it was assumed lost, and came back."""
     samples: int = 0
     """Rows of the record that it sent."""
     offset_ms: float = 0.0
@@ -103,9 +105,6 @@ class EpochInfo(msgspec.Struct, kw_only=True):
     number: int
     from_s: float
     workers: list[int]
-
-
-SCHEMA_VERSION: Final = 1
 
 
 class StagePlan(msgspec.Struct, kw_only=True):
@@ -146,14 +145,14 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
 
 
 class LimitInfo(msgspec.Struct, kw_only=True):
-    """A believed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
+    """An assumed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
 
     count: int
     window_s: float
 
 
-class LeashUse(msgspec.Struct, kw_only=True):
-    """What a run used of its leash: preflight, seeding, polls and retries included."""
+class BudgetUse(msgspec.Struct, kw_only=True):
+    """What a run used of its request budget: preflight, seeding, polls and retries included."""
 
     operations: int = 0
     requests: int = 0
@@ -161,21 +160,21 @@ class LeashUse(msgspec.Struct, kw_only=True):
     """Runs and submits that were sent and not refused with a 4xx."""
 
 
-class LeashInfo(msgspec.Struct, kw_only=True):
-    """What an entry of ``targets.toml`` allows one run. Null: no bound."""
+class BudgetInfo(msgspec.Struct, kw_only=True):
+    """The request budget of a run: what its target's entry in ``targets.toml`` allows. Null: no bound."""
 
     name: str
     environment: str
     owner: str
     max_share: float
-    """Of each believed limit, over all keys, in any window of it."""
+    """Of each assumed limit, over all keys, in any window of it."""
     max_operations: int | None = None
     max_requests: int | None = None
     price_per_execution: float | None = None
     max_cost: float | None = None
     until_unix_s: float | None = None
     """When the allowed hours or the entry end, whichever comes first."""
-    used: LeashUse | None = None
+    used: BudgetUse | None = None
     """Null until the end."""
 
 
@@ -203,7 +202,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, LimitInfo]
     """By limit name. Rates in units of a limit refer to these, whatever is in force."""
     limiter: str = "fixed-window"
-    """The believed algorithm; for an embedded target the one in force, and so with all that follows."""
+    """The assumed algorithm; for an embedded target the one in force, and so with all that follows."""
     burst: int | None = None
     """Requests that may pass at once; null for the algorithm's own default."""
     count_rejected: bool = False
@@ -215,8 +214,8 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     draws: str = "all"
     """Which requests draw on a limit: ``all`` with a valid key, or ``valid``: those that nothing is wrong with."""
     faults: list[FaultInfo] = []
-    """How an embedded target was told to misbehave."""
-    leash: LeashInfo | None = None
+    """How an embedded target misbehaves."""
+    budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
     """Null where the target is loopback and no entry was named."""
     tls: TlsInfo | None = None
     headers: dict[str, str] = {}

@@ -1,14 +1,15 @@
 """What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse, binding_limit
+from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
+from loadtest.contract import LimitName, Operation
 from loadtest.plan import ALL, CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.unexplained import unexplained
 
 Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
@@ -35,13 +36,13 @@ def binding(findings: Findings) -> Binding:
     use = binding_limit(findings.uses)
     if use is None:
         return Binding("unknown", "None can be named: no request was sent in a judged stage.")
-    requests = findings.metrics["overall"]["requests"]
-    if not requests["accepted"] and not requests["throttled"]:
+    requests = findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
         return Binding("unknown", "None can be named: no request was answered.")
     if use.throttled and unexplained(findings, use.limit) is not None:
         return Binding("unexplained 429s", _without_need(findings, use))
     if use.throttled:
-        share = polling(findings) if use.limit in ("retrieval", ALL) else None
+        share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if share is not None and share > 0.5:
             spent = f"The poll budget: {numbers.share(share)} of what is asked of retrieval are polls"
             return Binding("poll budget", f"{spent}. {_of_limit(findings, use)}")
@@ -70,7 +71,7 @@ def polling(findings: Findings) -> float | None:
         cells = record.cells(record.stages(traffic=name))
         sent, first = int(record.counts.statuses[cells].sum()), int(record.counts.first[cells].sum())
         polls += sent - first
-        if LIMIT_OF_OPERATION[plan.operation] == "retrieval":
+        if plan.operation == Operation.RETRIEVAL:
             retrieves += first
     return polls / (polls + retrieves) if polls + retrieves else None
 
@@ -102,8 +103,8 @@ def _without_need(findings: Findings, use: LimitUse) -> str:
 def _capacity(findings: Findings) -> str | None:
     """A stage that was offered more, got no 429 and was slower by far; None where there is none."""
     worst: tuple[float, str] | None = None
-    for name, cell in findings.metrics["traffic"].items():
-        stages = [(stage, part) for stage, part in cell["stages"].items() if _median(part) and _rate(part)]
+    for name, cell in findings.metrics.traffic.items():
+        stages = [(stage, part) for stage, part in cell.stages.items() if _median(part) and _rate(part)]
         if len(stages) < 2:
             continue
         calm, least = min(stages, key=lambda one: _rate(one[1]))
@@ -121,9 +122,9 @@ def _capacity(findings: Findings) -> str | None:
     return worst[1] if worst else None
 
 
-def _median(part: dict[str, Any]) -> float:
-    return part["response_time_ms"]["p50"] or 0.0
+def _median(part: OperationStage) -> float:
+    return part.response_time_ms.p50 or 0.0
 
 
-def _rate(part: dict[str, Any]) -> float:
-    return part["operations"]["offered_rate"] or 0.0
+def _rate(part: OperationStage) -> float:
+    return part.operations.offered_rate or 0.0

@@ -2,12 +2,12 @@
 
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.plan import ALL, believed
+from loadtest.plan import ALL, AssumedLimits
 from loadtest.record.run_info import PeerInfo, TargetInfo
-from loadtest.report import numbers
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is told in ms."""
@@ -55,7 +55,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
 
 def _limits(target: TargetInfo) -> str:
     try:
-        belief = believed(target)
+        belief = AssumedLimits.recorded(target)
     except ValueError as error:
         return f"unknown: {error}"
     named = {ALL: belief.limit_all} if belief.limit_all is not None and belief.one_for_all else belief.limits
@@ -81,21 +81,21 @@ def _warmup(seconds: float) -> str:
 
 def notes(findings: Findings) -> tuple[str, ...]:
     """Sentences that a reader of the numbers has to know."""
-    info, overall = findings.record.info, findings.metrics["overall"]
+    info, overall = findings.record.info, findings.metrics.overall
     found = []
     if info.end == "interrupted":
         found.append(
             f"The run was interrupted after {numbers.seconds(findings.record.covered_s)}; rates are over that time."
         )
-    if dropped := overall["operations"]["dropped"]:
+    if dropped := overall.operations.dropped:
         arrivals = (
             "1 arrival was dropped: it" if dropped == 1 else f"{numbers.count(dropped)} arrivals were dropped: they"
         )
         found.append(f"{arrivals} came due, and nothing was free to send {'it' if dropped == 1 else 'them'}.")
     if findings.expectation.why_not:
         found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
-    for name, cell in findings.metrics["traffic"].items():
-        if late := cell["operations"]["timed_out"]:
+    for name, cell in findings.metrics.traffic.items():
+        if late := cell.operations.timed_out:
             timed_out = f"1 operation of {name} timed out. It counts with the time it took"
             if late > 1:
                 timed_out = f"{numbers.count(late)} operations of {name} timed out. They count with the time they took"

@@ -1,9 +1,11 @@
 """What generator processes know of themselves, as tables."""
 
+from collections.abc import Iterator
+
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.generators import Generator, Load, generators
+from loadtest.analysis.generators import Generator, generators
+from loadtest.analysis.numbers import NOTHING, count
 from loadtest.record.run_info import PauseInfo
-from loadtest.report.numbers import NOTHING, count
 from loadtest.report.table import Cell, Table
 
 
@@ -20,11 +22,11 @@ def _processes(found: list[Generator]) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            Cell(_name(one, found), "lost" if one.info.lost else "", tone="head"),
-            *_load(one.cpu),
-            *_load(one.machine),
-            *_pauses(one.info.stalls),
-            *_pauses(one.info.collections),
+            Cell(_name(one, found), "lost" if one.lost else "", tone="head"),
+            *_load(one.cpu_mean, one.cpu_peak),
+            *_load(one.machine_mean, one.machine_peak),
+            *_pauses(one.stalls),
+            *_pauses(one.collections),
         )
         for one in found
     )
@@ -50,7 +52,7 @@ def _pools(found: list[Generator]) -> Table:
             Cell(f"{pool.full_s:.2f}"),
         )
         for one in found
-        for traffic, pool in one.info.pools.items()
+        for traffic, pool in one.pools.items()
     )
     note = "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
     return Table("generators-pools", "Pools of users", columns, rows, note)
@@ -59,12 +61,11 @@ def _pools(found: list[Generator]) -> Table:
 def _name(one: Generator, found: list[Generator]) -> str:
     if len(found) == 1:
         return "generator"
-    return f"worker {one.info.worker}" if one.info.worker else "master"
+    return f"worker {one.worker}" if one.worker else "master"
 
 
-def _load(load: Load) -> tuple[Cell, Cell]:
-    mean, peak = (Cell(NOTHING if value is None else f"{value:.0f}") for value in (load.mean, load.peak))
-    return mean, peak
+def _load(*percents: float | None) -> Iterator[Cell]:
+    return (Cell(NOTHING if value is None else f"{value:.0f}") for value in percents)
 
 
 def _pauses(pauses: PauseInfo) -> tuple[Cell, Cell]:

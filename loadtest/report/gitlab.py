@@ -14,17 +14,17 @@ from loadtest.stats import rank
 
 def render(findings: Findings) -> str:
     """The file's text. Thresholds and checks of validity are its checks; times are in ms and of all requests."""
-    record, requests = findings.record, findings.metrics["overall"]["requests"]
+    record, requests = findings.record, findings.metrics.overall.requests
     cells = record.cells(record.stages())
     judged = [one.judgement == "pass" for one in findings.judged] + [check.ok for check in findings.checks]
     passed = sum(judged)
     metrics: dict[str, Any] = {
         "checks": {"passes": passed, "fails": len(judged) - passed, "value": passed / len(judged)},
-        "http_reqs": {"count": requests["sent"], "rate": requests["sent_rate"] or 0.0},
+        "http_reqs": {"count": requests.sent, "rate": requests.sent_rate or 0.0},
         "http_req_failed": {
-            "passes": requests["errors"],
-            "fails": requests["sent"] - requests["errors"],
-            "value": requests["errors"] / requests["sent"] if requests["sent"] else 0.0,
+            "passes": requests.errors,
+            "fails": requests.sent - requests.errors,
+            "value": requests.errors / requests.sent if requests.sent else 0.0,
         },
     }
     for name, ours in (("http_req_waiting", "first_byte_ms"), ("http_req_duration", "service_time_ms")):

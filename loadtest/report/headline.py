@@ -1,13 +1,13 @@
 """What a run found out, in a sentence or two that can be passed on; made from its figures."""
 
-from typing import Any, Final
+from typing import Final
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import LimitUse
 from loadtest.analysis.percentiles import percentile
+from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.plan import CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry, outcomes
 
 _AGREES: Final = 0.02
@@ -18,7 +18,7 @@ def headline(findings: Findings) -> str:
     """The summary sentence; ``No data, because …`` where there is nothing to sum up."""
     broken = [check for check in findings.checks if not check.ok and check.name != "something sent"]
     entry = main_entry(findings)
-    if entry is None or not findings.metrics["overall"]["operations"]["sent"]:
+    if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
     parts = [_times(findings, entry), _throttling(findings)]
     text = "; ".join(part for part in parts if part) + "."
@@ -28,11 +28,11 @@ def headline(findings: Findings) -> str:
 
 
 def _nothing(findings: Findings) -> str:
-    info, counts = findings.record.info, findings.metrics["overall"]["operations"]
+    info, counts = findings.record.info, findings.metrics.overall.operations
     if not info.traffic:
         return "the scenario has no traffic"
-    if counts["dropped"]:
-        dropped = "the one arrival" if counts["dropped"] == 1 else f"{numbers.count(counts['dropped'])} arrivals"
+    if counts.dropped:
+        dropped = "the one arrival" if counts.dropped == 1 else f"{numbers.count(counts.dropped)} arrivals"
         return f"no operation was sent: nothing was free to send {dropped} when due"
     if info.end == "aborted":
         return f"the run was aborted before its first request: {info.end_reason or 'it was stopped'}"
@@ -66,7 +66,7 @@ def _times(findings: Findings, entry: Entry) -> str:
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
     whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
-        late = numbers.count(counts["timed_out"])
+        late = numbers.count(counts[Outcome.TIMED_OUT])
         said = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
         if half.value is not None and half.value < entry.times.open_from:
@@ -82,13 +82,13 @@ def _of(findings: Findings, entry: Entry) -> str:
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""
 
 
-def _wrong(counts: dict[str, Any]) -> str:
+def _wrong(counts: dict[str, int]) -> str:
     """What became of operations that no time is given of, or that timed out; empty where all were ok."""
     bad = {
-        "throttled": ("was throttled", "were throttled"),
-        "failed": ("failed",) * 2,
-        "timed_out": ("timed out",) * 2,
-        "dropped": ("was never sent", "were never sent"),
+        Outcome.THROTTLED: ("was throttled", "were throttled"),
+        Outcome.FAILED: ("failed",) * 2,
+        Outcome.TIMED_OUT: ("timed out",) * 2,
+        Outcome.DROPPED: ("was never sent", "were never sent"),
     }
     found = [
         f"{numbers.count(counts[word])} {said[counts[word] != 1]}" for word, said in bad.items() if counts.get(word)
@@ -99,38 +99,42 @@ def _wrong(counts: dict[str, Any]) -> str:
 
 def _no_times(findings: Findings) -> str:
     """Why there is no response time."""
-    counts = findings.metrics["overall"]["operations"]
-    sent = counts["sent"]
+    counts = findings.metrics.overall.operations
+    sent = counts.sent
     subject = "the only operation" if sent == 1 else f"all {numbers.count(sent)} operations"
     was = "was" if sent == 1 else "were"
     why = "none was answered"
-    if counts["throttled"] == sent:
+    if counts.throttled == sent:
         why = f"{subject} {was} throttled (429)"
-    elif counts["failed"] == sent:
+    elif counts.failed == sent:
         reasons: dict[str, int] = {}
-        for cell in findings.metrics["traffic"].values():
-            for word, number in cell["reasons"].items():
+        for cell in findings.metrics.traffic.values():
+            for word, number in cell.reasons.items():
                 reasons[word] = reasons.get(word, 0) + number
         most = max(reasons, key=lambda word: reasons[word], default="")
         why = f"{subject} failed" + (f", most with {most}" if len(reasons) > 1 else f" ({most})" if most else "")
-    elif counts["throttled"] or counts["failed"]:
+    elif counts.throttled or counts.failed:
         why = (
-            f"of {numbers.count(sent)} operations {numbers.count(counts['throttled'])} were throttled and "
-            f"{numbers.count(counts['failed'])} failed"
+            f"of {numbers.count(sent)} operations {numbers.count(counts.throttled)} were throttled and "
+            f"{numbers.count(counts.failed)} failed"
         )
     return f"no response time, because {why}"
 
 
 def _throttling(findings: Findings) -> str:
     """The stretch in which a limit was overdrawn the most, and whether the believed limiter explains it."""
-    entry, requests = main_entry(findings), findings.metrics["overall"]["requests"]
-    if not requests["accepted"] and not requests["throttled"]:
+    entry, requests = main_entry(findings), findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
         return ""  # nothing was answered
     uses = [use for use in findings.uses if use.share > 1 or use.throttled]
     if not uses:
-        return "" if requests["throttled"] else "no request got 429"
+        return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
-    mine = [u for u in uses if entry is not None and u.limit == LIMIT_OF_OPERATION[entry.operation] and u.throttled]
+    mine = [
+        u
+        for u in uses
+        if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
+    ]
     use = max(mine or uses, key=lambda one: (one.throttled, one.share))
     belief = findings.record.belief
     words = f"the {numbers.limit_name(use.limit)}"

@@ -1,10 +1,11 @@
 """Tables of jobs: what they waited for, what polling them cost, and which never ended."""
 
-from typing import Any, Final
+from typing import Final
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, bounded, count, milliseconds, share
 from loadtest.analysis.pending import first_pending
-from loadtest.report.numbers import NOTHING, count, milliseconds, share
+from loadtest.analysis.results import JobFigures, JobStage, Summary
 from loadtest.report.table import Cell, Table
 
 _UNKNOWN: Final = Cell(NOTHING, tone="faint")
@@ -15,13 +16,13 @@ def job_tables(findings: Findings) -> tuple[Table, ...]:
     return _waits(findings), polling_table(findings), _pending(findings)
 
 
-def _stages(findings: Findings) -> list[tuple[str, str, dict[str, Any]]]:
+def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
     """(traffic, stage, figures) of everything that submits jobs."""
     return [
         (name, stage, part)
-        for name, cell in findings.metrics["traffic"].items()
-        if findings.record.info.traffic[name].operation == "async_run"
-        for stage, part in cell["stages"].items()
+        for name, figures in findings.metrics.traffic.items()
+        if isinstance(figures, JobFigures)
+        for stage, part in figures.stages.items()
     ]
 
 
@@ -35,15 +36,15 @@ def _waits(findings: Findings) -> Table:
         (
             Cell(name, tone="head"),
             Cell(stage),
-            Cell(count(cell["poll_lag_upper_ms"]["n"])),
-            _number(cell["submit_ms"]["p50"]),
-            *(_between(cell["queue_wait_lower_ms"], cell["queue_wait_upper_ms"], each) for each in ("p50", "p95")),
-            _number(cell["execution_time_ms"]["p50"]),
-            _between(None, cell["poll_lag_upper_ms"], "p50"),
-            *(_between(cell["time_to_result_lower_ms"], cell["time_to_result_ms"], each) for each in ("p50", "p95")),
+            Cell(count(cell.poll_lag_upper_ms.n)),
+            _number(cell.submit_ms.p50),
+            *(_between(cell.queue_wait_lower_ms, cell.queue_wait_upper_ms, each) for each in ("p50", "p95")),
+            _number(cell.execution_time_ms.p50),
+            _between(None, cell.poll_lag_upper_ms, "p50"),
+            *(_between(cell.time_to_result_lower_ms, cell.time_to_result_ms, each) for each in ("p50", "p95")),
         )
         for name, stage, cell in _stages(findings)
-        if cell["time_to_result_lower_ms"]["n"]
+        if cell.time_to_result_lower_ms.n
     )
     note = (
         "In ms, within the bounds that polling and the submit’s answer leave: a job’s result is ready at some time "
@@ -57,14 +58,14 @@ def _number(value: float | None) -> Cell:
     return _UNKNOWN if value is None else Cell(milliseconds(value))
 
 
-def _between(lower: dict[str, Any] | None, upper: dict[str, Any], statistic: str) -> Cell:
+def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
     """Both bounds of a statistic; the lower one is nothing where there is no block of it."""
-    least = 0.0 if lower is None else lower[statistic]
-    most = upper[statistic]
-    if least is None or most is None:
+    least = 0.0 if lower is None else lower.get(statistic).value
+    most = upper.get(statistic)
+    if least is None or most.value is None:
         return _UNKNOWN
     low = milliseconds(least) if least >= 0.01 else "0"
-    return Cell(f"≥\u00a0{low}" if statistic in upper["at_least"] else f"{low} to {milliseconds(most)}")
+    return Cell(f"≥\u00a0{low}" if most.at_least else f"{low} to {milliseconds(most.value)}")
 
 
 def polling_table(findings: Findings) -> Table:
@@ -77,13 +78,13 @@ def polling_table(findings: Findings) -> Table:
         (
             Cell(name, tone="head"),
             Cell(stage),
-            *(_polls(cell["polls"], statistic) for statistic in ("mean", "p50", "p95", "max")),
-            Cell(count(cell["polling"]["polls"])),
-            Cell(share(cell["polling"]["share_of_retrievals"])),
-            Cell(_percent(cell["polling"]["share_of_limit"])),
+            *(_polls(cell.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
+            Cell(count(cell.polling.polls)),
+            Cell(share(cell.polling.share_of_retrievals)),
+            Cell(_percent(cell.polling.share_of_limit)),
         )
         for name, stage, cell in _stages(findings)
-        if cell["polls"]["n"] or cell["polling"]["polls"]
+        if cell.polls.n or cell.polling.polls
     )
     note = (
         "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "
@@ -92,11 +93,9 @@ def polling_table(findings: Findings) -> Table:
     return Table("polling", "What polling cost", columns, rows, note)
 
 
-def _polls(block: dict[str, Any], statistic: str) -> Cell:
-    value = block[statistic]
-    if value is None:
-        return _UNKNOWN
-    return Cell(("≥\u00a0" if statistic in block["at_least"] else "") + f"{value:.3g}")
+def _polls(polls: Summary, statistic: str) -> Cell:
+    found = polls.get(statistic)
+    return _UNKNOWN if found.value is None else Cell(bounded(found, lambda value: f"{value:.3g}"))
 
 
 def _percent(value: float | None) -> str:

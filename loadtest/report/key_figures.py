@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
 from loadtest.report.main_entry import Entry, main_entry
 
 _Z: Final = 1.959964
@@ -78,29 +78,29 @@ def _response(entry: Entry | None) -> KeyFigure:
 
 
 def _throttled(findings: Findings) -> KeyFigure:
-    requests = findings.metrics["overall"]["requests"]
-    bounds = wilson(requests["throttled"], requests["sent"])
+    requests = findings.metrics.overall.requests
+    bounds = wilson(requests.throttled, requests.sent)
     if bounds is None:
         return KeyFigure("429 rate", numbers.NOTHING, why="no data, because no request was sent")
     return KeyFigure(
         "429 rate, all requests",
-        numbers.share(requests["throttled_rate"]),
+        numbers.share(requests.throttled_rate),
         f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
-        f"n = {numbers.count(requests['sent'])} request{'' if requests['sent'] == 1 else 's'}",
+        f"n = {numbers.count(requests.sent)} request{'' if requests.sent == 1 else 's'}",
     )
 
 
 def _goodput(findings: Findings) -> KeyFigure:
     """The schedule sets how many come in a second; what varies is the share of them that ends well."""
-    overall = findings.metrics["overall"]
-    counts, rate = overall["operations"], overall["operations"]["offered_rate"]
-    bounds = wilson(counts["ok"], counts["offered"])
-    if bounds is None or rate is None or not counts["sent"]:
+    overall = findings.metrics.overall
+    counts, rate = overall.operations, overall.operations.offered_rate
+    bounds = wilson(counts.ok, counts.offered)
+    if bounds is None or rate is None or not counts.sent:
         return KeyFigure("goodput", numbers.NOTHING, why="no data, because no operation was sent")
     low, high = (numbers.rate(bound * rate) for bound in bounds)
     return KeyFigure(
         "goodput, ok operations",
-        numbers.rate(overall["goodput"]),
+        numbers.rate(overall.goodput),
         f"{low} to {high}",
-        f"n = {numbers.count(counts['offered'])} offered",
+        f"n = {numbers.count(counts.offered)} offered",
     )

@@ -5,11 +5,13 @@ The numbers are ours: from every sample, not from Locust's rounded and cumulativ
 
 import csv
 import io
-from typing import Any, Final
+from typing import Final
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
+from loadtest.analysis.results import Figures
+from loadtest.record.run_info import StagePlan
 from loadtest.stats import rank
 
 _PERCENTILES: Final = (0.5, 0.66, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0)
@@ -29,20 +31,20 @@ def render(findings: Findings) -> str:
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(_HEAD)
-    for name, cell in findings.metrics["traffic"].items():
-        rows.writerow(_row(record.info.traffic[name].operation, name, cell, record, record.stages(traffic=name)))
-    rows.writerow(_row("", "Aggregated", findings.metrics["overall"], record, record.stages()))
+    for name, figures in findings.metrics.traffic.items():
+        rows.writerow(_row(record.info.traffic[name].operation, name, figures, record, record.stages(traffic=name)))
+    rows.writerow(_row("", "Aggregated", findings.metrics.overall, record, record.stages()))
     return text.getvalue()
 
 
-def _row(kind: str, name: str, cell: dict[str, Any], record: Record, stages: list[Any]) -> list[object]:
-    requests, cells = cell["requests"], record.cells(stages)
+def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[tuple[str, StagePlan]]) -> list[object]:
+    requests, cells = figures.requests, record.cells(stages)
     times = record.times.of["service_time_ms"].get(cells)
-    failed = requests["errors"] + requests["throttled"]
-    seconds = cell["seconds"]
+    failed = requests.errors + requests.throttled
+    seconds = figures.seconds
     return [
-        kind, name, requests["sent"], failed, *_times(times),
-        round(record.counts.received(cells)), requests["sent_rate"] or 0.0, failed / seconds if seconds else 0.0,
+        kind, name, requests.sent, failed, *_times(times),
+        round(record.counts.received(cells)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
 

@@ -1,18 +1,20 @@
 """The part of a run that its first screen speaks of: one operation, within its limits if it was ever there."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from loadtest.analysis.book import OUTCOMES
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.percentiles import Percentile, percentile
+from loadtest.contract import Operation
 from loadtest.record.run_info import StagePlan
 from loadtest.stats import QUANTILES, needed
 
-CALLED: Final = {
-    "sync_run": ("sync run", "sync runs"),
-    "async_run": ("job", "jobs"),
-    "retrieval": ("retrieval", "retrievals"),
+CALLED: Final[dict[str, tuple[str, str]]] = {
+    Operation.SYNC_RUN: ("sync run", "sync runs"),
+    Operation.ASYNC_RUN: ("job", "jobs"),
+    Operation.RETRIEVAL: ("retrieval", "retrievals"),
 }
 """One, and several, of what an operation is called in a sentence."""
 
@@ -93,9 +95,6 @@ def _entry(findings: Findings, name: str) -> Entry:
 
 def outcomes(findings: Findings, entry: Entry) -> dict[str, int]:
     """Operations of an entry's stages by outcome."""
-    stages = findings.metrics["traffic"][entry.traffic]["stages"]
-    total: dict[str, Any] = {}
-    for stage in entry.stages:
-        for word, number in stages[stage.name]["operations"].items():
-            total[word] = total.get(word, 0) + (number or 0)
-    return total
+    stages = findings.metrics.traffic[entry.traffic].stages
+    counts = [stages[stage.name].operations for stage in entry.stages]
+    return {word: sum(getattr(each, word) for each in counts) for word in ("offered", *OUTCOMES)}

@@ -1,15 +1,17 @@
 """Every table of a report, as text that is ready to show."""
 
-from typing import Any, Final
+from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.judgement import Judged
-from loadtest.analysis.verdict import amount, quantity
+from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
+from loadtest.analysis.results import Figures, OperationStage, Summary
+from loadtest.analysis.verdict import amount
+from loadtest.contract import Outcome
 from loadtest.plan import CONCURRENCY
-from loadtest.report import numbers
 from loadtest.report.generator_tables import generator_tables
 from loadtest.report.job_tables import job_tables
-from loadtest.report.numbers import NOTHING, count, milliseconds, rate, share
 from loadtest.report.table import Cell, Table, Tone
 from loadtest.report.target_tables import target_tables
 from loadtest.report.throttling_tables import throttling_tables
@@ -79,9 +81,9 @@ def summary(findings: Findings) -> Table:
         ("Expected", True), ("p50 ms", True), ("p95 ms", True), ("p99 ms", True), ("Exec. p50", True),
     )  # fmt: skip
     rows = []
-    for name, cell in findings.metrics["traffic"].items():
-        for stage, part in cell["stages"].items():
-            first = stage == next(iter(cell["stages"]))
+    for name, cell in findings.metrics.traffic.items():
+        for stage, part in cell.stages.items():
+            first = stage == next(iter(cell.stages))
             rows.append((Cell(name if first else "", tone="head"), Cell(stage), *_summary_row(part)))
     note = (
         "429: share of sent operations that ended throttled; Expected: by replay of the believed limiter. "
@@ -90,27 +92,27 @@ def summary(findings: Findings) -> Table:
     return Table("summary", "Summary", columns, tuple(rows), note)
 
 
-def _summary_row(cell: dict[str, Any]) -> tuple[Cell, ...]:
-    operations, block = cell["operations"], cell["response_time_ms"]
+def _summary_row(cell: OperationStage) -> tuple[Cell, ...]:
+    operations, block = cell.operations, cell.response_time_ms
     return (
-        Cell(count(operations["offered"])),
-        Cell(rate(operations["offered_rate"])),
-        Cell(count(operations["ok"])),
-        Cell(share(cell["throttled_rate"])),
-        Cell(share(cell["expected_throttled_rate"]), tone="faint"),
+        Cell(count(operations.offered)),
+        Cell(rate(operations.offered_rate)),
+        Cell(count(operations.ok)),
+        Cell(share(cell.throttled_rate)),
+        Cell(share(cell.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
-        statistic(cell["execution_time_ms"], "p50", interval=False),
+        statistic(cell.execution_time_ms, "p50", interval=False),
     )
 
 
-def statistic(block: dict[str, Any], name: str, *, interval: bool = True) -> Cell:
-    """One statistic of a latency block: ≥ where it reaches a time-out, faint where n can't carry it."""
-    value = block[name]
-    if value is None:
+def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
+    """One statistic of a time: ≥ where it reaches a time-out, faint where n can't carry it."""
+    found = summary.get(name)
+    if found.value is None:
         return Cell(NOTHING, tone="faint")
-    bounds = block.get(f"{name}_interval")
-    detail = f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if interval and bounds else ""
-    return Cell(("≥\u00a0" if name in block["at_least"] else "") + milliseconds(value), detail)
+    bounds = found.interval if interval else None
+    detail = f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
+    return Cell(numbers.bounded(found, milliseconds), detail)
 
 
 def all_others(findings: Findings) -> tuple[Table, ...]:
@@ -119,7 +121,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _outcomes(findings),
         _limits(findings),
         *throttling_tables(findings),
-        *(_latency(name, cell) for name, cell in findings.metrics["traffic"].items()),
+        *(_latency(name, cell) for name, cell in findings.metrics.traffic.items()),
         *job_tables(findings),
         _answers(findings),
         *target_tables(findings),
@@ -129,19 +131,19 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
 
 
 def _outcomes(findings: Findings) -> Table:
-    names = ("offered", "ok", "throttled", "failed", "timed_out", "dropped", "lost")
+    names = ("offered", *Outcome)
     columns = (
         ("Traffic", False), *((name.replace("_", " "), True) for name in names), ("error rate", True),
         ("goodput", True), ("amplification", True),
     )  # fmt: skip
-    cells = {**findings.metrics["traffic"], "overall": findings.metrics["overall"]}
+    cells: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             Cell(name, tone="head"),
-            *(Cell(count(cell["operations"][key])) for key in names),
-            Cell(share(cell["error_rate"])),
-            Cell(rate(cell["goodput"])),
-            Cell(NOTHING if cell["amplification"] is None else f"{cell['amplification']:.3g}"),
+            *(Cell(count(getattr(cell.operations, key))) for key in names),
+            Cell(share(cell.error_rate)),
+            Cell(rate(cell.goodput)),
+            Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
         )
         for name, cell in cells.items()
     )
@@ -164,7 +166,7 @@ def _limits(findings: Findings) -> Table:
             Cell(f"{round(use.start_s, 2):g}"),
             Cell(f"{round(use.end_s, 2):g}"),
             Cell(count(use.sent)),
-            Cell(f"{use.share * 100:,.0f} %".replace(",", "\u202f")),
+            Cell(f"{count(use.share * 100)} %"),
             Cell(count(use.throttled)),
             Cell(share(use.throttled_rate)),
         )
@@ -176,20 +178,20 @@ def _limits(findings: Findings) -> Table:
     return Table("limits", "What was asked of each limit", columns, rows, note)
 
 
-def _latency(name: str, cell: dict[str, Any]) -> Table:
+def _latency(name: str, cell: OperationStage) -> Table:
     columns = (
         ("ms", False), ("n", True), ("mean", True), *((p, True) for p in _PERCENTILES), ("max", True),
     )  # fmt: skip
     rows = [
         (
             Cell(label, tone="head"),
-            Cell(count(block["n"])),
+            Cell(count(block.n)),
             statistic(block, "mean"),
             *(statistic(block, p) for p in _PERCENTILES),
             statistic(block, "max"),
         )
         for key, label in _LATENCIES.items()
-        if (block := cell.get(key)) and block["n"]
+        if isinstance(block := getattr(cell, key), Summary) and block.n
     ]
     note = "Small print: 95 % intervals, sampling only; requests of one run are correlated, so the truth is wider."
     return Table(f"latency-{name}", f"Times of {name}", columns, tuple(rows), note)
@@ -198,8 +200,8 @@ def _latency(name: str, cell: dict[str, Any]) -> Table:
 def _answers(findings: Findings) -> Table:
     columns = (("Traffic", False), ("Answers by status", False), ("Reasons of what was not ok", False))
     rows = tuple(
-        (Cell(name, tone="head"), Cell(_list(cell["statuses"])), Cell(_list(cell["reasons"])))
-        for name, cell in findings.metrics["traffic"].items()
+        (Cell(name, tone="head"), Cell(_list(cell.statuses)), Cell(_list(cell.reasons)))
+        for name, cell in findings.metrics.traffic.items()
     )
     return Table("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
 
@@ -215,7 +217,7 @@ def _load(findings: Findings) -> Table:
     )  # fmt: skip
     rows = []
     for name, found in findings.evenness.items():
-        lag = findings.metrics["traffic"][name]["start_lag_ms"]
+        lag = findings.metrics.traffic[name].start_lag_ms
         spread = (found.bins_sent, found.bins_intended)
         rows.append(
             (

@@ -1,12 +1,11 @@
 """Tables of what a record says about the target: errors, jobs, values that cannot be, slow operations."""
 
-from dataclasses import fields
 from typing import Final
 
 from loadtest.analysis.errors import ErrorGroup
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds
 from loadtest.analysis.slowest import SlowOperation
-from loadtest.report.numbers import NOTHING, count, duration_ms, milliseconds
 from loadtest.report.table import Cell, Table
 
 _MOST: Final = 30
@@ -85,11 +84,10 @@ def _jobs(findings: Findings) -> Table:
     rows = []
     if ledger.submitted:
         rows.append((Cell("submitted", tone="head"), Cell(count(ledger.submitted)), Cell("")))
-        for each in fields(ledger):
-            if each.name in _JOBS:
-                number = int(getattr(ledger, each.name))
-                share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
-                rows.append((Cell(each.name, _JOBS[each.name], tone="head"), Cell(count(number)), Cell(share)))
+        counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
+        for (name, words), number in zip(_JOBS.items(), counts, strict=True):
+            share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
+            rows.append((Cell(name, words, tone="head"), Cell(count(number)), Cell(share)))
     note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
     if not ledger.complete:
         note += " There were more jobs than are told apart: these are the first of them."

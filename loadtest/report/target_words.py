@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.numbers import count, duration_ms, limit_name, times_as
+from loadtest.analysis.numbers import count, duration_ms, limit_name, times_as
+from loadtest.contract import Reason
 from loadtest.report.unexplained import unexplained
 
 _ODD: Final = {
@@ -25,10 +26,10 @@ def about_target(findings: Findings) -> tuple[str, ...]:
 
 def _shapes(findings: Findings) -> Iterator[str]:
     """Answers without what the contract asks of them, a missing or negative executionTime among them."""
-    for name, cell in findings.metrics["traffic"].items():
-        if wrong := cell["reasons"].get("wrong_shape"):
+    for name, cell in findings.metrics.traffic.items():
+        if wrong := cell.reasons.get(Reason.WRONG_SHAPE):
             yield (
-                f"{count(wrong)} of {count(cell['operations']['sent'])} operations of {name} were answered in another "
+                f"{count(wrong)} of {count(cell.operations.sent)} operations of {name} were answered in another "
                 "shape than the documented one: executionTime missing or below zero, or another field amiss."
             )
 

@@ -1,9 +1,9 @@
 """Tables of what was said with the 429s, and of what came after them."""
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.analysis.throttled import NO_CODE, LimitThrottling
 from loadtest.plan import ALL
-from loadtest.report.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.report.table import Cell, Table
 
 
@@ -156,27 +156,23 @@ def _retries(findings: Findings) -> Table:
     for name, found in findings.throttled.retries.items():
         if not found.operations:
             continue
-        cell, times = findings.metrics["traffic"][name], found.time_to_success_ms
+        cell, times = findings.metrics.traffic[name], found.time_to_success_ms
         rows.append(
             (
                 Cell(name, tone="head"),
-                Cell(count(found.operations), f"of {count(cell['operations']['sent'])}"),
+                Cell(count(found.operations), f"of {count(cell.operations.sent)}"),
                 Cell(f"{found.attempts / found.operations:.3g}"),
                 Cell(count(found.ok)),
                 Cell(count(found.throttled)),
-                Cell(NOTHING if cell["amplification"] is None else f"{cell['amplification']:.3g}"),
-                Cell(rate(cell["goodput"])),
-                *(Cell(duration_ms(_number(times[name_]))) for name_ in ("p50", "p95", "max")),
+                Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
+                Cell(rate(cell.goodput)),
+                *(Cell(duration_ms(times.get(statistic).value)) for statistic in ("p50", "p95", "max")),
             )
         )
     ok, of = (sum(getattr(each, a) for each in findings.throttled.retries.values()) for a in ("ok", "operations"))
     heading = f"Of {count(of)} operations that tried again, {count(ok)} ended well"
     note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
     return Table("limits-retries", heading, columns, tuple(rows), note)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _touches(findings: Findings) -> Table:

@@ -1,8 +1,8 @@
 """Tables of what the 429s tell. Their names begin with ``limits``: they stand with the limits."""
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count
 from loadtest.plan import ALL
-from loadtest.report.numbers import NOTHING, count
 from loadtest.report.table import Cell, Table
 from loadtest.report.throttling_aftermath import aftermath, refused_limits
 from loadtest.report.throttling_words import chance, sentence, shorter, title, verdict
@@ -107,9 +107,9 @@ def _windows(findings: Findings) -> Table:
     )  # fmt: skip
     rows, seen = [], []
     for name, found in refused_limits(findings, refused=False):
-        windows = found.windows
-        if windows is None:
+        if found.windows is None:
             continue
+        windows = found.windows.counts
         spread = windows.spread
         seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
         rows.append(

@@ -5,8 +5,8 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.fit import BAR, Fit
 from loadtest.analysis.inference import Inference, same, words
+from loadtest.analysis.numbers import count
 from loadtest.analysis.throttled import LimitThrottling
-from loadtest.report.numbers import count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -99,15 +99,18 @@ def _other_count(found: LimitThrottling) -> str:
     other, windows = found.inference.other_count, found.windows
     believed = found.believed.limit.count if found.believed is not None else None
     if other is not None:
-        shared = ", or keys share limits that they were believed not to" if windows and windows.limiters > 1 else ""
+        shared = (
+            ", or keys share limits that they were believed not to" if windows and windows.counts.limiters > 1 else ""
+        )
         return (
             f"Its count seems to be {count(other)}"
             + (f" instead of {count(believed)}" if believed else "")
             + shared
             + "."
         )
-    if windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
-        return f"Its saturated whole windows let {count(windows.seems)} pass, not {count(windows.count)}."
+    seen = None if windows is None else windows.counts
+    if seen is not None and seen.seems is not None and abs(seen.seems - seen.count) > 1:
+        return f"Its saturated whole windows let {count(seen.seems)} pass, not {count(seen.count)}."
     return ""
 
 

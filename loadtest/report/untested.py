@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import JobFigures
 from loadtest.contract import LIMIT_NAMES
-from loadtest.report import numbers
 from loadtest.report.main_entry import within_limits
 from loadtest.stats import QUANTILES, needed
 
@@ -49,7 +49,7 @@ def _cut_short(findings: Findings) -> Iterator[str]:
     )
     if missed and info.end != "finished":
         yield f"all of {_quoted(list(missed))}: the run ended after {numbers.seconds(covered)}"
-    if dropped := findings.metrics["overall"]["operations"]["dropped"]:
+    if dropped := findings.metrics.overall.operations.dropped:
         arrivals = (
             "1 arrival that came due and was"
             if dropped == 1
@@ -108,11 +108,7 @@ def _keys(findings: Findings) -> Iterator[str]:
 
 def _percentiles(findings: Findings) -> Iterator[str]:
     least = needed(QUANTILES["p99"])
-    few = {
-        name: n
-        for name, cell in findings.metrics["traffic"].items()
-        if 0 < (n := cell["response_time_ms"]["n"]) < least
-    }
+    few = {name: n for name, cell in findings.metrics.traffic.items() if 0 < (n := cell.response_time_ms.n) < least}
     if few:
         counts = ", ".join(f"{name} {numbers.count(n)}" for name, n in few.items())
         yield f"p99 of response times: it takes {least} of them ({counts})"
@@ -120,13 +116,13 @@ def _percentiles(findings: Findings) -> Iterator[str]:
 
 def _polls(findings: Findings) -> Iterator[str]:
     vague: dict[str, str] = {}
-    for name, cell in findings.metrics["traffic"].items():
-        if LIMIT_OF_OPERATION[findings.record.info.traffic[name].operation] != "async_submit":
+    for name, figures in findings.metrics.traffic.items():
+        if not isinstance(figures, JobFigures):
             continue
-        upper, lower = cell["time_to_result_ms"]["p50"], cell["time_to_result_lower_ms"]["p50"]
+        upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
             least, most = numbers.duration_ms(lower), numbers.duration_ms(upper)
-            late = "p50" in cell["time_to_result_ms"]["at_least"]
+            late = "p50" in figures.time_to_result_ms.at_least
             vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
     if vague:
         listed = "; ".join(f"{words} ({name})" if len(vague) > 1 else words for name, words in vague.items())

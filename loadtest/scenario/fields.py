@@ -71,7 +71,7 @@ def _sendable(value: Any, depth: int = 0) -> Any:
 
 
 def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
-    """What an editor is told of a value that is written as text."""
+    """The schema of a value that is written as text, for editors."""
     schema: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": list(examples)}
     return WithJsonSchema(schema, mode="validation")
 

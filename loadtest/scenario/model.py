@@ -103,7 +103,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _faults_meet_keys(self) -> Self:
-        for number, fault in enumerate(self.target.fault):
+        for number, fault in enumerate(self.target.settings.fault):
             try:
                 check_keys(fault, self.keys)
             except InputError as error:

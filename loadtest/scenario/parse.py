@@ -80,8 +80,8 @@ def scenario_hash(scenario: Scenario) -> str:
 
     Values at their defaults count as unsaid, so that a default added later changes no hash.
     """
-    said = scenario.model_dump(mode="json", exclude=_NOT_HASHED, exclude_defaults=True)
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    shape = scenario.model_dump(mode="json", exclude=_NOT_HASHED, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -1,6 +1,6 @@
-"""What a client does: after a 429, while a job runs, with an answer; and what it does wrong on purpose.
+"""A traffic entry: a named stream of operations of one kind, in stages; and what its clients do.
 
-A traffic entry: a named stream of operations of one kind, in stages.
+They retry after a 429, poll while a job runs, expect an answer, and make some mistakes on purpose.
 """
 
 import math
@@ -58,9 +58,26 @@ class Retry(Strict):
             return 0.0
         if self.policy == "retry_after":
             return self.max * (self.max_attempts - 1)
-        return sum(
-            min(self.max, self.initial * self.factor ** min(tried, 64)) for tried in range(self.max_attempts - 1)
-        )
+        return sum(self._longest_wait(attempt) for attempt in range(1, self.max_attempts))
+
+    def wait(self, attempt: int, draw: float, retry_after: float | None = None) -> float | None:
+        """Seconds to wait after the ``attempt``-th 429; None to give up.
+
+        Args:
+            attempt: requests sent so far, at least 1.
+            draw: an evenly distributed number from 0 to 1, for the jitter.
+            retry_after: what the 429 asks for, in seconds; None if it says nothing that can be used.
+        """
+        if self.policy == "none" or attempt >= self.max_attempts:
+            return None
+        if self.policy == "retry_after" and retry_after is not None:
+            return min(retry_after, self.max)
+        longest = self._longest_wait(attempt)
+        return longest * draw if self.jitter else longest
+
+    def _longest_wait(self, attempt: int) -> float:
+        # The power is capped before it can overflow; the wait is at its longest by then.
+        return min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
 
 
 class Polling(Strict):
@@ -92,6 +109,13 @@ class Polling(Strict):
             raise ValueError("pace must be above zero")
         return self
 
+    def wait(self, number: int, draw: float) -> float:
+        """Seconds from the last answer to the ``number``-th poll; ``draw`` is from 0 to 1, for the jitter."""
+        wait = self.interval
+        if self.policy == "exponential":
+            wait = min(self.max, self.interval * self.factor ** min(number - 1, 64))
+        return wait * (0.5 + draw / 2) if self.jitter else wait
+
 
 class Expect(Strict):
     """What the last answer of an operation must be for it to be ok."""
@@ -99,7 +123,7 @@ class Expect(Strict):
     status: Status | None = None
     """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
     job: EndState | None = None
-    """State in which a job must end; completed where nothing is said."""
+    """State in which a job must end; completed by default."""
     result: JsonObject | None = None
     """A subset of the result: its keys must be there with these values, tables within tables alike."""
     result_schema: str | None = None

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def allow(url: str, *, has_entry: bool = False) -> Target:
+def allow(url: str, *, listed: bool = False) -> Target:
     """Check, in the process that makes the load, that a base URL may be loaded.
 
     Names are resolved here and nowhere else, so every connection goes to a checked address, also where a name is looked
@@ -32,13 +32,13 @@ def allow(url: str, *, has_entry: bool = False) -> Target:
 
     Args:
         url: the base URL.
-        has_entry: whether an entry allows this run; without one the host must be loopback.
+        listed: whether an entry allows this run; without one the host must be loopback.
 
     Raises:
         InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.
     """
     target = resolve(url)
-    if not target.loopback and not has_entry:
+    if not target.loopback and not listed:
         raise InputError(
             f"{target.server_name!r} is not a loopback address, and only this machine may be loaded without an entry",
             f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or give http://127.0.0.1:PORT.",

@@ -59,7 +59,7 @@ class ChosenTarget:
         """What a preflight of this target looks at, with a scenario as plain values."""
         return PreflightOrder(
             url=self.target.url,
-            has_entry=self.entry is not None,
+            listed=self.entry is not None,
             scenario=scenario,
             tls=self.tls,
             headers=self.headers,
@@ -70,7 +70,7 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What a preflight looks at: a target and a scenario. Its keys and endpoint come from the environment."""
 
     url: str
-    has_entry: bool
+    listed: bool
     """Whether an entry allows a host that is not loopback."""
     scenario: Mapping[str, Any]
     """In force, as plain values."""

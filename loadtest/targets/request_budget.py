@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loadtest.contract import EXECUTING_LIMITS, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.plan import schedules
-from loadtest.record.run_info import LeashInfo, TrafficPlan
+from loadtest.record.run_info import BudgetInfo, TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
 from loadtest.targets.choose import ChosenTarget
@@ -148,7 +148,7 @@ _COUNTED: Final = " (a poll for each submit, preflight and seeding count)"
 
 def check_request_budget(
     chosen: ChosenTarget, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
-) -> LeashInfo | None:
+) -> BudgetInfo | None:
     """Check that a run stays within what its target's entry allows.
 
     Args:
@@ -178,7 +178,7 @@ def check_request_budget(
                 + (_COUNTED if name == LimitName.RETRIEVAL else ""),
                 f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or have max_share raised by {entry.owner}.",
             )
-    return LeashInfo(
+    return BudgetInfo(
         name=chosen.name or "",
         environment=entry.environment,
         owner=entry.owner,

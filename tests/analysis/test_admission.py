@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from loadtest import limiters
 from loadtest.analysis import admission
-from loadtest.analysis.admission import Asked, Loads, join
-from loadtest.analysis.drawn import Drawn
+from loadtest.analysis.admission import Asked, Loads
+from loadtest.analysis.drawn import Drawn, join
 from loadtest.analysis.fit import judge
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.units import Limit

@@ -61,4 +61,4 @@ def test_a_retrieval_executes_nothing(maker: ModuleType, tmp_path: Path) -> None
     findings = find(load_record(maker.save(tmp_path / "run", run, rows)))
     assert findings.executions == {}
     assert findings.oddities == []
-    assert np.isnan(findings.metrics["traffic"]["t"]["overhead_ms"]["mean"] or np.nan)
+    assert np.isnan(findings.metrics.traffic["t"].overhead_ms.mean or np.nan)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import analysis
-from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.judgement import resolve
+from loadtest.analysis.findings import find
+from loadtest.analysis.judgement import measure
 from loadtest.analysis.metrics import covered_seconds
 from loadtest.analysis.record import load_record
+from loadtest.analysis.results import JobFigures, OperationFigures
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
 from loadtest.threshold import ASYNC_ONLY, METRICS
@@ -34,35 +35,34 @@ def ten(maker: ModuleType, **info: Any) -> tuple[RunInfo, list[Sample]]:
 
 
 @pytest.fixture
-def cell(maker: ModuleType, tmp_path: Path) -> dict[str, Any]:
+def figures(maker: ModuleType, tmp_path: Path) -> dict[str, Any]:
     record = load_record(maker.save(tmp_path / "run", *ten(maker)))
-    return find(record).metrics["traffic"]["t"]
+    return find(record).metrics.traffic["t"]
 
 
-def test_counts_and_rates_of_ten_operations(cell: dict[str, Any]) -> None:
+def test_counts_and_rates_of_ten_operations(figures: OperationFigures) -> None:
     """Counts are what happened, rates divide by the stage's seconds, and the warm-up is in none of them."""
-    operations, requests = cell["operations"], cell["requests"]
-    assert {name: operations[name] for name in ("offered", "sent", "ok", "throttled", "failed", "dropped")} == {
-        "offered": 10, "sent": 9, "ok": 7, "throttled": 1, "failed": 1, "dropped": 1,
-    }  # fmt: skip
-    assert (requests["sent"], requests["accepted"], requests["throttled"], requests["errors"]) == (9, 8, 1, 1)
-    assert operations["offered_rate"] == 1.0
-    assert cell["goodput"] == 0.7
-    assert cell["throttled_rate"] == cell["error_rate"] == requests["throttled_rate"] == pytest.approx(1 / 9)
-    assert cell["amplification"] == 1.0
-    assert cell["statuses"] == {"200": 7, "429": 1, "500": 1}
-    assert cell["reasons"] == {"http_429": 1, "http_500": 1, "no_user": 1}
+    operations, requests = figures.operations, figures.requests
+    counted = (operations.offered, operations.sent, operations.ok, operations.throttled)
+    assert (*counted, operations.failed, operations.dropped) == (10, 9, 7, 1, 1, 1)
+    assert (requests.sent, requests.accepted, requests.throttled, requests.errors) == (9, 8, 1, 1)
+    assert operations.offered_rate == 1.0
+    assert figures.goodput == 0.7
+    assert figures.throttled_rate == figures.error_rate == requests.throttled_rate == pytest.approx(1 / 9)
+    assert figures.amplification == 1.0
+    assert figures.statuses == {"200": 7, "429": 1, "500": 1}
+    assert figures.reasons == {"http_429": 1, "http_500": 1, "no_user": 1}
 
 
-def test_latencies_of_ten_operations(cell: dict[str, Any]) -> None:
+def test_latencies_of_ten_operations(figures: OperationFigures) -> None:
     """Response time runs from the intended start, service time from the send, of ok operations only."""
-    response, service = cell["response_time_ms"], cell["service_time_ms"]
-    assert (response["n"], response["mean"], response["p50"], response["max"]) == (7, 41.0, 41.0, 71.0)
-    assert (service["n"], service["p50"], service["p95"]) == (7, 40.0, None)
-    assert cell["execution_time_ms"]["p50"] == 32.0
-    assert cell["overhead_ms"]["p50"] == 8.0
-    assert cell["start_lag_ms"]["n"] == 9
-    assert cell["start_lag_ms"]["max"] == 1.0
+    response, service = figures.response_time_ms, figures.service_time_ms
+    assert (response.n, response.mean, response.p50, response.max) == (7, 41.0, 41.0, 71.0)
+    assert (service.n, service.p50, service.p95) == (7, 40.0, None)
+    assert figures.execution_time_ms.p50 == 32.0
+    assert figures.overhead_ms.p50 == 8.0
+    assert figures.start_lag_ms.n == 9
+    assert figures.start_lag_ms.max == 1.0
 
 
 def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(maker: ModuleType, tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(maker: M
             maker.operation("t", k, k * 100.0, start + 5, start_ms=start, user_free=round(start * 1e6)),
         ]
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 10)], offered=10)})
-    figures = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics["traffic"]["t"]
-    assert figures["service_time_ms"]["max"] == 5.0
-    assert figures["response_time_ms"]["p50"] == 505.0
-    assert figures["response_time_ms"]["max"] == 1005.0
-    assert figures["dispatch_lag_ms"]["max"] == 0.0, "the users were busy: that is no lag of the dispatcher's"
+    figures = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics.traffic["t"]
+    assert figures.service_time_ms.max == 5.0
+    assert figures.response_time_ms.p50 == 505.0
+    assert figures.response_time_ms.max == 1005.0
+    assert figures.dispatch_lag_ms.max == 0.0, "the users were busy: that is no lag of the dispatcher's"
 
 
 def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType, tmp_path: Path) -> None:
@@ -103,29 +103,30 @@ def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType,
     assert mine["time_to_result_ms"].tolist() == [3002.0, 1002.0]
     assert mine["submit_ms"].tolist() == [4.0, 4.0]
     assert mine["overhead_ms"].tolist() == [2302.0, 932.0]
-    figures = find(load_record(directory)).metrics["operations"]["async_run"]
-    assert figures["time_to_result_lower_ms"]["max"] == 1000.0
-    assert figures["overhead_ms"]["max"] == 2302.0
-    assert figures["polls"]["max"] == 3.0
-    assert figures["amplification"] == 1.0, "polls are no retries"
-    assert figures["requests"]["throttled_rate"] == pytest.approx(1 / 6)
+    figures = find(load_record(directory)).metrics.operations["async_run"]
+    assert isinstance(figures, JobFigures)
+    assert figures.time_to_result_lower_ms.max == 1000.0
+    assert figures.overhead_ms.max == 2302.0
+    assert figures.polls.max == 3.0
+    assert figures.amplification == 1.0, "polls are no retries"
+    assert figures.requests.throttled_rate == pytest.approx(1 / 6)
 
 
 def test_every_metric_of_thresholds_is_in_metrics_json(maker: ModuleType, tmp_path: Path) -> None:
     """Whatever a threshold may name resolves to a number in a run with an async entry."""
-    metrics = as_json(find(load_record(maker.tour(tmp_path / "run"))))
+    metrics = find(load_record(maker.tour(tmp_path / "run"))).metrics
     for name in METRICS:
         operation = "async_run" if name.startswith(ASYNC_ONLY) else "sync_run"
-        value, *_ = resolve(name, metrics["operations"][operation])
+        value, *_ = measure(name, metrics.operations[operation])
         # p99 of 320 operations can't be carried: that is None, and it is there all the same.
         assert isinstance(value, int | float) or name.endswith(".p99"), name
 
 
 def test_overall_has_no_latency(maker: ModuleType, tmp_path: Path) -> None:
     """Times of different operations are not mixed."""
-    overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics["overall"]
-    assert not [name for name in overall if name.endswith("_ms")]
-    assert overall["stages"]["within"]["operations"]["ok"] == 7
+    overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics.overall
+    assert not [name for name in overall.__struct_fields__ if name.endswith("_ms")]
+    assert overall.stages["within"].operations.ok == 7
 
 
 def test_a_notebook_reads_a_run_in_one_line(maker: ModuleType, tmp_path: Path) -> None:
@@ -144,20 +145,20 @@ def test_the_set_up_is_in_no_figure(maker: ModuleType, tmp_path: Path) -> None:
         maker.request("t", 0, -40, -30, stage="setup", parent_arrival=None, intended_start=None, kind="submit")
         for _ in range(5)
     ]
-    figures = find(load_record(maker.save(tmp_path / "run", run, seeds + rows))).metrics
-    assert figures["traffic"]["t"]["requests"]["sent"] == figures["overall"]["requests"]["sent"] == 9
-    assert figures["traffic"]["t"]["service_time_ms"]["n"] == 7
-    assert figures["overall"]["operations"]["lost"] == 0
+    metrics = find(load_record(maker.save(tmp_path / "run", run, seeds + rows))).metrics
+    assert metrics.traffic["t"].requests.sent == metrics.overall.requests.sent == 9
+    assert metrics.traffic["t"].service_time_ms.n == 7
+    assert metrics.overall.operations.lost == 0
 
 
 def test_lost_arrivals_are_counted_in_their_stage(maker: ModuleType, tmp_path: Path) -> None:
     """Arrivals that were offered and left no row are lost, in the stage of their neighbours; warm-up's don't count."""
     run, rows = ten(maker)
     kept = [row for row in rows if (row.arrival, row.parent_arrival) not in ((4, None), (None, 4))]
-    figures = find(load_record(maker.save(tmp_path / "run", run, kept))).metrics["traffic"]["t"]
-    assert figures["operations"]["lost"] == 1
-    assert figures["operations"]["offered"] == 10
-    assert figures["stages"]["within"]["operations"]["lost"] == 1
+    figures = find(load_record(maker.save(tmp_path / "run", run, kept))).metrics.traffic["t"]
+    assert figures.operations.lost == 1
+    assert figures.operations.offered == 10
+    assert figures.stages["within"].operations.lost == 1
 
 
 OUTCOMES = ("ok", "throttled", "failed", "timed_out", "dropped", "lost", None)
@@ -179,14 +180,14 @@ def test_every_arrival_ends_in_exactly_one_outcome(
     ]  # fmt: skip
     run = maker.info({"t": maker.plan("sync_run", stages, offered=len(fates))})
     metrics = find(load_record(maker.save(tmp_path_factory.mktemp("run"), run, rows))).metrics
-    for cell in (metrics["overall"], metrics["traffic"]["t"], metrics["operations"]["sync_run"]):
-        for part in (cell, *cell["stages"].values()):
-            counts = part["operations"]
-            total = sum(counts[name] for name in OUTCOMES if name)
-            assert counts["offered"] == total
+    for whole in (metrics.overall, metrics.traffic["t"], metrics.operations["sync_run"]):
+        for part in (whole, *whole.stages.values()):
+            counts = part.operations
+            total = sum(getattr(counts, name) for name in OUTCOMES if name)
+            assert counts.offered == total
     # Which stage a missing arrival belongs to can only be told where it has a neighbour.
     if all(outcome for outcome, _ in fates):
-        assert metrics["overall"]["operations"]["offered"] == sum(stage != "warmup" for _, stage in fates)
+        assert metrics.overall.operations.offered == sum(stage != "warmup" for _, stage in fates)
 
 
 def test_rates_divide_by_the_time_in_which_a_stage_was_on(maker: ModuleType) -> None:
@@ -204,5 +205,5 @@ def test_evenness_tells_a_bursty_sender_from_an_even_one(maker: ModuleType, tmp_
     found = find(load_record(maker.save(tmp_path / "run", run, rows))).evenness["t"]
     assert found.bins_intended < 0.1
     assert found.bins_sent > 0.8
-    assert found.gap_error_ms["p99"] == pytest.approx(190)
-    assert np.isfinite(found.gap_error_ms["mean"])
+    assert found.gap_error_ms.p99 == pytest.approx(190)
+    assert np.isfinite(found.gap_error_ms.mean)

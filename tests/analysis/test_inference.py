@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from loadtest import limiters
-from loadtest.analysis.admission import Asked, join
-from loadtest.analysis.drawn import Drawn
-from loadtest.analysis.inference import Inference, as_json, infer, sign_test, words
+from loadtest.analysis.admission import Asked
+from loadtest.analysis.drawn import Drawn, join
+from loadtest.analysis.inference import Inference, infer, sign_test, words
 from loadtest.limiters import ALGORITHMS, LimiterSpec
-from loadtest.plan import Belief
+from loadtest.plan import AssumedLimits
 from loadtest.units import Limit
 
 LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
@@ -83,7 +83,7 @@ def world(
 def found_in(truth: LimiterSpec, traffic: str, believed: LimiterSpec | None = None) -> Inference:
     """What the answers tell."""
     limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
-    return infer(world(truth, TRAFFIC[traffic](), limit), Belief({}, believed or LimiterSpec()), 0.0, 0.6)
+    return infer(world(truth, TRAFFIC[traffic](), limit), AssumedLimits({}, believed or LimiterSpec()), 0.0, 0.6)
 
 
 def is_named(truth: LimiterSpec, found: Inference) -> bool:
@@ -128,7 +128,7 @@ def test_a_fixed_window_is_named_and_how_sure_that_is() -> None:
     assert found.against[0] > 50
     assert found.against[1] == 0
     assert found.log10_p == pytest.approx(-found.against[0] * np.log10(2))
-    assert as_json(found)["named"][0]["limiter"] == "fixed-window"
+    assert found.named[0].spec.algorithm == "fixed-window"
 
 
 def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() -> None:
@@ -144,7 +144,7 @@ def test_another_count_than_the_documented_one_is_found(count: int) -> None:
     """A server that allows another number is told from one that allows the documented one by another algorithm."""
     asked = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
     documented = Asked(**{**asked.__dict__, "limit": LIMIT})
-    found = infer(documented, Belief({}), 0.0, 0.6)
+    found = infer(documented, AssumedLimits({}), 0.0, 0.6)
     assert found.named[0].spec == LimiterSpec("fixed-window")
     assert found.other_count == count
     assert found.believed is not None
@@ -155,7 +155,7 @@ def test_refusals_without_reason_fit_nothing() -> None:
     """A server that refuses a third of all requests at random counts by no algorithm."""
     asked = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
     asked.refused[:] = np.random.default_rng(1).random(len(asked.refused)) < 1 / 3
-    found = infer(asked, Belief({}), 0.0, 0.6)
+    found = infer(asked, AssumedLimits({}), 0.0, 0.6)
     assert found.word == "none"
     assert not found.named
     assert found.best is not None
@@ -169,7 +169,7 @@ def test_the_believed_limiters_wrong_decisions_are_counted() -> None:
     begins = full[np.flatnonzero(np.diff(asked.times[full]) > 10)[:2] + 1]
     asked.refused[begins[0] - 5], asked.refused[begins[0]] = True, False
     asked.refused[begins[1] + 5] = False
-    believed = infer(asked, Belief({}), 0.0, 0.6).believed
+    believed = infer(asked, AssumedLimits({}), 0.0, 0.6).believed
     assert believed is not None
     assert (believed.wrongly_rejected, believed.wrongly_admitted) == (1, 1)
     assert np.flatnonzero(believed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
@@ -178,16 +178,16 @@ def test_the_believed_limiters_wrong_decisions_are_counted() -> None:
 def test_where_nothing_was_refused_nothing_is_told() -> None:
     """No 429, no inference; and an empty record is no error."""
     asked = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
-    assert infer(asked, Belief({}), 0.0, 0.6).word == "nothing"
-    assert infer(asked.part(0, 0), Belief({}), 0.0, 0.6).word == "nothing"
-    assert infer(asked.part(0, 1), Belief({}), 0.0, 0.6).n == 1
+    assert infer(asked, AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(asked.part(0, 0), AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(asked.part(0, 1), AssumedLimits({}), 0.0, 0.6).n == 1
 
 
 def test_all_429_tells_nothing() -> None:
     """Where every request was refused, nothing tells by which algorithm."""
     asked = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
     asked.refused[:] = True
-    found = infer(asked, Belief({}), 0.0, 0.6)
+    found = infer(asked, AssumedLimits({}), 0.0, 0.6)
     assert found.word == "nothing"
     assert found.refused == found.n == 20
 
@@ -204,7 +204,7 @@ def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
     """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
     truth = LimiterSpec("token-bucket", 17, count_rejected=True)
     asked = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
-    best = infer(asked, Belief({}), 0.0, 0.6).named[0]
+    best = infer(asked, AssumedLimits({}), 0.0, 0.6).named[0]
     assert best.spec.algorithm in ("token-bucket", "gcra")
     assert best.bursts is not None
     assert best.bursts[0] <= 17 <= best.bursts[1]

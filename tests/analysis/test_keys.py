@@ -33,7 +33,7 @@ def test_a_key_that_is_slower_is_named(maker: ModuleType, tmp_path: Path) -> Non
     (slow,) = made.slow_keys
     assert (slow.traffic, slow.key, slow.statistic, slow.n) == ("t", 2, "p50", 80)
     assert slow.factor == pytest.approx(5, rel=0.03)
-    assert [(one.key, one.times.n) for one in made.keys] == [(0, 80), (1, 80), (2, 80)]
+    assert [(one.key, one.n) for one in made.keys] == [(0, 80), (1, 80), (2, 80)]
 
 
 def test_a_key_that_is_slow_now_and_then_is_named_by_its_tail(maker: ModuleType, tmp_path: Path) -> None:

@@ -55,13 +55,13 @@ def test_interval_of_many_values() -> None:
 def test_summary_of_nothing() -> None:
     """No values: n is 0 and everything else is None, so that no zero is mistaken for a time."""
     block = summarize(distribution(np.array([math.nan])))
-    assert block["n"] == 0
-    assert {block[name] for name in ("mean", "p50", "p99", "max")} == {None}
+    assert block.n == 0
+    assert {block.mean, block.p50, block.p99, block.max} == {None}
 
 
 def test_statistics_that_reach_a_time_out_are_named() -> None:
     """Of 100 values with the 6 greatest timed out, p50 and p90 are known, p95, max and mean are lower bounds."""
     values = np.arange(1, 101, dtype=float)
     block = summarize(distribution(values, values > 94))
-    assert block["at_least"] == ["mean", "p95", "max"]
-    assert (block["p50"], block["p90"], block["p95"]) == (50, 90, 95)
+    assert block.at_least == ("mean", "p95", "max")
+    assert (block.p50, block.p90, block.p95) == (50, 90, 95)

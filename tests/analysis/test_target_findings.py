@@ -1,10 +1,10 @@
 """What a record says about the target: errors in groups, the ledger of jobs, values that cannot be, slow operations."""
 
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from loadtest.analysis import chunks, errors, ledger, slowest
@@ -104,7 +104,7 @@ def test_every_job_is_in_the_ledger_once(maker: ModuleType, tmp_path: Path, monk
     rows.append(maker.request("t", 8, 9000, 9002, kind="retrieve", job_id="of another run", job_state="completed"))
     # A bad key on purpose is answered as it must be, which is no word on the job.
     rows.append(maker.request("t", 8, 9500, 9502, kind="retrieve", job_id="b", status=401, mistake="bad_key"))
-    assert asdict(found(maker, tmp_path / "run", "async_run", rows, 8).ledger) == {
+    assert msgspec.structs.asdict(found(maker, tmp_path / "run", "async_run", rows, 8).ledger) == {
         "submitted": 8,
         "completed": 3,
         "failed": 1,

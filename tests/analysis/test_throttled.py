@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.findings import find, results
 from loadtest.analysis.record import load_record
 from loadtest.analysis.retry_after import readings
 from loadtest.analysis.throttled import Throttled, look_into
@@ -49,8 +49,9 @@ def tell_waits(rows: list[Sample], off_s: float, *, date: bool = False) -> None:
 
 def test_saturated_windows_show_the_limit(maker: ModuleType, tmp_path: Path) -> None:
     """Each whole window lets its limit pass, cut-off ones are left out, and twice as much may pass in between."""
-    windows = look(maker, tmp_path / "run", *above(maker)).limits["sync_run"].windows
-    assert windows is not None
+    found = look(maker, tmp_path / "run", *above(maker)).limits["sync_run"].windows
+    assert found is not None
+    windows = found.counts
     assert 1 <= windows.whole == windows.saturated < windows.windows <= 4
     assert windows.spread == (100, 100.0, 100)
     assert windows.over == 0
@@ -62,7 +63,7 @@ def test_another_limit_shows_in_the_windows(maker: ModuleType, tmp_path: Path) -
     told = look(maker, tmp_path / "run", *above(maker, 260, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)}))
     found = told.limits["sync_run"]
     assert found.windows is not None
-    assert found.windows.seems == 80
+    assert found.windows.counts.seems == 80
     assert found.inference.other_count == 80
     assert found.believed is not None
     assert found.believed.wrongly_rejected > 100
@@ -158,8 +159,8 @@ def test_operations_that_tried_again_have_figures_of_their_own(maker: ModuleType
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 6, 1)], offered=4)})
     found = find(load_record(maker.save(tmp_path / "run", run, rows))).throttled.retries["t"]
     assert (found.operations, found.attempts, found.ok, found.throttled) == (3, 9, 2, 1)
-    assert found.time_to_success_ms["n"] == 2
-    assert found.time_to_success_ms["max"] == 2500
+    assert found.time_to_success_ms.n == 2
+    assert found.time_to_success_ms.max == 2500
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -209,12 +210,12 @@ def test_error_codes_and_json(maker: ModuleType, tmp_path: Path) -> None:
     for place, row in enumerate(row for row in requests(rows) if row.status == 429):
         row.error_code = "quota" if place % 3 else None
     found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
-    told = as_json(found)["throttling"]
-    limit = told["limits"]["sync_run"]
-    assert limit["codes"] == {"quota": limit["throttled"] - limit["codes"]["none"], "none": -(-limit["throttled"] // 3)}
-    assert limit["inferred"]["verdict"] == "named"
-    assert limit["inferred"]["named"][0]["limiter"] == "fixed-window"
-    assert told["complete"]
+    throttling = results(found).throttling
+    limit = throttling.limits["sync_run"]
+    assert limit.codes == {"quota": limit.throttled - limit.codes["none"], "none": -(-limit.throttled // 3)}
+    assert limit.inferred.verdict == "named"
+    assert limit.inferred.named[0].limiter == "fixed-window"
+    assert throttling.complete
 
 
 def test_the_verdict_does_not_rest_on_it(maker: ModuleType, tmp_path: Path) -> None:

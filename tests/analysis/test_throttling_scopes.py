@@ -14,7 +14,7 @@ from loadtest.analysis.record import Record, load_record
 from loadtest.analysis.throttling import boundaries, expect
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
-from loadtest.plan import believed
+from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 from loadtest.report.binding import binding
 from loadtest.report.facts import facts
@@ -47,7 +47,7 @@ def run_of(maker: ModuleType, scope: str, **target: Any) -> RunInfo:
 def requests(maker: ModuleType, run: RunInfo, *, shift_s: float = 0.3, held_s: float = 6.0) -> list[Any]:
     """What clients of two keys send at random, decided on by the believed limiters on a server's clock."""
     chance = random.Random(7)
-    table = believed(run.target).limiters(KEYS)
+    table = AssumedLimits.recorded(run.target).limiters(KEYS)
     spent = [r.unix_s for r in run.preflight]
     for at in spent:
         table[LIMIT_NAMES.index("retrieval")][0].decide(at + shift_s)
@@ -143,7 +143,7 @@ def test_a_slot_is_held_by_whom_a_replay_lets_pass(maker: ModuleType, tmp_path: 
     What is sent reaches the server up to 5 ms later, and so do answers us.
     """
     chance, run = random.Random(3), run_of(maker, scope, limiter="concurrency")
-    table, rows, running, time = believed(run.target).limiters(KEYS), [], list[Slot](), 0.0
+    table, rows, running, time = AssumedLimits.recorded(run.target).limiters(KEYS), [], list[Slot](), 0.0
     for number in range(SECONDS * 40):
         time += chance.expovariate(40)
         place, key, took = chance.randrange(3), chance.randrange(KEYS), chance.uniform(0.5, 4.0)

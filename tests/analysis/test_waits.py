@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from loadtest.analysis.chunks import read_chunks
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.percentiles import percentile
 from loadtest.analysis.record import load_record
+from loadtest.analysis.results import JobFigures
 from loadtest.analysis.waits import poll_lag, queue_wait
 from loadtest.record.samples import Sample
 from loadtest.stats import rank
@@ -58,15 +60,22 @@ def found(maker: ModuleType, directory: Path, rows: list[Sample], stages: Any = 
     return find(load_record(maker.save(directory, maker.info({"t": entry, **traffic}), rows)))
 
 
+def jobs(findings: Findings) -> JobFigures:
+    """The figures of the async entry."""
+    figures = findings.metrics.traffic["t"]
+    assert isinstance(figures, JobFigures)
+    return figures
+
+
 def test_waits_are_known_within_bounds(maker: ModuleType, tmp_path: Path) -> None:
     """Queue wait lies between what polls saw pending and the end, less executionTime; poll lag after the former."""
-    cell = found(maker, tmp_path / "run", two_jobs(maker)).metrics["traffic"]["t"]
+    cell = jobs(found(maker, tmp_path / "run", two_jobs(maker)))
     # 1000 - 4 - 700, and below zero for the job that was seen pending by its submit alone.
-    assert (cell["queue_wait_lower_ms"]["max"], cell["queue_wait_lower_ms"]["mean"]) == (296.0, 148.0)
+    assert (cell.queue_wait_lower_ms.max, cell.queue_wait_lower_ms.mean) == (296.0, 148.0)
     # 3002 - 0 - 700 and 1502 - 500 - 70.
-    assert (cell["queue_wait_upper_ms"]["max"], cell["queue_wait_upper_ms"]["mean"]) == (2302.0, (2302 + 932) / 2)
+    assert (cell.queue_wait_upper_ms.max, cell.queue_wait_upper_ms.mean) == (2302.0, (2302 + 932) / 2)
     # 3002 - 1000: the refused poll told nothing; 1502 - 500.
-    assert (cell["poll_lag_upper_ms"]["max"], cell["poll_lag_upper_ms"]["mean"]) == (2002.0, (2002 + 1002) / 2)
+    assert (cell.poll_lag_upper_ms.max, cell.poll_lag_upper_ms.mean) == (2002.0, (2002 + 1002) / 2)
 
 
 def test_what_polls_ask_of_the_retrieval_limit(maker: ModuleType, tmp_path: Path) -> None:
@@ -78,20 +87,18 @@ def test_what_polls_ask_of_the_retrieval_limit(maker: ModuleType, tmp_path: Path
         own = {"kind": "retrieve", "operation": "retrieval", "stage": "within" if at < 2000 else "later"}
         rows += [maker.request("u", k, at, at + 1, **own)]
         rows += [maker.operation("u", k, at, at + 1, operation="retrieval", stage=own["stage"])]
-    metrics = found(maker, tmp_path / "run", rows, stages, u=lookups).metrics
-    within, above = (metrics["traffic"]["t"]["stages"][name]["polling"] for name in ("within", "above"))
+    findings = found(maker, tmp_path / "run", rows, stages, u=lookups)
+    within, above = (jobs(findings).stages[name].polling for name in ("within", "above"))
     # 500 retrievals per 60 s are 16.7 in the two seconds of "within".
-    assert within == {
-        "polls": 2, "retrievals": 4, "share_of_retrievals": 0.5, "share_of_limit": pytest.approx(2 / (500 / 60 * 2)),
-        "limit_use": pytest.approx(4 / (500 / 60 * 2)),
-    }  # fmt: skip
-    assert above == {
-        "polls": 2, "retrievals": 3, "share_of_retrievals": pytest.approx(2 / 3),
-        "share_of_limit": pytest.approx(2 / (500 / 60 * 10)), "limit_use": pytest.approx(3 / (500 / 60 * 10)),
-    }  # fmt: skip
-    whole = metrics["operations"]["async_run"]["polling"]
-    assert (whole["polls"], whole["retrievals"]) == (4, 7), "the last one was retrieved after the jobs' stages"
-    assert "polling" not in metrics["traffic"]["u"]
+    assert (within.polls, within.retrievals, within.share_of_retrievals) == (2, 4, 0.5)
+    assert within.share_of_limit == pytest.approx(2 / (500 / 60 * 2))
+    assert within.limit_use == pytest.approx(4 / (500 / 60 * 2))
+    assert (above.polls, above.retrievals, above.share_of_retrievals) == (2, 3, pytest.approx(2 / 3))
+    assert above.share_of_limit == pytest.approx(2 / (500 / 60 * 10))
+    assert above.limit_use == pytest.approx(3 / (500 / 60 * 10))
+    whole = jobs(findings).polling
+    assert (whole.polls, whole.retrievals) == (4, 7), "the last one was retrieved after the jobs' stages"
+    assert findings.metrics.traffic["u"].polling is msgspec.UNSET
 
 
 def test_an_impossible_execution_time_is_in_no_wait(maker: ModuleType, tmp_path: Path) -> None:
@@ -104,9 +111,9 @@ def test_an_impossible_execution_time_is_in_no_wait(maker: ModuleType, tmp_path:
             maker.operation("t", k, 0, 1002, poll=1, execution_time_ms=execution, **JOB),
         ]
     findings = found(maker, tmp_path / "run", rows)
-    cell = findings.metrics["traffic"]["t"]
-    assert cell["queue_wait_upper_ms"]["n"] == cell["queue_wait_lower_ms"]["n"] == 2
-    assert (cell["queue_wait_upper_ms"]["max"], cell["queue_wait_upper_ms"]["mean"]) == (102.0, 51.0)
+    cell = jobs(findings)
+    assert cell.queue_wait_upper_ms.n == cell.queue_wait_lower_ms.n == 2
+    assert (cell.queue_wait_upper_ms.max, cell.queue_wait_upper_ms.mean) == (102.0, 51.0)
     assert [(one.name, one.count) for one in findings.oddities] == [("negative", 1), ("longer_than_seen", 1)]
 
 
@@ -115,9 +122,9 @@ def test_jobs_that_never_ended_have_no_upper_bound(maker: ModuleType, tmp_path: 
     fate = {"outcome": "timed_out", "reason": "give_up", **JOB}
     rows = [submit(maker, 0, 0, 4), poll(maker, 0, 1000, 1001), maker.operation("t", 0, 0, 4000, poll=1, **fate)]
     findings = found(maker, tmp_path / "run", rows)
-    cell = findings.metrics["traffic"]["t"]
-    assert cell["queue_wait_upper_ms"]["n"] == cell["poll_lag_upper_ms"]["n"] == 0
-    assert cell["time_to_result_lower_ms"]["max"] == 1000.0
+    cell = jobs(findings)
+    assert cell.queue_wait_upper_ms.n == cell.poll_lag_upper_ms.n == 0
+    assert cell.time_to_result_lower_ms.max == 1000.0
     assert findings.record.times.ended.get([0]).n == 0
 
 

@@ -1,6 +1,7 @@
 """The command line: its verbs called in this process, and as processes of their own that are watched from outside."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -119,16 +120,19 @@ class Said:
 
 @pytest.fixture
 def loadtest(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Said]:
-    """Run a verb in an empty folder, with nothing of ours in the environment."""
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Said]]:
+    """Run a verb in an empty folder, with nothing of ours in the environment; the start of a process is saved."""
     monkeypatch.chdir(tmp_path)
     for name in ("WORKFLOW_API_KEYS", "WORKFLOW_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str) -> Said:
         code = main(list(arguments))
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         return Said(code, said.out, said.err)
 
-    return run
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

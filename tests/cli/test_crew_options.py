@@ -32,25 +32,25 @@ require = "error_rate < 1%%"
         (("--processes", "2", "--master", "--host", "http://127.0.0.1:1"), "exclude each other"),
         (("--bind", "127.0.0.1:5557"), "Add --master"),
         (("--expect-workers", "2"), "Add --master"),
-        (("--master",), "no embedded target"),
+        (("--master",), "needs a target that runs"),
         (("--master", "--bind", "nowhere:port", "--host", "http://127.0.0.1:1"), "no HOST:PORT"),
         (("--processes", "-1"), "--processes"),
     ],
 )
-def test_what_makes_no_sense_is_refused(launch: Fixture, tmp_path: Path, arguments: Any, sentence: str) -> None:
+def test_what_makes_no_sense_is_refused(loadtest: Fixture, tmp_path: Path, arguments: Any, sentence: str) -> None:
     """A sentence and exit code 2; nothing is recorded."""
     (tmp_path / "s.toml").write_text(TEXT % "1s")
-    run = launch("loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), *arguments)
-    assert run.wait() == 2
-    assert sentence in run.complained
+    done = loadtest("run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), *arguments)
+    assert done.code == 2
+    assert sentence in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_worker_without_a_master_says_so(launch: Fixture) -> None:
+def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
     """What is no address is refused at once."""
-    run = launch("loadtest.cli", "worker", "--master", ":0")
-    assert run.wait() == 2
-    assert "no HOST:PORT" in run.complained
+    done = loadtest("worker", "--master", ":0", "--scenario-dir", ".")
+    assert done.code == 2
+    assert "no HOST:PORT" in done.err
 
 
 def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
@@ -80,6 +80,7 @@ def test_a_busy_port_is_named(launch: Fixture, open_api: Any, tmp_path: Path) ->
     assert "Traceback" not in run.complained
 
 
+@pytest.mark.heavy
 def test_a_lost_worker_makes_a_run_invalid_by_name(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
     assert "lost" in report
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGTERM], False)])
 def test_an_interrupt_ends_in_a_report(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path, signals: list[int], *, whole: bool
@@ -128,6 +130,7 @@ def test_an_interrupt_ends_in_a_report(
     assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
 
 
+@pytest.mark.heavy
 def test_a_killed_load_on_workers_is_reported(
     launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:

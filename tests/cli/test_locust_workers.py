@@ -40,6 +40,7 @@ def locusts(launch: Fixture, tmp_path: Path, free_port: int) -> Fixture:
     return start
 
 
+@pytest.mark.heavy
 def test_a_headless_master_has_the_record_of_its_workers(
     locusts: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_headless_master_has_the_record_of_its_workers(
     assert any(line[1] == "80" for line in aggregated), master.complained
 
 
+@pytest.mark.heavy
 def test_the_web_ui_starts_and_stops_workers(
     locusts: Fixture, open_api: Any, runs_in: Fixture, until: Fixture, *, tmp_path: Path, free_port: int
 ) -> None:

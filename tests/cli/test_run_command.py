@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 Fixture = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 MARKER = "s3cr3t-marker-0451"
 
 
@@ -162,13 +163,14 @@ def test_an_embedded_target_that_dies_is_said(
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_sent(
-    launch: Fixture, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+    loadtest: Fixture, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
     """A sentence, an exit code, no traceback and no run directory."""
-    run = launch("loadtest.cli", "run", *arguments, "--output-dir", str(tmp_path / "out"))
-    assert run.wait() == code
-    assert sentence in run.complained
-    assert "Traceback" not in run.complained
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    done = loadtest("run", *arguments, "--output-dir", str(tmp_path / "out"))
+    assert done.code == code
+    assert sentence in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "out").exists()
 
 

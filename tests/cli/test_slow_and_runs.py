@@ -22,7 +22,7 @@ def make(maker: ModuleType, parent: Path, day: int, *, report: bool = True) -> P
     info = maker.info({"t": entry}, id=name, started=f"2025-07-{day:02}T08:26:40Z")
     directory: Path = maker.save(parent / name, info, rows)
     if report:
-        write.make(directory)
+        write.make(directory, plots=False)
     return directory
 
 

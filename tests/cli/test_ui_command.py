@@ -75,6 +75,7 @@ def ui(launch: Fixture, tiny: Fixture, until: Fixture, free_port: int, tmp_path:
         until(lambda family=family: not [process for process in family if process.is_running()])
 
 
+@pytest.mark.heavy
 def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
     """Two starts: two whole records, both reported, with the same scenario; the UI stays."""
     up = ui()
@@ -93,6 +94,7 @@ def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, ru
     assert runs[0].info.scenario.hash == runs[1].info.scenario.hash
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture, workers: int) -> None:
     """The Stop button in mid-run, then a second run that Ctrl-C ends: both interrupted, recorded and reported."""

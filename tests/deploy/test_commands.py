@@ -74,6 +74,7 @@ def test_commands_of_all_containers_are_understood(
         understood(command)
 
 
+@pytest.mark.heavy
 def test_what_compose_starts_makes_a_run_together(
     compose: Compose, start: Any, free_port: int, runs_in: Any, tmp_path: Path
 ) -> None:
@@ -100,5 +101,5 @@ def test_what_compose_starts_makes_a_run_together(
     assert master.returncode in {0, 3}, said  # a machine that is busy may have sent late
     assert found.info.workers == len(workers) == 2
     assert {row["worker"] for row in found.operations} == {1, 2}
-    assert found.info.target.leash.name == "reference"
+    assert found.info.target.budget.name == "reference"
     assert [worker.wait(30) for worker in workers] == [0, 0]

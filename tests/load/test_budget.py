@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.request_budget import Budget, BudgetSpentError
-from loadtest.record.run_info import LeashInfo, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, LimitInfo, PreflightRequest
 
 RETRIEVAL = {"retrieval": LimitInfo(count=100, window_s=60.0)}
 
 
-def leash(**bounds: Any) -> LeashInfo:
-    return LeashInfo(name="here", environment="test", owner="me", **{"max_share": 1.0, **bounds})
+def leash(**bounds: Any) -> BudgetInfo:
+    return BudgetInfo(name="here", environment="test", owner="me", **{"max_share": 1.0, **bounds})
 
 
 def spend(budget: Budget, *kinds: str) -> int:

@@ -58,10 +58,7 @@ def test_job_ids_of_the_run_itself_and_of_a_stored_file(offer: Any, serve: Fixtu
     ("more", "code", "sentence"),
     [
         ('workflow = "no-such"', 5, "could not be seeded: submit was answered with 404"),
-        ('job_ids = "no-such-file"', 2, "cannot read job_ids from"),
         ('job_ids = "empty.txt"', 2, "holds no job id"),
-        ('job_ids = "other-keys.txt"', 2, "is no index of the 1 key"),
-        ('job_ids = "binary.bin"', 2, "cannot read job_ids from"),
     ],
 )
 def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(
@@ -69,8 +66,6 @@ def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(
 ) -> None:
     """An unknown workflow or an unusable file of ids: a sentence and an exit code, no traceback, no request."""
     (offer.folder / "empty.txt").write_text("\n \n")
-    (offer.folder / "other-keys.txt").write_text("j1\t0\nj2\t3\n")
-    (offer.folder / "binary.bin").write_bytes(b"\xff\xfe\x00")
     run = offer(offer.scenario(offer.entry("looks", "retrieval", "10/s", "1s", more)), open_api.url).wait()
     assert run.process.returncode == code
     assert re.search(sentence, run.said[-1].decode())

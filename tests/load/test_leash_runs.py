@@ -106,26 +106,20 @@ def test_seeding_spends_the_budget_too(tmp_path: Path, stub: Callable[..., Stub]
     ids=["auth", "5xx", "pending", "threshold"],
 )
 def test_breakers_end_a_run_on_loopback_too(
-    tmp_path: Path, stub: Callable[..., Stub], answer: Any, operation: str, breaker: tuple[str, str]
+    tmp_path: Path, offer: Any, stub: Callable[..., Stub], *, answer: Any, operation: str, breaker: tuple[str, str]
 ) -> None:
     """Long before its schedule is over, and what waits is not sent."""
     top, reason = breaker
     server = stub(answer)
     write_scenario(tmp_path, operation=operation, rate="20/s", seconds=30, top=top)
     began = time.monotonic()
-    done = loadtest("run", "s.toml", "--host", server.url, "--no-preflight", cwd=tmp_path)
-    assert aborted(tmp_path, done).startswith(reason)
-    assert record(tmp_path)["elapsed_s"] < time.monotonic() - began < 30
+    run = offer((tmp_path / "s.toml").read_text(), server.url).wait()
+    assert run.info.end == "aborted"
+    assert run.info.end_reason.startswith(reason)
+    assert run.info.elapsed_s < time.monotonic() - began < 30
     posted = sum(method == "POST" for method, _, _ in server.asked)
     assert posted < 100
-    assert posted == sum(row["row"] == "request" and row["kind"] != "poll" for row in rows(tmp_path))
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    from loadtest.record import samples  # noqa: PLC0415 - Arrow is slow to import
-
-    found: list[dict[str, Any]] = samples.read_table(folder / "reports" / "latest").to_pylist()
-    return found
+    assert posted == sum(row["kind"] != "poll" for row in run.requests)
 
 
 def test_a_stop_file_ends_a_run(tmp_path: Path, stub: Callable[..., Stub]) -> None:

@@ -40,7 +40,7 @@ class Listening(SyncRunUser):
 """
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.heavy)])
 def test_a_listener_hears_of_every_request(offer: Any, open_api: Any, processes: int) -> None:
     """Kind, traffic entry, and why it failed; in each process of its own requests, also of those of other entries."""
     (offer.folder / "listening.py").write_text(LISTENING)

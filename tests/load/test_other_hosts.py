@@ -55,7 +55,10 @@ def test_another_host_is_loaded_with_an_entry_only_and_inside_its_leash(
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 30")
     loaded = inside("run", "s.toml", "--host", server.url, cwd=tmp_path)
     assert loaded.returncode in ABORTED, loaded.stdout + loaded.stderr
-    assert f"Load goes to {server.url}, within the budget of 'here' in targets.toml (test, team-x)." in loaded.stdout
+    assert (
+        f"Load goes to {server.url}, within the request budget of 'here' in targets.toml (test, team-x)."
+        in loaded.stdout
+    )
     assert len(server.asked) == 30
     info = json.loads((tmp_path / "reports" / "latest" / "run.json").read_text())
     assert info["target"]["leash"]["used"]["requests"] == 30

@@ -44,7 +44,7 @@ def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
     )
     assert process.stdout is not None
     try:
-        assert f"Load goes to {server.url}, within the budget of 'here'" in process.stdout.readline()
+        assert f"Load goes to {server.url}, within the request budget of 'here'" in process.stdout.readline()
         assert len(server.asked) == 3
         url, deadline = f"http://127.0.0.1:{free_port}", time.monotonic() + 30
         while True:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.plan import Plan, Question, believe, make_plan, traffic_plans
+from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.scenario import Scenario
 
 
@@ -17,11 +17,11 @@ def ask() -> Callable[..., Question]:
         traffic: dict[str, Any], *, start: float | None = None, job_s: float | None = None, **top: Any
     ) -> Question:
         scenario = Scenario.model_validate({"title": "t", "traffic": traffic, **top})
-        belief = believe(scenario, embedded=True)
-        plans = traffic_plans(scenario, belief, scenario.keys)
+        assumed = AssumedLimits.for_scenario(scenario, embedded=True)
+        plans = traffic_plans(scenario, assumed, scenario.keys)
         told = None if scenario.target.retry_after == "none" else scenario.target.retry_after_factor
         dated = scenario.target.retry_after == "date"
-        return Question(scenario, plans, belief, retry_after=told, as_date=dated, start=start, job_s=job_s)
+        return Question(scenario, plans, assumed, retry_after=told, as_date=dated, start=start, job_s=job_s)
 
     return resolve
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loadtest import limiters
 from loadtest.load.retry import Backoff
 from loadtest.load.retry import Polling as LoadPolling
-from loadtest.plan import believe, schedules, traffic_plans
+from loadtest.plan import schedules
 from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
 from loadtest.plan.offer import entries, offer
@@ -91,7 +91,7 @@ def test_a_retry_that_outlives_the_window_is_accepted(ask: Fixture) -> None:
 
 
 @pytest.mark.parametrize(("told", "requests"), [(1.0, 4), (None, 3 + 4)])
-def test_retry_after_is_heeded_where_it_is_believed(ask: Fixture, told: float | None, requests: int) -> None:
+def test_retry_after_is_heeded_where_it_is_assumed(ask: Fixture, told: float | None, requests: int) -> None:
     """Told to come in the next window, the third comes once; told nothing, it backs off 1, 2, 4, 8 s until then."""
     traffic = {"r": runs(retry={"policy": "retry_after", "jitter": False}, stages=[stage(burst=3)])}
     question = ask(traffic, start=101.0, target={"enforce": {"sync_run": "2/10s"}})
@@ -226,8 +226,8 @@ def test_retrievals_of_the_runs_own_jobs_wait_for_the_first(ask: Fixture) -> Non
         start=0.0,
     )
     found: Forecast = forecast(question)
-    assert found.counts("dropped", found.cells("l")).tolist() == [5]
-    assert found.counts("requests", found.cells("l")).tolist() == [5]
+    assert found.counts("dropped", found.stage_numbers("l")).tolist() == [5]
+    assert found.counts("requests", found.stage_numbers("l")).tolist() == [5]
 
 
 @given(attempt=st.integers(1, 70), drawn=st.floats(0, 1), jitter=st.booleans(), factor=st.floats(1, 100))
@@ -239,12 +239,11 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
         retry={**retry, "max_attempts": 60}, polling={**polling, "give_up": "1h"}, stages=[stage(rate="1/s")]
     )
     scenario = Scenario.model_validate({"title": "t", "traffic": {"j": traffic}})
-    belief = believe(scenario, embedded=True)
-    (entry,) = entries(scenario.traffic, traffic_plans(scenario, belief, 1), belief, {})
+    policies = scenario.traffic["j"]
     wanted = Backoff("exponential", 0.25, factor, 20.0, jitter, 60).wait(attempt, drawn)
-    assert entry.retry_wait(attempt, drawn) == wanted
+    assert policies.retry.wait(attempt, drawn) == wanted
     theirs = LoadPolling(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
-    assert entry.poll_wait(attempt, drawn) * 1e9 == pytest.approx(theirs, abs=1)
+    assert policies.polling.wait(attempt, drawn) * 1e9 == pytest.approx(theirs, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -260,13 +259,13 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
         ("my-own", {"ms": 400}, 0.0, "first poll"),
     ],
 )
-def test_what_is_believed_of_jobs_is_said(workflow: str, parameters: dict[str, Any], mean: float, words: str) -> None:
+def test_what_is_assumed_of_jobs_is_said(workflow: str, parameters: dict[str, Any], mean: float, words: str) -> None:
     """The reference server's workflows tell by their parameters; of others one poll is assumed, and that is said."""
     traffic = jobs(parameters=parameters, stages=[stage(rate="1/s")]) | {"workflow": workflow}
-    believed = job_duration(Scenario.model_validate({"title": "t", "traffic": {"j": traffic}}).traffic["j"])
-    drawn = believed.draw(np.random.default_rng(3), 20_000)
+    assumed = job_duration(Scenario.model_validate({"title": "t", "traffic": {"j": traffic}}).traffic["j"])
+    drawn = assumed.draw(np.random.default_rng(3), 20_000)
     assert drawn.mean() == pytest.approx(mean, rel=0.03)
-    assert words in believed.words
+    assert words in assumed.words
 
 
 def test_an_offer_is_in_order_of_time_and_the_same_each_time(ask: Fixture) -> None:
@@ -277,7 +276,7 @@ def test_an_offer_is_in_order_of_time_and_the_same_each_time(ask: Fixture) -> No
     made = entries(
         question.scenario.traffic,
         question.plans,
-        question.belief,
+        question.assumed,
         {"b": job_duration(question.scenario.traffic["b"])},
     )
     first, again = offer(made, 9), offer(made, 9)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from loadtest.contract import DOCUMENTED
-from loadtest.plan import Belief, believe, pool_size, schedules, traffic_plans
+from loadtest.plan import AssumedLimits, pool_size, schedules, traffic_plans
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
@@ -30,15 +30,15 @@ def scenario(traffic: dict[str, tuple[str, list[Any]]], **more: Any) -> Scenario
 
 def over(made: Scenario, keys: int = 1) -> dict[str, list[str]]:
     """`entry.stage` -> the limits that it passes."""
-    plans = traffic_plans(made, believe(made, embedded=True), keys)
+    plans = traffic_plans(made, AssumedLimits.for_scenario(made, embedded=True), keys)
     return {f"{name}.{stage.name}": stage.over for name, plan in plans.items() for stage in plan.stages}
 
 
 def test_enforced_limits_are_for_the_embedded_target_only() -> None:
-    """[target] says nothing about a target that isn't ours: there the documented limits are believed."""
+    """[target] says nothing about a target that isn't ours: there the documented limits are assumed."""
     made = scenario({"a": ("sync_run", [stage("1/s")])})
-    assert believe(made, embedded=True).limits == LIMITS
-    assert believe(made, embedded=False).limits == DOCUMENTED
+    assert AssumedLimits.for_scenario(made, embedded=True).limits == LIMITS
+    assert AssumedLimits.for_scenario(made, embedded=False).limits == DOCUMENTED
 
 
 @pytest.mark.parametrize("keys", [1, 3])
@@ -48,7 +48,7 @@ def test_enforced_limits_are_for_the_embedded_target_only() -> None:
 )
 def test_rates_of_the_limit_grow_with_keys(operation: str, rate: str, per_key: float, keys: int) -> None:
     """0.8 of the limit with K keys is 0.8 × limit × K, of the limit that the operation's first request draws on."""
-    plans = traffic_plans(scenario({"a": (operation, [stage(rate, "5/s")])}), Belief(LIMITS), keys)
+    plans = traffic_plans(scenario({"a": (operation, [stage(rate, "5/s")])}), AssumedLimits(LIMITS), keys)
     assert (plans["a"].stages[0].rate, plans["a"].stages[0].rate_to) == (pytest.approx(per_key * keys), 5)
 
 
@@ -111,7 +111,7 @@ def test_stages_that_pass_a_limit(name: str) -> None:
     traffic, expected = OVER[name]
     made = scenario(traffic)
     assert over(made) == expected
-    for plan in traffic_plans(made, Belief(LIMITS), 1).values():
+    for plan in traffic_plans(made, AssumedLimits(LIMITS), 1).values():
         assert all(each.expect_429 == bool(each.over) for each in plan.stages)
 
 
@@ -134,7 +134,7 @@ def test_entries_with_keys_of_their_own_share_no_limit() -> None:
             },
         }
     )
-    plans = traffic_plans(made, Belief(LIMITS), 2)
+    plans = traffic_plans(made, AssumedLimits(LIMITS), 2)
     assert {name: (plan.key_start, plan.key_count) for name, plan in plans.items()} == {
         "l": (0, 1),
         "r": (1, 1),
@@ -149,16 +149,16 @@ def test_entries_with_keys_of_their_own_share_no_limit() -> None:
 
 
 def test_a_stage_may_expect_429s_without_being_above() -> None:
-    """`expect = [429]` is believed; other statuses say nothing of 429."""
+    """`expect = [429]` is assumed; other statuses say nothing of 429."""
     stages = [stage("1/s", name="one", expect=[429]), stage("1/s", name="two", expect=[500])]
-    plans = traffic_plans(scenario({"a": ("sync_run", stages)}), Belief(LIMITS), 1)
+    plans = traffic_plans(scenario({"a": ("sync_run", stages)}), AssumedLimits(LIMITS), 1)
     assert [(each.over, each.expect_429) for each in plans["a"].stages] == [([], True), ([], False)]
 
 
 def test_warm_up_comes_first_at_the_initial_rate() -> None:
     """A stage of its own before all others, also where the first one ramps; it counts against the limits."""
     made = scenario({"a": ("sync_run", [stage("12/s", "1/s")]), "b": ("retrieval", [stage("2/s")])}, warmup="5s")
-    plans = traffic_plans(made, Belief(LIMITS), 1)
+    plans = traffic_plans(made, AssumedLimits(LIMITS), 1)
     described = [(s.name, s.start_s, s.duration_s, s.rate, s.rate_to, s.warmup, s.over) for s in plans["a"].stages]
     assert described == [
         ("warmup", 0, 5, 12, 12, True, ["sync_run"]),
@@ -170,7 +170,7 @@ def test_warm_up_comes_first_at_the_initial_rate() -> None:
 def test_steps_are_stages_of_their_own() -> None:
     """From 2/s to 12/s by 5/s: three stages, one after another, of which the last is above the limit."""
     steps = {"name": "climb", "from": "2/s", "to": "12/s", "step": "5/s", "duration": "4s"}
-    plan = traffic_plans(scenario({"a": ("sync_run", [steps])}), Belief(LIMITS), 1)["a"]
+    plan = traffic_plans(scenario({"a": ("sync_run", [steps])}), AssumedLimits(LIMITS), 1)["a"]
     assert [(s.name, s.start_s, s.rate, s.rate_to, s.over) for s in plan.stages] == [
         ("climb-1", 0, 2, 2, []),
         ("climb-2", 4, 7, 7, []),
@@ -194,7 +194,7 @@ def test_pools_hold_whatever_may_be_in_flight(operation: str, stages: list[Any],
     """Rate times the longest that an operation may take, within the arrivals and what the scenario says."""
     entry = {"operation": operation, "workflow": "w", "stages": stages, **more}
     made = Scenario.model_validate({"title": "t", "traffic": {"a": entry}})
-    plan = traffic_plans(made, Belief(LIMITS), 1)["a"]
+    plan = traffic_plans(made, AssumedLimits(LIMITS), 1)["a"]
     assert plan.users == users
 
 
@@ -214,14 +214,14 @@ def test_large_pools_start_small_and_may_grow(stages: list[Any], more: Any, size
     """A pool starts with what it may need, at most 1000 users or its burst, and may grow to its cap."""
     entry = {"operation": "sync_run", "workflow": "w", "stages": stages, **more}
     made = Scenario.model_validate({"title": "t", "traffic": {"a": entry}})
-    plan = traffic_plans(made, Belief(LIMITS), 1)["a"]
+    plan = traffic_plans(made, AssumedLimits(LIMITS), 1)["a"]
     assert (plan.users, plan.max_users) == sizes == pool_size(made.traffic["a"], plan.stages)
 
 
 def test_a_multiplier_scales_rates_and_bursts() -> None:
     """Every rate, of the limit or not, and every burst."""
     stages = [stage("50% of limit", "4/s", name="one"), {"name": "two", "burst": 8, "duration": "1s"}]
-    plan = traffic_plans(scenario({"a": ("sync_run", stages)}, rate_multiplier=0.5), Belief(LIMITS), 1)["a"]
+    plan = traffic_plans(scenario({"a": ("sync_run", stages)}, rate_multiplier=0.5), AssumedLimits(LIMITS), 1)["a"]
     assert [(each.rate, each.rate_to, each.burst) for each in plan.stages] == [(2.5, 2, 0), (0, 0, 4)]
 
 
@@ -231,7 +231,7 @@ def arrivals_of() -> Callable[[Scenario], dict[str, int]]:
 
     def count(made: Scenario) -> dict[str, int]:
         found: dict[str, int] = {}
-        for schedule in schedules(traffic_plans(made, Belief(LIMITS), 1), made.seed):
+        for schedule in schedules(traffic_plans(made, AssumedLimits(LIMITS), 1), made.seed):
             for arrival in schedule.share():
                 key = f"{arrival.traffic}.{arrival.stage}"
                 found[key] = found.get(key, 0) + 1

@@ -39,7 +39,7 @@ keys = 2
         ),
     ],
 )
-def test_a_plan_says_which_limiter_it_believes_in(
+def test_a_plan_says_which_limiter_it_assumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, said: tuple[str, ...]
 ) -> None:
     """Algorithm, burst and scope in words, and the columns that go with them."""

@@ -40,6 +40,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left out."""
-    if left_out := config.stash.get(_left_out, 0):
+    left_out = config.stash.get(_left_out, 0)
+    if left_out and "not heavy" in config.option.markexpr:
         tests = "1 heavy test was" if left_out == 1 else f"{left_out} heavy tests were"
         terminalreporter.write_line(f"{tests} left out; `make test-heavy` runs what is heavy.")

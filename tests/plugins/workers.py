@@ -1,42 +1,73 @@
-"""Which tests may run beside each other where several workers share them, as in `make test`.
+"""Which tests may run beside each other where several workers share them, as in `make test`, and in which order.
 
 A test goes to whichever worker is free, except that
 
 - tests of a file with a fixture of its module stay together, so that it is made once, and those of files that look at
   the report of the tour, which takes longest;
-- files with tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose
-  times are looked at, are ever made side by side.
+- tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
+  looked at, are ever made side by side.
+
+What stays together comes first, the judged ones ahead of all, then what starts processes: at the end only quick tests
+are left, which any worker can take.
 
 xdist's own groups (`--dist loadgroup`) would need no code, but are lost on pytest 9.2: it no longer reads the attribute
 in which they are noted (xdist 3.8).
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+_JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+_PROCESSES = re.compile(r"\b(offer|launch|loadtest|locusts?|serve|subprocess|ui)\b")
+"""Words of files whose tests start processes: fixtures and modules that do."""
+
 
 class _Sharing(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return _group(self.config.rootpath / file) or nodeid
+        file, _, test = nodeid.partition("::")
+        return _group(self.config.rootpath / file, test.partition("[")[0]) or nodeid
 
 
 @functools.cache
-def _group(path: Path) -> str | None:
-    """What a file's tests stay together with; None where each is on its own."""
-    text = path.read_text(encoding="utf-8")
-    if "pytest.mark.judged" in text:
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def _group(path: Path, test: str) -> str | None:
+    """What a test of a file stays together with; None where it is on its own."""
+    text = _text(path)
+    if "pytestmark = pytest.mark.judged" in text or test in _JUDGED.findall(text):
         return "judged"
     if "toured: " in text:
         return "toured"
     return str(path) if 'scope="module"' in text else None
 
 
+def _rank(item: pytest.Item) -> int:
+    """Lower goes first."""
+    group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
+    if group in {"judged", "toured"}:
+        return ("judged", "toured").index(group)
+    return 2 if group else 3 if _PROCESSES.search(_text(item.path)) else 4
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let what takes long come first; what is alike stays in whatever order it was in."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Share tests in this way, unless another one was asked for by --dist."""
-    return _Sharing(config, log) if config.getvalue("dist") == "load" else None
+    if config.getvalue("dist") != "load":
+        return None
+    config.option.loadscopereorder = False
+    return _Sharing(config, log)

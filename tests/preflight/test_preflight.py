@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from leash_parts import loadtest, write_scenario
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 
 from loadtest.cli import main
+from loadtest.preflight.__main__ import Order
+from loadtest.preflight.__main__ import main as look
+from loadtest.record.run_info import Preflight
+from loadtest.scenario import load_scenario
 
 SECRET = "not-to-be-shown-anywhere"
 
@@ -116,20 +121,34 @@ def after_404(status: int, body: Any) -> Callable[..., Any]:
         ),
     ],
 )
-def test_a_target_that_cannot_be_loaded_ends_the_run_before_it_begins(
-    run_here: Callable[..., tuple[int, str]], tmp_path: Path, stub: Callable[..., Stub], answer: Any, broken: Broken
+def test_a_target_that_cannot_be_loaded_fails_a_check(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub], answer: Any, broken: Broken
 ) -> None:
-    """Exit code 5, one sentence, what to do, and no run directory."""
+    """One sentence, and what to do, after at most three requests."""
     operation, says, do = broken
     server = stub(answer)
     write_scenario(tmp_path, operation=operation)
+    monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
+    order = Order(url=server.url, leashed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    failure = msgspec.json.decode(look(order), type=Preflight).failure
+    assert failure is not None
+    assert says in f"{failure.name}: {failure.words}"
+    assert do in failure.remedy
+    assert SECRET not in failure.words + failure.remedy
+    assert len(server.asked) <= 3
+
+
+def test_a_check_that_failed_ends_a_run_before_it_begins(
+    run_here: Callable[..., tuple[int, str]], tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
+    """Exit code 5, the sentence, what to do, and no run directory."""
+    server = stub(refuses(401))
+    write_scenario(tmp_path, operation="sync_run")
     code, said = run_here("run", "s.toml", "--host", server.url)
     assert code == 5
-    assert f"loadtest: preflight of {server.url}, " in said
-    assert says in said
-    assert do in said
+    assert f"loadtest: preflight of {server.url}, key: the key was refused with 401 (no)" in said
+    assert "Check WORKFLOW_API_KEYS." in said
     assert SECRET not in said
-    assert len(server.asked) <= 3
     assert not (tmp_path / "reports").exists()
 
 

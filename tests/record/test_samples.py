@@ -1,6 +1,7 @@
 """The record: what is written is read again, also from a file that was torn at any byte."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +34,10 @@ BY_TYPE: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.bool_(): st.booleans(),
     pa.string(): st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
 }
+
+
+STRIDE = 1 if os.environ.get("CI") else 7
+"""Between the bytes at which a record is torn: CI tears it at each."""
 
 
 def field_values(name: str) -> st.SearchStrategy[Any]:
@@ -95,7 +100,7 @@ def test_every_write_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_a_record_torn_at_any_byte_keeps_every_whole_batch(tmp_path: Path) -> None:
-    """Cut after each byte of the last batch: the two before it are there, and the last one only when it is whole."""
+    """Cut within the last batch: the two before it are there, and the last one only when it is whole."""
     writer = SampleWriter(tmp_path)
     path = tmp_path / FILE_NAME
     sizes = []
@@ -104,7 +109,7 @@ def test_a_record_torn_at_any_byte_keeps_every_whole_batch(tmp_path: Path) -> No
         sizes.append(path.stat().st_size)
     writer.close()
     whole = path.read_bytes()
-    for end in range(sizes[1], len(whole) + 1):
+    for end in sorted({*range(sizes[1], len(whole), STRIDE), sizes[2] - 1, sizes[2], len(whole)}):
         path.write_bytes(whole[:end])
         kept = read_table(tmp_path).column("arrival").to_pylist()
         assert kept == [0, 1, 2, 3, 4][: 5 if end >= sizes[2] else 3], f"cut at {end}"
@@ -113,10 +118,11 @@ def test_a_record_torn_at_any_byte_keeps_every_whole_batch(tmp_path: Path) -> No
 def test_a_record_torn_within_its_head_is_a_record_of_nothing(tmp_path: Path) -> None:
     """Killed before the schema was out, an empty file included: no samples, and no error."""
     head = SCHEMA.serialize().to_pybytes()
-    for end in range(len(head) + 1):
+    for end in sorted({*range(0, len(head), STRIDE), len(head)}):
         (tmp_path / FILE_NAME).write_bytes(head[:end])
-        assert read_table(tmp_path).schema.equals(PLAIN_SCHEMA)
-        assert read_table(tmp_path).num_rows == 0
+        table = read_table(tmp_path)
+        assert table.schema.equals(PLAIN_SCHEMA)
+        assert table.num_rows == 0
 
 
 def stream(schema: pa.Schema, batch: pa.RecordBatch | None = None) -> bytes:
@@ -126,6 +132,11 @@ def stream(schema: pa.Schema, batch: pa.RecordBatch | None = None) -> bytes:
         if batch is not None:
             writer.write_batch(batch)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return] # pyarrow has no types here
+
+
+def test_the_name_of_the_version_is_the_same_for_ever() -> None:
+    """Wherever the code that writes it lies: a record of last year is read by its name."""
+    assert SCHEMA.metadata == {b"loadtest.samples": str(SCHEMA_VERSION).encode()}
 
 
 OTHERS = {

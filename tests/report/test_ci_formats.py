@@ -15,7 +15,7 @@ from loadtest.report.report import Report
 
 def made(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], dict[str, dict[str, str]]]:
     """metrics.json, the JUnit suite, the metrics of load-performance.json, and the rows of stats.csv by name."""
-    write.make(directory)
+    write.make(directory, plots=False)
     return read(directory)
 
 

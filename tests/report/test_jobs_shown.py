@@ -13,6 +13,7 @@ from loadtest.record.samples import Sample
 from loadtest.report.job_tables import job_tables
 from loadtest.report.plots import execution, overhead, polls, waiting
 from loadtest.report.plots.style import Drawing, NoData, styled
+from loadtest.report.target_tables import target_tables
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 PLOTS = (waiting.draw, polls.draw, execution.over_time, execution.against_latency, overhead.draw)
@@ -142,3 +143,17 @@ def test_what_cannot_be_is_in_the_title(maker: ModuleType, tmp_path: Path) -> No
         ]
     plots = drawn(found(maker, tmp_path / "run", rows, "sync_run"))
     assert plots[3].title == "2 executionTimes of t cannot be: below zero, or longer than the client waited"
+
+
+def test_what_became_of_jobs_adds_up(maker: ModuleType, tmp_path: Path) -> None:
+    """A row for each fate, with its share of the jobs that were submitted."""
+    rows = []
+    for k in range(4):
+        rows += job(maker, k, ends=k < 3)
+    for row in rows:
+        row.job_id = f"job-{row.parent_arrival}" if row.parent_arrival is not None else None
+    table = next(table for table in target_tables(found(maker, tmp_path / "run", rows)) if table.name == "jobs")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["submitted", "4", ""], ["completed", "3", "75.00\u00a0%"], ["failed", "0", "0.00\u00a0%"],
+        ["pending", "1", "25.00\u00a0%"], ["lost", "0", "0.00\u00a0%"], ["duplicated", "0", "0.00\u00a0%"],
+    ]  # fmt: skip

@@ -14,7 +14,8 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.report.report import Report
 
-SCHEMA = json.loads((Path(findings.__file__).parents[1] / "report" / "metrics.schema.json").read_text(encoding="utf-8"))
+FILE = Path(findings.__file__).parents[1] / "report" / "metrics.schema.json"
+SCHEMA = json.loads(FILE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,11 @@ def test_a_field_that_nobody_knows_is_found(
     metrics = json.loads((toured[0] / "metrics.json").read_text(encoding="utf-8"))
     metrics["traffic"]["greetings"]["respnse_time_ms"] = 1
     assert not validator.is_valid(metrics)
+
+
+def test_the_schema_is_that_of_the_types() -> None:
+    """It is made from them: where the file differs, write it anew, with what ``schema_text`` gives."""
+    assert FILE.read_text(encoding="utf-8") == findings.schema_text()
 
 
 def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:

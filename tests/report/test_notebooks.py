@@ -25,8 +25,8 @@ def test_figures_are_those_of_metrics_json(maker: ModuleType, tmp_path: Path) ->
     found = analysis.understand(maker.tour(tmp_path / "run"))
     table = analysis.metrics(found).set_index(["traffic", "stage", "metric", "statistic"])
     assert table.index.is_unique
-    block = found.metrics["traffic"]["jobs"]["stages"]["above"]["response_time_ms"]
+    block = found.metrics.traffic["jobs"].stages["above"].response_time_ms
     row = table.loc[("jobs", "above", "response_time", "p50")]
-    assert [row["value"], row["low"], row["high"], row["n"]] == [block["p50"], *block["p50_interval"], block["n"]]
+    assert [row["value"], row["low"], row["high"], row["n"]] == [block.p50, *block.p50_interval, block.n]
     assert row["at_least"]
-    assert table.loc[("overall", "", "goodput", ""), "value"] == found.metrics["overall"]["goodput"]
+    assert table.loc[("overall", "", "goodput", ""), "value"] == found.metrics.overall.goodput

@@ -36,7 +36,7 @@ def drawn(found: object) -> Drawing:
 def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
     """No operation is lost or hidden, and a stall reaches up where it was."""
     found = ladder.heats["t"]
-    assert found.counts.sum() == ladder.metrics["overall"]["operations"]["ok"]
+    assert found.counts.sum() == ladder.metrics.overall.operations.ok
     high = found.counts[:, found.levels[:-1] > 5_000].sum(axis=1)
     stalled = found.cuts[:-1][high > 0]
     assert 290 <= stalled.min() <= stalled.max() <= 320
@@ -57,8 +57,8 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
         plot = drawn(by_rate.draw(ladder))
         found = {one.label: one for one in data.series(plot.figure)}
     assert found["p50"].x.tolist() == [60.0, 120.0, 180.0]
-    stages = ladder.metrics["traffic"]["t"]["stages"].values()
-    assert found["p95"].y.tolist() == [stage["response_time_ms"]["p95"] for stage in stages]
+    stages = ladder.metrics.traffic["t"].stages.values()
+    assert found["p95"].y.tolist() == [stage.response_time_ms.p95 for stage in stages]
     assert plot.data is not None
     assert [row[0].text for row in plot.data[0].rows] == ["step 0", "step 1", "step 2"]
 
@@ -68,10 +68,10 @@ def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     with styled("spectrum"):
         figure = drawn(spectrum.draw(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
-    block = ladder.metrics["traffic"]["t"]["response_time_ms"]
+    block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
         near = corners[np.abs(np.log(corners[:, 0] / tail)) < 0.12][:, 1]
-        assert near.min() <= block[name] <= near.max()
+        assert near.min() <= block.get(name).value <= near.max()
     n = len(ladder.responses["t"].dots["ok"][0])
     assert corners[:, 0].min() == pytest.approx(1 - 0.025 ** (1 / n), rel=0.15)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scenario_maker import WHOLE, document
 
 from loadtest.errors import InputError
-from loadtest.plan import believe, schedules, traffic_plans
+from loadtest.plan import AssumedLimits, schedules, traffic_plans
 from loadtest.scenario.parse import load_scenario, scenario_hash
 
 TOML_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -102,7 +102,7 @@ def test_a_changed_scenario_is_read_or_refused(tmp_path: Path, table: dict[str, 
         return
     assert len(scenario_hash(scenario)) == 12
     try:
-        plans = traffic_plans(scenario, believe(scenario, embedded=True), max(keys, scenario.keys))
+        plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=True), max(keys, scenario.keys))
     except InputError:
         return
     assert all(schedule.duration > 0 for schedule in schedules(plans, scenario.seed))

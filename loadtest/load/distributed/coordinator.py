@@ -63,7 +63,7 @@ class Conducting:
         if not isinstance(session.recorder.output, RunFiles):
             raise TypeError("a master writes the record of the run itself")
         self.merging = Merging(session.recorder, session.recorder.output, self._share_jobs)
-        self.allowances = Allowances(session.endpoint.budget, session.info.target.leash)
+        self.allowances = Allowances(session.endpoint.budget, session.info.target.budget)
         self._session = session
         self._mailbox = mailbox
         self._on_abort = on_abort

@@ -9,7 +9,7 @@ from typing import Final
 
 from loadtest.load.distributed.protocol import Used
 from loadtest.load.request_budget import Budget
-from loadtest.record.run_info import LeashInfo, LeashUse
+from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 _NO_BOUND: Final = 2**62
 
@@ -22,7 +22,7 @@ class Allowances:
         leash: what it holds; None where there is none.
     """
 
-    def __init__(self, budget: Budget, leash: LeashInfo | None) -> None:
+    def __init__(self, budget: Budget, leash: BudgetInfo | None) -> None:
         self._budget = budget
         self._bounds = None if leash is None else _bounds(leash)
         self._used: dict[str, Used] = {}
@@ -57,17 +57,17 @@ class Allowances:
             )
         return {worker: self._kept[worker] for worker in workers}
 
-    def total(self) -> LeashUse:
+    def total(self) -> BudgetUse:
         """What master and workers have used together."""
         mine = self._budget.used
-        return LeashUse(
+        return BudgetUse(
             operations=mine.operations + sum(each.operations for each in self._used.values()),
             requests=mine.requests + sum(each.requests for each in self._used.values()),
             executions=mine.executions + sum(each.executions for each in self._used.values()),
         )
 
 
-def _bounds(leash: LeashInfo) -> Used:
+def _bounds(leash: BudgetInfo) -> Used:
     executions = _NO_BOUND
     if leash.max_cost is not None and leash.price_per_execution:
         executions = int(leash.max_cost / leash.price_per_execution * (1 + 1e-9))

@@ -24,7 +24,7 @@ from loadtest.load.distributed.transport import part_of
 from loadtest.load.load_generator import LocalCrew
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
-from loadtest.record.run_info import LeashUse, RunInfo
+from loadtest.record.run_info import BudgetUse, RunInfo
 from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import allow
@@ -105,10 +105,10 @@ class TakingPart:
         info = _part_of_run(msgspec.json.decode(setup.info, type=RunInfo), setup.workers)
         _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
-        target = allow(info.target.url, has_entry=info.target.leash is not None)
+        target = allow(info.target.url, listed=info.target.budget is not None)
         endpoint = make_endpoint(target, keys, workflow_endpoint, info)
         # The preflight is the master's to count.
-        endpoint.budget.used = LeashUse()
+        endpoint.budget.used = BudgetUse()
         endpoint.budget.on_spent = self._ask_to_abort
         self.outbox = Outbox()
         self.session = Session(
@@ -180,7 +180,7 @@ class TakingPart:
         session.endpoint.budget.share_by(max(1, of))
         if epoch.allowed is not None:
             allowed = epoch.allowed.get(worker, Used())
-            session.endpoint.budget.allowed = LeashUse(
+            session.endpoint.budget.allowed = BudgetUse(
                 operations=allowed.operations, requests=allowed.requests, executions=allowed.executions
             )
         place = epoch.workers.index(worker) if mine else 0
@@ -203,7 +203,7 @@ class TakingPart:
         budget = self.session.endpoint.budget
         if budget.allowed is None:
             return Used()
-        for name in LeashUse.__struct_fields__:
+        for name in BudgetUse.__struct_fields__:
             used = getattr(budget.used, name)
             left = max(0, getattr(budget.allowed, name) - used)
             setattr(budget.allowed, name, used + (left + 1) // 2)

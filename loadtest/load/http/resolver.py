@@ -92,15 +92,15 @@ class Names:
             self._under_way = None
 
 
-def names_of(target: Target, *, leashed: bool) -> Names:
+def names_of(target: Target, *, listed: bool) -> Names:
     """The addresses of a target, looked up again where it has a name; then they are checked again.
 
     Args:
         target: one that may be loaded.
-        leashed: whether that is by an entry; else it may lead to loopback only.
+        listed: whether that is by an entry; else it may lead to loopback only.
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
     except ValueError:
-        return Names(target.addresses, lambda: allow(target.url, has_entry=leashed).addresses)
+        return Names(target.addresses, lambda: allow(target.url, listed=listed).addresses)
     return Names(target.addresses)

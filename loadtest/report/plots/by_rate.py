@@ -1,13 +1,15 @@
 """Response time of each stage against the rate that was offered in it: where a service begins to bend."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
+from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
 from loadtest.report.table import Cell, Table
 
@@ -19,13 +21,14 @@ _LEAST: Final = 3
 class _Point:
     stage: str
     rate: float
-    block: dict[str, Any]
+    p50: float
+    times: Summary
     throttled: float | None
 
 
 def draw(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with three stages or more at different rates; None if none has."""
-    found = {name: _points(cell["stages"]) for name, cell in findings.metrics["traffic"].items()}
+    found = {name: _points(cell.stages) for name, cell in findings.metrics.traffic.items()}
     found = {name: points for name, points in found.items() if len({round(p.rate, 6) for p in points}) >= _LEAST}
     if not found:
         return None
@@ -44,28 +47,29 @@ def draw(findings: Findings) -> Drawing | NoData | None:
     return Drawing(_title(found), caption, figure, tuple(_table(name, points) for name, points in found.items()))
 
 
-def _points(stages: dict[str, Any]) -> list[_Point]:
+def _points(stages: Mapping[str, OperationStage]) -> list[_Point]:
     points = [
-        _Point(stage, cell["operations"]["offered_rate"] * 60, cell["response_time_ms"], cell["throttled_rate"])
-        for stage, cell in stages.items()
-        if cell["operations"]["offered_rate"] and cell["response_time_ms"]["p50"]
+        _Point(stage, rate * 60, p50, figures.response_time_ms, figures.throttled_rate)
+        for stage, figures in stages.items()
+        if (rate := figures.operations.offered_rate) and (p50 := figures.response_time_ms.p50)
     ]
     return sorted(points, key=lambda point: point.rate)
 
 
 def _panel(panel: Axes, points: list[_Point], colour: str) -> None:
     for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", INK, (0, (4, 1.5)), "^")):
-        known = [point for point in points if point.block[statistic] is not None]
+        found = [(point.rate, point.times.get(statistic)) for point in points]
+        known = [(rate, one.value, one.interval) for rate, one in found if one.value is not None]
         if not known:
             continue
-        rates = [point.rate for point in known]
-        values = np.array([point.block[statistic] for point in known])
-        bounds = np.array([point.block[f"{statistic}_interval"] for point in known])
+        rates = [rate for rate, _, _ in known]
+        values = np.array([value for _, value, _ in known])
+        bounds = np.array([interval for _, _, interval in known])
         panel.vlines(rates, bounds[:, 0], bounds[:, 1], color=ink, lw=2.2, alpha=0.4)
         panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
     for point in points:
         panel.annotate(
-            point.stage, (point.rate, point.block["p50"]), xytext=(0, -11), textcoords="offset points", fontsize=7,
+            point.stage, (point.rate, point.p50), xytext=(0, -11), textcoords="offset points", fontsize=7,
             color=MUTED, ha="center",
         )  # fmt: skip
     panel.set_yscale("log")
@@ -80,7 +84,7 @@ def _title(found: dict[str, list[_Point]]) -> str:
     grown = []
     for name, points in found.items():
         least, most = points[0], points[-1]
-        grown.append((most.block["p50"] / least.block["p50"], name, most.rate / least.rate))
+        grown.append((most.p50 / least.p50, name, most.rate / least.rate))
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     times = f"at {more:.3g} times the rate"
     if abs(np.log(factor)) < np.log(1.1):
@@ -96,9 +100,9 @@ def _table(name: str, points: list[_Point]) -> Table:
         (
             Cell(point.stage, tone="head"),
             Cell(f"{point.rate:.4g}"),
-            Cell(numbers.count(point.block["n"])),
-            Cell(numbers.milliseconds(point.block["p50"])),
-            Cell(numbers.milliseconds(point.block["p95"])),
+            Cell(numbers.count(point.times.n)),
+            Cell(numbers.milliseconds(point.p50)),
+            Cell(numbers.milliseconds(point.times.p95)),
             Cell(numbers.share(point.throttled)),
         )
         for point in points

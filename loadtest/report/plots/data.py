@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from numpy.typing import NDArray
 
-from loadtest.report.numbers import NOTHING
+from loadtest.analysis.numbers import NOTHING, times_as
 from loadtest.report.table import Cell, Table
 
 Floats = NDArray[np.float64]
@@ -133,4 +133,4 @@ def _picked(count: int, most: int) -> NDArray[np.int64]:
 def _text(value: Any) -> str:
     if not np.isfinite(value):
         return NOTHING
-    return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1000 else f"{value:.3g}"
+    return times_as(float(value))

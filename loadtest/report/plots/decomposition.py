@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.report import numbers
+from loadtest.contract import Operation
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend_of, plain, stacked
 from loadtest.report.table import Cell, Table
 
@@ -87,10 +88,10 @@ def _row(stage: str, record: Record, cell: int, operation: str) -> _Row:
     )
     execution = record.means.of(cell, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
-    if operation == "sync_run":
+    if operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
-    elif operation == "async_run":
+    elif operation == Operation.ASYNC_RUN:
         sure = max(0.0, lower - lag - submit)
         parts += [("submit", submit, "overhead"), ("pending", sure, "execution")]
         parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]

@@ -5,9 +5,10 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.executions import Executions
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
+from loadtest.contract import Operation
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,
@@ -37,12 +38,12 @@ def why_none(findings: Findings) -> str:
     """Why there is no executionTime; empty if there is any."""
     if any(of.n for of in findings.executions.values()):
         return ""
-    overall = findings.metrics["overall"]
-    if overall["requests"]["sent"] and overall["requests"]["throttled"] == overall["requests"]["sent"]:
+    overall = findings.metrics.overall
+    if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
         return "every request got 429"
-    if all(plan.operation == "retrieval" for plan in findings.record.info.traffic.values()):
+    if all(plan.operation == Operation.RETRIEVAL for plan in findings.record.info.traffic.values()):
         return "no traffic entry executes anything: a retrieval’s job ran before it"
-    return "no answer carried any" if overall["operations"]["ok"] else "no operation ended with success"
+    return "no answer carried any" if overall.operations.ok else "no operation ended with success"
 
 
 def over_time(findings: Findings) -> Drawing | NoData:
@@ -80,7 +81,7 @@ def against_latency(findings: Findings) -> Drawing | NoData:
     for panel, (name, of) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
         _square(panel, of, OPERATIONS[operation])
-        seen = "service time" if operation == "sync_run" else "submit to result"
+        seen = "service time" if operation == Operation.SYNC_RUN else "submit to result"
         panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
     axes[0].set_ylabel("executionTime, ms (log)")
@@ -144,24 +145,22 @@ def _square(panel: Axes, of: Executions, colour: str) -> None:
 
 
 def _over_time_title(findings: Findings) -> str:
-    cells = findings.metrics["traffic"]
-    medians = {
-        name: p50 for name in findings.executions if (p50 := cells[name]["execution_time_ms"]["p50"]) is not None
-    }
+    cells = findings.metrics.traffic
+    medians = {name: p50 for name in findings.executions if (p50 := cells[name].execution_time_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
         return f"Median executionTime: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in findings.executions:
-        cell = findings.metrics["traffic"][name]
-        steps = [(s, c["execution_time_ms"]["p50"]) for s, c in cell["stages"].items()]
-        steps = [(stage, value) for stage, value in steps if value is not None]
+        cell = findings.metrics.traffic[name]
+        medians_of = ((stage, part.execution_time_ms.p50) for stage, part in cell.stages.items())
+        steps = [(stage, value) for stage, value in medians_of if value is not None]
         if not steps:
             continue
         (quick, least), (slow, most) = (of(steps, key=lambda step: step[1]) for of in (min, max))
         if most > _SAME * least:
             parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
         else:
-            parts.append(f"{name} {numbers.duration_ms(cell['execution_time_ms']['p50'])}")
+            parts.append(f"{name} {numbers.duration_ms(cell.execution_time_ms.p50)}")
     return f"Median executionTime: {', '.join(parts)}" if parts else "Too few answers for a median executionTime"
 
 

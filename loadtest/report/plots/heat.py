@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.heat import Heat
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import OPERATIONS, Drawing, NoData, panels, plain_log, time_axis
 from loadtest.report.table import Cell, Table

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.lags import Lags
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import DISPATCH_LAG_MS
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,

@@ -1,13 +1,15 @@
 """Overhead: what a client waits beyond executionTime, as a distribution and against the rate of each stage."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
+from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.execution import why_none
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
 from loadtest.stats import ranks_to_draw
@@ -27,7 +29,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
     record = findings.record
-    names = [name for name in findings.executions if findings.metrics["traffic"][name]["overhead_ms"]["n"]]
+    names = [name for name in findings.executions if findings.metrics.traffic[name].overhead_ms.n]
     names = names[:_MOST_ROWS]
     if not names:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
@@ -36,7 +38,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         left, right = axes[2 * row : 2 * row + 2]
         operation = record.info.traffic[name].operation
         _spread(left, findings, name, OPERATIONS[operation])
-        _by_rate(right, findings.metrics["traffic"][name]["stages"], OPERATIONS[operation])
+        _by_rate(right, findings.metrics.traffic[name].stages, OPERATIONS[operation])
         left.set_title(f"{name}  ·  {operation}")
         left.set_xlabel("ms (log)")
         right.set_title("by stage")
@@ -72,41 +74,41 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     panel.set_ylabel("at most this long, %")
 
 
-def _by_rate(panel: Axes, stages: dict[str, Any], colour: str) -> None:
-    known = [(name, cell) for name, cell in stages.items() if cell["overhead_ms"]["p50"] is not None]
+def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
+    known = [(name, cell) for name, cell in stages.items() if cell.overhead_ms.p50 is not None]
     if not known:
         panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
                        ha="center", va="center", color=MUTED)  # fmt: skip
         return
-    rates = np.array([cell["operations"]["sent_rate"] * 60 for _, cell in known])
+    rates = np.array([(cell.operations.sent_rate or 0.0) * 60 for _, cell in known])
     if len(known) > 1 and rates.max() <= _FASTER * rates.min():
         # One beside the other, in the order of the run: at their rates they would lie upon one another.
-        _points(panel, np.arange(len(known), dtype=float), [cell["overhead_ms"] for _, cell in known], colour)
+        _points(panel, np.arange(len(known), dtype=float), [cell.overhead_ms for _, cell in known], colour)
         panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
         panel.set_xlim(-0.5, len(known) - 0.5)
         panel.set_xlabel(f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
         return
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
-    _points(panel, rates, [cell["overhead_ms"] for _, cell in known], colour)
+    _points(panel, rates, [cell.overhead_ms for _, cell in known], colour)
     for (name, cell), rate in zip(known, rates.tolist(), strict=True):
-        offered, middle = cell["operations"]["offered_rate"] * 60, cell["overhead_ms"]["p50"]
+        offered, middle = (cell.operations.offered_rate or 0.0) * 60, cell.overhead_ms.p50 or 0.0
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
         panel.annotate(name, (rate, middle), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=MUTED,
                        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
-    panel.set_xlim(0, float(max(rates.max(), *(c["operations"]["offered_rate"] * 60 for _, c in known))) * 1.25)
+    panel.set_xlim(0, float(max(rates.max(), *((c.operations.offered_rate or 0.0) * 60 for _, c in known))) * 1.25)
     plain(panel.xaxis)
     panel.set_xlabel("operations sent, 1/min")
 
 
-def _points(panel: Axes, x: NDArray[np.float64], blocks: list[dict[str, Any]], colour: str) -> None:
+def _points(panel: Axes, x: NDArray[np.float64], summaries: list[Summary], colour: str) -> None:
     """Median and p95 of each stage, the median with its interval."""
-    middles = np.array([block["p50"] for block in blocks])
-    low, high = (np.array([block["p50_interval"][k] for block in blocks]) for k in (0, 1))
+    middles = np.array([summary.p50 for summary in summaries])
+    low, high = np.array([summary.p50_interval for summary in summaries]).T
     panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
     panel.plot(x, middles, color=colour, lw=0.8, marker="o", ms=4.5, label="p50 of a stage")
-    tails = np.array([np.nan if block["p95"] is None else block["p95"] for block in blocks])
+    tails = np.array([np.nan if summary.p95 is None else summary.p95 for summary in summaries])
     if np.isfinite(tails).any():
         panel.plot(x, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
     top = float(np.nanmax(np.concatenate((high, tails))))
@@ -116,17 +118,17 @@ def _points(panel: Axes, x: NDArray[np.float64], blocks: list[dict[str, Any]], c
 
 
 def _title(findings: Findings, names: list[str]) -> str:
-    cells = findings.metrics["traffic"]
-    medians = {name: p50 for name in names if (p50 := cells[name]["overhead_ms"]["p50"]) is not None}
+    cells = findings.metrics.traffic
+    medians = {name: p50 for name in names if (p50 := cells[name].overhead_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
         return f"Median overhead: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in names:
-        cell = findings.metrics["traffic"][name]
+        cell = findings.metrics.traffic[name]
         steps = [
-            (part["operations"]["sent_rate"], part["overhead_ms"]["p50"], stage)
-            for stage, part in cell["stages"].items()
-            if part["overhead_ms"]["p50"] is not None
+            (part.operations.sent_rate or 0.0, p50, stage)
+            for stage, part in cell.stages.items()
+            if (p50 := part.overhead_ms.p50) is not None
         ]
         if not steps:
             continue
@@ -138,5 +140,5 @@ def _title(findings: Findings, names: list[str]) -> str:
         elif most > _FASTER * least:
             parts.append(f"{name} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”")
         else:
-            parts.append(f"{name} {numbers.duration_ms(cell['overhead_ms']['p50'])}")
+            parts.append(f"{name} {numbers.duration_ms(cell.overhead_ms.p50)}")
     return f"Median overhead: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"

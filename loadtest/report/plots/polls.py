@@ -1,5 +1,6 @@
 """What polling costs: polls for each job, and how much of the retrieval limit they take."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -7,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
+from loadtest.analysis.results import JobFigures, JobStage
+from loadtest.contract import Operation
 from loadtest.report.job_tables import polling_table
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
 from loadtest.report.plots.waiting import why_none
@@ -36,7 +39,7 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _per_job(panel: Axes, findings: Findings) -> None:
     record, drawn, most = findings.record, 0, 1.0
-    for cell in record.cells(record.stages(operation="async_run")):
+    for cell in record.cells(record.stages(operation=Operation.ASYNC_RUN)):
         polls = record.times.of["polls"].get([cell])
         if not polls.n:
             continue
@@ -45,7 +48,7 @@ def _per_job(panel: Axes, findings: Findings) -> None:
         values = polls.at(ranks)
         shown = np.unique(values)
         shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100
-        style = {"color": OPERATIONS["async_run"], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
+        style = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
         panel.plot(
             np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", label=f"{entry} · {stage.name}", **style
         )
@@ -61,19 +64,19 @@ def _per_job(panel: Axes, findings: Findings) -> None:
 
 
 def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
-    stages = {name: cell["polling"] for name, cell in _stages(findings).items()}
-    of_limit = all(each["share_of_limit"] is not None for each in stages.values())
+    stages = {name: cell.polling for name, cell in _stages(findings).items()}
+    of_limit = all(each.share_of_limit is not None for each in stages.values())
     bars = []
     for name, each in stages.items():
-        polls = each["share_of_limit"] if of_limit else each["share_of_retrievals"] or 0.0
-        everything = each["limit_use"] if of_limit else float(bool(each["retrievals"]))
-        bars.append((name, polls * 100, (everything - polls) * 100, each["retrievals"]))
+        polls = (each.share_of_limit if of_limit else each.share_of_retrievals) or 0.0
+        everything = (each.limit_use or 0.0) if of_limit else float(bool(each.retrievals))
+        bars.append((name, polls * 100, (everything - polls) * 100, each.retrievals))
     longest = max([polls + rest for _, polls, rest, _ in bars] + [100])
     handles: list[Any] = []
     for place, (_, polls, rest, count) in enumerate(bars):
         handles = [
-            panel.barh(place, polls, height=0.5, color=OPERATIONS["async_run"]),
-            panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS["retrieval"], alpha=0.6),
+            panel.barh(place, polls, height=0.5, color=OPERATIONS[Operation.ASYNC_RUN]),
+            panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS[Operation.RETRIEVAL], alpha=0.6),
         ]  # fmt: skip
         share = f"{numbers.count(polls)}\u00a0%" if polls > 100 else numbers.share(polls / 100)
         panel.annotate(
@@ -94,19 +97,19 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     legend_of(figure, handles, ["polls", "retrieves", "what the limit allows"][: len(handles)])
 
 
-def _stages(findings: Findings) -> dict[str, Any]:
-    found: dict[str, Any] = findings.metrics["operations"]["async_run"]["stages"]
-    return found
+def _stages(findings: Findings) -> Mapping[str, JobStage]:
+    found = findings.metrics.operations.get(Operation.ASYNC_RUN)
+    return found.stages if isinstance(found, JobFigures) else {}
 
 
 def _title(findings: Findings) -> str:
-    spent = [(cell["polling"], name) for name, cell in _stages(findings).items() if cell["polling"]["retrievals"]]
+    spent = [(cell.polling, name) for name, cell in _stages(findings).items() if cell.polling.retrievals]
     if not spent:
         return "No job was asked for"
-    most, name = max(spent, key=lambda each: each[0]["share_of_limit"] or each[0]["share_of_retrievals"] or 0.0)
-    words = f"In “{name}”, polls are {numbers.share(most['share_of_retrievals'])} of the retrievals"
-    if most["share_of_limit"] is None:
+    most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)
+    words = f"In “{name}”, polls are {numbers.share(most.share_of_retrievals)} of the retrievals"
+    if most.share_of_limit is None:
         return words
-    factor = most["share_of_limit"]
+    factor = most.share_of_limit
     of = f"{numbers.times(factor)}{' of' if factor <= 1 else ''}"
     return f"{words} and ask for {of} what their limit allows"

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limit_use import binding_limit
 from loadtest.plan import ALL
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
 from loadtest.report.unexplained import unexplained
@@ -39,8 +39,8 @@ def _title(findings: Findings) -> str:
     use = binding_limit(findings.uses)
     if use is None:
         return "No limit was asked anything in a judged stage"
-    called, requests = numbers.limit_name(use.limit), findings.metrics["overall"]["requests"]
-    if not requests["accepted"] and not requests["throttled"]:
+    called, requests = numbers.limit_name(use.limit), findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
         return "No request was answered"
     if use.throttled and unexplained(findings, use.limit) is not None:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"

@@ -1,14 +1,14 @@
 """Response time of every operation over time, under rolling percentiles."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis.book import LIMIT_OF_OPERATION
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.points import Responses
-from loadtest.report import numbers
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     INK,
@@ -41,7 +41,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
         named = panel is axes[0] or not stages.same_stages(record, name, names[0])
         stages.mark_stages(panel, record, name, names=named)
-        limit = LIMIT_OF_OPERATION[record.info.traffic[name].operation]
+        limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
         series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
     time_axis(axes[-1], record.covered_s)
@@ -58,21 +58,17 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _title(findings: Findings) -> str:
     parts, medians = [], {}
-    for name, cell in findings.metrics["traffic"].items():
-        block = cell["response_time_ms"]
-        if block["p50"] is not None:
-            medians[name] = block["p50"]
-            tail = f" ({_words(block, 'p95')})" if block["p95"] is not None else ""
-            parts.append(f"{name} {_words(block, 'p50')}{tail}")
-    if not any(cell["response_time_ms"]["n"] for cell in findings.metrics["traffic"].values()):
+    for name, cell in findings.metrics.traffic.items():
+        block = cell.response_time_ms
+        if block.p50 is not None:
+            medians[name] = block.p50
+            tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
+            parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
+    if not any(cell.response_time_ms.n for cell in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
         return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
-
-
-def _words(block: dict[str, Any], statistic: str) -> str:
-    return ("≥\u00a0" if statistic in block["at_least"] else "") + numbers.duration_ms(block[statistic])
 
 
 def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None:

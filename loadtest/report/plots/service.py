@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.report import numbers
+from loadtest.contract import Operation
 from loadtest.report.plots.style import INK, OPERATIONS, Drawing, NoData, legend, panels, plain_log
 from loadtest.stats import ranks_to_draw
 
@@ -61,9 +62,9 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
 
 def _title(findings: Findings) -> str:
     gaps = []
-    for name, cell in findings.metrics["traffic"].items():
-        response, service = cell["response_time_ms"]["p50"], cell["service_time_ms"]["p50"]
-        polled = findings.record.info.traffic[name].operation == "async_run"
+    for name, cell in findings.metrics.traffic.items():
+        response, service = cell.response_time_ms.p50, cell.service_time_ms.p50
+        polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
         if response is not None and service is not None and not polled:
             gaps.append((response - service, name))
     if not gaps:
@@ -71,15 +72,15 @@ def _title(findings: Findings) -> str:
     gap, name = max(gaps)
     if gap < 1:
         return f"Response time is service time: waiting adds at most {numbers.duration_ms(max(gap, 0))} at the median"
-    median = numbers.duration_ms(findings.metrics["traffic"][name]["response_time_ms"]["p50"])
+    median = numbers.duration_ms(findings.metrics.traffic[name].response_time_ms.p50)
     return f"Waiting and retries are {numbers.duration_ms(gap)} of the median response time of {name}, {median}"
 
 
 def _polled_title(findings: Findings) -> str:
     """Of jobs, whose requests are many."""
-    for name, cell in findings.metrics["traffic"].items():
-        response, service = cell["response_time_ms"], cell["service_time_ms"]
-        if response["p50"] is not None and service["p50"] is not None:
-            whole = ("≥\u00a0" if "p50" in response["at_least"] else "") + numbers.duration_ms(response["p50"])
-            return f"At the median a request of {name} takes {numbers.duration_ms(service['p50'])}, a whole job {whole}"
+    for name, cell in findings.metrics.traffic.items():
+        response, service = cell.response_time_ms, cell.service_time_ms
+        if response.p50 is not None and service.p50 is not None:
+            whole = numbers.bounded(response.get("p50"))
+            return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"
     return "Response time, and the service time of single requests"

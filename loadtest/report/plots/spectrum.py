@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
 from loadtest.report.plots.style import FADED, Drawing, NoData, legend, line_of, panels, plain_log
 from loadtest.stats import interval_ranks
 
@@ -89,17 +89,17 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 def _title(findings: Findings) -> str:
     tails = []
-    for name, cell in findings.metrics["traffic"].items():
-        block = cell["response_time_ms"]
+    for name, cell in findings.metrics.traffic.items():
+        block = cell.response_time_ms
         for statistic in ("p99", "p95", "p90"):
-            if block["p50"] and block[statistic] is not None:
-                at_least = "≥\u00a0" if statistic in block["at_least"] else ""
-                tails.append((block[statistic] / block["p50"], name, statistic, at_least, block[statistic]))
+            tail = block.get(statistic)
+            if block.p50 and tail.value is not None:
+                tails.append((tail.value / block.p50, name, statistic, tail))
                 break
     if not tails:
         return "Too few answers to speak of a tail"
-    ratio, name, statistic, at_least, value = max(tails)
-    tail = f"{statistic} {at_least}{numbers.duration_ms(value)}, {numbers.times_as(ratio)} times its median"
+    ratio, name, statistic, longest = max(tails, key=lambda each: each[:3])
+    words = f"{statistic} {numbers.bounded(longest)}, {numbers.times_as(ratio)} times its median"
     if ratio < _NO_TAIL:
-        return f"There is hardly a tail; the longest is that of {name}: {tail}"
-    return f"The longest tail is that of {name}: {tail}"
+        return f"There is hardly a tail; the longest is that of {name}: {words}"
+    return f"The longest tail is that of {name}: {words}"

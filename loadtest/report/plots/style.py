@@ -25,6 +25,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from loadtest.analysis.numbers import grouped
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
 from loadtest.report.table import Table
 
@@ -35,9 +37,17 @@ SHADE: Final = "#f1f3f5"
 PAPER: Final = "#fffffe"
 THROTTLED: Final = "#b5388f"
 FADED: Final = "#b4bcc4"
-OPERATIONS: Final = {"sync_run": "#2374b5", "async_run": "#d47f00", "retrieval": "#1f9674"}
-LIMITS: Final = {"sync_run": "#2374b5", "async_submit": "#d47f00", "retrieval": "#1f9674"}
-LINES: Final = {"sync_run": "-", "async_run": (0, (5, 1.5)), "retrieval": (0, (1.5, 1))}
+OPERATIONS: Final[dict[str, str]] = {
+    Operation.SYNC_RUN: "#2374b5",
+    Operation.ASYNC_RUN: "#d47f00",
+    Operation.RETRIEVAL: "#1f9674",
+}
+LIMITS: Final[dict[str, str]] = {LIMIT_OF_OPERATION[Operation(name)]: colour for name, colour in OPERATIONS.items()}
+LINES: Final[dict[str, Any]] = {
+    Operation.SYNC_RUN: "-",
+    Operation.ASYNC_RUN: (0, (5, 1.5)),
+    Operation.RETRIEVAL: (0, (1.5, 1)),
+}
 """Line styles by operation, for readers in grey."""
 
 _VARIABLES: Final = {
@@ -48,9 +58,9 @@ _VARIABLES: Final = {
     PAPER: "--paper",
     THROTTLED: "--throttled",
     FADED: "--faded",
-    OPERATIONS["sync_run"]: "--sync",
-    OPERATIONS["async_run"]: "--async",
-    OPERATIONS["retrieval"]: "--retrieval",
+    OPERATIONS[Operation.SYNC_RUN]: "--sync",
+    OPERATIONS[Operation.ASYNC_RUN]: "--async",
+    OPERATIONS[Operation.RETRIEVAL]: "--retrieval",
 }
 _WIDTH_IN: Final = 9.6
 _RC: Final[dict[str, Any]] = {
@@ -95,6 +105,7 @@ _RC: Final[dict[str, Any]] = {
     # A name with dollar signs in it is a name, not a formula.
     "text.parse_math": False,
 }
+_DPI: Final = 144
 SCATTER_AS_PATHS: Final = 600
 """Points beyond which a scatter goes into the SVG as a picture: each would cost some 80 bytes."""
 
@@ -133,7 +144,7 @@ def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
     layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
     figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
     grid = figure.subplots(len(heights_in), 1, height_ratios=heights_in, squeeze=False)
-    return figure, list(grid.flat)
+    return figure, _quick(list(grid.flat))
 
 
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
@@ -146,10 +157,18 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
     axes = list(grid.flat)
     for spare in axes[count:]:
         spare.set_axis_off()
-    return figure, axes[:count]
+    return figure, _quick(axes[:count])
 
 
-_PLAIN: Final = FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f"))
+def _quick(axes: list[Axes]) -> list[Axes]:
+    """The same panels, whose spines are not measured when they are laid out: labels lie further out anyway."""
+    for panel in axes:
+        for spine in panel.spines.values():
+            spine.set_in_layout(False)
+    return axes
+
+
+_PLAIN: Final = FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""
@@ -238,17 +257,34 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure, title: str) -> bytes:
-    """The figure as a PNG on white that stands alone, its title above it."""
-    title = "\n".join(textwrap.wrap(title, 100))
-    if figure.legends:
-        # A suptitle would lie on the legend: the layout engine reserves room for each as if it were alone.
-        figure.legends[0].set_title(title + "\n", prop=FontProperties(size=10.5, weight="bold"))
-    else:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+    """The figure as a PNG on white that stands alone, its title above it, in the layout that ``to_svg`` gave it."""
+    canvas = FigureCanvasAgg(figure)
+    # Laying out takes as long as drawing, and the title needs no more than a strip above all the rest.
+    figure.set_layout_engine("none")
+    _entitle(figure, canvas, "\n".join(textwrap.wrap(title, 100)))
     buffer = io.BytesIO()
-    figure.set(dpi=144, facecolor=PAPER)
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call] # matplotlib's
+    figure.set(dpi=_DPI, facecolor=PAPER)
+    canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})  # type: ignore[no-untyped-call] # matplotlib's
     return buffer.getvalue()
+
+
+def _entitle(figure: Figure, canvas: FigureCanvasAgg, title: str) -> None:
+    """Make the figure higher by its title's height; everything else keeps its size and place."""
+    font = FontProperties(size=10.5, weight="bold")
+    width, height = figure.get_size_inches()
+    renderer, legend = canvas.get_renderer(), figure.legends[0] if figure.legends else None  # type: ignore[no-untyped-call] # matplotlib's
+    if legend is not None:
+        before = legend.get_window_extent(renderer).height
+        legend.set_title(title + "\n", prop=font)
+        more = (legend.get_window_extent(renderer).height - before) / figure.dpi
+    else:
+        more = (title.count("\n") + 2) * 1.3 * 10.5 / 72
+        figure.text(0.01, 1 - 0.5 * more / (height + more), title, fontproperties=font, color=INK, va="center")
+    for panel in figure.axes:
+        box = panel.get_position()
+        shrunk = height / (height + more)
+        panel.set_position((box.x0, box.y0 * shrunk, box.width, box.height * shrunk))
+    figure.set_size_inches(width, height + more)
 
 
 def finite_max(values: Any, default: float = 1.0) -> float:

@@ -4,11 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from loadtest.analysis import bins
+from loadtest.analysis import bins, numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.throttling import boundaries
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import ALL
-from loadtest.report import numbers
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, MUTED, THROTTLED, Drawing, NoData, legend, panels, time_axis
 
@@ -20,7 +20,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = [
         name
         for name in record.limits()
-        if ((mine := sent.loc[record.on_limit(name).index])["status"] == 429).any() or mine["expected"].eq(1).any()
+        if ((mine := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
+        or mine["expected"].eq(1).any()
     ]
     if not len(sent):
         return NoData("429 rate over time", "no request was sent")
@@ -34,7 +35,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         width = bins.width(record.covered_s, len(mine), 8)
         cuts = bins.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
         seconds = mine["start"].to_numpy(dtype=float) / 1e9
-        _share(panel, seconds, (mine["status"] == 429).to_numpy().astype(float), cuts, fill=True)
+        _share(panel, seconds, (mine["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
         if mine["expected"].notna().any():
             _share(panel, seconds, mine["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:
@@ -75,8 +76,8 @@ def _caption(findings: Findings) -> str:
 
 
 def _title(findings: Findings) -> str:
-    requests = findings.metrics["overall"]["requests"]
-    observed, expected = requests["throttled_rate"], requests["expected_throttled_rate"]
+    requests = findings.metrics.overall.requests
+    observed, expected = requests.throttled_rate, requests.expected_throttled_rate
     title = f"{numbers.share(observed)} of requests got 429"
     if expected is None:
         return title

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.report import numbers
+from loadtest.analysis.results import JobFigures
+from loadtest.contract import Operation
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain
 from loadtest.stats import interval_ranks
 
@@ -59,19 +61,15 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def why_none(findings: Findings) -> str:
     """Why there is nothing to say of jobs; empty if there is."""
-    cells = [
-        cell
-        for name, cell in findings.metrics["traffic"].items()
-        if findings.record.info.traffic[name].operation == "async_run"
-    ]
+    cells = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not cells:
         return "no traffic entry submits jobs"
-    if any(cell["time_to_result_lower_ms"]["n"] for cell in cells):
+    if any(cell.time_to_result_lower_ms.n for cell in cells):
         return ""
-    sent = sum(cell["requests"]["sent"] for cell in cells)
+    sent = sum(cell.requests.sent for cell in cells)
     if not sent:
         return "no job was submitted"
-    if sum(cell["requests"]["throttled"] for cell in cells) == sent:
+    if sum(cell.requests.throttled for cell in cells) == sent:
         return "every submit got 429"
     return "no job was accepted, or none was seen to end and none was given up"
 
@@ -79,7 +77,7 @@ def why_none(findings: Findings) -> str:
 def _stages(findings: Findings) -> list[_Stage]:
     record, found = findings.record, []
     times = record.times.of
-    for cell in record.cells([(n, s) for n, s in record.stages(operation="async_run")]):
+    for cell in record.cells([(n, s) for n, s in record.stages(operation=Operation.ASYNC_RUN)]):
         entry, stage = record.book.cells[cell]
         lower = times["time_to_result_lower_ms"].get([cell])
         if not lower.n:
@@ -94,7 +92,7 @@ def _stages(findings: Findings) -> list[_Stage]:
 def _row(axes: list[Axes], one: _Stage) -> None:
     left, middle, right = axes
     ended = one.result[1].n
-    colour = OPERATIONS["async_run"]
+    colour = OPERATIONS[Operation.ASYNC_RUN]
     end = _end(one.result[1] if one.result[1].n else one.result[0])
     if one.execution.n:
         known = _at(one.execution, one.execution.n)

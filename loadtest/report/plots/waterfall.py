@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
-from loadtest.report import numbers
+from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.plots.style import (
     INK,
     MUTED,
@@ -77,10 +78,12 @@ def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:
     for phase in one.phases:
         end = one.response_ms if phase.end_ms is None else phase.end_ms
         first = end if phase.first_byte_ms is None else phase.first_byte_ms
-        ink = THROTTLED if phase.status == 429 else colour
+        ink = THROTTLED if phase.status == THROTTLED_STATUS else colour
         panel.barh(place, max(first - phase.start_ms, least), left=phase.start_ms, height=0.62, color=ink)
         panel.barh(place, end - first, left=first, height=0.62, color=ink, alpha=0.4)
-    words = numbers.duration_ms(one.response_ms) + ("" if one.outcome == "ok" else f"  {one.outcome.replace('_', ' ')}")
+    words = numbers.duration_ms(one.response_ms) + (
+        "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
+    )
     panel.annotate(words, (one.response_ms, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
                    color=MUTED)  # fmt: skip
 

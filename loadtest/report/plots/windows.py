@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.accepted_windows import AcceptedWindows
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import count
 from loadtest.plan import ALL
-from loadtest.report.numbers import count
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     FADED,
@@ -46,9 +46,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
         _panel(panel, windows, LIMITS.get(name, MUTED))
         stages.mark_stages(panel, record, names=panel is axes[0])
-        panel.set_title(
-            f"{'all requests' if name == ALL else name}  ·  {count(windows.count)} per {windows.window_s:g} s"
-        )
+        limit = f"{count(windows.counts.count)} per {windows.counts.window_s:g} s"
+        panel.set_title(f"{'all requests' if name == ALL else name}  ·  {limit}")
     legend(figure, axes)
     caption = (
         "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
@@ -58,26 +57,26 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 
 def _panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
-    width = windows.window_s * (1 - 2 * _GAP)
+    width = windows.counts.window_s * (1 - 2 * _GAP)
     for accepted_whole, label, shade in ((True, "accepted", 0.75), (False, "accepted, window cut off", 0.3)):
         mine = windows.is_whole == accepted_whole
         if not mine.any():
             continue
         panel.bar(
-            windows.begins_s[mine] + windows.window_s * _GAP, windows.accepted[mine], width, align="edge",
-            color=colour, alpha=shade / max(1, windows.limiters) ** 0.5, lw=0, label=label,
+            windows.begins_s[mine] + windows.counts.window_s * _GAP, windows.accepted[mine], width, align="edge",
+            color=colour, alpha=shade / max(1, windows.counts.limiters) ** 0.5, lw=0, label=label,
         )  # fmt: skip
     over = windows.refused > 0
     panel.bar(
-        windows.begins_s[over] + windows.window_s * _GAP, windows.refused[over], width,
+        windows.begins_s[over] + windows.counts.window_s * _GAP, windows.refused[over], width,
         bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=THROTTLED, lw=0.8,
         label="429 beyond them",
     )  # fmt: skip
-    panel.axhline(windows.count, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
-    tallest = float(np.max(windows.accepted + windows.refused, initial=windows.count))
-    highest = min(tallest, windows.count * _HIGHEST) * 1.15
+    panel.axhline(windows.counts.count, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+    tallest = float(np.max(windows.accepted + windows.refused, initial=windows.counts.count))
+    highest = min(tallest, windows.counts.count * _HIGHEST) * 1.15
     panel.set_ylim(0, highest)
-    if windows.limiters == 1 and len(windows.refused) <= _MOST_NUMBERS:
+    if windows.counts.limiters == 1 and len(windows.refused) <= _MOST_NUMBERS:
         _numbers(panel, windows, highest)
     plain(panel.yaxis)
     panel.set_ylabel("requests")
@@ -88,7 +87,7 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
     """How many were refused in each window, at the top of its outline, which may be cut off."""
     left, right = panel.get_xlim()
     for begin, accepted, refused in zip(windows.begins_s, windows.accepted, windows.refused, strict=True):
-        begins, ends = max(float(begin), left), min(float(begin) + windows.window_s, right)
+        begins, ends = max(float(begin), left), min(float(begin) + windows.counts.window_s, right)
         if not refused or ends - begins < (right - left) * 0.06:
             continue
         top = min(float(accepted + refused), highest)
@@ -103,7 +102,7 @@ def _title(findings: Findings) -> str:
     limits = findings.throttled.limits
     if any(unexplained(findings, name) for name in limits):
         return "Requests were refused in windows that were not full"
-    full = [each.windows for each in limits.values() if each.windows is not None]
+    full = [each.windows.counts for each in limits.values() if each.windows is not None]
     known = [each for each in full if each.spread is not None]
     if not known:
         return "No whole window was saturated, so that none shows the limit"
@@ -114,9 +113,9 @@ def _title(findings: Findings) -> str:
     if exact:
         return f"Each of {count(total)} saturated windows let exactly its limit pass"
     parts = ", ".join(
-        f"{name} {_range(w.spread[0], w.spread[2])} of {count(w.count)}"
+        f"{name} {_range(counts.spread[0], counts.spread[2])} of {count(counts.count)}"
         for name, each in limits.items()
-        if (w := each.windows) is not None and w.spread is not None
+        if each.windows is not None and (counts := each.windows.counts).spread is not None
     )
     return f"Saturated windows let pass: {parts}"
 

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.load.distributed.protocol import Used
 from loadtest.load.distributed.quota_split import Allowances
 from loadtest.load.request_budget import Budget
-from loadtest.record.run_info import LeashInfo
+from loadtest.record.run_info import BudgetInfo
 
 
+@pytest.mark.heavy
 def test_workers_never_send_more_than_a_leash_allows(
     stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
 ) -> None:
@@ -24,7 +26,7 @@ def test_workers_never_send_more_than_a_leash_allows(
     assert done.returncode in ABORTED, done.stdout + done.stderr
     (run,) = runs_in(tmp_path / "reports")
     assert 20 < len(server.asked) <= 41
-    assert run.info.target.leash.used.requests == len(server.asked)
+    assert run.info.target.budget.used.requests == len(server.asked)
     assert "its part" in run.info.end_reason
     assert {row["worker"] for row in run.rows} == {1, 2}
     run.check_conservation(ragged=True)
@@ -32,7 +34,7 @@ def test_workers_never_send_more_than_a_leash_allows(
 
 def test_parts_never_come_to_more_than_the_whole() -> None:
     """Over changes of workers, also where one is lost with what it had."""
-    leash = LeashInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
+    leash = BudgetInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
     budget = Budget()
     budget.used.requests = 10
     allowances = Allowances(budget, leash)

@@ -97,6 +97,7 @@ def far(free_port: int) -> Iterator[tuple[Line, Callable[[int], None]]]:
     line.close()
 
 
+@pytest.mark.heavy
 def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, until: Fixture, far: Any, free_port: int) -> None:
     """200 ms each way, also for one that joins in the middle: each arrival once, on time, and the clock is known."""
     line, start = far
@@ -119,6 +120,7 @@ def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, until: Fixture, 
     assert early == []
 
 
+@pytest.mark.heavy
 def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(
     offer: Any, open_api: Any, until: Fixture, far: Any, free_port: int
 ) -> None:

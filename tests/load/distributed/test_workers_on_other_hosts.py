@@ -55,6 +55,7 @@ def sent_by_both(run: Any, since_s: float) -> int:
     return min(by_worker[1], by_worker[2])
 
 
+@pytest.mark.heavy
 def test_a_host_whose_cable_is_cut_comes_back(
     network: Network,
     stub: Callable[..., Stub],

@@ -73,14 +73,14 @@ def test_nothing_is_sent_to_a_name_that_leads_elsewhere() -> None:
     assert service.names.peers == {}
 
 
-@pytest.mark.parametrize(("leashed", "order"), [(False, []), (True, ["192.0.2.7", "192.0.2.8"])])
+@pytest.mark.parametrize(("listed", "order"), [(False, []), (True, ["192.0.2.7", "192.0.2.8"])])
 def test_a_targets_name_is_checked_again_as_at_first(
-    monkeypatch: pytest.MonkeyPatch, leashed: bool, order: list[str]
+    monkeypatch: pytest.MonkeyPatch, listed: bool, order: list[str]
 ) -> None:
     """A name that was loopback's leads elsewhere: followed only where an entry allows other hosts."""
-    names = names_of(allow("http://localhost:9"), leashed=leashed)
+    names = names_of(allow("http://localhost:9"), listed=listed)
     assert names.order()[0] == "127.0.0.1"
-    numeric = names_of(allow("http://127.0.0.1:9"), leashed=leashed)
+    numeric = names_of(allow("http://127.0.0.1:9"), listed=listed)
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 9)) for n in (7, 8)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     for each in (names, numeric):

@@ -52,6 +52,7 @@ def _python(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("file", ["test_wire.py", "test_nginx.py"])
 def test_all_of_it_holds_on_gevent_sockets(file: str) -> None:
     """Every test of the wire passes where the interpreter is patched, those over TLS too."""

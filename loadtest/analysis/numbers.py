@@ -1,0 +1,134 @@
+"""Numbers as people read them: few digits, thin spaces between thousands, a dash where there is nothing."""
+
+from collections.abc import Callable
+from typing import Final
+
+from loadtest.analysis.results import Value
+from loadtest.plan import ALL, CONCURRENCY, AssumedLimits
+from loadtest.threshold import Unit
+from loadtest.units import Limit
+
+NOTHING: Final = "–"
+_THIN: Final = "\u202f"
+_NBSP: Final = "\u00a0"
+"""Between a number and its unit, which belong on one line."""
+
+
+def grouped(value: float, form: str = ".0f") -> str:
+    """A number, grouped by thousands."""
+    return f"{value:,{form}}".replace(",", _THIN)
+
+
+def count(value: float | None) -> str:
+    """A whole number, grouped by thousands."""
+    return NOTHING if value is None else grouped(value)
+
+
+def milliseconds(value: float | None) -> str:
+    """A time in ms without its unit: three significant digits below 1000."""
+    if value is None:
+        return NOTHING
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 99.95:
+        return count(value)
+    if 0 < size < 0.095:
+        return f"{value:.2g}" if size >= 0.0001 else f"{value:.1e}"
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+
+
+def duration_ms(value: float | None) -> str:
+    """A time given in ms, with the unit that suits its size."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
+
+
+def quantity(value: float, unit: Unit) -> str:
+    """A threshold's value with its unit: three significant digits or all of its whole ones; seconds from 1000 ms on."""
+    if unit == "share":
+        return f"{value * 100:.3g}{_NBSP}%"
+    if unit == "ms":
+        return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{_digits(value)}{_NBSP}ms"
+    return f"{_digits(value)}{_NBSP}/s" if unit == "per_s" else _digits(value)
+
+
+def _digits(value: float) -> str:
+    return grouped(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
+    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``."""
+    return f"≥{_NBSP}{say(value.value)}" if value.at_least else say(value.value)
+
+
+def seconds(value: float) -> str:
+    """A length of time given in seconds: ``45 s``, ``3 min 5 s``."""
+    if value < 60:
+        return f"{value:.1f} s" if value != int(value) else f"{value:.0f} s"
+    whole = round(value)
+    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+
+
+def share(value: float | None) -> str:
+    """A share from 0 to 1 in percent: never rounded to 0 or to 100 % when it isn't."""
+    if value is None:
+        return NOTHING
+    percent = value * 100
+    if percent in (0, 100):
+        return f"{percent:.0f}{_NBSP}%"
+    if percent < 0.1:
+        return f"<{_NBSP}0.1{_NBSP}%"
+    return f">{_NBSP}99.9{_NBSP}%" if percent > 99.95 else f"{percent:.1f}{_NBSP}%"
+
+
+def rate(per_second: float | None) -> str:
+    """A rate, by the minute as the documented limits are; by the second from 100 /s on."""
+    if per_second is None:
+        return NOTHING
+    if per_second >= 100:
+        return f"{count(per_second)}{_NBSP}/s"
+    per_minute = per_second * 60
+    return f"{count(per_minute) if per_minute >= 100 else f'{per_minute:.3g}'}{_NBSP}/min"
+
+
+def limit(count_: int, window_s: float) -> str:
+    """A limit in words: ``100 per minute``, ``50 per 5 s``."""
+    unit = {1.0: "second", 60.0: "minute", 3600.0: "hour"}.get(window_s)
+    return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
+
+
+def limit_of(limit_: Limit, belief: AssumedLimits) -> str:
+    """A limit in words, as the believed algorithm has it: ``100 per minute``, ``10 at the same time``."""
+    if belief.spec.algorithm == CONCURRENCY:
+        return f"{count(limit_.count)} at the same time"
+    return limit(limit_.count, limit_.window)
+
+
+def limit_name(name: str) -> str:
+    """A limit as a sentence calls it: ``sync_run limit``, ``limit of all requests``."""
+    return "limit of all requests" if name == ALL else f"{name} limit"
+
+
+def times(factor: float) -> str:
+    """A factor, where one may be passed: ``80 %`` up to one, ``2.5 times`` above."""
+    return share(factor).replace(f".0{_NBSP}%", f"{_NBSP}%") if factor <= 1 else f"{times_as(factor)} times"
+
+
+def times_as(factor: float) -> str:
+    """A factor as a number: three digits, or all of its whole ones."""
+    return f"{factor:.3g}" if abs(factor) < 1000 else count(factor)
+
+
+def times_what(factor: float) -> str:
+    """A factor before what it is one of: ``80 % of``, ``2.5 times``."""
+    return times(factor) + (" of" if factor <= 1 else "")
+
+
+def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
+    """``a 1 ms, b 2 ms``; of more than ``most`` the least and the greatest: ``1 ms (a) to 9 ms (d)``."""
+    if len(values) <= most:
+        return ", ".join(f"{name} {say(value)}" for name, value in values.items())
+    low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
+    return f"{say(values[low])} ({low}) to {say(values[high])} ({high})"

@@ -1,0 +1,268 @@
+"""What ``metrics.json`` holds of every run, as types: counts and rates, summaries of times, and what they rest on.
+
+A field is named as in the file and is written as it is: adding a figure touches its struct and whoever shows it. The
+results of single questions (errors, jobs, slow operations, 429s) are structs beside the code that finds them; the
+whole file is ``findings.Results``, and its JSON schema is made from these types.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+Count = Annotated[int, Meta(ge=0)]
+Number = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1, description="A share; null where there is nothing to divide by.")]
+Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
+Interval = Annotated[
+    tuple[float, float], Meta(description="95 % interval from order statistics: it knows of sampling only.")
+]
+_Percentile = Annotated[float | None, Meta(description="By nearest rank; null where n carries no upper bound.")]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of ``metrics.json``. Fields may be added; a change of meaning raises the file's schema number."""
+
+
+class Value(NamedTuple):
+    """One statistic of a summary.
+
+    Attributes:
+        value: None where n can't carry it.
+        interval: its 95 % interval; None for a mean and a maximum.
+        at_least: whether it reaches a time-out, so that it is a lower bound.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None
+    at_least: bool
+
+
+class Summary(Result, frozen=True, kw_only=True):
+    """A distribution, in ms unless its name says otherwise.
+
+    Attributes:
+        n: values.
+        at_least: statistics that reach a time-out: lower bounds.
+    """
+
+    n: Count
+    mean: float | None
+    p50: _Percentile
+    p50_interval: Interval | None
+    p90: _Percentile
+    p90_interval: Interval | None
+    p95: _Percentile
+    p95_interval: Interval | None
+    p99: _Percentile
+    p99_interval: Interval | None
+    max: float | None
+    at_least: tuple[Statistic, ...]
+
+    def get(self, statistic: str) -> Value:
+        """A statistic whose name, one of ``STATISTICS``, is known at run time only."""
+        interval = getattr(self, f"{statistic}_interval", None)
+        return Value(getattr(self, statistic), interval, statistic in self.at_least)
+
+
+STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+class OperationCounts(Result, frozen=True, kw_only=True):
+    """Operations: offered = ok + throttled + failed + timed_out + dropped + lost. Rates are per second."""
+
+    offered: Count
+    sent: Count
+    ok: Count
+    throttled: Count
+    failed: Count
+    timed_out: Count
+    dropped: Count
+    lost: Count
+    offered_rate: Number | None
+    sent_rate: Number | None
+
+
+class RequestCounts(Result, frozen=True, kw_only=True):
+    """Requests. Rates are per second.
+
+    Attributes:
+        accepted: answered, and not with 429.
+        throttled: answered with 429.
+        errors: that failed or timed out.
+        throttled_rate: 429s ÷ requests sent.
+        expected_throttled_rate: the same of a replay of the assumed limiter.
+    """
+
+    sent: Count
+    accepted: Count
+    throttled: Count
+    errors: Count
+    sent_rate: Number | None
+    accepted_rate: Number | None
+    throttled_rate: Share | None
+    expected_throttled_rate: Share | None
+
+
+class Polling(Result, frozen=True, kw_only=True):
+    """What polls take of the retrieval limit.
+
+    Attributes:
+        polls: that were sent in the time of the stage.
+        retrievals: polls and retrieves of all traffic in that time.
+        share_of_limit: of what the limit allows in that time, in polls.
+        limit_use: of what the limit allows in that time, in polls and retrieves.
+    """
+
+    polls: Count
+    retrievals: Count
+    share_of_retrievals: Share | None
+    share_of_limit: Number | None
+    limit_use: Number | None
+
+
+class Figures(Result, frozen=True, kw_only=True):
+    """What is counted of some stages, and the rates that follow from it. The warm-up is in none.
+
+    Attributes:
+        seconds: in which one of the stages was on.
+        throttled_rate: throttled operations ÷ operations sent.
+        expected_throttled_rate: the same of a replay of the assumed limiter.
+        error_rate: failed and timed-out operations ÷ operations sent.
+        goodput: ok operations per second.
+        amplification: requests of kind run, submit and retrieve ÷ operations sent.
+    """
+
+    seconds: Number
+    operations: OperationCounts
+    requests: RequestCounts
+    throttled_rate: Share | None
+    expected_throttled_rate: Share | None
+    error_rate: Share | None
+    goodput: Number | None
+    amplification: Number | None
+
+
+class OverallStage(Figures, frozen=True, kw_only=True):
+    """All traffic in the stages of one name. It has no times: those of different operations are not mixed.
+
+    Attributes:
+        statuses: requests by status; ``none``: no answer.
+        reasons: operations by why they were not ok.
+    """
+
+    statuses: dict[str, Count]
+    reasons: dict[str, Count]
+
+
+class OverallFigures(OverallStage, frozen=True, kw_only=True):
+    """All traffic, and the same by the name of stages, in order."""
+
+    stages: dict[str, OverallStage]
+
+
+class OperationStage(Figures, frozen=True, kw_only=True):
+    """One traffic entry or operation in one stage.
+
+    Latencies are of ok and timed-out operations and requests, lags of all that were sent. What is said of jobs is there
+    for ``async_run`` only.
+
+    Attributes:
+        statuses: requests by status; ``none``: no answer.
+        reasons: operations by why they were not ok.
+    """
+
+    response_time_ms: Summary
+    service_time_ms: Summary
+    start_lag_ms: Summary
+    dispatch_lag_ms: Summary
+    execution_time_ms: Summary
+    overhead_ms: Summary
+    first_byte_ms: Summary
+    connect_ms: Summary
+    service_time_new_ms: Summary
+    service_time_reused_ms: Summary
+    submit_ms: Summary | UnsetType = UNSET
+    time_to_result_ms: Summary | UnsetType = UNSET
+    time_to_result_lower_ms: Summary | UnsetType = UNSET
+    queue_wait_lower_ms: Summary | UnsetType = UNSET
+    queue_wait_upper_ms: Summary | UnsetType = UNSET
+    poll_lag_upper_ms: Summary | UnsetType = UNSET
+    polls: Summary | UnsetType = UNSET
+    polling: Polling | UnsetType = UNSET
+    statuses: dict[str, Count]
+    reasons: dict[str, Count]
+
+
+class OperationFigures(OperationStage, frozen=True, kw_only=True):
+    """One traffic entry or operation, and the same for each of its stages, in order."""
+
+    stages: Mapping[str, OperationStage]
+
+
+class JobStage(OperationStage, frozen=True, kw_only=True):
+    """One entry of ``async_run``, or all of them, in one stage: nothing that is said of jobs is missing."""
+
+    submit_ms: Summary
+    time_to_result_ms: Summary
+    time_to_result_lower_ms: Summary
+    queue_wait_lower_ms: Summary
+    queue_wait_upper_ms: Summary
+    poll_lag_upper_ms: Summary
+    polls: Summary
+    polling: Polling
+
+
+class JobFigures(OperationFigures, frozen=True, kw_only=True):
+    """One entry of ``async_run``, or all of them, and the same for each stage."""
+
+    submit_ms: Summary
+    time_to_result_ms: Summary
+    time_to_result_lower_ms: Summary
+    queue_wait_lower_ms: Summary
+    queue_wait_upper_ms: Summary
+    poll_lag_upper_ms: Summary
+    polls: Summary
+    polling: Polling
+    stages: Mapping[str, JobStage]
+
+
+JOB_TIMES: Final = (
+    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
+    "poll_lag_upper_ms", "polls",
+)  # fmt: skip
+"""Times that only ``async_run`` has."""
+TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.endswith("_ms") or name == "polls")
+"""Every time that is summarised, as in ``metrics.json``."""
+
+
+class RunSummary(Result, frozen=True, kw_only=True):
+    """Which run it was. ``covered_s``: seconds from the epoch on that the record covers."""
+
+    id: str
+    scenario: str
+    scenario_hash: str
+    seed: int
+    started: str
+    covered_s: Number
+    end: Literal["running", "finished", "interrupted", "aborted"]
+    complete: bool
+
+
+class ExpectedLimiter(Result, frozen=True, kw_only=True):
+    """The assumed limiter, and how many of the decisions its replay predicts.
+
+    Attributes:
+        clock_shift_s: the server's clock minus ours that agreed best; null where it does not matter.
+        agreement: share of the observed decisions that it predicts.
+        why_not: why nothing could be replayed.
+    """
+
+    limiter: str
+    burst: int | None
+    count_rejected: bool
+    limit_scope: str
+    clock_shift_s: float | None
+    agreement: Share | None
+    why_not: str | None

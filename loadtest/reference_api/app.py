@@ -1,0 +1,197 @@
+"""The API itself, as a raw ASGI application: routing, authentication, limits, and the documented answers.
+
+A request is judged in this order, and the first objection is the answer. Assumption: the documentation gives no order.
+
+1. API key (401), endpoint (400, 404): a request without a valid key draws on no limit;
+2. route (404) and method (405);
+3. rate limit of the key for this kind of request (429): from here on it is drawn on, whatever comes after;
+4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
+
+Where only valid requests draw on a limit, 3 comes last.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, ErrorCode, JobState, LimitName
+from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
+from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
+from loadtest.reference_api.http.requests import DisconnectedError, RequestReader, RunRequest
+from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
+from loadtest.reference_api.limits import Account, Accounts, RateLimits
+from loadtest.reference_api.upkeep import Upkeep
+from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Workflow, find
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
+
+logger = logging.getLogger(__name__)
+
+
+def route(scope: Scope, path: str) -> LimitName:
+    """The limit name that a path draws on: there is one for each route.
+
+    Raises:
+        ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
+    """
+    if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
+        allow(scope, "GET")
+        return LimitName.RETRIEVAL
+    if path == RUN_PATH:
+        allow(scope, "POST")
+        return LimitName.SYNC_RUN
+    if path == JOBS_PATH:
+        allow(scope, "POST")
+        return LimitName.ASYNC_SUBMIT
+    raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
+
+
+def allow(scope: Scope, method: str) -> None:
+    """Let only ``method`` pass.
+
+    Raises:
+        ApiError: 405 ``method_not_allowed``, with the ``Allow`` header.
+    """
+    if scope["method"] != method:
+        headers = ((b"allow", method.encode()),)
+        raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)
+
+
+class ExecutionFaults(FaultHooks, Protocol):
+    """Who lets executions misbehave on demand, be they those of runs or of jobs."""
+
+    def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
+        """The execution of a synchronous run, in place of ``work``."""
+
+
+class WorkflowApi:
+    """The reference Workflow API.
+
+    Args:
+        config: keys, limits and bounds.
+        workflows: what can be run, by name; loaded as the config says unless given.
+        faults: who lets executions and jobs misbehave, if anyone.
+    """
+
+    def __init__(
+        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: ExecutionFaults | None = None
+    ) -> None:
+        self._config = config
+        self._workflows = workflows or load_workflows(config, Threads(config.threads))
+        self._attendance = Attendance(config.run_timeout)
+        self._limits = RateLimits(config)
+        self.accounts = Accounts(config, self._limits)
+        self._faults = faults
+        self._headers = AnswerHeaders()
+        self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
+        self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
+            LimitName.SYNC_RUN: self._run,
+            LimitName.ASYNC_SUBMIT: self._submit,
+            LimitName.RETRIEVAL: self._retrieve,
+        }
+        self.jobs = JobStore(
+            config.workers,
+            config.queue,
+            config.retention,
+            pending_time=config.pending_execution_time,
+            fault_hooks=faults,
+        )
+        self.upkeep = Upkeep(config, self._limits, self.jobs, self._workflows)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request (ASGI 3)."""
+        try:
+            reply = await self._answer(scope, receive)
+        except ApiError as error:
+            reply = error.reply(self._config.answers)
+        except DisconnectedError:
+            self.upkeep.abandoned += 1
+            return
+        except asyncio.CancelledError:
+            # Only a stopping server cancels a request; its client gets an answer all the same.
+            reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
+        except Exception:
+            logger.exception("%s %s broke", scope["method"], scope["path"])
+            reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
+        finally:
+            # Before the answer goes out, so that its reader's next request finds the room.
+            if self._limits.releases:
+                self._limits.release(scope)
+        headers = self._headers.build(reply)
+        if self._limits.tells:
+            headers += self._limits.told(scope)
+        self.upkeep.answered(scope, reply.status)
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def bad_request(self) -> tuple[int, list[Header], bytes]:
+        """Status, headers and body for bytes that aren't HTTP, which never become a request."""
+        error = ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
+        reply = error.reply(self._config.answers)
+        self.upkeep.answered(None, reply.status)
+        return reply.status, self._headers.build(reply), reply.body
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        path: str = scope["path"]
+        upkeep = self.upkeep.routes.get(path)
+        if upkeep is not None:
+            allow(scope, "GET")
+            return await upkeep(scope)
+        account = self.accounts.find(scope["headers"])
+        name = route(scope, path)
+        if self._limits.first and (delay := self._limits.draw(account.limiters, name, scope)):
+            await wait(delay, scope)
+        return await self._handlers[name](account, scope, receive)
+
+    async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+        request = await self._reader.read(scope, receive)
+        workflow = find(self._workflows, request.name)
+        call = workflow.call(request.parameters)
+        if not self._limits.first:
+            await self._limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
+        execution = Execution(workflow, call)
+        work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
+        try:
+            outcome = await self._attendance.attend(work, scope)
+        except RunTimeoutError:
+            details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
+            details["executionTime"] = execution.milliseconds
+            raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
+        return _run_reply(request, outcome)
+
+    async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+        request = await self._reader.read(scope, receive)
+        workflow = find(self._workflows, request.name)
+        call = workflow.call(request.parameters)
+        try:
+            if not self._limits.first:
+                self.jobs.check_room()
+                await self._limits.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
+            job = self.jobs.submit(account, workflow, call)
+        except QueueFullError:
+            # Assumption: the documentation does not say what happens to a submit that finds no room.
+            details = {"queue": self._config.queue, "workers": self._config.workers}
+            raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
+        return Reply(202, encode({"jobId": job.id, "status": JobState.PENDING}))
+
+    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
+        job_id = scope["path"][len(JOB_PREFIX) :]
+        body = self.jobs.retrieve(account, job_id)
+        if body is None:
+            raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or no longer")
+        if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
+            body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
+        return Reply(200, body)
+
+
+def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> Reply:
+    if outcome.result is None:
+        details = {"workflow": request.name, "executionTime": outcome.milliseconds}
+        if outcome.internal:
+            raise ApiError(ErrorCode.INTERNAL, INTERNAL, details)
+        raise ApiError(ErrorCode.WORKFLOW_FAILED, outcome.error or "The workflow failed", details)
+    return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))

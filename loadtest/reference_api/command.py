@@ -1,0 +1,174 @@
+"""The command that starts the server: ``loadtest serve``, or ``python -m loadtest.reference_api``.
+
+Its options are the settings of ``loadtest.reference_settings``. Its first line on standard output is an interface:
+whoever starts the server as a process reads the URL from it.
+"""
+
+import ipaddress
+import math
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+
+from loadtest.contract import ALL, ERROR_CODES, LIMIT_NAMES
+from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
+from loadtest.errors import InputError
+from loadtest.faults import parse, to_words
+from loadtest.reference_settings import Recode, ServerConfig, Setting, SettingError, settings_of
+from loadtest.units import Limit, parse_limit
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Read = TypeVar("_Read")
+
+
+class _Number(click.FloatRange):
+    """A number; ``nan`` is in no range, though every comparison with it lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
+def server_options(command: _Command) -> _Command:
+    """Give a click command an option for each setting of a server."""
+    for setting in reversed(settings_of(ServerConfig)):
+        command = _option(setting)(command)
+    return command
+
+
+def _option(setting: Setting) -> Callable[[_Command], _Command]:
+    about, default, names = setting.about, setting.default, (setting.option, setting.name)
+    help_text = about.meaning.removesuffix(".") + (", in seconds." if about.seconds else ".")
+    if about.form:
+        return click.option(*names, multiple=True, metavar=about.form, help=f"{help_text} Repeatable.")
+    if setting.type is bool:
+        return click.option(*names, is_flag=True, help=help_text)
+    return click.option(*names, type=_type(setting), default=default, show_default=default is not None, help=help_text)
+
+
+def _type(setting: Setting) -> Any:
+    kind, least, most = setting.type, setting.about.least, setting.about.most
+    if get_origin(kind) is Literal:
+        return click.Choice(list(get_args(kind)))
+    if kind is float:
+        return _Number(least, most)
+    return str if kind is str else click.IntRange(_whole(least), _whole(most))
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+@click.command("serve")
+@server_options
+@click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends.")
+def command(exit_with_parent: bool, **options: Any) -> None:
+    """Serve the reference Workflow API on this machine.
+
+    The environment gives the API keys (WORKFLOW_API_KEYS, separated by commas) and the endpoint (WORKFLOW_ENDPOINT).
+    Without keys a well-known local one works; without an endpoint any is accepted.
+    """
+    from loadtest.reference_api.server import serve  # noqa: PLC0415 -- help and usage errors must not wait for uvicorn
+
+    config = server_config(keys=api_keys(), endpoint=workflow_endpoint(), **options)
+    serve(config, lambda url, control: _announce(url, control, config), exit_with_parent=exit_with_parent)
+
+
+def server_config(**options: Any) -> ServerConfig:
+    """Make a server's config of the values of its options.
+
+    Raises:
+        InputError: if a value can't be read, or two don't go together.
+    """
+    check_loopback(options["host"])
+    options["enforce"] = dict(_read("--limit", text, _limit) for text in options["enforce"])
+    options["answers"] = dict(_read("--answer", text, _answer) for text in options["answers"])
+    options["fault"] = tuple(_read("--fault", text, parse) for text in options["fault"])
+    try:
+        return ServerConfig(**options)
+    except SettingError as error:
+        (option,) = [each.option for each in settings_of(ServerConfig) if each.name == error.name]
+        raise InputError(f"{option} {error.value}".rstrip() + f": {error.problem}", error.remedy) from None
+
+
+def check_loopback(host: str) -> str:
+    """Return ``host`` if it is a loopback address or ``localhost``.
+
+    Raises:
+        InputError: if it is another address or name: the server has no protection that other machines should meet.
+    """
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")
+    return host
+
+
+def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:
+    try:
+        return read(text)
+    except InputError as error:
+        raise InputError(f"{option} {text}: {error.message}", error.remedy) from None
+
+
+def _limit(text: str) -> tuple[str, Limit]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if name not in (*LIMIT_NAMES, ALL) or not equals:
+        nearest = get_close_matches(name, LIMIT_NAMES, n=1, cutoff=0.4)
+        hint = f"Did you mean {nearest[0]}? " if nearest and name not in LIMIT_NAMES else ""
+        remedy = f"{hint}Write NAME=COUNT/WINDOW, NAME being one of {', '.join((*LIMIT_NAMES, ALL))}."
+        raise InputError("this is not a limit of the API", remedy)
+    try:
+        return name, parse_limit(value)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _answer(text: str) -> tuple[str, Recode]:
+    code, _, written = text.partition("=")
+    try:
+        recode = Recode.parse(written)
+    except ValueError:
+        remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
+        raise InputError("this does not say how to answer an error", remedy) from None
+    if code not in ERROR_CODES:
+        nearest = get_close_matches(code, ERROR_CODES, n=1)
+        remedy = f"Did you mean {nearest[0]}?" if nearest else f"Write one of {', '.join(ERROR_CODES)}."
+        raise InputError(f"no error has the code {code}", remedy)
+    return code, recode
+
+
+def _announce(url: str, control: str | None, config: ServerConfig) -> None:
+    keys = f"{len(config.keys)} from WORKFLOW_API_KEYS"
+    if config.keys == (LOCAL_KEY,):
+        keys = f"{LOCAL_KEY} (well known, no secret; set WORKFLOW_API_KEYS for keys of your own)"
+    lines = [
+        f"Workflow API (reference) on {url}",
+        f"  {_limits(config)}",
+        *([f"  faults: {'; '.join(map(to_words, config.fault))}"] if config.fault else []),
+        *([f"  control on {control}"] if control else []),
+        f"  API keys: {keys}",
+        f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
+        "  stop with Ctrl-C or SIGTERM",
+    ]
+    # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _limits(config: ServerConfig) -> str:
+    everything = config.enforce.get(ALL)
+    limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
+    limits = limits if everything is None else f"{everything} in all"
+    whose = "limits of all keys together" if config.limit_scope in ("name", "global") else "limits per key"
+    burst = f", burst {config.burst}" if config.burst else ""
+    counting = ", counting rejected requests" if config.count_rejected else ""
+    drawing = ", drawn on by valid requests only" if config.draws == "valid" else ""
+    return f"{whose}: {limits}, {config.algorithm}{burst}{counting}{drawing}"

@@ -1,0 +1,1 @@
+"""HTTP as the server speaks it: what is read, what is answered, and clients that hang up meanwhile."""

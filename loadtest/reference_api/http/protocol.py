@@ -1,0 +1,144 @@
+"""How answers go onto the wire, whole and in one write, and what is not answered as a request: offers and garbage."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from loadtest.reference_api.http.answers import Header, Message, Receive, Scope, Send
+from loadtest.reference_api.http.hangup import LINE, Line
+
+TRANSPORT: Final = "transport"
+"""Where a request's ``state`` has the transport of its connection."""
+
+_STATUSES: Final = frozenset(HTTPStatus)
+
+
+class WholeAnswer:
+    """The application as it is called for one request: an answer that is complete at once leaves in one write.
+
+    uvicorn writes head and body separately, and the event loop makes a system call and a packet of each: a client would
+    see its first byte before the server has written its last, and pay for two wake-ups. Whatever is not the usual case
+    is left to uvicorn.
+    """
+
+    __slots__ = ("_app", "_cycle", "_start")
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+        self._start: Message | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, _send: Send) -> Awaitable[None]:
+        """Answer the request (ASGI 3)."""
+        answering: Awaitable[None] = self._app(scope, receive, self.send)
+        return answering
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer; its head waits for the first part of its body."""
+        start = self._start
+        if start is None:
+            if message["type"] == "http.response.start":
+                self._start = message
+                return
+        else:
+            self._start = None
+            if self._write(start, message):
+                return
+            await self._cycle.send(start)  # type: ignore[arg-type] # ours are not its TypedDicts
+        await self._cycle.send(message)  # type: ignore[arg-type]
+
+    def _write(self, start: Message, message: Message) -> bool:
+        """Write a whole answer, as uvicorn would; False, and nothing is done, where it is not the usual case."""
+        cycle, body = self._cycle, message.get("body", b"")
+        if cycle.disconnected or cycle.flow.write_paused or message.get("more_body") or cycle.scope["method"] == "HEAD":
+            return False
+        content, keep_alive, whole = [STATUS_LINE[start["status"]]], cycle.keep_alive, False
+        for name, value in start["headers"]:
+            content += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                whole = int(value) == len(body)
+            elif name == b"connection":
+                return False
+        if not whole:
+            return False
+        content += (b"\r\n", body) if keep_alive else (b"connection: close\r\n\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join(content))
+        cycle.message_event.set()
+        if not keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
+
+class UpgradesIgnored(HttpToolsProtocol):
+    """A connection that answers in HTTP/1.1 whoever offers to go on in another protocol, as RFC 9110 allows.
+
+    The parser takes what follows such a request's head for the other protocol, and its body would be lost.
+    """
+
+    _fed = b""
+    _again: bytes | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; again, as long as there are offers in it."""
+        self._again = data
+        while (fed := self._again) is not None:  # a loop, since a client may send any number of them at once
+            self._fed, self._again = fed, None
+            super().data_received(fed)
+
+    def _should_upgrade(self) -> bool:
+        # Only asked where the parser saw an offer. "Yes" keeps the request from being answered before its body.
+        return True
+
+    def handle_websocket_upgrade(self) -> None:
+        """Let the request be parsed again, without its offer."""
+        error = sys.exc_info()[1]  # the parser says by it where it stopped
+        method = self.scope["method"]
+        if method == "CONNECT" or error is None:
+            self.send_400_response("This is no proxy")
+            return
+        start = f" HTTP/{self.parser.get_http_version()}\r\n".encode()
+        head = [method.encode(), b" ", self.url, start]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])
+
+
+def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[UpgradesIgnored]:
+    """Make the connection class of a server.
+
+    Args:
+        bad_request: gives status, headers and body of the answer to bytes that never become a request.
+    """
+
+    class Protocol(UpgradesIgnored):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.line = Line()
+            # Each request's `state` is a copy of it.
+            self.app_state = {LINE: self.line, TRANSPORT: self.transport}
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self.line.lost is not None:
+                self.line.lost()
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            whole: Any = WholeAnswer(app, cycle)
+            super()._start_asgi_task(cycle, whole)
+
+        def send_400_response(self, msg: str) -> None:
+            status, headers, body = bad_request()
+            phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            start = f"HTTP/1.1 {status} {phrase}\r\n".encode()
+            self.transport.write(start + lines + b"connection: close\r\n\r\n" + body)
+            self.transport.close()
+
+    return Protocol

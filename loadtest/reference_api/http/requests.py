@@ -1,0 +1,139 @@
+"""What the server reads: a request's body, within bounds, and what is wrong with one, field by field."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from loadtest.contract import ErrorCode
+from loadtest.reference_api.http.answers import ApiError, Receive, Scope
+from loadtest.reference_settings import MAX_BODY
+
+_AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_DEEPEST: Final = 16
+_FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
+
+
+class DisconnectedError(Exception):
+    """The client went away: nobody waits for the answer."""
+
+
+class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a synchronous run and of a submit."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _LenientRequest(RunRequest, forbid_unknown_fields=False):
+    """One that may have other fields, too."""
+
+
+class _RawParameters(msgspec.Struct):
+    parameters: msgspec.Raw = msgspec.Raw(b"")
+
+
+class RequestReader:
+    """Reads and checks the bodies of runs and submits.
+
+    Args:
+        max_body: largest body in bytes.
+        ignore_unknown: whether fields that a request doesn't have are let through.
+    """
+
+    def __init__(self, max_body: int, *, ignore_unknown: bool = False) -> None:
+        self._max_body = max_body
+        self._decode = msgspec.json.Decoder(_LenientRequest if ignore_unknown else RunRequest).decode
+
+    async def read(self, scope: Scope, receive: Receive) -> RunRequest:
+        """Read the body of one request.
+
+        Raises:
+            ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
+            DisconnectedError: if the client went away before its body was complete.
+        """
+        body = await _read(scope, receive, self._max_body)
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError as error:
+            details = explain(error)
+            if details["field"].startswith("parameters["):  # a number beyond all types, somewhere within
+                raw = msgspec.json.decode(body, type=_RawParameters).parameters
+                details["field"] = locate(bytes(raw), "parameters")
+            raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is not JSON", {"problem": str(error)}) from None
+        except RecursionError:
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
+
+
+async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
+    # A client that is still writing when the connection closes may never see the answer, so a body of any usual size is
+    # read to its end; only beyond MAX_BODY does the server hang up in the middle.
+    body, size, more = b"", _declared(scope), True
+    if size > MAX_BODY:
+        raise _too_large(max_body, close=True)
+    size = 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size <= max_body:
+            body += chunk
+        elif size > MAX_BODY:
+            raise _too_large(max_body, close=True)
+    if size > max_body:
+        raise _too_large(max_body, close=False)
+    return body
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)
+    return 0
+
+
+def _too_large(max_body: int, *, close: bool) -> ApiError:
+    headers = ((b"connection", b"close"),) if close else ()
+    return ApiError(ErrorCode.BODY_TOO_LARGE, "The request body is too large", {"maxBytes": max_body}, headers)
+
+
+def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
+    """Turn a validation error into ``{"field", "problem"}``, the field with its path under ``within``."""
+    problem, path = str(error), within
+    if match := _AT.match(problem):
+        problem = match["problem"]
+        path = ".".join(part for part in (within, match["path"]) if part)
+    if match := _FIELD.match(problem):
+        path = ".".join(part for part in (path, match["name"]) if part)
+    return {"field": path, "problem": problem}
+
+
+def locate(raw: bytes, within: str) -> str:
+    """The path of the first value in a JSON text that can't be decoded, down to 16 levels.
+
+    Args:
+        raw: well-formed JSON, with a number in it that no type can hold.
+        within: the path of the whole text.
+    """
+    for _ in range(_DEEPEST):
+        kind: Any = {b"{": dict[str, msgspec.Raw], b"[": list[msgspec.Raw]}.get(raw.strip()[:1])
+        if kind is None:
+            break
+        children = msgspec.json.decode(raw, type=kind)
+        named = children.items() if isinstance(children, dict) else enumerate(children)
+        key, raw = next((key, bytes(child)) for key, child in named if not _decodes(child))
+        within += f".{key}" if isinstance(key, str) else f"[{key}]"
+    return within
+
+
+def _decodes(raw: msgspec.Raw) -> bool:
+    try:
+        msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -1,0 +1,358 @@
+"""Asynchronous jobs in memory: a bounded queue before bounded workers, and results that expire.
+
+Every operation costs the same however many jobs there are: finished jobs expire in the order in which they ended, so a
+queue tells which is next, and a timer frees them in small steps.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from loadtest.contract import JobState
+from loadtest.reference_api.http.answers import encode
+from loadtest.reference_api.workflows.execution import INTERNAL, Call, ExecutionOutcome, Workflow, execute
+from loadtest.reference_settings import PendingTime
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY: Final = 1.0
+"""Least seconds between two looks for jobs whose retention is over: no job stays longer than that beyond it."""
+
+FREED_PER_STEP: Final = 500
+"""Jobs that are freed before requests get their turn again: well under a millisecond's work."""
+
+
+class State(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    """Accepted; waits for a worker."""
+    RUNNING = "running"
+    """A worker executes it."""
+    COMPLETED = JobState.COMPLETED.value
+    FAILED = JobState.FAILED.value
+    EXPIRED = "expired"
+    """Its retention is over: its id is unknown."""
+
+
+FOLLOWING: Final[dict[State, tuple[State, ...]]] = {
+    State.QUEUED: (State.RUNNING,),
+    State.RUNNING: (State.COMPLETED, State.FAILED),
+    State.COMPLETED: (State.EXPIRED,),
+    State.FAILED: (State.EXPIRED,),
+    State.EXPIRED: (),
+}
+"""Every transition that exists."""
+
+STATUS: Final[dict[State, JobState | None]] = {
+    State.QUEUED: JobState.PENDING,
+    State.RUNNING: JobState.PENDING,
+    State.COMPLETED: JobState.COMPLETED,
+    State.FAILED: JobState.FAILED,
+    State.EXPIRED: None,
+}
+"""The documented ``status`` that a retrieval shows; None where it answers 404."""
+
+
+class Job(msgspec.Struct, gc=False, eq=False):
+    """One submitted run.
+
+    It is no business of the garbage collector's, which would walk all that are kept; it is in no cycle, as long as no
+    arguments refer to their job.
+
+    Attributes:
+        owner: who may see it.
+        workflow: what it runs; None when it has run.
+        call: the workflow's function with its arguments; None when it has run.
+        id: unguessable, and unique.
+        state: where it is.
+        started: monotonic seconds at which its execution began; 0 before and when it has ended.
+        expires: monotonic seconds at which its retention is over; 0 before it has ended.
+        answer: what every retrieval gets from its end on; empty before.
+    """
+
+    owner: object
+    workflow: Workflow | None
+    call: Call | None
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
+    state: State = State.QUEUED
+    started: float = 0.0
+    expires: float = 0.0
+    answer: bytes = b""
+
+    def move(self, state: State) -> None:
+        """Take the next state.
+
+        Raises:
+            RuntimeError: if there is no such transition; the state stays as it was.
+        """
+        if state not in FOLLOWING[self.state]:
+            raise RuntimeError(f"a job that is {self.state} cannot become {state}")
+        self.state = state
+
+    def finish(self, state: State, answer: bytes, expires: float) -> None:
+        """Take a terminal state, keep the answer, and let go of all that only the execution needed.
+
+        Args:
+            state: COMPLETED or FAILED.
+            answer: what every later retrieval gets.
+            expires: monotonic seconds at which its retention is over.
+        """
+        self.move(state)
+        self.answer, self.expires = answer, expires
+        self.workflow = self.call = None
+        self.started = 0.0
+
+
+class FaultHooks(Protocol):
+    """Who makes jobs misbehave on demand."""
+
+    def submitted(self, job: Job) -> None:
+        """A job was submitted; it has not started."""
+
+    def take(self, waiting: deque[Job]) -> Job | None:
+        """Take the job that a worker is to execute next out of ``waiting``; None if none may start now."""
+
+    async def execute(self, job: Job) -> ExecutionOutcome | None:
+        """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
+
+    def retrieved(self, job: Job, answer: bytes) -> bytes:
+        """What a retrieval is answered with in place of ``answer``."""
+
+
+class QueueFullError(Exception):
+    """Every worker is busy and as many jobs wait as may."""
+
+
+class JobStore:
+    """All jobs of a server.
+
+    Args:
+        workers: how many execute at the same time.
+        queue: how many may wait.
+        retention: seconds that a finished job stays. Assumption: the documentation states no retention.
+        clock: monotonic seconds.
+        pending_time: what ``executionTime`` a pending job shows. Assumption: the documentation lists it for every
+            status, and does not say what it is before the end.
+        fault_hooks: who makes jobs misbehave, if anyone.
+
+    Attributes:
+        accepted: how many jobs were accepted since the server started.
+        ended: how many ended since then, by terminal state.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        queue: int,
+        retention: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        pending_time: PendingTime = "elapsed",
+        fault_hooks: FaultHooks | None = None,
+    ) -> None:
+        self._workers = workers
+        self._room = workers + queue
+        self._retention = retention
+        self._clock = clock
+        self._pending_time = pending_time
+        self._fault_hooks = fault_hooks
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._finished: deque[Job] = deque()
+        self._failed = 0
+        self.accepted = 0
+        self.ended = dict.fromkeys((State.COMPLETED, State.FAILED), 0)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many workers are busy."""
+        return len(self._tasks)
+
+    @property
+    def kept(self) -> int:
+        """How many finished jobs are kept for retrieval."""
+        return len(self._finished)
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state that has any worth counting."""
+        return {
+            State.QUEUED: len(self._waiting),
+            State.RUNNING: len(self._tasks),
+            State.COMPLETED: len(self._finished) - self._failed,
+            State.FAILED: self._failed,
+        }
+
+    def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
+        """Queue a job, or start it where a worker is idle.
+
+        Args:
+            owner: who may see it.
+            workflow: what it runs.
+            call: from the workflow's ``call``.
+
+        Raises:
+            QueueFullError: if there is no room; nothing was changed.
+        """
+        self.check_room()
+        job = Job(owner, workflow, call)
+        self.accepted += 1
+        self._enqueue(job)
+        return job
+
+    def check_room(self) -> None:
+        """Look whether one more job may come.
+
+        Raises:
+            QueueFullError: if there is no room.
+        """
+        if len(self._tasks) + len(self._waiting) >= self._room:
+            raise QueueFullError
+
+    def retrieve(self, owner: object, job_id: str) -> bytes | None:
+        """The answer to a retrieval; None if the owner has no such job, or no longer."""
+        job = self._jobs.get(job_id)
+        if job is None or job.owner is not owner:
+            return None
+        if job.answer:
+            if self._clock() >= job.expires:
+                return None
+            answer = job.answer
+        else:
+            answer = self._pending(job)
+        return answer if self._fault_hooks is None else self._fault_hooks.retrieved(job, answer)
+
+    def wake(self) -> None:
+        """Let idle workers look for jobs that may start now, where a fault held them back."""
+        while len(self._tasks) < self._workers and (job := self._take()) is not None:
+            self._employ(job)
+
+    def expire(self) -> bool:
+        """Free jobs whose retention is over, some at a time; True if there are more."""
+        now, finished = self._clock(), self._finished
+        for _ in range(FREED_PER_STEP):
+            if not finished or finished[0].expires > now:
+                return False
+            job = finished.popleft()
+            self._failed -= job.state is State.FAILED
+            job.move(State.EXPIRED)
+            del self._jobs[job.id]
+        return True
+
+    def close(self) -> None:
+        """Cancel what is running and forget what waits."""
+        self._waiting.clear()
+        for task in self._tasks:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _enqueue(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        if self._fault_hooks is not None:
+            self._fault_hooks.submitted(job)
+        idle = len(self._tasks) < self._workers
+        if idle and self._fault_hooks is None:
+            self._employ(job)
+            return
+        self._waiting.append(job)
+        if idle:
+            self._employ(None)
+
+    def _employ(self, job: Job | None) -> None:
+        self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
+
+    def _take(self) -> Job | None:
+        if not self._waiting:
+            return None
+        return self._waiting.popleft() if self._fault_hooks is None else self._fault_hooks.take(self._waiting)
+
+    async def _work(self, job: Job | None) -> None:
+        # One worker: it ends when nothing waits. The task leaves the set in the same step as it finds the queue
+        # empty, so that a submit never queues behind a worker that is about to end.
+        try:
+            job = job or self._take()
+            while job is not None:
+                await self._run(job)
+                job = self._take()
+                if job is not None:
+                    await asyncio.sleep(0)  # a long queue of instant jobs must let requests in between
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.discard(task)
+
+    async def _run(self, job: Job) -> None:
+        workflow, call = job.workflow, job.call
+        if workflow is None or call is None:
+            raise RuntimeError(f"job {job.id} has run already")
+        job.move(State.RUNNING)
+        job.started = self._clock()
+        outcome: ExecutionOutcome | None
+        try:
+            if self._fault_hooks is None:
+                outcome = await execute(workflow, call)
+            else:
+                outcome = await self._fault_hooks.execute(job)
+        except Exception:
+            logger.exception("workflow %s broke", workflow.name)
+            outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - job.started) * 1000, 3))
+        if outcome is not None:
+            self._finish(job, outcome)
+
+    def _finish(self, job: Job, outcome: ExecutionOutcome) -> None:
+        state = State.FAILED if outcome.result is None else State.COMPLETED
+        job.finish(state, _terminal_answer(job.id, outcome), self._clock() + self._retention)
+        self.ended[state] += 1
+        self._failed += state is State.FAILED
+        self._finished.append(job)
+        if self._timer is None:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        seconds = max(SWEEP_EVERY, self._finished[0].expires - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        if self.expire():
+            self._timer = asyncio.get_running_loop().call_soon(self._sweep)
+        elif self._finished:
+            self._sweep_later()
+
+    def _pending(self, job: Job) -> bytes:
+        body: dict[str, Any] = {"jobId": job.id, "status": STATUS[job.state]}
+        if self._pending_time == "elapsed" and job.state is not State.QUEUED:
+            body["executionTime"] = round((self._clock() - job.started) * 1000, 3)
+        elif self._pending_time != "omitted":
+            body["executionTime"] = 0
+        return encode(body)
+
+
+def _terminal_answer(job_id: str, outcome: ExecutionOutcome) -> bytes:
+    """The answer, as JSON, to every retrieval of a job that ended so."""
+    body: dict[str, Any] = {"jobId": job_id}
+    if outcome.result is None:
+        body.update(status=JobState.FAILED, error=outcome.error)
+    else:
+        body.update(status=JobState.COMPLETED, result=msgspec.Raw(outcome.result))
+    body["executionTime"] = outcome.milliseconds
+    return encode(body)

@@ -1,0 +1,212 @@
+"""Rate limits as requests meet them: whose request it is, which limiter it draws on, what its answer says of that."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from types import MappingProxyType
+from typing import Final
+
+from loadtest.contract import ErrorCode, LimitName
+from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
+from loadtest.reference_api.http.answers import ApiError, Header, Scope
+from loadtest.reference_api.http.hangup import wait
+from loadtest.reference_settings import ServerConfig
+from loadtest.units import Limit
+
+Limiters = Mapping[LimitName, Limiter]
+Clock = Callable[[], float]
+
+DRAWN: Final = "loadtest.limit"
+"""Key of a request's scope: the name of the limit that it drew on, whether it passed or not."""
+
+_TOLD: Final = "loadtest.rate_headers"
+_HELD: Final = "loadtest.limiter"
+"""Keys of a request's scope: what its answer says of the limit, and the limiter that waits for its end."""
+
+
+class RateLimits:
+    """The limits of one server.
+
+    Args:
+        config: limits, how they are counted, and what is said of them.
+        clock: gives unix seconds.
+
+    Attributes:
+        first: whether requests draw before their bodies are looked at; else only those that would be carried out.
+        tells: whether answers have headers that tell of the limit.
+        releases: whether the end of a request has to be told.
+        allowed: requests that passed, by limit name.
+        rejected: requests that were refused, by limit name.
+    """
+
+    def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
+        self.first = config.draws == "all"
+        self.tells = config.rate_headers != "none"
+        self.releases = config.limiter.algorithm == "concurrency"
+        self.allowed = dict.fromkeys(config.limits, 0)
+        self.rejected = dict.fromkeys(config.limits, 0)
+        self._spec = config.limiter
+        self._limits = config.limits_in_force
+        self._shared = self._make() if self._spec.scope in ("name", "global") else None
+        self._clock = clock
+        self._retry_after = config.retry_after
+        self._factor = config.retry_after_factor
+        tell = _ietf if config.rate_headers == "ietf" else _x_ratelimit
+        self._tell = _ietf_concurrency if self.releases and tell is _ietf else tell
+
+    def limiters(self) -> Limiters:
+        """What the requests of one more key draw on, by limit name: limiters of its own, or shared ones."""
+        return self._make() if self._shared is None else self._shared
+
+    def _make(self) -> Limiters:
+        if self._spec.scope in SHARED_SCOPES:
+            one = make(self._spec, next(iter(self._limits.values())))
+            return MappingProxyType(dict.fromkeys(self._limits, one))
+        return MappingProxyType({name: make(self._spec, limit) for name, limit in self._limits.items()})
+
+    def draw(self, limiters: Limiters, name: LimitName, scope: Scope) -> float:
+        """Draw on a limit.
+
+        Args:
+            limiters: those of the request's key.
+            name: the request's limit name.
+            scope: the request's; it remembers what is to be told, and what is to be released.
+
+        Returns:
+            Seconds that the request is to be held before it is carried out.
+
+        Raises:
+            ApiError: 429 ``rate_limit_exceeded``.
+        """
+        limiter, now = limiters[name], self._clock()
+        decision = limiter.decide(now)
+        scope[DRAWN] = name
+        if self.tells:
+            scope[_TOLD] = self._tell(self._limits[name], decision)
+        if not decision.allowed:
+            self.rejected[name] += 1
+            raise self._rejection(name, decision, now)
+        self.allowed[name] += 1
+        if self.releases:
+            scope[_HELD] = limiter
+        return decision.delay
+
+    async def enter(self, limiters: Limiters, name: LimitName, scope: Scope) -> bool:
+        """Draw on a limit and wait for the request's turn; gives whether it had to.
+
+        Raises:
+            ApiError: 429 ``rate_limit_exceeded``.
+            DisconnectedError: if the client went away while it was waiting.
+        """
+        delay = self.draw(limiters, name, scope)
+        if delay:
+            await wait(delay, scope)
+        return delay > 0
+
+    def release(self, scope: Scope) -> None:
+        """Tell the limiter that a request has ended, if it drew on one and passed."""
+        limiter: Limiter | None = scope.pop(_HELD, None)
+        if limiter is not None:
+            limiter.release(self._clock())
+
+    @staticmethod
+    def told(scope: Scope) -> tuple[Header, ...]:
+        """Headers that tell of the limit that a request drew on; none if it drew on none."""
+        told: tuple[Header, ...] = scope.get(_TOLD, ())
+        return told
+
+    def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
+        headers: tuple[Header, ...] = ()
+        if self._retry_after != "none":
+            # When a concurrency limit has room again is not known: a second is a guess.
+            told = (decision.retry_after or 1.0) * self._factor
+            value = b"%d" % math.ceil(told)
+            if self._retry_after == "date":
+                value = formatdate(math.ceil(now + told), usegmt=True).encode()
+            headers = ((b"retry-after", value),)
+        limit = "all" if self._spec.scope in SHARED_SCOPES else name
+        details = {"limit": limit, "allowed": str(self._limits[name])}
+        return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
+
+
+def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
+    """What many services send: limit, remaining requests, seconds until all is whole."""
+    return (
+        (b"x-ratelimit-limit", b"%d" % limit.count),
+        (b"x-ratelimit-remaining", b"%d" % decision.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(decision.reset_after)),
+    )
+
+
+def _ietf(limit: Limit, decision: Decision) -> tuple[Header, ...]:
+    """The pair of draft-ietf-httpapi-ratelimit-headers-11: its windows and times are whole seconds."""
+    return (
+        (b"ratelimit-policy", b'"default";q=%d;w=%d' % (limit.count, math.ceil(limit.window))),
+        (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, math.ceil(decision.reset_after))),
+    )
+
+
+def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
+    """The same for a limit that has no window, in the draft's own unit."""
+    return (
+        (b"ratelimit-policy", b'"default";q=%d;qu="concurrent-requests"' % limit.count),
+        (b"ratelimit", b'"default";r=%d' % decision.remaining),
+    )
+
+
+class Account:
+    """One API key: what it draws on, and the owner of its jobs.
+
+    Args:
+        limiters: by limit name.
+    """
+
+    __slots__ = ("limiters",)
+
+    def __init__(self, limiters: Limiters) -> None:
+        self.limiters = limiters
+
+
+class Accounts:
+    """Every account of a server, by its key.
+
+    Args:
+        config: keys and endpoint.
+        limits: the limits.
+    """
+
+    def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
+        self._accounts = {key.encode(): Account(limits.limiters()) for key in config.keys}
+        self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    @property
+    def by_key(self) -> Mapping[bytes, Account]:
+        """Every account by its API key."""
+        return self._accounts
+
+    def find(self, headers: list[Header]) -> Account:
+        """The account that a request belongs to, by its headers. One that comes twice is the list of its values.
+
+        Raises:
+            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
+                ``unknown_endpoint``.
+        """
+        key = endpoint = None
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value if key is None else key + b", " + value
+            elif name == b"x-wf-endpoint":
+                endpoint = value if endpoint is None else endpoint + b", " + value
+        account = self._accounts.get(key) if key else None
+        if account is None and key:
+            account = self._accounts.get(key.strip())  # the parser leaves white space at the end of values
+        if account is None:
+            if not key:
+                raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
+            raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not a valid one", {"header": "x-api-key"})
+        if not endpoint:
+            raise ApiError(ErrorCode.MISSING_ENDPOINT, "The endpoint header is missing", {"header": "x-wf-endpoint"})
+        if self._endpoint is not None and endpoint.strip() != self._endpoint:
+            raise ApiError(ErrorCode.UNKNOWN_ENDPOINT, "There is no such endpoint", {"header": "x-wf-endpoint"})
+        return account

@@ -1,0 +1,208 @@
+"""The server process: bind, announce, serve, and stop cleanly."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from loadtest.errors import InputError
+from loadtest.reference_api.app import WorkflowApi
+from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
+from loadtest.reference_api.faults.faulty_api import FaultyApi
+from loadtest.reference_api.http.protocol import make_protocol
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import STOP_TIMEOUT, Threads
+from loadtest.reference_settings import ServerConfig
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
+
+GRACE = 1.2
+"""Seconds that requests in flight get to finish after the signal to stop; then they are answered with 503."""
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is ready and leaves signals to us.
+
+    uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+        self.stopping = False
+        """Whether it was told to end; known even while the event loop is held up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.ask_to_stop(loop))
+        self._on_ready()
+
+    def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop soon; from wherever."""
+        self.stopping = True
+        loop.call_soon_threadsafe(self.stop)
+
+    def stop(self) -> None:
+        """Stop taking requests; those in flight have GRACE seconds."""
+        if not self.should_exit:
+            self.should_exit = True
+            self._on_stop()
+            asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Listen on ``host``:``port``; port 0 takes a free one.
+
+    Args:
+        host: address to listen on.
+        port: TCP port.
+        option: what to call the port in an error.
+
+    Raises:
+        InputError: if the address can't be had, for example because another process has it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        problem = os.strerror(error.errno) if error.errno else str(error)
+        remedy = f"Choose another {option}, or 0 for a free one."
+        raise InputError(f"{option} {port}: cannot listen on {host}:{port}: {problem}", remedy) from None
+    return listener
+
+
+def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, exit_with_parent: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config: what to serve.
+        announce: called once with the base URL and that of the control endpoint, if there is one, when requests are
+            answered.
+        exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
+
+    Raises:
+        InputError: if the address or a workflow can't be had.
+    """
+    threads = Threads(config.threads)
+    workflows = load_workflows(config, threads)
+    listener = bind(config.host, config.port)
+    control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
+    urls = _url(listener), None if control is None else _url(control)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        faults = make_fault_setup(config)
+        api = WorkflowApi(config, workflows, None if faults is None else faults.hooks)
+        both = listener, control
+        runner.run(_serve(api, faults, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
+        if left := runner.run(_end(threads)):
+            # The interpreter and the event loop would wait for them, and they hold nothing of ours.
+            what = "1 workflow function" if left == 1 else f"{left} workflow functions"
+            print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(0)
+
+
+async def _end(threads: Threads) -> int:
+    """Stop what still executes; gives how many workflow functions go on regardless."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    left = await threads.close()
+    # Some take no notice of being cancelled.
+    deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
+    return left + len(deaf)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve(
+    api: WorkflowApi,
+    faults: FaultSetup | None,
+    listeners: tuple[socket.socket, socket.socket | None],
+    on_ready: Callable[[], None],
+    *,
+    exit_with_parent: bool,
+) -> None:
+    app = api if faults is None else faults.around(api, lambda: server.stopping)
+
+    def ready() -> None:
+        if faults is not None:
+            faults.begin()
+        _ready(server, on_ready, exit_with_parent=exit_with_parent)
+
+    server = _Server(_uvicorn_config(app), ready, api.upkeep.stop)
+    try:
+        async with controlled(faults, listeners[1]):
+            await server.serve(sockets=[listeners[0]])
+    finally:
+        api.jobs.close()
+
+
+def _ready(server: _Server, on_ready: Callable[[], None], *, exit_with_parent: bool) -> None:
+    gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
+    if exit_with_parent:
+        threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
+    on_ready()
+
+
+def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
+    # The descriptor, not sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
+        server.ask_to_stop(loop)
+
+
+def _uvicorn_config(app: WorkflowApi | FaultyApi) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=make_protocol(app.bad_request),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        # The application reports its own errors. What is left is noise about clients that misbehave.
+        log_config=None,
+        log_level="critical",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _loop_factory() -> Callable[[], Any] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 -- does not exist on Windows
+
+    return uvloop.new_event_loop

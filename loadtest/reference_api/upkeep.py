@@ -1,0 +1,178 @@
+"""What whoever keeps the server up asks it: whether it is well, what it has counted, what its API is.
+
+These routes are no part of the API: they need no key and no endpoint, and draw on no limit.
+
+Counting is on the path of every request, and a scrape comes once in seconds: who does the work counts for itself in
+plain integers, and only here is anything known of Prometheus. Names and units follow its conventions. Labels have few
+values, all known beforehand: never an API key, an endpoint or a job id.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from importlib.resources import files
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from loadtest.reference_api.http.answers import Header, Message, Reply, Scope, encode
+from loadtest.reference_api.jobs import JobStore, State
+from loadtest.reference_api.limits import DRAWN, RateLimits
+from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
+from loadtest.reference_settings import ServerConfig
+
+HEALTH: Final = "/healthz"
+METRICS: Final = "/metrics"
+DOCUMENT: Final = "/openapi.yaml"
+"""The paths; the document lies beside this file, and is served as it is."""
+
+NO_LIMIT: Final = "none"
+"""Stands for the limit name of requests that drew on no limit."""
+
+_NEGOTIATED: Final = (b"accept", b"accept-encoding")
+_BUCKETS: Final = (*(str(bound / 1000) for bound in BOUNDS), "+Inf")
+_OK: Final = Reply(200, encode({"status": "ok"}))
+_STOPPING: Final = Reply(503, encode({"status": "stopping"}))
+
+
+class Metrics:
+    """``/metrics`` of one server, in a registry of its own.
+
+    Args:
+        collector: gives what is to be shown; asked at each scrape.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        registry = CollectorRegistry(auto_describe=True)
+        registry.register(collector)
+        ProcessCollector(registry=registry)
+        self._app = make_asgi_app(registry)
+
+    async def reply(self, scope: Scope) -> Reply:
+        """The answer to a GET, in the format that its headers ask for; in the plain one if they can't be read."""
+        headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
+        try:
+            return await self._ask(headers, scope["query_string"])
+        except (TypeError, ValueError):  # a version that is no number, or bytes that are no text
+            return await self._ask([], b"")
+
+    async def _ask(self, headers: list[Header], query: bytes) -> Reply:
+        # The library has its negotiation in its ASGI application only, which is therefore asked as a server would.
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self._app({"type": "http", "headers": headers, "query_string": query}, receive, send)
+        start, body = sent
+        given = {name.lower(): value for name, value in start["headers"]}
+        content_type = (b"content-type", given.pop(b"content-type"))
+        return Reply(start["status"], body["body"], tuple(given.items()), content_type)
+
+
+class Upkeep(Collector):
+    """Health, counts and document of one server; it counts answers itself, and collects what others have counted.
+
+    Args:
+        config: its bounds.
+        limits: its limits.
+        jobs: its jobs.
+        workflows: its workflows, by name.
+
+    Attributes:
+        routes: how a GET is answered, by path.
+        abandoned: requests whose client hung up before the answer.
+    """
+
+    def __init__(
+        self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]
+    ) -> None:
+        self.abandoned = 0
+        self._stopping = False
+        self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._config = config
+        self._limits = limits
+        self._jobs = jobs
+        self._workflows = workflows
+        text = files("loadtest.reference_api").joinpath("openapi.yaml").read_bytes()
+        self._document = Reply(200, text, content_type=(b"content-type", b"application/yaml"))
+        self.routes: dict[str, Callable[[Scope], Awaitable[Reply]]] = {
+            HEALTH: self._health,
+            METRICS: Metrics(self).reply,
+            DOCUMENT: self._describe,
+        }
+
+    def answered(self, scope: Scope | None, status: int) -> None:
+        """Count an answer; ``scope`` is None where there was no request that could be understood."""
+        self._answered[NO_LIMIT if scope is None else scope.get(DRAWN, NO_LIMIT), status] += 1
+
+    def stop(self) -> None:
+        """The server was told to stop."""
+        self._stopping = True
+
+    async def _health(self, _scope: Scope) -> Reply:
+        return _STOPPING if self._stopping else _OK
+
+    async def _describe(self, _scope: Scope) -> Reply:
+        return self._document
+
+    def collect(self) -> Iterator[Metric]:
+        """What the server has counted since it started, and how it is now."""
+        yield from self._requests()
+        yield from self._jobs_and_pools()
+        yield self._executions()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "workflow_requests", "Requests answered, by the limit that they drew on.", labels=("limit", "status")
+        )
+        for (limit, status), count in sorted(self._answered.items()):
+            requests.add_metric((limit, str(status)), count)
+        yield requests
+        abandoned = "Requests whose client hung up before the answer."
+        yield CounterMetricFamily("workflow_requests_abandoned", abandoned, value=self.abandoned)
+        decisions = CounterMetricFamily(
+            "workflow_limiter_decisions", "Requests that a rate limiter decided on.", labels=("limit", "decision")
+        )
+        for decision, counts in (("allowed", self._limits.allowed), ("rejected", self._limits.rejected)):
+            for limit, count in counts.items():
+                decisions.add_metric((limit, decision), count)
+        yield decisions
+
+    def _jobs_and_pools(self) -> Iterator[Metric]:
+        config, jobs = self._config, self._jobs
+        pools = {workflow.threads for workflow in self._workflows.values()}
+        yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=jobs.accepted)
+        yield _by_state(CounterMetricFamily, "workflow_jobs_finished", "Jobs that ended.", jobs.ended)
+        yield _by_state(GaugeMetricFamily, "workflow_jobs", "Jobs that wait, run or are kept.", jobs.counts)
+        for name, text, value in (
+            ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
+            ("workflow_workers_busy", "Workers that execute a job.", jobs.running),
+            ("workflow_workers_limit", "Workers that there are.", config.workers),
+            ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
+            ("workflow_threads_limit", "Threads that there may be.", config.threads),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _executions(self) -> Metric:
+        executions = HistogramMetricFamily(
+            "workflow_execution_seconds", "executionTime of sync runs and jobs, failed ones too.", labels=("workflow",)
+        )
+        for name, workflow in self._workflows.items():
+            buckets = list(zip(_BUCKETS, map(float, accumulate(workflow.times.counts)), strict=True))
+            executions.add_metric((name,), buckets, workflow.times.total / 1000)
+        return executions
+
+
+def _by_state(
+    family: type[CounterMetricFamily | GaugeMetricFamily], name: str, text: str, counts: Mapping[State, int]
+) -> Metric:
+    metric = family(name, text, labels=("state",))
+    for state, count in counts.items():
+        metric.add_metric((str(state),), count)
+    return metric

@@ -1,0 +1,185 @@
+"""Which workflows a server has: the built-in ones, and the functions of modules that it is told to load."""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from loadtest.errors import InputError
+from loadtest.reference_api.workflows.builtin import BUILT_IN, BuiltIn
+from loadtest.reference_api.workflows.execution import Call, ParametersError, Workflow
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
+
+_DOCUMENT: Final = "docs/workflows.md shows how to write one."
+
+
+def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
+    """Every workflow of a server, by name.
+
+    Args:
+        config: its ``workflows`` are dotted modules, looked for in the working directory first, or paths of .py files.
+        threads: where plain functions run.
+
+    Raises:
+        InputError: if a module can't be imported, has no function, or has one that can't be served.
+    """
+    ignore = config.unknown_parameters == "ignore"
+    workflows = {
+        name: Workflow(name, _binder_of(each, ignore_unknown=ignore), _pool(each.function, threads))
+        for name, each in BUILT_IN.items()
+    }
+    sources = dict.fromkeys(workflows, "built in")
+    for spec in dict.fromkeys(config.workflows):
+        for function in _load(spec):
+            name, source = function.__name__.replace("_", "-"), _source(function)
+            if name in workflows:
+                raise InputError(
+                    f"--workflows {spec}: {source}: there is a workflow {name!r} already: {sources[name]}",
+                    "Give this function another name.",
+                )
+            binder = _binder(spec, function, source, ignore_unknown=ignore)
+            workflows[name] = Workflow(name, binder, _pool(function, threads))
+            sources[name] = source
+    return workflows
+
+
+def _pool(function: Callable[..., Any], threads: Threads) -> Threads | None:
+    return None if inspect.iscoroutinefunction(function) else threads
+
+
+def _binder_of(workflow: BuiltIn, *, ignore_unknown: bool) -> Callable[[dict[str, Any]], Call]:
+    function, read = workflow.function, workflow.read
+    return lambda given: partial(function, read(given, ignore_unknown=ignore_unknown))
+
+
+def _binder(
+    spec: str, function: Callable[..., Any], source: str, *, ignore_unknown: bool
+) -> Callable[[dict[str, Any]], Call]:
+    """What binds parameters to a function by their names, and refuses those that it doesn't have."""
+    parameters = inspect.signature(function).parameters.values()
+    for each in parameters:
+        if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
+            raise InputError(
+                f"--workflows {spec}: {source} cannot be a workflow: its {each.name} can only be given by position",
+                f"A request gives parameters by name. {_DOCUMENT}",
+            )
+    any_name = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    known = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    required = {each.name for each in parameters if each.name in known and each.default is each.empty}
+
+    def bind(given: dict[str, Any]) -> Call:
+        if missing := required - given.keys():
+            raise _mismatch("Object missing required field", min(missing))
+        if not any_name and (unknown := given.keys() - known):
+            if not ignore_unknown:
+                raise _mismatch("Object contains unknown field", min(unknown))
+            given = {name: value for name, value in given.items() if name in known}
+        return partial(function, **given)
+
+    return bind
+
+
+def _mismatch(problem: str, name: str) -> ParametersError:
+    return ParametersError({"field": f"parameters.{name}", "problem": f"{problem} `{name}`"})
+
+
+def _load(spec: str) -> list[Callable[..., Any]]:
+    """The functions of a module that are workflows: those of ``__all__``, or all public ones that it defines."""
+    # What a module prints goes to standard error: the first line on standard output is the server's address.
+    with contextlib.redirect_stdout(sys.stderr):
+        is_path = spec.endswith(".py") or os.sep in spec
+        module = _imported(spec, _from_file if is_path else _from_name)
+    public = getattr(module, "__all__", None)
+    found: list[Callable[..., Any]] = [
+        value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and (name in public if public is not None else value.__module__ == module.__name__ and name[0] != "_")
+    ]
+    if not found:
+        raise InputError(
+            f"--workflows {spec}: {getattr(module, '__file__', None) or module.__name__} has no public function",
+            f"Each public function of a module is a workflow. {_DOCUMENT}",
+        )
+    return found
+
+
+def _imported(spec: str, load: Callable[[str], ModuleType]) -> ModuleType:
+    try:
+        return load(spec)
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 -- the module's own mistake, whatever it is, in its author's words
+        last = traceback.format_exception_only(error)[-1].strip()
+        raise InputError(
+            f"--workflows {spec}: it cannot be imported: {_where(error)}: {last}",
+            f"Try it alone: python {spec}" if spec.endswith(".py") else f"Try it alone: python -m {spec}",
+        ) from None
+
+
+def _from_name(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        remedy = "Write a dotted module, such as jobs.images, or the path of a .py file."
+        raise InputError(f"--workflows {name}: this is neither a module nor a .py file", remedy)
+    _look_in(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # something else that the module imports
+        raise InputError(
+            f"--workflows {name}: there is no module {error.name!r}",
+            f"Modules are looked for in the working directory ({Path.cwd()}) and among the installed ones; "
+            "for a file elsewhere write its path.",
+        ) from None
+
+
+def _from_file(text: str) -> ModuleType:
+    path = Path(text).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        remedy = f"Write the path of a .py file; relative ones begin at the working directory ({Path.cwd()})."
+        raise InputError(f"--workflows {text}: there is no such file", remedy)
+    _look_in(path.parent)  # as `python FILE` does, so that it can import what lies beside it
+    name = path.stem
+    while name in sys.modules:  # two files of one name, or one that is called like a module of someone else's
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and annotations look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _source(function: Callable[..., Any]) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{_shown(code.co_filename)}:{code.co_firstlineno} ({function.__name__})"
+
+
+def _where(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename)}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__):
+            return f"{_shown(frame.filename)}:{frame.lineno}"
+    return "at its import"
+
+
+def _shown(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

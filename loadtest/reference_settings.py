@@ -1,0 +1,279 @@
+"""Every setting of the reference API, with its type, default, bounds and meaning: once, for all who ask for one.
+
+``loadtest serve`` takes each as an option and a scenario as a key of ``[target]``; both are made from the fields here.
+What the API's documentation leaves open is a setting here: see ``docs/contract.md``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from loadtest.contract import ALL, DOCUMENTED, LimitName
+from loadtest.credentials import LOCAL_KEY
+from loadtest.errors import InputError
+from loadtest.faults import AnyFault, check_keys, to_text
+from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
+from loadtest.units import Limit
+
+RetryAfter = Literal["none", "seconds", "date"]
+RateHeaders = Literal["none", "x-ratelimit", "ietf"]
+Draws = Literal["all", "valid"]
+PendingTime = Literal["elapsed", "zero", "omitted"]
+UnknownParameters = Literal["reject", "ignore"]
+FaultClock = Literal["ready", "epoch"]
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of a request's body that are read, and dropped where they are too many, before the answer."""
+
+_WEEK: Final = 7 * 24 * 3600
+RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
+"""A regular expression of how a ``Recode`` is written."""
+
+
+class SettingError(ValueError):
+    """Settings that don't go together.
+
+    Args:
+        name: of the setting that is wrong.
+        problem: what is wrong with it.
+        remedy: what to write instead.
+        value: the one that is wrong, as an option takes it, where that helps to find it.
+    """
+
+    def __init__(self, name: str, problem: str, remedy: str, value: str = "") -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.name = name
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+
+
+class About(NamedTuple):
+    """What is known of a setting beside its type and its default.
+
+    Attributes:
+        meaning: one sentence, for help texts and editors.
+        least: the smallest number that it may be.
+        most: the largest one.
+        seconds: whether it is a time; files write it with a unit.
+        option: the name of its option, where that isn't the setting's own.
+        form: what the values of an option that may be repeated look like; empty where it may not.
+    """
+
+    meaning: str
+    least: float | None = None
+    most: float | None = None
+    seconds: bool = False
+    option: str = ""
+    form: str = ""
+
+
+class Setting(NamedTuple):
+    """One setting: its name in files and in code, its type, its default, and what else is known of it."""
+
+    name: str
+    type: Any
+    default: Any
+    about: About
+
+    @property
+    def option(self) -> str:
+        """The option by which it is given to ``loadtest serve``."""
+        return "--" + (self.about.option or self.name).replace("_", "-")
+
+
+def settings_of(config: "type[ReferenceSettings]") -> list[Setting]:
+    """Every setting that a config has."""
+    hints = get_type_hints(config, include_extras=True)
+    found = []
+    for each in fields(config):
+        kind, *about = get_args(hints[each.name]) if get_origin(hints[each.name]) is Annotated else (None,)
+        if about:
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            found.append(Setting(each.name, kind, default, about[0]))
+    return found
+
+
+class Recode(NamedTuple):
+    """How an error is answered instead of as usual.
+
+    Attributes:
+        status: HTTP status, or None for the usual one.
+        code: the ``code`` of the body, or None for the usual one.
+    """
+
+    status: int | None
+    code: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Recode":
+        """Read ``"429"``, ``"/too_many_jobs"`` or ``"429/too_many_jobs"``.
+
+        Raises:
+            ValueError: if it is of another form.
+        """
+        if re.fullmatch(RECODE_FORM, text) is None:
+            raise ValueError(f"{text!r} does not say how to answer: write STATUS, /CODE or STATUS/CODE")
+        status, _, code = text.partition("/")
+        return cls(int(status) if status else None, code or None)
+
+    def __str__(self) -> str:
+        return f"{self.status or ''}" + (f"/{self.code}" if self.code else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSettings:
+    """What a reference API is like: options of ``loadtest serve`` and keys of a scenario's ``[target]``."""
+
+    enforce: Annotated[
+        Mapping[str, Limit],
+        About(
+            "Limits over the documented ones, such as sync_run=5/1s; all is that of all requests together.",
+            option="limit",
+            form="NAME=N/W",
+        ),
+    ] = field(default_factory=dict)
+    algorithm: Annotated[AlgorithmName, About("How limits are enforced.")] = "fixed-window"
+    burst: Annotated[
+        int | None, About("Requests that may pass at once, where the algorithm has a burst.", 1, 1_000_000)
+    ] = None
+    count_rejected: Annotated[bool, About("Count rejected requests, too.")] = False
+    limit_scope: Annotated[Scope, About("What one limiter counts; key and global need the limit all.")] = "key-and-name"
+    draws: Annotated[Draws, About("Which requests draw on a limit.")] = "all"
+    retry_after: Annotated[RetryAfter, About("Retry-After header of a 429.")] = "none"
+    retry_after_factor: Annotated[float, About("By how much Retry-After is off.", 0, 1000)] = 1.0
+    rate_headers: Annotated[RateHeaders, About("Headers that tell of a limit's state.")] = "none"
+    workers: Annotated[int, About("Jobs that execute at the same time.", 1, 10_000)] = 64
+    threads: Annotated[int, About("Plain workflow functions that execute at the same time.", 1, 1000)] = 64
+    queue: Annotated[int, About("Jobs that may wait.", 0, 1_000_000)] = 10_000
+    retention: Annotated[float, About("How long a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
+    run_timeout: Annotated[float, About("How long a synchronous run may execute.", 0, _WEEK, seconds=True)] = 60.0
+    workflows: Annotated[
+        tuple[str, ...], About("Module or .py file whose functions are workflows, too.", form="MODULE")
+    ] = ()
+    answers: Annotated[
+        Mapping[str, Recode],
+        About(
+            "How an error is answered instead, by its code, such as queue_full=429.",
+            option="answer",
+            form="CODE=STATUS[/CODE]",
+        ),
+    ] = field(default_factory=dict)
+    pending_execution_time: Annotated[PendingTime, About("executionTime of a pending job.")] = "elapsed"
+    unknown_parameters: Annotated[UnknownParameters, About("Parameters that a workflow doesn't have.")] = "reject"
+    max_body: Annotated[int, About("Bytes that a request's body may have.", 1, MAX_BODY)] = 64 * 1024
+    fault: Annotated[
+        tuple[AnyFault, ...],
+        About(
+            "How it misbehaves, such as latency,ms=200,start=10s,probability=10%.",
+            form="KIND[,KEY=VALUE]...",
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Check what one setting can't say alone.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        try:
+            check_spec(self.limiter)
+        except SpecError as error:
+            raise SettingError(error.field, error.problem, f"{error.remedy.capitalize()}.") from None
+        shared = self.limit_scope in SHARED_SCOPES
+        if shared and ALL not in self.enforce:
+            problem, remedy = "all requests share one limit, and none is given", "Give the limit all, such as 1000/60s."
+            raise SettingError("limit_scope", problem, remedy, self.limit_scope)
+        if ALL in self.enforce and not shared:
+            problem = f"nothing counts all requests together with scope {self.limit_scope}"
+            remedy = "Choose the scope key or global, or give limits by name."
+            raise SettingError("enforce", problem, remedy, f"all={self.enforce[ALL]}")
+        if self.retry_after_factor != 1 and self.retry_after == "none":
+            problem, remedy = "has no effect without retry_after", "Give retry_after, seconds or date, as well."
+            raise SettingError("retry_after_factor", problem, remedy, f"{self.retry_after_factor:g}")
+        if self.run_timeout <= 0:
+            raise SettingError("run_timeout", "must be above zero", "A run needs some time.")
+
+    @property
+    def limiter(self) -> LimiterSpec:
+        """How limits are counted."""
+        return LimiterSpec(self.algorithm, self.burst, self.count_rejected, self.limit_scope)
+
+    @property
+    def limits(self) -> dict[LimitName, Limit]:
+        """The limit of each limit name, where requests don't share one."""
+        return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
+
+    @property
+    def limits_in_force(self) -> dict[LimitName, Limit]:
+        """The limit that a request draws on, by its limit name: the same for all where they share one."""
+        if self.limit_scope in SHARED_SCOPES:
+            return dict.fromkeys(DOCUMENTED, self.enforce[ALL])
+        return self.limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig(ReferenceSettings):
+    """One reference server: what it is like, and what its process is told.
+
+    Attributes:
+        keys: the API keys that are accepted; never shown.
+        endpoint: the only ``x-wf-endpoint`` that exists, or None where any does.
+    """
+
+    host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, About("TCP port; 0 takes a free one.", 0, 65535)] = 8000
+    fault_seed: Annotated[int, About("Seed of which requests a fault hits.", 0)] = 1
+    fault_clock: Annotated[
+        FaultClock,
+        About("What a fault's start counts from: the server being ready, or POST /epoch to the control endpoint."),
+    ] = "ready"
+    control_port: Annotated[
+        int | None, About("Port where faults can be set and removed; 0 takes a free one.", 0, 65535)
+    ] = None
+    keys: tuple[str, ...] = field(default=(LOCAL_KEY,), repr=False)
+    endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what one setting can't say alone.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        super().__post_init__()
+        if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
+            problem = f"no request draws on it with scope {self.limit_scope}, where all share one limit"
+            remedy = "Leave it out, or choose the scope key-and-name or name."
+            raise SettingError("enforce", problem, remedy, f"{named[0]}={self.enforce[named[0]]}")
+        for fault in self.fault:
+            try:
+                check_keys(fault, len(self.keys))
+            except InputError as error:
+                raise SettingError("fault", error.message, error.remedy or "", to_text(fault)) from None
+        if self.fault_clock == "epoch" and self.control_port is None:
+            problem = "the epoch is told to the control endpoint, and there is none"
+            raise SettingError("fault_clock", problem, "Give control_port 0 as well.", self.fault_clock)
+
+
+def to_options(settings: ReferenceSettings) -> list[str]:
+    """The options by which ``loadtest serve`` gets these settings; none for those at their defaults."""
+    arguments: list[str] = []
+    for setting in settings_of(ReferenceSettings):
+        value = getattr(settings, setting.name)
+        if value is True:
+            arguments.append(setting.option)
+        elif value != setting.default:
+            for text in _texts(settings, setting.name, value):
+                arguments += [setting.option, text]
+    return arguments
+
+
+def _texts(settings: ReferenceSettings, name: str, value: Any) -> list[str]:
+    if name == "enforce" and settings.limit_scope in SHARED_SCOPES:
+        return [f"{ALL}={value[ALL]}"]  # the others only say what rates are meant by: no request draws on them
+    if isinstance(value, Mapping):
+        return [f"{key}={each}" for key, each in value.items()]
+    if isinstance(value, tuple):
+        return [each if isinstance(each, str) else to_text(each) for each in value]
+    return [str(value)]

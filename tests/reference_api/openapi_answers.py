@@ -1,0 +1,107 @@
+"""Holds answers against ``openapi.yaml``: the schema of their operation and status, headers included."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import yaml
+
+PATH = Path(__file__).parents[2] / "loadtest" / "reference_api" / "openapi.yaml"
+
+
+class _Strict(yaml.SafeLoader):
+    """Takes no key twice, of which the later one would hide the earlier."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key comes twice: {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
+DOCUMENT: dict[str, Any] = yaml.load(PATH.read_text(encoding="utf-8"), Loader=_Strict)  # it is a SafeLoader
+COMPONENTS = DOCUMENT["components"]
+
+# Answers to requests that are no operation of the document's: another method, another path.
+OUTSIDE = {
+    "400": ["BadHeaders", "NotHttp"],
+    "401": ["Unauthorized"],
+    "404": ["NoSuchRoute", "NoSuchJob"],
+    "405": ["NoSuchMethod"],
+    "500": ["InternalError"],
+    "503": ["Stopping"],
+}
+
+
+def resolve(node: dict[str, Any]) -> dict[str, Any]:
+    """What a ``$ref`` points at; the node itself where it is none."""
+    while "$ref" in node:
+        target: Any = DOCUMENT
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part.replace("~1", "/").replace("~0", "~")]
+        node = target
+    return node
+
+
+@cache
+def _paths() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    return [(re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(path))), item) for path, item in DOCUMENT["paths"].items()]
+
+
+def responses(method: str, path: str) -> dict[str, list[dict[str, Any]]]:
+    """The documented responses to a request, by status: most have one."""
+    for pattern, item in _paths():
+        if pattern.fullmatch(path) and method.lower() in item:
+            return {status: [resolve(one)] for status, one in item[method.lower()]["responses"].items()}
+    return {status: [COMPONENTS["responses"][name] for name in names] for status, names in OUTSIDE.items()}
+
+
+@cache
+def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({**json.loads(schema), "components": COMPONENTS})
+
+
+def faults_of(schema: dict[str, Any], value: Any) -> list[str]:
+    """What is wrong with a value."""
+    return [f"{error.instance_path}: {error.message}" for error in _validator(json.dumps(schema)).iter_errors(value)]
+
+
+def problems(method: str, path: str, status: int, headers: dict[str, str], body: bytes) -> list[str]:
+    """What the document does not say of an answer; empty if it says everything.
+
+    Args:
+        method: of the request.
+        path: of the request, without its query.
+        status: of the answer.
+        headers: of the answer, with names in lower case.
+        body: of the answer.
+    """
+    documented = responses(method, path).get(str(status))
+    if documented is None:
+        return [f"{method} {path} is not documented to answer {status}"]
+    found = [_of_response(one, headers, None if method == "HEAD" else body) for one in documented]
+    return [] if [] in found else found[0]
+
+
+def _of_response(response: dict[str, Any], headers: dict[str, str], body: bytes | None) -> list[str]:
+    found = []
+    for name, header in response.get("headers", {}).items():
+        definition, value = resolve(header), headers.get(name.lower())
+        if value is None:
+            found += [f"the header {name} is missing"] if definition.get("required") else []
+            continue
+        number = definition["schema"].get("type") == "integer" and value.isdigit()
+        found += [f"{name} {fault}" for fault in faults_of(definition["schema"], int(value) if number else value)]
+    kind = headers.get("content-type", "").partition(";")[0]
+    if kind not in response["content"]:
+        return [*found, f"the content type {kind} is not documented"]
+    if body is None:
+        return found
+    schema = response["content"][kind].get("schema", {})
+    read = {"application/json": json.loads, "application/yaml": yaml.safe_load}.get(kind, bytes.decode)
+    try:
+        return found + faults_of(schema, read(body))
+    except RecursionError:  # the server nests deeper than this side can read
+        return found

@@ -1,0 +1,162 @@
+"""The job store by itself, over a clock that the test moves."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from plugins.processes import until_async
+
+from loadtest.contract import JobState
+from loadtest.reference_api import jobs
+from loadtest.reference_api.app import WorkflowApi
+from loadtest.reference_api.jobs import FOLLOWING, STATUS, Job, JobStore, QueueFullError, State
+from loadtest.reference_api.workflows.execution import Workflow
+from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_settings import ServerConfig
+
+WORKFLOWS = load_workflows(ServerConfig(), Threads(1))
+HELLO, SLEEP = WORKFLOWS["say-hello"], WORKFLOWS["sleep"]
+
+
+def job_that_is(state: State) -> Job:
+    job = Job(None, HELLO, None)
+    job.state = state
+    return job
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("following", list(State))
+def test_only_the_tables_transitions_exist(state: State, following: State) -> None:
+    """A job takes any other state as the table says, or raises and changes nothing: the first end stands."""
+    job = job_that_is(state)
+    before = msgspec.structs.asdict(job)
+    if following in FOLLOWING[state]:
+        job.move(following)
+        assert job.state is following
+    else:
+        with pytest.raises(RuntimeError, match=f"{state} cannot become {following}"):
+            job.move(following)
+        with pytest.raises(RuntimeError):
+            job.finish(following, b"late", 2.0)
+        assert msgspec.structs.asdict(job) == before
+
+
+def test_the_documented_table_is_the_one_in_code() -> None:
+    """docs/jobs.md names every state with its documented status and what follows it, and no others."""
+    text = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (?:`(\w+)`|–) \| (.*) \|$", text, re.MULTILINE)
+    assert {state: status or None for state, status, _ in rows} == STATUS
+    assert {state: tuple(re.findall(r"`(\w+)`", following)) for state, _, following in rows} == FOLLOWING
+    assert set(STATUS.values()) == {*JobState, None}
+
+
+def test_expired_jobs_are_freed_though_no_submit_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer frees them in steps of a bounded size, until none is left whose retention is over."""
+    monkeypatch.setattr(jobs, "FREED_PER_STEP", 7)
+    monkeypatch.setattr(jobs, "SWEEP_EVERY", 0.01)
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        store = JobStore(200, 0, retention=0.1, clock=lambda: now)
+        ids = [store.submit(None, HELLO, HELLO.call({})).id for _ in range(100)]
+        await asyncio.gather(*store._tasks)
+        assert (len(store), store.kept) == (100, 100)
+        now = 0.1
+        assert not any(store.retrieve(None, each) for each in ids)
+        assert store.expire()
+        assert store.kept == 93
+        await until_async(lambda: not len(store))
+        assert set(store.counts.values()) == {0}
+
+    asyncio.run(run())
+
+
+def test_a_job_whose_retention_is_not_over_stays() -> None:
+    """Only what is due is freed, however often one looks; a running job never is."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        store = JobStore(10, 0, retention=50.0, clock=lambda: now)
+        running = store.submit(None, SLEEP, SLEEP.call({"ms": 60_000}))
+        kept = []
+        for _ in range(100):
+            now += 1
+            kept.append(store.submit(None, HELLO, HELLO.call({})).id)
+            await until_async(lambda: store.running == 1)
+            assert not store.expire()
+        assert [bool(store.retrieve(None, each)) for each in kept] == [False] * 50 + [True] * 50
+        assert len(store) == 51
+        assert b"pending" in (store.retrieve(None, running.id) or b"")
+        store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("setting", "shown"), [("elapsed", 1500), ("zero", 0), ("omitted", None)])
+def test_a_pending_job_shows_the_execution_time_that_was_chosen(setting: Any, shown: float | None) -> None:
+    """The time so far, 0, or no such field; in the queue there is no time so far."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        store = JobStore(1, 1, 60.0, lambda: now, pending_time=setting)
+        long = SLEEP.call({"ms": 60_000})
+        running, waiting = store.submit(None, SLEEP, long), store.submit(None, SLEEP, long)
+        await until_async(lambda: running.state is State.RUNNING)
+        now = 1.5
+        answers = [msgspec.json.decode(store.retrieve(None, each.id) or b"") for each in (running, waiting)]
+        assert [answer["status"] for answer in answers] == ["pending", "pending"]
+        assert [answer.get("executionTime") for answer in answers] == [shown, None if shown is None else 0]
+        store.close()
+
+    asyncio.run(run())
+
+
+def test_ten_thousand_jobs_wait_in_turn() -> None:
+    """With 10,000 in flight all ids resolve, the next submit is refused, and all of them end."""
+
+    async def run() -> None:
+        store = JobStore(workers=1, queue=9_999, retention=60.0)
+        short = SLEEP.call({"ms": 1})
+        submitted = [store.submit(None, SLEEP, short)]
+        submitted += [store.submit(None, HELLO, HELLO.call({})) for _ in range(9_999)]
+        with pytest.raises(QueueFullError):
+            store.submit(None, HELLO, HELLO.call({}))
+        assert (len(store), store.waiting, store.running, store.kept) == (10_000, 9_999, 1, 0)
+        assert all(b"pending" in (store.retrieve(None, job.id) or b"") for job in submitted)
+        await asyncio.wait_for(asyncio.gather(*store._tasks), 20)
+        assert all(job.state is State.COMPLETED for job in submitted)
+        assert (store.waiting, store.running, store.kept) == (0, 0, 10_000)
+        assert store.counts[State.COMPLETED] == 10_000
+
+    asyncio.run(run())
+
+
+def test_a_broken_workflow_is_internal_and_shows_nothing(expect_error: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug in a workflow is 500 `internal` for a run and a failed job for a submit; the trace goes to the log only."""
+
+    async def broken() -> dict[str, Any]:
+        raise ZeroDivisionError("the secret of the house")
+
+    async def run() -> None:
+        api = WorkflowApi(ServerConfig(), {"broken": Workflow("broken", lambda _: broken, None)})
+        headers = {"x-api-key": "local-dev-key", "x-wf-endpoint": "e"}
+        transport = httpx.ASGITransport(app=api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
+            response = await client.post("/v1/workflows/run", json={"name": "broken"})
+            expect_error(response, 500, "internal")
+            assert "secret" not in response.text
+            job = (await client.post("/v1/workflows/jobs", json={"name": "broken"})).json()["jobId"]
+            await asyncio.gather(*api.jobs._tasks)
+            answer = (await client.get(f"/v1/workflows/jobs/{job}")).json()
+            assert (answer["status"], answer["error"]) == ("failed", "Internal error")
+
+    asyncio.run(run())
+    assert "ZeroDivisionError" in caplog.text
