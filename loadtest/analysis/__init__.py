@@ -4,8 +4,7 @@ A notebook's lines are ``loadtest.analysis.read("latest")``, every sample, and `
 every figure; ``docs/notebooks.md`` has more.
 """
 
-from loadtest.analysis.frame import read
-from loadtest.analysis.notebook import metrics, understand
+from loadtest.analysis.notebook import metrics, read, understand
 from loadtest.analysis.record import Record, load_record
 
 __all__ = ["Record", "load_record", "metrics", "read", "understand"]

@@ -6,10 +6,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.book import Book
-from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.columns import Book, Rows
 from loadtest.analysis.distribution import Distribution, distribution, known
-from loadtest.analysis.rows import Rows
+from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import start_lag
 from loadtest.record.run_info import RunInfo
 

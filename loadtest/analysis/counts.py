@@ -1,14 +1,22 @@
-"""What is counted of a record, by cell: outcomes, statuses, reasons; requests by limit and key."""
+"""What is counted of a record, by cell: outcomes, statuses, reasons; requests by limit and key.
 
+Where the time of an ok operation goes, on average: means, because means add up.
+
+How much of the retrieval limit is spent on polling: polls and retrieves, by when they were sent.
+"""
+
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.book import KINDS, OUTCOMES, Book
-from loadtest.analysis.chunks import Chunk
+from loadtest.analysis import distribution
+from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Book, Rows, groups, tally
 from loadtest.analysis.distribution import known
-from loadtest.analysis.rows import TIMED_OUT, Rows, groups, tally
-from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, Outcome
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.times import response_time, start_lag, submit_time
+from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, Outcome, RequestKind
+from loadtest.record.run_info import RunInfo, StagePlan
 
 NO_ANSWER: Final = 0
 """The status of a request that got none."""
@@ -82,3 +90,92 @@ class Counts:
             self.asked[limit] += len(mine)
             keys = np.fmax(mine.floats("key_index"), 0.0).astype(np.int64)
             self.keys[limit] |= {key for key, _ in groups(keys)}
+
+
+NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
+
+
+class Means:
+    """Sums of the parts of ok operations' times in ms, by cell of a book.
+
+    ``start_lag`` counts from zero; ``pending_lower`` is the lower bound of the time to result.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self._sums = {name: np.zeros(len(book.cells)) for name in NAMES}
+        self._n = {name: np.zeros(len(book.cells), np.int64) for name in NAMES}
+        self.n = np.zeros(len(book.cells), np.int64)
+        """Ok operations."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for cell, rows in chunk.operations.by_cell:
+            self._take(cell, rows.ok)
+
+    def of(self, cell: int, name: str) -> float | None:
+        """A mean in ms; None where no operation has that part."""
+        n = int(self._n[name][cell])
+        return float(self._sums[name][cell]) / n if n else None
+
+    def _take(self, cell: int, rows: Rows) -> None:
+        self.n[cell] += len(rows)
+        pending = rows.floats("pending_seen") - rows.floats("intended_start")
+        parts = {
+            "start_lag": np.maximum(start_lag(rows), 0.0),
+            "response": response_time(rows),
+            "execution": rows.floats("execution_time_ms"),
+            "submit": submit_time(rows),
+            "pending_lower": np.maximum(pending, 0.0) / 1e6,
+        }
+        for name, values in parts.items():
+            found = known(values)
+            self._sums[name][cell] += found.sum()
+            self._n[name][cell] += len(found)
+
+
+_POLL: Final = KINDS.index(RequestKind.POLL)
+_RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
+
+
+class PollUse:
+    """Counts polls and retrieves of each traffic entry in each stretch: the time between two stage boundaries of any.
+
+    A poll counts where it was sent, as it draws on that time's quota: one of a stage's last jobs may be sent in the
+    next stage, or in the drain, which is in no figure. Memory: 16 bytes for each entry and stretch.
+    """
+
+    def __init__(self, book: Book, info: RunInfo) -> None:
+        self._entries = book.entries
+        ends = {t for _, stage in book.cells for t in (stage.start_s, stage.start_s + stage.duration_s)}
+        self._edges = np.array(sorted(ends))
+        self._counts = np.zeros((len(book.entries), max(0, len(ends) - 1), 2), np.int64)
+        cut_short = info.end != "finished" and info.elapsed_s is not None
+        self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for cell, rows in chunk.requests.by_cell:
+            seconds = rows.floats("start") / 1e9
+            stretch = np.where(seconds <= self._until_s, distribution.place(seconds, self._edges), -1)
+            kind = rows.words("kind")
+            for place, of in enumerate((_RETRIEVE, _POLL)):
+                tally(self._counts[chunk.book.entry_of[cell], :, place], stretch[kind == of])
+
+    def during(self, planned: list[tuple[str, StagePlan]]) -> tuple[int, int]:
+        """Polls that entries sent during stages of theirs; and polls and retrieves of all traffic in that time."""
+        polls = 0
+        on = np.zeros(self._counts.shape[1], bool)
+        for name in dict.fromkeys(name for name, _ in planned):
+            mine = self._covered([stage for entry, stage in planned if entry == name])
+            polls += int(self._counts[self._entries.index(name), mine, 1].sum())
+            on |= mine
+        return polls, int(self._counts[:, on].sum())
+
+    def _covered(self, stages: list[StagePlan]) -> np.ndarray:
+        return np.array(
+            [
+                any(stage.start_s <= begin and end <= stage.start_s + stage.duration_s for stage in stages)
+                for begin, end in pairwise(self._edges.tolist())
+            ],
+            bool,
+        )

@@ -4,6 +4,12 @@ A value's bucket is the top of its bits as a 32-bit float: sign, exponent, and 7
 without a logarithm. A bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is
 off by at most 0.4 % of itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et
 al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima are exact.
+
+Time cut into bins, and events thinned out, to suit a plot.
+
+The one percentile function: nearest rank, with n, an interval, and the honesty to say nothing.
+
+Every output takes its percentiles from here, so that the same record shows the same number everywhere.
 """
 
 import math
@@ -14,7 +20,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.rows import groups
+from loadtest.analysis.columns import groups
+from loadtest.analysis.results import STATISTICS, Statistic, Summary
+from loadtest.stats import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
 """Values of a cell up to which each is kept as it is."""
@@ -198,3 +206,108 @@ class Distributions:
             np.sort(kept),
             counts,
         )
+
+
+_WIDTHS: Final = (0.1, 0.2, 0.5, 1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
+_MOST_BINS: Final = 240
+
+
+def width(seconds: float, events: int, per_bin: int) -> float:
+    """A round width at which a bin holds about ``per_bin`` events, and no more than 240 bins are drawn.
+
+    At least six bins are kept as long as there are events: a plot over time with one bin says nothing.
+    """
+    wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
+    wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
+    return next((float(w) for w in _WIDTHS if w >= wanted * 0.999), math.ceil(wanted))
+
+
+def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) -> Floats:
+    """Bin edges that cover start to end, one of them at ``phase_s`` (modulo the width)."""
+    first = start_s - ((start_s - phase_s) % width_s)
+    return np.arange(first, end_s + width_s * 0.999, width_s)
+
+
+def place(seconds: Floats, cuts: Floats) -> NDArray[np.int64]:
+    """The bin of each time, -1 outside of all."""
+    if len(cuts) < 2 or not len(seconds):
+        return np.full(len(seconds), -1)
+    # Rows come in the order of time, so that a chunk of a long run lies in a bin or two.
+    low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
+    places: NDArray[np.int64] = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
+    inside = (seconds >= cuts[0]) & (seconds < cuts[-1])
+    return places if inside.all() else np.where(inside, places, -1)
+
+
+def spread(binned: Distributions, cuts: Floats, seconds: Floats, values: Floats) -> None:
+    """Add each value to the distribution of its bin; those outside of all are left out."""
+    for bin_, places in groups(place(seconds, cuts)):
+        if bin_ >= 0:
+            binned.add_to(bin_, values if places is None else values.take(places))
+
+
+def every(step: int, before: int, events: int) -> NDArray[np.int64]:
+    """Which of some events to keep, so that of all events one in ``step`` is kept.
+
+    Args:
+        step: how many stand for one.
+        before: events that came before these.
+        events: how many these are.
+    """
+    return np.arange(-before % step, events, step)
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """A percentile by nearest rank and its 95 % interval from order statistics.
+
+    The interval knows of sampling only: requests of a run are correlated, so the truth is wider. ``value`` and the
+    bounds are None where n carries no upper bound.
+    """
+
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both bounds; None where n carries no upper one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+def percentile(values: Distribution, quantile: float) -> Percentile:
+    """The smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
+
+    Args:
+        values: exact, or a histogram whose values are off by at most 0.4 %.
+        quantile: from 0.5 to below 1.
+    """
+    ranks = interval_ranks(values.n, quantile)
+    if ranks is None:
+        return Percentile(values.n, None, None, None)
+    low, value, high = values.at([ranks[0], rank(values.n, quantile), ranks[1]]).tolist()
+    return Percentile(values.n, value, low, high)
+
+
+def summarize(values: Distribution) -> Summary:
+    """n, mean, percentiles with intervals, max; ``at_least`` names those of which only a lower bound is known."""
+    p50, p90, p95, p99 = (percentile(values, quantile) for quantile in QUANTILES.values())
+    most = values.most if values.n else None
+    reached = {"p50": p50.value, "p90": p90.value, "p95": p95.value, "p99": p99.value, "max": most}
+    at_least: list[Statistic] = ["mean"] if values.open_from < math.inf else []
+    at_least += [name for name in STATISTICS if (value := reached.get(name)) is not None and value >= values.open_from]
+    return Summary(
+        n=values.n,
+        mean=values.mean,
+        p50=p50.value,
+        p50_interval=p50.interval,
+        p90=p90.value,
+        p90_interval=p90.interval,
+        p95=p95.value,
+        p95_interval=p95.interval,
+        p99=p99.value,
+        p99_interval=p99.interval,
+        max=most,
+        at_least=tuple(at_least),
+    )

@@ -8,29 +8,22 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.analysis.chunks import scan
-from loadtest.analysis.errors import ErrorGroup
-from loadtest.analysis.evenness import Evenness, Evennesses
-from loadtest.analysis.executions import Executions, ExecutionTimes
-from loadtest.analysis.generators import Generator, generators
-from loadtest.analysis.heat import Heat, Heats
-from loadtest.analysis.judgement import Judged, ThresholdResult, judge_all
+from loadtest.analysis.anomalies import ErrorGroup, Oddity
+from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
-from loadtest.analysis.lags import Lags, WorstLags
-from loadtest.analysis.ledger import Ledger
-from loadtest.analysis.limit_rates import LimitRates, LimitSeries
-from loadtest.analysis.limit_use import LimitUse, LimitUses
+from loadtest.analysis.limits.expected_429 import Expectation, expect
+from loadtest.analysis.limits.observed_429 import Throttled, ThrottledResult, look_into
+from loadtest.analysis.limits.recovery import Retried
+from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.metrics import Metrics, compute
-from loadtest.analysis.oddities import Oddity
-from loadtest.analysis.points import Points, Responses
+from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
+from loadtest.analysis.reader import scan
 from loadtest.analysis.record import Record
-from loadtest.analysis.recovery import Retried
 from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary
 from loadtest.analysis.slowest import Phases, SlowOperation
-from loadtest.analysis.throttled import Throttled, ThrottledResult, look_into
-from loadtest.analysis.throttling import Expectation, expect
-from loadtest.analysis.validity import Check, check
-from loadtest.analysis.verdict import Verdict, Word, decide
+from loadtest.analysis.timelines import Executions, ExecutionTimes, Heat, Heats, Points, Responses
+from loadtest.analysis.validity import Check, Generator, check, generators
+from loadtest.analysis.verdict import Judged, ThresholdResult, Verdict, Word, decide, judge_all
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1

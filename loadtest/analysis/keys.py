@@ -9,9 +9,8 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from msgspec import Meta
 
-from loadtest.analysis.chunks import Chunk
-from loadtest.analysis.distribution import Distribution, Distributions
-from loadtest.analysis.percentiles import percentile
+from loadtest.analysis.distribution import Distribution, Distributions, percentile
+from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import response_time

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.book import OUTCOMES
+from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.counts import NO_ANSWER
-from loadtest.analysis.percentiles import summarize
+from loadtest.analysis.distribution import summarize
+from loadtest.analysis.limits.expected_429 import Expectation
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import (
     JOB_TIMES,
@@ -27,7 +28,6 @@ from loadtest.analysis.results import (
     Polling,
     RequestCounts,
 )
-from loadtest.analysis.throttling import Expectation
 from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan

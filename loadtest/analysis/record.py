@@ -11,17 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from loadtest.analysis.anomalies import Errors, Oddities
 from loadtest.analysis.arrivals import Arrivals
-from loadtest.analysis.book import Book
-from loadtest.analysis.chunks import Chunk, scan
-from loadtest.analysis.counts import Counts
-from loadtest.analysis.drawn import Drawn, drawn
-from loadtest.analysis.errors import Errors
-from loadtest.analysis.ledger import Jobs
-from loadtest.analysis.means import Means
-from loadtest.analysis.oddities import Oddities
-from loadtest.analysis.poll_use import PollUse
-from loadtest.analysis.sends import Sends
+from loadtest.analysis.columns import Book
+from loadtest.analysis.counts import Counts, Means, PollUse
+from loadtest.analysis.jobs import Jobs
+from loadtest.analysis.limits.sent_requests import Drawn, Sends, drawn
+from loadtest.analysis.reader import Chunk, scan
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import Times, start_lag
 from loadtest.contract import LIMIT_NAMES

@@ -4,10 +4,9 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.book import KINDS, OUTCOMES, Book
-from loadtest.analysis.chunks import Chunk
+from loadtest.analysis.columns import KINDS, OUTCOMES, Book, Rows
+from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Result
-from loadtest.analysis.rows import Rows
 from loadtest.analysis.times import response_time
 
 MOST: Final = 100

@@ -1,14 +1,91 @@
-"""Validity: whether the generator did its work well enough for the service to be judged by it at all."""
+"""Who made the load: the worker processes of a run, in words.
+
+What each generator process used and held up: its own account, with its CPU beside it.
+
+Validity: whether the generator did its work well enough for the service to be judged by it at all.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from loadtest.analysis import crew
-from loadtest.analysis.evenness import Evenness
+import msgspec
+
+from loadtest.analysis.punctuality import Evenness
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import OverallFigures, Result
-from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo
+from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
 from loadtest.stats import rank
+
+
+def describe_worker(worker: WorkerInfo) -> str:
+    """One worker: where it ran, and when it came and went, if that was in the middle of the run."""
+    parts = [f"worker {worker.worker} on {worker.host}"]
+    if worker.joined_s > 0:
+        parts.append(f"joined at {worker.joined_s:.1f} s")
+    if worker.returned:
+        parts.append(
+            "was lost and came back" if worker.returned == 1 else f"was lost {worker.returned} times and came back"
+        )
+    if worker.left_s is not None:
+        parts.append(f"{'was lost' if worker.end == 'lost' else 'left'} at {worker.left_s:.1f} s")
+    if not worker.shared_clock:
+        parts.append(f"clock {worker.offset_ms:+.1f} ± {worker.uncertainty_ms:.1f} ms from the master's, taken out")
+    return ", ".join(parts)
+
+
+def was_lost(worker: WorkerInfo) -> bool:
+    """Whether it was believed lost at any time."""
+    return worker.end == "lost" or worker.returned > 0
+
+
+def all_workers(info: RunInfo) -> str:
+    """All workers of a run; empty where there were none."""
+    return "; ".join(describe_worker(worker) for worker in info.crew)
+
+
+def lost_workers(info: RunInfo) -> list[str]:
+    """Those that were lost, if only for a while, each in words."""
+    return [describe_worker(worker) for worker in info.crew if was_lost(worker)]
+
+
+class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
+    """One generator process: its own account, and its CPU by the second.
+
+    Attributes:
+        cpu_mean: of the process; 100 is one core. None where none is known.
+        cpu_peak: likewise, in its busiest second.
+        machine_mean: of the machine that it is on; 100 is all of its cores.
+        machine_peak: likewise, in its busiest second.
+    """
+
+    cpu_mean: float | None
+    cpu_peak: float | None
+    machine_mean: float | None
+    machine_peak: float | None
+
+
+def generators(info: RunInfo) -> list[Generator]:
+    """Of each process that gave an account of itself, by its index; none where the run was killed."""
+    found = []
+    for own in sorted(info.generators, key=lambda one: one.worker):
+        seconds: list[CpuSample] = [second for second in info.cpu if second.worker == own.worker]
+        percents = [second.percent for second in seconds]
+        machine = [second.machine for second in seconds if second.machine is not None]
+        found.append(
+            Generator(
+                **msgspec.structs.asdict(own),
+                cpu_mean=_mean(percents),
+                cpu_peak=max(percents, default=None),
+                machine_mean=_mean(machine),
+                machine_peak=max(machine, default=None),
+            )
+        )
+    return found
+
+
+def _mean(percents: list[float]) -> float | None:
+    return sum(percents) / len(percents) if percents else None
+
 
 DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0
@@ -84,7 +161,7 @@ def _lost(info: RunInfo, overall: OverallFigures) -> Check:
     lost = overall.operations.lost
     words = "every arrival has an outcome"
     if lost:
-        gone = crew.lost(info)
+        gone = lost_workers(info)
         words = f"{lost} arrivals got no outcome: what happened to them is unknown"
         words += f" ({'; '.join(gone)})" if gone else ""
     return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
@@ -149,7 +226,7 @@ def _workers(info: RunInfo) -> list[Check]:
         f"worker {worker.worker} "
         + (f"at {worker.left_s or 0:.1f} s died or was cut off" if worker.end == "lost" else "was cut off for a while")
         for worker in info.crew
-        if crew.was_lost(worker)
+        if was_lost(worker)
     ]
     words = "every worker stayed, or left as it should"
     if lost:

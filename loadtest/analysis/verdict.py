@@ -1,13 +1,232 @@
-"""The verdict of a run: validity first, then how it ended, then its thresholds."""
+"""Each threshold of a scenario, held against a run's metrics.
+
+The verdict of a run: validity first, then how it ended, then its thresholds.
+"""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from math import inf, isfinite
+from typing import Final, Literal, NamedTuple
 
-from loadtest.analysis.judgement import Judged
+from loadtest.analysis.metrics import Metrics
 from loadtest.analysis.numbers import NOTHING, quantity
+from loadtest.analysis.results import (
+    Count,
+    Figures,
+    Interval,
+    JobFigures,
+    JobStage,
+    OperationCounts,
+    OperationFigures,
+    OverallFigures,
+    RequestCounts,
+    Result,
+    Summary,
+)
 from loadtest.analysis.validity import Check
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import RunInfo
+from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold
+from loadtest.threshold import TIMES as THRESHOLD_TIMES
+
+
+class ThresholdResult(Result, frozen=True, kw_only=True):
+    """A threshold, and what the run has to say about it. Values are in the threshold's unit.
+
+    Attributes:
+        require: the requirement, as it was written.
+        bounds: where the value is known only within them; null: no upper one.
+        interval: 95 % interval from order statistics: sampling only.
+        margin: above zero: inside what is required.
+        n: how many values, requests or operations it rests on.
+        why: of an inconclusive one.
+    """
+
+    require: str
+    traffic: str | None
+    operation: str | None
+    stage: str | None
+    unit: Unit
+    judgement: Judgement
+    value: float | None
+    bounds: tuple[float | None, float | None] | None
+    interval: Interval | None
+    expected: float | None
+    margin: float | None
+    n: Count | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A threshold and what the run has to say about it. Values are in the threshold's unit.
+
+    Attributes:
+        threshold: the requirement.
+        judgement: pass, fail or inconclusive.
+        value: the metric's value; None where n can't carry it.
+        bounds: where the value is known to lie, if it is known only within bounds (the upper one may be infinite).
+        interval: 95 % interval of a percentile, sampling only.
+        expected: the expected value, of metrics that have one.
+        n: how many values, requests or operations it rests on.
+        why: why it is inconclusive; empty otherwise.
+    """
+
+    threshold: Threshold
+    judgement: Judgement
+    value: float | None
+    bounds: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    expected: float | None
+    n: int | None
+    why: str
+
+    @property
+    def margin(self) -> float | None:
+        """Distance to the nearest edge of what is allowed: above zero inside, below zero outside."""
+        if self.value is None:
+            return None
+        t = self.threshold
+        if t.operator in ("<", "<="):
+            return t.value - self.value
+        if t.operator in (">", ">="):
+            return self.value - t.value
+        if t.operator == "between" and t.upper is not None:
+            return min(self.value - t.value, t.upper - self.value)
+        if t.operator == "within":
+            return None if self.expected is None else t.value - abs(self.value - self.expected)
+        return -abs(self.value - t.value)
+
+    def result(self) -> ThresholdResult:
+        """What ``metrics.json`` holds of it."""
+        bounds = None
+        if self.bounds is not None:
+            # JSON has no infinity: an upper bound that isn't known is null.
+            low, high = (bound if isfinite(bound) else None for bound in self.bounds)
+            bounds = low, high
+        return ThresholdResult(
+            require=self.threshold.text,
+            traffic=self.threshold.traffic,
+            operation=self.threshold.operation,
+            stage=self.threshold.stage,
+            unit=self.threshold.unit,
+            judgement=self.judgement,
+            value=self.value,
+            bounds=bounds,
+            interval=self.interval,
+            expected=self.expected,
+            margin=self.margin,
+            n=self.n,
+            why=self.why,
+        )
+
+
+def thresholds_of(info: RunInfo) -> list[Threshold]:
+    """The thresholds of the scenario in force.
+
+    Raises:
+        InputError: if one cannot be read.
+    """
+    return [
+        parse_threshold(
+            entry["require"],
+            traffic=entry.get("traffic"),
+            operation=entry.get("operation"),
+            stage=entry.get("stage"),
+        )
+        for entry in info.scenario.effective.get("threshold", [])
+    ]
+
+
+def judge_all(info: RunInfo, metrics: Metrics) -> list[Judged]:
+    """Judge every threshold of the scenario against the metrics."""
+    return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
+
+
+def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
+    """Judge one threshold; what the record can't answer is inconclusive, and says why."""
+    figures = find_figures(threshold, metrics)
+    if figures is None:
+        why = f"the run has no figures for {threshold.scope}"
+        return Judged(threshold, "inconclusive", None, None, None, None, None, why)
+    measured = measure(threshold.metric, figures)
+    expected = _expected(threshold.metric, figures)
+    judgement = judge(threshold, measured.bounds or measured.value, expected)
+    why = _why(threshold, measured, expected) if judgement == "inconclusive" else ""
+    value, bounds, interval, n = measured
+    return Judged(threshold, judgement, value, bounds, interval, expected, n, why)
+
+
+def find_figures(threshold: Threshold, metrics: Metrics) -> Figures | None:
+    """The figures that a threshold is about, or None if the run has none."""
+    whole: OverallFigures | OperationFigures | None = metrics.overall
+    if threshold.traffic is not None:
+        whole = metrics.traffic.get(threshold.traffic)
+    elif threshold.operation is not None:
+        whole = metrics.operations.get(threshold.operation)
+    if whole is None or threshold.stage is None:
+        return whole
+    return whole.stages.get(threshold.stage)
+
+
+class Measured(NamedTuple):
+    """A metric's value.
+
+    Attributes:
+        value: None where n can't carry it, or nothing was measured.
+        bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
+            time to result lies somewhere within the last poll interval.
+        interval: 95 % interval of a percentile, sampling only.
+        n: how many values, requests or operations it rests on.
+    """
+
+    value: float | None
+    bounds: tuple[float, float] | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+
+
+def measure(metric: str, figures: Figures) -> Measured:
+    """A metric of some figures by its name in a threshold."""
+    name, _, statistic = metric.partition(".")
+    found = getattr(figures, f"{name}_ms" if name in THRESHOLD_TIMES else name, None)
+    if isinstance(found, Summary):
+        return _of_summary(found, name, statistic, figures)
+    if isinstance(found, OperationCounts | RequestCounts):
+        whole = found.offered if isinstance(found, OperationCounts) else found.sent
+        return Measured(getattr(found, statistic), n=whole)
+    n = figures.operations.sent if metric in ("throttled_rate", "error_rate", "amplification") else None
+    return Measured(found if isinstance(found, int | float) else None, n=n)
+
+
+def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -> Measured:
+    found = summary.get(statistic)
+    if found.value is None:
+        return Measured(None, n=summary.n)
+    lower, upper = found.value, inf if found.at_least else found.value
+    if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
+        least = figures.time_to_result_lower_ms.get(statistic)
+        lower = upper if least.value is None else least.value
+    return Measured(found.value, None if lower == upper else (lower, upper), found.interval, summary.n)
+
+
+def _expected(metric: str, figures: Figures) -> float | None:
+    if metric not in EXPECTED:
+        return None
+    return (figures.requests if "." in metric else figures).expected_throttled_rate
+
+
+def _why(threshold: Threshold, measured: Measured, expected: float | None) -> str:
+    value, bounds, _, n = measured
+    if value is None:
+        if n:
+            return f"{n} values can't carry {threshold.metric.partition('.')[2]}"
+        return "no data: nothing to measure it on"
+    if threshold.operator == "within" and expected is None:
+        return "no expected value: the limiter could not be replayed"
+    if bounds and bounds[1] == inf:
+        return "it reaches time-outs, of which only a lower bound is known"
+    return "the true value lies between two polls, and the threshold with it"
+
 
 Word = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
 

@@ -22,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = Path(arguments[-1])
     try:
         # Late, so that a wrong usage is answered at once.
-        from loadtest.report import text, write  # noqa: PLC0415 - see above
+        from loadtest.report import write  # noqa: PLC0415 - see above
+        from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
         report = write.make(directory, plots=plots)
-        text.show(report, _short(directory))
+        terminal.show(report, _short(directory))
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return int(error.exit_code)

@@ -3,9 +3,9 @@
 from typing import Final
 
 from loadtest.analysis import numbers
-from loadtest.analysis.crew import workers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
+from loadtest.analysis.validity import all_workers
 from loadtest.plan import ALL, AssumedLimits
 from loadtest.record.run_info import PeerInfo, TargetInfo
 
@@ -40,7 +40,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),
         ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
         ("Load", f"{keys}, made by {processes}"),
-        ("Workers", workers(info)),
+        ("Workers", all_workers(info)),
         ("Connected to", _peers(info.peers)),
         ("Clock", clock),
         (

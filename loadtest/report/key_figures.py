@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report.main_entry import Entry, main_entry
+from loadtest.report.headline import Entry, main_entry
 
 _Z: Final = 1.959964
 """Two-sided 95 %."""

@@ -7,14 +7,15 @@ from functools import cached_property
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.validity import Check
 from loadtest.analysis.verdict import Verdict
-from loadtest.report import facts, tables
-from loadtest.report.binding import Binding, binding
+from loadtest.report import facts
+from loadtest.report.bottleneck import Binding, binding
 from loadtest.report.headline import headline
 from loadtest.report.key_figures import KeyFigure, key_figures
+from loadtest.report.not_tested import Untested, untested
 from loadtest.report.plots import Plot, draw_all
-from loadtest.report.table import Cell, Table
-from loadtest.report.target_words import about_target
-from loadtest.report.untested import Untested, untested
+from loadtest.report.tables import main
+from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.target import about_target
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,17 @@ def build(findings: Findings) -> Report:
         run_id=info.id,
         title=info.scenario.title or info.scenario.name,
         verdict=findings.verdict,
-        thresholds=tables.thresholds(findings.judged) if findings.judged else None,
+        thresholds=main.thresholds(findings.judged) if findings.judged else None,
         headline=headline(findings),
         figures=key_figures(findings),
         checks=tuple(findings.checks),
         binding=binding(findings),
         target=about_target(findings),
         untested=untested(findings),
-        summary=tables.summary(findings),
+        summary=main.summary(findings),
         facts=facts.facts(findings.record),
         notes=facts.notes(findings),
-        tables=tables.all_others(findings),
+        tables=main.all_others(findings),
         draw=lambda: draw_all(findings),
         command=" ".join(info.command),
     )

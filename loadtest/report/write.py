@@ -6,7 +6,7 @@ from pathlib import Path
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.record import load_record
 from loadtest.record.run_directory import write_atomically
-from loadtest.report import gitlab, html, junit, locust_csv, markdown
+from loadtest.report.formats import ci, html, markdown
 from loadtest.report.progress import reading
 from loadtest.report.report import Report, build, without_plots
 
@@ -41,7 +41,7 @@ def make(directory: Path, *, plots: bool = True) -> Report:
             (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
     write_atomically(directory / "report.md", markdown.render(report))
     write_atomically(directory / "report.html", html.render(report))
-    write_atomically(directory / "junit.xml", junit.render(found))
-    write_atomically(directory / "load-performance.json", gitlab.render(found))
-    write_atomically(directory / "stats.csv", locust_csv.render(found))
+    write_atomically(directory / "junit.xml", ci.render_junit(found))
+    write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
+    write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
     return report

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.analysis import admission
-from loadtest.analysis.admission import Asked, Loads
-from loadtest.analysis.drawn import Drawn, join
-from loadtest.analysis.fit import judge
+from loadtest.analysis.limits.sent_requests import Drawn, join
+from loadtest.inference import occupancy
+from loadtest.inference.fit import judge
+from loadtest.inference.occupancy import Asked, Loads
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.units import Limit
 
@@ -26,19 +26,19 @@ gaps = st.lists(st.one_of(st.floats(0.002, 3.0), st.sampled_from([0.25, 0.5, 1.0
 def loads(asked: Asked, spec: LimiterSpec, limit: Limit) -> tuple[Loads, int]:
     """The loads of a spec, and its threshold."""
     if spec.algorithm == "fixed-window":
-        return admission.fixed_window(asked, 0.0), limit.count
+        return occupancy.fixed_window(asked, 0.0), limit.count
     if spec.algorithm == "fixed-window-from-first":
-        return admission.window_from_first(asked), limit.count
+        return occupancy.window_from_first(asked), limit.count
     if spec.algorithm == "sliding-log":
-        return admission.sliding_log(asked, count_rejected=spec.count_rejected), limit.count
+        return occupancy.sliding_log(asked, count_rejected=spec.count_rejected), limit.count
     if spec.algorithm == "sliding-counter":
-        return admission.sliding_counter(asked, 0.0, count_rejected=spec.count_rejected), limit.count
+        return occupancy.sliding_counter(asked, 0.0, count_rejected=spec.count_rejected), limit.count
     if spec.algorithm == "concurrency":
-        return admission.concurrency(asked), limit.count
+        return occupancy.concurrency(asked), limit.count
     burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
     if spec.count_rejected:
-        return admission.bucket_of_all(asked, limit.rate, burst), burst
-    return admission.bucket(asked, limit.rate), burst
+        return occupancy.bucket_of_all(asked, limit.rate, burst), burst
+    return occupancy.bucket(asked, limit.rate), burst
 
 
 def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], took: float) -> Asked:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.analysis import chunks, distribution, sends
+from loadtest.analysis import distribution, reader
 from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.limits import sent_requests
 from loadtest.analysis.record import load_record
 
 
@@ -28,14 +29,14 @@ def tour(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_size_of_batches_and_chunks_changes_nothing(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a few batches give the figures that one chunk gives, in every digit but the last ones of a mean."""
     whole = figures(tour)
-    monkeypatch.setattr(chunks, "_ROWS", 700)
+    monkeypatch.setattr(reader, "_ROWS", 700)
     assert_close(figures(tour), whole, 1e-12)
 
 
 def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no value is kept as it is, counts, rates and judgements are the same, and times within 0.4 %."""
     whole = figures(tour)
-    monkeypatch.setattr(chunks, "_ROWS", 700)
+    monkeypatch.setattr(reader, "_ROWS", 700)
     exact = distribution.Distributions.__init__.__defaults__
     monkeypatch.setattr(distribution.Distributions.__init__, "__defaults__", (0,))
     assert exact == (distribution.EXACT,)
@@ -45,7 +46,7 @@ def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monk
 def test_beyond_what_is_replayed_counts_stay_exact(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many requests of a limit name are kept for limiters; the rest has no expectation, and is counted."""
     whole = figures(tour)
-    monkeypatch.setattr(sends, "MOST", 200)
+    monkeypatch.setattr(sent_requests, "MOST", 200)
     record = load_record(tour)
     assert not record.sends.complete
     assert record.sent_requests["limit"].value_counts().max() == 200

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest.analysis import chunks, executions
+from loadtest.analysis import reader, timelines
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
 
 
-def found(maker: ModuleType, directory: Path, said: list[tuple[float, float]], **more: Any) -> executions.Executions:
+def found(maker: ModuleType, directory: Path, said: list[tuple[float, float]], **more: Any) -> timelines.Executions:
     """Of sync runs, one a second, each with its (executionTime, service time) in ms."""
     rows = []
     for k, (execution, took) in enumerate(said):
@@ -39,9 +39,9 @@ def test_however_many_there_are_few_dots_are_kept(
     maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evenly picked over the run, whatever the chunks; percentiles of bins rest on all of them."""
-    monkeypatch.setattr(chunks, "_ROWS", 17)
-    monkeypatch.setattr(executions, "_MOST", 20)
-    monkeypatch.setattr(executions, "_MOST_ODD", 5)
+    monkeypatch.setattr(reader, "_ROWS", 17)
+    monkeypatch.setattr(timelines, "_EXECUTIONS_MOST", 20)
+    monkeypatch.setattr(timelines, "_MOST_ODD", 5)
     said = [(50.0 if k % 10 == 3 else 8.0, 10.0) for k in range(200)]
     of = found(maker, tmp_path / "run", said)
     assert len(of.execution) <= 20

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from loadtest import limiters
-from loadtest.analysis.admission import Asked
-from loadtest.analysis.drawn import Drawn, join
-from loadtest.analysis.inference import Inference, infer, sign_test, words
+from loadtest.analysis.limits.sent_requests import Drawn, join
+from loadtest.inference.inference import Inference, infer, sign_test, words
+from loadtest.inference.occupancy import Asked
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.plan import AssumedLimits
 from loadtest.units import Limit

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from loadtest.analysis.limits.expected_429 import expect
+from loadtest.analysis.limits.observed_429 import look_into
 from loadtest.analysis.record import load_record
-from loadtest.analysis.throttled import look_into
-from loadtest.analysis.throttling import expect
 from loadtest.limiters import ALGORITHMS
 from loadtest.record.run_info import ClockInfo, LimitInfo, RunInfo, TargetInfo
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.analysis.distribution import distribution
-from loadtest.analysis.percentiles import percentile, summarize
+from loadtest.analysis.distribution import distribution, percentile, summarize
 from loadtest.stats import interval_ranks, needed, rank
 
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.analysis import bins
-from loadtest.analysis.book import Book
-from loadtest.analysis.chunks import Chunk
-from loadtest.analysis.rows import groups, tally
+from loadtest.analysis import distribution
+from loadtest.analysis.columns import Book, groups, tally
+from loadtest.analysis.reader import Chunk
 from loadtest.record.samples import Packer, Sample
 
 WORDS = st.none() | st.sampled_from(("http_429", "job_failed", "time_out"))
@@ -120,7 +119,7 @@ def test_times_are_placed_in_their_bins(seconds: list[float], count: int) -> Non
     """A bin holds its lower edge and not its upper one; what is outside of all, or unknown, is in none."""
     cuts = np.linspace(0, 4, count + 1) if count else np.zeros(0)
     wanted = [next((k for k in range(count) if cuts[k] <= second < cuts[k + 1]), -1) for second in seconds]
-    assert bins.place(np.array(seconds, float), cuts).tolist() == wanted
+    assert distribution.place(np.array(seconds, float), cuts).tolist() == wanted
 
 
 @given(st.integers(1, 9), st.lists(st.integers(0, 20), min_size=1, max_size=6))
@@ -128,7 +127,7 @@ def test_thinning_does_not_mind_the_pieces(step: int, pieces: list[int]) -> None
     """Every n-th of all events is kept, however they come."""
     kept, before = [], 0
     for events in pieces:
-        kept += (bins.every(step, before, events) + before).tolist()
+        kept += (distribution.every(step, before, events) + before).tolist()
         before += events
     assert kept == list(range(0, before, step))
 

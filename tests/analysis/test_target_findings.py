@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.analysis import chunks, errors, ledger, slowest
+from loadtest.analysis import anomalies, jobs, reader, slowest
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.samples import Sample
@@ -17,7 +17,7 @@ def found(maker: ModuleType, directory: Path, operation: str, rows: list[Sample]
     """The findings of one entry, in one stage of ten seconds, whose rows come in chunks of three."""
     entry = maker.plan(operation, [maker.stage("within", 0, 10, 1)], offered=offered)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "_ROWS", 3)
+        patch.setattr(reader, "_ROWS", 3)
         return find(load_record(maker.save(directory, maker.info({"t": entry}), rows, batch=3)))
 
 
@@ -47,7 +47,7 @@ def test_a_server_that_makes_up_codes_fills_no_memory(
     maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Groups beyond the bound are counted together."""
-    monkeypatch.setattr(errors, "GROUPS", 3)
+    monkeypatch.setattr(anomalies, "GROUPS", 3)
     rows = [
         row
         for k in range(8)
@@ -90,7 +90,7 @@ def job(maker: ModuleType, k: int, job_id: str, states: list[Any]) -> list[Sampl
 
 def test_every_job_is_in_the_ledger_once(maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitted = completed + failed + pending + lost + duplicated; what comes in pieces adds up."""
-    monkeypatch.setattr(ledger, "_COMPACT", 4)
+    monkeypatch.setattr(jobs, "_COMPACT", 4)
     rows = [
         *job(maker, 0, "a", ["pending", "completed"]),
         *job(maker, 1, "b", ["failed"]),

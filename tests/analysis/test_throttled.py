@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from loadtest.analysis.findings import find, results
+from loadtest.analysis.limits.expected_429 import expect
+from loadtest.analysis.limits.headers import readings
+from loadtest.analysis.limits.observed_429 import Throttled, look_into
 from loadtest.analysis.record import load_record
-from loadtest.analysis.retry_after import readings
-from loadtest.analysis.throttled import Throttled, look_into
-from loadtest.analysis.throttling import expect
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.record.samples import Sample
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from loadtest import limiters
 from loadtest.analysis.findings import find
-from loadtest.analysis.limit_use import binding_limit
+from loadtest.analysis.limits.expected_429 import boundaries, expect, replay
+from loadtest.analysis.limits.usage import binding_limit
 from loadtest.analysis.record import load_record
-from loadtest.analysis.throttling import boundaries, expect, replay
 from loadtest.limiters import LimiterSpec
 from loadtest.record.run_info import ClockInfo
 from loadtest.units import Limit

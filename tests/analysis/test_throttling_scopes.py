@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from loadtest.analysis.findings import find
+from loadtest.analysis.limits.expected_429 import boundaries, expect
 from loadtest.analysis.record import Record, load_record
-from loadtest.analysis.throttling import boundaries, expect
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
-from loadtest.report.binding import binding
+from loadtest.report.bottleneck import binding
 from loadtest.report.facts import facts
-from loadtest.report.plots import rates, throttling
+from loadtest.report.plots import limits, rates
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}
@@ -209,7 +209,7 @@ def test_a_report_says_which_limiter_is_believed(
     run.target.limit_scope = scope
     directory = maker.save(tmp_path / "run", run, rows)
     findings = find(load_record(directory))
-    drawings = [rates.draw(findings), throttling.draw(findings)]
+    drawings = [rates.draw(findings), limits.draw_throttling(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
     assert "None" not in text + binding(findings).words

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.analysis.book import Book
-from loadtest.analysis.chunks import read_chunks
+from loadtest.analysis.columns import Book
+from loadtest.analysis.distribution import percentile
 from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.percentiles import percentile
+from loadtest.analysis.reader import read_chunks
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures
-from loadtest.analysis.waits import poll_lag, queue_wait
+from loadtest.analysis.times import poll_lag, queue_wait
 from loadtest.record.samples import Sample
 from loadtest.stats import rank
 

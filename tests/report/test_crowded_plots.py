@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.report.plots import decomposition, lag, overhead, rates
+from loadtest.report.plots import execution, lag, overhead, rates
 from loadtest.report.plots.style import Drawing, styled
 
 NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
@@ -53,7 +53,7 @@ def test_names_of_stages_stand_apart(crowded: Findings, module: Any) -> None:
     assert overlapping(names) == []
 
 
-@pytest.mark.parametrize("module", [decomposition, overhead], ids=["decomposition", "overhead"])
+@pytest.mark.parametrize("module", [execution, overhead], ids=["decomposition", "overhead"])
 def test_rows_of_many_stages_have_room(crowded: Findings, module: Any) -> None:
     """Nine stages take more room than two; stages at the same rate stand beside one another."""
     for axes in drawn(crowded, module).axes:

@@ -12,11 +12,12 @@ from rich.console import Console
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import CpuSample, LimitInfo
-from loadtest.report import html, text
+from loadtest.report.formats import html
+from loadtest.report.formats import terminal as text
+from loadtest.report.formats.markdown import render as as_markdown
 from loadtest.report.key_figures import wilson
-from loadtest.report.markdown import render as as_markdown
+from loadtest.report.not_tested import untested
 from loadtest.report.report import Report, build
-from loadtest.report.untested import untested
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "http_429"}
 UNREACHABLE = {"status": None, "outcome": "failed", "reason": "connection_refused"}

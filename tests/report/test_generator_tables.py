@@ -9,8 +9,8 @@ import jsonschema_rs
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, as_json, find
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
-from loadtest.report.generator_tables import generator_tables
-from loadtest.report.table import Table
+from loadtest.report.tables.generators import generator_tables
+from loadtest.report.tables.table import Table
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "loadtest" / "report" / "metrics.schema.json").read_text(encoding="utf-8")

@@ -10,13 +10,13 @@ from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
-from loadtest.report.job_tables import job_tables
-from loadtest.report.plots import execution, overhead, polls, waiting
+from loadtest.report.plots import execution, jobs, overhead
 from loadtest.report.plots.style import Drawing, NoData, styled
-from loadtest.report.target_tables import target_tables
+from loadtest.report.tables.jobs import job_tables
+from loadtest.report.tables.target import target_tables
 
 JOB: dict[str, Any] = {"operation": "async_run"}
-PLOTS = (waiting.draw, polls.draw, execution.over_time, execution.against_latency, overhead.draw)
+PLOTS = (jobs.draw_waiting, jobs.draw_polls, execution.over_time, execution.against_latency, overhead.draw)
 
 
 def found(maker: ModuleType, directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, heat, lag, rates, scatter, spectrum
+from loadtest.report.plots import by_rate, data, heat, lag, rates, response_time
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -66,7 +66,7 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
 def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
     with styled("spectrum"):
-        figure = drawn(spectrum.draw(ladder)).figure
+        figure = drawn(response_time.draw_spectrum(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
@@ -78,7 +78,7 @@ def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
 
 def test_boundaries_are_as_wide_as_the_clock_is_unsure(ladder: Findings) -> None:
     """Of each window's beginning the plots over time show where it may lie: ± the uncertainty of the server's clock."""
-    for draw in (rates.draw, scatter.draw):
+    for draw in (rates.draw, response_time.draw_scatter):
         with styled("x"):
             figure = drawn(draw(ladder)).figure
         bands = [patch for patch in figure.axes[0].patches if patch.get_alpha() == 0.45]

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
-from loadtest.report import markdown
+from loadtest.report.formats import markdown
 from loadtest.report.report import Report, build
 
 

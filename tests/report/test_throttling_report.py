@@ -7,13 +7,12 @@ import pytest
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo, TargetInfo
-from loadtest.report.markdown import render
-from loadtest.report.plots import windows
+from loadtest.report.formats.markdown import render
+from loadtest.report.plots import limits as windows
 from loadtest.report.plots.style import NoData
 from loadtest.report.report import build
-from loadtest.report.table import Table
-from loadtest.report.throttling_tables import throttling_tables
-from loadtest.report.throttling_words import chance
+from loadtest.report.tables.limits import chance, throttling_tables
+from loadtest.report.tables.table import Table
 
 
 def findings(maker: ModuleType, directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:
@@ -58,7 +57,7 @@ def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path
     said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
     assert "It was believed to be a fixed window, aligned with the wall clock, which" in said
-    drawn = windows.draw(found)
+    drawn = windows.draw_windows(found)
     assert drawn.title == "Saturated windows let pass: sync_run 80 of 100"
 
 
@@ -97,7 +96,7 @@ def test_whatever_is_missing_is_said_in_a_sentence(maker: ModuleType, tmp_path: 
     made = tables(found)
     assert expected in " ".join(text(table) for table in made.values())
     assert all(cell.text for table in made.values() for row in table.rows for cell in row)
-    drawn = windows.draw(found)
+    drawn = windows.draw_windows(found)
     assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
 
 

@@ -10,40 +10,36 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.plots import (
     by_rate,
     data,
-    decomposition,
     execution,
     heat,
+    jobs,
     lag,
+    limits,
     overhead,
-    polls,
     rates,
-    scatter,
-    service,
-    spectrum,
-    throttling,
-    waiting,
-    waterfall,
-    windows,
+    response_time,
+    slowest,
 )
+from loadtest.report.plots import execution as decomposition
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.table import Table
+from loadtest.report.tables.table import Table
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
     "rates": rates.draw,
-    "throttling": throttling.draw,
-    "windows": windows.draw,
-    "response-time": scatter.draw,
+    "throttling": limits.draw_throttling,
+    "windows": limits.draw_windows,
+    "response-time": response_time.draw_scatter,
     "heat": heat.draw,
     "by-rate": by_rate.draw,
-    "service-time": service.draw,
-    "spectrum": spectrum.draw,
-    "execution-time": decomposition.draw,
+    "service-time": response_time.draw_service,
+    "spectrum": response_time.draw_spectrum,
+    "execution-time": decomposition.draw_decomposition,
     "execution-over-time": execution.over_time,
     "execution-latency": execution.against_latency,
     "overhead": overhead.draw,
-    "waiting": waiting.draw,
-    "polling": polls.draw,
-    "slowest": waterfall.draw,
+    "waiting": jobs.draw_waiting,
+    "polling": jobs.draw_polls,
+    "slowest": slowest.draw,
     "start-lag": lag.draw,
 }
 NAMES: Final = tuple(_DRAW)

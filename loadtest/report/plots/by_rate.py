@@ -11,7 +11,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
-from loadtest.report.table import Cell, Table
+from loadtest.report.tables.table import Cell, Table
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""

@@ -16,7 +16,7 @@ from matplotlib.patches import StepPatch
 from numpy.typing import NDArray
 
 from loadtest.analysis.numbers import NOTHING, times_as
-from loadtest.report.table import Cell, Table
+from loadtest.report.tables.table import Cell, Table
 
 Floats = NDArray[np.float64]
 

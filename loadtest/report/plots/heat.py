@@ -5,10 +5,10 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.heat import Heat
+from loadtest.analysis.timelines import Heat
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import OPERATIONS, Drawing, NoData, panels, plain_log, time_axis
-from loadtest.report.table import Cell, Table
+from loadtest.report.tables.table import Cell, Table
 
 
 def draw(findings: Findings) -> Drawing | NoData | None:

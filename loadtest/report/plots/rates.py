@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limit_use import binding_limit
+from loadtest.analysis.limits.usage import binding_limit
 from loadtest.plan import ALL
+from loadtest.report.bottleneck import unexplained
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, LIMITS, MUTED, THROTTLED, Drawing, NoData, legend, panels, plain, time_axis
-from loadtest.report.unexplained import unexplained
 from loadtest.units import Limit
 
 

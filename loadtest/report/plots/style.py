@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from loadtest.analysis.numbers import grouped
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
-from loadtest.report.table import Table
+from loadtest.report.tables.table import Table
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -251,6 +251,10 @@ def to_svg(figure: Figure) -> str:
     )
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
+    # Their names are made of the layout's every digit, of which the last one may differ from process to process.
+    salt = str(mpl.rcParams["svg.hashsalt"])
+    for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
+        text = text.replace(clip, f"clip-{salt}-{place}")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     return re.sub(r">\s*\n\s*<", ">\n<", text)

@@ -1,0 +1,209 @@
+"""What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up.
+
+Values that cannot be: what a target says of its executionTime against what its client saw. Findings about it.
+
+An answer without executionTime is no answer of the documented shape: such are counted as failed, ``wrong_shape``.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.columns import KINDS, OK, Book, Rows
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.results import Count, Result
+from loadtest.analysis.times import GRAIN_MS
+from loadtest.contract import Operation
+
+GROUPS: Final = 500
+"""Groups that are told apart; a server that makes up codes without end fills no memory."""
+
+
+class ErrorGroup(Result, frozen=True, kw_only=True):
+    """Requests that ended alike.
+
+    Attributes:
+        kind: what was asked.
+        status: HTTP status; None without an answer.
+        code: ``code`` of the error body; None without one.
+        reason: why it is not ok, as the load client calls it.
+        count: how many, warm-up and set-up left out.
+        first_s: when the first of them was sent, in s since the epoch.
+        last_s: when the last was.
+        traffic: the entry of the first.
+        request_id: the ``traceparent`` of the first.
+    """
+
+    kind: str
+    status: int | None
+    code: str | None
+    reason: str | None
+    count: Count
+    first_s: float
+    last_s: float
+    traffic: str
+    request_id: str | None
+
+
+class Errors:
+    """Gathers the groups.
+
+    Attributes:
+        beyond: requests of groups beyond the first ``GROUPS``.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self.beyond = 0
+        self._book = book
+        self._groups: dict[tuple[int, ...], ErrorGroup] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.requests
+        rows = rows.where((rows.words("outcome") != OK) & (rows.cell >= 0))
+        rows = rows.where(self._book.in_figures[rows.cell])
+        if not len(rows):
+            return
+        status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
+        columns: list[NDArray[Any]] = [status, *(rows.words(name) for name in ("kind", "error_code", "reason"))]
+        alike = np.zeros(len(rows), np.int64)
+        for column in columns:
+            alike = alike * (int(column.max()) + 2) + column + 1
+        order = np.argsort(alike, kind="stable")
+        firsts = np.flatnonzero(np.diff(alike[order], prepend=-1))
+        counts = np.diff(firsts, append=len(order))
+        starts = rows.floats("start")[order] / 1e9
+        earliest, latest = np.minimum.reduceat(starts, firsts), np.maximum.reduceat(starts, firsts)
+        for place, row in enumerate(order[firsts].tolist()):
+            key = tuple(int(column[row]) for column in columns)
+            within = (int(counts[place]), float(earliest[place]), float(latest[place]))
+            self._merge(key, rows, row, within)
+
+    def result(self) -> list[ErrorGroup]:
+        """Every group, the most frequent first."""
+        return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
+
+    def _merge(self, key: tuple[int, ...], rows: Rows, row: int, within: tuple[int, float, float]) -> None:
+        count, first_s, last_s = within
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= GROUPS:
+                self.beyond += count
+                return
+            words = self._book.words
+            status, kind, code, reason = key
+            self._groups[key] = ErrorGroup(
+                kind=KINDS[kind],
+                status=status if status >= 0 else None,
+                code=words["error_code"][code] if code >= 0 else None,
+                reason=words["reason"][reason] if reason >= 0 else None,
+                count=count,
+                first_s=first_s,
+                last_s=last_s,
+                traffic=words["traffic"][rows.words("traffic")[row]],
+                request_id=rows.text("request_id", row),
+            )
+            return
+        self._groups[key] = msgspec.structs.replace(
+            group, count=group.count + count, first_s=min(group.first_s, first_s), last_s=max(group.last_s, last_s)
+        )
+
+
+WORDS: Final = {
+    "negative": "executionTime below zero",
+    "longer_than_seen": "executionTime longer than the client waited for it",
+    "wrong_result": "a result that is not that of what was asked",
+}
+
+
+class Oddity(Result, frozen=True, kw_only=True):
+    """One kind of impossible value.
+
+    Attributes:
+        name: a key of ``WORDS``.
+        count: operations that have it.
+        of: operations that could have it.
+        traffic: the entry of the first.
+        request_id: the trace id of the first.
+        worst_ms: the executionTime that is furthest from possible; None where that means nothing.
+    """
+
+    name: str
+    count: Count = 0
+    of: Count = 0
+    traffic: str = ""
+    request_id: str | None = None
+    worst_ms: float | None = None
+
+    @property
+    def words(self) -> str:
+        """What it is, in words."""
+        return WORDS[self.name]
+
+
+class Oddities:
+    """Looks at every operation that was answered; those in figures only."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._found = {name: Oddity(name=name) for name in WORDS}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        odd: dict[str, list[Rows]] = {name: [] for name in WORDS}
+        for cell, rows in chunk.operations.by_cell:
+            if self._book.in_figures[cell]:
+                for name, of, found in _look(rows, self._book.operation_of[cell]):
+                    self._found[name] = msgspec.structs.replace(self._found[name], of=self._found[name].of + of)
+                    odd[name].append(found)
+        for name, pieces in odd.items():
+            if found_now := [rows for rows in pieces if len(rows)]:
+                self._found[name] = self._counted(self._found[name], found_now)
+
+    def result(self) -> list[Oddity]:
+        """Those that occurred."""
+        return [one for one in self._found.values() if one.count]
+
+    def _counted(self, oddity: Oddity, pieces: list[Rows]) -> Oddity:
+        """With some more rows that have it."""
+        traffic, request_id, worst = oddity.traffic, oddity.request_id, oddity.worst_ms
+        if not oddity.count:
+            first = min(pieces, key=lambda rows: int(rows.places[0]))
+            traffic = self._book.words["traffic"][first.words("traffic")[0]]
+            request_id = first.text("request_id", 0)
+        if oddity.name != "wrong_result":
+            execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
+            further = min if oddity.name == "negative" else max
+            own = float(execution.min() if oddity.name == "negative" else execution.max())
+            worst = own if worst is None else further(own, worst)
+        count = oddity.count + sum(len(rows) for rows in pieces)
+        return msgspec.structs.replace(oddity, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
+
+
+def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
+    """Of each kind, how many could have it, and those that have."""
+    good = rows.meant_well.ok
+    execution = good.floats("execution_time_ms")
+    yield "negative", len(good), good.where(execution < 0)
+    yield "longer_than_seen", len(good), good.where(execution > seen_ms(good, operation) + GRAIN_MS)
+    matched = rows.floats("result_matched")
+    yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
+
+
+def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
+    """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
+
+    Unknown (NaN) for a retrieval, whose job ran before it.
+    """
+    if operation == Operation.RETRIEVAL:
+        return np.full(len(rows), np.nan)
+    end = "accepted_end" if operation == Operation.SYNC_RUN else "end"
+    return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
+
+
+def impossible(execution_ms: NDArray[np.float64], seen_ms: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which executionTimes cannot be: below zero, or beyond what the client saw."""
+    return (execution_ms < 0) | (execution_ms > seen_ms + GRAIN_MS)

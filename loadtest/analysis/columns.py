@@ -1,0 +1,300 @@
+"""What the words and the cells of a record mean: the integers that its columns become.
+
+Some rows of a record, as NumPy columns.
+
+Words are integers, the same in all of the record: their place in ``Book``. Numbers are float64 with NaN for null:
+2^53 ns is 104 days. A column is taken out of Arrow's memory for the rows that are looked at, and kept with them, so
+that whoever looks at the same rows shares it; rows that all fulfil a condition stay the same ones.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loadtest.contract import Operation, Outcome, RequestKind
+from loadtest.record import samples
+from loadtest.record.run_info import RunInfo, StagePlan
+
+OUTCOMES: Final = tuple(Outcome)
+KINDS: Final = tuple(RequestKind)
+"""Those that begin an operation come first."""
+
+
+class Book:
+    """The words of a record and the cells of its plan, as integers.
+
+    Attributes:
+        words: of each word column, every word so far; ``OUTCOMES`` and ``KINDS`` come first in theirs.
+        entries: names of the traffic entries, in order of the scenario.
+        cells: (traffic, stage) of each cell: every stage of every entry, the warm-up included.
+        entry_of: for each cell, the place of its entry.
+        operation_of: for each cell, what its arrivals ask for.
+        in_figures: for each cell, whether it is judged.
+    """
+
+    def __init__(self, info: RunInfo) -> None:
+        self.words: dict[str, list[str]] = {name: [] for name in samples.WORDS}
+        self.words["outcome"] += OUTCOMES
+        self.words["kind"] += KINDS
+        self.words["row"] += ["operation", "request"]
+        self.entries = list(info.traffic)
+        self.words["traffic"] += self.entries
+        self.cells: list[tuple[str, StagePlan]] = [(name, s) for name, p in info.traffic.items() for s in p.stages]
+        self.entry_of = [self.entries.index(name) for name, _ in self.cells]
+        self.operation_of = [Operation(info.traffic[name].operation) for name, _ in self.cells]
+        self.in_figures = np.array([not stage.warmup for _, stage in self.cells], bool)
+        self._places = {(name, stage.name): place for place, (name, stage) in enumerate(self.cells)}
+        self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}
+        self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
+
+    def codes(self, name: str, words: list[str]) -> NDArray[np.int32]:
+        """The integer of each word of a column; new words are taken in."""
+        known = self._known[name]
+        for word in words:
+            if word not in known:
+                known[word] = len(known)
+                self.words[name].append(word)
+        return np.array([known[word] for word in words], np.int32)
+
+    def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
+        """The integers of a dictionary's words, in its order, and -1 after them: batches mostly bring the same one."""
+        last = self._last.get(name)
+        if last is None or not last[0].equals(dictionary):
+            codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
+            last = self._last[name] = dictionary, codes
+        return last[1]
+
+    def cell(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The cell of each pair of words; -1 for what no plan names: jobs that were seeded before the epoch."""
+        stages = self.words["stage"]
+        table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
+        return np.array(table, np.int64).take(traffic * np.int64(len(stages)) + stage)
+
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Words = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+
+OK: Final = OUTCOMES.index(Outcome.OK)
+TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
+_FEW: Final = 12
+"""Distinct codes up to which looking for each is faster than sorting them."""
+
+
+class Columns:
+    """The columns of a few record batches.
+
+    Args:
+        batches: of the record, in its order, none of them empty.
+        book: what its words mean.
+    """
+
+    def __init__(self, batches: list[pa.RecordBatch], book: Book) -> None:
+        self.book = book
+        self.count = sum(batch.num_rows for batch in batches)
+        self._batches = batches
+        self._plain: dict[str, tuple[NDArray[Any], Bools | None] | None] = {}
+        self._words: dict[str, Words | None] = {}
+
+    def arrow(self, name: str) -> pa.ChunkedArray:
+        """A column as Arrow has it."""
+        return pa.chunked_array([batch.column(name) for batch in self._batches])
+
+    def text(self, name: str, row: int) -> str | None:
+        """One value of a text column that is no word column."""
+        for batch in self._batches:
+            if row < batch.num_rows:
+                found: str | None = batch.column(name)[row].as_py()
+                return found
+            row -= batch.num_rows
+        raise IndexError(row)
+
+    def plain(self, name: str) -> tuple[NDArray[Any], Bools | None] | None:
+        """A column of numbers as it lies in memory, and where it is not null; None instead of them if nowhere."""
+        if name not in self._plain:
+            column = self._whole(name)
+            self._plain[name] = None if column is None else _buffers(column)
+        return self._plain[name]
+
+    def words(self, name: str) -> Words | None:
+        """A word column as integers, -1 for null; None if all are."""
+        if name not in self._words:
+            column = self._whole(name)
+            self._words[name] = None if column is None else self._codes(name, column)
+        return self._words[name]
+
+    def _whole(self, name: str) -> pa.Array | None:
+        """A column in one piece; None if nothing is in it. Dictionaries that differ become one."""
+        pieces = [batch.column(name) for batch in self._batches]
+        if all(piece.null_count == len(piece) for piece in pieces):
+            return None
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+
+    def _codes(self, name: str, column: pa.DictionaryArray) -> Words:
+        places, known = _buffers(column.indices)
+        # Below a null there may be any number; -1 takes the last code, which stands for null.
+        codes = self.book.of_dictionary(name, column.dictionary)
+        return codes.take(places if known is None else np.where(known, places, -1))
+
+
+def _buffers(column: pa.Array) -> tuple[NDArray[Any], Bools | None]:
+    """A column's values where they lie, and which are not null: a tenth of the time that Arrow takes to make NaN."""
+    validity, data = column.buffers()
+    if pa.types.is_boolean(column.type):
+        values: NDArray[Any] = _bits(data, column)
+    else:
+        values = np.frombuffer(data, column.type.to_pandas_dtype(), len(column) + column.offset)[column.offset :]
+    return values, None if column.null_count == 0 else _bits(validity, column)
+
+
+def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=column.offset + len(column), bitorder="little")
+    return bits[column.offset :].view(bool)
+
+
+class Rows:
+    """Some rows.
+
+    Attributes:
+        columns: that they are rows of.
+        places: of the rows in them.
+    """
+
+    def __init__(self, columns: Columns, places: Ints) -> None:
+        self.columns = columns
+        self.places = places
+        self._floats: dict[str, Floats] = {}
+        self._words: dict[str, Words] = {}
+        self._parts: dict[str, Rows | None] = {}
+        self._splits: dict[str, list[tuple[int, Rows | None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def floats(self, name: str) -> Floats:
+        """A column of numbers, NaN for null. Not to be written to: it is shared."""
+        if name not in self._floats:
+            self._floats[name] = self._numbers(name)
+        return self._floats[name]
+
+    def words(self, name: str) -> Words:
+        """A word column as integers, -1 for null. Not to be written to, either."""
+        if name not in self._words:
+            whole = self.columns.words(name)
+            self._words[name] = np.full(len(self), -1, np.int32) if whole is None else whole.take(self.places)
+        return self._words[name]
+
+    def text(self, name: str, place: int) -> str | None:
+        """A text of one of the rows."""
+        return self.columns.text(name, int(self.places[place]))
+
+    def where(self, condition: Bools) -> "Rows":
+        """Those that fulfil a condition."""
+        return self if condition.all() else self.at(np.flatnonzero(condition))
+
+    def at(self, places: Ints) -> "Rows":
+        """Those at some places of these rows."""
+        return Rows(self.columns, self.places.take(places))
+
+    @cached_property
+    def cell(self) -> Ints:
+        """The cell of each row; -1 for the set-up."""
+        return self.columns.book.cell(self.words("traffic"), self.words("stage"))
+
+    @property
+    def by_cell(self) -> "list[tuple[int, Rows]]":
+        """The rows of each cell that any are of; those of the set-up are of none."""
+        return self._split("cell", lambda: self.cell)
+
+    @property
+    def by_kind(self) -> "list[tuple[int, Rows]]":
+        """The rows of each kind of request that there are any of."""
+        return self._split("kind", lambda: self.words("kind"))
+
+    @property
+    def ok(self) -> "Rows":
+        """Those that ended well."""
+        return self._part("ok", lambda: self.words("outcome") == OK)
+
+    @property
+    def meant_well(self) -> "Rows":
+        """Those that were not wrong on purpose."""
+        return self._part("meant_well", lambda: self.words("mistake") < 0)
+
+    @property
+    def answered(self) -> "Rows":
+        """Those that ended well or timed out: what latencies are of."""
+        if not self.late.any():
+            return self.ok
+        return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
+
+    @cached_property
+    def late(self) -> Bools:
+        """Which of them timed out."""
+        late: Bools = self.words("outcome") == TIMED_OUT
+        return late
+
+    # Rows that held themselves would be freed by the garbage collector only, long after they are done with: what is
+    # kept of parts is None for the whole.
+
+    def _split(self, name: str, codes: Callable[[], Ints | Words]) -> "list[tuple[int, Rows]]":
+        if name not in self._splits:
+            found = groups(codes())
+            self._splits[name] = [(code, None if at is None else self.at(at)) for code, at in found if code >= 0]
+        return [(code, self if rows is None else rows) for code, rows in self._splits[name]]
+
+    def _part(self, name: str, condition: Callable[[], Bools]) -> "Rows":
+        if name not in self._parts:
+            found = self.where(condition())
+            self._parts[name] = None if found is self else found
+        part = self._parts[name]
+        return self if part is None else part
+
+    def _numbers(self, name: str) -> Floats:
+        plain = self.columns.plain(name)
+        if plain is None:
+            return np.full(len(self), np.nan)
+        values, known = plain
+        found = values.take(self.places).astype(np.float64, copy=False)
+        if known is not None and not (mine := known.take(self.places)).all():
+            found[~mine] = np.nan
+        return found
+
+
+def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
+    """The places of each distinct one of some codes; None for the places of all."""
+    if not len(codes):
+        return []
+    least, most = int(codes.min()), int(codes.max())
+    if least == most:
+        return [(least, None)]
+    counts = np.bincount(codes - least)
+    present = counts.nonzero()[0]
+    if len(present) <= _FEW:
+        return [(code, np.flatnonzero(codes == code)) for code in (present + least).tolist()]
+    # Codes of at most 16 bits are sorted in linear time.
+    order = np.argsort((codes - least).astype(np.min_scalar_type(most - least)), kind="stable")
+    ends = np.cumsum(counts)
+    return [(code + least, order[ends[code] - counts[code] : ends[code]]) for code in present.tolist()]
+
+
+def tally(counts: Ints, codes: NDArray[Any]) -> None:
+    """Add to ``counts[code]`` how often each code occurs; those below zero are none.
+
+    Rows that are near to each other are alike: often all have one code, or the few that a long run's ``counts`` are
+    many times more than.
+    """
+    if not len(codes):
+        return
+    least, most = int(codes.min()), int(codes.max())
+    if least == most:
+        if least >= 0:
+            counts[least] += len(codes)
+        return
+    found = np.bincount(codes - least)[max(0, -least) :]
+    counts[max(0, least) : most + 1] += found

@@ -1,0 +1,342 @@
+"""All that a record tells of its 429s: which limiter gave them, whether rightly, what was said, how it went on.
+
+Nothing here is judged: a verdict rests on the believed limiter's expectation and on thresholds alone.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis.limits import headers as of_waits
+from loadtest.analysis.limits import headers as rate_headers
+from loadtest.analysis.limits import interference, recovery
+from loadtest.analysis.limits import windows as of_windows
+from loadtest.analysis.limits.expected_429 import Expectation, clock
+from loadtest.analysis.limits.headers import RateHeaders, RetryAfter
+from loadtest.analysis.limits.interference import Touch
+from loadtest.analysis.limits.recovery import Recovery, Retries
+from loadtest.analysis.limits.sent_requests import MOST, Drawn, join
+from loadtest.analysis.limits.windows import AcceptedWindows, WindowCounts
+from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result, Share
+from loadtest.contract import THROTTLED_STATUS
+from loadtest.inference import inference
+from loadtest.inference.candidates import hold_against
+from loadtest.inference.fit import BAR, Fit, Fitted
+from loadtest.inference.inference import FITTED, Inference, Word
+from loadtest.inference.occupancy import Asked
+from loadtest.plan import CONCURRENCY
+
+_LEAST_S: Final = 0.001
+_MOST_S: Final = 0.25
+"""Bounds of the time that a request may take to the server."""
+NO_CODE: Final = "none"
+"""Stands for the error code of a 429 that had none."""
+
+
+class FitResult(Result, frozen=True, kw_only=True):
+    """How one limiter explains what was seen, in numbers.
+
+    Attributes:
+        limiter: its algorithm.
+        burst: requests that may pass at once; null where the algorithm has none.
+        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
+        count_rejected: whether rejected requests count, too.
+        count: its limit.
+        window_s: null where it limits concurrency.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
+        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
+        right: decisions that it predicts.
+        wrongly_rejected: refused, though it had room.
+        wrongly_admitted: accepted, though it had none.
+        not_held: accepted ones that a queue would have held for longer than they took.
+        undecidable: about which it says nothing, within the tolerance of times.
+        score: log-likelihood, less half the logarithm of n for each fitted number.
+    """
+
+    limiter: str
+    burst: int | None
+    bursts: tuple[int, int] | None
+    count_rejected: bool
+    count: Count
+    window_s: float | None
+    fitted: tuple[Fitted, ...]
+    clock_shift_s: float | None
+    explained: Share | None
+    right: int
+    wrongly_rejected: Count
+    wrongly_admitted: Count
+    not_held: Count
+    undecidable: Count
+    score: float
+
+
+class InferenceResult(Result, frozen=True, kw_only=True):
+    """Which limiter the answers of one limit are those of.
+
+    Attributes:
+        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        n: decisions that were looked at.
+        throttled: of these, 429s.
+        bar: share of the decisions that a limiter has to predict to fit.
+        named: what fits, best first.
+        set_aside_next: the best one that was set aside.
+        decisions_for_it: that contradict the one set aside, and not the best one.
+        decisions_against_it: that contradict the best one, and not the one set aside.
+        log10_p: of the sign test between them.
+        held_correlation: between the time that accepted requests took and their place in a queue.
+        other_count: the count that the limit seems to have, where it is not the documented one.
+        candidates: of each algorithm the one that fits best, best first.
+    """
+
+    verdict: Word
+    n: Count
+    throttled: Count
+    bar: Share
+    named: tuple[FitResult, ...]
+    set_aside_next: FitResult | None
+    decisions_for_it: Count
+    decisions_against_it: Count
+    log10_p: float | None
+    held_correlation: float | None
+    other_count: int | None
+    candidates: tuple[FitResult, ...]
+
+
+class LimitResult(Result, frozen=True, kw_only=True):
+    """What is told of the 429s of one limit, in numbers: see ``LimitThrottling``."""
+
+    sent: Count
+    answered: Count
+    throttled: Count
+    codes: dict[str, Count]
+    tolerance_s: float
+    inferred: InferenceResult
+    believed: FitResult | None
+    windows: WindowCounts | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+
+class ThrottledResult(Result, frozen=True, kw_only=True):
+    """All that is told of 429s.
+
+    Attributes:
+        why_not: why nothing is told; null if something is.
+        complete: whether every request was looked at.
+        most_requests: that are looked at of each limit name: the first.
+        most_requests_inferred_from: that algorithms are held against.
+        limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
+        retries: by traffic entry.
+        touches: who feels whose excess.
+    """
+
+    why_not: str | None
+    complete: bool
+    most_requests: Count
+    most_requests_inferred_from: Count
+    limits: dict[str, LimitResult]
+    retries: dict[str, Retries]
+    touches: list[Touch]
+
+
+@dataclass(frozen=True, eq=False)
+class LimitThrottling:
+    """What is told of one limit.
+
+    Attributes:
+        sent: requests, warm-up, set-up and drain included, as they all draw on it.
+        answered: of these.
+        throttled: of these, 429s.
+        codes: 429s by error code.
+        tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
+            answered within that time.
+        inference: which limiter answered.
+        believed: how the believed limiter explains every decision; None where it is not known.
+        windows: what each window let pass; None where the limiter counts in no windows.
+        retry_after: of its 429s.
+        headers: other headers that tell of the limit.
+        recovery: how soon requests passed again.
+    """
+
+    sent: int
+    answered: int
+    throttled: int
+    codes: dict[str, int]
+    tolerance_s: float
+    inference: Inference
+    believed: Fit | None
+    windows: AcceptedWindows | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+    def result(self) -> LimitResult:
+        """What ``metrics.json`` holds of it."""
+        return LimitResult(
+            sent=self.sent,
+            answered=self.answered,
+            throttled=self.throttled,
+            codes=self.codes,
+            tolerance_s=self.tolerance_s,
+            inferred=_inferred(self.inference),
+            believed=None if self.believed is None else _fitted(self.believed),
+            windows=None if self.windows is None else self.windows.counts,
+            retry_after=self.retry_after,
+            headers=self.headers,
+            recovery=self.recovery,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Throttled:
+    """What is told of all limits.
+
+    Attributes:
+        limits: by name.
+        retries: by traffic entry.
+        touches: whether one party's excess is felt by others.
+        complete: whether every request was looked at: else the first ``MOST`` of each limit name.
+        why_not: in words, why nothing is told; None if something is.
+    """
+
+    limits: dict[str, LimitThrottling]
+    retries: dict[str, Retries]
+    touches: list[Touch]
+    complete: bool
+    why_not: str | None = None
+
+    def result(self) -> ThrottledResult:
+        """What ``metrics.json`` holds under ``throttling``."""
+        return ThrottledResult(
+            why_not=self.why_not,
+            complete=self.complete,
+            most_requests=MOST,
+            most_requests_inferred_from=FITTED,
+            limits={name: each.result() for name, each in self.limits.items()},
+            retries=self.retries,
+            touches=self.touches,
+        )
+
+
+def look_into(record: Record, expectation: Expectation) -> Throttled:
+    """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
+    sent, info = record.sent_requests, record.info
+    if not len(sent):
+        return Throttled({}, {}, [], True, "no request was sent")
+    if info.epoch_unix_ns is None:
+        return Throttled({}, {}, [], True, "the run never reached its epoch")
+    groups: defaultdict[str, list[Drawn]] = defaultdict(list)
+    for group in record.drawn:
+        groups[_called(group, record)].append(group)
+    places, headers = record.sends.told()
+    told = dict(zip(places.tolist(), headers, strict=True))
+    wrong = np.zeros(len(sent), bool)
+    limits = {}
+    for name, mine in groups.items():
+        looked, place, refuted = _look(record, expectation, mine, told)
+        limits[name] = looked
+        wrong[place] = refuted
+    figures = sent["in_figures"].to_numpy()
+    known = all(each.believed is not None for each in limits.values())
+    felt = interference.touches(
+        sent.loc[figures, ["traffic", "key_index", "start", "status"]], wrong[figures] if known else None
+    )
+    return Throttled(limits, {}, felt, record.sends.complete, None if limits else "no request drew on a limit")
+
+
+def _called(group: Drawn, record: Record) -> str:
+    limit = str(record.sent_requests["limit"].iloc[group.index[0]])
+    return next(name for name in record.limits() if limit in record.belief.together(name))
+
+
+def _look(
+    record: Record, expectation: Expectation, groups: list[Drawn], told: dict[int, str]
+) -> tuple[LimitThrottling, np.ndarray, np.ndarray]:
+    """What is told of one limit; and of each place in the frame, whether it was refused though there was room."""
+    sent, belief, info = record.sent_requests, record.belief, record.info
+    asked = join(groups, _tolerance(groups))
+    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[asked.place[asked.judged]]
+    offset, reach = clock(info)
+    inferred = inference.infer(asked, belief, offset, reach)
+    shift = expectation.shift_s if expectation.shift_s is not None else offset
+    fit = inferred.believed
+    if fit is None or len(asked.times) > FITTED:
+        fit = hold_against(asked, belief.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    unix = np.full(len(asked.times), np.nan)
+    codes = np.full(len(asked.times), -1)
+    unix[asked.judged] = rows["start"].to_numpy(float) / 1e9
+    codes[asked.judged] = rows["retry_after"].to_numpy(np.int64)
+    epoch = (info.epoch_unix_ns or 0) / 1e9
+    refused = rows[rows["status"] == THROTTLED_STATUS]
+    code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    looked = LimitThrottling(
+        sent=len(rows),
+        answered=int((asked.answered & asked.judged).sum()),
+        throttled=len(refused),
+        codes={str(name): int(count) for name, count in code.items() if count},
+        tolerance_s=asked.tolerance_s,
+        inference=inferred,
+        believed=None if expectation.why_not is not None else fit,
+        windows=_windows(asked, inferred, fit, unix),
+        retry_after=of_waits.retry_after(asked, codes, record.sends.retry_after, unix + epoch, (offset, reach)),
+        headers=rate_headers.rate_headers(asked, told),
+        recovery=recovery.recovery(asked),
+    )
+    return looked, asked.place[asked.judged], (fit.wrong & asked.refused)[asked.judged]
+
+
+def _tolerance(groups: list[Drawn]) -> float:
+    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
+    return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
+
+
+def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
+    """By the windows of the limiter that is named, else of the believed one."""
+    if inferred.word == "named":
+        fit = inferred.named[0]
+    if fit.spec.algorithm not in of_windows.WINDOWED:
+        return None
+    return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
+
+
+def _inferred(found: Inference) -> InferenceResult:
+    return InferenceResult(
+        verdict=found.word,
+        n=found.n,
+        throttled=found.refused,
+        bar=BAR,
+        named=tuple(_fitted(fit) for fit in found.named),
+        set_aside_next=_fitted(found.next) if found.next else None,
+        decisions_for_it=found.against[0],
+        decisions_against_it=found.against[1],
+        log10_p=found.log10_p,
+        held_correlation=found.held,
+        other_count=found.other_count,
+        # Which bursts fit as well is no question for what does not fit.
+        candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
+    )
+
+
+def _fitted(fit: Fit) -> FitResult:
+    return FitResult(
+        limiter=fit.spec.algorithm,
+        burst=fit.spec.burst,
+        bursts=fit.bursts,
+        count_rejected=fit.spec.count_rejected,
+        count=fit.limit.count,
+        window_s=None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
+        fitted=fit.fitted,
+        clock_shift_s=fit.shift_s,
+        explained=fit.explained,
+        right=fit.right,
+        wrongly_rejected=fit.wrongly_rejected,
+        wrongly_admitted=fit.wrongly_admitted,
+        not_held=fit.unheld,
+        undecidable=fit.undecided,
+        score=fit.score,
+    )

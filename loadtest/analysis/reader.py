@@ -1,0 +1,95 @@
+"""A record in pieces: what lets an analysis of any number of samples run in bounded memory.
+
+A chunk holds at least ``_ROWS`` rows for each traffic entry (but the last one), however small the batches were that a
+run wrote: what is done for each cell costs little beside what is done for each row, and columns of it stay in a cache.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from loadtest.analysis.columns import Book, Columns, Rows
+from loadtest.record.samples import read_batches
+
+_ROWS: Final = 16 * 1024
+_MOST_ENTRIES: Final = 32
+
+
+class Chunk:
+    """Some rows of a record.
+
+    Args:
+        batches: of the record, in its order.
+        book: what its words mean.
+    """
+
+    def __init__(self, batches: list[pa.RecordBatch], book: Book) -> None:
+        self.book = book
+        self.columns = Columns(batches, book)
+
+    @cached_property
+    def operations(self) -> Rows:
+        """Operation rows that belong to a cell."""
+        rows = self._of("operation")
+        return rows.where(rows.cell >= 0)
+
+    @cached_property
+    def requests(self) -> Rows:
+        """Request rows that were sent, those of the set-up included."""
+        rows = self._of("request")
+        return rows.where(~np.isnan(rows.floats("start")))
+
+    def _of(self, kind: str) -> Rows:
+        (code,) = self.book.codes("row", [kind])
+        found = self.columns.words("row")
+        return Rows(self.columns, np.flatnonzero(found == code))
+
+
+class Visitor(Protocol):
+    """What takes in a record chunk by chunk."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows, in the order of the record."""
+        ...
+
+
+def read_chunks(directory: Path, book: Book) -> Iterator[Chunk]:
+    """Yield a record's chunks.
+
+    Raises:
+        RecordError: if there is no record, or it is something else.
+    """
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in read_batches(directory):
+        if batch.num_rows:
+            pending.append(batch)
+            rows += batch.num_rows
+        if rows >= _ROWS * min(len(book.entries), _MOST_ENTRIES):
+            yield Chunk(pending, book)
+            pending, rows = [], 0
+    if rows:
+        yield Chunk(pending, book)
+
+
+def scan(directory: Path, book: Book, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None) -> int:
+    """Let each visitor see the whole record; returns its number of rows.
+
+    Args:
+        directory: of the run.
+        book: its words.
+        visitors: what takes it in.
+        on_progress: told the number of rows so far, after each chunk.
+    """
+    rows = 0
+    for chunk in read_chunks(directory, book):
+        for visitor in visitors:
+            visitor.add(chunk)
+        rows += chunk.columns.count
+        if on_progress is not None:
+            on_progress(rows)
+    return rows

@@ -1,0 +1,158 @@
+"""429s that no limit explains: those that a target gave for a reason of its own, or because of somebody else.
+
+What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from loadtest.analysis import numbers
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.usage import LimitUse, binding_limit
+from loadtest.analysis.results import OperationStage
+from loadtest.analysis.validity import OF_GENERATOR
+from loadtest.contract import LimitName, Operation
+from loadtest.plan import ALL, CONCURRENCY
+
+_MOST: Final = 0.5
+"""Share of a limit's 429s from which they are called unexplained: a few at window edges are always in doubt."""
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """How many of a limit's 429s came though the believed limiter had room, and no other fits either."""
+
+    count: int
+    throttled: int
+
+
+def unexplained(findings: Findings, limit: str) -> Unexplained | None:
+    """The unexplained 429s of a limit; None where it gave none, or where a limiter explains most of them.
+
+    Where another limiter than the believed one is named, or several fit, the limit binds, only otherwise than believed.
+    """
+    found = findings.throttled.limits.get(limit)
+    if found is None or found.believed is None or not found.throttled:
+        return None
+    if found.inference.word in ("named", "several"):
+        return None
+    wrong = found.believed.wrongly_rejected
+    return Unexplained(wrong, found.throttled) if wrong > _MOST * found.throttled else None
+
+
+Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
+
+_SLOWER: Final = 2.0
+"""By how much the median has to grow from the least loaded stage to another for that to be a sign of capacity."""
+_MORE: Final = 1.2
+"""By how much more the other stage has to be offered."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The binding constraint, and a sentence about it."""
+
+    kind: Kind
+    words: str
+
+
+def binding(findings: Findings) -> Binding:
+    """The binding constraint: of several, the one without which the others say nothing comes first."""
+    if late := [c for c in findings.checks if not c.ok and c.name in OF_GENERATOR]:
+        late.sort(key=lambda check: OF_GENERATOR.index(check.name))
+        return Binding("generator", f"The generator: {late[0].name} was {late[0].value} ({late[0].limit}).")
+    use = binding_limit(findings.uses)
+    if use is None:
+        return Binding("unknown", "None can be named: no request was sent in a judged stage.")
+    requests = findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
+        return Binding("unknown", "None can be named: no request was answered.")
+    if use.throttled and unexplained(findings, use.limit) is not None:
+        return Binding("unexplained 429s", _without_need(findings, use))
+    if use.throttled:
+        share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
+        if share is not None and share > 0.5:
+            spent = f"The poll budget: {numbers.share(share)} of what is asked of retrieval are polls"
+            return Binding("poll budget", f"{spent}. {_of_limit(findings, use)}")
+        return Binding("documented limit", _of_limit(findings, use))
+    if (words := _capacity(findings)) is not None:
+        return Binding("capacity", words)
+    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    if use.share > 1:
+        return Binding(
+            "none",
+            f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for "
+            f"{numbers.times_what(use.share)} what it allows.",
+        )
+    return Binding(
+        "none",
+        f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for "
+        f"{numbers.times(use.share)} of what it allows.",
+    )
+
+
+def polling(findings: Findings) -> float | None:
+    """Polls ÷ requests that drew on the retrieval limit, over all judged stages; None without any of either."""
+    record = findings.record
+    polls = retrieves = 0
+    for name, plan in record.info.traffic.items():
+        cells = record.cells(record.stages(traffic=name))
+        sent, first = int(record.counts.statuses[cells].sum()), int(record.counts.first[cells].sum())
+        polls += sent - first
+        if plan.operation == Operation.RETRIEVAL:
+            retrieves += first
+    return polls / (polls + retrieves) if polls + retrieves else None
+
+
+def _allowed(findings: Findings, use: LimitUse) -> str:
+    belief, quotas = findings.record.belief, findings.record.quotas_on(use.limit)
+    return numbers.limit_of(belief.limit_on(use.limit), belief) + (f", over {quotas} keys" if quotas > 1 else "")
+
+
+def _of_limit(findings: Findings, use: LimitUse) -> str:
+    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    got = f"{numbers.share(use.throttled_rate)} of the requests got 429."
+    if findings.record.belief.spec.algorithm == CONCURRENCY:
+        held = f"{numbers.share(use.share)} of that was in use on average"
+        return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
+    asked = f"{numbers.times_what(use.share)} what it allows{' on average' if use.share <= 1 else ''}"
+    return f"The {called} ({allowed}): in “{use.stretch}” it was asked {asked}, and {got}"
+
+
+def _without_need(findings: Findings, use: LimitUse) -> str:
+    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    return (
+        f"429s that no limit explains: in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests got 429 "
+        f"though the {called} ({allowed}) had room for them; it was asked {numbers.times_what(use.share)} what it "
+        "allows. The target has another reason, or somebody else draws on the limit."
+    )
+
+
+def _capacity(findings: Findings) -> str | None:
+    """A stage that was offered more, got no 429 and was slower by far; None where there is none."""
+    worst: tuple[float, str] | None = None
+    for name, cell in findings.metrics.traffic.items():
+        stages = [(stage, part) for stage, part in cell.stages.items() if _median(part) and _rate(part)]
+        if len(stages) < 2:
+            continue
+        calm, least = min(stages, key=lambda one: _rate(one[1]))
+        for stage, part in stages:
+            grown = _median(part) / _median(least)
+            if _rate(part) >= _rate(least) * _MORE and grown >= _SLOWER and grown > (worst[0] if worst else 0):
+                worst = (
+                    grown,
+                    (
+                        f"Capacity: at {numbers.rate(_rate(part))} in “{stage}” the median response time of {name} was "
+                        f"{numbers.times_as(grown)} times that of “{calm}” at {numbers.rate(_rate(least))}, "
+                        "without a 429."
+                    ),
+                )
+    return worst[1] if worst else None
+
+
+def _median(part: OperationStage) -> float:
+    return part.response_time_ms.p50 or 0.0
+
+
+def _rate(part: OperationStage) -> float:
+    return part.operations.offered_rate or 0.0

@@ -1,0 +1,1 @@
+"""A finished report as HTML, Markdown, terminal text, and files for CI systems."""

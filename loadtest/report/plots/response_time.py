@@ -1,0 +1,280 @@
+"""Response time of every operation over time, under rolling percentiles.
+
+The whole spectrum of response times, with a tail that is drawn on a log scale of 1 − p.
+
+Response time beside service time: what waiting and retrying add to the server's part.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from loadtest.analysis import numbers
+from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.record import Record
+from loadtest.analysis.timelines import Responses
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.report.plots import stages
+from loadtest.report.plots.style import (
+    FADED,
+    INK,
+    MUTED,
+    OPERATIONS,
+    SCATTER_AS_PATHS,
+    THROTTLED,
+    Drawing,
+    NoData,
+    legend,
+    line_of,
+    panels,
+    plain_log,
+    time_axis,
+)
+from loadtest.stats import interval_ranks, rank, ranks_to_draw
+
+_MOST_NAMED: Final = 3
+"""Entries that a title names one by one."""
+
+
+def draw_scatter(findings: Findings) -> Drawing | NoData:
+    """One panel for each traffic entry that got any answer."""
+    record = findings.record
+    names = [name for name, responses in findings.responses.items() if responses.dots]
+    if not names:
+        return NoData("Response time of each operation", "no operation was sent")
+    figure, axes = panels(len(names), 1.85)
+    marked = False
+    for panel, name in zip(axes, names, strict=True):
+        _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
+        named = panel is axes[0] or not stages.same_stages(record, name, names[0])
+        stages.mark_stages(panel, record, name, names=named)
+        limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
+        series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
+        marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
+    time_axis(axes[-1], record.covered_s)
+    legend(figure, axes)
+    caption = (
+        "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
+        "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
+        "too few to carry them. 429s and errors are marked apart and are in no line."
+    )
+    if marked:
+        caption += f" {stages.window_words(record)}"
+    return Drawing(_scatter_title(findings), caption, figure)
+
+
+def _scatter_title(findings: Findings) -> str:
+    parts, medians = [], {}
+    for name, cell in findings.metrics.traffic.items():
+        block = cell.response_time_ms
+        if block.p50 is not None:
+            medians[name] = block.p50
+            tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
+            parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
+    if not any(cell.response_time_ms.n for cell in findings.metrics.traffic.values()):
+        return "No operation was ok or timed out: there is no median response time"
+    if len(parts) > _MOST_NAMED:
+        return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
+    return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
+
+
+def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None:
+    good = len(responses.dots.get("ok", ((),))[0])
+    looks = {
+        "ok": (OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
+        "429": (THROTTLED, "x", 9.0, 0.55),
+        "failed": (MUTED, "+", 20.0, 1.0),
+        "timed out": (MUTED, "^", 9.0, 0.8),
+    }
+    for layer, (seconds, times) in responses.dots.items():
+        ink, marker, size, alpha = looks[layer]
+        panel.scatter(
+            seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
+            label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
+        )  # fmt: skip
+    _lines(panel, responses)
+    panel.set_yscale("log")
+    plain_log(panel.yaxis)
+    panel.set_ylabel("response time, ms (log)")
+    panel.set_title(f"{name}  ·  {operation}")
+
+
+def _lines(panel: Axes, responses: Responses) -> None:
+    if responses.n < 12:
+        return
+    middles = (responses.cuts[:-1] + responses.cuts[1:]) / 2
+    for quantile, least, label, line in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
+        found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan
+                          for each in responses.binned])  # fmt: skip
+        carried = np.array([interval_ranks(each.n, quantile) is not None for each in responses.binned])
+        panel.plot(middles, found, color=INK, lw=line * 0.7, ls=(0, (1, 1.5)))
+        panel.plot(middles, np.where(carried, found, np.nan), label=f"{label} of a bin", color=INK, lw=line)
+
+
+_MOST_POINTS = 500
+_BAND_POINTS = 90
+_FEW = 40
+"""Operations of which each is drawn as a point."""
+_NO_TAIL = 1.1
+"""How many times the median a high percentile is at least for there to be a tail."""
+_TAIL = 0.025
+"""Each side of a 95 % interval."""
+_TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
+
+
+def draw_spectrum(findings: Findings) -> Drawing | NoData:
+    """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
+    record = findings.record
+    found = {
+        name: record.times.of["response_time_ms"].get(record.cells(record.stages(traffic=name)))
+        for name in record.info.traffic
+    }
+    names = [name for name, values in found.items() if values.n]
+    if not names:
+        return NoData("Percentiles of response time", "no operation was answered with success or timed out")
+    figure, (panel,) = panels(1, 2.2)
+    most = 2
+    for name in names:
+        _line(panel, found[name], name, line_of(record.info.traffic, name))
+        most = max(most, found[name].n)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    plain_log(panel.yaxis)
+    panel.set_xlim(1, 0.6 / most)
+    shown = [tail for tail in _TICKS if tail >= 0.6 / most]
+    panel.xaxis.set_major_locator(FixedLocator(shown))
+    panel.xaxis.set_major_formatter(FixedFormatter([_TICKS[tail] for tail in shown]))
+    panel.xaxis.set_minor_locator(FixedLocator([]))
+    panel.set_xlabel("percentile (the tail 1 − p on a log scale)")
+    panel.set_ylabel("response time, ms (log)")
+    legend(figure, [panel])
+    caption = (
+        "Lower is better. Each point is an observed response time at its rank, in the band of its 95 % interval "
+        "(sampling only: requests of one run are correlated, so the truth is wider). Where a line turns thin and grey, "
+        "the run is too short to carry a percentile: no upper 95 % bound exists for it."
+    )
+    return Drawing(_spectrum_title(findings), caption, figure)
+
+
+def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
+    n = values.n
+    ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
+    ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
+    times = values.at(ranks)
+    tail = 1 - (ranks - 0.5) / n
+    # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
+    carried = (1 - tail) ** n <= _TAIL
+    last = int(carried.nonzero()[0][-1]) if carried.any() else 0
+    good = slice(0, last + 1)
+    _band(panel, values, look["color"])
+    if n < _FEW:
+        look = {**look, "marker": look["marker"] or ".", "markevery": None}
+    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < _FEW else None, ms=4)
+    panel.plot(
+        tail[good], times[good], lw=1.7, label=f"{name} (n = {numbers.count(n)})", **look,
+    )  # fmt: skip
+
+
+def _band(panel: Axes, values: Distribution, colour: str) -> None:
+    """The 95 % interval of each percentile, as far as n carries both bounds."""
+    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:]
+    found = [(tail, ranks) for tail in tails.tolist() if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
+    if len(found) < 2:
+        return
+    low = values.at([ranks[0] for _, ranks in found])
+    high = values.at([ranks[1] for _, ranks in found])
+    panel.fill_between([tail for tail, _ in found], low, high, color=colour, alpha=0.2, lw=0, zorder=1.5)
+
+
+def _spectrum_title(findings: Findings) -> str:
+    tails = []
+    for name, cell in findings.metrics.traffic.items():
+        block = cell.response_time_ms
+        for statistic in ("p99", "p95", "p90"):
+            tail = block.get(statistic)
+            if block.p50 and tail.value is not None:
+                tails.append((tail.value / block.p50, name, statistic, tail))
+                break
+    if not tails:
+        return "Too few answers to speak of a tail"
+    ratio, name, statistic, longest = max(tails, key=lambda each: each[:3])
+    words = f"{statistic} {numbers.bounded(longest)}, {numbers.times_as(ratio)} times its median"
+    if ratio < _NO_TAIL:
+        return f"There is hardly a tail; the longest is that of {name}: {words}"
+    return f"The longest tail is that of {name}: {words}"
+
+
+_SERVICE_MOST_POINTS = 600
+
+
+def draw_service(findings: Findings) -> Drawing | NoData:
+    """Cumulative distributions, one panel for each traffic entry that got answers."""
+    record = findings.record
+    names = [name for name in record.info.traffic if _of(record, "response_time_ms", name).n]
+    if not names:
+        return NoData("Response time beside service time", "no operation was answered with success or timed out")
+    figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
+    for panel, name in zip(axes, names, strict=True):
+        colour = OPERATIONS[record.info.traffic[name].operation]
+        _curve(panel, _of(record, "response_time_ms", name), "response time", INK, "-")
+        _curve(panel, _of(record, "service_time_ms", name), "service time of a request", colour, (0, (4, 1.5)))
+        panel.set_xscale("log")
+        plain_log(panel.xaxis)
+        panel.set_ylim(0, 102)
+        panel.set_xlabel("ms (log)")
+        panel.set_title(f"{name}  ·  {record.info.traffic[name].operation}")
+    axes[0].set_ylabel("share at most this long, %")
+    legend(figure, axes)
+    caption = (
+        "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
+        "request’s, from its first byte sent. Where the curves part, operations waited, retried or polled. Dashed "
+        "lines take the colour of the operation."
+    )
+    return Drawing(_service_title(findings), caption, figure)
+
+
+def _of(record: Record, metric: str, traffic: str) -> Distribution:
+    return record.times.of[metric].get(record.cells(record.stages(traffic=traffic)))
+
+
+def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
+    if not values.n:
+        return
+    # Evenly by rank, both ends kept.
+    ranks = ranks_to_draw(values.n, _SERVICE_MOST_POINTS)
+    ordered, shares = values.at(ranks), ranks / values.n * 100
+    ordered, shares = ordered[ordered > 0], shares[ordered > 0]
+    if len(ordered) == 1:
+        panel.plot(ordered, shares, "o", color=colour, ms=4, label=label)
+    elif len(ordered):
+        panel.plot(np.r_[ordered[0], ordered], np.r_[0, shares], color=colour, ls=line, lw=1.5, label=label,
+                   drawstyle="steps-post")  # fmt: skip
+
+
+def _service_title(findings: Findings) -> str:
+    gaps = []
+    for name, cell in findings.metrics.traffic.items():
+        response, service = cell.response_time_ms.p50, cell.service_time_ms.p50
+        polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
+        if response is not None and service is not None and not polled:
+            gaps.append((response - service, name))
+    if not gaps:
+        return _polled_title(findings)
+    gap, name = max(gaps)
+    if gap < 1:
+        return f"Response time is service time: waiting adds at most {numbers.duration_ms(max(gap, 0))} at the median"
+    median = numbers.duration_ms(findings.metrics.traffic[name].response_time_ms.p50)
+    return f"Waiting and retries are {numbers.duration_ms(gap)} of the median response time of {name}, {median}"
+
+
+def _polled_title(findings: Findings) -> str:
+    """Of jobs, whose requests are many."""
+    for name, cell in findings.metrics.traffic.items():
+        response, service = cell.response_time_ms, cell.service_time_ms
+        if response.p50 is not None and service.p50 is not None:
+            whole = numbers.bounded(response.get("p50"))
+            return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"
+    return "Response time, and the service time of single requests"

@@ -1,0 +1,204 @@
+"""Tables of what was said with the 429s, and of what came after them."""
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.observed_429 import NO_CODE, LimitThrottling
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
+from loadtest.plan import ALL
+from loadtest.report.tables.table import Cell, Table
+
+
+def aftermath(findings: Findings) -> tuple[Table, ...]:
+    """Every one; those without rows are left out by whoever shows them."""
+    return (
+        _codes(findings),
+        _retry_after(findings),
+        _headers(findings),
+        _recovery(findings),
+        _retries(findings),
+        _touches(findings),
+    )
+
+
+def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[str, LimitThrottling]]:
+    """The limits that gave a 429, or all; each as it is called."""
+    return [
+        ("all requests" if name == ALL else name, each)
+        for name, each in findings.throttled.limits.items()
+        if each.throttled or not refused
+    ]
+
+
+def _codes(findings: Findings) -> Table:
+    columns = (("Limit", False), ("429s", True), ("By error code", False))
+    rows = tuple(
+        (
+            Cell(name, tone="head"),
+            Cell(count(found.throttled)),
+            Cell(",  ".join(f"{code}: {count(number)}" for code, number in found.codes.items())),
+        )
+        for name, found in refused_limits(findings)
+    )
+    every = {code for _, found in refused_limits(findings) for code in found.codes}
+    heading = f"429s came with {count(len(every))} error codes"
+    if len(every) == 1:
+        only = next(iter(every))
+        heading = "No 429 had an error code" if only == NO_CODE else f"Every 429 had the error code {only}"
+    return Table("limits-codes", heading, columns, rows)
+
+
+def _retry_after(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Held against", True),
+        ("True", True), ("Too short", True), ("Too long", True),
+    )  # fmt: skip
+    rows, judged, honest = [], 0, 0
+    for name, each in refused_limits(findings):
+        found = each.retry_after
+        if not found.carried:
+            continue
+        judged, honest = judged + found.judged, honest + found.honest
+        forms = {"seconds": found.seconds, "dates": found.dates, "unreadable": found.unreadable}
+        told = f"{found.told[0]:.3g} to {found.told[2]:.3g}" if found.told else NOTHING
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(found.n)),
+                Cell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
+                Cell(told, f"median {found.told[1]:.3g}" if found.told else ""),
+                Cell(count(found.judged)),
+                Cell(count(found.honest)),
+                Cell(count(found.early), _by(found.early_s), "bad" if found.early > 0.05 * found.judged else ""),
+                Cell(count(found.late), _by(found.late_s), "bad" if found.late > 0.05 * found.judged else ""),
+            )
+        )
+    heading = "Retry-After could be held against nothing"
+    if judged:
+        heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
+    note = (
+        "Held against the next request of that limiter that passed. Too short: one sent after the wait got 429 all the "
+        "same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
+    )
+    return Table("limits-retry-after", heading, columns, tuple(rows), note)
+
+
+def _by(spread: tuple[float | None, float | None, float] | None) -> str:
+    if spread is None:
+        return ""
+    middle = f"median {spread[0]:.3g} s, " if spread[0] is not None else ""
+    return f"by {middle}at most {spread[2]:.3g} s"
+
+
+def _headers(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Held against", True),
+        ("Untrue", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(name, tone="head"),
+            Cell(",  ".join(f"{header}: {count(number)}" for header, number in each.headers.names.items())),
+            Cell(",  ".join(each.headers.counts) or NOTHING),
+            Cell(count(each.headers.remaining)),
+            Cell(count(each.headers.held)),
+            Cell(count(each.headers.untrue), tone="bad" if each.headers.untrue else ""),
+        )
+        for name, each in refused_limits(findings, refused=False)
+        if each.headers.n
+    )
+    note = "Untrue: more was said to remain, and the very next request, sent after that answer, got 429."
+    held = sum(each.headers.held for each in findings.throttled.limits.values())
+    untrue = sum(each.headers.untrue for each in findings.throttled.limits.values())
+    heading = f"Of {count(held)} answers that told what remained, {count(untrue)} were followed by what refutes them"
+    if not held:
+        heading = "What other headers said of the limits could be held against nothing"
+    return Table("limits-headers", heading, columns, rows, note)
+
+
+def _recovery(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Limiters that refused", True), ("That passed again", True), ("After the first 429", True),
+        ("Spells of 429s", True), ("Their length", True),
+    )  # fmt: skip
+    rows, least = [], []
+    for name, each in refused_limits(findings):
+        found = each.recovery
+        least += [f"{name} {seconds(round(found.first_s[1], 1))}"] if found.first_s else []
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(found.limiters)),
+                Cell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
+                Cell(*_middle(found.first_s)),
+                Cell(count(found.spells)),
+                Cell(*_middle(found.spell_s)),
+            )
+        )
+    heading = "No request passed again after the first 429"
+    if least:
+        heading = f"How soon requests passed again after the first 429: {', '.join(least)}"
+    note = "From sending a request that got 429 to sending the next that passed; a spell is a time of nothing but 429s."
+    return Table("limits-recovery", heading, columns, tuple(rows), note)
+
+
+def _middle(spread: tuple[float, float, float] | None) -> tuple[str, str]:
+    if spread is None:
+        return NOTHING, ""
+    least, median, most = (duration_ms(each * 1e3) for each in spread)
+    return median, "" if spread[0] == spread[2] else f"{least} to {most}"
+
+
+def _retries(findings: Findings) -> Table:
+    columns = (
+        ("Traffic", False), ("Tried again", True), ("Attempts each", True), ("ok", True), ("Gave up", True),
+        ("Amplification", True), ("Goodput", True), ("Time to success p50", True), ("p95", True), ("most", True),
+    )  # fmt: skip
+    rows = []
+    for name, found in findings.throttled.retries.items():
+        if not found.operations:
+            continue
+        cell, times = findings.metrics.traffic[name], found.time_to_success_ms
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(found.operations), f"of {count(cell.operations.sent)}"),
+                Cell(f"{found.attempts / found.operations:.3g}"),
+                Cell(count(found.ok)),
+                Cell(count(found.throttled)),
+                Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
+                Cell(rate(cell.goodput)),
+                *(Cell(duration_ms(times.get(statistic).value)) for statistic in ("p50", "p95", "max")),
+            )
+        )
+    ok, of = (sum(getattr(each, a) for each in findings.throttled.retries.values()) for a in ("ok", "operations"))
+    heading = f"Of {count(of)} operations that tried again, {count(ok)} ended well"
+    note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
+    return Table("limits-retries", heading, columns, tuple(rows), note)
+
+
+def _touches(findings: Findings) -> Table:
+    columns = (
+        ("Who was refused", False), ("429 rate of all others meanwhile", True), ("at other times", True),
+        ("Unexplained meanwhile", True), ("at other times", True), ("Felt by others", False),
+    )  # fmt: skip
+    found = findings.throttled.touches
+    rows = tuple(
+        (
+            Cell(one.party if one.kind == "traffic" else f"key {one.party}", tone="head"),
+            *(
+                Cell(share(refused / sent) if sent else NOTHING, f"of {count(sent)}")
+                for sent, refused, _ in (one.while_refused, one.while_not)
+            ),
+            *(Cell(count(wrong)) for _, _, wrong in (one.while_refused, one.while_not)),
+            Cell({True: "yes", False: "no", None: "unknown"}[one.felt], tone="bad" if one.felt else ""),
+        )
+        for one in found
+    )
+    felt = sum(bool(one.felt) for one in found)
+    heading = f"The excess of {count(felt)} of {count(len(found))} is felt by others, beyond what they share"
+    if not felt:
+        heading = "Nobody’s excess is felt by others, beyond the limits that they share"
+    note = (
+        "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
+        "believed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
+    )
+    return Table("limits-touches", heading, columns, rows, note)

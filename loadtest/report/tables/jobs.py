@@ -1,0 +1,114 @@
+"""Tables of jobs: what they waited for, what polling them cost, and which never ended."""
+
+from typing import Final
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.jobs import first_pending
+from loadtest.analysis.numbers import NOTHING, bounded, count, milliseconds, share
+from loadtest.analysis.results import JobFigures, JobStage, Summary
+from loadtest.report.tables.table import Cell, Table
+
+_UNKNOWN: Final = Cell(NOTHING, tone="faint")
+
+
+def job_tables(findings: Findings) -> tuple[Table, ...]:
+    """Every one; those without rows are left out by whoever shows them."""
+    return _waits(findings), polling_table(findings), _pending(findings)
+
+
+def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
+    """(traffic, stage, figures) of everything that submits jobs."""
+    return [
+        (name, stage, part)
+        for name, figures in findings.metrics.traffic.items()
+        if isinstance(figures, JobFigures)
+        for stage, part in figures.stages.items()
+    ]
+
+
+def _waits(findings: Findings) -> Table:
+    columns = (
+        ("Traffic", False), ("Stage", False), ("Jobs ended", True), ("Submit p50", True), ("Queue wait p50", True),
+        ("Queue wait p95", True), ("Exec. p50", True), ("Poll lag p50", True), ("Result p50", True),
+        ("Result p95", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(name, tone="head"),
+            Cell(stage),
+            Cell(count(cell.poll_lag_upper_ms.n)),
+            _number(cell.submit_ms.p50),
+            *(_between(cell.queue_wait_lower_ms, cell.queue_wait_upper_ms, each) for each in ("p50", "p95")),
+            _number(cell.execution_time_ms.p50),
+            _between(None, cell.poll_lag_upper_ms, "p50"),
+            *(_between(cell.time_to_result_lower_ms, cell.time_to_result_ms, each) for each in ("p50", "p95")),
+        )
+        for name, stage, cell in _stages(findings)
+        if cell.time_to_result_lower_ms.n
+    )
+    note = (
+        "In ms, within the bounds that polling and the submit’s answer leave: a job’s result is ready at some time "
+        "between the last request that saw it pending and the poll that saw its end. Queue wait is from acceptance to "
+        "the begin of execution, if executionTime is true; it and poll lag are of jobs that were seen to end."
+    )
+    return Table("waits", "What jobs waited for", columns, rows, note)
+
+
+def _number(value: float | None) -> Cell:
+    return _UNKNOWN if value is None else Cell(milliseconds(value))
+
+
+def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
+    """Both bounds of a statistic; the lower one is nothing where there is no block of it."""
+    least = 0.0 if lower is None else lower.get(statistic).value
+    most = upper.get(statistic)
+    if least is None or most.value is None:
+        return _UNKNOWN
+    low = milliseconds(least) if least >= 0.01 else "0"
+    return Cell(f"≥\u00a0{low}" if most.at_least else f"{low} to {milliseconds(most.value)}")
+
+
+def polling_table(findings: Findings) -> Table:
+    """Polls of a job, and what of the retrieval limit they took, by traffic entry and stage."""
+    columns = (
+        ("Traffic", False), ("Stage", False), ("Polls of a job: mean", True), ("p50", True), ("p95", True),
+        ("max", True), ("Polls sent", True), ("Of all retrievals", True), ("Of what the limit allows", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(name, tone="head"),
+            Cell(stage),
+            *(_polls(cell.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
+            Cell(count(cell.polling.polls)),
+            Cell(share(cell.polling.share_of_retrievals)),
+            Cell(_percent(cell.polling.share_of_limit)),
+        )
+        for name, stage, cell in _stages(findings)
+        if cell.polls.n or cell.polling.polls
+    )
+    note = (
+        "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "
+        "polls of this traffic, as shares of all polls and retrieves and of the retrieval limit, in the stage’s time."
+    )
+    return Table("polling", "What polling cost", columns, rows, note)
+
+
+def _polls(polls: Summary, statistic: str) -> Cell:
+    found = polls.get(statistic)
+    return _UNKNOWN if found.value is None else Cell(bounded(found, lambda value: f"{value:.3g}"))
+
+
+def _percent(value: float | None) -> str:
+    return share(value) if value is None or value <= 1 else f"{count(value * 100)}\u00a0%"
+
+
+def _pending(findings: Findings) -> Table:
+    jobs = first_pending(findings.record.directory)
+    rows = tuple(
+        (Cell(job.job_id, tone="head"), Cell(NOTHING if job.key_index is None else str(job.key_index))) for job in jobs
+    )
+    known = findings.record.info.pending_jobs or len(jobs)
+    note = "Accepted by the target and not seen to end by the end of the run; they may be running still."
+    if known > len(jobs):
+        note += f" These are the first of {count(known)}: pending_jobs.txt has all."
+    return Table("pending", "Jobs that never ended", (("Job", False), ("Key, by its index", True)), rows, note)

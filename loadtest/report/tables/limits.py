@@ -1,0 +1,293 @@
+"""What the 429s tell, in sentences: one for each limit, and why there is nothing to say where there is not.
+
+Tables of what the 429s tell. Their names begin with ``limits``: they stand with the limits.
+"""
+
+from typing import Final
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.observed_429 import LimitThrottling
+from loadtest.analysis.numbers import NOTHING, count
+from loadtest.inference.fit import BAR, Fit
+from loadtest.inference.inference import Inference, same, words
+from loadtest.plan import ALL
+from loadtest.report.tables.aftermath import aftermath, refused_limits
+from loadtest.report.tables.table import Cell, Table
+
+_RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def verdict(found: Inference) -> str:
+    """Which limiter it is, in a few words."""
+    if found.word == "nothing":
+        return "nothing tells it"
+    if found.word == "none":
+        return "none fits"
+    kinds = list(dict.fromkeys(shorter(fit) for fit in found.named))
+    if found.word == "named":
+        return kinds[0]
+    return " or ".join(kinds) if len(kinds) == 2 else f"{len(kinds)} kinds of limiter"
+
+
+def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
+    """What the answers of one limit tell of its limiter."""
+    inferred = found.inference
+    if inferred.word == "nothing":
+        if not inferred.n:
+            return "No request was answered, so nothing tells the algorithm."
+        if not inferred.refused:
+            return f"None of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
+        return f"Each of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
+    said = [_which(inferred)]
+    if inferred.word in ("named", "several"):
+        said.append(_confidence(inferred))
+    said.append(_belief(name, found, findings))
+    said.append(_other_count(found))
+    return " ".join(part for part in said if part)
+
+
+def _which(found: Inference) -> str:
+    best = found.best
+    if best is None:
+        return ""
+    of = f"{count(best.right)} of {count(found.n)} decisions are what it would have decided"
+    of += f" ({count(best.undecided)} are undecidable)" if best.undecided else ""
+    if found.word == "none":
+        return (
+            f"None of the known limiters fits: even the best, {words(best)}, is contradicted by "
+            f"{count(best.wrongly_rejected)} of {count(best.refused)} 429s and by "
+            f"{count(best.wrongly_admitted + best.unheld)} of {count(best.accepted)} accepted requests; "
+            f"to fit it may be by {round((1 - BAR) * 100)}\u00a0% of either."
+        )
+    if found.word == "named":
+        return f"Its answers are those of {words(best)}: {of}."
+    listed = list(dict.fromkeys(words(fit) for fit in found.named))
+    return f"These cannot be told apart by this traffic: {'; '.join(listed)}. Of the first, {of}."
+
+
+def _confidence(found: Inference) -> str:
+    other = found.next
+    if other is None:
+        if found.held is not None and found.named[0].spec.algorithm == "leaky-queue":
+            return f"Accepted requests took as long as their place in a queue says (correlation {found.held:.2f})."
+        return ""
+    wins, losses = found.against
+    text = f"The next-best, {words(other)}, is contradicted by {count(wins)} decisions that do not contradict it"
+    text += f", and the other way round {count(losses)}" if losses else ""
+    return f"{text} ({chance(found.log10_p)})."
+
+
+def chance(log10_p: float | None) -> str:
+    """A probability from its logarithm: ``p < 10⁻²⁶``."""
+    if log10_p is None:
+        return "no p"
+    if log10_p > -3:
+        return f"p = {10**log10_p:.2g}"
+    return f"p < 10{str(int(log10_p)).translate(_RAISED)}"
+
+
+def _belief(name: str, found: LimitThrottling, findings: Findings) -> str:
+    believed, record = found.believed, findings.record
+    spec, limit = record.belief.spec, record.belief.limit_on(name)
+    if believed is None or any(same(fit, spec, limit) for fit in found.inference.named):
+        return ""
+    wrong = believed.wrongly_rejected + believed.wrongly_admitted + believed.unheld
+    return f"It was believed to be {shorter(believed)}, which {count(wrong)} decisions contradict."
+
+
+def shorter(fit: Fit) -> str:
+    """A limiter in fewer words, for where it is said beside others."""
+    said = words(fit)
+    return said.replace(" (or GCRA, which decides alike)", " or GCRA")
+
+
+def _other_count(found: LimitThrottling) -> str:
+    other, windows = found.inference.other_count, found.windows
+    believed = found.believed.limit.count if found.believed is not None else None
+    if other is not None:
+        shared = (
+            ", or keys share limits that they were believed not to" if windows and windows.counts.limiters > 1 else ""
+        )
+        return (
+            f"Its count seems to be {count(other)}"
+            + (f" instead of {count(believed)}" if believed else "")
+            + shared
+            + "."
+        )
+    seen = None if windows is None else windows.counts
+    if seen is not None and seen.seems is not None and abs(seen.seems - seen.count) > 1:
+        return f"Its saturated whole windows let {count(seen.seems)} pass, not {count(seen.count)}."
+    return ""
+
+
+def title(findings: Findings) -> str:
+    """The finding of all limits together."""
+    by_verdict: dict[str, list[str]] = {}
+    for name, each in findings.throttled.limits.items():
+        if each.inference.word != "nothing":
+            by_verdict.setdefault(verdict(each.inference), []).append(name)
+    if not by_verdict:
+        return "Nothing tells which limiter there is"
+    if len(by_verdict) == 1:
+        found = next(iter(by_verdict))
+        names = ", ".join(by_verdict[found])
+        return (
+            "None of the known limiters fits the answers"
+            if found == "none fits"
+            else f"The answers fit {found}" + (f" ({names})" if len(findings.throttled.limits) > 1 else "")
+        )
+    return "What the answers fit: " + " · ".join(f"{', '.join(names)}: {found}" for found, names in by_verdict.items())
+
+
+def throttling_tables(findings: Findings) -> tuple[Table, ...]:
+    """Every one; those without rows are left out by whoever shows them, and the last says why."""
+    return (
+        _inferred(findings),
+        _candidates(findings),
+        _decisions(findings),
+        _windows(findings),
+        *aftermath(findings),
+        _nothing(findings),
+    )
+
+
+def _inferred(findings: Findings) -> Table:
+    columns = (("Limit", False), ("What its answers tell", False))
+    rows = tuple(
+        (Cell(name if name != ALL else "all requests", tone="head"), Cell(sentence(name, found, findings)))
+        for name, found in findings.throttled.limits.items()
+    )
+    note = (
+        "Each algorithm is held against each decision, given what had really passed until then. Requests of one run "
+        "depend on one another: p is a measure, not a truth. The verdict does not rest on it."
+    )
+    if any(found.sent > found.inference.n for found in findings.throttled.limits.values()):
+        note += (
+            " Only the first 50\u202f000 requests of each limit, and of these the answered ones, are looked at here."
+        )
+    return Table("limits-inferred", title(findings), columns, rows, note)
+
+
+def _candidates(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Fits", False), ("As decided", True), ("Wrongly refused", True),
+        ("Wrongly admitted", True), ("Undecidable", True), ("Next-best", False), ("Against it", True), ("p", True),
+    )  # fmt: skip
+    rows = []
+    for name, found in refused_limits(findings):
+        inferred, best = found.inference, found.inference.best
+        if best is None:
+            continue
+        wins, losses = inferred.against
+        known = inferred.next is not None
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(verdict(inferred)),
+                Cell(count(best.right), f"of {count(inferred.n)}"),
+                Cell(count(best.wrongly_rejected)),
+                Cell(count(best.wrongly_admitted + best.unheld)),
+                Cell(count(best.undecided)),
+                Cell(shorter(inferred.next) if inferred.next else NOTHING),
+                Cell(f"{count(wins)} to {count(losses)}" if known else NOTHING),
+                Cell(chance(inferred.log10_p) if known else NOTHING),
+            )
+        )
+    note = "Against it: decisions that contradict only the next-best, to those that contradict only the best."
+    return Table("limits-candidates", "How well the best limiter explains the answers", columns, tuple(rows), note)
+
+
+def _decisions(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("Answers", True), ("429s", True), ("Wrongly refused", True), ("Wrongly admitted", True),
+        ("Undecidable", True), ("Tolerance ms", True),
+    )  # fmt: skip
+    rows, refused, admitted = [], 0, 0
+    for name, found in refused_limits(findings, refused=False):
+        fit = found.believed
+        if fit is None or not found.answered:
+            continue
+        refused, admitted = refused + fit.wrongly_rejected, admitted + fit.wrongly_admitted
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(found.answered)),
+                Cell(count(found.throttled)),
+                Cell(count(fit.wrongly_rejected)),
+                Cell(count(fit.wrongly_admitted)),
+                Cell(count(fit.undecided)),
+                Cell(f"{found.tolerance_s * 1e3:.1f}"),
+            )
+        )
+    heading = (
+        f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+    )
+    if not refused and not admitted:
+        heading = "No decision contradicts the believed limiter"
+    note = (
+        "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
+        "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
+    )
+    return Table("limits-decisions", heading, columns, tuple(rows), note)
+
+
+def _windows(findings: Findings) -> Table:
+    columns = (
+        ("Limit", False), ("N", True), ("Window s", True), ("Windows", True), ("Whole and saturated", True),
+        ("Accepted, least", True), ("median", True), ("most", True), ("Over N", True), ("Most in any W", True),
+    )  # fmt: skip
+    rows, seen = [], []
+    for name, found in refused_limits(findings, refused=False):
+        if found.windows is None:
+            continue
+        windows = found.windows.counts
+        spread = windows.spread
+        seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
+        rows.append(
+            (
+                Cell(name, tone="head"),
+                Cell(count(windows.count)),
+                Cell(f"{windows.window_s:g}"),
+                Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
+                Cell(count(windows.saturated)),
+                *(Cell(NOTHING if spread is None else count(each)) for each in (spread or (0, 0, 0))),
+                Cell(count(windows.over), tone="bad" if windows.over else ""),
+                Cell(count(windows.most_in_any)),
+            )
+        )
+    heading = "No whole window refused anything"
+    if seen:
+        heading = f"A window that refused something let pass: {', '.join(seen)}"
+    note = (
+        "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
+        "as a window; up to twice N may pass across a fixed window’s edge."
+    )
+    return Table("limits-windows", heading, columns, tuple(rows), note)
+
+
+def _nothing(findings: Findings) -> Table:
+    """What there are no data of, and why."""
+    found, limits = findings.throttled, list(findings.throttled.limits.values())
+    refused = sum(each.throttled for each in limits)
+    why = []
+    if found.why_not is not None:
+        why.append(("All that 429s tell", found.why_not))
+    else:
+        if not refused:
+            why.append(("Limiter, error codes, Retry-After, recovery", "no request got 429"))
+        elif not any(each.retry_after.carried for each in limits):
+            why.append(("Retry-After", f"none of {count(refused)} 429s carried it"))
+        if any(each.believed is None for each in limits):
+            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is believed"))
+        if not any(each.windows for each in limits):
+            why.append(("Accepted per window", "the limiter does not count in windows"))
+        if not any(each.headers.n for each in limits):
+            why.append(("Other rate-limit headers", "no answer carried any"))
+        if not any(each.operations for each in found.retries.values()):
+            why.append(("Retries", "no operation was tried more than once"))
+        if refused and not found.touches:
+            why.append(("Whose excess touches whom", "nobody sent while another was refused"))
+        if not found.complete:
+            why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
+    rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
+    return Table("limits-nothing", "What there is nothing to say of", (("What", False), ("Why", False)), rows)

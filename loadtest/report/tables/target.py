@@ -1,0 +1,204 @@
+"""What a record shows of the target that a reader should know whatever the verdict is: a sentence each.
+
+A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for
+the others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
+
+Tables of what a record says about the target: errors, jobs, values that cannot be, slow operations.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from loadtest.analysis.anomalies import ErrorGroup
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
+from loadtest.analysis.slowest import SlowOperation
+from loadtest.contract import Reason
+from loadtest.report.bottleneck import unexplained
+from loadtest.report.tables.table import Cell, Table
+
+_ODD: Final = {
+    "negative": "gave an executionTime below zero",
+    "longer_than_seen": "gave an executionTime longer than the client waited",
+    "wrong_result": "held a result that is not that of what was asked",
+}
+
+
+def about_target(findings: Findings) -> tuple[str, ...]:
+    """Every finding about the target as a sentence, keys by their index; empty where there is nothing to say."""
+    return tuple(sentence for part in (_shapes, _oddities, _jobs, _refusals, _keys) for sentence in part(findings))
+
+
+def _shapes(findings: Findings) -> Iterator[str]:
+    """Answers without what the contract asks of them, a missing or negative executionTime among them."""
+    for name, cell in findings.metrics.traffic.items():
+        if wrong := cell.reasons.get(Reason.WRONG_SHAPE):
+            yield (
+                f"{count(wrong)} of {count(cell.operations.sent)} operations of {name} were answered in another "
+                "shape than the documented one: executionTime missing or below zero, or another field amiss."
+            )
+
+
+def _oddities(findings: Findings) -> Iterator[str]:
+    for one in findings.oddities:
+        worst = "" if one.worst_ms is None else f", at worst {duration_ms(one.worst_ms)}"
+        yield f"{count(one.count)} of {count(one.of)} answers {_ODD[one.name]}{worst}."
+
+
+def _jobs(findings: Findings) -> Iterator[str]:
+    ledger = findings.ledger
+    for number, words in (
+        (ledger.back_to_pending, "came back as pending after they had ended"),
+        (ledger.changed, "came back both as completed and as failed"),
+        (ledger.duplicated, "got the id of an earlier job"),
+        (ledger.lost, "got lost: the target did not know them any more before they were seen to end"),
+    ):
+        if number:
+            yield f"{count(number)} of {count(ledger.submitted)} jobs {words}."
+
+
+def _refusals(findings: Findings) -> Iterator[str]:
+    for name in findings.throttled.limits:
+        if (found := unexplained(findings, name)) is not None:
+            yield (
+                f"{count(found.count)} of {count(found.throttled)} 429s of the {limit_name(name)} came though it had "
+                "room, by what is believed of it, and no other known limiter explains them."
+            )
+
+
+def _keys(findings: Findings) -> Iterator[str]:
+    for slow in findings.slow_keys:
+        share = {"p50": "half", "p95": "5\u00a0%"}[slow.statistic]
+        yield (
+            f"Key {slow.key} is slower than the others: {share} of its {count(slow.n)} operations of {slow.traffic} "
+            f"took {duration_ms(slow.value_ms)} or more, {times_as(slow.factor)} times as long as with all other keys "
+            f"({duration_ms(slow.others_ms)})."
+        )
+
+
+_MOST: Final = 30
+"""Groups of errors that are shown; metrics.json has all."""
+SLOWEST: Final = 20
+_JOBS: Final = {
+    "completed": "seen completed",
+    "failed": "seen failed",
+    "pending": "never seen to end",
+    "lost": "known no longer (404), never seen to end",
+    "duplicated": "submits answered with the id of an earlier job",
+}
+
+
+def target_tables(findings: Findings) -> tuple[Table, ...]:
+    """Every one; those without rows are left out by whoever shows them."""
+    return _errors(findings), _target_tables_oddities(findings), _target_tables_jobs(findings), slowest_table(findings)
+
+
+def _errors(findings: Findings) -> Table:
+    columns = (
+        ("Request", False), ("Status", True), ("Code", False), ("Reason", False), ("Count", True), ("First s", True),
+        ("Last s", True), ("Example", False),
+    )  # fmt: skip
+    rows = tuple(_error(group) for group in findings.errors[:_MOST])
+    left = len(findings.errors) - len(rows)
+    note = "429s included. The example is the traceparent of the first one, as the target was sent it."
+    if left > 0:
+        note += f" {count(left)} rarer groups are in metrics.json only."
+    return Table("errors", "What was not ok, by status, code and reason", columns, rows, note)
+
+
+def _error(group: ErrorGroup) -> tuple[Cell, ...]:
+    return (
+        Cell(group.kind, group.traffic, tone="head"),
+        Cell(NOTHING if group.status is None else str(group.status)),
+        Cell(group.code or NOTHING),
+        Cell(group.reason or NOTHING),
+        Cell(count(group.count)),
+        Cell(f"{group.first_s:.1f}"),
+        Cell(f"{group.last_s:.1f}"),
+        Cell(group.request_id or NOTHING, tone="faint"),
+    )
+
+
+def _target_tables_oddities(findings: Findings) -> Table:
+    columns = (("Finding", False), ("Operations", True), ("Of", True), ("Worst", True), ("Example", False))
+    rows = [
+        (
+            Cell(one.words, one.traffic, tone="head"),
+            Cell(count(one.count), tone="bad"),
+            Cell(count(one.of)),
+            Cell(NOTHING if one.worst_ms is None else duration_ms(one.worst_ms)),
+            Cell(one.request_id or NOTHING, tone="faint"),
+        )
+        for one in findings.oddities
+    ]
+    ledger = findings.ledger
+    strange = (
+        ("a job that had ended and was pending again", ledger.back_to_pending),
+        ("a job that was both completed and failed", ledger.changed),
+        ("a submit that was answered with the id of an earlier job", ledger.duplicated),
+    )
+    rows += [
+        (Cell(words, tone="head"), Cell(count(n), tone="bad"), Cell(count(ledger.submitted)), Cell(NOTHING), Cell(""))
+        for words, n in strange
+        if n
+    ]
+    note = "Findings about the target: what it said cannot be true. Nothing is corrected; figures are as it said them."
+    return Table("oddities", "What cannot be", columns, tuple(rows), note)
+
+
+def _target_tables_jobs(findings: Findings) -> Table:
+    ledger = findings.ledger
+    columns = (("Jobs", False), ("Count", True), ("Of those submitted", True))
+    rows = []
+    if ledger.submitted:
+        rows.append((Cell("submitted", tone="head"), Cell(count(ledger.submitted)), Cell("")))
+        counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
+        for (name, words), number in zip(_JOBS.items(), counts, strict=True):
+            share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
+            rows.append((Cell(name, words, tone="head"), Cell(count(number)), Cell(share)))
+    note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
+    if not ledger.complete:
+        note += " There were more jobs than are told apart: these are the first of them."
+    if findings.record.info.pending_jobs:
+        note += " The ids of jobs that never ended are in pending_jobs.txt."
+    return Table("jobs", "What became of every job", columns, tuple(rows), note)
+
+
+def slowest(findings: Findings) -> list[SlowOperation]:
+    """As many as are shown, the same number of each traffic entry, the slowest first."""
+    entries = [found for found in findings.slowest.values() if found]
+    each = -(-SLOWEST // max(1, len(entries)))
+    picked = [one for found in entries for one in found[:each]]
+    return sorted(picked, key=lambda one: -one.response_ms)[:SLOWEST]
+
+
+def slowest_table(findings: Findings) -> Table:
+    """The slowest operations, a row each."""
+    columns = (
+        ("Traffic", False), ("Arrival", True), ("Stage", False), ("At s", True), ("Response ms", True),
+        ("Start lag ms", True), ("Exec. ms", True), ("Tries", True), ("Requests", True), ("Outcome", False),
+        ("Trace id", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(one.traffic, tone="head"),
+            Cell(count(one.arrival)),
+            Cell(one.stage),
+            Cell(f"{one.intended_s:.2f}"),
+            Cell(milliseconds(one.response_ms)),
+            Cell(milliseconds(one.start_lag_ms)),
+            Cell(milliseconds(one.execution_ms)),
+            Cell(str(one.attempts)),
+            Cell(count(len(one.phases))),
+            Cell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
+            Cell(one.request_id or NOTHING, tone="faint"),
+        )
+        for one in slowest(findings)
+    )
+    return Table(
+        "slowest",
+        "The slowest operations",
+        columns,
+        rows,
+        "“loadtest slow RUN” lists more of them, with their requests.",
+    )
