@@ -26,7 +26,7 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     size: int
 
 
-class _Metrics(msgspec.Struct, frozen=True):
+class _Verdict(msgspec.Struct, frozen=True):
     verdict: str
 
 
@@ -101,6 +101,6 @@ def _is_running(directory: Path, info: RunInfo) -> bool:
 
 def _verdict(directory: Path) -> str:
     try:
-        return msgspec.json.decode((directory / "metrics.json").read_bytes(), type=_Metrics).verdict
+        return msgspec.json.decode((directory / "metrics.json").read_bytes(), type=_Verdict).verdict
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return "no report"

@@ -37,7 +37,7 @@ class ListedOperation(msgspec.Struct, frozen=True):
     phases: list[ListedRequest]
 
 
-class _Metrics(msgspec.Struct, frozen=True):
+class _Slowest(msgspec.Struct, frozen=True):
     slowest: dict[str, list[msgspec.Raw]]
 
 
@@ -68,7 +68,7 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
 def _slowest(directory: Path) -> dict[str, list[msgspec.Raw]]:
     path = directory / "metrics.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Metrics).slowest
+        return msgspec.json.decode(path.read_bytes(), type=_Slowest).slowest
     except FileNotFoundError:
         raise InputError(f"{path} is missing", f"Make the report: loadtest report {directory}") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):

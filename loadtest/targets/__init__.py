@@ -2,7 +2,15 @@
 
 from loadtest.errors import InputError
 from loadtest.targets.address import Target, UnresolvedError, resolve
-from loadtest.targets.choose import TARGETS_FILE, ChosenTarget, PreflightOrder, choose, confirm, load_targets
+from loadtest.targets.choose import (
+    TARGETS_FILE,
+    ChosenTarget,
+    PreflightOrder,
+    choose,
+    confirm,
+    entry_named,
+    load_targets,
+)
 from loadtest.targets.entry import TargetEntry
 from loadtest.targets.request_budget import MinimumLoad, check_request_budget, minimum_load, preflight_load
 
@@ -18,6 +26,7 @@ __all__ = [
     "check_request_budget",
     "choose",
     "confirm",
+    "entry_named",
     "load_targets",
     "minimum_load",
     "preflight_load",

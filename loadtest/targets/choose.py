@@ -92,6 +92,18 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
         raise InputError("\n".join(lines)) from None
 
 
+def entry_named(path: Path, name: str) -> TargetEntry:
+    """The entry of a file by its name.
+
+    Raises:
+        InputError: as ``load_targets``, or if there is no such entry.
+    """
+    entries = load_targets(path)
+    if name not in entries:
+        raise InputError(f"{path}: there is no target {name!r}{nearest(name, list(entries))}")
+    return entries[name]
+
+
 def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
     """Find the target, by its URL or by the name of its entry.
 
@@ -112,10 +124,8 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
                 f"--target {target}: there is no {path} here",
                 "Write one (see docs/targets.md), or give --targets FILE.",
             )
-        entries = load_targets(path)
-        if target not in entries:
-            raise InputError(f"{path}: there is no target {target!r}{nearest(target, list(entries))}")
-        return _with_entry(path, target, entries[target], entries[target].url)
+        entry = entry_named(path, target)
+        return _with_entry(path, target, entry, entry.url)
     found = resolve(host or "")
     if found.loopback:
         return ChosenTarget(found)

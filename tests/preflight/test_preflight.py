@@ -12,10 +12,10 @@ from leash_parts import loadtest, write_scenario
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 
 from loadtest.cli import main
-from loadtest.preflight.__main__ import Order
 from loadtest.preflight.__main__ import main as look
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import load_scenario
+from loadtest.targets import PreflightOrder
 
 SECRET = "not-to-be-shown-anywhere"
 
@@ -129,7 +129,7 @@ def test_a_target_that_cannot_be_loaded_fails_a_check(
     server = stub(answer)
     write_scenario(tmp_path, operation=operation)
     monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
-    order = Order(url=server.url, leashed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
     failure = msgspec.json.decode(look(order), type=Preflight).failure
     assert failure is not None
     assert says in f"{failure.name}: {failure.words}"
