@@ -24,8 +24,8 @@ import psutil
 from locust.env import Environment
 
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import Exchange, Wire
-from loadtest.load.operation import Operation
+from loadtest.load.http.exchange import Exchange, HttpConnection
+from loadtest.load.operation import RunningOperation
 from loadtest.load.session import Session, make_endpoint
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
@@ -64,19 +64,23 @@ def exchange(number: int) -> Exchange:
     )
 
 
-def run(session: Session, wire: Wire, number: int) -> int:
+def run(session: Session, wire: HttpConnection, number: int) -> int:
     """A sync run: two samples."""
     entry = session.entries["runs"]
-    operation = Operation(session, entry, Arrival("runs", number, "steady", number * 1000), session.epoch_ns, wire)
+    operation = RunningOperation(
+        session, entry, Arrival("runs", number, "steady", number * 1000), session.epoch_ns, wire
+    )
     answer = Answer(exchange=exchange(number), outcome="ok", execution_time_ms=number % 977 / 8)
     operation.finish_as(operation.begin("run", lambda _: answer))
     return 2
 
 
-def job(session: Session, wire: Wire, number: int) -> int:
+def job(session: Session, wire: HttpConnection, number: int) -> int:
     """A job that is submitted and found completed by its first poll: three samples."""
     entry, job_id = session.entries["jobs"], f"{number:032x}"
-    operation = Operation(session, entry, Arrival("jobs", number, "steady", number * 1000), session.epoch_ns, wire)
+    operation = RunningOperation(
+        session, entry, Arrival("jobs", number, "steady", number * 1000), session.epoch_ns, wire
+    )
     accepted = Answer(exchange=exchange(number), outcome="ok", job_id=job_id, job_state="pending")
     operation.begin("submit", lambda _: accepted)
     session.recorder.job(job_id, 0)
@@ -88,9 +92,11 @@ def job(session: Session, wire: Wire, number: int) -> int:
     return 3
 
 
-def feed(session: Session, samples: int, operate: Callable[[Session, Wire, int], int], say: bool) -> tuple[int, int]:
+def feed(
+    session: Session, samples: int, operate: Callable[[Session, HttpConnection, int], int], say: bool
+) -> tuple[int, int]:
     """Record so many samples; gives the growth of the process's memory at the end, and at its highest (bytes)."""
-    wire, process = Wire(session.endpoint.address), psutil.Process()
+    wire, process = HttpConnection(session.endpoint.address), psutil.Process()
     gc.collect()
     before = process.memory_info().rss
     highest = put = number = written = 0

@@ -170,19 +170,20 @@ MEASURE = """
 import json, sys, time
 from pathlib import Path
 from loadtest.analysis.record import load_record
+from loadtest.analysis.results import TIMES
 begin, cpu = time.perf_counter(), time.process_time()
 record = load_record(Path(sys.argv[1]))
-cells = {}
-for cell, (name, stage) in enumerate(record.book.cells):
-    block = {"n": int(record.counts.outcomes[cell].sum()), "throttled": int(record.counts.statuses[cell][429])}
-    for metric, values in record.times.of.items():
-        one = values.get([cell])
+stages = {}
+for index, (name, stage) in enumerate(record.vocabulary.stage_keys):
+    block = {"n": int(record.counts.outcomes[index].sum()), "throttled": int(record.counts.statuses[index][429])}
+    for metric in TIMES:
+        one = record.times[metric].get([index])
         if one.n:
             ranks = [max(1, -(-one.n * q // 100)) for q in (50, 90, 95, 99)]
             block[metric] = [*one.at(ranks).tolist(), one.total]
-    cells[f"{name} {stage.name}"] = block
+    stages[f"{name} {stage.name}"] = block
 spent = time.perf_counter() - begin, time.process_time() - cpu
-print(json.dumps({"spent": spent, "cells": cells}))
+print(json.dumps({"spent": spent, "stages": stages}))
 """
 
 
@@ -248,7 +249,7 @@ def passes(directory: Path, rounds: int, *, peer: bool) -> bool:
     print(f"DuckDB's exact quantiles   {their_seconds:8.2f} s {their_cpu:8.2f} s of CPU")
     ratio = seconds / their_seconds
     print(f"ratio                      {ratio:8.2f}   {cpu / their_cpu:8.2f}            (≤ 1 wanted of the first)")
-    equal, worst = compare(found["cells"], exact)
+    equal, worst = compare(found["stages"], exact)
     sums = "equal" if equal else "DIFFER"
     print(f"counts and sums {sums}, percentiles off by at most {worst * 100:.2f} % (≤ 0.5 %)")
     return equal and worst <= 0.005 and ratio <= 1

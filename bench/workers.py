@@ -17,9 +17,9 @@ import psutil
 from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
 
 from loadtest.load.distributed.batches import Outbox
-from loadtest.load.distributed.collector import Merging
+from loadtest.load.distributed.collector import Collector
 from loadtest.load.distributed.protocol import Batch
-from loadtest.load.recorder import Live, Recorder, RunFiles
+from loadtest.load.recorder import LiveFigures, Recorder, RunFiles
 from loadtest.record import run_directory
 from loadtest.record.samples import Sample
 
@@ -82,14 +82,14 @@ def take_in() -> str:
     """How much CPU a master uses for a row of the record."""
     batches = packed()
     with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(Path(folder), Live())
+        recorder = Recorder(Path(folder), LiveFigures())
         files = recorder.output
         if not isinstance(files, RunFiles):
             raise SystemExit("not the record of a run directory")
-        merging = Merging(recorder, files, lambda _worker, _jobs: None)
+        collector = Collector(recorder, files, lambda _worker, _jobs: None)
         begun = time.process_time()
         for batch in batches:
-            merging.take("w", batch)
+            collector.take("w", batch)
         each = (time.process_time() - begun) / (BATCH * BATCHES)
         recorder.close()
         size = (Path(folder) / "samples.arrows").stat().st_size / (BATCH * BATCHES)

@@ -56,8 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED,
-    "analysis": LEAVES | SHARED,
-    "report": LEAVES | SHARED | {"analysis"},
+    "inference": LEAVES | {"plan"},
+    "analysis": LEAVES | SHARED | {"inference"},
+    "report": LEAVES | SHARED | {"inference", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED,
     "": set(),  # loadtest/__init__.py imports nothing
@@ -78,7 +79,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
     "prometheus_client": ("loadtest/reference_api/",),
 }
-STILL_SPELL = ("loadtest/analysis/", "loadtest/report/")  # rooms that have not taken the words of contract.py yet
+STILL_SPELL: tuple[str, ...] = ()  # rooms that have not taken the words of contract.py yet
+NOUNS = {("loadtest/report/headline.py", "retrieval")}  # what a sentence calls an operation
 MAX_FILE, MAX_FUNCTION = 400, 45
 
 
@@ -140,7 +142,7 @@ def test_the_words_of_the_api_are_spelled_once() -> None:
         for name in NAMES
         if name != "loadtest/contract.py" and not name.startswith(STILL_SPELL)
         for node in ast.walk(parsed(ROOT / name))
-        if isinstance(node, ast.Constant) and node.value in words
+        if isinstance(node, ast.Constant) and node.value in words and (name, node.value) not in NOUNS
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -1,8 +1,8 @@
-"""What was not ok, grouped by kind, status, code and reason: how often, when first and last, and one to look up.
+"""What went wrong, in groups: requests that were not ok, and values that cannot be.
 
-Values that cannot be: what a target says of its executionTime against what its client saw. Findings about it.
-
-An answer without executionTime is no answer of the documented shape: such are counted as failed, ``wrong_shape``.
+Requests are grouped by kind, status, code and reason. Values that cannot be are findings about the target: what it says
+of its executionTime against what its client saw. An answer without executionTime is no answer of the documented shape:
+such are counted as failed, ``wrong_shape``.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, Book, Rows
+from loadtest.analysis.columns import KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
@@ -55,16 +55,16 @@ class Errors:
         beyond: requests of groups beyond the first ``GROUPS``.
     """
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.beyond = 0
-        self._book = book
+        self._vocabulary = vocabulary
         self._groups: dict[tuple[int, ...], ErrorGroup] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         rows = chunk.requests
-        rows = rows.where((rows.words("outcome") != OK) & (rows.cell >= 0))
-        rows = rows.where(self._book.in_figures[rows.cell])
+        rows = rows.where((rows.words("outcome") != OK) & (rows.stage_index >= 0))
+        rows = rows.where(self._vocabulary.in_figures[rows.stage_index])
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
@@ -93,7 +93,7 @@ class Errors:
             if len(self._groups) >= GROUPS:
                 self.beyond += count
                 return
-            words = self._book.words
+            words = self._vocabulary.words
             status, kind, code, reason = key
             self._groups[key] = ErrorGroup(
                 kind=KINDS[kind],
@@ -119,13 +119,13 @@ WORDS: Final = {
 }
 
 
-class Oddity(Result, frozen=True, kw_only=True):
+class Anomaly(Result, frozen=True, kw_only=True):
     """One kind of impossible value.
 
     Attributes:
         name: a key of ``WORDS``.
         count: operations that have it.
-        of: operations that could have it.
+        possible: operations that could have it.
         traffic: the entry of the first.
         request_id: the trace id of the first.
         worst_ms: the executionTime that is furthest from possible; None where that means nothing.
@@ -133,7 +133,7 @@ class Oddity(Result, frozen=True, kw_only=True):
 
     name: str
     count: Count = 0
-    of: Count = 0
+    possible: Count = msgspec.field(default=0, name="of")
     traffic: str = ""
     request_id: str | None = None
     worst_ms: float | None = None
@@ -144,48 +144,50 @@ class Oddity(Result, frozen=True, kw_only=True):
         return WORDS[self.name]
 
 
-class Oddities:
+class Anomalies:
     """Looks at every operation that was answered; those in figures only."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self._found = {name: Oddity(name=name) for name in WORDS}
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._found = {name: Anomaly(name=name) for name in WORDS}
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        odd: dict[str, list[Rows]] = {name: [] for name in WORDS}
-        for cell, rows in chunk.operations.by_cell:
-            if self._book.in_figures[cell]:
-                for name, of, found in _look(rows, self._book.operation_of[cell]):
-                    self._found[name] = msgspec.structs.replace(self._found[name], of=self._found[name].of + of)
-                    odd[name].append(found)
-        for name, pieces in odd.items():
+        anomalous: dict[str, list[Rows]] = {name: [] for name in WORDS}
+        for stage_index, rows in chunk.operations.by_stage:
+            if self._vocabulary.in_figures[stage_index]:
+                for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
+                    self._found[name] = msgspec.structs.replace(
+                        self._found[name], possible=self._found[name].possible + possible
+                    )
+                    anomalous[name].append(found)
+        for name, pieces in anomalous.items():
             if found_now := [rows for rows in pieces if len(rows)]:
                 self._found[name] = self._counted(self._found[name], found_now)
 
-    def result(self) -> list[Oddity]:
+    def result(self) -> list[Anomaly]:
         """Those that occurred."""
         return [one for one in self._found.values() if one.count]
 
-    def _counted(self, oddity: Oddity, pieces: list[Rows]) -> Oddity:
+    def _counted(self, anomaly: Anomaly, pieces: list[Rows]) -> Anomaly:
         """With some more rows that have it."""
-        traffic, request_id, worst = oddity.traffic, oddity.request_id, oddity.worst_ms
-        if not oddity.count:
+        traffic, request_id, worst = anomaly.traffic, anomaly.request_id, anomaly.worst_ms
+        if not anomaly.count:
             first = min(pieces, key=lambda rows: int(rows.places[0]))
-            traffic = self._book.words["traffic"][first.words("traffic")[0]]
+            traffic = self._vocabulary.words["traffic"][first.words("traffic")[0]]
             request_id = first.text("request_id", 0)
-        if oddity.name != "wrong_result":
+        if anomaly.name != "wrong_result":
             execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
-            further = min if oddity.name == "negative" else max
-            own = float(execution.min() if oddity.name == "negative" else execution.max())
+            further = min if anomaly.name == "negative" else max
+            own = float(execution.min() if anomaly.name == "negative" else execution.max())
             worst = own if worst is None else further(own, worst)
-        count = oddity.count + sum(len(rows) for rows in pieces)
-        return msgspec.structs.replace(oddity, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
+        count = anomaly.count + sum(len(rows) for rows in pieces)
+        return msgspec.structs.replace(anomaly, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     """Of each kind, how many could have it, and those that have."""
-    good = rows.meant_well.ok
+    good = rows.without_mistakes.ok
     execution = good.floats("execution_time_ms")
     yield "negative", len(good), good.where(execution < 0)
     yield "longer_than_seen", len(good), good.where(execution > seen_ms(good, operation) + GRAIN_MS)

@@ -1,15 +1,13 @@
-"""What the words and the cells of a record mean: the integers that its columns become.
+"""Some rows of a record as NumPy columns, and what the integers in them stand for.
 
-Some rows of a record, as NumPy columns.
-
-Words are integers, the same in all of the record: their place in ``Book``. Numbers are float64 with NaN for null:
+Words are integers, the same in all of the record: their place in ``Vocabulary``. Numbers are float64 with NaN for null:
 2^53 ns is 104 days. A column is taken out of Arrow's memory for the rows that are looked at, and kept with them, so
 that whoever looks at the same rows shares it; rows that all fulfil a condition stay the same ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,16 +22,23 @@ KINDS: Final = tuple(RequestKind)
 """Those that begin an operation come first."""
 
 
-class Book:
-    """The words of a record and the cells of its plan, as integers.
+class StageKey(NamedTuple):
+    """A stage of a traffic entry: what figures are given by."""
+
+    traffic: str
+    stage: StagePlan
+
+
+class Vocabulary:
+    """The words of a record and the stages of its plan, as integers.
 
     Attributes:
         words: of each word column, every word so far; ``OUTCOMES`` and ``KINDS`` come first in theirs.
         entries: names of the traffic entries, in order of the scenario.
-        cells: (traffic, stage) of each cell: every stage of every entry, the warm-up included.
-        entry_of: for each cell, the place of its entry.
-        operation_of: for each cell, what its arrivals ask for.
-        in_figures: for each cell, whether it is judged.
+        stage_keys: every stage of every entry, the warm-up included. A stage is known by its index in them.
+        entry_of: for each stage, the place of its entry.
+        operation_of: for each stage, what its arrivals ask for.
+        in_figures: for each stage, whether it is judged.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -43,11 +48,11 @@ class Book:
         self.words["row"] += ["operation", "request"]
         self.entries = list(info.traffic)
         self.words["traffic"] += self.entries
-        self.cells: list[tuple[str, StagePlan]] = [(name, s) for name, p in info.traffic.items() for s in p.stages]
-        self.entry_of = [self.entries.index(name) for name, _ in self.cells]
-        self.operation_of = [Operation(info.traffic[name].operation) for name, _ in self.cells]
-        self.in_figures = np.array([not stage.warmup for _, stage in self.cells], bool)
-        self._places = {(name, stage.name): place for place, (name, stage) in enumerate(self.cells)}
+        self.stage_keys = [StageKey(name, stage) for name, plan in info.traffic.items() for stage in plan.stages]
+        self.entry_of = [self.entries.index(key.traffic) for key in self.stage_keys]
+        self.operation_of = [Operation(info.traffic[key.traffic].operation) for key in self.stage_keys]
+        self.in_figures = np.array([not key.stage.warmup for key in self.stage_keys], bool)
+        self._places = {(key.traffic, key.stage.name): place for place, key in enumerate(self.stage_keys)}
         self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
 
@@ -60,6 +65,10 @@ class Book:
                 self.words[name].append(word)
         return np.array([known[word] for word in words], np.int32)
 
+    def indices(self, stages: Sequence[StageKey]) -> list[int]:
+        """The index of each of some stages."""
+        return [self._places[key.traffic, key.stage.name] for key in stages]
+
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
         """The integers of a dictionary's words, in its order, and -1 after them: batches mostly bring the same one."""
         last = self._last.get(name)
@@ -68,8 +77,8 @@ class Book:
             last = self._last[name] = dictionary, codes
         return last[1]
 
-    def cell(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The cell of each pair of words; -1 for what no plan names: jobs that were seeded before the epoch."""
+    def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The index of each pair's stage; -1 for what no plan names: jobs that were seeded before the epoch."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         return np.array(table, np.int64).take(traffic * np.int64(len(stages)) + stage)
@@ -91,11 +100,11 @@ class Columns:
 
     Args:
         batches: of the record, in its order, none of them empty.
-        book: what its words mean.
+        vocabulary: what its words mean.
     """
 
-    def __init__(self, batches: list[pa.RecordBatch], book: Book) -> None:
-        self.book = book
+    def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
         self.count = sum(batch.num_rows for batch in batches)
         self._batches = batches
         self._plain: dict[str, tuple[NDArray[Any], Bools | None] | None] = {}
@@ -138,7 +147,7 @@ class Columns:
     def _codes(self, name: str, column: pa.DictionaryArray) -> Words:
         places, known = _buffers(column.indices)
         # Below a null there may be any number; -1 takes the last code, which stands for null.
-        codes = self.book.of_dictionary(name, column.dictionary)
+        codes = self.vocabulary.of_dictionary(name, column.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
 
 
@@ -202,14 +211,14 @@ class Rows:
         return Rows(self.columns, self.places.take(places))
 
     @cached_property
-    def cell(self) -> Ints:
-        """The cell of each row; -1 for the set-up."""
-        return self.columns.book.cell(self.words("traffic"), self.words("stage"))
+    def stage_index(self) -> Ints:
+        """The index of each row's stage; -1 for the set-up."""
+        return self.columns.vocabulary.stage_index(self.words("traffic"), self.words("stage"))
 
     @property
-    def by_cell(self) -> "list[tuple[int, Rows]]":
-        """The rows of each cell that any are of; those of the set-up are of none."""
-        return self._split("cell", lambda: self.cell)
+    def by_stage(self) -> "list[tuple[int, Rows]]":
+        """The rows of each stage that any are of; those of the set-up are of none."""
+        return self._split("stage", lambda: self.stage_index)
 
     @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
@@ -222,7 +231,7 @@ class Rows:
         return self._part("ok", lambda: self.words("outcome") == OK)
 
     @property
-    def meant_well(self) -> "Rows":
+    def without_mistakes(self) -> "Rows":
         """Those that were not wrong on purpose."""
         return self._part("meant_well", lambda: self.words("mistake") < 0)
 
@@ -261,8 +270,8 @@ class Rows:
             return np.full(len(self), np.nan)
         values, known = plain
         found = values.take(self.places).astype(np.float64, copy=False)
-        if known is not None and not (mine := known.take(self.places)).all():
-            found[~mine] = np.nan
+        if known is not None and not (there := known.take(self.places)).all():
+            found[~there] = np.nan
         return found
 
 

@@ -1,17 +1,13 @@
-"""What is counted of a record, by cell: outcomes, statuses, reasons; requests by limit and key.
+"""What adds up over a record, by stage: counts of operations and requests, sums of times, and polls by time."""
 
-Where the time of an ok operation goes, on average: means, because means add up.
-
-How much of the retrieval limit is spent on polling: polls and retrieves, by when they were sent.
-"""
-
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Book, Rows, groups, tally
+from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Rows, StageKey, Vocabulary, groups, tally
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
@@ -27,30 +23,30 @@ _FAILED: Final = OUTCOMES.index(Outcome.FAILED)
 
 
 class Counts:
-    """Counts by cell of a book; those that are judged and those of the warm-up alike.
+    """Counts by stage of a book; those that are judged and those of the warm-up alike.
 
     Attributes:
-        outcomes: ``[cell, outcome]`` operations.
-        sent: ``[cell]`` operations of which a request was sent.
-        reasons: ``[cell, reason]`` operations, by the book's words.
-        statuses: ``[cell, status]`` requests; ``NO_ANSWER`` for those without one.
-        errors: ``[cell]`` requests that failed or timed out.
-        first: ``[cell]`` runs, submits and retrieves.
-        asked: requests by limit name, set-up included.
+        outcomes: ``[stage, outcome]`` operations.
+        sent: ``[stage]`` operations of which a request was sent.
+        reasons: ``[stage, reason]`` operations, by the book's words.
+        statuses: ``[stage, status]`` requests; ``NO_ANSWER`` for those without one.
+        errors: ``[stage]`` requests that failed or timed out.
+        first: ``[stage]`` runs, submits and retrieves.
+        requests: requests by limit name, set-up included.
         keys: the key indices that were used on each limit name.
     """
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        cells = len(book.cells)
-        self.outcomes = np.zeros((cells, len(OUTCOMES)), np.int64)
-        self.sent = np.zeros(cells, np.int64)
-        self.reasons = np.zeros((cells, 0), np.int64)
-        self.statuses = np.zeros((cells, _STATUSES), np.int64)
-        self.errors = np.zeros(cells, np.int64)
-        self.first = np.zeros(cells, np.int64)
-        self._bytes = np.zeros(cells)
-        self.asked: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        stage_indices = len(vocabulary.stage_keys)
+        self.outcomes = np.zeros((stage_indices, len(OUTCOMES)), np.int64)
+        self.sent = np.zeros(stage_indices, np.int64)
+        self.reasons = np.zeros((stage_indices, 0), np.int64)
+        self.statuses = np.zeros((stage_indices, _STATUSES), np.int64)
+        self.errors = np.zeros(stage_indices, np.int64)
+        self.first = np.zeros(stage_indices, np.int64)
+        self._bytes = np.zeros(stage_indices)
+        self.requested: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
         self.keys: dict[str, set[int]] = {name: set() for name in LIMIT_NAMES}
 
     def add(self, chunk: Chunk) -> None:
@@ -58,37 +54,37 @@ class Counts:
         self._operations(chunk)
         self._requests(chunk)
 
-    def received(self, cells: list[int]) -> float:
-        """Bytes of an answer, on average over the requests of some cells; 0 without any."""
-        asked = int(self.statuses[cells].sum())
-        return float(self._bytes[cells].sum()) / asked if asked else 0.0
+    def received(self, stage_indices: list[int]) -> float:
+        """Bytes of an answer, on average over the requests of some stages; 0 without any."""
+        requested = int(self.statuses[stage_indices].sum())
+        return float(self._bytes[stage_indices].sum()) / requested if requested else 0.0
 
     def _operations(self, chunk: Chunk) -> None:
         chunk.columns.words("reason")  # brings new ones
-        words = len(self._book.words["reason"])
+        words = len(self._vocabulary.words["reason"])
         if words > self.reasons.shape[1]:
             self.reasons = np.pad(self.reasons, ((0, 0), (0, words - self.reasons.shape[1])))
-        for cell, rows in chunk.operations.by_cell:
-            tally(self.outcomes[cell], rows.words("outcome"))
-            tally(self.reasons[cell], rows.words("reason"))
-            self.sent[cell] += len(rows) - np.count_nonzero(np.isnan(rows.floats("start")))
+        for stage_index, rows in chunk.operations.by_stage:
+            tally(self.outcomes[stage_index], rows.words("outcome"))
+            tally(self.reasons[stage_index], rows.words("reason"))
+            self.sent[stage_index] += len(rows) - np.count_nonzero(np.isnan(rows.floats("start")))
 
     def _requests(self, chunk: Chunk) -> None:
         self._ask(chunk.requests)
-        for cell, rows in chunk.requests.by_cell:
+        for stage_index, rows in chunk.requests.by_stage:
             status = np.fmax(rows.floats("status"), NO_ANSWER)
-            tally(self.statuses[cell], np.minimum(status, _STATUSES - 1).astype(np.int64))
+            tally(self.statuses[stage_index], np.minimum(status, _STATUSES - 1).astype(np.int64))
             outcome = rows.words("outcome")
-            self.errors[cell] += np.count_nonzero((outcome == _FAILED) | (outcome == TIMED_OUT))
-            self.first[cell] += np.count_nonzero(rows.words("kind") < FIRST)
-            self._bytes[cell] += known(rows.floats("bytes_received")).sum()
+            self.errors[stage_index] += np.count_nonzero((outcome == _FAILED) | (outcome == TIMED_OUT))
+            self.first[stage_index] += np.count_nonzero(rows.words("kind") < FIRST)
+            self._bytes[stage_index] += known(rows.floats("bytes_received")).sum()
 
     def _ask(self, rows: Rows) -> None:
         """Count what was asked with which key; a request without one counts as the first key's."""
-        for kind, mine in rows.by_kind:
+        for kind, some in rows.by_kind:
             limit = LIMIT_OF_KIND[KINDS[kind]]
-            self.asked[limit] += len(mine)
-            keys = np.fmax(mine.floats("key_index"), 0.0).astype(np.int64)
+            self.requested[limit] += len(some)
+            keys = np.fmax(some.floats("key_index"), 0.0).astype(np.int64)
             self.keys[limit] |= {key for key, _ in groups(keys)}
 
 
@@ -96,29 +92,29 @@ NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
 
 
 class Means:
-    """Sums of the parts of ok operations' times in ms, by cell of a book.
+    """Sums of the parts of ok operations' times in ms, by stage of a book.
 
     ``start_lag`` counts from zero; ``pending_lower`` is the lower bound of the time to result.
     """
 
-    def __init__(self, book: Book) -> None:
-        self._sums = {name: np.zeros(len(book.cells)) for name in NAMES}
-        self._n = {name: np.zeros(len(book.cells), np.int64) for name in NAMES}
-        self.n = np.zeros(len(book.cells), np.int64)
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._sums = {name: np.zeros(len(vocabulary.stage_keys)) for name in NAMES}
+        self._n = {name: np.zeros(len(vocabulary.stage_keys), np.int64) for name in NAMES}
+        self.n = np.zeros(len(vocabulary.stage_keys), np.int64)
         """Ok operations."""
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            self._take(cell, rows.ok)
+        for stage_index, rows in chunk.operations.by_stage:
+            self._take(stage_index, rows.ok)
 
-    def of(self, cell: int, name: str) -> float | None:
+    def mean(self, stage_index: int, name: str) -> float | None:
         """A mean in ms; None where no operation has that part."""
-        n = int(self._n[name][cell])
-        return float(self._sums[name][cell]) / n if n else None
+        n = int(self._n[name][stage_index])
+        return float(self._sums[name][stage_index]) / n if n else None
 
-    def _take(self, cell: int, rows: Rows) -> None:
-        self.n[cell] += len(rows)
+    def _take(self, stage_index: int, rows: Rows) -> None:
+        self.n[stage_index] += len(rows)
         pending = rows.floats("pending_seen") - rows.floats("intended_start")
         parts = {
             "start_lag": np.maximum(start_lag(rows), 0.0),
@@ -129,8 +125,8 @@ class Means:
         }
         for name, values in parts.items():
             found = known(values)
-            self._sums[name][cell] += found.sum()
-            self._n[name][cell] += len(found)
+            self._sums[name][stage_index] += found.sum()
+            self._n[name][stage_index] += len(found)
 
 
 _POLL: Final = KINDS.index(RequestKind.POLL)
@@ -144,31 +140,31 @@ class PollUse:
     next stage, or in the drain, which is in no figure. Memory: 16 bytes for each entry and stretch.
     """
 
-    def __init__(self, book: Book, info: RunInfo) -> None:
-        self._entries = book.entries
-        ends = {t for _, stage in book.cells for t in (stage.start_s, stage.start_s + stage.duration_s)}
+    def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
+        self._entries = vocabulary.entries
+        ends = {t for _, stage in vocabulary.stage_keys for t in (stage.start_s, stage.start_s + stage.duration_s)}
         self._edges = np.array(sorted(ends))
-        self._counts = np.zeros((len(book.entries), max(0, len(ends) - 1), 2), np.int64)
+        self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 2), np.int64)
         cut_short = info.end != "finished" and info.elapsed_s is not None
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.requests.by_cell:
+        for stage_index, rows in chunk.requests.by_stage:
             seconds = rows.floats("start") / 1e9
             stretch = np.where(seconds <= self._until_s, distribution.place(seconds, self._edges), -1)
             kind = rows.words("kind")
             for place, of in enumerate((_RETRIEVE, _POLL)):
-                tally(self._counts[chunk.book.entry_of[cell], :, place], stretch[kind == of])
+                tally(self._counts[chunk.vocabulary.entry_of[stage_index], :, place], stretch[kind == of])
 
-    def during(self, planned: list[tuple[str, StagePlan]]) -> tuple[int, int]:
+    def during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
         """Polls that entries sent during stages of theirs; and polls and retrieves of all traffic in that time."""
         polls = 0
         on = np.zeros(self._counts.shape[1], bool)
         for name in dict.fromkeys(name for name, _ in planned):
-            mine = self._covered([stage for entry, stage in planned if entry == name])
-            polls += int(self._counts[self._entries.index(name), mine, 1].sum())
-            on |= mine
+            covered = self._covered([stage for entry, stage in planned if entry == name])
+            polls += int(self._counts[self._entries.index(name), covered, 1].sum())
+            on |= covered
         return polls, int(self._counts[:, on].sum())
 
     def _covered(self, stages: list[StagePlan]) -> np.ndarray:

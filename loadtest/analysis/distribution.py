@@ -1,15 +1,13 @@
-"""Distributions of any number of values: exact while they are few, a mergeable log histogram from then on.
+"""Distributions of any number of values, their percentiles, and the bins of time that plots show them by.
 
-A value's bucket is the top of its bits as a 32-bit float: sign, exponent, and 7 bits of mantissa, so that it is found
-without a logarithm. A bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is
-off by at most 0.4 % of itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et
-al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima are exact.
+A distribution is exact while its values are few, and a mergeable log histogram from then on. A value's bucket is the
+top of its bits as a 32-bit float: sign, exponent, and 7 bits of mantissa, so that it is found without a logarithm. A
+bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is off by at most 0.4 % of
+itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB
+2019). Counts, sums, minima and maxima are exact.
 
-Time cut into bins, and events thinned out, to suit a plot.
-
-The one percentile function: nearest rank, with n, an interval, and the honesty to say nothing.
-
-Every output takes its percentiles from here, so that the same record shows the same number everywhere.
+Percentiles are by nearest rank, with n and an interval, and None where samples are too few. Every output takes them
+from here, so that the same record shows the same number everywhere.
 """
 
 import math
@@ -25,7 +23,7 @@ from loadtest.analysis.results import STATISTICS, Statistic, Summary
 from loadtest.stats import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
-"""Values of a cell up to which each is kept as it is."""
+"""Values of a slot up to which each is kept as it is."""
 _SHIFT: Final = 16
 _SIGN: Final = 15
 """The place of the sign in the upper half of a 32-bit float."""
@@ -33,7 +31,7 @@ _LEAST, _MOST = 1e-6, 1e12
 """Magnitudes that are told apart (in ms: from a nanosecond to 31 years); what is nearer to zero counts as zero."""
 
 Floats = NDArray[np.float64]
-Cells = NDArray[np.intp] | NDArray[np.int32] | NDArray[np.int64]
+Slots = NDArray[np.intp] | NDArray[np.int32] | NDArray[np.int64]
 
 
 def _top(values: Floats) -> NDArray[np.uint32]:
@@ -74,7 +72,7 @@ _MIDDLES: Final = _middles()
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """Values of one cell, or of several together.
+    """Values of one slot, or of several together.
 
     Attributes:
         n: how many there are.
@@ -131,71 +129,71 @@ def distribution(values: Floats, at_least: NDArray[np.bool_] | None = None) -> D
 
 
 class Distributions:
-    """A distribution for each of a number of cells, filled in pieces.
+    """A distribution for each of a number of slots, filled in pieces.
 
     Args:
-        cells: how many there are.
-        exact: values of a cell up to which each is kept.
+        slots: how many there are.
+        exact: values of a slot up to which each is kept.
     """
 
-    def __init__(self, cells: int, exact: int = EXACT) -> None:
+    def __init__(self, slots: int, exact: int = EXACT) -> None:
         self._exact = exact
-        self._n = np.zeros(cells, np.int64)
-        self._total = np.zeros(cells)
-        self._least = np.full(cells, np.inf)
-        self._most = np.full(cells, -np.inf)
-        self._open = np.full(cells, np.inf)
-        self._kept: list[list[Floats]] = [[] for _ in range(cells)]
-        """Of cells that are no histograms, their values in pieces."""
+        self._n = np.zeros(slots, np.int64)
+        self._total = np.zeros(slots)
+        self._least = np.full(slots, np.inf)
+        self._most = np.full(slots, -np.inf)
+        self._open = np.full(slots, np.inf)
+        self._kept: list[list[Floats]] = [[] for _ in range(slots)]
+        """Of slots that are no histograms, their values in pieces."""
         self._counts: dict[int, NDArray[np.int64]] = {}
-        """Of cells that are histograms."""
+        """Of slots that are histograms."""
 
-    def add(self, cells: Cells, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
+    def add(self, slots: Slots, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
         """Take in values; NaN is left out.
 
         Args:
-            cells: the cell of each value, from 0.
+            slots: the slot of each value, from 0.
             values: as many.
             at_least: True for values of which only a lower bound is known.
         """
-        for cell, places in groups(cells):
+        for slot, places in groups(slots):
             if places is None:
-                self.add_to(cell, values, at_least)
+                self.add_to(slot, values, at_least)
             else:
-                self.add_to(cell, values.take(places), None if at_least is None else at_least.take(places))
+                self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
-    def add_to(self, cell: int, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
-        """Take in values of one cell; NaN is left out. They are not copied.
+    def add_to(self, slot: int, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
+        """Take in values of one slot; NaN is left out. They are not copied.
 
         Args:
-            cell: of them all.
+            slot: of them all.
             values: in any order.
             at_least: True for values of which only a lower bound is known.
         """
         if at_least is not None and at_least.any():
-            self._open[cell] = np.fmin(self._open[cell], np.fmin.reduce(values[at_least]))
+            self._open[slot] = np.fmin(self._open[slot], np.fmin.reduce(values[at_least]))
         values = known(values)
         if not len(values):
             return
-        self._n[cell] += len(values)
-        self._total[cell] += values.sum()
-        self._least[cell] = min(self._least[cell], values.min())
-        self._most[cell] = max(self._most[cell], values.max())
-        if cell not in self._counts:
-            self._kept[cell].append(values)
-            if self._n[cell] <= self._exact:
+        self._n[slot] += len(values)
+        self._total[slot] += values.sum()
+        self._least[slot] = min(self._least[slot], values.min())
+        self._most[slot] = max(self._most[slot], values.max())
+        if slot not in self._counts:
+            self._kept[slot].append(values)
+            if self._n[slot] <= self._exact:
                 return
-            values, self._kept[cell] = np.concatenate(self._kept[cell]), []
-            self._counts[cell] = np.zeros(WIDTH, np.int64)
-        self._counts[cell] += np.bincount(buckets(values), minlength=WIDTH)
+            values, self._kept[slot] = np.concatenate(self._kept[slot]), []
+            self._counts[slot] = np.zeros(WIDTH, np.int64)
+        self._counts[slot] += np.bincount(buckets(values), minlength=WIDTH)
 
-    def get(self, cells: Sequence[int]) -> Distribution:
-        """The distribution of some cells together."""
-        places = [cell for cell in cells if self._n[cell]]
+    def get(self, slots: Sequence[int]) -> Distribution:
+        """The distribution of some slots together."""
+        places = [slot for slot in slots if self._n[slot]]
         if not places:
             return Distribution()
-        kept = np.concatenate([np.zeros(0), *(part for cell in places for part in self._kept[cell])])
-        binned = [self._counts[cell] for cell in places if cell in self._counts]
+        kept = np.concatenate([np.zeros(0), *(part for slot in places for part in self._kept[slot])])
+        binned = [self._counts[slot] for slot in places if slot in self._counts]
         counts = np.sum([*binned, np.bincount(buckets(kept), minlength=WIDTH)], axis=0) if binned else None
         return Distribution(
             int(self._n[places].sum()),

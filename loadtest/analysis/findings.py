@@ -8,20 +8,20 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.analysis.anomalies import ErrorGroup, Oddity
+from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.limits.expected_429 import Expectation, expect
-from loadtest.analysis.limits.observed_429 import Throttled, ThrottledResult, look_into
+from loadtest.analysis.limits.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.limits.recovery import Retried
 from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
-from loadtest.analysis.metrics import Metrics, compute
+from loadtest.analysis.metrics import RunFigures, compute
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
-from loadtest.analysis.reader import scan
+from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary
 from loadtest.analysis.slowest import Phases, SlowOperation
-from loadtest.analysis.timelines import Executions, ExecutionTimes, Heat, Heats, Points, Responses
+from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
 from loadtest.analysis.verdict import Judged, ThresholdResult, Verdict, Word, decide, judge_all
 from loadtest.record.run_directory import write_atomically
@@ -37,7 +37,7 @@ class Findings:
 
     record: Record
     expectation: Expectation
-    metrics: Metrics
+    metrics: RunFigures
     uses: list[LimitUse]
     evenness: dict[str, Evenness]
     rates: dict[str, LimitSeries]
@@ -52,14 +52,14 @@ class Findings:
     """executionTime by traffic entry, over time and against what the client saw."""
     errors: list[ErrorGroup]
     """What was not ok, the most frequent first."""
-    oddities: list[Oddity]
-    """What the target said and cannot be."""
+    anomalies: list[Anomaly]
+    """Values that cannot be."""
     ledger: Ledger
     """What became of the jobs."""
     slowest: dict[str, list[SlowOperation]]
     """By traffic entry, the slowest first."""
-    throttled: Throttled
-    """All that is told of the 429s."""
+    observed_429: Observed429
+    """All that the 429s tell."""
     keys: list[KeyFigures]
     """Response times by traffic entry and key; empty where there is one key."""
     slow_keys: list[SlowKey]
@@ -79,10 +79,11 @@ def find(record: Record) -> Findings:
     judged = judge_all(record.info, metrics)
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
-    phases = Phases(record.book, [one for found in slowest.values() for one in found])
-    retried, throttled = Retried(record), look_into(record, expectation)
-    executions, heats, keys = ExecutionTimes(record), Heats(record), KeyTimes(record)
-    scan(record.directory, record.book, [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys])
+    phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
+    retried, observed_429 = Retried(record), look_into(record, expectation)
+    executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
+    visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys]
+    scan(record.directory, record.vocabulary, visitors)
     checks = check(record, metrics.overall, evenness.result())
     verdict = decide(record.info, checks, judged)
     return Findings(
@@ -91,16 +92,16 @@ def find(record: Record) -> Findings:
         metrics,
         uses.result(),
         evenness.result(),
-        rates.of,
+        rates.by_limit,
         points.result(),
         lags.result(),
         heats.result(),
         executions.result(),
         record.errors.result(),
-        record.oddities.result(),
+        record.anomalies.result(),
         record.jobs.result(),
         slowest,
-        replace(throttled, retries=retried.result()),
+        replace(observed_429, retries=retried.result()),
         keys.result(),
         keys.slow(),
         checks,
@@ -119,9 +120,9 @@ class Results(Result, frozen=True, kw_only=True):
         sentence: the verdict in one sentence.
         reasons: what it rests on.
         limits: what was asked of each limit between two stage boundaries.
-        throttling: all that is told of 429s.
+        throttling: all that the 429s tell.
         errors: what was not ok, the most frequent first.
-        oddities: what the target said and cannot be.
+        anomalies: values that cannot be.
         jobs: what became of them.
         keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
         slow_keys: keys that are slower than all others of their traffic entry together.
@@ -143,9 +144,9 @@ class Results(Result, frozen=True, kw_only=True):
     thresholds: list[ThresholdResult]
     limits: list[LimitUse]
     expected: ExpectedLimiter
-    throttling: ThrottledResult
+    throttling: Observed429Result
     errors: list[ErrorGroup]
-    oddities: list[Oddity]
+    anomalies: list[Anomaly] = msgspec.field(name="oddities")
     jobs: Ledger
     keys: list[KeyFigures]
     slow_keys: list[SlowKey]
@@ -180,9 +181,9 @@ def results(findings: Findings) -> Results:
             agreement=findings.expectation.agreement,
             why_not=findings.expectation.why_not,
         ),
-        throttling=findings.throttled.result(),
+        throttling=findings.observed_429.result(),
         errors=findings.errors,
-        oddities=findings.oddities,
+        anomalies=findings.anomalies,
         jobs=findings.ledger,
         keys=findings.keys,
         slow_keys=findings.slow_keys,

@@ -1,7 +1,4 @@
-"""What became of every job that was accepted: a ledger that balances.
-
-The jobs that a run left pending, by name.
-"""
+"""What became of every job that was accepted, as a ledger that balances; and the jobs left pending, by name."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, Book
+from loadtest.analysis.columns import KINDS, OK, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.contract import JobState, RequestKind
@@ -52,11 +49,11 @@ class Ledger(Result, frozen=True, kw_only=True):
     complete: bool
 
 
-class Jobs:
+class JobTracker:
     """Follows jobs by a 64-bit hash of their ids: of five million, two share one with a probability of 1e-6."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
         self._complete = True
         self._table = _no_jobs()
         self._parts: list[dict[str, NDArray[Any]]] = []
@@ -69,14 +66,14 @@ class Jobs:
             return
         rows = chunk.requests
         known = column.is_valid().to_numpy().take(rows.places)
-        told = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
+        ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
         # What was wrong on purpose (a bad key) is ok, and its answer tells nothing of the job.
-        rows = rows.where(known & told & (rows.words("mistake") < 0))
+        rows = rows.where(known & ended_or_gone & (rows.words("mistake") < 0))
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
         completed, failed = (
-            state == code for code in self._book.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
+            state == code for code in self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
         )
         ended, submit = completed | failed, kind == _SUBMIT
         pending = ~ended & ~gone & ~submit
@@ -101,17 +98,17 @@ class Jobs:
         self._compact()
         jobs = self._table
         # Jobs of other runs are asked for, too: only those that this one submitted are in the ledger.
-        mine = jobs["accepted"] > 0
-        completed, failed, gone = (mine & (jobs[name] > 0) for name in ("completed", "failed", "gone"))
+        own = jobs["accepted"] > 0
+        completed, failed, gone = (own & (jobs[name] > 0) for name in ("completed", "failed", "gone"))
         ended = completed | failed
-        submitted, own = int(jobs["accepted"].sum()), int(mine.sum())
+        submitted = int(jobs["accepted"].sum())
         return Ledger(
             submitted=submitted,
             completed=int(completed.sum()),
             failed=int((failed & ~completed).sum()),
-            pending=int((mine & ~ended & ~gone).sum()),
-            lost=int((mine & gone & ~ended).sum()),
-            duplicated=submitted - own,
+            pending=int((own & ~ended & ~gone).sum()),
+            lost=int((own & gone & ~ended).sum()),
+            duplicated=submitted - int(own.sum()),
             back_to_pending=int((jobs["pending"] > jobs["ended"]).sum()),
             changed=int(((jobs["completed"] > 0) & (jobs["failed"] > 0)).sum()),
             complete=self._complete,

@@ -23,7 +23,7 @@ _STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0
 
 
 class KeyPercentiles(Result, frozen=True, kw_only=True):
-    """Response times of one key; null where n can't carry a percentile."""
+    """Response times of one key; null where samples are too few."""
 
     p50: float | None
     p95: float | None
@@ -66,17 +66,17 @@ class KeyTimes:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._keys = min(record.info.keys, MOST)
-        self._times = Distributions(len(record.book.entries) * self._keys)
+        self._times = Distributions(len(record.vocabulary.entries) * self._keys)
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         if self._keys < 2:
             return
-        for cell, rows in chunk.operations.by_cell:
-            if chunk.book.in_figures[cell]:
-                good = rows.meant_well.answered
+        for stage_index, rows in chunk.operations.by_stage:
+            if chunk.vocabulary.in_figures[stage_index]:
+                good = rows.without_mistakes.answered
                 good = good.where(good.floats("key_index") < self._keys)
-                place = chunk.book.entry_of[cell] * self._keys + good.floats("key_index").astype(np.int64)
+                place = chunk.vocabulary.entry_of[stage_index] * self._keys + good.floats("key_index").astype(np.int64)
                 self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
@@ -100,7 +100,7 @@ class KeyTimes:
         """
         found = []
         for name, by_key in self._by_entry().items():
-            place = self._record.book.entries.index(name) * self._keys
+            place = self._record.vocabulary.entries.index(name) * self._keys
             for key, times in by_key.items():
                 others = self._times.get([place + other for other in range(self._keys) if other != key])
                 found += [slow] if (slow := _slower(name, key, times, others)) else []
@@ -109,7 +109,7 @@ class KeyTimes:
     def _by_entry(self) -> dict[str, dict[int, Distribution]]:
         """Times of each key that has any, of the traffic entries that have two such keys or more."""
         found = {}
-        for place, name in enumerate(self._record.book.entries):
+        for place, name in enumerate(self._record.vocabulary.entries):
             times = {key: self._times.get([place * self._keys + key]) for key in range(self._keys)}
             found[name] = {key: each for key, each in times.items() if each.n}
         return {name: by_key for name, by_key in found.items() if len(by_key) > 1}

@@ -4,13 +4,14 @@ Counts are counted, rates derived from them, percentiles come from ``percentiles
 warm-up is in no figure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import OUTCOMES
+from loadtest.analysis.columns import OUTCOMES, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.limits.expected_429 import Expectation
@@ -25,16 +26,18 @@ from loadtest.analysis.results import (
     OperationStage,
     OverallFigures,
     OverallStage,
-    Polling,
+    PollingCost,
     RequestCounts,
 )
 from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
+Planned = Sequence[StageKey]
+
 
 @dataclass(frozen=True)
-class Metrics:
+class RunFigures:
     """The figures of a run.
 
     Attributes:
@@ -48,30 +51,27 @@ class Metrics:
     traffic: dict[str, OperationFigures]
 
 
-def compute(record: Record, expectation: Expectation) -> Metrics:
+def compute(record: Record, expectation: Expectation) -> RunFigures:
     """The figures of a run.
 
     Args:
         record: the record.
-        expectation: which requests the believed limiter would reject.
+        expectation: which requests the assumed limiter would reject.
     """
     maker = _Maker(record, expectation)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
-    return Metrics(
+    return RunFigures(
         overall=maker.overall(),
         operations={name: maker.operation(name, record.stages(operation=name)) for name in by_operation},
         traffic={name: maker.operation(plan.operation, record.stages(traffic=name)) for name, plan in plans.items()},
     )
 
 
-Planned = list[tuple[str, StagePlan]]
-
-
 def _by_name(planned: Planned) -> dict[str, Planned]:
     """Stages of the same name together, in order."""
-    names = dict.fromkeys(stage.name for _, stage in planned)
-    return {name: [(entry, stage) for entry, stage in planned if stage.name == name] for name in names}
+    names = dict.fromkeys(key.stage.name for key in planned)
+    return {name: [key for key in planned if key.stage.name == name] for name in names}
 
 
 class _Maker:
@@ -81,9 +81,9 @@ class _Maker:
         self.record = record
         self.missing = record.arrivals.missing(record.info)
         rejected = expectation.rejected
-        self.of_requests = _means(rejected, record.sent_requests["cell"], len(record.book.cells))
-        first, cell = _last_first(record.sent_requests, rejected)
-        self.of_operations = _means(first, cell, len(record.book.cells))
+        self.of_requests = _means(rejected, record.sent_requests["stage_index"], len(record.vocabulary.stage_keys))
+        first, stage_index = _last_first(record.sent_requests, rejected)
+        self.of_operations = _means(first, stage_index, len(record.vocabulary.stage_keys))
 
     def overall(self) -> OverallFigures:
         """Of all traffic, which has no latency."""
@@ -101,45 +101,45 @@ class _Maker:
 
     def _with_times(self, planned: Planned, operation: str) -> dict[str, Any]:
         """The fields of an ``OperationStage`` or, of ``async_run``, a ``JobStage``."""
-        found, cells = self._figures(planned), self.record.cells(planned)
+        found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
             if operation == Operation.ASYNC_RUN or name not in JOB_TIMES:
-                found[name] = summarize(self.record.times.of[name].get(cells))
+                found[name] = summarize(self.record.times[name].get(stage_indices))
         if operation == Operation.ASYNC_RUN:
             found["polling"] = self._polling(planned)
         return found
 
     def _figures(self, planned: Planned) -> dict[str, Any]:
         """The fields of an ``OverallStage``."""
-        record, cells = self.record, self.record.cells(planned)
+        record, stage_indices = self.record, self.record.stage_indices(planned)
         made = record.counts
         names = {(entry, stage.name) for entry, stage in planned}
         lost = sum(missing.count for missing in self.missing if (missing.traffic, missing.stage) in names)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
-        operations = self._operations(cells, lost, seconds)
-        statuses, reasons = made.statuses[cells].sum(axis=0), made.reasons[cells].sum(axis=0)
+        operations = self._operations(stage_indices, lost, seconds)
+        statuses, reasons = made.statuses[stage_indices].sum(axis=0), made.reasons[stage_indices].sum(axis=0)
         answers = {"none" if s == NO_ANSWER else str(s): int(statuses[s]) for s in statuses.nonzero()[0].tolist()}
-        words = record.book.words["reason"]
+        words = record.vocabulary.words["reason"]
         tally = {words[place]: int(reasons[place]) for place in reasons.nonzero()[0].tolist()}
         return {
             "seconds": seconds,
             "operations": operations,
-            "requests": self._requests(cells, statuses, seconds),
+            "requests": self._requests(stage_indices, statuses, seconds),
             "throttled_rate": _ratio(operations.throttled, operations.sent),
-            "expected_throttled_rate": _mean(self.of_operations, cells),
+            "expected_throttled_rate": _mean(self.of_operations, stage_indices),
             "error_rate": _ratio(operations.failed + operations.timed_out, operations.sent),
             "goodput": _ratio(operations.ok, seconds),
-            "amplification": _ratio(int(made.first[cells].sum()), operations.sent),
+            "amplification": _ratio(int(made.first[stage_indices].sum()), operations.sent),
             "statuses": dict(sorted(answers.items())),
             "reasons": dict(sorted(tally.items())),
         }
 
-    def _operations(self, cells: list[int], lost: int, seconds: float) -> OperationCounts:
+    def _operations(self, stage_indices: list[int], lost: int, seconds: float) -> OperationCounts:
         """Counts of operations; ``lost`` are those that left no row."""
         made = self.record.counts
-        counts = dict(zip(OUTCOMES, made.outcomes[cells].sum(axis=0).tolist(), strict=True))
+        counts = dict(zip(OUTCOMES, made.outcomes[stage_indices].sum(axis=0).tolist(), strict=True))
         counts[Outcome.LOST] += lost
-        offered, sent = sum(counts.values()), int(made.sent[cells].sum())
+        offered, sent = sum(counts.values()), int(made.sent[stage_indices].sum())
         return OperationCounts(
             offered=offered,
             sent=sent,
@@ -148,29 +148,29 @@ class _Maker:
             sent_rate=_ratio(sent, seconds),
         )
 
-    def _requests(self, cells: list[int], statuses: np.ndarray, seconds: float) -> RequestCounts:
+    def _requests(self, stage_indices: list[int], statuses: np.ndarray, seconds: float) -> RequestCounts:
         sent, throttled = int(statuses.sum()), int(statuses[THROTTLED_STATUS])
         accepted = sent - int(statuses[NO_ANSWER]) - throttled
         return RequestCounts(
             sent=sent,
             accepted=accepted,
             throttled=throttled,
-            errors=int(self.record.counts.errors[cells].sum()),
+            errors=int(self.record.counts.errors[stage_indices].sum()),
             sent_rate=_ratio(sent, seconds),
             accepted_rate=_ratio(accepted, seconds),
             throttled_rate=_ratio(throttled, sent),
-            expected_throttled_rate=_mean(self.of_requests, cells),
+            expected_throttled_rate=_mean(self.of_requests, stage_indices),
         )
 
-    def _polling(self, planned: Planned) -> Polling:
+    def _polling(self, planned: Planned) -> PollingCost:
         record = self.record
         polls, retrievals = record.poll_use.during(planned)
-        limit = record.belief.drawn_on(LimitName.RETRIEVAL)
+        limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         # A limit on how many are answered at a time allows no number of them.
-        sustained = limit in record.limits() and record.belief.spec.algorithm != CONCURRENCY
-        allowed = record.belief.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
-        return Polling(
+        sustained = limit in record.limits() and record.assumed_limits.spec.algorithm != CONCURRENCY
+        allowed = record.assumed_limits.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
+        return PollingCost(
             polls=polls,
             retrievals=retrievals,
             share_of_retrievals=_ratio(polls, retrievals),
@@ -189,23 +189,23 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
 
 
 def _last_first(sent: pd.DataFrame, rejected: "pd.Series[float]") -> tuple["pd.Series[float]", "pd.Series[int]"]:
-    """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its cell."""
+    """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its stage."""
     first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
-    rows = sent.loc[first, ["traffic", "parent_arrival", "start", "cell"]].sort_values("start", kind="stable")
+    rows = sent.loc[first, ["traffic", "parent_arrival", "start", "stage_index"]].sort_values("start", kind="stable")
     rows = rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
-    return rejected.reindex(rows.index), rows["cell"]
+    return rejected.reindex(rows.index), rows["stage_index"]
 
 
-def _means(values: "pd.Series[float]", cell: "pd.Series[int]", cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the known values of each cell."""
-    known = (values.notna() & (cell >= 0)).to_numpy()
-    places = cell.to_numpy()[known]
-    sums = np.bincount(places, values.to_numpy()[known], minlength=cells)
-    return sums, np.bincount(places, minlength=cells)
+def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the known values of each stage."""
+    known = (values.notna() & (stage_index >= 0)).to_numpy()
+    places = stage_index.to_numpy()[known]
+    sums = np.bincount(places, values.to_numpy()[known], minlength=stages)
+    return sums, np.bincount(places, minlength=stages)
 
 
-def _mean(sums: tuple[np.ndarray, np.ndarray], cells: list[int]) -> float | None:
-    return _ratio(float(sums[0][cells].sum()), int(sums[1][cells].sum()))
+def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> float | None:
+    return _ratio(float(sums[0][stage_indices].sum()), int(sums[1][stage_indices].sum()))
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -1,6 +1,6 @@
-"""A run's samples as a DataFrame for a notebook, with the derived columns. Nothing else here reads them whole.
+"""A run for a notebook: its samples as a DataFrame with derived columns, and its figures as a tidy table.
 
-A run's figures for a notebook: everything that is found out about it, and ``metrics.json`` as a tidy table.
+Nothing else here reads a record's samples whole.
 """
 
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ def metrics(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.D
 
     Columns: ``traffic`` (``overall`` for all together), ``stage`` (empty for all of them), ``metric`` and
     ``statistic`` (as a threshold names them: ``response_time`` and ``p95``; times are in ms, rates per second, shares
-    from 0 to 1), ``value`` (NaN where there is none or n can't carry it), ``low`` and ``high`` (95 % interval of a
+    from 0 to 1), ``value`` (NaN where there is none or samples are too few), ``low`` and ``high`` (95 % interval of a
     percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether it reaches a time-out, so that the
     value is a lower bound).
 

@@ -99,9 +99,9 @@ def limit(count_: int, window_s: float) -> str:
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
 
 
-def limit_of(limit_: Limit, belief: AssumedLimits) -> str:
-    """A limit in words, as the believed algorithm has it: ``100 per minute``, ``10 at the same time``."""
-    if belief.spec.algorithm == CONCURRENCY:
+def limit_of(limit_: Limit, assumed_limits: AssumedLimits) -> str:
+    """A limit in words, as the assumed algorithm has it: ``100 per minute``, ``10 at the same time``."""
+    if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"{count(limit_.count)} at the same time"
     return limit(limit_.count, limit_.window)
 

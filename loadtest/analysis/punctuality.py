@@ -1,7 +1,4 @@
-"""How late operations left over time: the worst of each bin.
-
-How evenly arrivals left, against how evenly the schedule wanted them: the shape of arrivals decides the 429 rate.
-"""
+"""How late operations left, and how evenly, against the schedule: the shape of arrivals decides the 429 rate."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -41,27 +38,27 @@ class WorstLags:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._of: list[Lags] = []
-        for name in record.book.entries:
-            sent = int(record.counts.sent[record.cells_of(name)].sum())
+        for name in record.vocabulary.entries:
+            sent = int(record.counts.sent[record.stage_indices_of(name)].sum())
             cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, sent, 10))
             count = max(0, len(cuts) - 1)
             self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            lags = self._of[chunk.book.entry_of[cell]]
+        for stage_index, rows in chunk.operations.by_stage:
+            lags = self._of[chunk.vocabulary.entry_of[stage_index]]
             sent = rows.where(~np.isnan(start_lag(rows)))
             start, dispatch = start_lag(sent), dispatch_lag(sent)
-            for place, of in groups(distribution.place(sent.floats("intended_start") / 1e9, lags.cuts)):
+            for place, rows_of_bin in groups(distribution.place(sent.floats("intended_start") / 1e9, lags.cuts)):
                 if place < 0:
                     continue
                 for worst, lag in ((lags.start_lag, start), (lags.dispatch_lag, dispatch)):
-                    worst[place] = np.fmax(worst[place], (lag if of is None else lag.take(of)).max())
+                    worst[place] = np.fmax(worst[place], (lag if rows_of_bin is None else lag.take(rows_of_bin)).max())
 
     def result(self) -> dict[str, Lags]:
         """Of each traffic entry that sent anything."""
-        found = zip(self._record.book.entries, self._of, strict=True)
+        found = zip(self._record.vocabulary.entries, self._of, strict=True)
         return {name: lags for name, lags in found if not np.isnan(lags.start_lag).all()}
 
 
@@ -92,7 +89,7 @@ class Evennesses:
         self._record = record
         self._bins: dict[tuple[int, str], NDArray[np.int64]] = {}
         extent = record.extent
-        for entry in range(len(record.book.entries)):
+        for entry in range(len(record.vocabulary.entries)):
             for column in _COLUMNS:
                 first, last = extent.first[column][entry], extent.last_of[column][entry]
                 if np.isfinite(first) and (count := int((last - first) / 1e9 / _BIN_S)) >= 2:
@@ -100,9 +97,9 @@ class Evennesses:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            if chunk.book.in_figures[cell]:
-                self._count(chunk.book.entry_of[cell], rows.where(~np.isnan(start_lag(rows))))
+        for stage_index, rows in chunk.operations.by_stage:
+            if chunk.vocabulary.in_figures[stage_index]:
+                self._count(chunk.vocabulary.entry_of[stage_index], rows.where(~np.isnan(start_lag(rows))))
 
     def result(self) -> dict[str, Evenness]:
         """Of each traffic entry."""
@@ -112,7 +109,7 @@ class Evennesses:
                 bins_sent=_spread(self._bins.get((entry, "start"))),
                 bins_intended=_spread(self._bins.get((entry, "intended_start"))),
             )
-            for entry, name in enumerate(self._record.book.entries)
+            for entry, name in enumerate(self._record.vocabulary.entries)
         }
 
     def _count(self, entry: int, rows: Rows) -> None:

@@ -1,7 +1,7 @@
 """A record in pieces: what lets an analysis of any number of samples run in bounded memory.
 
 A chunk holds at least ``_ROWS`` rows for each traffic entry (but the last one), however small the batches were that a
-run wrote: what is done for each cell costs little beside what is done for each row, and columns of it stay in a cache.
+run wrote: what is done for each stage costs little beside what is done for each row, and columns of it stay in a cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from loadtest.analysis.columns import Book, Columns, Rows
+from loadtest.analysis.columns import Columns, Rows, Vocabulary
 from loadtest.record.samples import read_batches
 
 _ROWS: Final = 16 * 1024
@@ -24,18 +24,18 @@ class Chunk:
 
     Args:
         batches: of the record, in its order.
-        book: what its words mean.
+        vocabulary: what its words mean.
     """
 
-    def __init__(self, batches: list[pa.RecordBatch], book: Book) -> None:
-        self.book = book
-        self.columns = Columns(batches, book)
+    def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.columns = Columns(batches, vocabulary)
 
     @cached_property
     def operations(self) -> Rows:
-        """Operation rows that belong to a cell."""
+        """Operation rows that belong to a stage."""
         rows = self._of("operation")
-        return rows.where(rows.cell >= 0)
+        return rows.where(rows.stage_index >= 0)
 
     @cached_property
     def requests(self) -> Rows:
@@ -44,7 +44,7 @@ class Chunk:
         return rows.where(~np.isnan(rows.floats("start")))
 
     def _of(self, kind: str) -> Rows:
-        (code,) = self.book.codes("row", [kind])
+        (code,) = self.vocabulary.codes("row", [kind])
         found = self.columns.words("row")
         return Rows(self.columns, np.flatnonzero(found == code))
 
@@ -57,7 +57,7 @@ class Visitor(Protocol):
         ...
 
 
-def read_chunks(directory: Path, book: Book) -> Iterator[Chunk]:
+def read_chunks(directory: Path, vocabulary: Vocabulary) -> Iterator[Chunk]:
     """Yield a record's chunks.
 
     Raises:
@@ -69,24 +69,26 @@ def read_chunks(directory: Path, book: Book) -> Iterator[Chunk]:
         if batch.num_rows:
             pending.append(batch)
             rows += batch.num_rows
-        if rows >= _ROWS * min(len(book.entries), _MOST_ENTRIES):
-            yield Chunk(pending, book)
+        if rows >= _ROWS * min(len(vocabulary.entries), _MOST_ENTRIES):
+            yield Chunk(pending, vocabulary)
             pending, rows = [], 0
     if rows:
-        yield Chunk(pending, book)
+        yield Chunk(pending, vocabulary)
 
 
-def scan(directory: Path, book: Book, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None) -> int:
+def scan(
+    directory: Path, vocabulary: Vocabulary, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None
+) -> int:
     """Let each visitor see the whole record; returns its number of rows.
 
     Args:
         directory: of the run.
-        book: its words.
+        vocabulary: its words.
         visitors: what takes it in.
         on_progress: told the number of rows so far, after each chunk.
     """
     rows = 0
-    for chunk in read_chunks(directory, book):
+    for chunk in read_chunks(directory, vocabulary):
         for visitor in visitors:
             visitor.add(chunk)
         rows += chunk.columns.count

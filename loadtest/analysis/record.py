@@ -1,6 +1,6 @@
 """A run's record, taken in once: what is counted and measured of it, without a sample of it in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +11,20 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from loadtest.analysis.anomalies import Errors, Oddities
+from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals
-from loadtest.analysis.columns import Book
+from loadtest.analysis.columns import StageKey, Vocabulary
 from loadtest.analysis.counts import Counts, Means, PollUse
-from loadtest.analysis.jobs import Jobs
-from loadtest.analysis.limits.sent_requests import Drawn, Sends, drawn
+from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.jobs import JobTracker
+from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.reader import Chunk, scan
 from loadtest.analysis.slowest import Slowest
-from loadtest.analysis.times import Times, start_lag
+from loadtest.analysis.times import TimeDistributions, start_lag
 from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import AssumedLimits
 from loadtest.record import run_directory
-from loadtest.record.run_info import RunInfo, StagePlan
+from loadtest.record.run_info import RunInfo
 
 Progress = Callable[[int], None]
 
@@ -37,9 +38,9 @@ class Extent:
         last_of: likewise the greatest.
     """
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.last = -np.inf
-        entries = len(book.entries)
+        entries = len(vocabulary.entries)
         self.first = {name: np.full(entries, np.inf) for name in ("start", "intended_start")}
         self.last_of = {name: np.full(entries, -np.inf) for name in ("start", "intended_start")}
 
@@ -48,11 +49,11 @@ class Extent:
         for name in ("start", "end"):
             last = pc.max(chunk.columns.arrow(name)).as_py()
             self.last = max(self.last, -np.inf if last is None else float(last))
-        for cell, rows in chunk.operations.by_cell:
+        for stage_index, rows in chunk.operations.by_stage:
             sent = rows.where(~np.isnan(start_lag(rows)))
-            if not chunk.book.in_figures[cell] or not len(sent):
+            if not chunk.vocabulary.in_figures[stage_index] or not len(sent):
                 continue
-            entry = chunk.book.entry_of[cell]
+            entry = chunk.vocabulary.entry_of[stage_index]
             for name in self.first:
                 times = sent.floats(name)
                 self.first[name][entry] = min(self.first[name][entry], times.min())
@@ -66,16 +67,16 @@ class Record:
     Attributes:
         directory: of the run.
         info: run.json.
-        book: its words and cells.
+        vocabulary: its words and stages.
         rows: how many samples can be read.
-        counts: what is counted, by cell.
-        times: every time, by cell.
-        means: where the time of ok operations goes, by cell.
-        sends: the requests that limiters are replayed over.
+        counts: what is counted, by stage.
+        times: every time, by stage.
+        means: where the time of ok operations goes, by stage.
+        sent: the requests that limiters are replayed over.
         arrivals: which arrivals it tells of.
         extent: when things happened.
         errors: what was not ok, in groups.
-        oddities: values that cannot be.
+        anomalies: values that cannot be.
         jobs: what became of each.
         slowest: operations.
         poll_use: how much of what is retrieved is polls.
@@ -83,29 +84,29 @@ class Record:
 
     directory: Path
     info: RunInfo
-    book: Book
+    vocabulary: Vocabulary
     rows: int
     counts: Counts
-    times: Times
+    times: TimeDistributions
     means: Means
-    sends: Sends
+    sent: SentRequests
     arrivals: Arrivals
     extent: Extent
     errors: Errors
-    oddities: Oddities
-    jobs: Jobs
+    anomalies: Anomalies
+    jobs: JobTracker
     slowest: Slowest
     poll_use: PollUse
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
-        """Requests that were sent, set-up and warm-up included, as ``Sends`` keeps them."""
-        return self.sends.frame()
+        """Requests that were sent, set-up and warm-up included, as ``SentRequests`` keeps them."""
+        return self.sent.frame()
 
     @cached_property
-    def drawn(self) -> list[Drawn]:
-        """What was asked of each limiter that is believed to be there."""
-        return list(drawn(self.sent_requests, self.info, self.belief))
+    def limiter_requests(self) -> list[LimiterRequests]:
+        """The requests that drew on each limiter that is assumed to be there."""
+        return list(limiter_requests(self.sent_requests, self.info, self.assumed_limits))
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -124,8 +125,8 @@ class Record:
         return min(planned, max(0.0, self.extent.last / 1e9))
 
     @cached_property
-    def belief(self) -> AssumedLimits:
-        """What was believed of the limits; where that is unknown here, what holds of documented ones."""
+    def assumed_limits(self) -> AssumedLimits:
+        """What was assumed of the limits; where that is unknown here, what holds of documented ones."""
         try:
             return AssumedLimits.recorded(self.info.target)
         except ValueError:
@@ -136,36 +137,40 @@ class Record:
 
     def on_limit(self, limit: str) -> pd.DataFrame:
         """Kept requests that drew on a limit; ``all`` is that of all requests."""
-        return self.sent_requests[self.sent_requests["limit"].isin(self.belief.together(limit))]
+        return self.sent_requests[self.sent_requests["limit"].isin(self.assumed_limits.together(limit))]
 
     def limits(self) -> list[str]:
-        """The limits that are believed to be in force and were asked anything, as ``on_limit`` takes them."""
-        names = dict.fromkeys(self.belief.drawn_on(name) for name in LIMIT_NAMES if name in self.belief.limits)
-        return [name for name in names if any(self.counts.asked[each] for each in self.belief.together(name))]
+        """The limits that are assumed to be in force and were asked anything, as ``on_limit`` takes them."""
+        assumed, requested = self.assumed_limits, self.counts.requested
+        names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
+        return [name for name in names if any(requested[each] for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
         """How many quotas a limit had: one for each key that was used on it, unless keys share it."""
-        keys: set[int] = set().union(*(self.counts.keys[each] for each in self.belief.together(limit)))
-        return self.belief.quotas(max(1, len(keys)))
+        keys: set[int] = set().union(*(self.counts.keys[each] for each in self.assumed_limits.together(limit)))
+        return self.assumed_limits.quotas(max(1, len(keys)))
 
-    def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[tuple[str, StagePlan]]:
-        """Stages that are in figures, as (traffic, stage), in order of the scenario."""
+    def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
+        """Stages that are in figures, in order of the scenario."""
         return [
-            (name, stage)
+            StageKey(name, stage)
             for name, plan in self.info.traffic.items()
             if traffic in (None, name) and operation in (None, plan.operation)
             for stage in plan.stages
             if not stage.warmup
         ]
 
-    def cells_of(self, traffic: str) -> list[int]:
-        """Every cell of a traffic entry, the warm-up's included."""
-        return [cell for cell, (name, _) in enumerate(self.book.cells) if name == traffic]
+    def stage_indices_of(self, traffic: str) -> list[int]:
+        """The index of every stage of a traffic entry, the warm-up included."""
+        return [index for index, key in enumerate(self.vocabulary.stage_keys) if key.traffic == traffic]
 
-    def cells(self, stages: list[tuple[str, StagePlan]]) -> list[int]:
-        """The cells of some stages."""
-        places = {(name, stage.name): cell for cell, (name, stage) in enumerate(self.book.cells)}
-        return [places[name, stage.name] for name, stage in stages]
+    def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
+        """The index of each of some stages."""
+        return self.vocabulary.indices(stages)
+
+    def time(self, name: str, stages: Sequence[StageKey]) -> Distribution:
+        """The distribution of a time, named as in ``metrics.json``, in some stages together."""
+        return self.times[name].get(self.stage_indices(stages))
 
 
 def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
@@ -179,11 +184,19 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
         RecordError: if it cannot be read as a record.
     """
     info = run_directory.load(directory)
-    book = Book(info)
+    vocabulary = Vocabulary(info)
     parts: dict[str, Any] = {
-        "counts": Counts(book), "times": Times(book), "means": Means(book), "sends": Sends(book),
-        "arrivals": Arrivals(book), "extent": Extent(book), "errors": Errors(book), "oddities": Oddities(book),
-        "jobs": Jobs(book), "slowest": Slowest(book), "poll_use": PollUse(book, info),
-    }  # fmt: skip
-    rows = scan(directory, book, list(parts.values()), on_progress)
-    return Record(directory, info, book, rows, **parts)
+        "counts": Counts(vocabulary),
+        "times": TimeDistributions(vocabulary),
+        "means": Means(vocabulary),
+        "sent": SentRequests(vocabulary),
+        "arrivals": Arrivals(vocabulary),
+        "extent": Extent(vocabulary),
+        "errors": Errors(vocabulary),
+        "anomalies": Anomalies(vocabulary),
+        "jobs": JobTracker(vocabulary),
+        "slowest": Slowest(vocabulary),
+        "poll_use": PollUse(vocabulary, info),
+    }
+    rows = scan(directory, vocabulary, list(parts.values()), on_progress)
+    return Record(directory, info, vocabulary, rows, **parts)

@@ -29,7 +29,7 @@ class Value(NamedTuple):
     """One statistic of a summary.
 
     Attributes:
-        value: None where n can't carry it.
+        value: None where samples are too few.
         interval: its 95 % interval; None for a mean and a maximum.
         at_least: whether it reaches a time-out, so that it is a lower bound.
     """
@@ -105,7 +105,7 @@ class RequestCounts(Result, frozen=True, kw_only=True):
     expected_throttled_rate: Share | None
 
 
-class Polling(Result, frozen=True, kw_only=True):
+class PollingCost(Result, frozen=True, kw_only=True):
     """What polls take of the retrieval limit.
 
     Attributes:
@@ -190,7 +190,7 @@ class OperationStage(Figures, frozen=True, kw_only=True):
     queue_wait_upper_ms: Summary | UnsetType = UNSET
     poll_lag_upper_ms: Summary | UnsetType = UNSET
     polls: Summary | UnsetType = UNSET
-    polling: Polling | UnsetType = UNSET
+    polling: PollingCost | UnsetType = UNSET
     statuses: dict[str, Count]
     reasons: dict[str, Count]
 
@@ -211,7 +211,7 @@ class JobStage(OperationStage, frozen=True, kw_only=True):
     queue_wait_upper_ms: Summary
     poll_lag_upper_ms: Summary
     polls: Summary
-    polling: Polling
+    polling: PollingCost
 
 
 class JobFigures(OperationFigures, frozen=True, kw_only=True):
@@ -224,7 +224,7 @@ class JobFigures(OperationFigures, frozen=True, kw_only=True):
     queue_wait_upper_ms: Summary
     poll_lag_upper_ms: Summary
     polls: Summary
-    polling: Polling
+    polling: PollingCost
     stages: Mapping[str, JobStage]
 
 

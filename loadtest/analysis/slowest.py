@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import KINDS, OUTCOMES, Book, Rows
+from loadtest.analysis.columns import KINDS, OUTCOMES, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Result
 from loadtest.analysis.times import response_time
@@ -70,18 +70,18 @@ class SlowOperation(Result, frozen=True, kw_only=True):
 class Slowest:
     """Keeps the slowest operations in figures: a first pass."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self._kept: list[list[SlowOperation]] = [[] for _ in book.entries]
-        self._bar = [-np.inf] * len(book.entries)
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
+        self._bar = [-np.inf] * len(vocabulary.entries)
         """The response time that an operation has to exceed to be kept."""
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            if not self._book.in_figures[cell]:
+        for stage_index, rows in chunk.operations.by_stage:
+            if not self._vocabulary.in_figures[stage_index]:
                 continue
-            entry, response = self._book.entry_of[cell], response_time(rows)
+            entry, response = self._vocabulary.entry_of[stage_index], response_time(rows)
             candidates = np.flatnonzero(response > self._bar[entry])
             if len(candidates) > MOST:
                 candidates = candidates[np.argpartition(response[candidates], -MOST)[-MOST:]]
@@ -93,7 +93,7 @@ class Slowest:
 
     def result(self) -> dict[str, list[SlowOperation]]:
         """Of each traffic entry, the slowest first, without their requests."""
-        return dict(zip(self._book.entries, self._kept, strict=True))
+        return dict(zip(self._vocabulary.entries, self._kept, strict=True))
 
     def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:
         def number(name: str) -> float | None:
@@ -103,14 +103,14 @@ class Slowest:
         reason = rows.words("reason")[row]
         start, intended = number("start"), number("intended_start") or 0.0
         return SlowOperation(
-            traffic=self._book.words["traffic"][rows.words("traffic")[row]],
-            stage=self._book.words["stage"][rows.words("stage")[row]],
+            traffic=self._vocabulary.words["traffic"][rows.words("traffic")[row]],
+            stage=self._vocabulary.words["stage"][rows.words("stage")[row]],
             arrival=int(number("arrival") or 0),
             intended_s=intended / 1e9,
             response_ms=response_ms,
             start_lag_ms=(intended if start is None else start) / 1e6 - intended / 1e6,
             outcome=OUTCOMES[rows.words("outcome")[row]],
-            reason=None if reason < 0 else self._book.words["reason"][reason],
+            reason=None if reason < 0 else self._vocabulary.words["reason"][reason],
             execution_ms=number("execution_time_ms"),
             attempts=int(number("attempt") or 0),
             request_id=rows.text("request_id", row),
@@ -121,15 +121,15 @@ class Slowest:
 class Phases:
     """Gathers the requests of operations that are known to be slow: a second pass."""
 
-    def __init__(self, book: Book, slow: list[SlowOperation]) -> None:
-        entries = book.entries
+    def __init__(self, vocabulary: Vocabulary, slow: list[SlowOperation]) -> None:
+        entries = vocabulary.entries
         self._of = {(entries.index(one.traffic), one.arrival): one for one in slow}
         self._arrivals = [np.sort([a for place, a in self._of if place == entry]) for entry in range(len(entries))]
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.requests.by_cell:
-            entry, parent = chunk.book.entry_of[cell], rows.floats("parent_arrival")
+        for stage_index, rows in chunk.requests.by_stage:
+            entry, parent = chunk.vocabulary.entry_of[stage_index], rows.floats("parent_arrival")
             arrivals = self._arrivals[entry]
             first, last = np.searchsorted(arrivals, (np.fmin.reduce(parent), np.fmax.reduce(parent)))
             within = arrivals[first : last + 1]

@@ -1,8 +1,6 @@
-"""Response times over time: dots of single operations, and percentiles of bins.
+"""Times over time, for plots: dots of single operations under percentiles of bins, and counts where dots are too many.
 
-How response times lie over a long run: counts by time and by response time, where dots would hide one another.
-
-executionTime over time and against what the client saw: percentiles of bins, and dots of single operations.
+Response times are kept of every traffic entry; executionTimes, also against what the client saw, of those that execute.
 """
 
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from loadtest.contract import THROTTLED_STATUS, Operation, Outcome
 Floats = NDArray[np.float64]
 
 LAYERS: Final = ("ok", "429", "failed", "timed out")
-_MOST: Final = 11_000
+_RESPONSE_DOTS: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
@@ -53,7 +51,7 @@ class Points:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        entries = range(len(record.book.entries))
+        entries = range(len(record.vocabulary.entries))
         self._n = [self._outcomes(entry, (OK, TIMED_OUT)) for entry in entries]
         self._cuts = [
             distribution.edges(0, record.covered_s, distribution.width(record.covered_s, n, _PER_BIN)) for n in self._n
@@ -61,12 +59,12 @@ class Points:
         self._binned = [Distributions(max(1, len(cuts) - 1), exact=1_000) for cuts in self._cuts]
         self._dots: list[dict[str, list[tuple[Floats, Floats]]]] = [{layer: [] for layer in LAYERS} for _ in entries]
         self._seen = np.zeros((len(entries), len(LAYERS)), np.int64)
-        self._slow_from = [self._slow(name) for name in record.book.entries]
+        self._slow_from = [self._slow(name) for name in record.vocabulary.entries]
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            self._take(chunk.book.entry_of[cell], rows)
+        for stage_index, rows in chunk.operations.by_stage:
+            self._take(chunk.vocabulary.entry_of[stage_index], rows)
 
     def result(self) -> dict[str, Responses]:
         """Of each traffic entry."""
@@ -81,7 +79,7 @@ class Points:
                 [self._binned[entry].get([k]) for k in range(len(self._cuts[entry]) - 1)],
                 self._n[entry],
             )
-            for entry, name in enumerate(self._record.book.entries)
+            for entry, name in enumerate(self._record.vocabulary.entries)
         }
 
     def _take(self, entry: int, rows: Rows) -> None:
@@ -109,7 +107,7 @@ class Points:
         place = LAYERS.index(layer)
         before, total = int(self._seen[entry, place]), self._total(entry, layer)
         self._seen[entry, place] += len(rows)
-        keep = distribution.every(max(1, -(-total // _MOST)), before, len(rows))
+        keep = distribution.every(max(1, -(-total // _RESPONSE_DOTS)), before, len(rows))
         if layer == "ok":
             slow = distribution.every(max(1, -(-total // (_SLOW * 50))), before, len(rows))
             keep = np.union1d(keep, slow[response[slow] > self._slow_from[entry]])
@@ -121,11 +119,11 @@ class Points:
         return self._outcomes(entry, outcomes.get(layer, (_THROTTLED,)))
 
     def _outcomes(self, entry: int, outcomes: tuple[int, ...]) -> int:
-        cells = self._record.cells_of(self._record.book.entries[entry])
-        return int(self._record.counts.outcomes[np.ix_(cells, outcomes)].sum())
+        stage_indices = self._record.stage_indices_of(self._record.vocabulary.entries[entry])
+        return int(self._record.counts.outcomes[np.ix_(stage_indices, outcomes)].sum())
 
     def _slow(self, name: str) -> float:
-        response = self._record.times.of["response_time_ms"].get(self._record.cells_of(name))
+        response = self._record.times["response_time_ms"].get(self._record.stage_indices_of(name))
         return float(response.at([max(1, round(response.n * 0.98))])[0]) if response.n else np.inf
 
 
@@ -160,9 +158,9 @@ class Heats:
 
     def __init__(self, record: Record) -> None:
         self._of: dict[int, tuple[str, Heat]] = {}
-        for entry, name in enumerate(record.book.entries):
-            cells = record.cells_of(name)
-            times = record.times.of["response_time_ms"].get(cells)
+        for entry, name in enumerate(record.vocabulary.entries):
+            stage_indices = record.stage_indices_of(name)
+            times = record.times["response_time_ms"].get(stage_indices)
             if not times.n or (times.n < MANY and record.covered_s < LONG_S) or times.most <= 0:
                 continue
             low = max(times.least, times.most / 1e9, 1e-6)
@@ -175,8 +173,8 @@ class Heats:
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            found = self._of.get(chunk.book.entry_of[cell])
+        for stage_index, rows in chunk.operations.by_stage:
+            found = self._of.get(chunk.vocabulary.entry_of[stage_index])
             if found is not None:
                 _count(found[1], rows.answered)
 
@@ -199,9 +197,9 @@ def _count(heat: Heat, rows: Rows) -> None:
     tally(heat.counts.reshape(-1), flat)
 
 
-_EXECUTIONS_MOST: Final = 4_000
+_EXECUTION_DOTS: Final = 4_000
 """Dots of an entry, picked evenly."""
-_MOST_ODD: Final = 500
+_ANOMALOUS_DOTS: Final = 500
 """Dots of an entry that cannot be: the first ones."""
 
 
@@ -224,13 +222,13 @@ class Executions:
     seconds: Floats
     execution: Floats
     seen: Floats
-    odd: tuple[Floats, Floats]
-    odds: int
+    anomalous: tuple[Floats, Floats]
+    anomaly_count: int
     cuts: Floats
     binned: list[Distribution]
 
 
-class ExecutionTimes:
+class ExecutionTimeline:
     """Gathers them for each traffic entry that executes anything: a retrieval's job was executed before it."""
 
     def __init__(self, record: Record) -> None:
@@ -238,27 +236,27 @@ class ExecutionTimes:
         plans = record.info.traffic
         self._entries = {
             place: name
-            for place, name in enumerate(record.book.entries)
+            for place, name in enumerate(record.vocabulary.entries)
             if plans[name].operation != Operation.RETRIEVAL
         }
-        said = record.times.of["execution_time_ms"]
-        self._n = {place: said.get(record.cells_of(name)).n for place, name in self._entries.items()}
+        known = record.times["execution_time_ms"]
+        self._n = {place: known.get(record.stage_indices_of(name)).n for place, name in self._entries.items()}
         self._cuts = {
             place: distribution.edges(0, record.covered_s, distribution.width(record.covered_s, n, _PER_BIN))
             for place, n in self._n.items()
         }
         self._binned = {p: Distributions(max(1, len(cuts) - 1), exact=1_000) for p, cuts in self._cuts.items()}
         self._seen = dict.fromkeys(self._entries, 0)
-        self._odds = dict.fromkeys(self._entries, 0)
+        self._anomaly_count = dict.fromkeys(self._entries, 0)
         self._dots: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
-        self._odd: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
+        self._anomalous: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            if chunk.book.entry_of[cell] in self._entries:
-                good = rows.meant_well.ok
-                self._take(cell, good.where(~np.isnan(good.floats("execution_time_ms"))))
+        for stage_index, rows in chunk.operations.by_stage:
+            if chunk.vocabulary.entry_of[stage_index] in self._entries:
+                good = rows.without_mistakes.ok
+                self._take(stage_index, good.where(~np.isnan(good.floats("execution_time_ms"))))
 
     def result(self) -> dict[str, Executions]:
         """Of each traffic entry that executed anything."""
@@ -268,29 +266,36 @@ class ExecutionTimes:
                 continue
             cuts = self._cuts[place]
             seconds, execution, seen = _joined(self._dots[place], 3)
-            odd, odd_seen = _joined(self._odd[place], 2)
+            anomalous, anomalous_seen = _joined(self._anomalous[place], 2)
             binned = [self._binned[place].get([k]) for k in range(len(cuts) - 1)]
             found[name] = Executions(
-                self._n[place], seconds, execution, seen, (odd, odd_seen), self._odds[place], cuts, binned
+                self._n[place],
+                seconds,
+                execution,
+                seen,
+                (anomalous, anomalous_seen),
+                self._anomaly_count[place],
+                cuts,
+                binned,
             )
         return found
 
-    def _take(self, cell: int, rows: Rows) -> None:
-        book = self._record.book
-        place = book.entry_of[cell]
+    def _take(self, stage_index: int, rows: Rows) -> None:
+        vocabulary = self._record.vocabulary
+        place = vocabulary.entry_of[stage_index]
         execution, seconds = rows.floats("execution_time_ms"), rows.floats("intended_start") / 1e9
         distribution.spread(self._binned[place], self._cuts[place], seconds, execution)
-        seen = seen_ms(rows, book.operation_of[cell])
-        odd = impossible(execution, seen)
-        keep = distribution.every(max(1, -(-self._n[place] // _EXECUTIONS_MOST)), self._seen[place], len(rows))
+        seen = seen_ms(rows, vocabulary.operation_of[stage_index])
+        anomalous = impossible(execution, seen)
+        keep = distribution.every(max(1, -(-self._n[place] // _EXECUTION_DOTS)), self._seen[place], len(rows))
         self._seen[place] += len(rows)
-        keep = keep[~odd[keep]]
+        keep = keep[~anomalous[keep]]
         if len(keep):
             self._dots[place].append((seconds[keep], execution[keep], seen[keep]))
-        if book.in_figures[cell] and odd.any():
-            left = max(0, _MOST_ODD - self._odds[place])
-            self._odd[place].append((execution[odd][:left], seen[odd][:left]))
-            self._odds[place] += int(odd.sum())
+        if vocabulary.in_figures[stage_index] and anomalous.any():
+            left = max(0, _ANOMALOUS_DOTS - self._anomaly_count[place])
+            self._anomalous[place].append((execution[anomalous][:left], seen[anomalous][:left]))
+            self._anomaly_count[place] += int(anomalous.sum())
 
 
 def _joined(parts: list[tuple[Floats, ...]], width: int) -> tuple[Floats, ...]:

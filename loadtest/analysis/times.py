@@ -1,15 +1,14 @@
-"""What a job waited for, within the bounds in which polling and a submit's answer let it be known.
+"""Every latency and lag that is reported, as distributions by stage.
 
-Of a job these are seen: its submit was sent (S) and answered (A), the last request that saw it pending was sent (P),
-and the poll that saw its end was answered (T). The target accepted it at some time from S to A, its result was ready
-at some time from P to T, and it says to have executed it for E (executionTime). So
+What a job waited for is known within bounds only. Of a job these are seen: its submit was sent (S) and answered (A),
+the last request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted
+it at some time from S to A, its result was ready at some time from P to T, and it says to have executed it for E
+(executionTime). So
 
 * queue wait, from being accepted to the begin of execution, is at least P − A − E and at most T − S − E;
 * poll lag, from the result to its being seen, is at most T − P, and may be nothing at all.
 
 Both hold whatever the target does in between, as long as its executionTime is true.
-
-The times of a record, by cell: every latency and lag that is reported, as distributions.
 """
 
 from typing import Final
@@ -17,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import Book, Rows
+from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import TIMES
@@ -32,7 +31,7 @@ GRAIN_MS: Final = 1.0
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     """Lower and upper bound of the queue wait of ended jobs, in ms.
 
-    Both NaN where something isn't known, and where the executionTime cannot be true (such are among the oddities);
+    Both NaN where something isn't known, and where the executionTime cannot be true (such are among the anomalies);
     a wait is never below zero.
     """
     names = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
@@ -92,8 +91,8 @@ def overhead(rows: Rows, operation: Operation) -> Floats:
     return waited - rows.floats("execution_time_ms")
 
 
-class Times:
-    """Distributions of every time, by cell of a book.
+class TimeDistributions:
+    """Distributions of every time, by stage of a book.
 
     Latencies are of ok and timed-out operations and requests that were not wrong on purpose: how fast a mistake is
     refused says nothing of how fast work is done. What jobs waited for is of those that were seen to end. Lags cover
@@ -101,47 +100,50 @@ class Times:
     time to the first byte, to connect (where one had to), and the service time on new connections and on reused ones.
     """
 
-    def __init__(self, book: Book) -> None:
-        self.of = {name: Distributions(len(book.cells)) for name in TIMES}
-        self.ended = Distributions(len(book.cells))
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._by_name = {name: Distributions(len(vocabulary.stage_keys)) for name in TIMES}
+        self.ended = Distributions(len(vocabulary.stage_keys))
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
+
+    def __getitem__(self, name: str) -> Distributions:
+        return self._by_name[name]
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        for cell, rows in chunk.operations.by_cell:
-            self._operations(cell, rows, chunk.book.operation_of[cell])
-        for cell, rows in chunk.requests.by_cell:
-            self._requests(cell, rows.meant_well.answered)
+        for stage_index, rows in chunk.operations.by_stage:
+            self._operations(stage_index, rows, chunk.vocabulary.operation_of[stage_index])
+        for stage_index, rows in chunk.requests.by_stage:
+            self._requests(stage_index, rows.without_mistakes.answered)
 
-    def _operations(self, cell: int, rows: Rows, operation: Operation) -> None:
-        self.of["start_lag_ms"].add_to(cell, start_lag(rows))
-        self.of["dispatch_lag_ms"].add_to(cell, dispatch_lag(rows))
-        rows = rows.meant_well.answered
+    def _operations(self, stage_index: int, rows: Rows, operation: Operation) -> None:
+        self._by_name["start_lag_ms"].add_to(stage_index, start_lag(rows))
+        self._by_name["dispatch_lag_ms"].add_to(stage_index, dispatch_lag(rows))
+        rows = rows.without_mistakes.answered
         response = response_time(rows)
-        self.of["response_time_ms"].add_to(cell, response, rows.late)
-        self.of["execution_time_ms"].add_to(cell, rows.floats("execution_time_ms"))
-        self.of["overhead_ms"].add_to(cell, overhead(rows, operation))
+        self._by_name["response_time_ms"].add_to(stage_index, response, rows.late)
+        self._by_name["execution_time_ms"].add_to(stage_index, rows.floats("execution_time_ms"))
+        self._by_name["overhead_ms"].add_to(stage_index, overhead(rows, operation))
         if operation == Operation.ASYNC_RUN:
-            self._asynchronous(cell, rows, response)
+            self._asynchronous(stage_index, rows, response)
 
-    def _requests(self, cell: int, rows: Rows) -> None:
+    def _requests(self, stage_index: int, rows: Rows) -> None:
         service = service_time(rows)
-        self.of["service_time_ms"].add_to(cell, service, rows.late)
-        self.of["first_byte_ms"].add_to(cell, (rows.floats("first_byte") - rows.floats("start")) / 1e6)
-        self.of["connect_ms"].add_to(cell, rows.floats("connect_ms"))
+        self._by_name["service_time_ms"].add_to(stage_index, service, rows.late)
+        self._by_name["first_byte_ms"].add_to(stage_index, (rows.floats("first_byte") - rows.floats("start")) / 1e6)
+        self._by_name["connect_ms"].add_to(stage_index, rows.floats("connect_ms"))
         reused = rows.floats("connection_reused")
         for name, kept in (("service_time_new_ms", reused == 0), ("service_time_reused_ms", reused == 1)):
             places = np.flatnonzero(kept)
-            self.of[name].add_to(cell, service.take(places), rows.late.take(places))
+            self._by_name[name].add_to(stage_index, service.take(places), rows.late.take(places))
 
-    def _asynchronous(self, cell: int, rows: Rows, response: Floats) -> None:
+    def _asynchronous(self, stage_index: int, rows: Rows, response: Floats) -> None:
         lower = (rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6
-        self.of["submit_ms"].add_to(cell, submit_time(rows))
-        self.of["time_to_result_ms"].add_to(cell, response, rows.late)
-        self.of["time_to_result_lower_ms"].add_to(cell, np.maximum(lower, 0.0))
-        self.of["polls"].add_to(cell, rows.floats("poll"), rows.late)
+        self._by_name["submit_ms"].add_to(stage_index, submit_time(rows))
+        self._by_name["time_to_result_ms"].add_to(stage_index, response, rows.late)
+        self._by_name["time_to_result_lower_ms"].add_to(stage_index, np.maximum(lower, 0.0))
+        self._by_name["polls"].add_to(stage_index, rows.floats("poll"), rows.late)
         rows = rows.ok
-        self.ended.add_to(cell, response_time(rows))
+        self.ended.add_to(stage_index, response_time(rows))
         for name, waited in zip(("queue_wait_lower_ms", "queue_wait_upper_ms"), queue_wait(rows), strict=True):
-            self.of[name].add_to(cell, waited)
-        self.of["poll_lag_upper_ms"].add_to(cell, poll_lag(rows))
+            self._by_name[name].add_to(stage_index, waited)
+        self._by_name["poll_lag_upper_ms"].add_to(stage_index, poll_lag(rows))

@@ -1,8 +1,6 @@
-"""Who made the load: the worker processes of a run, in words.
+"""Validity: whether the generator did its work well enough for the service to be judged by it at all.
 
-What each generator process used and held up: its own account, with its CPU beside it.
-
-Validity: whether the generator did its work well enough for the service to be judged by it at all.
+It rests on what generator and worker processes say of themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +32,7 @@ def describe_worker(worker: WorkerInfo) -> str:
 
 
 def was_lost(worker: WorkerInfo) -> bool:
-    """Whether it was believed lost at any time."""
+    """Whether it was assumed lost at any time."""
     return worker.end == "lost" or worker.returned > 0
 
 
@@ -177,7 +175,7 @@ def _target(info: RunInfo) -> list[Check]:
 
 
 def _dispatch_lag(record: Record) -> Check:
-    lags = record.times.of["dispatch_lag_ms"].get(record.cells(record.stages()))
+    lags = record.time("dispatch_lag_ms", record.stages())
     limit = f"≤ {DISPATCH_LAG_MS:g} ms"
     if not lags.n:
         return Check("dispatch lag p99", "–", limit, True, "nothing was sent, so nothing was late")
@@ -264,7 +262,7 @@ def _own(info: RunInfo) -> list[Check]:
             "event loop",
             sending,
             lambda one: one.stalls,
-            good="it ran on without long stalls",
+            good="no long event-loop stalls",
             bad="its event loop stood still",
             remedy="look for code that blocks in user classes, or give it a calmer machine",
         ),
@@ -272,7 +270,7 @@ def _own(info: RunInfo) -> list[Check]:
             "garbage collection",
             sending,
             lambda one: one.collections,
-            good="garbage collections held nobody up",
+            good="no long garbage collections",
             bad="garbage collections held it up",
             remedy="keep fewer objects in user classes, or use more processes",
         ),

@@ -1,13 +1,10 @@
-"""Each threshold of a scenario, held against a run's metrics.
-
-The verdict of a run: validity first, then how it ended, then its thresholds.
-"""
+"""The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
 
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Final, Literal, NamedTuple
 
-from loadtest.analysis.metrics import Metrics
+from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.results import (
     Count,
@@ -63,7 +60,7 @@ class Judged:
     Attributes:
         threshold: the requirement.
         judgement: pass, fail or inconclusive.
-        value: the metric's value; None where n can't carry it.
+        value: the metric's value; None where samples are too few.
         bounds: where the value is known to lie, if it is known only within bounds (the upper one may be infinite).
         interval: 95 % interval of a percentile, sampling only.
         expected: the expected value, of metrics that have one.
@@ -137,12 +134,12 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
     ]
 
 
-def judge_all(info: RunInfo, metrics: Metrics) -> list[Judged]:
+def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     """Judge every threshold of the scenario against the metrics."""
     return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
 
 
-def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
+def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
     """Judge one threshold; what the record can't answer is inconclusive, and says why."""
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -156,7 +153,7 @@ def judge_one(threshold: Threshold, metrics: Metrics) -> Judged:
     return Judged(threshold, judgement, value, bounds, interval, expected, n, why)
 
 
-def find_figures(threshold: Threshold, metrics: Metrics) -> Figures | None:
+def find_figures(threshold: Threshold, metrics: RunFigures) -> Figures | None:
     """The figures that a threshold is about, or None if the run has none."""
     whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:
@@ -172,7 +169,7 @@ class Measured(NamedTuple):
     """A metric's value.
 
     Attributes:
-        value: None where n can't carry it, or nothing was measured.
+        value: None where samples are too few, or nothing was measured.
         bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
             time to result lies somewhere within the last poll interval.
         interval: 95 % interval of a percentile, sampling only.
@@ -219,7 +216,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
     value, bounds, _, n = measured
     if value is None:
         if n:
-            return f"{n} values can't carry {threshold.metric.partition('.')[2]}"
+            return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
         return "no data: nothing to measure it on"
     if threshold.operator == "within" and expected is None:
         return "no expected value: the limiter could not be replayed"

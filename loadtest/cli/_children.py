@@ -19,8 +19,8 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.processes import stop
-from loadtest.record import progress, run_directory
-from loadtest.record.progress import LiveFigures, LoadFailed, WaitingForWorkers
+from loadtest.record import run_directory
+from loadtest.record.progress import Failure, Progress, WaitingForWorkers, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
@@ -111,7 +111,7 @@ def make_load(
     directory: Path,
     base: Path,
     environment: Mapping[str, str],
-    on_progress: Callable[[LiveFigures | WaitingForWorkers], None],
+    on_progress: Callable[[Progress | WaitingForWorkers], None],
     worker_arguments: Sequence[str] = (),
 ) -> int:
     """Make the load of a prepared run in a process of its own, until its record is closed.
@@ -137,11 +137,11 @@ def make_load(
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                message = progress.decode(line)
-                if isinstance(message, LoadFailed):
-                    failed = message
+                progress = decode_progress(line)
+                if isinstance(progress, Failure):
+                    failed = progress
                 else:
-                    on_progress(message)
+                    on_progress(progress)
     finally:
         stop(process)
     if failed is not None:

@@ -13,7 +13,7 @@ from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
 from loadtest.scenario import Scenario
-from loadtest.scenario.schema import schema_text
+from loadtest.scenario.model import schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _TITLES: Final[dict[Operation, str]] = {

@@ -23,7 +23,7 @@ from loadtest.cli._options import (
 from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
-from loadtest.record.progress import LiveFigures, WaitingForWorkers
+from loadtest.record.progress import Progress, WaitingForWorkers
 from loadtest.record.run_directory import note_target_died
 from loadtest.scenario import find_scenario, load_scenario
 
@@ -83,8 +83,8 @@ def command(
 
 
 def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
-    with Progress() as progress:
-        code = children.make_load(directory, base, target.environment, progress.show, workers.arguments)
+    with ProgressDisplay() as display:
+        code = children.make_load(directory, base, target.environment, display.show, workers.arguments)
     if target.embedded is not None:
         if target.embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
@@ -95,7 +95,7 @@ def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: Wor
     return code
 
 
-class Progress:
+class ProgressDisplay:
     """Shows the progress of a run: one line that changes on a terminal, plain lines elsewhere. A context manager."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, message: LiveFigures | WaitingForWorkers) -> None:
+    def show(self, message: Progress | WaitingForWorkers) -> None:
         """Show the latest message of the load."""
         if isinstance(message, WaitingForWorkers):
             self._show_waiting(message)
@@ -125,7 +125,7 @@ class Progress:
             print(_line(message), flush=True)
 
     def _show_waiting(self, message: WaitingForWorkers) -> None:
-        line = f"waiting for workers: {message.connected} of {message.expected} are there"
+        line = f"waiting for workers: {message.workers} of {message.expected} are there"
         if self._live is not None:
             self._live.update(Text(line), refresh=True)
         elif line != self._shown:
@@ -133,7 +133,7 @@ class Progress:
             print(line, flush=True)
 
 
-def _line(figures: LiveFigures) -> str:
+def _line(figures: Progress) -> str:
     if figures.phase in {"preparing", "over"}:
         return f"{figures.phase} …"
     stages = list(dict.fromkeys(stage for stage in figures.stages.values() if stage))
@@ -152,7 +152,7 @@ def _line(figures: LiveFigures) -> str:
     return "  ".join(parts)
 
 
-def _bar(figures: LiveFigures) -> Text:
+def _bar(figures: Progress) -> Text:
     share = min(1.0, figures.elapsed_s / figures.total_s) if figures.total_s else 0.0
     full = round(share * _BAR)
     return Text.assemble(("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}")

@@ -7,7 +7,7 @@ import click
 from loadtest.cli.plan import plan_of
 from loadtest.errors import ExitCode, InputError
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.schema import schema_text
+from loadtest.scenario.model import schema_text
 from loadtest.targets import TARGETS_FILE, load_targets
 
 

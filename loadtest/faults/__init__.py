@@ -3,9 +3,7 @@
 from typing import Final
 
 from loadtest.faults.kinds import KINDS, AnyFault, Fault
-from loadtest.faults.schema import fault_schema
-from loadtest.faults.text import check_keys, from_values, parse, to_text
-from loadtest.faults.words import to_words
+from loadtest.faults.text import check_keys, fault_schema, from_values, parse, to_text, to_words
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
 """The environment variable in which a load process finds the control endpoint of an embedded target with faults."""

@@ -1,4 +1,4 @@
-"""Faults as people write them: on the command line, in a scenario, for the control endpoint; and in plain words."""
+"""Faults as people write and read them: one text, keys and values, plain words, and a schema for editors."""
 
 import math
 import re
@@ -11,9 +11,29 @@ import msgspec
 from msgspec import inspect
 
 from loadtest.errors import InputError
-from loadtest.faults.kinds import KINDS, SECONDS, AnyFault, Fault, Starve
-from loadtest.units import parse_duration
+from loadtest.faults.kinds import (
+    KINDS,
+    SECONDS,
+    AnyFault,
+    BackToPending,
+    ColdStart,
+    DuplicateResult,
+    Error,
+    FalseExecutionTime,
+    Fault,
+    Freeze,
+    Garbage,
+    Latency,
+    NeverFinish,
+    Reset,
+    SlowExecution,
+    Starve,
+    Truncate,
+    WrongResult,
+)
+from loadtest.units import DURATION_PATTERN, parse_duration
 
+_DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
@@ -46,8 +66,8 @@ def from_values(values: Mapping[str, object]) -> AnyFault:
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        said = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise InputError(said, _nearest(str(kind or ""), list(KINDS)))
+        problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
+        raise InputError(problem, _nearest(str(kind or ""), list(KINDS)))
     fields = KINDS[kind].__struct_fields__
     for key in values:
         if key != "kind" and key not in fields:
@@ -164,3 +184,111 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 def _or_nearest(word: str, known: Sequence[str]) -> str:
     near = get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+
+
+def to_words(fault: Fault) -> str:
+    """Such as ``latency 200 ms on sync_run from 10 s for 30 s with 10 %``."""
+    parts = [_what(fault)]
+    if fault.on:
+        parts.append(f"on {' and '.join(fault.on)}")
+    if fault.key is not None and not isinstance(fault, Starve):
+        parts.append(f"of key {fault.key}")
+    if fault.start:
+        parts.append(f"from {fault.start:g} s")
+    if fault.duration is not None:
+        parts.append(f"for {fault.duration:g} s")
+    if fault.probability != 1:
+        parts.append(f"with {fault.probability * 100:g} %")
+    return " ".join(parts)
+
+
+def _what(fault: Fault) -> str:
+    match fault:
+        case Latency(shape="lognormal"):
+            return f"latency of {fault.ms:g} ms in the median, lognormal with sigma {fault.sigma:g}"
+        case Latency(shape="ramp"):
+            return f"latency growing to {fault.ms:g} ms"
+        case Latency():
+            return f"latency {fault.ms:g} ms"
+        case SlowExecution():
+            return "slow execution, " + _changed(fault.factor, fault.ms)
+        case Freeze():
+            return "freeze of the whole server" + ("" if fault.ms is None else f" for {fault.ms:g} ms at a request")
+        case Error():
+            return f"error {fault.status}"
+        case Reset():
+            return f"reset {'before execution' if fault.when == 'before' else 'in the middle of answers'}"
+        case Garbage():
+            return "garbage that is not " + ("JSON" if fault.what == "body" else "HTTP")
+        case DuplicateResult():
+            return "results of the one before" if fault.what == "result" else "ids of the job before"
+        case FalseExecutionTime(value="off"):
+            return "false executionTime, " + _changed(fault.factor, fault.ms)
+        case FalseExecutionTime():
+            how = "above the client's time" if fault.value == "above" else fault.value
+            return f"false executionTime, {how}"
+        case ColdStart():
+            return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"
+        case Starve():
+            return f"key {fault.key} starved by {'any other' if fault.by is None else f'key {fault.by}'}"
+        case Truncate():
+            return "truncated answers"
+        case NeverFinish():
+            return "jobs that never finish"
+        case WrongResult():
+            return "wrong results"
+        case BackToPending():
+            return "jobs that ended and are pending again"
+    return "429 without reason"
+
+
+def _changed(factor: float, ms: float) -> str:
+    parts = [f"{factor:g} times"] if factor != 1 else []
+    return " ".join([*parts, *([f"{ms:+g} ms"] if ms else [])])
+
+
+def fault_schema() -> dict[str, Any]:
+    """The schema (draft 7) of one fault as TOML and JSON write it."""
+    return {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": list(KINDS), "description": "What goes wrong."}},
+        "oneOf": [_kind_schema(kind) for kind in KINDS.values()],
+    }
+
+
+def _kind_schema(kind: type[Fault]) -> dict[str, Any]:
+    _, found = msgspec.json.schema_components([kind])
+    schema: dict[str, Any] = found[kind.__name__]
+    name = str(kind.__struct_config__.tag)
+    properties = {key: _property(key, value, kind) for key, value in schema["properties"].items() if key != "kind"}
+    properties = {"kind": {"const": name, "description": schema["description"].splitlines()[0]}, **properties}
+    required = ["kind", *(key for key in schema["required"] if key != "kind")]
+    return {
+        "title": name,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _property(key: str, value: dict[str, Any], kind: type[Fault]) -> dict[str, Any]:
+    """One key, without null, which TOML can't say, and as it is written rather than as it is kept."""
+    default = value.pop("default", None)
+    if "anyOf" in value:
+        value = value["anyOf"][0]
+    if key in SECONDS:
+        value = {**_DURATION, "description": value["description"]}
+        default = None if default is None else f"{default:g}s"
+    elif key == "probability":
+        value = {"description": value["description"], "anyOf": [_without(value), {"type": "string", "pattern": "%$"}]}
+    elif key == "on":
+        names = {"enum": list(kind.ON)}
+        value = {"anyOf": [names, {"type": "array", "items": names}], "description": "Only these kinds of requests."}
+        default = None
+    return value if default is None else {**value, "default": default}
+
+
+def _without(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in value.items() if key != "description"}

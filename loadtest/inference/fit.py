@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from loadtest.inference.occupancy import SLACK, Asked, Bools, Loads
+from loadtest.inference.occupancy import SLACK, Bools, Loads, RequestLog
 from loadtest.limiters import LimiterSpec
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
@@ -63,9 +63,10 @@ class Fit:
 
         It does not where so many are contradicted as would be once in a hundred times if that were its true share.
         """
-        of = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
+        shares = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
         return (
-            all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in of) and self.refused + self.accepted > 0
+            all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in shares)
+            and self.refused + self.accepted > 0
         )
 
     @property
@@ -80,7 +81,7 @@ class Fit:
 
 
 def judge(
-    asked: Asked,
+    requests: RequestLog,
     loads: Loads,
     threshold: int,
     spec: LimiterSpec,
@@ -90,10 +91,10 @@ def judge(
     shift_s: float | None = None,
     unheld: Bools | None = None,
 ) -> Fit:
-    """Hold one limiter's loads against what was seen.
+    """Compare one limiter's loads with what was seen.
 
     Args:
-        asked: of one limit.
+        requests: of one limit.
         loads: of the limiter.
         threshold: load + 1 up to which it lets a request pass.
         spec: of the limiter.
@@ -102,10 +103,10 @@ def judge(
         shift_s: as in ``Fit``.
         unheld: requests that it would have held for longer than they took.
     """
-    known = asked.judged & asked.answered
+    known = requests.judged & requests.answered
     would_pass, would_not = loads[1] + 1 <= threshold + SLACK, loads[0] + 1 > threshold + SLACK
     unsure = known & ~would_pass & ~would_not
-    rejected, admitted = known & asked.refused & would_pass, known & asked.accepted & would_not
+    rejected, admitted = known & requests.refused & would_pass, known & requests.accepted & would_not
     late = np.zeros_like(known) if unheld is None else unheld & known & ~admitted & ~unsure
     wrong, n, n_unsure = rejected | admitted | late, int(known.sum()), int(unsure.sum())
     n_wrong = int(wrong.sum())
@@ -118,8 +119,8 @@ def judge(
         wrongly_rejected=int(rejected.sum()),
         wrongly_admitted=int(admitted.sum()),
         undecided=n_unsure,
-        refused=int((known & asked.refused & ~unsure).sum()),
-        accepted=int((known & asked.accepted & ~unsure).sum()),
+        refused=int((known & requests.refused & ~unsure).sum()),
+        accepted=int((known & requests.accepted & ~unsure).sum()),
         unheld=int(late.sum()),
         score=_likelihood(n - n_wrong - n_unsure, n_wrong, n_unsure) - 0.5 * len(fitted) * math.log(max(n, 1)),
         wrong=wrong,
@@ -130,12 +131,12 @@ def _likelihood(right: int, wrong: int, unsure: int) -> float:
     return right * math.log(1 - _ERROR) + wrong * math.log(_ERROR) + unsure * math.log(0.5)
 
 
-def best_threshold(asked: Asked, loads: Loads) -> int:
+def best_threshold(requests: RequestLog, loads: Loads) -> int:
     """The threshold that contradicts the fewest decisions; the least of several."""
-    known = asked.judged & asked.answered
+    known = requests.judged & requests.answered
     # An accepted one needs load + 1 ≤ T; a refused one is contradicted where load + 1 ≤ T.
-    needs = np.ceil(loads[0][known & asked.accepted] + 1 - SLACK)
-    refutes = np.ceil(loads[1][known & asked.refused] + 1 - SLACK)
+    needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
+    refutes = np.ceil(loads[1][known & requests.refused] + 1 - SLACK)
     most = int(needs.max(initial=1)) + 1
     needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
     refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]

@@ -1,4 +1,4 @@
-"""Which limiter the answers are those of: every known algorithm held against them; named is what explains them.
+"""Which limiter the answers are those of: every known algorithm is compared with them.
 
 A limiter is set aside where another one that fits better is contradicted by significantly fewer decisions: of those
 that contradict one of the two but not the other, so many speak for the other that a fair coin would not do it once in
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from loadtest.inference.candidates import candidates, held
 from loadtest.inference.fit import Fit
-from loadtest.inference.occupancy import Asked
+from loadtest.inference.occupancy import RequestLog
 from loadtest.limiters import LimiterSpec
 from loadtest.plan import AssumedLimits
 from loadtest.stats import log10_at_most
@@ -19,7 +19,7 @@ from loadtest.units import Limit
 
 Word = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Requests of each limit that algorithms are held against: the first."""
+"""Requests of each limit that algorithms are compared with: the first."""
 _SIGNIFICANT: Final = -3.0
 """log10 of the probability below which a limiter is set aside."""
 _HELD: Final = 0.9
@@ -35,7 +35,7 @@ class Inference:
             apart, ``none`` fits.
         named: what fits, best first; empty if nothing tells it or none fits.
         best: the best one, even if it does not fit.
-        believed: the believed limiter's own fit; None if it is not among the candidates.
+        assumed: the assumed limiter's own fit; None if it is not among the candidates.
         next: the best one that was set aside.
         against: decisions that contradict ``next`` and not the best one, and the other way round.
         log10_p: of the sign test between them.
@@ -50,7 +50,7 @@ class Inference:
     refused: int
     named: tuple[Fit, ...] = ()
     best: Fit | None = None
-    believed: Fit | None = None
+    assumed: Fit | None = None
     next: Fit | None = None
     against: tuple[int, int] = (0, 0)
     log10_p: float | None = None
@@ -68,25 +68,25 @@ class Inference:
         return _one_of_each(list(self.every))
 
 
-def infer(asked: Asked, belief: AssumedLimits, offset: float, reach: float) -> Inference:
-    """Hold every algorithm against what was asked of one limit.
+def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, reach: float) -> Inference:
+    """Compare every algorithm with what was seen of one limit.
 
     Args:
-        asked: in the order of time.
-        belief: what was believed.
+        requests: in the order of time.
+        assumed_limits: what was assumed.
         offset: the server's clock minus ours, in s.
         reach: by how much that may be wrong.
     """
-    asked = asked.part(0, FITTED)
-    known = asked.judged & asked.answered
-    n, refused = int(known.sum()), int((known & asked.refused).sum())
+    requests = requests.part(0, FITTED)
+    known = requests.judged & requests.answered
+    n, refused = int(known.sum()), int((known & requests.refused).sum())
     if refused in (0, n):
         return Inference("nothing", n, refused)
-    fits = candidates(asked, belief.spec, offset, reach)
+    fits = candidates(requests, assumed_limits.spec, offset, reach)
     # One that leaves every 429 undecided is contradicted by little, and explains nothing.
     fits = [fit for fit in fits if fit.refused] or fits
-    mine = next((fit for fit in fits if same(fit, belief.spec, asked.limit)), None)
-    queued = held(asked)
+    assumed_fit = next((fit for fit in fits if same(fit, assumed_limits.spec, requests.limit)), None)
+    queued = held(requests)
     rivals = [fit for fit in fits if fit.spec.algorithm == "leaky-queue"] if (queued or 0) > _HELD else []
     # Where answers were held as in a queue, and a queue explains the decisions, no limiter that holds nothing does.
     pool = rivals if any(fit.fits for fit in rivals) else fits
@@ -96,7 +96,7 @@ def infer(asked: Asked, belief: AssumedLimits, offset: float, reach: float) -> I
         pool = plain
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
     left = _one_of_each([fit for fit in left if fit.fits])
-    about: dict[str, Any] = {"n": n, "refused": refused, "believed": mine, "held": queued, "every": tuple(fits)}
+    about: dict[str, Any] = {"n": n, "refused": refused, "assumed": assumed_fit, "held": queued, "every": tuple(fits)}
     if not left:
         return Inference("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)), **about)
     following = next((fit for fit in pool if all(_decides(fit.spec) != _decides(one.spec) for one in left)), None)
@@ -116,8 +116,8 @@ def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
     """Whether a fit is that of a spec with the documented count."""
     defaults = {"gcra": 1, "token-bucket": limit.count, "leaky-queue": limit.count}
     burst = spec.burst or defaults.get(spec.algorithm)
-    mine = (fit.spec.algorithm, fit.spec.burst, fit.spec.count_rejected, fit.limit)
-    return mine == (spec.algorithm, burst, spec.count_rejected, limit)
+    own = (fit.spec.algorithm, fit.spec.burst, fit.spec.count_rejected, fit.limit)
+    return own == (spec.algorithm, burst, spec.count_rejected, limit)
 
 
 def compare(one: Fit, other: Fit) -> tuple[int, int]:
@@ -159,10 +159,10 @@ def words(fit: Fit) -> str:
     spec = fit.spec
     twice = spec.algorithm in ("gcra", "token-bucket")
     shown = LimiterSpec("token-bucket" if twice else spec.algorithm, spec.burst, spec.count_rejected)
-    said = AssumedLimits({}, shown).words.rpartition(", ")[0]
-    said = said.replace("clock that", "clock, that")
+    text = AssumedLimits({}, shown).words.rpartition(", ")[0]
+    text = text.replace("clock that", "clock, that")
     if twice:
-        said = said.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
+        text = text.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
     if fit.bursts is not None:
-        said += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
-    return f"{said}, of {fit.limit.count} instead" if "count" in fit.fitted else said
+        text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
+    return f"{text}, of {fit.limit.count} instead" if "count" in fit.fitted else text

@@ -30,7 +30,7 @@ SLACK: Final = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class RequestLog:
     """What the limiters of one limit were asked, one limiter after another on one axis of time.
 
     Times are in s; a whole number of windows lies between the wall clock and this axis, and so many windows of silence
@@ -44,7 +44,7 @@ class Asked:
         answered: whether it was answered at all.
         judged: whether it is a request of the record, and not one of the preflight.
         tolerance_s: by how much later than it was sent a request may have reached the server.
-        place: of each request in ``Sends.frame()``; -1 for the preflight's.
+        place: of each request in ``SentRequests.frame()``; -1 for the preflight's.
         begins: places at which the requests of one limiter after another begin.
     """
 
@@ -63,12 +63,12 @@ class Asked:
         """Whether each request was answered, and not with 429."""
         return self.answered & ~self.refused
 
-    def part(self, begin: int, count: int) -> "Asked":
+    def part(self, begin: int, count: int) -> "RequestLog":
         """So many requests from a place on."""
         if not begin and len(self.times) <= count:
             return self
         kept = slice(begin, begin + count)
-        return Asked(
+        return RequestLog(
             self.limit,
             self.times[kept],
             self.ends[kept],
@@ -100,20 +100,20 @@ class _Counted:
         before: (least, most) before each request itself, with those that may have overtaken it.
     """
 
-    def __init__(self, asked: Asked, *, rejected: bool) -> None:
-        certain = asked.answered if rejected else asked.accepted
+    def __init__(self, requests: RequestLog, *, rejected: bool) -> None:
+        certain = requests.answered if rejected else requests.accepted
         self.least = _sums(certain)
-        self.most = _sums(np.ones_like(certain) if rejected else ~asked.refused)
-        times, n = asked.times, len(asked.times)
+        self.most = _sums(np.ones_like(certain) if rejected else ~requests.refused)
+        times, n = requests.times, len(requests.times)
         # A refused request may have come after one that was sent a little later, and passed.
-        later = _sums(asked.accepted)
-        reach = np.searchsorted(times, times + asked.tolerance_s, side="right")
-        overtaken = np.where(asked.refused, later[reach] - later[1:], 0)
+        later = _sums(requests.accepted)
+        reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
+        overtaken = np.where(requests.refused, later[reach] - later[1:], 0)
         least = self.least[:n].copy()
         if rejected:  # and one that passed may have come before a refused one, that was sent a little earlier
-            refused = _sums(asked.refused)
-            back = np.searchsorted(times, times - asked.tolerance_s, side="left")
-            least -= np.where(asked.accepted, refused[:n] - refused[back], 0)
+            refused = _sums(requests.refused)
+            back = np.searchsorted(times, times - requests.tolerance_s, side="left")
+            least -= np.where(requests.accepted, refused[:n] - refused[back], 0)
         self.before = (least, self.most[:n] + overtaken)
 
     def since(self, early: Ints, late: Ints) -> Loads:
@@ -128,22 +128,22 @@ def _sums(flags: Bools) -> Ints:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(flags)))
 
 
-def fixed_window(asked: Asked, shift: float) -> Loads:
+def fixed_window(requests: RequestLog, shift: float) -> Loads:
     """Of wall-aligned windows, the server's clock ``shift`` s ahead of ours."""
-    return _widest([_in_window(asked, shift + by) for by in (-asked.tolerance_s, 0.0, asked.tolerance_s)])
+    return _widest([_in_window(requests, shift + by) for by in (-requests.tolerance_s, 0.0, requests.tolerance_s)])
 
 
-def _in_window(asked: Asked, shift: float) -> Loads:
-    begin, _, _ = _windows(asked, shift)
-    return asked.passed.since(begin, begin)
+def _in_window(requests: RequestLog, shift: float) -> Loads:
+    begin, _, _ = _windows(requests, shift)
+    return requests.passed.since(begin, begin)
 
 
-def sliding_counter(asked: Asked, shift: float, *, count_rejected: bool) -> Loads:
+def sliding_counter(requests: RequestLog, shift: float, *, count_rejected: bool) -> Loads:
     """What is left of the last wall-aligned window's count, and this one's."""
-    counted = asked.seen if count_rejected else asked.passed
+    counted = requests.seen if count_rejected else requests.passed
     found = []
-    for by in (-asked.tolerance_s, 0.0, asked.tolerance_s):
-        begin, before, left = _windows(asked, shift + by)
+    for by in (-requests.tolerance_s, 0.0, requests.tolerance_s):
+        begin, before, left = _windows(requests, shift + by)
         least, most = counted.since(begin, begin)
         least += (counted.least[begin] - counted.least[before]) * left
         most += (counted.most[begin] - counted.most[before]) * left
@@ -151,9 +151,9 @@ def sliding_counter(asked: Asked, shift: float, *, count_rejected: bool) -> Load
     return _widest(found)
 
 
-def _windows(asked: Asked, shift: float) -> tuple[Ints, Ints, Floats]:
+def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
     """Of each request, where its window begins, where the one before it does, and what part of its own is left."""
-    times, window = asked.times + shift, asked.limit.window
+    times, window = requests.times + shift, requests.limit.window
     number = np.floor(times / window + 1e-12)
     opens = np.diff(number, prepend=-np.inf) != 0
     firsts = np.flatnonzero(opens)
@@ -167,28 +167,30 @@ def _widest(found: list[Loads]) -> Loads:
     return np.minimum.reduce([least for least, _ in found]), np.maximum.reduce([most for _, most in found])
 
 
-def window_from_first(asked: Asked) -> Loads:
+def window_from_first(requests: RequestLog) -> Loads:
     """Of windows that begin with the first request after the last one ended.
 
     Where a request came within the tolerance of a window's end, what was seen says whether it still lay in it.
     """
-    begins = np.asarray(opened(asked), np.int64)
-    which = np.searchsorted(begins, np.arange(len(asked.times)), side="right") - 1
+    begins = np.asarray(opened(requests), np.int64)
+    which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
     begin = begins[which]
-    least, most = asked.passed.since(begin, begin)
+    least, most = requests.passed.since(begin, begin)
     # Beside an end, either window may have it.
-    ends = asked.times[begins] + asked.limit.window
+    ends = requests.times[begins] + requests.limit.window
     past = np.concatenate((np.full(min(1, len(ends)), -np.inf), ends[:-1]))
-    close = (asked.times >= ends[which] - asked.tolerance_s) | (asked.times <= past[which] + asked.tolerance_s)
+    close = (requests.times >= ends[which] - requests.tolerance_s) | (
+        requests.times <= past[which] + requests.tolerance_s
+    )
     least[close] = 0.0
     most[close] = np.inf
     return least, most
 
 
-def opened(asked: Asked) -> list[int]:
+def opened(requests: RequestLog) -> list[int]:
     """Places of the requests that open such windows."""
-    times, refused = asked.times.tolist(), np.flatnonzero(asked.refused).tolist()
-    n, reach, window = len(times), asked.tolerance_s, asked.limit.window
+    times, refused = requests.times.tolist(), np.flatnonzero(requests.refused).tolist()
+    n, reach, window = len(times), requests.tolerance_s, requests.limit.window
     begins, at = [], 0
     while at < n:
         begins.append(at)
@@ -204,53 +206,53 @@ def opened(asked: Asked) -> list[int]:
     return begins
 
 
-def sliding_log(asked: Asked, *, count_rejected: bool) -> Loads:
+def sliding_log(requests: RequestLog, *, count_rejected: bool) -> Loads:
     """What came in the window before each request."""
-    counted = asked.seen if count_rejected else asked.passed
-    edge = asked.times - asked.limit.window
-    early = np.searchsorted(asked.times, edge - asked.tolerance_s, side="left")
-    late = np.searchsorted(asked.times, edge + asked.tolerance_s, side="right")
+    counted = requests.seen if count_rejected else requests.passed
+    edge = requests.times - requests.limit.window
+    early = np.searchsorted(requests.times, edge - requests.tolerance_s, side="left")
+    late = np.searchsorted(requests.times, edge + requests.tolerance_s, side="right")
     own = np.arange(len(edge))
     return counted.since(np.minimum(early, own), np.minimum(late, own))
 
 
-def bucket(asked: Asked, rate: float) -> Loads:
+def bucket(requests: RequestLog, rate: float) -> Loads:
     """What a bucket that is refilled at ``rate`` lacks: of a GCRA, and the length of a leaky queue, as well.
 
     u ← max(0, u − ρΔt) + 1 for each request that passed: its distance from the lowest point of count − ρt so far.
     """
-    drained = rate * asked.times
+    drained = rate * requests.times
     either = []
-    for counted in (asked.passed.least, asked.passed.most):
+    for counted in (requests.passed.least, requests.passed.most):
         level = counted[:-1] - drained
         lowest = np.minimum.accumulate(np.concatenate(([np.inf], level[:-1])))
         either.append(level - lowest)  # below zero: full for a while
-    may = 2 * rate * asked.tolerance_s
-    overtaken = asked.passed.before[1] - asked.passed.most[:-1]
+    may = 2 * rate * requests.tolerance_s
+    overtaken = requests.passed.before[1] - requests.passed.most[:-1]
     return np.maximum(either[0] - may, 0.0), np.maximum(either[1] + may, 0.0) + overtaken
 
 
-def bucket_of_all(asked: Asked, rate: float, burst: int) -> Loads:
+def bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
     """The same where rejected requests take tokens, too: down to a debt of the burst."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
-    for time in asked.times.tolist():
+    for time in requests.times.tolist():
         used -= (time - last) * rate
         last = time
         found.append(used)
         used = min(max(used, 0.0) + 1.0, most)
-    level, may = np.asarray(found, float), 2 * rate * asked.tolerance_s
+    level, may = np.asarray(found, float), 2 * rate * requests.tolerance_s
     # One without an answer may never have come; how long that is felt is not worked out.
-    unsure = asked.seen.most[:-1] - asked.seen.least[:-1]
-    swapped = np.minimum(asked.seen.before[0] - asked.seen.least[:-1], 0)
-    overtaken = asked.seen.before[1] - asked.seen.most[:-1]
+    unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
+    swapped = np.minimum(requests.seen.before[0] - requests.seen.least[:-1], 0)
+    overtaken = requests.seen.before[1] - requests.seen.most[:-1]
     return np.maximum(level - may - unsure + swapped, 0.0), np.maximum(level + may, 0.0) + overtaken
 
 
-def concurrency(asked: Asked) -> Loads:
+def concurrency(requests: RequestLog) -> Loads:
     """How many requests that passed were being answered when each came."""
-    certain = np.sort(asked.ends[asked.accepted])
-    possible = np.sort(asked.ends[~asked.refused])
-    over = np.searchsorted(certain, asked.times + asked.tolerance_s, side="right")
-    still = np.searchsorted(possible, asked.times - asked.tolerance_s, side="left")
-    least = np.maximum(asked.passed.before[0] - over, 0).astype(float)
-    return least, (asked.passed.before[1] - still).astype(float)
+    certain = np.sort(requests.ends[requests.accepted])
+    possible = np.sort(requests.ends[~requests.refused])
+    over = np.searchsorted(certain, requests.times + requests.tolerance_s, side="right")
+    still = np.searchsorted(possible, requests.times - requests.tolerance_s, side="left")
+    least = np.maximum(requests.passed.before[0] - over, 0).astype(float)
+    return least, (requests.passed.before[1] - still).astype(float)

@@ -1,7 +1,7 @@
 """``python -m loadtest.load RUN_DIR BASE``: make the load of a prepared run, and nothing else.
 
-Started by the command line as a process of its own. It tells its progress as JSON lines on standard output, and
-ends the run early when standard input ends: a parent that was killed leaves nobody behind.
+Started by the command line as a process of its own. It writes its progress to standard output (see
+``record.progress``), and ends the run early when standard input ends: a parent that was killed leaves no load behind.
 Keys and endpoint come from the environment.
 """
 
@@ -23,14 +23,15 @@ from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
-from loadtest.load.start import Order, gathered, read_order
+from loadtest.load.start import LoadOptions, read_options, start
 from loadtest.load.users import user_classes
-from loadtest.record import progress, run_directory
+from loadtest.record import run_directory
+from loadtest.record.progress import Failure, ProgressLine, encode_progress
 from loadtest.scenario import Scenario
 from loadtest.targets import allow
 
 
-def main(order: Order) -> int:
+def main(options: LoadOptions) -> int:
     """Make the load of the run prepared in a run directory; its record is there afterwards.
 
     Returns:
@@ -38,25 +39,25 @@ def main(order: Order) -> int:
     """
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
-    directory, base = order.directory, order.base
+    directory, base = options.directory, options.base
     info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     keys, workflow_endpoint = credentials()
     target = allow(info.target.url, listed=info.target.budget is not None)
     endpoint = make_endpoint(target, keys, workflow_endpoint, info)
-    # Locust's own events, so that listeners of a scenario's user classes hear of every request.
+    # Locust's own events, so that listeners beside a scenario's user classes hear of every request.
     environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
-    with gathered(environment, order.gathering, base=base, keys=len(keys), tell=_tell) as gathering:
-        environment.events.init.fire(environment=environment, runner=gathering.runner, web_ui=None)
+    with start(environment, options.workers, base=base, keys=len(keys), on_progress=_write) as runner:
+        environment.events.init.fire(environment=environment, runner=runner.locust, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
-        engine = Engine(environment, lambda: session, make_crew=gathering.crew, on_progress=_tell)
+        engine = Engine(environment, lambda: session, make_generator=runner.make_generator, on_progress=_write)
         gevent.spawn(_interrupt_at_end_of_input, engine)
         for number in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(number, engine.interrupt)
         users = sum(plan.users for plan in info.traffic.values())
-        gathering.runner.start(users, spawn_rate=users)
+        runner.locust.start(users, spawn_rate=users)
         engine.done.wait()
-        gathering.runner.quit()
+        runner.locust.quit()
     if session.bug is not None:
         return ExitCode.BUG
     if engine.error is not None:
@@ -64,11 +65,11 @@ def main(order: Order) -> int:
     return ExitCode.PASS
 
 
-def _tell(message: progress.Message) -> None:
+def _write(progress: ProgressLine) -> None:
     # A line fits into a pipe whole or not at all (it is below PIPE_BUF), and a reader that is asleep or gone must not
     # hold up the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
-        os.write(sys.stdout.fileno(), progress.encode(message))
+        os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 
 
 def _interrupt_at_end_of_input(engine: Engine) -> None:
@@ -78,7 +79,7 @@ def _interrupt_at_end_of_input(engine: Engine) -> None:
 
 
 def _abort(directory: Path, reason: str) -> None:
-    """Let run.json say why a run did not come to be, unless the engine has said it."""
+    """Write into run.json why a run did not begin, unless the engine has written it."""
     info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
@@ -87,11 +88,11 @@ def _abort(directory: Path, reason: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(read_order(sys.argv[1:])))
+        sys.exit(main(read_options(sys.argv[1:])))
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)
-        sys.stdout.write(progress.encode(progress.LoadFailed(error=str(error))).decode())
+        sys.stdout.write(encode_progress(Failure(str(error))).decode() + "\n")
         sys.exit(int(error.exit_code))
     except Exception:  # noqa: BLE001 - ours, whatever it is: the exit code says so
         traceback.print_exc()

@@ -1,9 +1,6 @@
-"""Thresholds with ``abort = true``, judged while the run goes on, from counts and a histogram. Pure.
+"""What ends a run early: circuit breakers, and thresholds with ``abort = true``. Pure: samples in, reasons out.
 
-Shares, rates and times are judged once enough was seen, counts only where they have grown too high already.
-Final figures never come from here: they are computed from every sample.
-
-Circuit breakers: what is seen of a run that should not go on. Pure: given samples and times in, reasons out.
+Both judge while the run goes on, from counts and a histogram; final figures never come from here.
 """
 
 import math
@@ -17,10 +14,16 @@ from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
-from loadtest.scenario.model import Breakers as Settings
+from loadtest.scenario.model import Breakers
 from loadtest.stats import GROWTH, LogHistogram
 from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, Threshold, judge
 
+AUTH_IN_A_ROW: Final = 3
+RECENT: Final = 20
+"""Answers that the share of 5xx is taken of."""
+
+Expected = Mapping[str, Mapping[str, frozenset[int]]]
+"""Statuses that are expected, by traffic and stage."""
 FEWEST: Final = 20
 """Operations or requests that a share or a time needs before it is judged."""
 FEWEST_SECONDS: Final = 10.0
@@ -34,8 +37,96 @@ _Known = tuple[float, float, float]
 """Low, value and high."""
 
 
+class CircuitBreakers:
+    """Watches the samples of a run for reasons to end it.
+
+    Args:
+        settings: which breakers are on.
+        pending: the jobs that are pending.
+        expected: statuses that are no failure.
+        directory: the run directory, from which a relative stop file starts.
+        thresholds: those that abort.
+    """
+
+    def __init__(
+        self,
+        settings: Breakers,
+        pending: PendingJobs,
+        expected: Expected,
+        directory: Path,
+        thresholds: "list[LiveThreshold]",
+    ) -> None:
+        self._settings = settings
+        self._pending = pending
+        self._expected = expected
+        self._stop_file = directory / settings.stop_file
+        self._thresholds = thresholds
+        self._refused = 0
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+
+    def see(self, sample: Sample) -> str | None:
+        """Take one sample into account; gives a reason to end the run, if it is one."""
+        for threshold in self._thresholds:
+            threshold.see(sample)
+        if sample.row != "request":
+            return None
+        self._pending.see(sample)
+        if len(self._pending) > self._settings.pending_jobs:
+            return f"more than {self._settings.pending_jobs:,} jobs were pending at once (breakers.pending_jobs)"
+        if sample.status is None:
+            # No answer: a server that is gone is for validity and thresholds to judge.
+            return None
+        expected = sample.outcome == Outcome.OK or sample.status in self._expected.get(sample.traffic, {}).get(
+            sample.stage, ()
+        )
+        return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
+
+    def check(self, elapsed: float) -> str | None:
+        """Check what no sample shows, about once a second; gives a reason to end the run, if there is one.
+
+        Args:
+            elapsed: seconds since the epoch.
+        """
+        if self._stop_file.exists():
+            return f"the stop file {self._stop_file} is there"
+        for threshold in self._thresholds:
+            if (value := threshold.broken(elapsed)) is not None:
+                return f"a threshold that aborts did not hold: {threshold.text}, but it was {value}"
+        return None
+
+    def _auth(self, status: int, *, expected: bool) -> str | None:
+        if status not in {401, 403}:
+            self._refused = 0
+        elif not expected:
+            self._refused += 1
+            if self._settings.auth and self._refused >= AUTH_IN_A_ROW:
+                return f"{self._refused} answers in a row refused the key (last: {status}); check WORKFLOW_API_KEYS"
+        return None
+
+    def _server_errors(self, status: int, *, expected: bool) -> str | None:
+        share = self._settings.server_errors
+        self._recent.append(status >= 500 and not expected)
+        errors = sum(self._recent)
+        if share is None or len(self._recent) < RECENT or errors <= share * RECENT + 1e-9:
+            return None
+        return (
+            f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
+            "of breakers.server_errors"
+        )
+
+
+def make_breakers(
+    scenario: Scenario, plans: Mapping[str, TrafficPlan], pending: PendingJobs, expected: Expected, directory: Path
+) -> CircuitBreakers:
+    """The breakers of a run, as its scenario sets them."""
+    thresholds = [LiveThreshold(each.parse(), plans) for each in scenario.threshold if each.abort]
+    return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
+
+
 class LiveThreshold:
-    """One threshold and what was seen of it.
+    """One threshold that aborts, and the samples in its scope, counted.
+
+    Shares, rates and times are judged once there are enough samples, counts only where they are too high already.
 
     Args:
         threshold: the requirement, of a metric that can be known early (see ``loadtest.scenario``).
@@ -59,8 +150,8 @@ class LiveThreshold:
         self._longest_ms = 0.0
 
     @property
-    def words(self) -> str:
-        """Where it holds, and what."""
+    def text(self) -> str:
+        """Its scope and what it requires."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
     def see(self, sample: Sample) -> None:
@@ -84,7 +175,7 @@ class LiveThreshold:
             counts["first"] += sample.kind in FIRST_KINDS
 
     def broken(self, elapsed: float) -> str | None:
-        """The value, in words, if the threshold surely does not hold; else None.
+        """The value, as text, if the threshold certainly does not hold; else None.
 
         Args:
             elapsed: seconds since the epoch.
@@ -157,97 +248,3 @@ def _share(part: int, whole: int) -> _Known | None:
     centre = (share + _Z * _Z / (2 * whole)) / (1 + _Z * _Z / whole)
     half = _Z / (1 + _Z * _Z / whole) * math.sqrt(share * (1 - share) / whole + (_Z / (2 * whole)) ** 2)
     return centre - half, share, centre + half
-
-
-AUTH_IN_A_ROW: Final = 3
-RECENT: Final = 20
-"""Answers that the share of 5xx is taken of."""
-
-Expected = Mapping[str, Mapping[str, frozenset[int]]]
-"""Statuses that are expected, by traffic and stage."""
-
-
-class Breakers:
-    """Watches the samples of a run.
-
-    Args:
-        settings: which breakers are on.
-        pending: the jobs that are pending.
-        expected: statuses that are no failure.
-        directory: the run directory, from which a relative stop file starts.
-        thresholds: those that abort.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        pending: PendingJobs,
-        expected: Expected,
-        directory: Path,
-        thresholds: list[LiveThreshold],
-    ) -> None:
-        self._settings = settings
-        self._pending = pending
-        self._expected = expected
-        self._stop_file = directory / settings.stop_file
-        self._thresholds = thresholds
-        self._refused = 0
-        self._recent: deque[bool] = deque(maxlen=RECENT)
-
-    def see(self, sample: Sample) -> str | None:
-        """Take one sample into account; gives a reason to end the run, if it is one."""
-        for threshold in self._thresholds:
-            threshold.see(sample)
-        if sample.row != "request":
-            return None
-        self._pending.see(sample)
-        if len(self._pending) > self._settings.pending_jobs:
-            return f"more than {self._settings.pending_jobs:,} jobs were pending at once (breakers.pending_jobs)"
-        if sample.status is None:
-            # No answer: a server that is gone is for validity and thresholds to judge.
-            return None
-        expected = sample.outcome == Outcome.OK or sample.status in self._expected.get(sample.traffic, {}).get(
-            sample.stage, ()
-        )
-        return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
-
-    def look(self, elapsed: float) -> str | None:
-        """Look at what no sample tells, about once a second; gives a reason to end the run, if there is one.
-
-        Args:
-            elapsed: seconds since the epoch.
-        """
-        if self._stop_file.exists():
-            return f"the stop file {self._stop_file} is there"
-        for threshold in self._thresholds:
-            if (value := threshold.broken(elapsed)) is not None:
-                return f"a threshold that aborts did not hold: {threshold.words}, but it was {value}"
-        return None
-
-    def _auth(self, status: int, *, expected: bool) -> str | None:
-        if status not in {401, 403}:
-            self._refused = 0
-        elif not expected:
-            self._refused += 1
-            if self._settings.auth and self._refused >= AUTH_IN_A_ROW:
-                return f"{self._refused} answers in a row refused the key (last: {status}); check WORKFLOW_API_KEYS"
-        return None
-
-    def _server_errors(self, status: int, *, expected: bool) -> str | None:
-        share = self._settings.server_errors
-        self._recent.append(status >= 500 and not expected)
-        errors = sum(self._recent)
-        if share is None or len(self._recent) < RECENT or errors <= share * RECENT + 1e-9:
-            return None
-        return (
-            f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
-            "of breakers.server_errors"
-        )
-
-
-def make_breakers(
-    scenario: Scenario, plans: Mapping[str, TrafficPlan], pending: PendingJobs, expected: Expected, directory: Path
-) -> Breakers:
-    """The breakers of a run, as its scenario sets them."""
-    thresholds = [LiveThreshold(each.parse(), plans) for each in scenario.threshold if each.abort]
-    return Breakers(scenario.breakers, pending, expected, directory, thresholds)

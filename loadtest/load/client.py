@@ -1,6 +1,4 @@
-"""Where the API is, and the bytes of a request to it: put together from parts that are made once.
-
-WorkflowClient: the three requests of the API, sent and understood.
+"""The client of the API: puts requests together from parts that are made once, sends them, interprets the answers.
 
 Answers are decoded straight into typed structures.
 """
@@ -15,8 +13,8 @@ import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, TERMINAL, THROTTLED_STATUS, JobState, Outcome, Reason, RequestKind
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, Wire
-from loadtest.load.request_budget import Budget, BudgetSpentError
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.request_budget import BudgetSpentError, RequestBudget
 
 _WRONG_KEY: Final = "not-a-key"
 
@@ -32,7 +30,7 @@ class Endpoint:
         workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
         headers: what every request carries beyond those, by name.
-        budget: what is taken from before each send; no bounds by default.
+        budget: taken from before each send; no bounds by default.
     """
 
     def __init__(
@@ -45,10 +43,10 @@ class Endpoint:
         workflow_endpoint: str,
         user_agent: str,
         headers: Mapping[str, str] | None = None,
-        budget: Budget | None = None,
+        budget: RequestBudget | None = None,
     ) -> None:
         self.address = address
-        self.budget = budget or Budget()
+        self.budget = budget or RequestBudget()
         self.key_count = len(keys)
         self.wrong_key = len(keys)
         """A key index whose requests carry no valid key."""
@@ -116,7 +114,7 @@ class ErrorAnswer(msgspec.Struct, gc=False):
 
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
-    """An exchange, understood."""
+    """An exchange, interpreted."""
 
     exchange: Exchange
     outcome: Outcome
@@ -146,41 +144,41 @@ class WorkflowClient:
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self.endpoint = endpoint
-        self.wire = Wire(endpoint.address)
+        self.connection = HttpConnection(endpoint.address)
         self._timeouts = timeouts
 
     def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Run or submit a workflow; ``expected`` is a status to expect instead of the documented one."""
         request = self.endpoint.post(kind, body, key_index, trace)
-        self.endpoint.budget.request(kind)
-        exchange = self.wire.exchange(request, self._timeouts)
+        self.endpoint.budget.take_request(kind)
+        exchange = self.connection.exchange(request, self._timeouts)
         self.endpoint.budget.answered(kind, exchange.status)
-        return understand(kind, exchange, None, expected)
+        return interpret(kind, exchange, None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve a job, or poll it; ``expected`` as in ``post``.
 
-        Where the server closes an idle connection just then, it is asked once more, since asking changes nothing.
+        Where the server closes an idle connection just then, the request is sent once more, since it changes nothing.
         """
         request = self.endpoint.get(job_id, key_index, trace)
-        self.endpoint.budget.request(kind)
-        exchange = self.wire.exchange(request, self._timeouts)
+        self.endpoint.budget.take_request(kind)
+        exchange = self.connection.exchange(request, self._timeouts)
         if exchange.hung_up:
             with suppress(BudgetSpentError):
-                self.endpoint.budget.request(kind)
-                exchange = self.wire.exchange(request, self._timeouts, exchange.start)
-        return understand(kind, exchange, job_id, expected)
+                self.endpoint.budget.take_request(kind)
+                exchange = self.connection.exchange(request, self._timeouts, exchange.start)
+        return interpret(kind, exchange, job_id, expected)
 
     def close(self) -> None:
         """Close the connection."""
-        self.wire.close()
+        self.connection.close()
 
 
-def understand(kind: RequestKind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
-    """Say what an exchange means: its outcome, and why where it is not ok. Pure.
+def interpret(kind: RequestKind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
+    """Interpret an exchange: its outcome, and the reason where it is not ok. Pure.
 
-    A job that failed is an ok *request*; what it means for the operation is the user's to say. An answer with an
-    expected status that is not the documented one is ok whatever its body.
+    A job that failed is an ok *request*; what it means for the operation is the user class's to decide. An answer with
+    an expected status that is not the documented one is ok whatever its body.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED

@@ -1,11 +1,7 @@
-"""Waking a greenlet at a moment of the monotonic clock, to about 0.1 ms.
+"""Offers the arrivals of the schedule: wakes at their intended starts, and hands them to the pools of users.
 
-``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
-Elsewhere, sleeping has to do.
-
-Which arrivals of the schedule this process offers: all of them, or from each moment on those it was assigned.
-
-Wakes at intended starts and hands arrivals to idle users: users are the pool of concurrency, not the rate.
+One process alone offers them all. A worker offers its partition: from each moment on, every n-th arrival that it was
+assigned, until a cut on which all workers have agreed (see ``distributed.assignment``).
 """
 
 import ctypes
@@ -22,12 +18,18 @@ from gevent import get_hub
 from gevent.event import Event
 
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import Live
+from loadtest.load.recorder import LiveFigures
 from loadtest.schedule import Arrival, TrafficSchedule
 
+NEVER: Final = 2**63 - 1
+"""A moment that does not come, in ns."""
 _CLOCK_MONOTONIC: Final = 1
 _ABSOLUTE: Final = 1
 _READ: Final = 1
+_YIELD_EVERY: Final = 50
+_LOOK_NS: Final = 50_000_000
+"""How often a long wait looks whether it is still wanted."""
+_HELD: Final = 0.01
 
 
 class _Timespec(ctypes.Structure):
@@ -45,7 +47,11 @@ def _library() -> ctypes.CDLL | None:
 
 
 class Timer:
-    """Lets one greenlet at a time wait until a moment."""
+    """Lets one greenlet at a time wait until a moment of the monotonic clock, to about 0.1 ms.
+
+    ``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
+    Elsewhere, sleeping has to do.
+    """
 
     def __init__(self) -> None:
         self._library = _library()
@@ -76,48 +82,44 @@ class Timer:
             os.close(self._fd)
 
 
-NEVER: Final = 2**63 - 1
-"""A moment that does not come, in ns."""
-
-
-class Assignment(NamedTuple):
-    """Every ``of``-th arrival of each traffic entry from a moment on; none at all where ``of`` is 0."""
+class Stride(NamedTuple):
+    """Every ``step``-th arrival of each traffic entry from a moment on; none at all where ``step`` is 0."""
 
     from_ns: int
     """ns since the epoch."""
     place: int
     """Which of them: 0 for the entry's first, and so on."""
-    of: int
+    step: int
 
 
-ALL: Final = Assignment(0, 0, 1)
+ALL: Final = Stride(0, 0, 1)
 
 
-class Share:
-    """The assignments of one process. A new one takes over where the one before was told to stop.
+class Partition:
+    """Which arrivals one process offers: a stride, and others after it, each from where the one before was cut.
 
     Args:
         first: what to begin with; None to wait for it.
-        last: whether no other assignment can follow.
-        held: says whether nothing may be offered right now, whatever is due.
+        last: whether no other stride can follow.
+        held: gives whether nothing may be offered right now, even what is due.
     """
 
     def __init__(
-        self, first: Assignment | None = None, *, last: bool = False, held: Callable[[], bool] = lambda: False
+        self, first: Stride | None = None, *, last: bool = False, held: Callable[[], bool] = lambda: False
     ) -> None:
         self.last = last
         self.held = held
         self.until_ns = NEVER
-        """Arrivals of the assignment under way that are intended from here on are not offered."""
+        """Arrivals of the present stride that are intended from here on are not offered."""
         self.reached_ns = -1
         """Intended start of the last arrival that was offered."""
         self.exhausted = False
-        """Whether the schedule holds nothing more for this process, as far as it was told."""
-        self._next: deque[tuple[Assignment, int]] = deque([] if first is None else [(first, NEVER)])
+        """Whether the schedule holds nothing more for this process, by the strides that it has."""
+        self._next: deque[tuple[Stride, int]] = deque([] if first is None else [(first, NEVER)])
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest assignment at ``cut_ns``: nothing that is intended then or later is offered of it.
+        """End the newest stride at ``cut_ns``: nothing that is intended then or later is offered of it.
 
         Returns:
             False, and nothing is changed, where such an arrival was offered already.
@@ -130,35 +132,29 @@ class Share:
         self.until_ns = cut_ns
         return True
 
-    def assign(self, assignment: Assignment) -> None:
-        """Give the next assignment. It is to begin where the one before was stopped."""
+    def assign(self, stride: Stride) -> None:
+        """Give the next stride. It has to begin where the one before was cut."""
         self.exhausted = False
-        self._next.append((assignment, NEVER))
+        self._next.append((stride, NEVER))
         self._more.set()
 
     @property
     def superseded(self) -> bool:
-        """Whether the next assignment is there."""
+        """Whether the next stride is there."""
         return bool(self._next)
 
     def withdraw(self) -> None:
-        """Offer nothing at all before the next assignment."""
+        """Offer nothing at all before the next stride."""
         self.until_ns = -1
         self._next.clear()
 
-    def take(self) -> Assignment:
-        """Wait for the next assignment."""
+    def take(self) -> Stride:
+        """Wait for the next stride."""
         while not self._next:
             self._more.clear()
             self._more.wait()
-        assignment, self.until_ns = self._next.popleft()
-        return assignment
-
-
-_YIELD_EVERY: Final = 50
-_LOOK_NS: Final = 50_000_000
-"""How often a long wait looks whether it is still wanted."""
-_HELD: Final = 0.01
+        stride, self.until_ns = self._next.popleft()
+        return stride
 
 
 class Dispatcher:
@@ -168,59 +164,63 @@ class Dispatcher:
         schedules: of the entries.
         pools: of their users.
         live: counts what is offered.
-        share: which of the arrivals are this process's.
+        partition: which of the arrivals are this process's; all of them by default.
     """
 
     def __init__(
-        self, schedules: Sequence[TrafficSchedule], pools: dict[str, Pool], live: Live, share: Share | None = None
+        self,
+        schedules: Sequence[TrafficSchedule],
+        pools: dict[str, Pool],
+        live: LiveFigures,
+        partition: Partition | None = None,
     ) -> None:
         self._schedules = schedules
         self._pools = pools
         self._live = live
-        self._share = share or Share(ALL, last=True)
+        self._partition = partition or Partition(ALL, last=True)
         self._late = 0
 
     def run(self, epoch_ns: int) -> None:
-        """Offer every arrival of the share; returns after the last one of a share that cannot get another."""
+        """Offer every arrival of the partition; returns only where no other stride can follow."""
         timer = Timer()
         try:
             while True:
-                self._carry_out(self._share.take(), timer, epoch_ns)
-                if self._share.last:
+                self._offer_all(self._partition.take(), timer, epoch_ns)
+                if self._partition.last:
                     return
         finally:
             timer.close()
 
-    def give(self, arrival: Arrival) -> None:
+    def offer(self, arrival: Arrival) -> None:
         """Offer an arrival that is due."""
         self._live.offered[arrival.traffic] += 1
         self._pools[arrival.traffic].offer(arrival)
 
-    def _carry_out(self, assignment: Assignment, timer: Timer, epoch_ns: int) -> None:
-        share = self._share
-        place, of = assignment.place, assignment.of
-        mine = [schedule.share(place, of, assignment.from_ns) for schedule in self._schedules] if of else []
-        for arrival in heapq.merge(*mine, key=_intended):
+    def _offer_all(self, stride: Stride, timer: Timer, epoch_ns: int) -> None:
+        partition = self._partition
+        schedules = self._schedules if stride.step else ()
+        by_entry = [schedule.share(stride.place, stride.step, stride.from_ns) for schedule in schedules]
+        for arrival in heapq.merge(*by_entry, key=_intended):
             if not self._await(arrival, timer, epoch_ns):
                 return
-            share.reached_ns = arrival.intended_ns
-            self.give(arrival)
-        share.exhausted = True
+            partition.reached_ns = arrival.intended_ns
+            self.offer(arrival)
+        partition.exhausted = True
 
     def _await(self, arrival: Arrival, timer: Timer, epoch_ns: int) -> bool:
         """Wait until an arrival is due; whether it is still ours then."""
-        share, due = self._share, epoch_ns + arrival.intended_ns
+        partition, due = self._partition, epoch_ns + arrival.intended_ns
         while True:
             now = time.monotonic_ns()
-            if arrival.intended_ns >= share.until_ns:
-                # It is another's, or still ours if the next assignment turns out to begin later.
-                if share.superseded:
+            if arrival.intended_ns >= partition.until_ns:
+                # It is another worker's, or still ours if the next stride turns out to begin later.
+                if partition.superseded:
                     return False
                 gevent.sleep(_HELD)
             elif due > now:
                 timer.wait_until(min(due, now + _LOOK_NS))
                 self._late = 0
-            elif share.held():
+            elif partition.held():
                 gevent.sleep(_HELD)
             else:
                 self._late += 1

@@ -1,11 +1,7 @@
-"""Tells an embedded target when the epoch is: the faults that it was started with count from there.
-
-Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record.
-"""
+"""Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record."""
 
 import gc
 import logging
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -13,67 +9,19 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import gevent
-import msgspec
 from gevent.event import Event
 from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
-from loadtest.faults import CONTROL_VARIABLE
-from loadtest.load.abort import Breakers, make_breakers
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Timeouts, Wire
-from loadtest.load.load_generator import Crew, LocalCrew
+from loadtest.load.abort import CircuitBreakers, make_breakers
+from loadtest.load.epoch import Seeder, set_epoch
+from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.request_budget import BudgetSpentError
-from loadtest.load.seeding import Seeder
 from loadtest.load.session import Session
-from loadtest.record.progress import LiveFigures, Phase
+from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_directory import save
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
-from loadtest.targets import allow
-
-_AHEAD_NS: Final = 100_000_000
-"""How far ahead the epoch is set, for the target to know of it before the first arrival."""
-_TRIES: Final = 5
-
-
-def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
-    """Choose the epoch, and tell it to a target with faults.
-
-    Args:
-        info: the run.
-        ahead_ns: how far ahead it is to be.
-
-    Returns:
-        The epoch in monotonic ns: so far ahead, and shortly ahead at least where a target has to know of it.
-
-    Raises:
-        LoadtestError: if the target with faults can't be told.
-    """
-    control = os.environ.get(CONTROL_VARIABLE)
-    if control is None or not info.target.faults:
-        return time.monotonic_ns() + ahead_ns
-    ahead_ns = max(ahead_ns, _AHEAD_NS)
-    target = allow(control)
-    wire = Wire(Address(target.address, target.port))
-    try:
-        for _ in range(_TRIES):
-            epoch = time.monotonic_ns() + ahead_ns
-            answer = wire.exchange(_request(target.host, time.time() + ahead_ns / 1e9), Timeouts(5.0))
-            if answer.status == 200 and time.monotonic_ns() < epoch:
-                return epoch
-    finally:
-        wire.close()
-    raise LoadtestError("the embedded target could not be told when its faults begin", "Is this machine overloaded?")
-
-
-def _request(host: str, unix_s: float) -> bytes:
-    body = msgspec.json.encode({"unix_s": unix_s})
-    head = (
-        f"POST /epoch HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
 
 logger = logging.getLogger(__name__)
 PROGRESS_INTERVAL: Final = 0.5
@@ -83,12 +31,12 @@ _LOOK_INTERVAL: Final = 0.5
 
 
 class Engine:
-    """Conducts one run after the other in a Locust environment, whoever starts and stops them.
+    """Conducts one run after the other in a Locust environment; Locust, a signal or a breaker may end them.
 
     Args:
         environment: Locust's; its test_start, test_stopping and test_stop events begin and end a run.
         make_session: makes what a run needs, at its beginning.
-        make_crew: who offers the arrivals of a session; this process alone by default.
+        make_generator: makes the load generator of a session; this process alone by default.
         on_progress: called about twice a second with live figures and the phase.
         on_end: called with what was recorded, when the record is closed.
         on_error: called with the environment when a run could not begin, or could not be recorded.
@@ -99,8 +47,8 @@ class Engine:
         environment: Environment,
         make_session: Callable[[], Session],
         *,
-        make_crew: Callable[[Session], Crew] = LocalCrew,
-        on_progress: Callable[[LiveFigures], None] = lambda _: None,
+        make_generator: Callable[[Session], LoadGenerator] = LocalGenerator,
+        on_progress: Callable[[Progress], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
         on_error: Callable[[Environment, LoadtestError], None] = lambda *_: None,
     ) -> None:
@@ -111,14 +59,14 @@ class Engine:
         self.error: LoadtestError | None = None
         """Why a run could not begin."""
         self._make_session = make_session
-        self._make_crew = make_crew
+        self._make_generator = make_generator
         self._on_progress = on_progress
         self._on_end = on_end
         self._on_error = on_error
         self._session: Session | None = None
-        self._crew: Crew | None = None
+        self._generator: LoadGenerator | None = None
         self._interrupted = Event()
-        self._why: str | None = None
+        self._abort_reason: str | None = None
         """Why the run under way is being aborted."""
         self._conductor: gevent.Greenlet | None = None
         self._helpers: list[gevent.Greenlet] = []
@@ -139,41 +87,44 @@ class Engine:
         Args:
             reason: a sentence without its full stop.
         """
-        if self._why is None:
-            self._why = reason
+        if self._abort_reason is None:
+            self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)
             self.interrupt()
 
     def _begin(self, **_: Any) -> None:
         self.done.clear()
         self._interrupted.clear()
-        self.error = self._why = None
+        self.error = self._abort_reason = None
         try:
             self._session = session = self._make_session()
-            self._crew = crew = self._make_crew(session)
+            self._generator = generator = self._make_generator(session)
         except LoadtestError as error:
             self._fail(error)
             self.done.set()
             return
-        crew.on_abort = self.abort
+        generator.on_abort = self.abort
         self.phase = "preparing"
         expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
             session.scenario, session.info.traffic, session.recorder.pending, expected, session.directory
         )
-        session.recorder.watch = lambda sample: self._see(breakers, sample)
+        session.recorder.watch = lambda sample: self._check_sample(breakers, sample)
         session.endpoint.budget.on_spent = self.abort
-        self._helpers = [gevent.spawn(self._tell_progress, session), gevent.spawn(self._look, session, breakers)]
-        self._conductor = gevent.spawn(self._conduct, session, crew)
+        self._helpers = [
+            gevent.spawn(self._report_progress, session),
+            gevent.spawn(self._check_breakers, session, breakers),
+        ]
+        self._conductor = gevent.spawn(self._conduct, session, generator)
 
-    def _see(self, breakers: Breakers, sample: Sample) -> None:
+    def _check_sample(self, breakers: CircuitBreakers, sample: Sample) -> None:
         if (reason := breakers.see(sample)) is not None:
             self.abort(reason)
 
-    def _look(self, session: Session, breakers: Breakers) -> None:
+    def _check_breakers(self, session: Session, breakers: CircuitBreakers) -> None:
         while True:
             elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
-            if (reason := breakers.look(elapsed)) is not None:
+            if (reason := breakers.check(elapsed)) is not None:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
 
@@ -181,87 +132,90 @@ class Engine:
         self.error = error
         self._on_error(self.environment, error)
 
-    def _conduct(self, session: Session, crew: Crew) -> None:
+    def _conduct(self, session: Session, generator: LoadGenerator) -> None:
         try:
             seeder = Seeder(session)
             seeder.seed()
-            self._await_users(crew)
-            self._set_epoch(session, crew)
+            self._await_users(generator)
+            self._set_epoch(session, generator)
             seeder.record()
-            self._offer(session, crew)
+            self._offer(session, generator)
             self.phase = "draining"
-            self._drain(session, crew)
-            crew.finish()
+            self._drain(session, generator)
+            generator.finish()
         except LoadtestError as error:
             self._fail(error)
             session.info.end, session.info.end_reason = "aborted", error.message
         except (gevent.GreenletExit, BudgetSpentError):
-            self._cut(session)
+            self._note_early_end(session)
         except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
             session.bug = traceback.format_exc()
         finally:
-            crew.unwatch()
+            generator.unwatch()
             gc.unfreeze()
             self.done.set()
 
-    def _await_users(self, crew: Crew) -> None:
+    def _await_users(self, generator: LoadGenerator) -> None:
         """Wait until every user has asked for an arrival: before that, making users would look like start lag."""
         deadline = time.monotonic() + _READY_PATIENCE
-        while not crew.ready:
+        while not generator.ready:
             if time.monotonic() > deadline:
                 raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
             gevent.sleep(0.01)
 
-    def _set_epoch(self, session: Session, crew: Crew) -> None:
+    def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
         # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
         gc.collect()
         gc.freeze()
-        session.epoch_ns = set_epoch(session.info, crew.lead_ns)
+        session.epoch_ns = set_epoch(session.info, generator.lead_ns)
         session.info.epoch_unix_ns = time.time_ns() + session.epoch_ns - time.monotonic_ns()
         save(session.info, session.directory)
         self.phase = "running"
 
-    def _offer(self, session: Session, crew: Crew) -> None:
+    def _offer(self, session: Session, generator: LoadGenerator) -> None:
         """Offer the whole schedule, to its very end, unless interrupted."""
-        crew.begin()
+        generator.begin()
         try:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
-            while not crew.offered_all and not self._interrupted.is_set():
+            while not generator.offered_all and not self._interrupted.is_set():
                 # What is behind the schedule is offered all the same.
                 self._interrupted.wait(0.01)
             if self._interrupted.is_set():
-                self._cut(session)
+                self._note_early_end(session)
             else:
                 session.info.end = "finished"
         finally:
-            crew.stop(discard=self._why is not None)
+            generator.stop(discard=self._abort_reason is not None)
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
-    def _drain(self, session: Session, crew: Crew) -> None:
+    def _drain(self, session: Session, generator: LoadGenerator) -> None:
         begun = time.monotonic()
         deadline = begun + session.scenario.drain
-        while time.monotonic() < deadline and not crew.quiet:
+        while time.monotonic() < deadline and not generator.quiet:
             if self._interrupted.is_set():
-                self._cut(session)
-                crew.stop(discard=self._why is not None)
+                self._note_early_end(session)
+                generator.stop(discard=self._abort_reason is not None)
                 deadline = min(deadline, begun + _SHORT_DRAIN)
             gevent.sleep(0.02)
 
-    def _cut(self, session: Session) -> None:
+    def _note_early_end(self, session: Session) -> None:
         """Note that the run ends early, and why."""
-        session.info.end, session.info.end_reason = ("aborted" if self._why else "interrupted"), self._why
+        session.info.end, session.info.end_reason = (
+            ("aborted" if self._abort_reason else "interrupted"),
+            self._abort_reason,
+        )
 
     def _stopping(self, **_: Any) -> None:
-        """Locust is about to stop the users; if the run has not ended, somebody else wants it to."""
+        """Locust is about to stop the users; if the run has not ended, its user has stopped it."""
         session, conductor = self._session, self._conductor
         if session is None or conductor is None or conductor.ready():
             return
         conductor.kill()
         if session.info.end == "running":
-            self._cut(session)
-            if self._crew is not None:
-                self._crew.stop(discard=self._why is not None)
+            self._note_early_end(session)
+            if self._generator is not None:
+                self._generator.stop(discard=self._abort_reason is not None)
         if session.info.elapsed_s is None and session.epoch_ns:
             session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
 
@@ -272,10 +226,10 @@ class Engine:
             return
         self.phase = "over"
         gevent.killall(self._helpers)
-        if self._crew is not None:
-            self._crew.end(aborted=self._why is not None)
-            session.info.cpu, session.info.generators = self._crew.cpu, self._crew.generators
-            session.info.clock, session.info.peers = self._crew.clock, self._crew.peers
+        if self._generator is not None:
+            self._generator.end(aborted=self._abort_reason is not None)
+            session.info.cpu, session.info.generators = self._generator.cpu, self._generator.generators
+            session.info.clock, session.info.peers = self._generator.clock, self._generator.peers
         for name in session.entries:
             session.info.traffic[name].offered = session.live.offered[name]
         session.recorder.close()
@@ -291,7 +245,7 @@ class Engine:
         save(info, session.directory)
         self._on_end(info)
 
-    def _tell_progress(self, session: Session) -> None:
+    def _report_progress(self, session: Session) -> None:
         while True:
             self._on_progress(session.progress(self.phase))
             gevent.sleep(PROGRESS_INTERVAL)

@@ -1,4 +1,4 @@
-"""What a generator process knows of itself: a generator that was the bottleneck can't judge anybody.
+"""What a generator process knows of itself: a generator that was the bottleneck can't judge a service.
 
 It notes CPU, stalls of the event loop, long garbage collections and full pools, for about 0.05 % of a core.
 """
@@ -125,7 +125,7 @@ class Health:
         )
 
     def _collected(self, phase: str, _: dict[str, Any]) -> None:
-        """Note the start or the end of a garbage collection, as ``gc.callbacks`` tell it."""
+        """Note the start or the end of a garbage collection, for ``gc.callbacks``."""
         if phase == "start":
             self._collecting_since = self._clock()
         elif self._collecting_since:

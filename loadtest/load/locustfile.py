@@ -1,9 +1,4 @@
-"""Locust's web UI, closed to everybody but the pages it serves itself.
-
-Locust answers any Host and any Origin, so that a page from anywhere, open in the same browser, could start load
-(by a cross-origin POST to ``/swarm``, or after rebinding its own name to 127.0.0.1).
-
-What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
+"""What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
 
 The scenario is that of LOADTEST_SCENARIO, a file or a name in scenarios/, else the tour. Keys and endpoint come from
 WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT. LOADTEST_TARGET names an entry of targets.toml (LOADTEST_TARGETS: of another
@@ -12,6 +7,10 @@ started is a run with a record of its own in reports/ (LOADTEST_OUTPUT_DIR): ``l
 
 With --master and --worker (or --processes), workers make the load and the master has the record; LOADTEST_SCENARIO,
 WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT have to be the same for all.
+
+The web UI is closed to all but its own pages. Locust answers any Host and any Origin, so that a page from anywhere,
+open in the same browser, could start load (by a cross-origin POST to ``/swarm``, or after rebinding its own name to
+127.0.0.1).
 """
 
 import logging
@@ -35,11 +34,11 @@ from locust.web import WebUI
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError, LoadtestError
-from loadtest.load.distributed.master import RemoteCrew
+from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.distributed.worker import Worker
 from loadtest.load.engine import Engine
-from loadtest.load.load_generator import Crew, LocalCrew
+from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
@@ -48,7 +47,7 @@ from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
 
-_OURS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
@@ -64,7 +63,7 @@ def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
 
 def _refuse(check: Callable[[str], object]) -> flask.Response | None:
     request = flask.request
-    if _name(request.host) not in _OURS:
+    if _name(request.host) not in _OWN_NAMES:
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
@@ -114,7 +113,7 @@ def _plain_refusal() -> Iterator[None]:
 
 
 def _choose() -> ChosenTarget | None:
-    """The target that LOADTEST_TARGET names; None where --host says it, which must be loopback then."""
+    """The target that LOADTEST_TARGET names; None where --host names it, which must be loopback then."""
     name, path = os.environ.get("LOADTEST_TARGET"), os.environ.get("LOADTEST_TARGETS")
     if not name:
         return None
@@ -169,10 +168,10 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     if isinstance(runner, locust.runners.WorkerRunner):
         _take_part(environment, runner)
         return
-    make_crew: Callable[[Session], Crew] = LocalCrew
+    make_generator: Callable[[Session], LoadGenerator] = LocalGenerator
     if isinstance(runner, locust.runners.MasterRunner):
         mailbox = Mailbox(environment, runner, keys=len(_keys))
-        make_crew = partial(RemoteCrew, mailbox=mailbox)
+        make_generator = partial(DistributedGenerator, mailbox=mailbox)
     with _plain_refusal():
         if _chosen is not None:
             environment.host = _chosen.target.url
@@ -182,11 +181,11 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     _engine = Engine(
         environment,
         lambda: _make_session(environment),
-        make_crew=make_crew,
-        on_end=_tell_end,
-        on_error=_tell_error,
+        make_generator=make_generator,
+        on_end=_announce_record,
+        on_error=_log_error,
     )
-    # An interrupt must not be raised in whoever happens to run: a user's arrival, or the whole schedule, would be lost.
+    # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be lost.
     gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
         guard(web_ui, _target_of)
@@ -201,7 +200,7 @@ locust.events.init.add_listener(_set_up)
 
 
 def _take_part(environment: Environment, runner: locust.runners.WorkerRunner) -> None:
-    """Be a worker: the master conducts."""
+    """Be a worker: the master conducts the runs."""
     worker = Worker(
         environment,
         runner,
@@ -245,14 +244,14 @@ def _make_session(environment: Environment) -> Session:
     return Session(environment, directory, info, _loaded.scenario, endpoint, base=_loaded.path.parent)
 
 
-def _tell_end(info: RunInfo) -> None:
+def _announce_record(info: RunInfo) -> None:
     directory = _output_dir / info.id
     logger.info("The record is in %s; `loadtest report %s` reports it.", directory, directory)
     if _parent_fd >= 0:
         os.write(_parent_fd, f"{directory}\n".encode())
 
 
-def _tell_error(environment: Environment, error: LoadtestError) -> None:
+def _log_error(environment: Environment, error: LoadtestError) -> None:
     logger.error("%s", error)
     environment.process_exit_code = int(error.exit_code)
 

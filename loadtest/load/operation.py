@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import gevent
 
-from loadtest import contract
-from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
+from loadtest.contract import TERMINAL, Operation, Outcome, Reason, RequestKind
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import Exchange, Wire
+from loadtest.load.http.exchange import Exchange, HttpConnection
 from loadtest.load.retry import retry_after_s
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.samples import Sample
@@ -16,18 +15,20 @@ from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
 
 
-class Operation:
-    """Carries out one arrival: sends requests, records each, and at the end itself.
+class RunningOperation:
+    """Carries out one arrival: sends its requests, records each, and in the end records how the operation ended.
 
     Args:
         session: the run.
         entry: the traffic entry of the arrival.
-        arrival: what the schedule wants.
+        arrival: of the schedule.
         free_ns: when the user that took it became free (monotonic ns).
-        wire: the connection of that user, on which all its requests are sent.
+        connection: of that user, on which all its requests are sent.
     """
 
-    def __init__(self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, wire: Wire) -> None:
+    def __init__(
+        self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, connection: HttpConnection
+    ) -> None:
         self.arrival = arrival
         self.key_index = entry.key_index(arrival.number)
         self.mistake = entry.mistake(arrival.number)
@@ -37,11 +38,11 @@ class Operation:
         self.matched: bool | None = None
         """Whether the result was the expected one, where that was looked at."""
         self.contradiction: Reason | None = None
-        """How one of its answers contradicted an earlier one of the run, if one did: the reason for which it failed."""
+        """How one of its answers contradicted an earlier one of the run, if one did: it has failed for this reason."""
         self._session = session
         self._entry = entry
         self._free_ns = free_ns
-        self._wire = wire
+        self._connection = connection
         self._trace_id = session.trace_id(entry, arrival.number)
         self._start: int | None = None
         self._attempts = 0
@@ -96,7 +97,7 @@ class Operation:
         try:
             answer = send(trace)
         except BaseException:
-            if (begun := self._wire.sending) is not None:
+            if (begun := self._connection.sending) is not None:
                 begun.end = time.monotonic_ns()
                 cut = Answer(exchange=begun, outcome=Outcome.TIMED_OUT, reason=Reason.DRAIN)
                 self._record_request(kind, cut, trace, intended, poll)
@@ -132,7 +133,7 @@ class Operation:
                 outcome=outcome,
                 arrival=self.arrival.number,
                 attempt=self._attempts or None,
-                poll=self._polls if self._entry.operation == contract.Operation.ASYNC_RUN else None,
+                poll=self._polls if self._entry.operation == Operation.ASYNC_RUN else None,
                 intended_start=self.arrival.intended_ns,
                 user_free=session.since_epoch(self._free_ns),
                 start=session.since_epoch(self._start),
@@ -183,12 +184,12 @@ class Operation:
         session.record(sample)
 
     def _remember(self, kind: RequestKind, answer: Answer) -> None:
-        """Keep what the operation's own row says of its requests."""
+        """Keep what the operation's own sample needs of its requests."""
         if answer.outcome != Outcome.OK:
             return
         if kind != RequestKind.POLL:
             self._accepted = answer.exchange
-        if self._entry.operation == contract.Operation.ASYNC_RUN and (
+        if self._entry.operation == Operation.ASYNC_RUN and (
             kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL
         ):
             self._pending_seen = answer.exchange.start

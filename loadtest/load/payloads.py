@@ -1,10 +1,7 @@
-"""Whether a result is the expected one: a subset to match, or a JSON schema. A wrong result is a failed operation.
+"""What requests carry, and whether what comes back fits: bodies and mistakes, job ids, expected results, job histories.
 
-Job ids that retrievals ask for: seeded, those of the run itself, or a stored file of them.
-
-What a run has been told of each job, and answers that contradict it. Pure.
-
-What runs and submits send: parameters that vary by a file of inputs, and requests that are wrong on purpose.
+Bodies vary by a file of inputs, or are wrong on purpose. Retrievals ask for jobs that were seeded, for those of the run
+itself, or for those of a file. A wrong result, or an answer that contradicts an earlier one, fails the operation.
 """
 
 import csv
@@ -21,133 +18,6 @@ from loadtest.errors import InputError
 from loadtest.load.client import Answer
 from loadtest.scenario import MistakeKind
 from loadtest.seeded_random import seeded_random
-
-
-class Matcher:
-    """Compares results with what a scenario expects.
-
-    Args:
-        subset: keys that must be there with these values, tables within tables alike; None accepts all.
-        schema: a JSON schema to meet; None accepts all.
-    """
-
-    def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
-        self._subset = subset
-        self._validator = None if schema is None else jsonschema_rs.validator_for(schema)
-
-    def matches(self, result: Any) -> bool:
-        """Whether a result is as expected."""
-        if self._subset is not None and not contains(result, self._subset):
-            return False
-        return self._validator is None or self._validator.is_valid(result)
-
-
-def contains(value: Any, wanted: Any) -> bool:
-    """Whether ``value`` equals ``wanted``, or is a table that contains all of it. Lists must be equal throughout."""
-    if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
-    # True == 1 in Python, not in JSON.
-    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
-
-
-def read_schema(path: Path) -> Any:
-    """Read a JSON schema.
-
-    Raises:
-        InputError: if the file cannot be read, or holds none.
-    """
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema_rs.validator_for(schema)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read result_schema from {path}: {error}", "Name a file with a JSON schema.") from None
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
-        raise InputError(f"{path} is no JSON schema: {reason}", "See json-schema.org.") from None
-    return schema
-
-
-class JobIds:
-    """Ids by the index of the key that made the job; a job is visible to that key only."""
-
-    def __init__(self, keys: int) -> None:
-        self._by_key: list[list[str]] = [[] for _ in range(keys)]
-
-    def add(self, job_id: str, key_index: int) -> None:
-        """Know one more job."""
-        self._by_key[key_index].append(job_id)
-
-    def all(self) -> list[tuple[str, int]]:
-        """Every id, with the index of its key."""
-        return [(job_id, key) for key, ids in enumerate(self._by_key) for job_id in ids]
-
-    def pick(self, number: int, key_index: int) -> str | None:
-        """The id that arrival ``number`` asks for: its key's ids in turn; None if there is none yet."""
-        ids = self._by_key[key_index]
-        return ids[number // len(self._by_key) % len(ids)] if ids else None
-
-
-def read_job_ids(path: Path, keys: int) -> JobIds:
-    """Read a file of ids, one a line; a tab and a number behind an id name the index of its key.
-
-    Ids without one are shared out over all keys.
-
-    Raises:
-        InputError: if the file cannot be read, holds no id, or names a key that is not there.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
-        raise InputError(f"cannot read job_ids from {path}: {error}", "Name a file with one job id a line.") from error
-    known = JobIds(keys)
-    count = 0
-    for number, line in enumerate(lines, 1):
-        job_id, tab, index = line.strip().partition("\t")
-        if not job_id:
-            continue
-        if tab and not (index.isdecimal() and int(index) < keys):
-            raise InputError(
-                f"{path}:{number}: {index!r} is no index of the {keys} key(s) in use",
-                "Put as many keys into WORKFLOW_API_KEYS as made these jobs.",
-            )
-        known.add(job_id, int(index) if tab else count % keys)
-        count += 1
-    if count == 0:
-        raise InputError(f"{path} holds no job id", "Name a file with one job id a line; every run stores its own.")
-    return known
-
-
-class JobHistory:
-    """Holds answers about jobs against earlier ones of the same run.
-
-    An answer that contradicts another one is as good as any as a request; its operation has failed.
-    """
-
-    def __init__(self) -> None:
-        self._accepted: set[str] = set()
-        self._ended: dict[str, int] = {}
-
-    def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
-        """Take an answer into account, and say how it contradicts an earlier one, if it does.
-
-        Returns:
-            ``duplicate_job_id``: a submit was answered with the id of another job. ``back_to_pending``: a job is
-            pending that was seen to have ended before this was even asked.
-        """
-        job_id = answer.job_id
-        if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
-            return None
-        if kind == RequestKind.SUBMIT:
-            known = job_id in self._accepted
-            self._accepted.add(job_id)
-            return Reason.DUPLICATE_JOB_ID if known else None
-        if answer.job_state in TERMINAL:
-            self._ended.setdefault(job_id, answer.exchange.end)
-        elif answer.exchange.start >= self._ended.get(job_id, answer.exchange.end):
-            return Reason.BACK_TO_PENDING
-        return None
-
 
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
@@ -217,7 +87,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def mistake_of(shares: Mapping[MistakeKind, float], seed: int, traffic: str, number: int) -> MistakeKind | None:
+def pick_mistake(shares: Mapping[MistakeKind, float], seed: int, traffic: str, number: int) -> MistakeKind | None:
     """Which mistake arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
     if not shares:
         return None
@@ -263,3 +133,129 @@ def _csv_value(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value if isinstance(value, int | float | bool | None) else text
+
+
+class JobIds:
+    """Ids by the index of the key that made the job; a job is visible to that key only."""
+
+    def __init__(self, keys: int) -> None:
+        self._by_key: list[list[str]] = [[] for _ in range(keys)]
+
+    def add(self, job_id: str, key_index: int) -> None:
+        """Know one more job."""
+        self._by_key[key_index].append(job_id)
+
+    def all(self) -> list[tuple[str, int]]:
+        """Every id, with the index of its key."""
+        return [(job_id, key) for key, ids in enumerate(self._by_key) for job_id in ids]
+
+    def pick(self, number: int, key_index: int) -> str | None:
+        """The id that arrival ``number`` asks for: its key's ids in turn; None if there is none yet."""
+        ids = self._by_key[key_index]
+        return ids[number // len(self._by_key) % len(ids)] if ids else None
+
+
+def read_job_ids(path: Path, keys: int) -> JobIds:
+    """Read a file of ids, one a line; a tab and a number behind an id name the index of its key.
+
+    Ids without one are shared out over all keys.
+
+    Raises:
+        InputError: if the file cannot be read, holds no id, or names a key that is not there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
+        raise InputError(f"cannot read job_ids from {path}: {error}", "Name a file with one job id a line.") from error
+    known = JobIds(keys)
+    count = 0
+    for number, line in enumerate(lines, 1):
+        job_id, tab, index = line.strip().partition("\t")
+        if not job_id:
+            continue
+        if tab and not (index.isdecimal() and int(index) < keys):
+            raise InputError(
+                f"{path}:{number}: {index!r} is no index of the {keys} key(s) in use",
+                "Put as many keys into WORKFLOW_API_KEYS as made these jobs.",
+            )
+        known.add(job_id, int(index) if tab else count % keys)
+        count += 1
+    if count == 0:
+        raise InputError(f"{path} holds no job id", "Name a file with one job id a line; every run stores its own.")
+    return known
+
+
+class JobHistory:
+    """Compares answers about jobs with earlier ones of the same run.
+
+    An answer that contradicts another one is a good answer of its request; the operation has failed.
+    """
+
+    def __init__(self) -> None:
+        self._accepted: set[str] = set()
+        self._ended: dict[str, int] = {}
+
+    def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
+        """Take an answer into account.
+
+        Returns:
+            How it contradicts an earlier one, if it does. ``duplicate_job_id``: a submit was answered with the id of
+            another job. ``back_to_pending``: a job is pending that was seen to have ended before this was even asked.
+        """
+        job_id = answer.job_id
+        if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
+            return None
+        if kind == RequestKind.SUBMIT:
+            known = job_id in self._accepted
+            self._accepted.add(job_id)
+            return Reason.DUPLICATE_JOB_ID if known else None
+        if answer.job_state in TERMINAL:
+            self._ended.setdefault(job_id, answer.exchange.end)
+        elif answer.exchange.start >= self._ended.get(job_id, answer.exchange.end):
+            return Reason.BACK_TO_PENDING
+        return None
+
+
+class Matcher:
+    """Compares results with what a scenario expects.
+
+    Args:
+        subset: keys that must be there with these values, tables within tables alike; None accepts all.
+        schema: a JSON schema to meet; None accepts all.
+    """
+
+    def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
+        self._subset = subset
+        self._validator = None if schema is None else jsonschema_rs.validator_for(schema)
+
+    def matches(self, result: Any) -> bool:
+        """Whether a result is as expected."""
+        if self._subset is not None and not contains(result, self._subset):
+            return False
+        return self._validator is None or self._validator.is_valid(result)
+
+
+def contains(value: Any, wanted: Any) -> bool:
+    """Whether ``value`` equals ``wanted``, or is a table that contains all of it. Lists must be equal throughout."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
+    # True == 1 in Python, not in JSON.
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def read_schema(path: Path) -> Any:
+    """Read a JSON schema.
+
+    Raises:
+        InputError: if the file cannot be read, or holds none.
+    """
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema_rs.validator_for(schema)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read result_schema from {path}: {error}", "Name a file with a JSON schema.") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
+        raise InputError(f"{path} is no JSON schema: {reason}", "See json-schema.org.") from None
+    return schema

@@ -1,30 +1,35 @@
-"""What is shown while a run goes on: counts and a rough p95. Final figures never come from here.
+"""Records samples as they finish, and has them in the file within half a second.
 
-The jobs that were accepted and not yet seen to end: what a run leaves behind costs somebody something.
-
-Appends samples as they finish, and has them in the file within half a second.
+On their way they are counted for the live view (of which no final figure is made), and the jobs that were accepted and
+not yet seen to end are noted: those that a run leaves behind may cost something.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import gevent
 import pyarrow as pa
 
-from loadtest.contract import TERMINAL, TIMED, Outcome, RequestKind
-from loadtest.record.progress import LiveFigures, Phase
+from loadtest.contract import TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
 from loadtest.stats import LogHistogram
 
+FLUSH_INTERVAL: Final = 0.5
+JOB_IDS_NAME: Final = "job_ids.txt"
 _RECENT: Final = 5.0
+_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
+_BATCH: Final = 250
+_STEP_NS: Final = 40_000
+_PAUSE_S: Final = 0.001
+_MUCH: Final = 20_000
 
 
-class Live:
-    """Counts samples as they are recorded. The p95 covers response times of about the last five to ten seconds."""
+class LiveFigures:
+    """Counts samples as they are recorded, for the live view."""
 
     def __init__(self) -> None:
         self.offered: Counter[str] = Counter()
@@ -46,34 +51,21 @@ class Live:
                 self._recent.add((sample.end - sample.intended_start) / 1e6)
         elif sample.start is not None:
             self.sent += 1
-            self.throttled += sample.status == 429
-            self.accepted += sample.status is not None and sample.status != 429
+            self.throttled += sample.status == THROTTLED_STATUS
+            self.accepted += sample.status is not None and sample.status != THROTTLED_STATUS
 
-    def figures(self, phase: Phase, elapsed: float, total: float, stages: Mapping[str, str]) -> LiveFigures:
-        """The figures now. Times are in s since the epoch."""
+    def p95_ms(self, elapsed: float) -> float | None:
+        """Of the response times of about the last five to ten seconds; None without any.
+
+        Args:
+            elapsed: seconds since the epoch.
+        """
         if elapsed - self._turned > _RECENT:
             self._older, self._recent, self._turned = self._recent, LogHistogram(), elapsed
         recent = LogHistogram()
         recent += self._older
         recent += self._recent
-        offered = self.offered.total()
-        return LiveFigures(
-            phase=phase,
-            elapsed_s=round(elapsed, 1),
-            total_s=total,
-            stages=stages,
-            offered=offered,
-            in_flight=offered - self.outcomes.total(),
-            sent=self.sent,
-            accepted=self.accepted,
-            throttled=self.throttled,
-            failed=self.outcomes[Outcome.FAILED],
-            timed_out=self.outcomes[Outcome.TIMED_OUT],
-            p95_ms=recent.quantile(0.95),
-        )
-
-
-_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
+        return recent.quantile(0.95)
 
 
 class PendingJobs:
@@ -110,14 +102,6 @@ class PendingJobs:
         """
         lines = [f"{job}\t{key}\n" for job, key in self._jobs.items() if job.isprintable() and job == job.strip()]
         (directory / PENDING_NAME).write_text("".join(lines), encoding="utf-8")
-
-
-FLUSH_INTERVAL: Final = 0.5
-_BATCH: Final = 250
-_STEP_NS: Final = 40_000
-_PAUSE_S: Final = 0.001
-_MUCH: Final = 20_000
-JOB_IDS_NAME: Final = "job_ids.txt"
 
 
 class Output(Protocol):
@@ -176,18 +160,18 @@ class RunFiles:
 
 
 class Recorder:
-    """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or where it is told.
+    """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
 
-    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay nobody.
+    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request.
     """
 
-    def __init__(self, directory: Path, live: Live, output: Output | None = None) -> None:
+    def __init__(self, directory: Path, live: LiveFigures, output: Output | None = None) -> None:
         self.failure: OSError | None = None
         """Why the record can be written no longer."""
         self.pending = PendingJobs()
         """Jobs that were accepted and not yet seen to end."""
         self.watch: Callable[[Sample], None] = self.pending.see
-        """Told of every sample."""
+        """Called with every sample."""
         self.output = output or RunFiles(directory)
         self._live = live
         self._buffer: list[Sample] = []
@@ -212,7 +196,7 @@ class Recorder:
         self._ids.append((job_id, key_index))
 
     def see(self, samples: Sequence[Sample]) -> None:
-        """Take samples into account that are written by other ways."""
+        """Take samples into account that reach the output by another way."""
         for sample in samples:
             self._live.count(sample)
             self.watch(sample)
@@ -236,8 +220,8 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
-                # What is there now, and not what comes meanwhile: at high rates that would be a small batch after the
-                # other.
+                # Only as many as are there now: at high rates, those that come meanwhile would make one small batch
+                # after the other.
                 for _ in range(-(-len(self._buffer) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()

@@ -1,28 +1,33 @@
-"""What a run may still send: taken before each send, so that retries, polls and seeding stay inside it too."""
+"""The request budget of a run: what the target's entry still lets it send (``leash`` on disk).
+
+It is taken from before each send, so that retries, polls and seeding stay inside it, too. On workers it is split: each
+may use up its part, and all parts together come to no more than the whole.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
 from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
 
-_PART: Final = "a worker has used up its part of the {} that the leash allows to all workers together"
+_PART: Final = "a worker has used up its part of the {} that the request budget allows to all workers together"
+_NO_BOUND: Final = 2**62
 
 
 class BudgetSpentError(Exception):
     """Nothing more may be sent. The request that was about to be sent was not."""
 
 
-class Budget:
-    """Counts what is sent, and stops it where the leash ends. Without a leash it only counts.
+class RequestBudget:
+    """Counts what is sent, and refuses what exceeds its bounds. Without bounds it only counts.
 
     Never waits, so that no two greenlets can take the same last request.
 
     Args:
-        leash: what the target's entry allows; None for no bounds.
-        limits: the believed limits, each per key.
+        bounds: what the target's entry allows; None for no bounds.
+        limits: the assumed limits, each per key.
         keys: how many API keys there are.
         preflight: what was sent before.
         now: a wall clock, in unix seconds.
@@ -30,7 +35,7 @@ class Budget:
 
     def __init__(
         self,
-        leash: BudgetInfo | None = None,
+        bounds: BudgetInfo | None = None,
         limits: Mapping[str, LimitInfo] | None = None,
         keys: int = 1,
         preflight: Iterable[PreflightRequest] = (),
@@ -42,54 +47,54 @@ class Budget:
         self.spent: str | None = None
         """Why nothing more may be sent; None while something may."""
         self.on_spent: Callable[[str], None] = lambda _: None
-        """Told once, with the reason."""
-        self._leash = leash
+        """Called once, with the reason."""
+        self._bounds = bounds
         self._keys = keys
         self._now = now
-        self._shares: dict[str, _Share] = {}
-        if leash is not None:
-            self._shares = {name: _Share(leash.max_share, limit, keys) for name, limit in (limits or {}).items()}
+        self._limits: dict[str, _LimitShare] = {}
+        if bounds is not None:
+            self._limits = {name: _LimitShare(bounds.max_share, limit, keys) for name, limit in (limits or {}).items()}
         for sent in preflight:
             self.used.requests += 1
             self.used.executions += sent.kind in EXECUTING_KINDS
-            if sent.limit in self._shares:
-                self._shares[sent.limit].sent.append(sent.unix_s)
+            if sent.limit in self._limits:
+                self._limits[sent.limit].sent.append(sent.unix_s)
 
     def share_by(self, processes: int) -> None:
         """Take one process's part of the shares of the limits only."""
-        for share in self._shares.values():
+        for share in self._limits.values():
             share.part = processes
 
     @property
-    def leashed(self) -> bool:
+    def bounded(self) -> bool:
         """Whether there are bounds at all."""
-        return self._leash is not None
+        return self._bounds is not None
 
-    def operation(self) -> None:
+    def take_operation(self) -> None:
         """Take one operation, before it begins.
 
         Raises:
             BudgetSpentError: if it may not begin.
         """
-        leash = self._leash
-        if leash is not None:
+        bounds = self._bounds
+        if bounds is not None:
             self._refuse_if_spent()
-            if leash.max_operations is not None and self.used.operations >= leash.max_operations:
-                self._spend(f"all {leash.max_operations:,} operations that max_operations allows were begun")
+            if bounds.max_operations is not None and self.used.operations >= bounds.max_operations:
+                self._spend(f"all {bounds.max_operations:,} operations that max_operations allows were begun")
             if self.allowed is not None and self.used.operations >= self.allowed.operations:
                 self._spend(_PART.format("operations"))
         self.used.operations += 1
 
-    def request(self, kind: RequestKind) -> None:
+    def take_request(self, kind: RequestKind) -> None:
         """Take one request, before it is sent.
 
         Raises:
             BudgetSpentError: if it may not be sent.
         """
         executes = kind in EXECUTING_KINDS
-        if self._leash is not None:
+        if self._bounds is not None:
             self._refuse_if_spent()
-            self._check(self._leash, kind, executes=executes)
+            self._check(self._bounds, kind, executes=executes)
         self.used.requests += 1
         self.used.executions += executes
 
@@ -98,26 +103,26 @@ class Budget:
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
-    def _check(self, leash: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
+    def _check(self, bounds: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
         now = self._now()
-        if leash.max_requests is not None and self.used.requests >= leash.max_requests:
-            self._spend(f"all {leash.max_requests:,} requests that max_requests allows were sent")
+        if bounds.max_requests is not None and self.used.requests >= bounds.max_requests:
+            self._spend(f"all {bounds.max_requests:,} requests that max_requests allows were sent")
         if self.allowed is not None and self.used.requests >= self.allowed.requests:
             self._spend(_PART.format("requests"))
         if self.allowed is not None and executes and self.used.executions >= self.allowed.executions:
             self._spend(_PART.format("executions"))
-        price = leash.price_per_execution
-        if executes and leash.max_cost is not None and price is not None:
+        price = bounds.price_per_execution
+        if executes and bounds.max_cost is not None and price is not None:
             cost = (self.used.executions + 1) * price
-            if cost > leash.max_cost * (1 + 1e-9):
+            if cost > bounds.max_cost * (1 + 1e-9):
                 self._spend(
-                    f"one more execution would cost {cost:g} in all, and max_cost allows {leash.max_cost:g} "
+                    f"one more execution would cost {cost:g} in all, and max_cost allows {bounds.max_cost:g} "
                     f"({self.used.executions:,} executions at {price:g} each)"
                 )
-        if leash.until_unix_s is not None and now >= leash.until_unix_s:
+        if bounds.until_unix_s is not None and now >= bounds.until_unix_s:
             self._spend("the allowed hours of the target, or its entry, have ended")
         name = LIMIT_OF_KIND[kind]
-        share = self._shares.get(name)
+        share = self._limits.get(name)
         if share is not None and not share.take(now):
             self._spend(
                 f"{share.allowed:g} requests per {share.window:g} s are the share of the {name} limit that max_share "
@@ -129,13 +134,13 @@ class Budget:
             raise BudgetSpentError(self.spent)
 
     def _spend(self, why: str) -> None:
-        name = self._leash.name if self._leash is not None else ""
-        self.spent = f"the leash of target {name!r} ended the run: {why}"
+        name = self._bounds.name if self._bounds is not None else ""
+        self.spent = f"the request budget of target {name!r} ended the run: {why}"
         self.on_spent(self.spent)
         raise BudgetSpentError(self.spent)
 
 
-class _Share:
+class _LimitShare:
     """The requests on one limit within its last window, of all keys together."""
 
     def __init__(self, share: float, limit: LimitInfo, keys: int) -> None:
@@ -157,3 +162,60 @@ class _Share:
             return False
         self.sent.append(now)
         return True
+
+
+class QuotaSplit:
+    """Splits a request budget among the workers of a run.
+
+    It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
+    of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it.
+
+    Args:
+        budget: the master's own, which preflight and seeding have drawn on.
+        bounds: its bounds; None where there are none.
+    """
+
+    def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:
+        self._budget = budget
+        self._quota = None if bounds is None else _quota_of(bounds)
+        self._used: dict[str, BudgetUse] = {}
+        self._reserved: dict[str, BudgetUse] = {}
+        """What each worker may use in all, or will not pass before the next assignment."""
+
+    def note_used(self, worker: str, used: BudgetUse) -> None:
+        """Note what a worker has used so far."""
+        self._used[worker] = used
+
+    def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
+        """Note what a worker will not pass before the next assignment."""
+        self._reserved[worker] = reserved
+
+    def split(self, workers: Sequence[str]) -> dict[str, BudgetUse] | None:
+        """What each of these workers may use, in all since the run began; None without bounds."""
+        if self._quota is None:
+            return None
+        taken = [self._budget.used, *self._reserved.values()]
+        quotas = {worker: BudgetUse() for worker in workers}
+        for name in BudgetUse.__struct_fields__:
+            free = max(0, getattr(self._quota, name) - sum(getattr(each, name) for each in taken))
+            for place, worker in enumerate(workers):
+                share = free // len(workers) + (place < free % len(workers))
+                setattr(quotas[worker], name, getattr(self._reserved.get(worker, BudgetUse()), name) + share)
+        self._reserved |= quotas
+        return quotas
+
+    def total(self) -> BudgetUse:
+        """What master and workers have used together."""
+        used = [self._budget.used, *self._used.values()]
+        return BudgetUse(**{name: sum(getattr(each, name) for each in used) for name in BudgetUse.__struct_fields__})
+
+
+def _quota_of(bounds: BudgetInfo) -> BudgetUse:
+    executions = _NO_BOUND
+    if bounds.max_cost is not None and bounds.price_per_execution:
+        executions = int(bounds.max_cost / bounds.price_per_execution * (1 + 1e-9))
+    return BudgetUse(
+        operations=_NO_BOUND if bounds.max_operations is None else bounds.max_operations,
+        requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
+        executions=executions,
+    )

@@ -1,7 +1,4 @@
-"""What a client does about a 429: give up, back off, or wait as long as it is told. Pure: given times in, times out.
-
-When a job is asked for again. Pure: given times in, times out.
-"""
+"""When a request is sent again: after a 429, by a backoff policy, and as the next poll. Pure: times in, times out."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +14,8 @@ class Backoff:
     """A policy for the requests that start an operation (run, submit, retrieve). Times are in seconds.
 
     Attributes:
-        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as the answer
-            says, at most ``max``, and as ``exponential`` where it says nothing.
+        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as long
+            as the answer asks for, at most ``max``, and as ``exponential`` where it asks for nothing.
         initial: first wait.
         factor: growth from one wait to the next.
         max: longest wait.
@@ -40,7 +37,7 @@ class Backoff:
         Args:
             attempt: requests sent so far, at least 1.
             draw: an evenly distributed number from 0 to 1, for the jitter.
-            retry_after: what the answer asked for, in seconds; None if it said nothing that can be used.
+            retry_after: what the answer asked for, in seconds; None if it asked for nothing usable.
         """
         if self.policy == "none" or attempt >= self.max_attempts:
             return None
@@ -69,7 +66,7 @@ def retry_after_s(value: str | None, date: bytes | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Polling:
+class PollingPolicy:
     """A polling policy. Times are in ns.
 
     Attributes:

@@ -1,6 +1,6 @@
-"""A traffic entry, made ready: all that its users need to know of it.
+"""What the users of one run share: where to send, what to send, and where the samples go.
 
-Everything that the users of one run share: where to send, what to send, and where what happened goes.
+``TrafficEntry`` is what the users of one traffic entry need to know of it; ``Session`` is the run.
 """
 
 import secrets
@@ -13,28 +13,28 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.contract import TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.contract import THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
 from loadtest.load.client import Endpoint
+from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Timeouts
-from loadtest.load.http.resolver import names_of
+from loadtest.load.http.resolver import make_resolver
 from loadtest.load.payloads import (
     Bodies,
     JobHistory,
     JobIds,
     Matcher,
-    mistake_of,
+    pick_mistake,
     read_inputs,
     read_job_ids,
     read_schema,
 )
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import Live, Output, Recorder
-from loadtest.load.request_budget import Budget
-from loadtest.load.retry import Backoff, Pacer, Polling
-from loadtest.load.server_clock import ServerClock
+from loadtest.load.recorder import LiveFigures, Output, Recorder
+from loadtest.load.request_budget import RequestBudget
+from loadtest.load.retry import Backoff, Pacer, PollingPolicy
 from loadtest.plan import AssumedLimits, schedules
-from loadtest.record.progress import LiveFigures, Phase
+from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
@@ -56,7 +56,7 @@ class TrafficEntry:
     pool: Pool
     timeouts: Timeouts
     backoff: Backoff
-    polling: Polling
+    polling: PollingPolicy
     pacer: Pacer | None
     """Of all its polls together; None where they are not paced."""
     job_ids: JobIds
@@ -72,10 +72,10 @@ class TrafficEntry:
 
     def mistake(self, number: int) -> MistakeKind | None:
         """What arrival ``number`` is to get wrong on purpose, if anything."""
-        return mistake_of(self.traffic.mistakes.shares, self.seed, self.name, number)
+        return pick_mistake(self.traffic.mistakes.shares, self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
-        """A number from 0 to 1, the same in every run with this seed (see ``loadtest.seeded_random``)."""
+        """A number from 0 to 1, the same in every run with this seed."""
         return seeded_random(self.seed, self.name, *about)
 
 
@@ -87,10 +87,10 @@ def make_entry(
     Args:
         name: of the entry.
         index: its place in the scenario.
-        traffic: as the scenario says it.
+        traffic: the entry of the scenario.
         info: the run, with the entry's plan.
         base: what a relative path in the scenario starts from.
-        own_jobs: ids of the run's own jobs, as they come.
+        own_jobs: ids of the run's own jobs, which grow while it goes on.
         keys: how many keys there are in all.
 
     Raises:
@@ -124,23 +124,23 @@ def make_entry(
     )
 
 
-def _polling(traffic: Traffic) -> Polling:
-    said = traffic.polling
-    fixed = said.policy == "fixed"
-    return Polling(
-        interval=round(said.interval * 1e9),
-        give_up=round(said.give_up * 1e9),
-        factor=1.0 if fixed else said.factor,
-        max=round((said.interval if fixed else said.max) * 1e9),
-        jitter=said.jitter,
+def _polling(traffic: Traffic) -> PollingPolicy:
+    settings = traffic.polling
+    fixed = settings.policy == "fixed"
+    return PollingPolicy(
+        interval=round(settings.interval * 1e9),
+        give_up=round(settings.give_up * 1e9),
+        factor=1.0 if fixed else settings.factor,
+        max=round((settings.interval if fixed else settings.max) * 1e9),
+        jitter=settings.jitter,
     )
 
 
 def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
     if traffic.polling.pace is None:
         return None
-    belief = AssumedLimits.recorded(info.target)
-    return Pacer(traffic.polling.pace.per_second(belief.limits[LimitName.RETRIEVAL], belief.quotas(plan.key_count)))
+    assumed = AssumedLimits.recorded(info.target)
+    return Pacer(traffic.polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
@@ -150,24 +150,24 @@ def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobId
 
 
 def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
-    said = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
-    said[WARMUP] = frozenset(traffic.stages[0].expect)
-    return {
-        stage.name: said.get(stage.name, frozenset()) | (frozenset({429}) if stage.expect_429 else frozenset())
-        for stage in plan.stages
-    }
+    by_stage = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
+    by_stage[WARMUP] = frozenset(traffic.stages[0].expect)
+    for stage in plan.stages:
+        if stage.expect_429:
+            by_stage[stage.name] = by_stage.get(stage.name, frozenset()) | {THROTTLED_STATUS}
+    return by_stage
 
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
 def session_of(environment: Environment) -> "Session":
-    """The session under way in a Locust environment: users are made by Locust, which knows nothing of it."""
+    """The session under way in a Locust environment: Locust makes the users, and knows nothing of it."""
     return _SESSIONS[environment]
 
 
 class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
-    """What Locust's statistics are told of a request that failed: its reason."""
+    """A request that failed, with its reason, for Locust's statistics."""
 
 
 class Session:
@@ -176,7 +176,7 @@ class Session:
     Args:
         environment: Locust's.
         directory: the run directory.
-        info: what ``run.json`` says so far; its plan is what will be scheduled.
+        info: what ``run.json`` has so far; its plan will be scheduled.
         scenario: the scenario in force.
         endpoint: where to send.
         base: what a relative path in the scenario starts from.
@@ -214,7 +214,7 @@ class Session:
             name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
             for index, (name, each) in enumerate(scenario.traffic.items())
         }
-        self.live = Live()
+        self.live = LiveFigures()
         self.clock = ServerClock()
         self.recorder = Recorder(directory, self.live, output)
         self.epoch_ns = 0
@@ -248,19 +248,19 @@ class Session:
         return f"00-{trace_id}-{next(self._spans):016x}-01"
 
     def record(self, sample: Sample) -> None:
-        """Record a sample, and tell Locust of it for its live view."""
+        """Record a sample, and fire Locust's event for its statistics and listeners."""
         sample.worker = self.worker
         self.recorder.append(sample)
         if sample.row == "operation":
             if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
-                self._tell_locust(sample, Operation.ASYNC_RUN, sample.intended_start)
+                self._fire_request(sample, Operation.ASYNC_RUN, sample.intended_start)
         elif sample.kind is not None:
             # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._tell_locust(
+            self._fire_request(
                 sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
             )
 
-    def _tell_locust(self, sample: Sample, request_type: str, since: int | None) -> None:
+    def _fire_request(self, sample: Sample, request_type: str, since: int | None) -> None:
         if sample.end is None or since is None:
             return
         failed = sample.outcome != Outcome.OK
@@ -279,24 +279,38 @@ class Session:
             context={},
         )
 
-    def progress(self, phase: Phase) -> LiveFigures:
+    def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
         elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
         stages = {
             name: next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), "")
             for name, plan in self.info.traffic.items()
         }
-        return self.live.figures(phase, elapsed, self.duration, stages)
+        live, offered = self.live, self.live.offered.total()
+        return Progress(
+            phase=phase,
+            elapsed_s=round(elapsed, 1),
+            total_s=self.duration,
+            stages=stages,
+            offered=offered,
+            in_flight=offered - live.outcomes.total(),
+            sent=live.sent,
+            accepted=live.accepted,
+            throttled=live.throttled,
+            failed=live.outcomes[Outcome.FAILED],
+            timed_out=live.outcomes[Outcome.TIMED_OUT],
+            p95_ms=live.p95_ms(elapsed),
+        )
 
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
 
     Raises:
-        InputError: if a file for TLS, or a header that comes from the environment, is not to be had here.
+        InputError: if a file for TLS, or a variable that a header's value comes from, is missing here.
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = names_of(target, listed=info.target.budget is not None)
+    names = make_resolver(target, listed=info.target.budget is not None)
     return Endpoint(
         Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
@@ -305,5 +319,5 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
         headers=header_values(info.target.headers),
-        budget=Budget(info.target.budget, info.target.limits, info.keys, info.preflight),
+        budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

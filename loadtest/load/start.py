@@ -1,4 +1,4 @@
-"""What a run is made with: this process alone, or workers that are started here or come from elsewhere."""
+"""Starts what a run is made with: this process alone, or workers of this machine, or workers that come from others."""
 
 import argparse
 import os
@@ -16,24 +16,24 @@ from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner
 
 from loadtest.errors import InputError, LoadtestError
-from loadtest.load.distributed.master import RemoteCrew
+from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
-from loadtest.load.load_generator import Crew, LocalCrew
+from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.session import Session
 from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
 from loadtest.record.progress import WaitingForWorkers
 
 _LOOK: Final = 0.05
-_TELL: Final = 0.5
+_REPORT_EVERY: Final = 0.5
 _PATIENCE: Final = 60.0
-"""Seconds that workers of this machine may take to come up; others are waited for until somebody interrupts."""
+"""Seconds that workers of this machine may take to come up; others are waited for until an interrupt."""
 _STOP_TIMEOUT: Final = 10.0
 # Locust's master would wait a second for its workers to report how many users they have, and hear nothing meanwhile.
 _NO_WAIT: Final = {"LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP": "0"}
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
+class ExpectedWorkers:
     """How many workers, and where from.
 
     Attributes:
@@ -48,16 +48,16 @@ class Gathering:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What this process is to do."""
+class LoadOptions:
+    """What ``python -m loadtest.load`` has to do."""
 
     directory: Path
     base: Path
     """What a relative path in the scenario starts from."""
-    gathering: Gathering
+    workers: ExpectedWorkers
 
 
-def read_order(arguments: Sequence[str]) -> Order:
+def read_options(arguments: Sequence[str]) -> LoadOptions:
     """Read the command line of ``python -m loadtest.load``."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
@@ -65,51 +65,53 @@ def read_order(arguments: Sequence[str]) -> Order:
     parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--bind", type=parse_address, default=None)
     parser.add_argument("--expect-workers", type=int, default=1)
-    said = parser.parse_args(arguments)
-    return Order(said.directory, said.base, Gathering(said.processes, said.bind, said.expect_workers))
+    options = parser.parse_args(arguments)
+    return LoadOptions(
+        options.directory, options.base, ExpectedWorkers(options.processes, options.bind, options.expect_workers)
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """Locust's runner, and who offers the arrivals."""
+class Runner:
+    """Locust's runner, and what makes the load generator of a session."""
 
-    runner: LocalRunner | MasterRunner
-    crew: Callable[[Session], Crew]
+    locust: LocalRunner | MasterRunner
+    make_generator: Callable[[Session], LoadGenerator]
 
 
 @contextmanager
-def gathered(
+def start(
     environment: Environment,
-    gathering: Gathering,
+    options: ExpectedWorkers,
     *,
     base: Path,
     keys: int,
-    tell: Callable[[WaitingForWorkers], None],
-) -> Iterator[Gathered]:
-    """Have everybody there who is to make the load; workers that were started here end afterwards.
+    on_progress: Callable[[WaitingForWorkers], None],
+) -> Iterator[Runner]:
+    """Have a runner, and all its workers connected; workers that were started here end afterwards.
 
     Args:
         environment: Locust's, without a runner.
-        gathering: who.
+        options: which workers.
         base: what a relative path in the scenario starts from.
         keys: how many API keys there are.
-        tell: told how many workers are waited for.
+        on_progress: called while workers are missing.
 
     Raises:
         InputError: if nothing can listen at ``bind``.
         LoadtestError: if the workers of this machine do not come up.
     """
-    if not gathering.processes and gathering.bind is None:
-        yield Gathered(environment.create_local_runner(), LocalCrew)
+    if not options.processes and options.bind is None:
+        yield Runner(environment.create_local_runner(), LocalGenerator)
         return
     os.environ.update(_NO_WAIT)
-    host, port = gathering.bind or (LOOPBACK, 0)
+    host, port = options.bind or (LOOPBACK, 0)
     runner = _listen(environment, host, port)
     mailbox = Mailbox(environment, runner, keys=keys)
-    processes = [start_worker(address_text(LOOPBACK, runner.server.port), base) for _ in range(gathering.processes)]
+    processes = [start_worker(address_text(LOOPBACK, runner.server.port), base) for _ in range(options.processes)]
     try:
-        _await_workers(mailbox, gathering.processes or gathering.expect, processes, tell)
-        yield Gathered(runner, lambda session: RemoteCrew(session, mailbox))
+        _await_workers(mailbox, options.processes or options.expect, processes, on_progress)
+        yield Runner(runner, lambda session: DistributedGenerator(session, mailbox))
     finally:
         for process in processes:
             stop(process, _STOP_TIMEOUT, terminate=False)
@@ -119,7 +121,7 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     try:
         return environment.create_master_runner(host, port)
     except SystemExit:
-        # Locust has said in the log that the port is busy.
+        # Locust's log says that the port is busy.
         reason = "the port is in use"
     except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
         reason = str(error)
@@ -130,24 +132,24 @@ def _await_workers(
     mailbox: Mailbox,
     expected: int,
     processes: "Sequence[subprocess.Popen[bytes]]",
-    tell: Callable[[WaitingForWorkers], None],
+    on_progress: Callable[[WaitingForWorkers], None],
 ) -> None:
     interrupted = []
     handlers = [
         gevent.signal_handler(number, lambda: interrupted.append(True)) for number in (signal.SIGINT, signal.SIGTERM)
     ]
-    begun, told = time.monotonic(), 0.0
+    begun, reported = time.monotonic(), 0.0
     try:
-        while (there := len(mailbox.connected())) < expected:
+        while (connected := len(mailbox.connected())) < expected:
             if interrupted:
-                raise LoadtestError(f"interrupted while {there} of {expected} workers were there")
+                raise LoadtestError(f"interrupted while {connected} of {expected} workers were connected")
             if any(process.poll() is not None for process in processes):
                 raise LoadtestError("a worker process ended at once; see load.log")
             if processes and time.monotonic() - begun > _PATIENCE:
-                raise LoadtestError(f"only {there} of {expected} worker processes came up within {_PATIENCE:g} s")
-            if time.monotonic() - told > _TELL:
-                told = time.monotonic()
-                tell(WaitingForWorkers(connected=there, expected=expected))
+                raise LoadtestError(f"only {connected} of {expected} worker processes came up within {_PATIENCE:g} s")
+            if time.monotonic() - reported > _REPORT_EVERY:
+                reported = time.monotonic()
+                on_progress(WaitingForWorkers(connected, expected))
             gevent.sleep(_LOOK)
     finally:
         for handler in handlers:

@@ -16,19 +16,10 @@ import gevent
 import locust
 from locust.env import Environment
 
-from loadtest import contract
-from loadtest.contract import (
-    FIRST_KIND,
-    JOB_REASONS,
-    TERMINAL,
-    JobState,
-    Outcome,
-    Reason,
-    RequestKind,
-)
+from loadtest.contract import FIRST_KIND, JOB_REASONS, TERMINAL, JobState, Operation, Outcome, Reason, RequestKind
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, WorkflowClient
-from loadtest.load.operation import Operation
+from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session, session_of
@@ -40,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry and carries each out. Subclasses say how, in ``perform``."""
+    """Takes arrivals from the pool of its traffic entry and carries each out, as ``perform`` of its subclass does."""
 
     abstract = True
     traffic_name: ClassVar[str]
@@ -65,33 +56,33 @@ class WorkflowUser(locust.User):
         arrival, self._arrival = self._arrival, None
         if arrival is None:
             # Locust runs a task before it waits for the first time. After each wait it would sleep for no time at all,
-            # which is another turn of the event loop, in which everybody else who is ready goes first.
+            # which is another turn of the event loop, in which every other greenlet that is ready goes first.
             task_set: Any = self._taskset_instance
             task_set._sleep = _go_on  # noqa: SLF001 - it offers no other way
             return
-        operation = Operation(self.session, self.entry, arrival, self.free_ns, self.client.wire)
+        operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
-            self.session.endpoint.budget.operation()
+            self.session.endpoint.budget.take_operation()
             if operation.mistake is None:
                 self.perform(operation)
             else:
-                self._err(operation)
+                self._send_invalid(operation)
         except BudgetSpentError:
             operation.finish(Outcome.TIMED_OUT if operation.begun else Outcome.DROPPED, Reason.LEASH)
         except gevent.GreenletExit:
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception:
-            # Ours, not the target's. The arrival still counts, and the run says that it cannot be trusted.
+            # Ours, not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
             self.session.bug = traceback.format_exc()
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             raise
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """Send the operation's requests and finish it."""
         raise NotImplementedError
 
-    def conclude(self, operation: Operation, answer: Answer) -> None:
+    def conclude(self, operation: RunningOperation, answer: Answer) -> None:
         """Finish an operation by its last answer: its outcome, the state of its job, and its result."""
         expect = self.entry.traffic.expect
         if answer.outcome == Outcome.OK and operation.contradiction:
@@ -116,7 +107,7 @@ class WorkflowUser(locust.User):
             self._arrival = None
         self.client.close()
 
-    def _err(self, operation: Operation) -> None:
+    def _send_invalid(self, operation: RunningOperation) -> None:
         """Send a request that is wrong on purpose, which is ok if it is answered as documented."""
         wrong_key = operation.mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
@@ -139,7 +130,7 @@ class SyncRunUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``run``, and what the retry policy makes of a 429."""
         body = self.entry.bodies.of(operation.arrival.number)
         answer = operation.begin(
@@ -154,7 +145,7 @@ class AsyncRunUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``submit``, then polls as the policy says. A poll's 429 is no end: the next poll follows."""
         body = self.entry.bodies.of(operation.arrival.number)
         submit = operation.begin(
@@ -172,7 +163,7 @@ class AsyncRunUser(WorkflowUser):
         else:
             self.conclude(operation, answer)
 
-    def _poll(self, operation: Operation, job_id: str, accepted: int) -> Answer | None:
+    def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
         polling, pacer = self.entry.polling, self.entry.pacer
         last, number = accepted, 1
@@ -201,7 +192,7 @@ class RetrievalUser(WorkflowUser):
 
     abstract = True
 
-    def perform(self, operation: Operation) -> None:
+    def perform(self, operation: RunningOperation) -> None:
         """One ``retrieve``; without any job to ask for yet, the operation is dropped."""
         job_id = self.entry.job_ids.pick(operation.arrival.number, operation.key_index)
         if job_id is None:
@@ -218,10 +209,10 @@ def _go_on(_: float) -> None:
     """Locust's sleep after a wait that has waited long enough."""
 
 
-OPERATIONS: dict[str, type[WorkflowUser]] = {
-    contract.Operation.SYNC_RUN: SyncRunUser,
-    contract.Operation.ASYNC_RUN: AsyncRunUser,
-    contract.Operation.RETRIEVAL: RetrievalUser,
+USER_CLASSES: dict[str, type[WorkflowUser]] = {
+    Operation.SYNC_RUN: SyncRunUser,
+    Operation.ASYNC_RUN: AsyncRunUser,
+    Operation.RETRIEVAL: RetrievalUser,
 }
 
 
@@ -239,29 +230,29 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
     return [
         type(
             name,
-            (_class_of(name, scenario.traffic[name], base),),
+            (_find_class(name, scenario.traffic[name], base),),
             {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
         )
         for name, plan in plans.items()
     ]
 
 
-def _class_of(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    ours = OPERATIONS[traffic.operation]
+def _find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+    base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
-        return ours
+        return base_class
     where = f"traffic.{name}.user = {traffic.user!r}"
     module, _, attribute = traffic.user.partition(":")
     for folder in (str(base.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:
-        theirs = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        # Whatever their module does while it is imported is theirs to mend.
+        # Whatever the module does while it is imported is its author's to mend.
         raise InputError(
             f"{where} cannot be imported: {type(error).__name__}: {error}", "Write module:Class."
         ) from error
-    if not (isinstance(theirs, type) and issubclass(theirs, ours)):
-        raise InputError(f"{where} is no subclass of {ours.__name__}", "See docs/user-classes.md.")
-    return theirs
+    if not (isinstance(found, type) and issubclass(found, base_class)):
+        raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/user-classes.md.")
+    return found

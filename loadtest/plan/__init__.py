@@ -1,4 +1,4 @@
-"""What a scenario will ask of the limits, before anything is sent. Pure."""
+"""Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
 from loadtest.contract import ALL
 from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits

@@ -1,4 +1,4 @@
-"""Where a plan contradicts itself: each with the key that says so, and what to write instead. Pure."""
+"""Where a plan contradicts itself: the key of the scenario, what is wrong, and what to write instead. Pure."""
 
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a plan that can't go well."""
+    """Something in a plan that cannot work."""
 
     kind: str
     """``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``, ``multiplier``,
@@ -101,9 +101,9 @@ def _retries(question: Question) -> Iterator[Contradiction]:
             yield Contradiction(
                 kind="retry",
                 key=f"traffic.{name}.retry",
-                message=f"its waits last {retry.longest:g} s in all at their longest, and a window of "
-                f"{_called(question.assumed.drawn_on(limit))} {window:g} s: who is refused at its beginning is refused "
-                "to the end",
+                message=f"its waits last at most {retry.longest:g} s in all, and a window of "
+                f"{_called(question.assumed.drawn_on(limit))} {window:g} s: an operation that is refused early in a "
+                "window is refused for good",
                 remedy="Raise max_attempts, or initial and max, until the waits outlast the window.",
             )
 
@@ -116,8 +116,8 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
             yield Contradiction(
                 kind="wait",
                 key=f"traffic.{entry.name}.timeout",
-                message=f"the assumed limiter lets requests wait up to {longest:.3g} s for their turn, and who waits "
-                f"gives up after {entry.traffic.timeout:g} s: they draw on the limit, and nothing comes of them",
+                message=f"the assumed limiter delays requests by up to {longest:.3g} s, and clients give up after "
+                f"{entry.traffic.timeout:g} s: such requests spend quota for nothing",
                 remedy=f"Set a timeout of {math.ceil(longest)} s or more, or lower the rate.",
             )
 
@@ -179,7 +179,7 @@ def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePl
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
-    """Stages too short for a window: what a rate above the limit makes of them is no fact about the limit.
+    """Stages that are shorter than a window: their 429s depend on when the run starts.
 
     A burst is over at once: it is as good as a whole window, unless its 429s depend on the second of the start.
     """
@@ -199,8 +199,8 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             yield Contradiction(
                 kind="window",
                 key=f"traffic.{name}.stages.{stages[0].name}.duration",
-                message=f"{seconds:g} s hold no whole window of {window:g} s, and {key} judges 429s there; expected "
-                f"are {_range(refused.min(), refused.max(), '.0%')}",
+                message=f"{seconds:g} s are shorter than a window of {window:g} s, and {key} judges 429s there; expect "
+                f"{_range(refused.min(), refused.max(), '.0%')}",
                 remedy=f"Let it last {window:g} s or more: {2 * window:g} s hold a whole window whenever it starts.",
             )
 
@@ -225,7 +225,7 @@ def _percentiles(forecast: Forecast, threshold: Threshold, key: str) -> Iterator
 
 
 def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
-    """A threshold on 429s that the limits decide by themselves: against it, or by the second of the start."""
+    """A threshold on 429s that fails by the limits alone, always or depending on the second of the start."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -239,7 +239,7 @@ def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Con
     yield Contradiction(
         kind="threshold",
         key=f"{key}.require",
-        message=f"{threshold.text!r} in {threshold.scope} {verb}: the assumed limiter makes {expected}",
+        message=f"{threshold.text!r} in {threshold.scope} {verb}: the assumed limiter leads to {expected}",
         remedy="Change the stage's rate or duration, or hold it 'within 5% of expected'.",
     )
 

@@ -143,7 +143,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
     """
     what = "jobs" if traffic.operation == Operation.ASYNC_RUN else "runs"
     if given_s is not None:
-        return JobDuration(f"its {what} are taken to last {given_s:g} s, as given", _constant(given_s))
+        return JobDuration(f"its {what} last {given_s:g} s, as given", _constant(given_s))
     parameters = traffic.parameters
     try:
         if traffic.workflow == "sleep":
@@ -153,9 +153,9 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
             return JobDuration(f"its {what} take {ms:g} ms, as its parameters say", _constant(ms * _MS))
     except (TypeError, ValueError):
         pass  # The server will refuse them; no job comes of it that could be polled.
-    words = f"its {what} are taken to be done at once"
+    words = f"its {what} are assumed to be done at once"
     if traffic.operation == Operation.ASYNC_RUN:
-        words = "its jobs are taken to be done at their first poll; longer ones are polled more"
+        words = "its jobs are assumed to be done at their first poll; longer ones are polled more often"
     return JobDuration(words, _constant(0.0), known=False)
 
 

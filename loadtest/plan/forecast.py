@@ -1,4 +1,4 @@
-"""What is to be expected of a run: the schedule that would be offered, replayed over phases of the windows. Pure."""
+"""A forecast of a run: the schedule that would be offered, replayed over phases of the limits' windows. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -180,12 +180,12 @@ def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     """Why nothing can be replayed, if so."""
     if sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages) > MAX_ARRIVALS:
-        return "There are too many arrivals to replay: only those were counted."
+        return "There are too many arrivals to replay, so that they were only counted."
     unknown = [e.name for e in made if e.plan.operation == Operation.SYNC_RUN and e.job is not None and not e.job.known]
     if unknown:
         return (
-            "Which requests a limit on concurrency refuses depends on how long others take, and nothing tells that of "
-            f"the runs of {' and '.join(unknown)}: arrivals were only counted. --job-duration tells it."
+            "What a limit on concurrency refuses depends on how long requests take, which is not known of the runs of "
+            f"{' and '.join(unknown)}: arrivals were only counted. Give --job-duration."
         )
     return ""
 

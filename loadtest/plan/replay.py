@@ -1,6 +1,6 @@
 """Every request that an offer leads to, put through the assumed limiters, retries and polls included. Pure.
 
-Answers are taken to come at once, and no job to wait for a worker: what is left is what the limits do. A limiter that
+Answers come at once, and no job waits for a worker: what is left is what the limits do. A limiter that
 makes requests wait delays their answers; where it limits concurrency, a run is answered when its workflow is done.
 """
 

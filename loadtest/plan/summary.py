@@ -247,24 +247,22 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
     assumed = question.assumed
-    notes = [
-        f"The limiter is taken to be {assumed.words}, and answers to come at once; the documentation says neither."
-    ]
+    notes = [f"Assumed: the limiter is {assumed.words}, and answers come at once. The documentation says neither."]
     if assumed.one_for_all:
         notes.append(f"One limit holds, {assumed.limit_all}; rates in units of a limit still refer to the named ones.")
     notes += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
     if assumed.spec.algorithm == CONCURRENCY:
-        notes.append("Submits and retrievals are taken to be answered at once: only runs are in each other's way.")
+        notes.append("Assumed: submits and retrievals are answered at once, so that only runs occupy the limit.")
     notes += _delays(found)
     retries = [each.retry.policy for each in question.scenario.traffic.values()]
     if "retry_after" in retries and question.retry_after is None:
-        notes.append("No 429 is taken to carry Retry-After: the policy then backs off exponentially.")
+        notes.append("Assumed: no 429 has a Retry-After, so that the policy backs off exponentially.")
     elif "retry_after" in retries and question.retry_after != 1:
-        notes.append(f"Retry-After is taken to say {question.retry_after:g} times what would be honest.")
+        notes.append(f"Assumed: Retry-After is {question.retry_after:g} times the true wait.")
     if found.why_not:
         notes.append(found.why_not)
     elif any(name for name in question.scenario.traffic if question.scenario.traffic[name].user):
-        notes.append("User classes of the scenario's own are taken to behave as ours.")
+        notes.append("Assumed: the scenario's own user classes send what the built-in ones send.")
     return notes
 
 
@@ -274,7 +272,7 @@ def _delays(found: Forecast) -> list[str]:
         for index, entry in enumerate(found.made)
         if (longest := max((float(seen.longest_delay[index]) for seen in found.phases), default=0.0)) > 0
     ]
-    return [f"Requests that pass may wait for their turn: {', '.join(waits)}."] if waits else []
+    return [f"The limiter may delay accepted requests: {', '.join(waits)}."] if waits else []
 
 
 def _spread(values: NDArray[np.float64] | NDArray[np.int64]) -> Spread:

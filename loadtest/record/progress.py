@@ -1,46 +1,28 @@
-"""What the process that makes the load tells the command line while it runs: one JSON object a line.
+"""What a process that makes load writes to standard output while it does: a line of JSON twice a second."""
 
-The figures are rough and live; those of a report come from the record alone.
-"""
-
-from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 Phase = Literal["preparing", "running", "draining", "over"]
-"""Where a run is: before its epoch, offering arrivals, waiting for the last answers, or ended."""
 
 
-class WaitingForWorkers(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
-    """The run has not begun: workers are still to come."""
+class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
+    """Not all workers have come yet."""
 
-    connected: int
+    workers: int
     expected: int
 
 
-class LiveFigures(msgspec.Struct, frozen=True, kw_only=True, tag="figures"):
-    """Counts since the run began.
-
-    Attributes:
-        phase: where the run is.
-        elapsed_s: since the epoch; 0 before it.
-        total_s: of the schedule.
-        stages: the stage that each traffic entry is in; empty where it is in none.
-        offered: arrivals that became due.
-        in_flight: those of them whose operation has not ended.
-        sent: requests.
-        accepted: requests that were answered, and not with 429.
-        throttled: requests that were answered with 429.
-        failed: operations.
-        timed_out: operations.
-        p95_ms: of response times of the last five to ten seconds; None without any.
-    """
+class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
+    """Where a run is, and its live figures: rough ones, of which no final one is made."""
 
     phase: Phase
     elapsed_s: float
+    """Since the epoch."""
     total_s: float
-    stages: Mapping[str, str]
+    stages: dict[str, str]
+    """The stage that each traffic entry is in; empty between two."""
     offered: int
     in_flight: int
     sent: int
@@ -49,29 +31,25 @@ class LiveFigures(msgspec.Struct, frozen=True, kw_only=True, tag="figures"):
     failed: int
     timed_out: int
     p95_ms: float | None
+    """Of the response times of about the last five to ten seconds; null without any."""
 
 
-class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The run could not begin, or broke off: the last message of its process."""
+class Failure(msgspec.Struct, tag="failure", frozen=True):
+    """The run could not begin."""
 
     error: str
 
 
-Message = WaitingForWorkers | LiveFigures | LoadFailed
+ProgressLine = WaitingForWorkers | Progress | Failure
 
-_ENCODER = msgspec.json.Encoder()
-_DECODER: "msgspec.json.Decoder[Message]" = msgspec.json.Decoder(Message)
-
-
-def encode(message: Message) -> bytes:
-    """One line. It stays below PIPE_BUF, so that a pipe takes it whole or not at all."""
-    return _ENCODER.encode(message) + b"\n"
+encode_progress = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[ProgressLine] = msgspec.json.Decoder(ProgressLine)
 
 
-def decode(line: bytes) -> Message:
+def decode_progress(line: bytes) -> ProgressLine:
     """Read one line.
 
     Raises:
-        msgspec.DecodeError: if it is no message.
+        msgspec.MsgspecError: if it is none of these.
     """
-    return _DECODER.decode(line)
+    return _decoder.decode(line)

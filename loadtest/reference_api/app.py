@@ -13,12 +13,21 @@ Where only valid requests draw on a limit, 3 comes last.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, ErrorCode, JobState, LimitName
-from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Receive, Reply, Scope, Send, encode
+from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
+from loadtest.reference_api.http.answers import (
+    AnswerHeaders,
+    ApiError,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    ServerReply,
+    encode,
+)
 from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
 from loadtest.reference_api.http.requests import DisconnectedError, RequestReader, RunRequest
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
@@ -31,6 +40,11 @@ from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)
 
+_RETRIEVAL: Final = REQUESTS[RequestKind.RETRIEVE]
+_WHOLE_PATHS: Final = {request.path: request for request in REQUESTS.values() if request.path != JOB_PREFIX}
+# Here, not at each use: in Python 3.11, reading a member of an enum costs more than what follows.
+_PENDING: Final = str(JobState.PENDING)
+
 
 def route(scope: Scope, path: str) -> LimitName:
     """The limit name that a path draws on: there is one for each route.
@@ -38,16 +52,11 @@ def route(scope: Scope, path: str) -> LimitName:
     Raises:
         ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
     """
-    if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX):
-        allow(scope, "GET")
-        return LimitName.RETRIEVAL
-    if path == RUN_PATH:
-        allow(scope, "POST")
-        return LimitName.SYNC_RUN
-    if path == JOBS_PATH:
-        allow(scope, "POST")
-        return LimitName.ASYNC_SUBMIT
-    raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
+    request = _RETRIEVAL if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX) else _WHOLE_PATHS.get(path)
+    if request is None:
+        raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
+    allow(scope, request.method)
+    return request.limit
 
 
 def allow(scope: Scope, method: str) -> None:
@@ -88,7 +97,7 @@ class WorkflowApi:
         self._faults = faults
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
-        self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[Reply]]] = {
+        self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[ServerReply]]] = {
             LimitName.SYNC_RUN: self._run,
             LimitName.ASYNC_SUBMIT: self._submit,
             LimitName.RETRIEVAL: self._retrieve,
@@ -122,8 +131,8 @@ class WorkflowApi:
             if self._limits.releases:
                 self._limits.release(scope)
         headers = self._headers.build(reply)
-        if self._limits.tells:
-            headers += self._limits.told(scope)
+        if self._limits.shows_state:
+            headers += self._limits.state_headers(scope)
         self.upkeep.answered(scope, reply.status)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -135,7 +144,7 @@ class WorkflowApi:
         self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+    async def _answer(self, scope: Scope, receive: Receive) -> ServerReply:
         path: str = scope["path"]
         upkeep = self.upkeep.routes.get(path)
         if upkeep is not None:
@@ -147,7 +156,7 @@ class WorkflowApi:
             await wait(delay, scope)
         return await self._handlers[name](account, scope, receive)
 
-    async def _run(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+    async def _run(self, account: Account, scope: Scope, receive: Receive) -> ServerReply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         call = workflow.call(request.parameters)
@@ -163,7 +172,7 @@ class WorkflowApi:
             raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
         return _run_reply(request, outcome)
 
-    async def _submit(self, account: Account, scope: Scope, receive: Receive) -> Reply:
+    async def _submit(self, account: Account, scope: Scope, receive: Receive) -> ServerReply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         call = workflow.call(request.parameters)
@@ -176,22 +185,22 @@ class WorkflowApi:
             # Assumption: the documentation does not say what happens to a submit that finds no room.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
-        return Reply(202, encode({"jobId": job.id, "status": JobState.PENDING}))
+        return ServerReply(202, encode({"jobId": job.id, "status": _PENDING}))
 
-    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> Reply:
+    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> ServerReply:
         job_id = scope["path"][len(JOB_PREFIX) :]
         body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or no longer")
         if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
-        return Reply(200, body)
+        return ServerReply(200, body)
 
 
-def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> Reply:
+def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> ServerReply:
     if outcome.result is None:
         details = {"workflow": request.name, "executionTime": outcome.milliseconds}
         if outcome.internal:
             raise ApiError(ErrorCode.INTERNAL, INTERNAL, details)
         raise ApiError(ErrorCode.WORKFLOW_FAILED, outcome.error or "The workflow failed", details)
-    return Reply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))
+    return ServerReply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))

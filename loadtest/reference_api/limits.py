@@ -20,7 +20,7 @@ Clock = Callable[[], float]
 DRAWN: Final = "loadtest.limit"
 """Key of a request's scope: the name of the limit that it drew on, whether it passed or not."""
 
-_TOLD: Final = "loadtest.rate_headers"
+_STATE_HEADERS: Final = "loadtest.rate_headers"
 _HELD: Final = "loadtest.limiter"
 """Keys of a request's scope: what its answer says of the limit, and the limiter that waits for its end."""
 
@@ -34,15 +34,15 @@ class RateLimits:
 
     Attributes:
         first: whether requests draw before their bodies are looked at; else only those that would be carried out.
-        tells: whether answers have headers that tell of the limit.
-        releases: whether the end of a request has to be told.
+        shows_state: whether answers have headers that show the limit's state.
+        releases: whether the end of a request frees room.
         allowed: requests that passed, by limit name.
         rejected: requests that were refused, by limit name.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
         self.first = config.draws == "all"
-        self.tells = config.rate_headers != "none"
+        self.shows_state = config.rate_headers != "none"
         self.releases = config.limiter.algorithm == "concurrency"
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
@@ -52,8 +52,8 @@ class RateLimits:
         self._clock = clock
         self._retry_after = config.retry_after
         self._factor = config.retry_after_factor
-        tell = _ietf if config.rate_headers == "ietf" else _x_ratelimit
-        self._tell = _ietf_concurrency if self.releases and tell is _ietf else tell
+        headers_of = _ietf if config.rate_headers == "ietf" else _x_ratelimit
+        self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
         """What the requests of one more key draw on, by limit name: limiters of its own, or shared ones."""
@@ -71,7 +71,7 @@ class RateLimits:
         Args:
             limiters: those of the request's key.
             name: the request's limit name.
-            scope: the request's; it remembers what is to be told, and what is to be released.
+            scope: the request's; it remembers the headers that show the limit's state, and what is to be released.
 
         Returns:
             Seconds that the request is to be held before it is carried out.
@@ -82,8 +82,8 @@ class RateLimits:
         limiter, now = limiters[name], self._clock()
         decision = limiter.decide(now)
         scope[DRAWN] = name
-        if self.tells:
-            scope[_TOLD] = self._tell(self._limits[name], decision)
+        if self.shows_state:
+            scope[_STATE_HEADERS] = self._headers_of(self._limits[name], decision)
         if not decision.allowed:
             self.rejected[name] += 1
             raise self._rejection(name, decision, now)
@@ -111,19 +111,19 @@ class RateLimits:
             limiter.release(self._clock())
 
     @staticmethod
-    def told(scope: Scope) -> tuple[Header, ...]:
-        """Headers that tell of the limit that a request drew on; none if it drew on none."""
-        told: tuple[Header, ...] = scope.get(_TOLD, ())
-        return told
+    def state_headers(scope: Scope) -> tuple[Header, ...]:
+        """Headers that show the state of the limit that a request drew on; none if it drew on none."""
+        headers: tuple[Header, ...] = scope.get(_STATE_HEADERS, ())
+        return headers
 
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
         if self._retry_after != "none":
             # When a concurrency limit has room again is not known: a second is a guess.
-            told = (decision.retry_after or 1.0) * self._factor
-            value = b"%d" % math.ceil(told)
+            seconds = (decision.retry_after or 1.0) * self._factor
+            value = b"%d" % math.ceil(seconds)
             if self._retry_after == "date":
-                value = formatdate(math.ceil(now + told), usegmt=True).encode()
+                value = formatdate(math.ceil(now + seconds), usegmt=True).encode()
             headers = ((b"retry-after", value),)
         limit = "all" if self._spec.scope in SHARED_SCOPES else name
         details = {"limit": limit, "allowed": str(self._limits[name])}

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -16,8 +16,7 @@ import uvicorn
 from loadtest.errors import InputError
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
-from loadtest.reference_api.faults.faulty_api import FaultyApi
-from loadtest.reference_api.http.protocol import make_protocol
+from loadtest.reference_api.http.protocol import SilentServer, make_protocol, uvicorn_config
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_api.workflows.threads import STOP_TIMEOUT, Threads
 from loadtest.reference_settings import ServerConfig
@@ -29,11 +28,8 @@ GRACE = 1.2
 """Seconds that requests in flight get to finish after the signal to stop; then they are answered with 503."""
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that says when it is ready and leaves signals to us.
-
-    uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
-    """
+class _Server(SilentServer):
+    """A server that says when it is ready, and stops when it is asked to or at a signal."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
@@ -41,10 +37,6 @@ class _Server(uvicorn.Server):
         self._on_stop = on_stop
         self.stopping = False
         """Whether it was told to end; known even while the event loop is held up."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -157,7 +149,9 @@ async def _serve(
             faults.begin()
         _ready(server, on_ready, exit_with_parent=exit_with_parent)
 
-    server = _Server(_uvicorn_config(app), ready, api.upkeep.stop)
+    protocol = make_protocol(app.bad_request)
+    config = uvicorn_config(app, http=protocol, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2)
+    server = _Server(config, ready, api.upkeep.stop)
     try:
         async with controlled(faults, listeners[1]):
             await server.serve(sockets=[listeners[0]])
@@ -179,25 +173,6 @@ def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
             pass
     with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
         server.ask_to_stop(loop)
-
-
-def _uvicorn_config(app: WorkflowApi | FaultyApi) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http=make_protocol(app.bad_request),
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        # The application reports its own errors. What is left is noise about clients that misbehave.
-        log_config=None,
-        log_level="critical",
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=2,
-    )
 
 
 def _loop_factory() -> Callable[[], Any] | None:

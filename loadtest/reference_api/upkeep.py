@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadtest.reference_api.http.answers import Header, Message, Reply, Scope, encode
+from loadtest.reference_api.http.answers import Header, Message, Scope, ServerReply, encode
 from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
 from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
@@ -33,8 +33,8 @@ NO_LIMIT: Final = "none"
 
 _NEGOTIATED: Final = (b"accept", b"accept-encoding")
 _BUCKETS: Final = (*(str(bound / 1000) for bound in BOUNDS), "+Inf")
-_OK: Final = Reply(200, encode({"status": "ok"}))
-_STOPPING: Final = Reply(503, encode({"status": "stopping"}))
+_OK: Final = ServerReply(200, encode({"status": "ok"}))
+_STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
 
 
 class Metrics:
@@ -50,7 +50,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._app = make_asgi_app(registry)
 
-    async def reply(self, scope: Scope) -> Reply:
+    async def reply(self, scope: Scope) -> ServerReply:
         """The answer to a GET, in the format that its headers ask for; in the plain one if they can't be read."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
@@ -58,7 +58,7 @@ class Metrics:
         except (TypeError, ValueError):  # a version that is no number, or bytes that are no text
             return await self._ask([], b"")
 
-    async def _ask(self, headers: list[Header], query: bytes) -> Reply:
+    async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
         # The library has its negotiation in its ASGI application only, which is therefore asked as a server would.
         sent: list[Message] = []
 
@@ -72,7 +72,7 @@ class Metrics:
         start, body = sent
         given = {name.lower(): value for name, value in start["headers"]}
         content_type = (b"content-type", given.pop(b"content-type"))
-        return Reply(start["status"], body["body"], tuple(given.items()), content_type)
+        return ServerReply(start["status"], body["body"], tuple(given.items()), content_type)
 
 
 class Upkeep(Collector):
@@ -100,8 +100,8 @@ class Upkeep(Collector):
         self._jobs = jobs
         self._workflows = workflows
         text = files("loadtest.reference_api").joinpath("openapi.yaml").read_bytes()
-        self._document = Reply(200, text, content_type=(b"content-type", b"application/yaml"))
-        self.routes: dict[str, Callable[[Scope], Awaitable[Reply]]] = {
+        self._document = ServerReply(200, text, content_type=(b"content-type", b"application/yaml"))
+        self.routes: dict[str, Callable[[Scope], Awaitable[ServerReply]]] = {
             HEALTH: self._health,
             METRICS: Metrics(self).reply,
             DOCUMENT: self._describe,
@@ -115,10 +115,10 @@ class Upkeep(Collector):
         """The server was told to stop."""
         self._stopping = True
 
-    async def _health(self, _scope: Scope) -> Reply:
+    async def _health(self, _scope: Scope) -> ServerReply:
         return _STOPPING if self._stopping else _OK
 
-    async def _describe(self, _scope: Scope) -> Reply:
+    async def _describe(self, _scope: Scope) -> ServerReply:
         return self._document
 
     def collect(self) -> Iterator[Metric]:

@@ -1,6 +1,6 @@
-"""429s that no limit explains: those that a target gave for a reason of its own, or because of somebody else.
+"""What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing.
 
-What bound a run: the generator, the poll budget, a documented limit, the capacity of the target, or nothing.
+A limit does not bind where it does not explain its 429s: the target has another reason, or somebody else draws on it.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import LimitUse, binding_limit
+from loadtest.analysis.limits.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.contract import LimitName, Operation
@@ -19,25 +19,25 @@ _MOST: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Unexplained:
-    """How many of a limit's 429s came though the believed limiter had room, and no other fits either."""
+class Unexplained429s:
+    """How many of a limit's 429s came though the assumed limiter had room, and no other fits either."""
 
     count: int
     throttled: int
 
 
-def unexplained(findings: Findings, limit: str) -> Unexplained | None:
+def unexplained_429s(findings: Findings, limit: str) -> Unexplained429s | None:
     """The unexplained 429s of a limit; None where it gave none, or where a limiter explains most of them.
 
-    Where another limiter than the believed one is named, or several fit, the limit binds, only otherwise than believed.
+    Where another limiter than the assumed one is named, or several fit, the limit binds, only otherwise than assumed.
     """
-    found = findings.throttled.limits.get(limit)
-    if found is None or found.believed is None or not found.throttled:
+    found = findings.observed_429.limits.get(limit)
+    if found is None or found.assumed is None or not found.throttled:
         return None
     if found.inference.word in ("named", "several"):
         return None
-    wrong = found.believed.wrongly_rejected
-    return Unexplained(wrong, found.throttled) if wrong > _MOST * found.throttled else None
+    wrong = found.assumed.wrongly_rejected
+    return Unexplained429s(wrong, found.throttled) if wrong > _MOST * found.throttled else None
 
 
 Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
@@ -49,42 +49,42 @@ _MORE: Final = 1.2
 
 
 @dataclass(frozen=True)
-class Binding:
+class Bottleneck:
     """The binding constraint, and a sentence about it."""
 
     kind: Kind
     words: str
 
 
-def binding(findings: Findings) -> Binding:
+def bottleneck(findings: Findings) -> Bottleneck:
     """The binding constraint: of several, the one without which the others say nothing comes first."""
     if late := [c for c in findings.checks if not c.ok and c.name in OF_GENERATOR]:
         late.sort(key=lambda check: OF_GENERATOR.index(check.name))
-        return Binding("generator", f"The generator: {late[0].name} was {late[0].value} ({late[0].limit}).")
-    use = binding_limit(findings.uses)
+        return Bottleneck("generator", f"The generator: {late[0].name} was {late[0].value} ({late[0].limit}).")
+    use = bottleneck_limit(findings.uses)
     if use is None:
-        return Binding("unknown", "None can be named: no request was sent in a judged stage.")
+        return Bottleneck("unknown", "None can be named: no request was sent in a judged stage.")
     requests = findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
-        return Binding("unknown", "None can be named: no request was answered.")
-    if use.throttled and unexplained(findings, use.limit) is not None:
-        return Binding("unexplained 429s", _without_need(findings, use))
+        return Bottleneck("unknown", "None can be named: no request was answered.")
+    if use.throttled and unexplained_429s(findings, use.limit) is not None:
+        return Bottleneck("unexplained 429s", _without_need(findings, use))
     if use.throttled:
         share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if share is not None and share > 0.5:
-            spent = f"The poll budget: {numbers.share(share)} of what is asked of retrieval are polls"
-            return Binding("poll budget", f"{spent}. {_of_limit(findings, use)}")
-        return Binding("documented limit", _of_limit(findings, use))
+            spent = f"The poll budget: {numbers.share(share)} of retrieval requests were polls"
+            return Bottleneck("poll budget", f"{spent}. {_of_limit(findings, use)}")
+        return Bottleneck("documented limit", _of_limit(findings, use))
     if (words := _capacity(findings)) is not None:
-        return Binding("capacity", words)
+        return Bottleneck("capacity", words)
     called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
     if use.share > 1:
-        return Binding(
+        return Bottleneck(
             "none",
             f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for "
             f"{numbers.times_what(use.share)} what it allows.",
         )
-    return Binding(
+    return Bottleneck(
         "none",
         f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for "
         f"{numbers.times(use.share)} of what it allows.",
@@ -96,8 +96,8 @@ def polling(findings: Findings) -> float | None:
     record = findings.record
     polls = retrieves = 0
     for name, plan in record.info.traffic.items():
-        cells = record.cells(record.stages(traffic=name))
-        sent, first = int(record.counts.statuses[cells].sum()), int(record.counts.first[cells].sum())
+        stage_indices = record.stage_indices(record.stages(traffic=name))
+        sent, first = int(record.counts.statuses[stage_indices].sum()), int(record.counts.first[stage_indices].sum())
         polls += sent - first
         if plan.operation == Operation.RETRIEVAL:
             retrieves += first
@@ -105,14 +105,16 @@ def polling(findings: Findings) -> float | None:
 
 
 def _allowed(findings: Findings, use: LimitUse) -> str:
-    belief, quotas = findings.record.belief, findings.record.quotas_on(use.limit)
-    return numbers.limit_of(belief.limit_on(use.limit), belief) + (f", over {quotas} keys" if quotas > 1 else "")
+    assumed_limits, quotas = findings.record.assumed_limits, findings.record.quotas_on(use.limit)
+    return numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits) + (
+        f", over {quotas} keys" if quotas > 1 else ""
+    )
 
 
 def _of_limit(findings: Findings, use: LimitUse) -> str:
     called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429."
-    if findings.record.belief.spec.algorithm == CONCURRENCY:
+    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         held = f"{numbers.share(use.share)} of that was in use on average"
         return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
     asked = f"{numbers.times_what(use.share)} what it allows{' on average' if use.share <= 1 else ''}"
@@ -131,8 +133,8 @@ def _without_need(findings: Findings, use: LimitUse) -> str:
 def _capacity(findings: Findings) -> str | None:
     """A stage that was offered more, got no 429 and was slower by far; None where there is none."""
     worst: tuple[float, str] | None = None
-    for name, cell in findings.metrics.traffic.items():
-        stages = [(stage, part) for stage, part in cell.stages.items() if _median(part) and _rate(part)]
+    for name, figures in findings.metrics.traffic.items():
+        stages = [(stage, part) for stage, part in figures.stages.items() if _median(part) and _rate(part)]
         if len(stages) < 2:
             continue
         calm, least = min(stages, key=lambda one: _rate(one[1]))

@@ -1,8 +1,9 @@
-"""The part of a run that its first screen speaks of: one operation, within its limits if it was ever there.
+"""The first screen: what a run found out, in a sentence or two that can be passed on, and its three key figures.
 
-What a run found out, in a sentence or two that can be passed on; made from its figures.
+Both speak of one operation, within its limits if it was ever there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,7 @@ CALLED: Final[dict[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class MainEntry:
     """A traffic entry in some of its stages.
 
     Attributes:
@@ -44,7 +45,7 @@ class Entry:
 
     @property
     def quantile(self) -> tuple[str, float] | None:
-        """p95 where n can carry it, else the highest that it can (p90, p50), else None."""
+        """p95 where there are enough samples, else the highest that there are enough for (p90, p50), else None."""
         for name in ("p95", "p90", "p50"):
             if self.times.n >= needed(QUANTILES[name]):
                 return name, QUANTILES[name]
@@ -66,7 +67,7 @@ def within_limits(stage: StagePlan) -> bool:
     return not stage.over and not stage.expect_429
 
 
-def main_entry(findings: Findings) -> Entry | None:
+def main_entry(findings: Findings) -> MainEntry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
     One that has times comes before one that has none, one within its limits before one above them, and of several
@@ -87,18 +88,18 @@ def main_entry(findings: Findings) -> Entry | None:
     )
 
 
-def _entry(findings: Findings, name: str) -> Entry:
+def _entry(findings: Findings, name: str) -> MainEntry:
     record = findings.record
     planned = record.stages(traffic=name)
-    calm = [(entry, stage) for entry, stage in planned if within_limits(stage)]
-    times = record.times.of["response_time_ms"]
-    within = bool(calm) and bool(times.get(record.cells(calm)).n)
+    calm = [key for key in planned if within_limits(key.stage)]
+    within = bool(calm) and bool(record.time("response_time_ms", calm).n)
     chosen = calm if within else planned
-    stages = tuple(stage for _, stage in chosen)
-    return Entry(name, record.info.traffic[name].operation, stages, within, times.get(record.cells(chosen)))
+    stages = tuple(key.stage for key in chosen)
+    times = record.time("response_time_ms", chosen)
+    return MainEntry(name, record.info.traffic[name].operation, stages, within, times)
 
 
-def outcomes(findings: Findings, entry: Entry) -> dict[str, int]:
+def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
     """Operations of an entry's stages by outcome."""
     stages = findings.metrics.traffic[entry.traffic].stages
     counts = [stages[stage.name].operations for stage in entry.stages]
@@ -115,7 +116,7 @@ def headline(findings: Findings) -> str:
     entry = main_entry(findings)
     if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
-    parts = [_times(findings, entry), _throttling(findings)]
+    parts = [_times(findings, entry), _limits(findings)]
     text = "; ".join(part for part in parts if part) + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]
@@ -144,7 +145,7 @@ def _until(findings: Findings) -> str:
     return f"Until it was {ended} after {covered}: "
 
 
-def _times(findings: Findings, entry: Entry) -> str:
+def _times(findings: Findings, entry: MainEntry) -> str:
     counts = outcomes(findings, entry)
     where = "within the limits " if entry.within else ""
     if not entry.times.n:
@@ -162,16 +163,16 @@ def _times(findings: Findings, entry: Entry) -> str:
     whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
     if found.value >= entry.times.open_from:
         late = numbers.count(counts[Outcome.TIMED_OUT])
-        said = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+        text = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
         if half.value is not None and half.value < entry.times.open_from:
-            said += f", and half took at most {numbers.duration_ms(half.value)}"
-        return said
+            text += f", and half took at most {numbers.duration_ms(half.value)}"
+        return text
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.value)}"
     return f"{where}{took}{_wrong(counts)}"
 
 
-def _of(findings: Findings, entry: Entry) -> str:
+def _of(findings: Findings, entry: MainEntry) -> str:
     """Whose operations they are, where several traffic entries do the same."""
     alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""
@@ -186,7 +187,7 @@ def _wrong(counts: dict[str, int]) -> str:
         Outcome.DROPPED: ("was never sent", "were never sent"),
     }
     found = [
-        f"{numbers.count(counts[word])} {said[counts[word] != 1]}" for word, said in bad.items() if counts.get(word)
+        f"{numbers.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
     ]
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
     return f" (of {numbers.count(counts['offered'])}, {listed})" if found else ""
@@ -203,8 +204,8 @@ def _no_times(findings: Findings) -> str:
         why = f"{subject} {was} throttled (429)"
     elif counts.failed == sent:
         reasons: dict[str, int] = {}
-        for cell in findings.metrics.traffic.values():
-            for word, number in cell.reasons.items():
+        for figures in findings.metrics.traffic.values():
+            for word, number in figures.reasons.items():
                 reasons[word] = reasons.get(word, 0) + number
         most = max(reasons, key=lambda word: reasons[word], default="")
         why = f"{subject} failed" + (f", most with {most}" if len(reasons) > 1 else f" ({most})" if most else "")
@@ -216,8 +217,8 @@ def _no_times(findings: Findings) -> str:
     return f"no response time, because {why}"
 
 
-def _throttling(findings: Findings) -> str:
-    """The stretch in which a limit was overdrawn the most, and whether the believed limiter explains it."""
+def _limits(findings: Findings) -> str:
+    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains it."""
     entry, requests = main_entry(findings), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return ""  # nothing was answered
@@ -225,15 +226,15 @@ def _throttling(findings: Findings) -> str:
     if not uses:
         return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
-    mine = [
+    own = [
         u
         for u in uses
         if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
     ]
-    use = max(mine or uses, key=lambda one: (one.throttled, one.share))
-    belief = findings.record.belief
+    use = max(own or uses, key=lambda one: (one.throttled, one.share))
+    assumed_limits = findings.record.assumed_limits
     words = f"the {numbers.limit_name(use.limit)}"
-    if belief.spec.algorithm == CONCURRENCY:
+    if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while.
     average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
@@ -247,9 +248,9 @@ def _predicted(findings: Findings, use: LimitUse) -> str:
     expected = expected_rate(findings, use)
     if expected is None:
         return ""
-    belief = findings.record.belief
-    allowed = numbers.limit_of(belief.limit_on(use.limit), belief)
-    limiter = f"{belief.words.partition(',')[0]} of {allowed}"
+    assumed_limits = findings.record.assumed_limits
+    allowed = numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits)
+    limiter = f"{assumed_limits.words.partition(',')[0]} of {allowed}"
     if abs(expected - use.throttled_rate) <= _AGREES:
         return f", as {limiter} predicts"
     if not expected:
@@ -258,11 +259,109 @@ def _predicted(findings: Findings, use: LimitUse) -> str:
 
 
 def expected_rate(findings: Findings, use: LimitUse) -> float | None:
-    """The 429 rate that the believed limiter would have had on a limit in a stretch; None if it was not replayed."""
+    """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
     record = findings.record
-    mine = record.on_limit(use.limit)
-    mine = mine[mine["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
-    if len(mine) < use.sent:  # only the first so many requests of a record are replayed
+    sent = record.on_limit(use.limit)
+    sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
+    if len(sent) < use.sent:  # only the first so many requests of a record are replayed
         return None
-    rejected = findings.expectation.rejected.reindex(mine.index).dropna()
+    rejected = findings.expectation.rejected.reindex(sent.index).dropna()
     return float(rejected.mean()) if len(rejected) else None
+
+
+_Z: Final = 1.959964
+"""Two-sided 95 %."""
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number as text.
+
+    Attributes:
+        label: what it is.
+        value: with its unit; a dash where there is none.
+        interval: its 95 % interval as text; empty without one.
+        n: on how many it rests, in words; empty without any.
+        why: why there is no value, or no interval; empty otherwise.
+    """
+
+    label: str
+    value: str
+    interval: str = ""
+    n: str = ""
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """All that belongs beside the value and its label."""
+        interval = f"95 %: {self.interval}" if self.interval else ""
+        return ", ".join(part for part in (interval, self.n, self.why) if part)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float] | None:
+    """A 95 % interval of a share by Wilson's score (Brown, Cai and DasGupta, Statistical Science 2001); None for n = 0.
+
+    Like the intervals of percentiles it knows of sampling only.
+    """
+    if not n:
+        return None
+    share, spread = hits / n, _Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / 4 / n)
+    # At the ends rounding would leave the value itself outside.
+    return 0.0 if hits == 0 else max(0.0, middle - half), 1.0 if hits == n else min(1.0, middle + half)
+
+
+def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
+    """Response time of the main operation, 429 rate, goodput."""
+    return _response(main_entry(findings)), _throttled(findings), _goodput(findings)
+
+
+def _response(entry: MainEntry | None) -> KeyFigure:
+    if entry is None or not entry.times.n:
+        return KeyFigure("p95 response time", numbers.NOTHING, why="no data, because no operation was ok or timed out")
+    where = f"{entry.traffic} within the limits" if entry.within else entry.traffic
+    n = f"n = {numbers.count(entry.times.n)} {entry.words}"
+    found = entry.percentile
+    if found is None or found.value is None or entry.quantile is None:
+        longest = ("≥\u00a0" if entry.times.open_from <= entry.times.most else "") + numbers.duration_ms(
+            entry.times.most
+        )
+        return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
+    at_least = "≥\u00a0" if found.value >= entry.times.open_from else ""
+    high = "no upper bound: it reaches time-outs" if at_least else numbers.duration_ms(found.high)
+    return KeyFigure(
+        f"{entry.quantile[0]} response time, {where}",
+        at_least + numbers.duration_ms(found.value),
+        f"{numbers.duration_ms(found.low)} to {high}",
+        n,
+    )
+
+
+def _throttled(findings: Findings) -> KeyFigure:
+    requests = findings.metrics.overall.requests
+    bounds = wilson(requests.throttled, requests.sent)
+    if bounds is None:
+        return KeyFigure("429 rate", numbers.NOTHING, why="no data, because no request was sent")
+    return KeyFigure(
+        "429 rate, all requests",
+        numbers.share(requests.throttled_rate),
+        f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
+        f"n = {numbers.count(requests.sent)} request{'' if requests.sent == 1 else 's'}",
+    )
+
+
+def _goodput(findings: Findings) -> KeyFigure:
+    """The schedule sets how many come in a second; what varies is the share of them that ends well."""
+    overall = findings.metrics.overall
+    counts, rate = overall.operations, overall.operations.offered_rate
+    bounds = wilson(counts.ok, counts.offered)
+    if bounds is None or rate is None or not counts.sent:
+        return KeyFigure("goodput", numbers.NOTHING, why="no data, because no operation was sent")
+    low, high = (numbers.rate(bound * rate) for bound in bounds)
+    return KeyFigure(
+        "goodput, ok operations",
+        numbers.rate(overall.goodput),
+        f"{low} to {high}",
+        f"n = {numbers.count(counts.offered)} offered",
+    )

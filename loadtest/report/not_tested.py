@@ -18,7 +18,7 @@ _RESOLVED: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Untested:
+class NotTested:
     """Something that was not tested, as a noun phrase; and why not, empty where that is plain."""
 
     what: str
@@ -30,10 +30,10 @@ class Untested:
         return f"{self.what}: {self.why}" if self.why else self.what
 
 
-def untested(findings: Findings) -> tuple[Untested, ...]:
+def not_tested(findings: Findings) -> tuple[NotTested, ...]:
     """What was not tested, the most important first."""
     return tuple(
-        Untested(*phrase.split(": ", 1))
+        NotTested(*phrase.split(": ", 1))
         for found in (_cut_short, _target, _load, _limits, _keys, _percentiles, _polls, _workflows, _length)
         for phrase in found(findings)
     )
@@ -82,13 +82,15 @@ def _load(findings: Findings) -> Iterator[str]:
 
 def _limits(findings: Findings) -> Iterator[str]:
     record = findings.record
-    unused = [name for name in LIMIT_NAMES if name in record.belief.limits and not record.counts.asked[name]]
+    unused = [
+        name for name in LIMIT_NAMES if name in record.assumed_limits.limits and not record.counts.requested[name]
+    ]
     if unused and len(unused) < len(LIMIT_NAMES):
         yield f"the {' and '.join(unused)} limit{'s' if len(unused) > 1 else ''}: nothing was asked of {_them(unused)}"
     short = [
         f"{name} ({numbers.seconds(window)})"
         for name in record.limits()
-        if (window := record.belief.limit_on(name).window) > record.covered_s
+        if (window := record.assumed_limits.limit_on(name).window) > record.covered_s
     ]
     if short:
         covered = numbers.seconds(record.covered_s)
@@ -108,7 +110,9 @@ def _keys(findings: Findings) -> Iterator[str]:
 
 def _percentiles(findings: Findings) -> Iterator[str]:
     least = needed(QUANTILES["p99"])
-    few = {name: n for name, cell in findings.metrics.traffic.items() if 0 < (n := cell.response_time_ms.n) < least}
+    few = {
+        name: n for name, figures in findings.metrics.traffic.items() if 0 < (n := figures.response_time_ms.n) < least
+    }
     if few:
         counts = ", ".join(f"{name} {numbers.count(n)}" for name, n in few.items())
         yield f"p99 of response times: it takes {least} of them ({counts})"

@@ -1,21 +1,124 @@
-"""The finished report as a value: what the terminal, Markdown and HTML show, and nothing that they must compute."""
+"""The finished report as a value: what the terminal, Markdown and HTML show, and nothing that they must compute.
+
+Beside figures, tables and plots it has facts (what was loaded, with what, and by what) and caveats.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
+from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.validity import Check
+from loadtest.analysis.record import Record
+from loadtest.analysis.validity import Check, all_workers
 from loadtest.analysis.verdict import Verdict
-from loadtest.report import facts
-from loadtest.report.bottleneck import Binding, binding
-from loadtest.report.headline import headline
-from loadtest.report.key_figures import KeyFigure, key_figures
-from loadtest.report.not_tested import Untested, untested
+from loadtest.plan import ALL, AssumedLimits
+from loadtest.record.run_info import PeerInfo, TargetInfo
+from loadtest.report.bottleneck import Bottleneck, bottleneck
+from loadtest.report.headline import KeyFigure, headline, key_figures
+from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.plots import Plot, draw_all
 from loadtest.report.tables import main
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Table
 from loadtest.report.tables.target import about_target
+
+_WELL_KNOWN_S: Final = 0.05
+"""Uncertainty of the server's clock below which it is told in ms."""
+_PEERS_NAMED: Final = 10
+"""Addresses of a target that are listed."""
+
+
+def facts(record: Record) -> tuple[tuple[str, str], ...]:
+    """(label, value) pairs that say what a run was."""
+    info = record.info
+    where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
+    warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
+    keys = "1 API key" if info.keys == 1 else f"{info.keys} API keys"
+    if info.keys > 1:
+        keys += ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
+    processes = "1 process"
+    if info.crew:
+        processes = "1 worker" if len(info.crew) == 1 else f"{len(info.crew)} workers"
+    clock = "not measured"
+    if info.clock is not None:
+        offset, reach = info.clock.offset_s, info.clock.uncertainty_s
+        clock = f"server {offset:+.2f} ± {reach:.2f} s from ours"
+        if reach < _WELL_KNOWN_S:
+            clock = f"server {offset * 1e3:+.1f} ± {reach * 1e3:.1f} ms from ours"
+    found = [
+        ("Target", f"{info.target.url} ({where})"),
+        ("Limits assumed", _limits(info.target)),
+        ("Faults on purpose", "; ".join(fault.words for fault in info.target.faults)),
+        ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
+        ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),
+        ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
+        ("Load", f"{keys}, made by {processes}"),
+        ("Workers", all_workers(info)),
+        ("Connected to", _peers(info.peers)),
+        ("Clock", clock),
+        (
+            "Machine",
+            ", ".join(f"{value}" if name != "cores" else f"{value} cores" for name, value in info.machine.items()),
+        ),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
+        ("Command", " ".join(info.command)),
+    ]
+    return tuple((label, value) for label, value in found if value)
+
+
+def _limits(target: TargetInfo) -> str:
+    try:
+        assumed_limits = AssumedLimits.recorded(target)
+    except ValueError as error:
+        return f"unknown: {error}"
+    named = (
+        {ALL: assumed_limits.limit_all}
+        if assumed_limits.limit_all is not None and assumed_limits.one_for_all
+        else assumed_limits.limits
+    )
+    limits = ", ".join(f"{name} {numbers.limit_of(limit, assumed_limits)}" for name, limit in named.items())
+    return f"{limits}; {assumed_limits.words}"
+
+
+def _peers(peers: dict[str, PeerInfo]) -> str:
+    """The addresses of a target that has several; nothing of one that has a single one."""
+    if len(peers) < 2:
+        return ""
+    found = []
+    for address, peer in sorted(peers.items(), key=lambda one: -one[1].connections):
+        made = "1 connection" if peer.connections == 1 else f"{numbers.count(peer.connections)} connections"
+        found.append(f"{address} ({made}{f', {numbers.count(peer.failed)} failed' if peer.failed else ''})")
+    more = f" and {len(found) - _PEERS_NAMED} more" if len(found) > _PEERS_NAMED else ""
+    return ", ".join(found[:_PEERS_NAMED]) + more
+
+
+def _warmup(seconds: float) -> str:
+    return f"{numbers.seconds(seconds)} warm-up are in no figure" if seconds else "none is warm-up"
+
+
+def caveats(findings: Findings) -> tuple[str, ...]:
+    """Sentences that a reader of the numbers has to know."""
+    info, overall = findings.record.info, findings.metrics.overall
+    found = []
+    if info.end == "interrupted":
+        found.append(
+            f"The run was interrupted after {numbers.seconds(findings.record.covered_s)}; rates are over that time."
+        )
+    if dropped := overall.operations.dropped:
+        arrivals = (
+            "1 arrival was dropped: it" if dropped == 1 else f"{numbers.count(dropped)} arrivals were dropped: they"
+        )
+        found.append(f"{arrivals} came due, and nothing was free to send {'it' if dropped == 1 else 'them'}.")
+    if findings.expectation.why_not:
+        found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
+    for name, figures in findings.metrics.traffic.items():
+        if late := figures.operations.timed_out:
+            timed_out = f"1 operation of {name} timed out. It counts with the time it took"
+            if late > 1:
+                timed_out = f"{numbers.count(late)} operations of {name} timed out. They count with the time they took"
+            found.append(f"{timed_out}, so that figures marked ≥ are lower bounds.")
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -35,7 +138,7 @@ class Report:
         untested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
-        notes: warnings that belong beside the numbers.
+        caveats: warnings that belong beside the numbers.
         tables: every other table, in order.
         draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.
@@ -48,12 +151,12 @@ class Report:
     headline: str
     figures: tuple[KeyFigure, ...]
     checks: tuple[Check, ...]
-    binding: Binding
+    bottleneck: Bottleneck
     target: tuple[str, ...]
-    untested: tuple[Untested, ...]
+    not_tested: tuple[NotTested, ...]
     summary: Table
     facts: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    caveats: tuple[str, ...]
     tables: tuple[Table, ...]
     draw: Callable[[], tuple[Plot, ...]]
     command: str
@@ -75,12 +178,12 @@ def build(findings: Findings) -> Report:
         headline=headline(findings),
         figures=key_figures(findings),
         checks=tuple(findings.checks),
-        binding=binding(findings),
+        bottleneck=bottleneck(findings),
         target=about_target(findings),
-        untested=untested(findings),
+        not_tested=not_tested(findings),
         summary=main.summary(findings),
-        facts=facts.facts(findings.record),
-        notes=facts.notes(findings),
+        facts=facts(findings.record),
+        caveats=caveats(findings),
         tables=main.all_others(findings),
         draw=lambda: draw_all(findings),
         command=" ".join(info.command),
@@ -90,7 +193,4 @@ def build(findings: Findings) -> Report:
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
     note = f"Plots were left out (--no-plots); they are drawn by: loadtest report {report.run_id}"
-    return replace(report, draw=tuple, notes=(*report.notes, note))
-
-
-__all__ = ["Cell", "Report", "Table", "build", "without_plots"]
+    return replace(report, draw=tuple, caveats=(*report.caveats, note))

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.analysis.limits.sent_requests import Drawn, join
+from loadtest.analysis.limits.sent_requests import LimiterRequests, join
 from loadtest.inference import occupancy
 from loadtest.inference.fit import judge
-from loadtest.inference.occupancy import Asked, Loads
+from loadtest.inference.occupancy import Loads, RequestLog
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.units import Limit
 
@@ -23,32 +23,34 @@ SPECS = [
 gaps = st.lists(st.one_of(st.floats(0.002, 3.0), st.sampled_from([0.25, 0.5, 1.0, 4.0])), min_size=1, max_size=120)
 
 
-def loads(asked: Asked, spec: LimiterSpec, limit: Limit) -> tuple[Loads, int]:
+def loads(requests: RequestLog, spec: LimiterSpec, limit: Limit) -> tuple[Loads, int]:
     """The loads of a spec, and its threshold."""
     if spec.algorithm == "fixed-window":
-        return occupancy.fixed_window(asked, 0.0), limit.count
+        return occupancy.fixed_window(requests, 0.0), limit.count
     if spec.algorithm == "fixed-window-from-first":
-        return occupancy.window_from_first(asked), limit.count
+        return occupancy.window_from_first(requests), limit.count
     if spec.algorithm == "sliding-log":
-        return occupancy.sliding_log(asked, count_rejected=spec.count_rejected), limit.count
+        return occupancy.sliding_log(requests, count_rejected=spec.count_rejected), limit.count
     if spec.algorithm == "sliding-counter":
-        return occupancy.sliding_counter(asked, 0.0, count_rejected=spec.count_rejected), limit.count
+        return occupancy.sliding_counter(requests, 0.0, count_rejected=spec.count_rejected), limit.count
     if spec.algorithm == "concurrency":
-        return occupancy.concurrency(asked), limit.count
+        return occupancy.concurrency(requests), limit.count
     burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
     if spec.count_rejected:
-        return occupancy.bucket_of_all(asked, limit.rate, burst), burst
-    return occupancy.bucket(asked, limit.rate), burst
+        return occupancy.bucket_of_all(requests, limit.rate, burst), burst
+    return occupancy.bucket(requests, limit.rate), burst
 
 
-def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], took: float) -> Asked:
+def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], took: float) -> RequestLog:
     """What the leaf's own limiters answer, one for each list of gaps."""
     groups = []
     for each in per_limiter:
         times = 1.7e9 + np.cumsum(each)
         passed = limiters.replay(limiters.make(spec, limit), times.tolist(), (times + took).tolist())
         refused, index = ~np.asarray(passed), pd.RangeIndex(len(times))
-        groups.append(Drawn(limit, index, times, times + took, refused, np.ones(len(times), bool), np.zeros(0)))
+        groups.append(
+            LimiterRequests(limit, index, times, times + took, refused, np.ones(len(times), bool), np.zeros(0))
+        )
     return join(groups, 2e-6)
 
 
@@ -59,9 +61,9 @@ def test_a_limiters_own_decisions_never_contradict_it(
 ) -> None:
     """Fed with what a limiter of the leaf decided, its loads predict every decision, or say that they can't."""
     limit = Limit(count, window)
-    asked = asked_of(spec, limit, per_limiter, took)
-    found, threshold = loads(asked, spec, limit)
-    fit = judge(asked, found, threshold, spec, limit)
+    requests = asked_of(spec, limit, per_limiter, took)
+    found, threshold = loads(requests, spec, limit)
+    fit = judge(requests, found, threshold, spec, limit)
     assert (found[0] <= found[1] + 1e-9).all()
     assert fit.wrongly_rejected == fit.wrongly_admitted == 0
     assert fit.right + fit.undecided == sum(map(len, per_limiter))
@@ -72,20 +74,20 @@ def test_little_is_undecidable_where_times_are_known(spec: LimiterSpec) -> None:
     """Irregular traffic at twice the limit: nearly every decision is predicted."""
     chance = np.random.default_rng(3)
     limit = Limit(10, 5.0)
-    asked = asked_of(spec, limit, [chance.exponential(0.25, 400).tolist()], 3.0)
-    found, threshold = loads(asked, spec, limit)
-    assert judge(asked, found, threshold, spec, limit).undecided <= 4
+    requests = asked_of(spec, limit, [chance.exponential(0.25, 400).tolist()], 3.0)
+    found, threshold = loads(requests, spec, limit)
+    assert judge(requests, found, threshold, spec, limit).undecided <= 4
 
 
 def test_one_limiter_knows_nothing_of_another() -> None:
     """On the common axis of time each limiter's requests lie in windows of their own, at the same phase."""
     limit = Limit(2, 60.0)
     groups = [
-        Drawn(limit, pd.RangeIndex(2), times, times, np.zeros(2, bool), np.ones(2, bool), times[:1] - 1)
+        LimiterRequests(limit, pd.RangeIndex(2), times, times, np.zeros(2, bool), np.ones(2, bool), times[:1] - 1)
         for times in (np.array([1.7e9, 1.7e9 + 5]), np.array([1.7e9 + 30, 1.7e9 + 90]))
     ]
-    asked = join(groups, 0.001)
-    assert asked.judged.tolist() == [False, True, True] * 2
-    assert ((asked.times[1:3] - 1.7e9) % 60).round(3).tolist() == (np.array([0, 5]) % 60).tolist()
-    assert all(later >= earlier for earlier, later in pairwise(asked.times))
-    assert asked.times[3] - asked.times[2] > 120
+    requests = join(groups, 0.001)
+    assert requests.judged.tolist() == [False, True, True] * 2
+    assert ((requests.times[1:3] - 1.7e9) % 60).round(3).tolist() == (np.array([0, 5]) % 60).tolist()
+    assert all(later >= earlier for earlier, later in pairwise(requests.times))
+    assert requests.times[3] - requests.times[2] > 120

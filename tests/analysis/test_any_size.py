@@ -48,7 +48,7 @@ def test_beyond_what_is_replayed_counts_stay_exact(tour: Path, monkeypatch: pyte
     whole = figures(tour)
     monkeypatch.setattr(sent_requests, "MOST", 200)
     record = load_record(tour)
-    assert not record.sends.complete
+    assert not record.sent.complete
     assert record.sent_requests["limit"].value_counts().max() == 200
     part = json.loads(as_json(find(record)))
     assert part["overall"]["requests"]["sent"] == whole["overall"]["requests"]["sent"]

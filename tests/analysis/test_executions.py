@@ -28,8 +28,8 @@ def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(maker: Mo
     """Each dot has its executionTime and what the client saw; one beyond it, or below zero, is marked."""
     said = [(8.0, 10.0), (9.0, 11.0), (7.0, 12.0), (40.0, 20.0), (-3.0, 5.0), (20.5, 20.0)]
     of = found(maker, tmp_path / "run", said)
-    assert (of.n, of.odds) == (6, 2)
-    assert [column.tolist() for column in of.odd] == [[40.0, -3.0], [20.0, 5.0]]
+    assert (of.n, of.anomaly_count) == (6, 2)
+    assert [column.tolist() for column in of.anomalous] == [[40.0, -3.0], [20.0, 5.0]]
     assert of.execution.tolist() == [8.0, 9.0, 7.0, 20.5], "half a millisecond more may be rounding"
     assert of.seen.tolist() == [10.0, 11.0, 12.0, 20.0]
     assert sum(each.n for each in of.binned) == 6
@@ -40,14 +40,14 @@ def test_however_many_there_are_few_dots_are_kept(
 ) -> None:
     """Evenly picked over the run, whatever the chunks; percentiles of bins rest on all of them."""
     monkeypatch.setattr(reader, "_ROWS", 17)
-    monkeypatch.setattr(timelines, "_EXECUTIONS_MOST", 20)
-    monkeypatch.setattr(timelines, "_MOST_ODD", 5)
+    monkeypatch.setattr(timelines, "_EXECUTION_DOTS", 20)
+    monkeypatch.setattr(timelines, "_ANOMALOUS_DOTS", 5)
     said = [(50.0 if k % 10 == 3 else 8.0, 10.0) for k in range(200)]
     of = found(maker, tmp_path / "run", said)
     assert len(of.execution) <= 20
     assert of.seconds[0] < 20
     assert of.seconds[-1] > 180
-    assert (len(of.odd[0]), of.odds) == (5, 20)
+    assert (len(of.anomalous[0]), of.anomaly_count) == (5, 20)
     assert sum(each.n for each in of.binned) == 200
 
 
@@ -60,5 +60,5 @@ def test_a_retrieval_executes_nothing(maker: ModuleType, tmp_path: Path) -> None
     run = maker.info({"t": maker.plan("retrieval", [maker.stage("within", 0, 2, 1)], offered=1)})
     findings = find(load_record(maker.save(tmp_path / "run", run, rows)))
     assert findings.executions == {}
-    assert findings.oddities == []
+    assert findings.anomalies == []
     assert np.isnan(findings.metrics.traffic["t"].overhead_ms.mean or np.nan)

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from loadtest import limiters
-from loadtest.analysis.limits.sent_requests import Drawn, join
+from loadtest.analysis.limits.sent_requests import LimiterRequests, join
 from loadtest.inference.inference import Inference, infer, sign_test, words
-from loadtest.inference.occupancy import Asked
+from loadtest.inference.occupancy import RequestLog
 from loadtest.limiters import ALGORITHMS, LimiterSpec
 from loadtest.plan import AssumedLimits
 from loadtest.units import Limit
@@ -55,7 +55,7 @@ def world(
     seed: int = 5,
     base: float = 1.7e9 + 13.7,
     delay_s: float = 0.0003,
-) -> Asked:
+) -> RequestLog:
     """What a server with such a limiter answers, a little after each request was sent, its clock ahead of ours."""
     chance, limiter = random.Random(seed), limiters.make(truth, limit)  # a simulation: not for secrets
     arrivals = sorted((base + t + delay_s + chance.expovariate(1 / delay_s), base + t) for t in times)
@@ -73,17 +73,17 @@ def world(
         ends.append(end + delay_s)
         refused.append(not decision.allowed)
     order = np.argsort(starts, kind="stable")
-    group = Drawn(
+    group = LimiterRequests(
         limit, pd.RangeIndex(len(starts)), np.array(starts)[order], np.array(ends)[order], np.array(refused)[order],
         np.ones(len(starts), bool), np.zeros(0),
     )  # fmt: skip
     return join([group], max(0.002, 4.5 * delay_s))
 
 
-def found_in(truth: LimiterSpec, traffic: str, believed: LimiterSpec | None = None) -> Inference:
+def found_in(truth: LimiterSpec, traffic: str, assumed: LimiterSpec | None = None) -> Inference:
     """What the answers tell."""
     limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
-    return infer(world(truth, TRAFFIC[traffic](), limit), AssumedLimits({}, believed or LimiterSpec()), 0.0, 0.6)
+    return infer(world(truth, TRAFFIC[traffic](), limit), AssumedLimits({}, assumed or LimiterSpec()), 0.0, 0.6)
 
 
 def is_named(truth: LimiterSpec, found: Inference) -> bool:
@@ -142,52 +142,52 @@ def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() ->
 @pytest.mark.parametrize("count", [80, 130])
 def test_another_count_than_the_documented_one_is_found(count: int) -> None:
     """A server that allows another number is told from one that allows the documented one by another algorithm."""
-    asked = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
-    documented = Asked(**{**asked.__dict__, "limit": LIMIT})
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
+    documented = RequestLog(**{**requests.__dict__, "limit": LIMIT})
     found = infer(documented, AssumedLimits({}), 0.0, 0.6)
     assert found.named[0].spec == LimiterSpec("fixed-window")
     assert found.other_count == count
-    assert found.believed is not None
-    assert not found.believed.fits
+    assert found.assumed is not None
+    assert not found.assumed.fits
 
 
 def test_refusals_without_reason_fit_nothing() -> None:
     """A server that refuses a third of all requests at random counts by no algorithm."""
-    asked = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
-    asked.refused[:] = np.random.default_rng(1).random(len(asked.refused)) < 1 / 3
-    found = infer(asked, AssumedLimits({}), 0.0, 0.6)
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
+    requests.refused[:] = np.random.default_rng(1).random(len(requests.refused)) < 1 / 3
+    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
     assert found.word == "none"
     assert not found.named
     assert found.best is not None
 
 
-def test_the_believed_limiters_wrong_decisions_are_counted() -> None:
+def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
     """Some refusals and admissions that no window explains are counted, each for what it is."""
-    asked = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
-    full = np.flatnonzero(asked.refused)
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
+    full = np.flatnonzero(requests.refused)
     # In one window a request is refused in place of a later one; in another, one too many passes.
-    begins = full[np.flatnonzero(np.diff(asked.times[full]) > 10)[:2] + 1]
-    asked.refused[begins[0] - 5], asked.refused[begins[0]] = True, False
-    asked.refused[begins[1] + 5] = False
-    believed = infer(asked, AssumedLimits({}), 0.0, 0.6).believed
-    assert believed is not None
-    assert (believed.wrongly_rejected, believed.wrongly_admitted) == (1, 1)
-    assert np.flatnonzero(believed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
+    begins = full[np.flatnonzero(np.diff(requests.times[full]) > 10)[:2] + 1]
+    requests.refused[begins[0] - 5], requests.refused[begins[0]] = True, False
+    requests.refused[begins[1] + 5] = False
+    assumed = infer(requests, AssumedLimits({}), 0.0, 0.6).assumed
+    assert assumed is not None
+    assert (assumed.wrongly_rejected, assumed.wrongly_admitted) == (1, 1)
+    assert np.flatnonzero(assumed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
 
 
 def test_where_nothing_was_refused_nothing_is_told() -> None:
     """No 429, no inference; and an empty record is no error."""
-    asked = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
-    assert infer(asked, AssumedLimits({}), 0.0, 0.6).word == "nothing"
-    assert infer(asked.part(0, 0), AssumedLimits({}), 0.0, 0.6).word == "nothing"
-    assert infer(asked.part(0, 1), AssumedLimits({}), 0.0, 0.6).n == 1
+    requests = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
+    assert infer(requests, AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 0), AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 1), AssumedLimits({}), 0.0, 0.6).n == 1
 
 
 def test_all_429_tells_nothing() -> None:
     """Where every request was refused, nothing tells by which algorithm."""
-    asked = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
-    asked.refused[:] = True
-    found = infer(asked, AssumedLimits({}), 0.0, 0.6)
+    requests = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
+    requests.refused[:] = True
+    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
     assert found.word == "nothing"
     assert found.refused == found.n == 20
 
@@ -203,8 +203,8 @@ def test_the_sign_test_is_exact() -> None:
 def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
     """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
     truth = LimiterSpec("token-bucket", 17, count_rejected=True)
-    asked = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
-    best = infer(asked, AssumedLimits({}), 0.0, 0.6).named[0]
+    requests = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
+    best = infer(requests, AssumedLimits({}), 0.0, 0.6).named[0]
     assert best.spec.algorithm in ("token-bucket", "gcra")
     assert best.bursts is not None
     assert best.bursts[0] <= 17 <= best.bursts[1]

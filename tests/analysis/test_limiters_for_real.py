@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Asked:
+class RequestLog:
     """One request to a server: what, by which key, when (unix s), and what became of it."""
 
     limit: str
@@ -68,7 +68,7 @@ class Lane:
         """Connect, so that no request has to."""
         self._idle = [await asyncio.open_connection(*self._address) for _ in range(connections)]
 
-    async def send(self, each: Asked) -> None:
+    async def send(self, each: RequestLog) -> None:
         """Send a request, and note when, and what was answered when."""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
         body = b'{"name": "sleep", "parameters": {"ms": 600}}' if each.limit == "sync_run" else b""
@@ -89,18 +89,18 @@ class Lane:
             writer.close()
 
 
-async def ask(lane: Lane, seed: int) -> list[Asked]:
+async def ask(lane: Lane, seed: int) -> list[RequestLog]:
     """Ask one server for runs and for jobs that it doesn't have, at random moments."""
-    chance, asked, begin, due = random.Random(seed), list[Asked](), time.monotonic(), 0.0
+    chance, asked, begin, due = random.Random(seed), list[RequestLog](), time.monotonic(), 0.0
     async with asyncio.TaskGroup() as under_way:
         while (due := due + chance.expovariate(RATE)) < SECONDS:
             await asyncio.sleep(begin + due - time.monotonic())
-            asked.append(Asked(chance.choice(("sync_run", "retrieval")), chance.randrange(len(KEYS))))
+            asked.append(RequestLog(chance.choice(("sync_run", "retrieval")), chance.randrange(len(KEYS))))
             under_way.create_task(lane.send(asked[-1]))
     return asked
 
 
-async def ask_all(urls: list[str]) -> list[list[Asked]]:
+async def ask_all(urls: list[str]) -> list[list[RequestLog]]:
     """Ask every server at the same time, so that it takes no longer than for one."""
     lanes = [Lane(url) for url in urls]
     for lane in lanes:
@@ -112,7 +112,7 @@ async def ask_all(urls: list[str]) -> list[list[Asked]]:
 
 
 @pytest.fixture(scope="module")
-def answers() -> Iterator[dict[str, list[Asked]]]:
+def answers() -> Iterator[dict[str, list[RequestLog]]]:
     """What each server was asked, and what it said."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_"))}
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0"]
@@ -143,7 +143,7 @@ def answers() -> Iterator[dict[str, list[Asked]]]:
 
 
 def agreements(
-    maker: ModuleType, directory: Path, name: str, asked: list[Asked]
+    maker: ModuleType, directory: Path, name: str, asked: list[RequestLog]
 ) -> tuple[dict[str, float], float, float]:
     """How much each algorithm explains of what was seen; and the expected and observed share of the right one."""
     case, epoch = CASES[name], maker.EPOCH / 1e9
@@ -185,7 +185,7 @@ def agreements(
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_replay_of_its_own_limiter_explains_a_server(
-    maker: ModuleType, tmp_path: Path, answers: dict[str, list[Asked]], name: str
+    maker: ModuleType, tmp_path: Path, answers: dict[str, list[RequestLog]], name: str
 ) -> None:
     """The share of 429s is the expected one, and no other algorithm with the same limits explains as much."""
     found, expected, observed = agreements(maker, tmp_path / "run", name, answers[name])
@@ -197,9 +197,9 @@ def test_a_replay_of_its_own_limiter_explains_a_server(
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_servers_answers_tell_its_limiter(
-    maker: ModuleType, tmp_path: Path, answers: dict[str, list[Asked]], name: str
+    maker: ModuleType, tmp_path: Path, answers: dict[str, list[RequestLog]], name: str
 ) -> None:
-    """It is the one that is named, or among those that cannot be told apart, whatever was believed."""
+    """It is the one that is named, or among those that cannot be told apart, whatever was assumed."""
     agreements(maker, tmp_path / "run", name, answers[name])
     record = load_record(tmp_path / "run")
     record.info.target.limiter = "fixed-window" if name != "fixed-window" else "sliding-log"

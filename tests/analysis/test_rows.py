@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import Book, groups, tally
+from loadtest.analysis.columns import Vocabulary, groups, tally
 from loadtest.analysis.reader import Chunk
 from loadtest.record.samples import Packer, Sample
 
@@ -45,7 +45,7 @@ def chunk_of(maker: ModuleType, rows: list[dict[str, Any]], pieces: int, skip: i
             own = [{"row": "request", "operation": "sync_run", "kind": "run", "start": 1, **rows[k]} for k in part]
             before = [Sample(**own[0])] * skip
             batches.append(Packer().pack([*before, *(Sample(**each) for each in own)]).slice(skip))
-    return Chunk(batches, Book(maker.info({"one": entry, "two": entry})))
+    return Chunk(batches, Vocabulary(maker.info({"one": entry, "two": entry})))
 
 
 @given(rows=ROWS, pieces=st.integers(1, 3), skip=st.integers(0, 9))
@@ -55,7 +55,7 @@ def test_columns_are_what_was_written(maker: ModuleType, rows: list[dict[str, An
     for name in NUMBERS:
         wanted = [np.nan if row[name] is None else float(row[name]) for row in rows]
         np.testing.assert_array_equal(chunk.requests.floats(name), wanted)
-    known = chunk.book.words["reason"]
+    known = chunk.vocabulary.words["reason"]
     found = [known[code] if code >= 0 else None for code in chunk.requests.words("reason").tolist()]
     assert found == [row["reason"] for row in rows]
 
@@ -64,8 +64,8 @@ def test_columns_are_what_was_written(maker: ModuleType, rows: list[dict[str, An
 def test_cells_part_the_rows(maker: ModuleType, rows: list[dict[str, Any]], pieces: int) -> None:
     """Each row is among those of its entry and stage, in the order of the record; the set-up's among none."""
     chunk = chunk_of(maker, rows, pieces)
-    named = {cell: (name, stage.name) for cell, (name, stage) in enumerate(chunk.book.cells)}
-    found = {named[cell]: mine.places.tolist() for cell, mine in chunk.requests.by_cell}
+    named = {cell: (name, stage.name) for cell, (name, stage) in enumerate(chunk.vocabulary.stage_keys)}
+    found = {named[cell]: mine.places.tolist() for cell, mine in chunk.requests.by_stage}
     wanted: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(rows):
         if row["stage"] != "setup":
@@ -82,7 +82,7 @@ def test_parts_hold_what_their_name_says(maker: ModuleType, rows: list[dict[str,
     assert requests.answered.places.tolist() == [k for k, word in enumerate(outcomes) if word != "throttled"]
     assert requests.answered is requests.answered
     assert (requests.ok is requests) == (set(outcomes) == {"ok"})
-    assert requests.meant_well is requests
+    assert requests.without_mistakes is requests
 
 
 def test_rows_are_freed_as_soon_as_nobody_looks_at_them(maker: ModuleType) -> None:
@@ -90,8 +90,8 @@ def test_rows_are_freed_as_soon_as_nobody_looks_at_them(maker: ModuleType) -> No
     row = {"traffic": "one", "stage": "within", "outcome": "ok"}
     chunk = chunk_of(maker, [row] * 3, 1)
     requests = chunk.requests
-    assert requests.meant_well.answered.ok is requests
-    assert [mine for _, mine in (*requests.by_cell, *requests.by_kind)] == [requests] * 2
+    assert requests.without_mistakes.answered.ok is requests
+    assert [mine for _, mine in (*requests.by_stage, *requests.by_kind)] == [requests] * 2
     held = weakref.ref(requests)
     gc.disable()
     try:

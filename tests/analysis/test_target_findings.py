@@ -67,9 +67,9 @@ def test_execution_times_that_cannot_be(maker: ModuleType, tmp_path: Path) -> No
         *run(maker, 3, 50, execution_time_ms=900.0),
         *run(maker, 4, 50, execution_time_ms=-3.0),
     ]
-    seen = {one.name: one for one in found(maker, tmp_path / "run", "sync_run", rows, 5).oddities}
+    seen = {one.name: one for one in found(maker, tmp_path / "run", "sync_run", rows, 5).anomalies}
     longer, negative = seen["longer_than_seen"], seen["negative"]
-    assert (longer.count, longer.of, longer.worst_ms, longer.request_id) == (2, 5, 900.0, "trace-2")
+    assert (longer.count, longer.possible, longer.worst_ms, longer.request_id) == (2, 5, 900.0, "trace-2")
     assert (negative.count, negative.worst_ms) == (1, -3.0)
     assert set(seen) == {"longer_than_seen", "negative"}
 

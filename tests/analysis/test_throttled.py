@@ -8,7 +8,7 @@ import pytest
 from loadtest.analysis.findings import find, results
 from loadtest.analysis.limits.expected_429 import expect
 from loadtest.analysis.limits.headers import readings
-from loadtest.analysis.limits.observed_429 import Throttled, look_into
+from loadtest.analysis.limits.observed_429 import Observed429, look_into
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.record.samples import Sample
@@ -16,7 +16,9 @@ from loadtest.record.samples import Sample
 EPOCH_S = 1_753_000_000.25
 
 
-def look(maker: ModuleType, directory: Path, rows: list[Sample], traffic: dict[str, Any], **changes: Any) -> Throttled:
+def look(
+    maker: ModuleType, directory: Path, rows: list[Sample], traffic: dict[str, Any], **changes: Any
+) -> Observed429:
     """What is told of a record of these rows."""
     record = load_record(maker.save(directory, maker.info(traffic, **changes), rows))
     return look_into(record, expect(record))
@@ -65,8 +67,8 @@ def test_another_limit_shows_in_the_windows(maker: ModuleType, tmp_path: Path) -
     assert found.windows is not None
     assert found.windows.counts.seems == 80
     assert found.inference.other_count == 80
-    assert found.believed is not None
-    assert found.believed.wrongly_rejected > 100
+    assert found.assumed is not None
+    assert found.assumed.wrongly_rejected > 100
 
 
 @pytest.mark.parametrize("date", [False, True], ids=["seconds", "date"])
@@ -157,7 +159,7 @@ def test_operations_that_tried_again_have_figures_of_their_own(maker: ModuleType
         *(maker.request("t", k, k * 10, k * 10 + 5) for k in range(4)),
     ]
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 6, 1)], offered=4)})
-    found = find(load_record(maker.save(tmp_path / "run", run, rows))).throttled.retries["t"]
+    found = find(load_record(maker.save(tmp_path / "run", run, rows))).observed_429.retries["t"]
     assert (found.operations, found.attempts, found.ok, found.throttled) == (3, 9, 2, 1)
     assert found.time_to_success_ms.n == 2
     assert found.time_to_success_ms.max == 2500
@@ -165,7 +167,7 @@ def test_operations_that_tried_again_have_figures_of_their_own(maker: ModuleType
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_limit_that_is_shared_unsaid_is_felt(maker: ModuleType, tmp_path: Path, shared: bool) -> None:
-    """Look-ups that draw on the runs' limit are refused while runs are, which the believed scope cannot explain."""
+    """Look-ups that draw on the runs' limit are refused while runs are, which the assumed scope cannot explain."""
     traffic = {
         "runs": maker.plan("sync_run", [maker.stage("above", 0, 300, 3)]),
         "lookups": maker.plan("retrieval", [maker.stage("above", 0, 300, 1)]),
@@ -174,7 +176,7 @@ def test_a_limit_that_is_shared_unsaid_is_felt(maker: ModuleType, tmp_path: Path
     if shared:
         simulation.limiters["retrieval"] = simulation.limiters["sync_run"]
     told = look(maker, tmp_path / "run", simulation.run(), traffic)
-    touch = next(each for each in told.touches if each.party == "runs")
+    touch = next(each for each in told.interference if each.party == "runs")
     assert touch.while_refused[0] > 50
     assert bool(touch.felt) == shared
     if shared:
@@ -188,8 +190,8 @@ def test_without_a_429_there_is_nothing_to_infer(maker: ModuleType, tmp_path: Pa
     assert found.inference.word == "nothing"
     assert found.throttled == found.recovery.limiters == found.retry_after.n == 0
     assert found.codes == {}
-    assert found.believed is not None
-    assert found.believed.right == 30
+    assert found.assumed is not None
+    assert found.assumed.right == 30
 
 
 def test_what_is_not_known_is_said(maker: ModuleType, tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_what_is_not_known_is_said(maker: ModuleType, tmp_path: Path) -> None:
     limits = {name: LimitInfo(count=n, window_s=w) for name, (n, w) in maker.DOCUMENTED.items()}
     target = TargetInfo(url="http://127.0.0.1:1", embedded=False, limits=limits, limiter="oracle")
     found = look(maker, tmp_path / "c", rows, traffic, target=target).limits["sync_run"]
-    assert found.believed is None
+    assert found.assumed is None
     assert found.inference.named[0].spec.algorithm == "fixed-window"
 
 
@@ -219,8 +221,8 @@ def test_error_codes_and_json(maker: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_verdict_does_not_rest_on_it(maker: ModuleType, tmp_path: Path) -> None:
-    """A server with another limiter than was believed is named, and the verdict is what thresholds say."""
+    """A server with another limiter than was assumed is named, and the verdict is what thresholds say."""
     rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
     found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
-    assert found.throttled.limits["sync_run"].inference.other_count == 80
+    assert found.observed_429.limits["sync_run"].inference.other_count == 80
     assert found.verdict.word == "pass"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loadtest import limiters
 from loadtest.analysis.findings import find
 from loadtest.analysis.limits.expected_429 import boundaries, expect, replay
-from loadtest.analysis.limits.usage import binding_limit
+from loadtest.analysis.limits.usage import bottleneck_limit
 from loadtest.analysis.record import load_record
 from loadtest.limiters import LimiterSpec
 from loadtest.record.run_info import ClockInfo
@@ -52,7 +52,7 @@ def test_expected_429s_find_the_phase_of_the_servers_windows(maker: ModuleType, 
 
 
 def test_a_server_with_another_limit_is_not_explained(maker: ModuleType, tmp_path: Path) -> None:
-    """Where the believed limit is wrong, expectation and observation part: nothing is fitted but the phase."""
+    """Where the assumed limit is wrong, expectation and observation part: nothing is fitted but the phase."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 120, 2)])}
     rows = maker.Simulation(traffic, limits={"sync_run": (20, 60.0)}).run()
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
@@ -103,5 +103,5 @@ def test_the_binding_limit_of_the_tour_is_retrieval(maker: ModuleType, tmp_path:
     within = {use.limit: use for use in uses if use.stretch == "within"}
     assert within["retrieval"].sent > 280, "look-ups and polls"
     assert within["retrieval"].share == pytest.approx(within["retrieval"].sent / 500)
-    assert binding_limit(uses).limit == "retrieval"
-    assert binding_limit([]) is None
+    assert bottleneck_limit(uses).limit == "retrieval"
+    assert bottleneck_limit([]) is None

@@ -16,9 +16,9 @@ from loadtest.contract import LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
-from loadtest.report.bottleneck import binding
-from loadtest.report.facts import facts
-from loadtest.report.plots import limits, rates
+from loadtest.report.bottleneck import bottleneck
+from loadtest.report.plots import limits
+from loadtest.report.report import facts
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}
@@ -45,7 +45,7 @@ def run_of(maker: ModuleType, scope: str, **target: Any) -> RunInfo:
 
 
 def requests(maker: ModuleType, run: RunInfo, *, shift_s: float = 0.3, held_s: float = 6.0) -> list[Any]:
-    """What clients of two keys send at random, decided on by the believed limiters on a server's clock."""
+    """What clients of two keys send at random, decided on by the assumed limiters on a server's clock."""
     chance = random.Random(7)
     table = AssumedLimits.recorded(run.target).limiters(KEYS)
     spent = [r.unix_s for r in run.preflight]
@@ -97,14 +97,14 @@ def test_what_a_limiter_refused_is_what_is_expected_of_it(
     assert np.allclose((server + 1.5) % 3, 1.5)
 
 
-@pytest.mark.parametrize("believing", SCOPES)
-def test_another_scope_does_not_explain_what_was_seen(maker: ModuleType, tmp_path: Path, believing: str) -> None:
+@pytest.mark.parametrize("scope_assumed", SCOPES)
+def test_another_scope_does_not_explain_what_was_seen(maker: ModuleType, tmp_path: Path, scope_assumed: str) -> None:
     """Where all share one limiter, a belief in any other scope predicts less."""
     run = run_of(maker, "global", limiter="sliding-log")
     rows = requests(maker, run)
-    run.target.limit_scope = believing
+    run.target.limit_scope = scope_assumed
     found = expect(load_record(maker.save(tmp_path / "run", run, rows)))
-    assert (found.agreement == 1.0) == (believing == "global")
+    assert (found.agreement == 1.0) == (scope_assumed == "global")
 
 
 def test_only_valid_requests_may_draw(maker: ModuleType, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_use_of_a_limit_on_concurrency_is_its_slots_in_use(maker: ModuleType, tm
         ("planet", {}, ("unknown: no limiter is known that counts by",)),
     ],
 )
-def test_a_report_says_which_limiter_is_believed(
+def test_a_report_says_which_limiter_is_assumed(
     maker: ModuleType, tmp_path: Path, scope: str, target: dict[str, Any], said: tuple[str, ...]
 ) -> None:
     """Algorithm and scope in plain words, where limits are listed and beside the picture of expected 429s."""
@@ -209,8 +209,8 @@ def test_a_report_says_which_limiter_is_believed(
     run.target.limit_scope = scope
     directory = maker.save(tmp_path / "run", run, rows)
     findings = find(load_record(directory))
-    drawings = [rates.draw(findings), limits.draw_throttling(findings)]
+    drawings = [limits.draw_rates(findings), limits.draw_429_rate(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
-    assert "None" not in text + binding(findings).words
+    assert "None" not in text + bottleneck(findings).words
     assert "key-and-name" not in text

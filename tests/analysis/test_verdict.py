@@ -48,7 +48,7 @@ def simple(
         (["response_time.p99 < 1s", "response_time.p50 < 15ms"], "fail", 1),
         (["submit.p50 < 1s"], "inconclusive", 6),
     ],
-    ids=["none", "hold", "one fails", "n can't carry it", "fail goes before inconclusive", "no such metric here"],
+    ids=["none", "hold", "one fails", "too few samples", "fail goes before inconclusive", "no such metric here"],
 )
 def test_thresholds_make_the_verdict(
     maker: ModuleType, tmp_path: Path, require: list[str], word: str, code: int

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.analysis.columns import Book
+from loadtest.analysis.columns import Vocabulary
 from loadtest.analysis.distribution import percentile
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.reader import read_chunks
@@ -114,7 +114,7 @@ def test_an_impossible_execution_time_is_in_no_wait(maker: ModuleType, tmp_path:
     cell = jobs(findings)
     assert cell.queue_wait_upper_ms.n == cell.queue_wait_lower_ms.n == 2
     assert (cell.queue_wait_upper_ms.max, cell.queue_wait_upper_ms.mean) == (102.0, 51.0)
-    assert [(one.name, one.count) for one in findings.oddities] == [("negative", 1), ("longer_than_seen", 1)]
+    assert [(one.name, one.count) for one in findings.anomalies] == [("negative", 1), ("longer_than_seen", 1)]
 
 
 def test_jobs_that_never_ended_have_no_upper_bound(maker: ModuleType, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_truth_is_always_within_the_bounds(
     directory = tmp_path_factory.mktemp("run")
     entry = maker.plan("async_run", [maker.stage("within", 0, 5, 0.4)])
     record = load_record(maker.save(directory, maker.info({"t": entry}), rows))
-    (chunk,) = read_chunks(directory, Book(record.info))
+    (chunk,) = read_chunks(directory, Vocabulary(record.info))
     operations = chunk.operations
     lower, upper = queue_wait(operations)
     waited = np.array([truth.begun - truth.accepted for truth in truths])
@@ -194,7 +194,7 @@ def test_the_truth_is_always_within_the_bounds(
     lag = operations.floats("end") / 1e6 - ready
     assert (lag >= -rounding).all()
     assert (lag <= poll_lag(operations) + rounding).all()
-    low, high = (record.times.of[f"queue_wait_{name}_ms"].get([0]) for name in ("lower", "upper"))
+    low, high = (record.times[f"queue_wait_{name}_ms"].get([0]) for name in ("lower", "upper"))
     middle = np.sort(waited)[rank(len(waited), 0.5) - 1]
     assert (percentile(low, 0.5).value or 0.0) <= middle + rounding
     assert middle <= (percentile(high, 0.5).value or 0.0) + rounding

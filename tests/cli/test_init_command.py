@@ -77,7 +77,7 @@ def test_a_pasted_command_becomes_scenario_and_target(loadtest: Verb, tmp_path: 
     assert not [name for name, text in made.items() if KEY in text]
     assert KEY not in said.out + said.err
     assert "export WORKFLOW_API_KEYS" in said.out
-    assert "headers that will not be sent: x-tea" in said.out
+    assert "these headers will not be sent: x-tea" in said.out
     (traffic,) = load_scenario(tmp_path / "made/scenarios/first.toml").scenario.traffic.values()
     assert (traffic.operation, traffic.workflow, traffic.parameters) == ("async_run", "order", body["parameters"])
     (entry,) = load_targets(tmp_path / "made/targets.toml").values()
@@ -116,8 +116,8 @@ def test_a_retrieval_asks_for_the_job_of_the_command(loadtest: Verb, tmp_path: P
         ("curl https://api.example.com/v2/things", "not a request of the API"),
         (curl(RUN, None, "-X DELETE"), "not a request of the API"),
         (curl(RUN, None, "-X POST"), "is not JSON"),
-        (curl(RUN, {"parameters": {}}), "no run of a workflow"),
-        (curl(RUN, ["name"]), "no run of a workflow"),
+        (curl(RUN, {"parameters": {}}), "does not run a workflow"),
+        (curl(RUN, ["name"]), "does not run a workflow"),
         (curl(RUN, {"name": "a", "parameters": {"x": None}}), "null"),
         (curl(RUN, None, '-d \'{"name": "a", "parameters": {"x": NaN}}\''), "is not JSON"),
         (curl(RUN, {"name": "a", "parameters": {"x": 2**70}}), "a scenario cannot hold"),

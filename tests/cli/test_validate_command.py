@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from loadtest.scenario import load_scenario
-from loadtest.scenario.schema import scenario_schema, schema_text
+from loadtest.scenario.model import scenario_schema, schema_text
 
 Verb = Callable[..., Any]
 ROOT = Path(__file__).parents[2]

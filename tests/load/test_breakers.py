@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.load.abort import Breakers, LiveThreshold
+from loadtest.load.abort import CircuitBreakers, LiveThreshold
 from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.record.samples import Sample
-from loadtest.scenario.model import Breakers as Settings
+from loadtest.scenario.model import Breakers
 from loadtest.threshold import parse_threshold
 
 EXPECTED = {"t": {"refusing": frozenset({401}), "broken": frozenset({503}), "only": frozenset()}}
@@ -42,12 +42,12 @@ def operation(outcome: str, ms: float = 1.0, stage: str = "only") -> Sample:
     )  # fmt: skip
 
 
-def breakers(directory: Path, *thresholds: str, **settings: Any) -> Breakers:
+def breakers(directory: Path, *thresholds: str, **settings: Any) -> CircuitBreakers:
     live = [LiveThreshold(parse_threshold(text, traffic="t"), PLANS) for text in thresholds]
-    return Breakers(Settings(**settings), PendingJobs(), EXPECTED, directory, live)
+    return CircuitBreakers(Breakers(**settings), PendingJobs(), EXPECTED, directory, live)
 
 
-def trips(watched: Breakers, *samples: Sample) -> str | None:
+def trips(watched: CircuitBreakers, *samples: Sample) -> str | None:
     """The first reason that any of the samples gives."""
     return next((reason for sample in samples if (reason := watched.see(sample)) is not None), None)
 
@@ -110,12 +110,12 @@ def test_a_stop_file_ends_the_run(tmp_path: Path) -> None:
     """STOP in the run directory, or where the scenario says."""
     elsewhere = tmp_path / "elsewhere"
     default, absolute = breakers(tmp_path), breakers(tmp_path, stop_file=str(elsewhere))
-    assert default.look(1.0) is None
+    assert default.check(1.0) is None
     (tmp_path / "STOP").touch()
-    assert default.look(1.0) == f"the stop file {tmp_path / 'STOP'} is there"
-    assert absolute.look(1.0) is None
+    assert default.check(1.0) == f"the stop file {tmp_path / 'STOP'} is there"
+    assert absolute.check(1.0) is None
     elsewhere.touch()
-    assert absolute.look(1.0) is not None
+    assert absolute.check(1.0) is not None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_threshold_that_aborts_does_so_once_it_surely_does_not_hold(
     """And never on too little."""
     watched = breakers(tmp_path, threshold)
     assert trips(watched, *samples) is None or "error" not in threshold
-    reason = watched.look(elapsed)
+    reason = watched.check(elapsed)
     if was is None:
         assert reason is None
     else:

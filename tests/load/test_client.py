@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
-from loadtest.load.client import Answer, Endpoint, WorkflowClient, understand
+from loadtest.load.client import Answer, Endpoint, WorkflowClient, interpret
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, Timeouts
 from loadtest.load.payloads import Bodies
@@ -21,7 +21,7 @@ DONE = {"jobId": "j1", "status": "completed", "result": {"a": 1}, "executionTime
 def answered(kind: Any, status: int, body: Any, job_id: str | None = None) -> Answer:
     """What the client makes of an answer; ``body`` is bytes, or something that JSON can carry."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return understand(kind, Exchange(start=1, end=2, status=status, body=raw), job_id)
+    return interpret(kind, Exchange(start=1, end=2, status=status, body=raw), job_id)
 
 
 GOOD = {
@@ -113,9 +113,9 @@ def test_a_429_is_throttled_whatever_its_body(body: Any, code: str | None) -> No
 def test_failed_exchanges_keep_their_reason() -> None:
     """A wire's failure is the answer's reason; a time-out is an outcome of its own."""
     cut = Exchange(start=1, end=2, status=200, body=b'{"result"', failure="truncated")
-    assert (understand("run", cut).outcome, understand("run", cut).reason) == ("failed", "truncated")
+    assert (interpret("run", cut).outcome, interpret("run", cut).reason) == ("failed", "truncated")
     late = Exchange(start=1, end=2, failure="timeout", timed_out=True)
-    assert (understand("run", late).outcome, understand("run", late).reason) == ("timed_out", "timeout")
+    assert (interpret("run", late).outcome, interpret("run", late).reason) == ("timed_out", "timeout")
 
 
 def endpoint_at(port: int, **changes: Any) -> Endpoint:

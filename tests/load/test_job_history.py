@@ -1,4 +1,4 @@
-"""Answers about a job are held against what the same run was told of it before."""
+"""ResponseParser about a job are held against what the same run was told of it before."""
 
 import pytest
 

@@ -43,7 +43,7 @@ def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(tmp_path: Path, st
     write_scenario(tmp_path, rate="5/s", seconds=3)
     done = loadtest("run", "s.toml", "--target", "here", cwd=tmp_path)
     assert aborted(tmp_path, done) == (
-        "the leash of target 'here' ended the run: all 40 requests that max_requests allows were sent"
+        "the request budget of target 'here' ended the run: all 40 requests that max_requests allows were sent"
     )
     assert len(server.asked) == 40
     info = record(tmp_path)
@@ -149,7 +149,7 @@ def test_plain_locust_is_on_the_same_leash(tmp_path: Path, stub: Callable[..., S
     write_entry(tmp_path, server.url, 'max_share = 1\nmax_requests = 15\nendpoint = "blue"')
     write_scenario(tmp_path, rate="5/s", seconds=1)
     done = locust(tmp_path, "--host", "http://127.0.0.1:1", LOADTEST_TARGET="here")
-    assert "Aborted: the leash of target 'here' ended the run: all 15 requests" in done.stderr
+    assert "Aborted: the request budget of target 'here' ended the run: all 15 requests" in done.stderr
     assert len(server.asked) == 15
     assert {headers["x-wf-endpoint"] for _, _, headers in server.asked} == {"blue"}
     assert record(tmp_path)["end"] == "aborted"

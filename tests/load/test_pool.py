@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.load.dispatcher import Assignment, Dispatcher, Share
+from loadtest.load.dispatcher import Dispatcher, Partition, Stride
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import Live
+from loadtest.load.recorder import LiveFigures
 from loadtest.schedule import Arrival, Segment, TrafficSchedule
 
 
@@ -191,7 +191,7 @@ def test_the_dispatcher_offers_everything_in_order_and_not_early(crew: list[Work
             offered.append((name, one.number, time.monotonic_ns() - begun - one.intended_ns))
 
         pool.offer = note  # type: ignore[method-assign] # watches what the dispatcher does
-    live = Live()
+    live = LiveFigures()
     Dispatcher([schedule("a", 200, 0.3), schedule("b", 70, 0.3)], pools, live).run(begun)
     assert [number for name, number, _ in offered if name == "a"] == list(range(60))
     assert [number for name, number, _ in offered if name == "b"] == list(range(21))
@@ -204,7 +204,7 @@ def test_a_dispatcher_that_is_behind_lets_users_run(crew: list[Worker]) -> None:
     pool = Pool(1)
     crew.append(Worker(pool))
     settle()
-    live = Live()
+    live = LiveFigures()
     watched: list[int] = []
 
     def watch() -> None:
@@ -225,8 +225,8 @@ def test_shares_of_several_workers_are_the_whole(workers: int, rate: int) -> Non
     seen: list[int] = []
     for worker in range(workers):
         pool = Pool(1)
-        share = Share(Assignment(0, worker, workers), last=True)
-        Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, Live(), share).run(time.monotonic_ns() - 10**10)
+        share = Partition(Stride(0, worker, workers), last=True)
+        Dispatcher([schedule("t", rate, 1.0)], {"t": pool}, LiveFigures(), share).run(time.monotonic_ns() - 10**10)
         seen += [each.number for each in pool.backlog]
     assert sorted(seen) == list(range(rate))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtest.load.recorder import FLUSH_INTERVAL, Live, Recorder
+from loadtest.load.recorder import FLUSH_INTERVAL, LiveFigures, Recorder
 from loadtest.record.samples import Sample, read_table
 
 
@@ -17,7 +17,7 @@ def sample(number: int) -> Sample:
 @pytest.mark.parametrize("after_s", [FLUSH_INTERVAL + wait for wait in (0.001, 0.004, 0.008, 0.02, 0.1)])
 def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: Path, after_s: float) -> None:
     """Told to close while a batch is half packed: each sample is in the record once."""
-    recorder = Recorder(tmp_path, Live())
+    recorder = Recorder(tmp_path, LiveFigures())
     for number in range(1700):
         recorder.append(sample(number))
     gevent.sleep(after_s)
@@ -31,7 +31,7 @@ def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: P
 
 def test_users_run_while_a_record_is_packed(tmp_path: Path) -> None:
     """Whoever waits for a moment gets it between two steps of packing, not after the last of them."""
-    recorder = Recorder(tmp_path, Live())
+    recorder = Recorder(tmp_path, LiveFigures())
     for number in range(4000):
         recorder.append(sample(number))
     seen = {recorder.count}

@@ -57,7 +57,9 @@ def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
         assert (code, "is not the target 'here'" in said) == (400, True)
         assert post(url, server.url)[0] == 200
         lines = iter(process.stdout.readline, "")
-        assert any(re.search(r"Aborted: the leash of target 'here' ended the run: all 20 requests", x) for x in lines)
+        assert any(
+            re.search(r"Aborted: the request budget of target 'here' ended the run: all 20 requests", x) for x in lines
+        )
         assert any("jobs were left pending" in line for line in lines)
     finally:
         process.send_signal(signal.SIGINT)

@@ -29,7 +29,7 @@ def requires(text: str, **more: Any) -> list[dict[str, Any]]:
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("retrievals", jobs("1x limit"), {}, "traffic.t.stages.s", "1,000 accepted submits a minute need at least one"),
     ("polls", jobs("40% of limit"), {"job_s": 2.5}, "traffic.t.stages.s", "400 jobs a minute are polled so often"),
-    ("retry", runs(retry=retry(max_attempts=5)), {}, "traffic.t.retry", "15 s in all at their longest"),
+    ("retry", runs(retry=retry(max_attempts=5)), {}, "traffic.t.retry", "at most 15 s in all"),
     (
         "percentile",
         runs(),
@@ -43,7 +43,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         runs() | {"stages": [{**STAGE, "rate": "2x limit", "duration": "30s"}]},
         {"threshold": requires("throttled_rate within 5% of expected")},
         "traffic.t.stages.s.duration",
-        "30 s hold no whole window of 60 s",
+        "30 s are shorter than a window of 60 s",
     ),
     (
         "threshold",
@@ -86,7 +86,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         runs("120% of limit", timeout="5s", max_users=100),
         {"target": {"algorithm": "leaky-queue"}},
         "traffic.t.timeout",
-        "gives up after 5 s",
+        "give up after 5 s",
     ),
     (
         "multiplier",

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.load.retry import Backoff
-from loadtest.load.retry import Polling as LoadPolling
+from loadtest.load.retry import Backoff, PollingPolicy
 from loadtest.plan import schedules
 from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
@@ -242,7 +241,7 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
     policies = scenario.traffic["j"]
     wanted = Backoff("exponential", 0.25, factor, 20.0, jitter, 60).wait(attempt, drawn)
     assert policies.retry.wait(attempt, drawn) == wanted
-    theirs = LoadPolling(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
+    theirs = PollingPolicy(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
     assert policies.polling.wait(attempt, drawn) * 1e9 == pytest.approx(theirs, abs=1)
 
 

@@ -37,11 +37,11 @@ keys = 2
         ),
         (
             'enforce = { sync_run = "2/s" }\nalgorithm = "concurrency"',
-            ("Busiest key", "–", "a limit on requests at the same time", "its runs take 0.4 s", "does not matter when"),
+            ("Busiest key", "–", "a limit on requests at the same time", "its runs take 0.4 s", "makes no difference"),
         ),
         (
             'enforce = { sync_run = "5/s" }\nalgorithm = "leaky-queue"\nburst = 4',
-            ("a leaky queue of 4 at once", "may wait for their turn: those of a up to 0.6 s"),
+            ("a leaky queue of 4 at once", "may delay accepted requests: those of a up to 0.6 s"),
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Plots of many stages: nothing that is written runs into anything else that is written."""
 
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from matplotlib.text import Annotation
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.report.plots import execution, lag, overhead, rates
+from loadtest.report.plots import execution, lag, limits, overhead
 from loadtest.report.plots.style import Drawing, styled
 
 NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
@@ -29,10 +30,10 @@ def crowded(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Find
     return find(load_record(maker.save(tmp_path_factory.mktemp("crowded") / "run", maker.info(traffic), rows)))
 
 
-def drawn(findings: Findings, module: Any) -> Figure:
+def drawn(findings: Findings, draw: Callable[[Findings], Any]) -> Figure:
     """The figure of a plot, laid out."""
     with styled("x"):
-        found = module.draw(findings)
+        found = draw(findings)
         assert isinstance(found, Drawing)
         found.figure.draw_without_rendering()
         return found.figure
@@ -44,19 +45,19 @@ def overlapping(texts: list[Any]) -> list[tuple[str, str]]:
     return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)]
 
 
-@pytest.mark.parametrize("module", [rates, lag], ids=["rates", "lag"])
-def test_names_of_stages_stand_apart(crowded: Findings, module: Any) -> None:
+@pytest.mark.parametrize("draw", [limits.draw_rates, lag.draw], ids=["rates", "lag"])
+def test_names_of_stages_stand_apart(crowded: Findings, draw: Any) -> None:
     """Names of stages that begin together are cut down to what there is room for."""
-    axes = drawn(crowded, module).axes[0]
+    axes = drawn(crowded, draw).axes[0]
     names = [text for text in axes.texts if isinstance(text, Annotation)]
     assert len(names) >= len(NAMES)
     assert overlapping(names) == []
 
 
-@pytest.mark.parametrize("module", [execution, overhead], ids=["decomposition", "overhead"])
-def test_rows_of_many_stages_have_room(crowded: Findings, module: Any) -> None:
+@pytest.mark.parametrize("draw", [execution.draw_decomposition, overhead.draw], ids=["decomposition", "overhead"])
+def test_rows_of_many_stages_have_room(crowded: Findings, draw: Any) -> None:
     """Nine stages take more room than two; stages at the same rate stand beside one another."""
-    for axes in drawn(crowded, module).axes:
+    for axes in drawn(crowded, draw).axes:
         assert overlapping(axes.get_yticklabels()) == []
         assert overlapping([text for text in axes.texts if text.get_text() in NAMES]) == []
 
@@ -68,7 +69,7 @@ def test_a_legend_of_many_entries_stays_inside(maker: ModuleType, tmp_path: Path
         for k in range(7)
     }
     rows = maker.Simulation(traffic).run()
-    figure = drawn(find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))), lag)
+    figure = drawn(find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))), lag.draw)
     box, page = figure.legends[0].get_window_extent(), figure.bbox
     assert box.x0 >= page.x0
     assert box.x1 <= page.x1

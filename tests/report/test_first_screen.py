@@ -15,8 +15,8 @@ from loadtest.record.run_info import CpuSample, LimitInfo
 from loadtest.report.formats import html
 from loadtest.report.formats import terminal as text
 from loadtest.report.formats.markdown import render as as_markdown
-from loadtest.report.key_figures import wilson
-from loadtest.report.not_tested import untested
+from loadtest.report.headline import wilson
+from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "http_429"}
@@ -79,7 +79,7 @@ def test_every_run_has_its_sentence(maker: ModuleType, tmp_path: Path, case: str
 
 
 def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) -> None:
-    """Sync runs within the limits, then above them, with what the believed limiter predicts."""
+    """Sync runs within the limits, then above them, with what the assumed limiter predicts."""
     directory, report = toured
     metrics = json.loads((directory / "metrics.json").read_text())
     stages = metrics["traffic"]["greetings"]["stages"]
@@ -91,8 +91,8 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     )
     assert report.headline.replace("\u00a0", " ") == expected
     assert report.figures[0].value.replace("\u00a0", " ") == f"{p95:.0f} ms"
-    assert report.binding.kind == "poll budget"
-    whats = [one.what for one in report.untested]
+    assert report.bottleneck.kind == "poll budget"
+    whats = [one.what for one in report.not_tested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
 
@@ -133,7 +133,7 @@ def test_what_was_not_tested_follows_from_the_run(maker: ModuleType, tmp_path: P
     run = maker.info(traffic, keys=2)
     run.target.embedded = False
     found = find(load_record(maker.save(tmp_path / "run", run, rows)))
-    assert [one.what for one in untested(found)] == []
+    assert [one.what for one in not_tested(found)] == []
 
 
 def test_capacity_binds_where_times_grow_without_a_429(maker: ModuleType, tmp_path: Path) -> None:
@@ -150,16 +150,16 @@ def test_capacity_binds_where_times_grow_without_a_429(maker: ModuleType, tmp_pa
     run = maker.info({"t": entry})
     run.target.limits["sync_run"] = LimitInfo(count=10_000, window_s=60.0)
     report = made(maker, tmp_path, (run, rows))
-    assert report.binding.kind == "capacity"
-    assert "“busy”" in report.binding.words
-    assert "9.5 times" in report.binding.words
+    assert report.bottleneck.kind == "capacity"
+    assert "“busy”" in report.bottleneck.words
+    assert "9.5 times" in report.bottleneck.words
 
 
 def test_a_generator_that_was_late_binds_before_any_limit(maker: ModuleType, tmp_path: Path) -> None:
     """What a late generator shows of limits is nothing to rely on."""
     cpu = [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]
     report = made(maker, tmp_path, one_stage(maker, [REFUSED] * 9, cpu=cpu))
-    assert report.binding.kind == "generator"
+    assert report.bottleneck.kind == "generator"
 
 
 @pytest.mark.parametrize(

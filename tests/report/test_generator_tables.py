@@ -9,7 +9,7 @@ import jsonschema_rs
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, as_json, find
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
-from loadtest.report.tables.generators import generator_tables
+from loadtest.report.tables.main import generator_tables
 from loadtest.report.tables.table import Table
 
 SCHEMA = json.loads(

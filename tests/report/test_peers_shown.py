@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.analysis import load_record
 from loadtest.record.run_info import PeerInfo
-from loadtest.report.facts import facts
+from loadtest.report.report import facts
 
 
 @pytest.mark.parametrize(

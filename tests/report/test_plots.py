@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, heat, lag, rates, response_time
+from loadtest.report.plots import by_rate, data, lag, limits, response_time
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -41,13 +41,13 @@ def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
     stalled = found.cuts[:-1][high > 0]
     assert 290 <= stalled.min() <= stalled.max() <= 320
     with styled("heat"):
-        assert "those of its beginning" in drawn(heat.draw(ladder)).title
+        assert "those of its beginning" in drawn(response_time.draw_heat(ladder)).title
 
 
 def test_a_short_run_of_few_has_none(maker: ModuleType, tmp_path: Path) -> None:
     """Where dots show everything, and where there are no three rates, nothing is drawn in their place."""
     found = find(load_record(maker.tour(tmp_path / "run")))
-    assert heat.draw(found) is None
+    assert response_time.draw_heat(found) is None
     assert by_rate.draw(found) is None
 
 
@@ -78,7 +78,7 @@ def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
 
 def test_boundaries_are_as_wide_as_the_clock_is_unsure(ladder: Findings) -> None:
     """Of each window's beginning the plots over time show where it may lie: ± the uncertainty of the server's clock."""
-    for draw in (rates.draw, response_time.draw_scatter):
+    for draw in (limits.draw_rates, response_time.draw_scatter):
         with styled("x"):
             figure = drawn(draw(ladder)).figure
         bands = [patch for patch in figure.axes[0].patches if patch.get_alpha() == 0.45]

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
-from loadtest.report.progress import LONG, reading
+from loadtest.report.write import LONG, reading
 
 
 @pytest.mark.parametrize(("samples", "terminal", "shown"), [(LONG, True, True), (LONG, False, False), (9, True, False)])

@@ -33,8 +33,8 @@ def test_429s_without_need_are_not_blamed_on_the_limit(maker: ModuleType, tmp_pa
     draw = random.Random(3)
     refused = {"status": 429, "outcome": "throttled", "reason": "throttled"}
     report = made(maker, tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
-    assert report.binding.kind == "unexplained 429s"
-    assert "though the sync_run limit (100 per minute) had room for them" in report.binding.words
+    assert report.bottleneck.kind == "unexplained 429s"
+    assert "though the sync_run limit (100 per minute) had room for them" in report.bottleneck.words
     assert report.headline.endswith("though a fixed window of 100 per minute predicts none.")
     assert any("429s of the sync_run limit came though it had room" in one for one in report.target)
     plot = next(plot for plot in report.plots if plot.name == "rates")
@@ -43,9 +43,9 @@ def test_429s_without_need_are_not_blamed_on_the_limit(maker: ModuleType, tmp_pa
 
 
 def test_429s_of_a_limit_are_explained(toured: tuple[Path, Report]) -> None:
-    """Where the believed limiter predicts them, there is nothing to say of the target."""
+    """Where the assumed limiter predicts them, there is nothing to say of the target."""
     assert toured[1].target == ()
-    assert toured[1].binding.kind == "poll budget"
+    assert toured[1].bottleneck.kind == "poll budget"
 
 
 def test_impossible_values_are_on_the_first_screen(maker: ModuleType, tmp_path: Path) -> None:

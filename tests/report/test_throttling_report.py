@@ -8,10 +8,10 @@ from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.report.formats.markdown import render
-from loadtest.report.plots import limits as windows
+from loadtest.report.plots import limits
 from loadtest.report.plots.style import NoData
 from loadtest.report.report import build
-from loadtest.report.tables.limits import chance, throttling_tables
+from loadtest.report.tables.limits import chance, observed_429_tables
 from loadtest.report.tables.table import Table
 
 
@@ -28,7 +28,7 @@ def above(maker: ModuleType, **more: Any) -> tuple[list[Any], dict[str, Any]]:
 
 def tables(found: Findings) -> dict[str, Table]:
     """Those that have rows, by name."""
-    return {table.name: table for table in throttling_tables(found) if table.rows}
+    return {table.name: table for table in observed_429_tables(found) if table.rows}
 
 
 def text(table: Table) -> str:
@@ -43,7 +43,7 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     said = text(made["limits-inferred"])
     assert "625 of 625 decisions are what it would have decided" in said
     assert "p < 10⁻" in said
-    assert made["limits-decisions"].title == "No decision contradicts the believed limiter"
+    assert made["limits-decisions"].title == "No decision contradicts the assumed limiter"
     assert made["limits-windows"].title == "A window that refused something let pass: sync_run 100 of 100"
     assert made["limits-codes"].title == "No 429 had an error code"
     assert "carried it" in text(made["limits-nothing"])
@@ -51,13 +51,13 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
 
 
 def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path) -> None:
-    """What it seems to be, and that what was believed is contradicted."""
+    """What it seems to be, and that what was assumed is contradicted."""
     rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
     found = findings(maker, tmp_path / "run", rows, traffic)
     said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
-    assert "It was believed to be a fixed window, aligned with the wall clock, which" in said
-    drawn = windows.draw_windows(found)
+    assert "It was assumed to be a fixed window, aligned with the wall clock, which" in said
+    drawn = limits.draw_windows(found)
     assert drawn.title == "Saturated windows let pass: sync_run 80 of 100"
 
 
@@ -96,7 +96,7 @@ def test_whatever_is_missing_is_said_in_a_sentence(maker: ModuleType, tmp_path: 
     made = tables(found)
     assert expected in " ".join(text(table) for table in made.values())
     assert all(cell.text for table in made.values() for row in table.rows for cell in row)
-    drawn = windows.draw_windows(found)
+    drawn = limits.draw_windows(found)
     assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
 
 

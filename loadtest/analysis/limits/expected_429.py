@@ -1,8 +1,8 @@
-"""Which 429s were to be expected: the believed limiter, replayed over the recorded sends.
+"""Which 429s were to be expected: the assumed limiter, replayed over the recorded sends.
 
 The server's clock is known to within an uncertainty only, and the phase of wall-aligned windows with it. So where
 windows are aligned, the replay is made at a grid of clock shifts within that uncertainty, and the one that agrees with
-most of the observed decisions is kept: its expectation is what the believed limiter would have done with exactly these
+most of the observed decisions is kept: its expectation is what the assumed limiter would have done with exactly these
 sends. To the other algorithms a clock's error is nothing; a limit on concurrency is told when requests ended, and how
 much earlier than we saw it the server knew is fitted likewise.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loadtest import limiters
-from loadtest.analysis.limits.sent_requests import Drawn
+from loadtest.analysis.limits.sent_requests import LimiterRequests
 from loadtest.analysis.record import Record
 from loadtest.limiters import LimiterSpec
 from loadtest.plan import CONCURRENCY, AssumedLimits
@@ -36,11 +36,11 @@ _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the believed limiter would have answered.
+    """What the assumed limiter would have answered.
 
     Attributes:
         rejected: by the frame's index, for every sent request: 1.0 if it would be a 429, else 0.0; NaN where no
-            limit is believed. Warm-up included.
+            limit is assumed. Warm-up included.
         shift_s: server's clock minus ours that agreed best; None where it does not matter to the limiter, or nothing
             could be replayed.
         agreement: share of the observed decisions (429 or not) that it predicts; None without any.
@@ -54,7 +54,7 @@ class Expectation:
 
 
 def expect(record: Record) -> Expectation:
-    """Replay the believed limiters, each over every request that was sent and drew on it."""
+    """Replay the assumed limiters, each over every request that was sent and drew on it."""
     sent, info = record.sent_requests, record.info
     nothing = pd.Series(np.nan, index=sent.index, dtype=float)
     if not len(sent):
@@ -62,47 +62,47 @@ def expect(record: Record) -> Expectation:
     if info.epoch_unix_ns is None:
         return Expectation(nothing, why_not="the run never reached its epoch, so the server's windows are unknown")
     try:
-        belief = AssumedLimits.recorded(info.target)
+        assumed_limits = AssumedLimits.recorded(info.target)
     except ValueError as error:
         return Expectation(nothing, why_not=str(error))
-    groups = record.drawn
+    groups = record.limiter_requests
     if not groups:
-        return Expectation(nothing, why_not="no limit is believed to hold for these requests")
-    agreed, shift, decisions = _fit(belief, groups, info)
+        return Expectation(nothing, why_not="no limit is assumed for these requests")
+    agreed, shift, decisions = _fit(assumed_limits, groups, info)
     judged = sum(int(group.answered.sum()) for group in groups)
     rejected = nothing.copy()
     for group, allowed in zip(groups, decisions, strict=True):
         rejected.loc[group.index] = (~allowed).astype(float)
-    return Expectation(rejected, shift if belief.aligned else None, agreed / judged if judged else None)
+    return Expectation(rejected, shift if assumed_limits.aligned else None, agreed / judged if judged else None)
 
 
 _Tried = tuple[int, float, list[NDArray[np.bool_]]]
 """How many observed decisions a replay predicts, the shift of the clock, and the decisions for each limiter."""
 
 
-def _fit(belief: AssumedLimits, groups: list[Drawn], info: RunInfo) -> _Tried:
+def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: RunInfo) -> _Tried:
     """The replay that agrees best; of equals the one nearest to what is known of the clock."""
     offset, reach = clock(info)
-    if belief.spec.algorithm == CONCURRENCY:
-        tried = [_try(belief.spec, groups, offset, lead) for lead in _LEADS_S]
+    if assumed_limits.spec.algorithm == CONCURRENCY:
+        tried = [_try(assumed_limits.spec, groups, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
-    if not belief.aligned:
-        return _try(belief.spec, groups, offset)
+    if not assumed_limits.aligned:
+        return _try(assumed_limits.spec, groups, offset)
     # The phase is the same all along, so that the first so many of a limiter's requests show it.
     whole, groups = groups, [group.first(_FITTED) for group in groups]
-    best = _try(belief.spec, groups, offset)
+    best = _try(assumed_limits.spec, groups, offset)
     requests, steps = sum(len(group.times) for group in groups), _STEPS
-    if not _vectorised(belief.spec) and requests * steps > _TOO_MANY:
+    if not _vectorised(assumed_limits.spec) and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
     # A second, finer grid around the best of the first: at hundreds a second, a step of it holds several requests.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
         for shift in sorted(grid.tolist(), key=lambda shift: abs(shift - offset)):
-            found = _try(belief.spec, groups, shift)
+            found = _try(assumed_limits.spec, groups, shift)
             if found[0] > best[0]:
                 best = found
-    return _try(belief.spec, whole, best[1])
+    return _try(assumed_limits.spec, whole, best[1])
 
 
 def clock(info: RunInfo) -> tuple[float, float]:
@@ -112,7 +112,7 @@ def clock(info: RunInfo) -> tuple[float, float]:
     return info.clock.offset_s, info.clock.uncertainty_s + _CLOCK_MARGIN_S
 
 
-def _try(spec: LimiterSpec, groups: list[Drawn], shift: float, lead: float = 0.0) -> _Tried:
+def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: float = 0.0) -> _Tried:
     """One replay: the server's clock minus ours, and by how much sooner than we saw it requests ended, in seconds."""
     agreed, decisions = 0, []
     for group in groups:

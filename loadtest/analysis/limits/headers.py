@@ -1,10 +1,8 @@
-"""Whether ``Retry-After`` was there, and whether it was true: held against when that limiter passed a request again.
+"""What answers said of a limit, and whether it was true: ``Retry-After``, and rate-limit headers of other names.
 
-When room came is known only to lie between the last request that was refused and the first that passed. A wait that
-ends before the former was too short, one that ends after the latter too long; whole seconds are rounded up, so that a
-second too long is honest.
-
-What answers said of a limit in headers of other names than ``Retry-After``, and whether that was true.
+A wait is compared with when that limiter passed a request again. When room came is known only to lie between the last
+request that was refused and the first that passed. A wait that ends before the former was too short, one that ends
+after the latter too long; whole seconds are rounded up, so that a second too long is honest.
 """
 
 import re
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.distribution import distribution, percentile
 from loadtest.analysis.results import Count, Result
 from loadtest.http_headers import parse_retry_after
-from loadtest.inference.occupancy import Asked, Floats
+from loadtest.inference.occupancy import Floats, RequestLog
 
 ROUNDED_S: Final = 1.0
 """By which a wait in whole seconds, or a date, may be longer than it has to be."""
@@ -33,7 +31,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         seconds: of these, with a number of seconds.
         dates: with a date.
         unreadable: with something else.
-        told: the waits that were told, where they can be read: least, median, most; None without any.
+        waits: that could be read: least, median, most; None without any.
         judged: 429s whose wait could be held against a later accepted request of the same limiter.
         honest: of these, as true as rounding and what was sent allow to say.
         early: too short: a request that came after it was refused all the same.
@@ -46,7 +44,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
     seconds: Count
     dates: Count
     unreadable: Count
-    told: tuple[float, float, float] | None = msgspec.field(name="told_s")
+    waits: tuple[float, float, float] | None = msgspec.field(name="told_s")
     judged: Count
     honest: Count
     early: Count = msgspec.field(name="too_early")
@@ -76,58 +74,60 @@ def readings(words: list[str]) -> tuple[Floats, Floats]:
 
 
 def retry_after(
-    asked: Asked, codes: NDArray[np.int64], words: list[str], unix_s: Floats, clock: tuple[float, float]
+    requests: RequestLog, codes: NDArray[np.int64], words: list[str], unix_s: Floats, clock: tuple[float, float]
 ) -> RetryAfter:
     """Look at the 429s of one limit.
 
     Args:
-        asked: of the limit.
+        requests: of the limit.
         codes: of each request, the place of its header in ``words``; -1 for none.
         words: every header that was seen.
         unix_s: when each request was sent, by our clock.
         clock: the server's minus ours, and by how much that may be wrong, in s.
     """
     offset, unsure_s = clock
-    mine = np.flatnonzero(asked.refused & asked.judged)
+    refused = np.flatnonzero(requests.refused & requests.judged)
     waits, dates = readings(words)
-    code = codes[mine]
+    code = codes[refused]
     wait, date = waits[code], dates[code]
     dated = ~np.isnan(date)
-    wait = np.where(dated, date - offset - unix_s[mine], wait)
+    wait = np.where(dated, date - offset - unix_s[refused], wait)
     known = ~np.isnan(wait)
-    told = np.sort(np.maximum(wait[known], 0.0))
-    last, again = _room(asked)
+    known_waits = np.sort(np.maximum(wait[known], 0.0))
+    last, again = _room(requests)
     # A wait in seconds counts from the answer; what the way back took is within the tolerance of a request's own.
-    over = np.where(dated, asked.times[mine] + wait, asked.ends[mine] + wait)
-    slack = asked.tolerance_s + np.where(dated, unsure_s, 0.0)
-    judged = known & np.isfinite(again[mine])
-    early = np.where(judged, last[mine] - over - slack, 0.0)
-    late = np.where(judged, over - again[mine] - slack - ROUNDED_S, 0.0)
+    over = np.where(dated, requests.times[refused] + wait, requests.ends[refused] + wait)
+    slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
+    judged = known & np.isfinite(again[refused])
+    early = np.where(judged, last[refused] - over - slack, 0.0)
+    late = np.where(judged, over - again[refused] - slack - ROUNDED_S, 0.0)
     return RetryAfter(
-        n=len(mine),
+        n=len(refused),
         seconds=int((known & ~dated).sum()),
         dates=int(dated.sum()),
         unreadable=int(((code >= 0) & ~known).sum()),
-        told=(float(told[0]), float(np.median(told)), float(told[-1])) if len(told) else None,
+        waits=(float(known_waits[0]), float(np.median(known_waits)), float(known_waits[-1]))
+        if len(known_waits)
+        else None,
         judged=int(judged.sum()),
         honest=int((judged & (early <= 0) & (late <= 0)).sum()),
         early=int((early > 0).sum()),
         late=int((late > 0).sum()),
-        early_s=_spread((last[mine] - over)[early > 0]),
-        late_s=_spread((over - again[mine])[late > 0]),
+        early_s=_spread((last[refused] - over)[early > 0]),
+        late_s=_spread((over - again[refused])[late > 0]),
     )
 
 
-def _room(asked: Asked) -> tuple[Floats, Floats]:
+def _room(requests: RequestLog) -> tuple[Floats, Floats]:
     """Of each request, when the last one was refused before the next that passed, and when that was sent.
 
     Infinite where none of the same limiter passed any more.
     """
-    times, n = asked.times, len(asked.times)
+    times, n = requests.times, len(requests.times)
     place = np.arange(n)
-    following = np.minimum.accumulate(np.where(asked.accepted, place, n)[::-1])[::-1]
-    before = np.maximum.accumulate(np.where(asked.refused, place, -1))
-    end = np.append(asked.begins[1:], n)[np.searchsorted(asked.begins, place, side="right") - 1]
+    following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]
+    before = np.maximum.accumulate(np.where(requests.refused, place, -1))
+    end = np.append(requests.begins[1:], n)[np.searchsorted(requests.begins, place, side="right") - 1]
     padded = np.append(times, np.inf)
     again = np.where(following < end, padded[np.minimum(following, n)], np.inf)
     last = times[np.maximum(before[np.clip(following - 1, 0, n - 1)], 0)] if n else times
@@ -175,24 +175,26 @@ class RateHeaders(Result, frozen=True, kw_only=True):
     spent_and_passed: Count
 
 
-def rate_headers(asked: Asked, told: dict[int, str]) -> RateHeaders:
+def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     """Look at the headers of one limit's answers.
 
     Args:
-        asked: of the limit.
-        told: the headers by place of the request, each as ``name: value``, one a line.
+        requests: of the limit.
+        headers: the headers by place of the request, each as ``name: value``, one a line.
     """
-    having = np.flatnonzero(np.isin(asked.place, list(told)))
-    mine = [(place, told[row]) for place, row in zip(having.tolist(), asked.place[having].tolist(), strict=True)]
-    names = Counter(line.partition(":")[0].strip().lower() for _, text in mine for line in text.splitlines())
-    counts = Counter(found[1] or found[2] for _, text in mine if (found := _COUNT.search(text)))
-    left = [(place, int(found[1] or found[2])) for place, text in mine if (found := _REMAINING.search(text))]
+    having = np.flatnonzero(np.isin(requests.place, list(headers)))
+    carried = [
+        (place, headers[row]) for place, row in zip(having.tolist(), requests.place[having].tolist(), strict=True)
+    ]
+    names = Counter(line.partition(":")[0].strip().lower() for _, text in carried for line in text.splitlines())
+    counts = Counter(found[1] or found[2] for _, text in carried if (found := _COUNT.search(text)))
+    left = [(place, int(found[1] or found[2])) for place, text in carried if (found := _REMAINING.search(text))]
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
-    shown = _shown(asked, places)
-    refused = asked.refused[np.minimum(places + 1, max(0, len(asked.times) - 1))] if len(places) else shown
+    shown = _shown(requests, places)
+    refused = requests.refused[np.minimum(places + 1, max(0, len(requests.times) - 1))] if len(places) else shown
     return RateHeaders(
-        n=len(mine),
+        n=len(carried),
         names=dict(names.most_common(_NAMES_MOST)),
         counts=dict(counts.most_common(_NAMES_MOST)),
         remaining=len(left),
@@ -202,15 +204,15 @@ def rate_headers(asked: Asked, told: dict[int, str]) -> RateHeaders:
     )
 
 
-def _shown(asked: Asked, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _shown(requests: RequestLog, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether the limiter's next request came after this one's answer, and was answered, and nothing in between."""
     following = places + 1
-    there = following < len(asked.times)
-    following = np.minimum(following, max(0, len(asked.times) - 1))
+    there = following < len(requests.times)
+    following = np.minimum(following, max(0, len(requests.times) - 1))
     if not len(places):
         return np.zeros(0, bool)
     # One that is still under way, sent before, may draw on the limit later than this one did.
-    busy = np.maximum.accumulate(asked.ends)[places] > asked.times[following]
-    same = ~np.isin(following, asked.begins)
-    sound: NDArray[np.bool_] = there & same & ~busy & asked.answered[following]
+    busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
+    same = ~np.isin(following, requests.begins)
+    sound: NDArray[np.bool_] = there & same & ~busy & requests.answered[following]
     return sound

@@ -1,7 +1,7 @@
 """Whether one party's excess is felt by the others: their 429s while it is being refused, and while it is not.
 
 A party is a traffic entry, or a key. That others are refused more often while it is can mean that they share a limit,
-or only that all are above theirs in the same stage. What decides are 429s that the believed limiter does not explain:
+or only that all are above theirs in the same stage. What decides are 429s that the assumed limiter does not explain:
 it knows who shares what.
 """
 
@@ -25,14 +25,14 @@ Kind = Literal["traffic", "key"]
 Bools = NDArray[np.bool_]
 
 
-class Touch(Result, frozen=True, kw_only=True):
+class Interference(Result, frozen=True, kw_only=True):
     """One party, and all others while it is being refused (in seconds in which it got a 429) and while it is not.
 
     Attributes:
         kind: of party.
         party: its name, or the number of a key.
         while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
-            believed limiter.
+            assumed limiter.
         while_not: likewise in all other seconds.
         felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do it once
             in a thousand times; None where nothing is expected or either time is empty.
@@ -45,22 +45,24 @@ class Touch(Result, frozen=True, kw_only=True):
     felt: bool | None
 
 
-def touches(sent: pd.DataFrame, wrong: Bools | None) -> list[Touch]:
+def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
     """Each party that was refused anything while others sent.
 
     Args:
         sent: requests in figures.
-        wrong: of each, whether it was refused though its believed limiter had room; None if that is unknown.
+        wrong: of each, whether it was refused though its assumed limiter had room; None if that is unknown.
     """
-    found: list[Touch] = []
+    found: list[Interference] = []
     keys = sent["key_index"].fillna(0).to_numpy(np.int64)
-    found += _of(
+    found += _parties(
         "traffic", sent, np.asarray(sent["traffic"].cat.codes, np.int64), list(sent["traffic"].cat.categories), wrong
     )
-    return found + _of("key", sent, keys, [], wrong)
+    return found + _parties("key", sent, keys, [], wrong)
 
 
-def _of(kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[str], wrong: Bools | None) -> list[Touch]:
+def _parties(
+    kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[str], wrong: Bools | None
+) -> list[Interference]:
     if len(sent) == 0 or party.min() == party.max():
         return []
     start = sent["start"].to_numpy(float)
@@ -85,7 +87,7 @@ def _of(kind: Kind, sent: pd.DataFrame, party: NDArray[np.int64], names: list[st
             continue
         felt = _felt(during, apart) if wrong is not None and apart[0] else None
         party_name = names[each] if names else str(each)
-        found.append(Touch(kind=kind, party=party_name, while_refused=during, while_not=apart, felt=felt))
+        found.append(Interference(kind=kind, party=party_name, while_refused=during, while_not=apart, felt=felt))
     return found
 
 

@@ -1,32 +1,28 @@
 """All that a record tells of its 429s: which limiter gave them, whether rightly, what was said, how it went on.
 
-Nothing here is judged: a verdict rests on the believed limiter's expectation and on thresholds alone.
+Nothing here is judged: a verdict rests on the assumed limiter's expectation and on thresholds alone.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from loadtest.analysis.limits import headers as of_waits
-from loadtest.analysis.limits import headers as rate_headers
-from loadtest.analysis.limits import interference, recovery
-from loadtest.analysis.limits import windows as of_windows
 from loadtest.analysis.limits.expected_429 import Expectation, clock
-from loadtest.analysis.limits.headers import RateHeaders, RetryAfter
-from loadtest.analysis.limits.interference import Touch
-from loadtest.analysis.limits.recovery import Recovery, Retries
-from loadtest.analysis.limits.sent_requests import MOST, Drawn, join
-from loadtest.analysis.limits.windows import AcceptedWindows, WindowCounts
+from loadtest.analysis.limits.headers import RateHeaders, RetryAfter, rate_headers, retry_after
+from loadtest.analysis.limits.interference import Interference, interference
+from loadtest.analysis.limits.recovery import Recovery, Retries, recovery
+from loadtest.analysis.limits.sent_requests import MOST, LimiterRequests, join
+from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Share
 from loadtest.contract import THROTTLED_STATUS
-from loadtest.inference import inference
-from loadtest.inference.candidates import hold_against
+from loadtest.inference.candidates import compare_with
 from loadtest.inference.fit import BAR, Fit, Fitted
-from loadtest.inference.inference import FITTED, Inference, Word
-from loadtest.inference.occupancy import Asked
+from loadtest.inference.inference import FITTED, Inference, Word, infer
+from loadtest.inference.occupancy import RequestLog
 from loadtest.plan import CONCURRENCY
 
 _LEAST_S: Final = 0.001
@@ -107,7 +103,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
 
 class LimitResult(Result, frozen=True, kw_only=True):
-    """What is told of the 429s of one limit, in numbers: see ``LimitThrottling``."""
+    """What the 429s of one limit tell, in numbers: see ``LimitObserved429``."""
 
     sent: Count
     answered: Count
@@ -115,21 +111,21 @@ class LimitResult(Result, frozen=True, kw_only=True):
     codes: dict[str, Count]
     tolerance_s: float
     inferred: InferenceResult
-    believed: FitResult | None
+    assumed: FitResult | None = msgspec.field(name="believed")
     windows: WindowCounts | None
     retry_after: RetryAfter
     headers: RateHeaders
     recovery: Recovery
 
 
-class ThrottledResult(Result, frozen=True, kw_only=True):
-    """All that is told of 429s.
+class Observed429Result(Result, frozen=True, kw_only=True):
+    """All that 429s tell.
 
     Attributes:
-        why_not: why nothing is told; null if something is.
+        why_not: why they tell nothing; null if they do.
         complete: whether every request was looked at.
         most_requests: that are looked at of each limit name: the first.
-        most_requests_inferred_from: that algorithms are held against.
+        most_requests_inferred_from: that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
         retries: by traffic entry.
         touches: who feels whose excess.
@@ -141,12 +137,12 @@ class ThrottledResult(Result, frozen=True, kw_only=True):
     most_requests_inferred_from: Count
     limits: dict[str, LimitResult]
     retries: dict[str, Retries]
-    touches: list[Touch]
+    interference: list[Interference] = msgspec.field(name="touches")
 
 
 @dataclass(frozen=True, eq=False)
-class LimitThrottling:
-    """What is told of one limit.
+class LimitObserved429:
+    """What the 429s of one limit tell.
 
     Attributes:
         sent: requests, warm-up, set-up and drain included, as they all draw on it.
@@ -156,7 +152,7 @@ class LimitThrottling:
         tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
             answered within that time.
         inference: which limiter answered.
-        believed: how the believed limiter explains every decision; None where it is not known.
+        assumed: how the assumed limiter explains every decision; None where it is not known.
         windows: what each window let pass; None where the limiter counts in no windows.
         retry_after: of its 429s.
         headers: other headers that tell of the limit.
@@ -169,7 +165,7 @@ class LimitThrottling:
     codes: dict[str, int]
     tolerance_s: float
     inference: Inference
-    believed: Fit | None
+    assumed: Fit | None
     windows: AcceptedWindows | None
     retry_after: RetryAfter
     headers: RateHeaders
@@ -184,7 +180,7 @@ class LimitThrottling:
             codes=self.codes,
             tolerance_s=self.tolerance_s,
             inferred=_inferred(self.inference),
-            believed=None if self.believed is None else _fitted(self.believed),
+            assumed=None if self.assumed is None else _fitted(self.assumed),
             windows=None if self.windows is None else self.windows.counts,
             retry_after=self.retry_after,
             headers=self.headers,
@@ -193,115 +189,115 @@ class LimitThrottling:
 
 
 @dataclass(frozen=True, eq=False)
-class Throttled:
-    """What is told of all limits.
+class Observed429:
+    """What the 429s of all limits tell.
 
     Attributes:
         limits: by name.
         retries: by traffic entry.
         touches: whether one party's excess is felt by others.
         complete: whether every request was looked at: else the first ``MOST`` of each limit name.
-        why_not: in words, why nothing is told; None if something is.
+        why_not: in words, why they tell nothing; None if they do.
     """
 
-    limits: dict[str, LimitThrottling]
+    limits: dict[str, LimitObserved429]
     retries: dict[str, Retries]
-    touches: list[Touch]
+    interference: list[Interference]
     complete: bool
     why_not: str | None = None
 
-    def result(self) -> ThrottledResult:
+    def result(self) -> Observed429Result:
         """What ``metrics.json`` holds under ``throttling``."""
-        return ThrottledResult(
+        return Observed429Result(
             why_not=self.why_not,
             complete=self.complete,
             most_requests=MOST,
             most_requests_inferred_from=FITTED,
             limits={name: each.result() for name, each in self.limits.items()},
             retries=self.retries,
-            touches=self.touches,
+            interference=self.interference,
         )
 
 
-def look_into(record: Record, expectation: Expectation) -> Throttled:
+def look_into(record: Record, expectation: Expectation) -> Observed429:
     """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
     sent, info = record.sent_requests, record.info
     if not len(sent):
-        return Throttled({}, {}, [], True, "no request was sent")
+        return Observed429({}, {}, [], True, "no request was sent")
     if info.epoch_unix_ns is None:
-        return Throttled({}, {}, [], True, "the run never reached its epoch")
-    groups: defaultdict[str, list[Drawn]] = defaultdict(list)
-    for group in record.drawn:
+        return Observed429({}, {}, [], True, "the run never reached its epoch")
+    groups: defaultdict[str, list[LimiterRequests]] = defaultdict(list)
+    for group in record.limiter_requests:
         groups[_called(group, record)].append(group)
-    places, headers = record.sends.told()
-    told = dict(zip(places.tolist(), headers, strict=True))
+    places, headers = record.sent.rate_headers()
+    by_place = dict(zip(places.tolist(), headers, strict=True))
     wrong = np.zeros(len(sent), bool)
     limits = {}
-    for name, mine in groups.items():
-        looked, place, refuted = _look(record, expectation, mine, told)
+    for name, of_limit in groups.items():
+        looked, place, refuted = _look(record, expectation, of_limit, by_place)
         limits[name] = looked
         wrong[place] = refuted
     figures = sent["in_figures"].to_numpy()
-    known = all(each.believed is not None for each in limits.values())
-    felt = interference.touches(
+    known = all(each.assumed is not None for each in limits.values())
+    felt = interference(
         sent.loc[figures, ["traffic", "key_index", "start", "status"]], wrong[figures] if known else None
     )
-    return Throttled(limits, {}, felt, record.sends.complete, None if limits else "no request drew on a limit")
+    return Observed429(limits, {}, felt, record.sent.complete, None if limits else "no request drew on a limit")
 
 
-def _called(group: Drawn, record: Record) -> str:
+def _called(group: LimiterRequests, record: Record) -> str:
     limit = str(record.sent_requests["limit"].iloc[group.index[0]])
-    return next(name for name in record.limits() if limit in record.belief.together(name))
+    return next(name for name in record.limits() if limit in record.assumed_limits.together(name))
 
 
 def _look(
-    record: Record, expectation: Expectation, groups: list[Drawn], told: dict[int, str]
-) -> tuple[LimitThrottling, np.ndarray, np.ndarray]:
-    """What is told of one limit; and of each place in the frame, whether it was refused though there was room."""
-    sent, belief, info = record.sent_requests, record.belief, record.info
-    asked = join(groups, _tolerance(groups))
-    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[asked.place[asked.judged]]
+    record: Record, expectation: Expectation, groups: list[LimiterRequests], headers: dict[int, str]
+) -> tuple[LimitObserved429, np.ndarray, np.ndarray]:
+    """What the 429s of one limit tell; and of each place in the frame, whether it was refused though there was room."""
+    sent, assumed_limits, info = record.sent_requests, record.assumed_limits, record.info
+    requests = join(groups, _tolerance(groups))
+    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[requests.place[requests.judged]]
     offset, reach = clock(info)
-    inferred = inference.infer(asked, belief, offset, reach)
+    inferred = infer(requests, assumed_limits, offset, reach)
     shift = expectation.shift_s if expectation.shift_s is not None else offset
-    fit = inferred.believed
-    if fit is None or len(asked.times) > FITTED:
-        fit = hold_against(asked, belief.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
-    unix = np.full(len(asked.times), np.nan)
-    codes = np.full(len(asked.times), -1)
-    unix[asked.judged] = rows["start"].to_numpy(float) / 1e9
-    codes[asked.judged] = rows["retry_after"].to_numpy(np.int64)
+    fit = inferred.assumed
+    if fit is None or len(requests.times) > FITTED:
+        fit = compare_with(requests, assumed_limits.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    unix = np.full(len(requests.times), np.nan)
+    codes = np.full(len(requests.times), -1)
+    unix[requests.judged] = rows["start"].to_numpy(float) / 1e9
+    codes[requests.judged] = rows["retry_after"].to_numpy(np.int64)
     epoch = (info.epoch_unix_ns or 0) / 1e9
     refused = rows[rows["status"] == THROTTLED_STATUS]
     code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
-    looked = LimitThrottling(
+    looked = LimitObserved429(
         sent=len(rows),
-        answered=int((asked.answered & asked.judged).sum()),
+        answered=int((requests.answered & requests.judged).sum()),
         throttled=len(refused),
         codes={str(name): int(count) for name, count in code.items() if count},
-        tolerance_s=asked.tolerance_s,
+        tolerance_s=requests.tolerance_s,
         inference=inferred,
-        believed=None if expectation.why_not is not None else fit,
-        windows=_windows(asked, inferred, fit, unix),
-        retry_after=of_waits.retry_after(asked, codes, record.sends.retry_after, unix + epoch, (offset, reach)),
-        headers=rate_headers.rate_headers(asked, told),
-        recovery=recovery.recovery(asked),
+        assumed=None if expectation.why_not is not None else fit,
+        windows=_windows(requests, inferred, fit, unix),
+        retry_after=retry_after(requests, codes, record.sent.retry_after, unix + epoch, (offset, reach)),
+        headers=rate_headers(requests, headers),
+        recovery=recovery(requests),
     )
-    return looked, asked.place[asked.judged], (fit.wrong & asked.refused)[asked.judged]
+    return looked, requests.place[requests.judged], (fit.wrong & requests.refused)[requests.judged]
 
 
-def _tolerance(groups: list[Drawn]) -> float:
+def _tolerance(groups: list[LimiterRequests]) -> float:
     took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
 
-def _windows(asked: Asked, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
-    """By the windows of the limiter that is named, else of the believed one."""
+def _windows(requests: RequestLog, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
+    """By the windows of the limiter that is named, else of the assumed one."""
     if inferred.word == "named":
         fit = inferred.named[0]
-    if fit.spec.algorithm not in of_windows.WINDOWED:
+    if fit.spec.algorithm not in WINDOWED:
         return None
-    return of_windows.accepted_windows(asked, fit.spec.algorithm, fit.shift_s or 0.0, unix)
+    return accepted_windows(requests, fit.spec.algorithm, fit.shift_s or 0.0, unix)
 
 
 def _inferred(found: Inference) -> InferenceResult:

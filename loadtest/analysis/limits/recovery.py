@@ -12,7 +12,7 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.times import response_time
 from loadtest.contract import Outcome
-from loadtest.inference.occupancy import Asked
+from loadtest.inference.occupancy import RequestLog
 
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
@@ -35,11 +35,11 @@ class Recovery(Result, frozen=True, kw_only=True):
     spell_s: tuple[float, float, float] | None
 
 
-def recovery(asked: Asked) -> Recovery:
+def recovery(requests: RequestLog) -> Recovery:
     """How soon the limiters of one limit let requests pass again."""
-    known = np.flatnonzero(asked.answered)
-    times, refused = asked.times[known], asked.refused[known]
-    limiter = np.searchsorted(asked.begins, known, side="right")
+    known = np.flatnonzero(requests.answered)
+    times, refused = requests.times[known], requests.refused[known]
+    limiter = np.searchsorted(requests.begins, known, side="right")
     changes = np.diff(limiter, prepend=-1) != 0
     starts = np.flatnonzero(refused & (changes | ~np.concatenate((refused[:1], refused[:-1]))))
     passes = np.flatnonzero(~refused)
@@ -82,8 +82,8 @@ class Retried:
     """Gathers what operations in figures did that took more than one attempt."""
 
     def __init__(self, record: Record) -> None:
-        entries = len(record.book.entries)
-        self._names = record.book.entries
+        entries = len(record.vocabulary.entries)
+        self._names = record.vocabulary.entries
         self._counts = np.zeros((entries, len(OUTCOMES)), np.int64)
         self._attempts = np.zeros(entries, np.int64)
         self._times = Distributions(entries)
@@ -92,7 +92,7 @@ class Retried:
         """Take in some more rows."""
         rows = chunk.operations
         rows = rows.where(rows.floats("attempt") > 1)
-        rows = rows.where(chunk.book.in_figures[rows.cell])
+        rows = rows.where(chunk.vocabulary.in_figures[rows.stage_index])
         if not len(rows):
             return
         traffic, outcome = rows.words("traffic"), rows.words("outcome")

@@ -1,6 +1,6 @@
-"""The requests that limiters are replayed over: of each limit name at most a million, as a compact frame.
+"""The requests that limiters are replayed over, kept as a compact frame; and those of each limiter, in order.
 
-The requests that drew on one limiter, in the order in which they may have reached it.
+Of each limit name at most a million are kept. The order is that in which they may have reached their limiter.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, Book, Rows
+from loadtest.analysis.columns import KINDS, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
-from loadtest.inference.occupancy import Asked
+from loadtest.inference.occupancy import RequestLog
 from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
-TOLD: Final = 50_000
+HEADERS_KEPT: Final = 50_000
 """Answers of which the headers that tell of a rate limit are kept: the first that have any."""
 MOST: Final = 1_000_000
 """Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
@@ -28,29 +28,29 @@ _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may make up as many as it likes
-    "cell": np.int64,
+    "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,
 }
 
 
-class Sends:
+class SentRequests:
     """Keeps requests that were sent, set-up and warm-up included, since they spend quota too.
 
     Attributes:
         complete: whether every request was kept.
     """
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self.complete = True
-        self._book = book
+        self._vocabulary = vocabulary
         self._room = np.full(len(LIMIT_NAMES), MOST)
         # Of memory that is never written to there is none.
         most = MOST * len(LIMIT_NAMES)
         self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _COLUMNS.items()}
         self._kept = 0
-        self._told: list[tuple[NDArray[np.int64], list[str]]] = []
-        self._telling = 0
+        self._headers: list[tuple[NDArray[np.int64], list[str]]] = []
+        self._headers_kept = 0
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
@@ -65,53 +65,53 @@ class Sends:
         kept = slice(self._kept, self._kept + len(rows))
         for name, column in self._columns.items():
             column[kept] = self._values(rows, name, limit)
-        self._tell(rows)
+        self._keep_headers(rows)
         self._kept += len(rows)
 
     @property
     def retry_after(self) -> list[str]:
         """What the integers in the column ``retry_after`` stand for."""
-        return self._book.words["retry_after"]
+        return self._vocabulary.words["retry_after"]
 
-    def told(self) -> tuple[NDArray[np.int64], list[str]]:
+    def rate_headers(self) -> tuple[NDArray[np.int64], list[str]]:
         """Places in ``frame()``, and the rate-limit headers of these answers, each as ``name: value``, one a line."""
-        places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._told)])
-        return places, [text for _, texts in self._told for text in texts]
+        places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
+        return places, [text for _, texts in self._headers for text in texts]
 
     def frame(self) -> pd.DataFrame:
         """One row for each request, in the order of the record.
 
         Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival`` (floats, NaN for null);
-        ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``cell`` (-1 for the set-up),
+        ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``stage_index`` (-1 for the set-up),
         ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
         """
         columns: dict[str, Any] = {name: column[: self._kept] for name, column in self._columns.items()}
-        words = {name: self._book.words[name] for name in ("traffic", "mistake", "error_code")}
+        words = {name: self._vocabulary.words[name] for name in ("traffic", "mistake", "error_code")}
         words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
         for name, known in words.items():
             columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(known, dtype=str))
-        judged = np.append(self._book.in_figures, False)  # the last one stands for -1
-        columns["in_figures"] = judged[columns["cell"]]
+        judged = np.append(self._vocabulary.in_figures, False)  # the last one stands for -1
+        columns["in_figures"] = judged[columns["stage_index"]]
         # Not copied: there are up to three million rows.
         return pd.DataFrame(columns, copy=False)
 
     @staticmethod
     def _values(rows: Rows, name: str, limit: NDArray[np.int8]) -> NDArray[Any]:
-        if name in ("cell", "limit"):
-            return rows.cell if name == "cell" else limit
+        if name in ("stage_index", "limit"):
+            return rows.stage_index if name == "stage_index" else limit
         return rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
 
-    def _tell(self, rows: Rows) -> None:
-        if self._telling >= TOLD:
+    def _keep_headers(self, rows: Rows) -> None:
+        if self._headers_kept >= HEADERS_KEPT:
             return
         headers = rows.columns.arrow("rate_limit")
         if headers.null_count == len(headers):
             return
-        mine = headers.take(rows.places)
-        places = np.flatnonzero(mine.is_valid().to_numpy())[: TOLD - self._telling]
+        own = headers.take(rows.places)
+        places = np.flatnonzero(own.is_valid().to_numpy())[: HEADERS_KEPT - self._headers_kept]
         if len(places):
-            self._told.append((places + self._kept, mine.take(places).to_pylist()))
-            self._telling += len(places)
+            self._headers.append((places + self._kept, own.take(places).to_pylist()))
+            self._headers_kept += len(places)
 
     def _first(self, limit: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Which requests there is room for, by their limits."""
@@ -135,7 +135,7 @@ _INVALID: Final = (400, 404, 405, 413, 503)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LimiterRequests:
     """What one limiter was asked, in order of sending. Times are unix seconds of our clock.
 
     Attributes:
@@ -158,10 +158,10 @@ class Drawn:
     answered: NDArray[np.bool_]
     before: NDArray[np.float64]
 
-    def first(self, count: int) -> "Drawn":
+    def first(self, count: int) -> "LimiterRequests":
         """The first so many requests."""
         kept = slice(count)
-        return Drawn(
+        return LimiterRequests(
             self.limit,
             self.index[kept],
             self.times[kept],
@@ -172,29 +172,31 @@ class Drawn:
         )
 
 
-def drawn(sent: pd.DataFrame, info: RunInfo, belief: AssumedLimits) -> Iterator[Drawn]:
-    """What was asked of each limiter that is believed to be there.
+def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
+    """What was asked of each limiter that is assumed to be there.
 
     Args:
         sent: every request that was sent.
         info: the run, which reached its epoch.
-        belief: which requests one limiter counts.
+        assumed_limits: which requests one limiter counts.
     """
     # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
     counted = sent["mistake"] != "bad_key"
-    if belief.draws == "valid":
+    if assumed_limits.draws == "valid":
         counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
     ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")
-    keys = ordered["key_index"].fillna(0.0) if belief.per_key else pd.Series(0.0, index=ordered.index)
-    called = {name: belief.drawn_on(name) for name in belief.limits}
+    keys = ordered["key_index"].fillna(0.0) if assumed_limits.per_key else pd.Series(0.0, index=ordered.index)
+    called = {name: assumed_limits.drawn_on(name) for name in assumed_limits.limits}
     for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):
         before = [
             each.unix_s
             for each in info.preflight
-            if called.get(each.limit) == name and (each.key_index == key or not belief.per_key)  # type: ignore[call-overload] # any name may be looked up
+            if called.get(each.limit) == name and (each.key_index == key or not assumed_limits.per_key)  # type: ignore[call-overload] # any name may be looked up
         ]
-        took = _took(rows) if belief.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
-        yield _in_order(rows, took, (info.epoch_unix_ns or 0) / 1e9, belief.limit_on(str(name)), np.sort(before))
+        took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
+        yield _in_order(
+            rows, took, (info.epoch_unix_ns or 0) / 1e9, assumed_limits.limit_on(str(name)), np.sort(before)
+        )
 
 
 def _took(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -206,13 +208,13 @@ def _took(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _in_order(
     rows: pd.DataFrame, took: "pd.Series[float]", epoch: float, limit: Limit, before: NDArray[np.float64]
-) -> Drawn:
+) -> LimiterRequests:
     status = rows["status"].to_numpy(float)
     times = rows["start"].to_numpy(float) / 1e9 + epoch
     order = _arrival_order(times, status == THROTTLED_STATUS)
     status = status[order]
     ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
-    return Drawn(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
+    return LimiterRequests(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
 
 
 def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -230,12 +232,12 @@ def _arrival_order(times: NDArray[np.float64], was_429: NDArray[np.bool_]) -> ND
     return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
 
 
-def join(groups: list[Drawn], tolerance_s: float) -> Asked:
+def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
     """Put what the limiters of one limit were asked on one axis of time.
 
     Args:
         groups: at least one, all of the same limit.
-        tolerance_s: as in ``Asked``.
+        tolerance_s: as in ``RequestLog``.
     """
     limit = groups[0].limit
     first = min(_first(group) for group in groups)
@@ -245,15 +247,15 @@ def join(groups: list[Drawn], tolerance_s: float) -> Asked:
     parts = [_of(group, place * stride - base) for place, group in enumerate(groups)]
     times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
     begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-    return Asked(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
+    return RequestLog(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
 
 
-def _first(group: Drawn) -> float:
+def _first(group: LimiterRequests) -> float:
     return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
 
 
-def _of(group: Drawn, offset: float) -> tuple[NDArray[np.generic], ...]:
-    """The arrays of one limiter, in the order of sending: ``Drawn`` has bursts in another one."""
+def _of(group: LimiterRequests, offset: float) -> tuple[NDArray[np.generic], ...]:
+    """The arrays of one limiter, in the order of sending: ``LimiterRequests`` has bursts in another one."""
     early = len(group.before)
     times = np.concatenate((group.before, group.times))
     order = np.argsort(times, kind="stable")

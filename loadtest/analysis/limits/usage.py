@@ -1,7 +1,4 @@
-"""How far each limit was used in each stretch of the run, by all traffic together; and which limit bound it.
-
-How many requests were offered, sent, accepted and refused over time, for each limit.
-"""
+"""How far each limit was used, in each stretch between stage boundaries and over time; and which one bound a run."""
 
 from dataclasses import dataclass, field
 
@@ -62,7 +59,7 @@ class LimitUses:
             stretch = distribution.place(start, self._edges)
             tally(self._sent[kind], stretch)
             tally(self._throttled[kind], stretch[status == THROTTLED_STATUS])
-            if self._record.belief.spec.algorithm == CONCURRENCY:
+            if self._record.assumed_limits.spec.algorithm == CONCURRENCY:
                 end = rows.floats("end") / 1e9
                 accepted = (status != THROTTLED_STATUS) & ~np.isnan(end)
                 for place in range(self._sent.shape[1]):
@@ -74,14 +71,16 @@ class LimitUses:
         """One row for each limit that was asked anything and each stretch."""
         record, uses = self._record, []
         for name in record.limits():
-            kinds = [place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in record.belief.together(name)]
-            limit, quotas = record.belief.limit_on(name), record.quotas_on(name)
+            kinds = [
+                place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in record.assumed_limits.together(name)
+            ]
+            limit, quotas = record.assumed_limits.limit_on(name), record.quotas_on(name)
             for place in range(self._sent.shape[1]):
                 sent = int(self._sent[kinds, place].sum())
                 if not sent:
                     continue
                 begin, end = float(self._edges[place]), float(self._edges[place + 1])
-                if record.belief.spec.algorithm == CONCURRENCY:
+                if record.assumed_limits.spec.algorithm == CONCURRENCY:
                     share = float(self._answering[kinds, place].sum()) / (end - begin) / (limit.count * quotas)
                 else:
                     share = sent / (limit.rate * quotas * (end - begin))
@@ -104,12 +103,14 @@ class LimitUses:
         """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
         record = self._record
         on = [(name, s) for name, s in record.stages() if s.start_s < end and s.start_s + s.duration_s > begin]
-        drawing = {op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.belief.together(limit))}
-        mine = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
-        return " + ".join(dict.fromkeys(mine or [stage.name for _, stage in on]))
+        drawing = {
+            op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.assumed_limits.together(limit))
+        }
+        own = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
+        return " + ".join(dict.fromkeys(own or [stage.name for _, stage in on]))
 
 
-def binding_limit(uses: list[LimitUse]) -> LimitUse | None:
+def bottleneck_limit(uses: list[LimitUse]) -> LimitUse | None:
     """The limit that bound the run: most 429s; without any, the one that came nearest to its limit."""
     return max(uses, key=lambda use: (use.throttled, use.share), default=None)
 
@@ -124,7 +125,7 @@ class LimitSeries:
 
     Attributes:
         cuts: edges of the bins, in s since the epoch; bins end where the server's windows end.
-        boundaries: where the server's windows are believed to begin, in s since the epoch.
+        boundaries: where the server's windows are assumed to begin, in s since the epoch.
         offered: requests by when the schedule or a policy wanted them, those never sent included.
         sent: requests by when they were sent, as what follows.
         accepted: of these, answered, and not with 429.
@@ -147,15 +148,15 @@ class LimitRates:
     """Fills a series for each limit that was asked anything."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
-        self.of: dict[str, LimitSeries] = {}
+        self.by_limit: dict[str, LimitSeries] = {}
         self._covered_s = record.covered_s
-        self._names = {name: record.belief.together(name) for name in record.limits()}
+        self._names = {name: record.assumed_limits.together(name) for name in record.limits()}
         for name, together in self._names.items():
-            asked = sum(record.counts.asked[each] for each in together)
-            marks = boundaries(record, expectation, record.belief.limit_on(name).window)
-            width = distribution.width(record.covered_s, asked, 8)
+            requested = sum(record.counts.requested[each] for each in together)
+            marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
+            width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-            self.of[name] = LimitSeries(cuts, marks)
+            self.by_limit[name] = LimitSeries(cuts, marks)
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
@@ -163,14 +164,14 @@ class LimitRates:
             series = self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])
             if series is not None:
                 self._count(series, rows)
-        for cell, rows in chunk.operations.by_cell:
-            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.book.operation_of[cell]])
+        for stage_index, rows in chunk.operations.by_stage:
+            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.operation_of[stage_index]])
             never = rows.where(np.isnan(rows.floats("start")))
             if series is not None and len(never):
                 tally(series.offered, self._places(series, never, "intended_start"))
 
     def _drawn_on(self, limit: str) -> LimitSeries | None:
-        return next((self.of[name] for name, together in self._names.items() if limit in together), None)
+        return next((self.by_limit[name] for name, together in self._names.items() if limit in together), None)
 
     def _count(self, series: LimitSeries, rows: Rows) -> None:
         places, status = self._places(series, rows, "start"), rows.floats("status")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.results import Count, Result
 from loadtest.inference import occupancy
-from loadtest.inference.occupancy import Asked, Floats, Ints
+from loadtest.inference.occupancy import Floats, Ints, RequestLog
 
 WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
 """Algorithms that count in windows of some kind."""
@@ -72,37 +72,38 @@ def _seems(spread: tuple[int, float, int] | None, saturated: int) -> int | None:
     return round(median) if most - least <= max(1, 0.02 * median) else None
 
 
-def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Floats) -> AcceptedWindows:
+def accepted_windows(requests: RequestLog, algorithm: str, shift: float, since_epoch: Floats) -> AcceptedWindows:
     """Count what each window let pass.
 
     Args:
-        asked: of one limit, at least one request.
+        requests: of one limit, at least one request.
         algorithm: whose windows to count by: wall-aligned ones, or such as begin with a request (a log's as well, whose
             windows begin anywhere).
         shift: the server's clock minus ours, in s.
         since_epoch: when each request was sent, in s since the epoch; NaN for the preflight's.
     """
-    times, window = asked.times, asked.limit.window
-    firsts, begins = _begins(asked, algorithm, shift)
+    times, window = requests.times, requests.limit.window
+    firsts, begins = _begins(requests, algorithm, shift)
     accepted, refused, sent = (
-        np.add.reduceat(flags.astype(np.int64), firsts) for flags in (asked.accepted, asked.refused, asked.judged)
+        np.add.reduceat(flags.astype(np.int64), firsts)
+        for flags in (requests.accepted, requests.refused, requests.judged)
     )
-    whole = _whole(asked, firsts, begins)
+    whole = _whole(requests, firsts, begins)
     full = whole & (refused > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
     seen, saturated = accepted[full], int(full.sum())
     spread = (int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None
     counts = WindowCounts(
-        count=asked.limit.count,
+        count=requests.limit.count,
         window_s=window,
-        limiters=len(asked.begins),
+        limiters=len(requests.begins),
         windows=len(firsts),
         whole=int(whole.sum()),
         saturated=saturated,
         spread=spread,
-        over=int((accepted - _beside(asked, firsts, begins) > asked.limit.count).sum()),
-        most_in_any=_most_in_any(asked),
+        over=int((accepted - _beside(requests, firsts, begins) > requests.limit.count).sum()),
+        most_in_any=_most_in_any(requests),
         seems=_seems(spread, saturated),
     )
     return AcceptedWindows(
@@ -115,38 +116,38 @@ def accepted_windows(asked: Asked, algorithm: str, shift: float, since_epoch: Fl
     )
 
 
-def _begins(asked: Asked, algorithm: str, shift: float) -> tuple[Ints, Floats]:
+def _begins(requests: RequestLog, algorithm: str, shift: float) -> tuple[Ints, Floats]:
     """Of each window the place of its first request, and when it begins."""
     if algorithm not in ("fixed-window", "sliding-counter"):
-        firsts = np.asarray(occupancy.opened(asked), np.int64)
-        return firsts, asked.times[firsts]
-    number = np.floor((asked.times + shift) / asked.limit.window + 1e-12)
+        firsts = np.asarray(occupancy.opened(requests), np.int64)
+        return firsts, requests.times[firsts]
+    number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)
     firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
-    return firsts, number[firsts] * asked.limit.window - shift
+    return firsts, number[firsts] * requests.limit.window - shift
 
 
-def _whole(asked: Asked, firsts: Ints, begins: Floats) -> NDArray[np.bool_]:
+def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> NDArray[np.bool_]:
     """Whether each window lies within what its limiter was asked from first to last."""
-    of = np.searchsorted(asked.begins, firsts, side="right") - 1
-    first = asked.times[asked.begins]
-    last = asked.times[np.append(asked.begins[1:], len(asked.times)) - 1]
-    whole: NDArray[np.bool_] = begins >= first[of] - asked.tolerance_s
-    whole &= begins + asked.limit.window <= last[of] + asked.tolerance_s
+    of = np.searchsorted(requests.begins, firsts, side="right") - 1
+    first = requests.times[requests.begins]
+    last = requests.times[np.append(requests.begins[1:], len(requests.times)) - 1]
+    whole: NDArray[np.bool_] = begins >= first[of] - requests.tolerance_s
+    whole &= begins + requests.limit.window <= last[of] + requests.tolerance_s
     return whole
 
 
-def _beside(asked: Asked, firsts: Ints, begins: Floats) -> Ints:
+def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
     """Requests of each window that came so near to an edge that they may belong to the neighbour."""
-    ends = np.append(firsts[1:], len(asked.times))
-    early = np.searchsorted(asked.times, begins + asked.tolerance_s) - firsts
-    late = ends - np.searchsorted(asked.times, begins + asked.limit.window - asked.tolerance_s)
+    ends = np.append(firsts[1:], len(requests.times))
+    early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
+    late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
     near: Ints = np.maximum(early, 0) + np.maximum(late, 0)
     return near
 
 
-def _most_in_any(asked: Asked) -> int:
-    mine = asked.times[asked.accepted]
-    if not len(mine):
+def _most_in_any(requests: RequestLog) -> int:
+    passed = requests.times[requests.accepted]
+    if not len(passed):
         return 0
-    reach = np.searchsorted(mine, mine + asked.limit.window - asked.tolerance_s, side="left")
-    return int((reach - np.arange(len(mine))).max())
+    reach = np.searchsorted(passed, passed + requests.limit.window - requests.tolerance_s, side="left")
+    return int((reach - np.arange(len(passed))).max())

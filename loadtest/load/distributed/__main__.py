@@ -29,7 +29,7 @@ _FLUSH: Final = 0.2
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in the runs of a master until it says that it is over.
+    """Take part in the runs of a master until it ends.
 
     Args:
         master: host and port.
@@ -86,7 +86,7 @@ def _until(refusals: list[str]) -> None:
 def _leave_with_parent() -> None:
     while gevent_os.tp_read(sys.stdin.fileno(), 1024):
         pass
-    # The master is gone, or done: there is nobody to hand anything back to.
+    # The master is gone, or done: nothing can be handed back.
     gevent.sleep(_FLUSH)
     os._exit(int(ExitCode.INTERRUPTED))
 
@@ -96,9 +96,9 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("master", type=parse_address)
     parser.add_argument("base", type=Path)
     parser.add_argument("--with-parent", action="store_true")
-    said = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        return main(said.master, said.base, with_parent=said.with_parent)
+        return main(options.master, options.base, with_parent=options.with_parent)
     except LoadtestError as error:
         sys.stderr.write(f"loadtest: {error}\n")
         return int(error.exit_code)

@@ -1,35 +1,23 @@
-"""Which workers share the schedule from when on: the master's side of it. Pure, given moments and what workers say.
+"""Which workers share the schedule from when on, as the master decides it. Pure, given moments and what workers say.
 
-A change of the workers takes two steps, so that nothing is sent twice or forgotten. First a cut is proposed, ahead of
-now: each worker of the epoch under way offers nothing from there on. When all that are alive have said so, the next
-epoch begins at the cut, with the workers that are wanted then. Whoever passed the cut before it heard of it says how
-far it got, and a later cut is proposed; so it is where somebody is lost before it has answered, since a worker that
-hears nothing goes on for a while (shorter than it takes to be believed lost).
-
-A worker, as its master knows it.
-
-Which arrivals the record tells of: what is missing at the end was lost with a worker. Pure.
+A change of the workers takes two steps, so that no arrival is sent twice or forgotten. First the master proposes a cut,
+a little ahead of now: each worker of the present assignment offers nothing from the cut on. When all that are alive
+have agreed, the next assignment begins at the cut, with the workers that are wanted then. A worker that had passed the
+cut already answers how far it got, and the master proposes a later cut. It also proposes a later one where a worker is
+lost before it has answered, since a worker that is cut off goes on for a while (for less time than passes until it
+counts as lost).
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from loadtest.load.distributed.protocol import Hello, Report
-from loadtest.record.run_info import CpuSample, GeneratorInfo
-from loadtest.schedule import Arrival, TrafficSchedule
-
 SLACK: Final = 2
-"""How much further ahead the next cut is proposed, after one that came too late."""
+"""How many times further ahead the next cut is proposed, after one that came too late."""
 
 
 @dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """From a moment on (ns since the run's epoch), these workers share the schedule, in this order."""
+class Assignment:
+    """From a moment on (ns since the epoch), these workers share the schedule, in this order."""
 
     number: int
     from_ns: int
@@ -37,28 +25,28 @@ class EpochPlan:
 
 
 @dataclass(slots=True)
-class Proposal:
-    """A cut that was proposed, and whose answers are missing."""
+class Reassignment:
+    """A change under way: a cut that was proposed, and that some workers have not answered yet."""
 
     number: int
     cut_ns: int
     waiting: set[str] = field(default_factory=set)
     too_late_ns: int | None = None
-    """How far somebody had got already."""
+    """How far a worker had got that had passed the cut already."""
 
 
-class Roster:
-    """Keeps the epochs of one run."""
+class Assigner:
+    """Keeps the assignments of one run, and changes them as workers come and go."""
 
     def __init__(self) -> None:
-        self.epochs: list[EpochPlan] = []
+        self.assignments: list[Assignment] = []
         self.wanted: list[str] = []
         """Workers that should share the schedule, in the order in which they came."""
-        self._proposal: Proposal | None = None
+        self._change: Reassignment | None = None
         self._number = 0
 
-    def begin(self) -> EpochPlan:
-        """Let the workers that are wanted now share the schedule from its begin."""
+    def begin(self) -> Assignment:
+        """Let the workers that are wanted now share the schedule from its beginning."""
         return self._next(0)
 
     def join(self, worker: str) -> None:
@@ -75,170 +63,55 @@ class Roster:
         """
         if worker in self.wanted:
             self.wanted.remove(worker)
-        proposal = self._proposal
-        if gone and proposal is not None and worker in proposal.waiting:
+        change = self._change
+        if gone and change is not None and worker in change.waiting:
             # It never heard of the cut, so it may have passed it: nothing of before now may be given to others.
-            proposal.waiting.discard(worker)
-            proposal.too_late_ns = proposal.too_late_ns or 0
+            change.waiting.discard(worker)
+            change.too_late_ns = change.too_late_ns or 0
 
     def answer(self, worker: str, number: int, reached_ns: int, *, accepted: bool) -> None:
-        """Take in what a worker says to a proposal."""
-        proposal = self._proposal
-        if proposal is None or proposal.number != number:
+        """Take a worker's answer to a proposed cut into account."""
+        change = self._change
+        if change is None or change.number != number:
             return
-        proposal.waiting.discard(worker)
+        change.waiting.discard(worker)
         if not accepted:
-            proposal.too_late_ns = max(reached_ns, proposal.too_late_ns or 0)
+            change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
-    def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Proposal | EpochPlan | None:
-        """What has to be told to the workers now, if anything.
+    def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
+        """Take the next step of a change, if one is due.
 
         Args:
-            now_ns: since the run's epoch.
-            margin_ns: how far ahead a cut is to be.
+            now_ns: since the epoch.
+            margin_ns: how far ahead a cut has to be.
             alive: the workers that can be asked.
 
         Returns:
-            A proposal for those of the epoch under way, or an epoch for all.
+            A change to propose to the workers of the present assignment, or the next assignment, for all; None if the
+            workers have to be sent nothing now.
         """
-        proposal = self._proposal
-        if proposal is None:
-            if not self.wanted or tuple(self.wanted) == self.epochs[-1].workers:
+        change = self._change
+        if change is None:
+            if not self.wanted or tuple(self.wanted) == self.assignments[-1].workers:
                 return None
             return self._propose(now_ns + margin_ns, alive)
-        if proposal.waiting & alive:
+        if change.waiting & alive:
             return None
-        if proposal.too_late_ns is not None:
-            return self._propose(max(now_ns, proposal.too_late_ns) + SLACK * margin_ns, alive)
+        if change.too_late_ns is not None:
+            return self._propose(max(now_ns, change.too_late_ns) + SLACK * margin_ns, alive)
         if not self.wanted:
             return None
-        self._proposal = None
-        return self._next(proposal.cut_ns)
+        self._change = None
+        return self._next(change.cut_ns)
 
-    def _propose(self, cut_ns: int, alive: set[str]) -> Proposal:
+    def _propose(self, cut_ns: int, alive: set[str]) -> Reassignment:
         self._number += 1
-        # The epoch under way may have been proposed far ahead.
-        cut_ns = max(cut_ns, self.epochs[-1].from_ns + 1)
-        self._proposal = Proposal(self._number, cut_ns, set(self.epochs[-1].workers) & alive)
-        return self._proposal
+        # The present assignment may have been proposed far ahead.
+        cut_ns = max(cut_ns, self.assignments[-1].from_ns + 1)
+        self._change = Reassignment(self._number, cut_ns, set(self.assignments[-1].workers) & alive)
+        return self._change
 
-    def _next(self, from_ns: int) -> EpochPlan:
+    def _next(self, from_ns: int) -> Assignment:
         self._number += 1
-        self.epochs.append(EpochPlan(self._number, from_ns, tuple(self.wanted)))
-        return self.epochs[-1]
-
-
-@dataclass(slots=True)
-class Member:
-    """One worker of a run. Moments without another word are ns of the master's monotonic clock."""
-
-    worker: str
-    """Its Locust id."""
-    index: int
-    hello: Hello
-    of: int
-    """How many there were when it was told to make its users."""
-    heard_ns: int
-    report: Report | None = None
-    """The last one."""
-    joined_ns: int | None = None
-    """When its first epoch began; since the run's epoch."""
-    gone_ns: int | None = None
-    """When it left, or was believed lost; since the run's epoch."""
-    lost: bool = False
-    returned: int = 0
-    """How often it was lost and came back: what it was assigned until then may be missing."""
-    leaving: bool = False
-    closed: bool = False
-    """It has sent everything that it recorded."""
-    given: int = 0
-    """Arrivals of others that it was given."""
-    cpu: list[CpuSample] = field(default_factory=list)
-    generator: GeneratorInfo | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be asked."""
-        return self.gone_ns is None
-
-    def has_offered_all(self, epoch: int, *, stopped: bool) -> bool:
-        """Whether it has nothing left to offer.
-
-        Args:
-            epoch: number of the last one: a report of before it says nothing of what it was given with it.
-            stopped: whether everybody was told to offer nothing more.
-        """
-        if self.joined_ns is None:
-            return True
-        report = self.report
-        return report is not None and report.exhausted and (self.leaving or stopped or report.epoch == epoch)
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing waits to be sent by it, and nothing is in flight, as far as was heard."""
-        return self.report is not None and self.report.quiet and self.report.given == self.given
-
-
-_GROWTH: Final = 1 << 16
-
-
-class Seen:
-    """Notes the arrivals of each traffic entry whose operation is in the record: a byte for each."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, npt.NDArray[np.uint8]] = {}
-        self.twice = 0
-        """Arrivals that came a second time, which must not be."""
-
-    def add(self, traffic: str, numbers: npt.NDArray[np.int64]) -> None:
-        """Note arrivals."""
-        if not len(numbers):
-            return
-        known = self._known.get(traffic, np.zeros(0, np.uint8))
-        if numbers.max() >= len(known):
-            grown = np.zeros(max(int(numbers.max()) + _GROWTH, 2 * len(known)), np.uint8)
-            grown[: len(known)] = known
-            known = self._known[traffic] = grown
-        self.twice += int(known[numbers].sum()) + len(numbers) - len(np.unique(numbers))
-        known[numbers] = 1
-
-    def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Note the arrivals of a batch's operations."""
-        traffic = batch.column("traffic")
-        numbers = batch.column("arrival")
-        operations = ~np.asarray(numbers.is_null())
-        codes = traffic.indices.to_numpy(zero_copy_only=False)
-        values = numbers.fill_null(-1).to_numpy(zero_copy_only=False)
-        for code, name in enumerate(traffic.dictionary.to_pylist()):
-            self.add(name, values[operations & (codes == code)])
-
-    def count(self, traffic: str) -> int:
-        """How many of an entry's arrivals are known."""
-        return int(self._known.get(traffic, np.zeros(0, np.uint8)).sum())
-
-    def has(self, arrival: Arrival) -> bool:
-        """Whether an arrival is known."""
-        known = self._known.get(arrival.traffic)
-        return known is not None and arrival.number < len(known) and bool(known[arrival.number])
-
-    def missing(
-        self, schedule: TrafficSchedule, epochs: Sequence[EpochPlan], until_ns: int, whose: set[str] | None
-    ) -> Iterator[tuple[Arrival, str]]:
-        """Yield the arrivals that were assigned and are not known, and the worker that had each.
-
-        Args:
-            schedule: of the entry.
-            epochs: who shared the schedule from when on.
-            until_ns: arrivals from here on were not offered by anybody.
-            whose: workers to look at; None for all.
-        """
-        ends = [*(epoch.from_ns for epoch in epochs[1:]), until_ns]
-        for epoch, end in zip(epochs, ends, strict=True):
-            for place, worker in enumerate(epoch.workers):
-                if whose is not None and worker not in whose:
-                    continue
-                for arrival in schedule.share(place, len(epoch.workers), epoch.from_ns):
-                    if arrival.intended_ns >= min(end, until_ns):
-                        break
-                    if not self.has(arrival):
-                        yield arrival, worker
+        self.assignments.append(Assignment(self._number, from_ns, tuple(self.wanted)))
+        return self.assignments[-1]

@@ -1,4 +1,4 @@
-"""What a worker recorded, until the master has it in the record."""
+"""Batches of samples: packed by a worker, and kept until the master has them in the record."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class Outbox:
         return not self._rows and not self._jobs and not self._kept
 
     def take(self) -> Batch | None:
-        """What is to be sent now: the oldest batch that should be acknowledged by now, or a new one, or nothing."""
+        """The batch to send now: the oldest that should be acknowledged by now, or a new one; None if there is none."""
         now = time.monotonic_ns()
         if self._rows or self._jobs:
             self._number += 1

@@ -1,99 +1,50 @@
-"""Job ids that two workers were given: each of them knows only its own, so it is the master that finds these.
+"""Collects what workers recorded into the one record of a run, batch by batch, and knows what is missing in it.
 
-As in one process (see ``history``), the operation has failed whose submit is answered with the id of another job; of
-two workers', that of the one who tells it later.
-
-Takes what workers recorded into the one record of a run, batch by batch.
+Two things only the master can find: job ids that two workers were given, since each knows only its own, and arrivals
+that no worker has recorded, since a worker that is lost can't tell.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.contract import Operation, Outcome, Reason, RequestKind
-from loadtest.load.distributed.assignment import Seen
+from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.batches import unpack
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.recorder import Recorder, RunFiles
 from loadtest.record.samples import Packer, Sample
+from loadtest.schedule import Arrival, TrafficSchedule
 
-
-class Duplicates:
-    """Knows the jobs of all workers of a run, and corrects operations whose worker could not know."""
-
-    def __init__(self) -> None:
-        self._accepted: set[str] = set()
-        self._found: set[tuple[str, int]] = set()
-        """Arrivals whose submit was answered with a known id, and whose operation is not in the record yet."""
-
-    def correct(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Take a worker's next rows into account: the same rows, some operations of which may have failed now."""
-        if rows.column("job_id").null_count == rows.num_rows:
-            return rows
-        for submit in _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK):
-            job_id = submit["job_id"]
-            if job_id is None:
-                continue
-            if job_id in self._accepted:
-                self._found.add((submit["traffic"], submit["parent_arrival"]))
-            self._accepted.add(job_id)
-        return self._corrected(rows) if self._found else rows
-
-    def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        ended = {
-            (each["traffic"], each["arrival"]) for each in _where(rows, row="operation", operation=Operation.ASYNC_RUN)
-        }
-        if not (mine := ended & self._found):
-            return rows
-        self._found -= mine
-        samples = [Sample(**each) for each in rows.to_pylist()]
-        for sample in samples:
-            wrong = sample.row == "operation" and (sample.traffic, sample.arrival) in mine
-            # What was wrong on purpose is judged by its status alone.
-            if wrong and sample.outcome == Outcome.OK and sample.mistake is None:
-                sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
-        return Packer().pack(samples)
-
-
-def _where(rows: pa.RecordBatch, **words: str) -> list[dict[str, Any]]:
-    """The rows with these words, as far as anything is looked at."""
-    mask = None
-    for name, word in words.items():
-        same = pc.equal(rows.column(name).dictionary_decode(), word)
-        mask = same if mask is None else pc.and_(mask, same)
-    found: list[dict[str, Any]] = (
-        rows.select(["job_id", "traffic", "arrival", "parent_arrival"]).filter(mask).to_pylist()
-    )
-    return found
-
-
+_GROWTH: Final = 1 << 16
 _WATCHED: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "intended_start", "start", "end", "status", "job_id",
     "job_state", "key_index",
 )  # fmt: skip
-"""What breakers, live figures and the list of pending jobs look at."""
+"""What circuit breakers, live figures and the list of pending jobs look at."""
 
 
-class Merging:
+class Collector:
     """The record of a run that workers send.
 
     Args:
         recorder: of the run, whose output is the run directory.
         files: that output.
-        on_jobs: told of the ids of jobs that were accepted, and of the worker that sent them.
+        on_jobs: called with a worker and the ids of jobs that it was given.
     """
 
     def __init__(
         self, recorder: Recorder, files: RunFiles, on_jobs: Callable[[str, list[tuple[str, int]]], None]
     ) -> None:
-        self.seen = Seen()
+        self.arrivals = ArrivalBitmap()
         self.rows: dict[str, int] = {}
         """By worker."""
         self._last: dict[str, int] = {}
-        self._duplicates = Duplicates()
+        self._duplicates = DuplicateJobIds()
         self._recorder = recorder
         self._files = files
         self._on_jobs = on_jobs
@@ -111,9 +62,9 @@ class Merging:
             self._recorder.job(job_id, key)
         if batch.jobs:
             self._on_jobs(worker, batch.jobs)
-        for told in unpack(batch.samples):
-            rows = self._duplicates.correct(told)
-            self.seen.add_batch(rows)
+        for received in unpack(batch.samples):
+            rows = self._duplicates.correct(received)
+            self.arrivals.add_batch(rows)
             self._recorder.see(watched(rows))
             self.rows[worker] = self.rows.get(worker, 0) + rows.num_rows
             try:
@@ -123,6 +74,127 @@ class Merging:
 
 
 def watched(rows: pa.RecordBatch) -> list[Sample]:
-    """The samples of a record batch, as far as they are looked at while the run goes on."""
+    """The samples of a record batch, with the columns that are looked at while the run goes on."""
     columns = [rows.column(name).to_pylist() for name in _WATCHED]
     return [Sample(**dict(zip(_WATCHED, each, strict=True))) for each in zip(*columns, strict=True)]
+
+
+class DuplicateJobIds:
+    """Knows the jobs of all workers of a run, and corrects operations whose worker could not know of a duplicate.
+
+    As in one process (see ``payloads.JobHistory``), an operation has failed whose submit is answered with the id of
+    another job; of two workers, the one whose batch comes later has the failed operation.
+    """
+
+    def __init__(self) -> None:
+        self._accepted: set[str] = set()
+        self._found: set[tuple[str, int]] = set()
+        """Arrivals whose submit was answered with a known id, and whose operation is not in the record yet."""
+
+    def correct(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Take a worker's next rows into account.
+
+        Returns:
+            The same rows; operations with a duplicate job id have failed.
+        """
+        if rows.column("job_id").null_count == rows.num_rows:
+            return rows
+        submits = _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK)
+        for traffic, arrival, job_id in _columns(submits, "traffic", "parent_arrival", "job_id"):
+            if job_id is None:
+                continue
+            if job_id in self._accepted:
+                self._found.add((traffic, arrival))
+            self._accepted.add(job_id)
+        return self._corrected(rows) if self._found else rows
+
+    def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
+        operations = _where(rows, row="operation", operation=Operation.ASYNC_RUN)
+        ended = set(_columns(operations, "traffic", "arrival"))
+        if not (duplicates := ended & self._found):
+            return rows
+        self._found -= duplicates
+        samples = [Sample(**each) for each in rows.to_pylist()]
+        for sample in samples:
+            duplicate = sample.row == "operation" and (sample.traffic, sample.arrival) in duplicates
+            # What was wrong on purpose is judged by its status alone.
+            if duplicate and sample.outcome == Outcome.OK and sample.mistake is None:
+                sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
+        return Packer().pack(samples)
+
+
+def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
+    """The rows with these words, with the columns that show whose job it is."""
+    mask = None
+    for name, word in words.items():
+        same = pc.equal(rows.column(name).dictionary_decode(), word)
+        mask = same if mask is None else pc.and_(mask, same)
+    return rows.select(["job_id", "traffic", "arrival", "parent_arrival"]).filter(mask)
+
+
+def _columns(rows: pa.RecordBatch, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of some columns, row by row."""
+    return zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+
+
+class ArrivalBitmap:
+    """Notes the arrivals of each traffic entry whose operation is in the record: a byte for each."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, npt.NDArray[np.uint8]] = {}
+        self.repeated = 0
+        """Arrivals that came a second time, which must not be."""
+
+    def add(self, traffic: str, numbers: npt.NDArray[np.int64]) -> None:
+        """Note arrivals."""
+        if not len(numbers):
+            return
+        noted = self._noted.get(traffic, np.zeros(0, np.uint8))
+        if numbers.max() >= len(noted):
+            grown = np.zeros(max(int(numbers.max()) + _GROWTH, 2 * len(noted)), np.uint8)
+            grown[: len(noted)] = noted
+            noted = self._noted[traffic] = grown
+        self.repeated += int(noted[numbers].sum()) + len(numbers) - len(np.unique(numbers))
+        noted[numbers] = 1
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Note the arrivals of a batch's operations."""
+        traffic = batch.column("traffic")
+        numbers = batch.column("arrival")
+        operations = ~np.asarray(numbers.is_null())
+        codes = traffic.indices.to_numpy(zero_copy_only=False)
+        values = numbers.fill_null(-1).to_numpy(zero_copy_only=False)
+        for code, name in enumerate(traffic.dictionary.to_pylist()):
+            self.add(name, values[operations & (codes == code)])
+
+    def count(self, traffic: str) -> int:
+        """How many of an entry's arrivals are noted."""
+        return int(self._noted.get(traffic, np.zeros(0, np.uint8)).sum())
+
+    def has(self, arrival: Arrival) -> bool:
+        """Whether an arrival is noted."""
+        noted = self._noted.get(arrival.traffic)
+        return noted is not None and arrival.number < len(noted) and bool(noted[arrival.number])
+
+    def missing(
+        self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
+    ) -> Iterator[tuple[Arrival, str]]:
+        """Yield the arrivals that were assigned and are not noted, and the worker that had each.
+
+        Args:
+            schedule: of the entry.
+            assignments: who shared the schedule from when on.
+            until_ns: arrivals from here on were not offered by anybody.
+            workers: those to look at; None for all.
+        """
+        ends = [*(each.from_ns for each in assignments[1:]), until_ns]
+        for assignment, end in zip(assignments, ends, strict=True):
+            for place, worker in enumerate(assignment.workers):
+                if workers is not None and worker not in workers:
+                    continue
+                for arrival in schedule.share(place, len(assignment.workers), assignment.from_ns):
+                    if arrival.intended_ns >= min(end, until_ns):
+                        break
+                    if not self.has(arrival):
+                        yield arrival, worker

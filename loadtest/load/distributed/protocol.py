@@ -1,9 +1,8 @@
-"""Which machine and which version a process is of.
+"""What the master and the workers of a run send each other: the bodies of one kind of Locust message.
 
-What master and workers tell each other, as bodies of one kind of Locust message.
-
-A worker speaks first (``Hello``), is given the run (``Setup``), and reports twice a second until it is done; each
-report is answered (``Beat``). No key is in any of them.
+A worker speaks first (``Hello``), is given the run (``Setup``), and reports twice a second until it is done
+(``WorkerReport``); the master acknowledges each report. No message carries an API key. Both sides have to be of the
+same version of this package.
 """
 
 import socket
@@ -12,9 +11,12 @@ from typing import Final
 
 import msgspec
 
-from loadtest.record.run_info import ClockInfo, CpuSample, GeneratorInfo, PeerInfo
+from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 from loadtest.schedule import Arrival
 
+NAME: Final = "loadtest"
+"""Of the Locust message."""
+PROTOCOL: Final = 2
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -26,7 +28,7 @@ def host_name() -> str:
 def boot_id() -> str:
     """Which boot of which machine this is: processes with the same one read the same monotonic clock.
 
-    Empty where the system does not say it.
+    Empty where the system does not show it.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
@@ -34,30 +36,17 @@ def boot_id() -> str:
         return ""
 
 
-NAME: Final = "loadtest"
-"""Of the Locust message."""
-PROTOCOL: Final = 1
-
-
 class Hello(msgspec.Struct, tag=True):
-    """A worker is there."""
+    """A worker has connected."""
 
     protocol: int
     version: str
     """Of the package: both sides have to agree on what a scenario means."""
     host: str
     boot: str
-    """Which boot of which machine; the same for processes that share a monotonic clock. Empty where that is unknown."""
+    """As ``boot_id`` gives it."""
     keys: int
     """How many API keys it has."""
-
-
-class Used(msgspec.Struct, array_like=True):
-    """What was taken from a budget, or may be."""
-
-    operations: int = 0
-    requests: int = 0
-    executions: int = 0
 
 
 class Batch(msgspec.Struct, array_like=True, kw_only=True):
@@ -71,8 +60,8 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Ids of jobs that were accepted, with the index of their key."""
 
 
-class Report(msgspec.Struct, tag=True, kw_only=True):
-    """How a worker fares, and what it recorded since its last report."""
+class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
+    """How a worker is doing, and what it recorded since its last report."""
 
     run: str
     sent_ns: int
@@ -81,10 +70,10 @@ class Report(msgspec.Struct, tag=True, kw_only=True):
     """All its users have asked for an arrival, and its clock is known."""
     waiting: bool = True
     """It has no part of the schedule, and could have one."""
-    epoch: int = 0
-    """Number of the last one that it has heard of."""
-    given: int = 0
-    """Arrivals of others that it was given so far."""
+    assignment: int = 0
+    """Number of the last assignment that it has received."""
+    taken_over: int = 0
+    """Arrivals of other workers that it has received so far."""
     exhausted: bool = False
     """It has offered all that it was assigned, or was told to stop."""
     quiet: bool = False
@@ -94,14 +83,14 @@ class Report(msgspec.Struct, tag=True, kw_only=True):
     offered: dict[str, int] = {}
     """Arrivals that it has offered, by traffic entry."""
     batch: Batch | None = None
-    used: Used = msgspec.field(default_factory=Used)
+    used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
     """Since the report before."""
     generator: GeneratorInfo | None = None
     peers: dict[str, PeerInfo] = {}
     """What it has connected to so far, by address."""
     clock: ClockInfo | None = None
-    """The target's clock against the master's, as far as this worker saw."""
+    """The target's clock against the master's, as this worker sees it."""
     offset_ns: int = 0
     """The worker's monotonic clock minus the master's."""
     uncertainty_ns: int = 0
@@ -120,8 +109,8 @@ class CutAnswer(msgspec.Struct, tag=True):
     number: int
     accepted: bool
     reached_ns: int
-    reserved: Used
-    """What it has used and may still use before the next epoch."""
+    reserved: BudgetUse
+    """What it has used and may still use before the next assignment."""
 
 
 class Leave(msgspec.Struct, tag=True):
@@ -131,24 +120,24 @@ class Leave(msgspec.Struct, tag=True):
 
 
 class HandBack(msgspec.Struct, tag=True):
-    """Arrivals that a worker was given and will not send."""
+    """Arrivals that a worker was assigned and will not send."""
 
     run: str
     arrivals: list[Arrival]
 
 
-class Trouble(msgspec.Struct, tag=True):
+class SetupFailed(msgspec.Struct, tag=True):
     """A worker can't take part: why, and what to do."""
 
     run: str
     message: str
 
 
-FromWorker = Hello | Report | CutAnswer | Leave | HandBack | Trouble
+FromWorker = Hello | WorkerReport | CutAnswer | Leave | HandBack | SetupFailed
 
 
 class Refuse(msgspec.Struct, tag=True):
-    """A worker is not wanted: why, and what to do."""
+    """The master does not want a worker: why, and what to do."""
 
     message: str
 
@@ -158,18 +147,18 @@ class Setup(msgspec.Struct, tag=True):
 
     run: str
     worker: int
-    """Its index: it is in every sample that it records. From 1 on."""
+    """Its index, from 1 on: it is in every sample that it records."""
     info: bytes
     """run.json."""
     trace: str
     """First half of all trace ids of the run."""
-    workers: int
+    worker_count: int
     """How many there are now, so that it knows its part of the users."""
     boot: str
     """As in ``Hello``, of the master."""
 
 
-class Jobs(msgspec.Struct, tag=True):
+class KnownJobs(msgspec.Struct, tag=True):
     """Jobs that retrievals may ask for."""
 
     run: str
@@ -178,31 +167,31 @@ class Jobs(msgspec.Struct, tag=True):
     jobs: list[tuple[str, int]]
 
 
-class Propose(msgspec.Struct, tag=True):
-    """A new epoch is to begin: offer nothing from here on, until it is there."""
+class ProposeCut(msgspec.Struct, tag=True):
+    """The assignment is about to change: offer nothing from the cut on, until the next assignment is there."""
 
     run: str
     number: int
     cut_ns: int
-    """Since the run's epoch."""
+    """Since the epoch."""
 
 
-class Epoch(msgspec.Struct, tag=True, kw_only=True):
+class Assign(msgspec.Struct, tag=True, kw_only=True):
     """From a moment on, these workers share the schedule, in this order."""
 
     run: str
     number: int
-    start_ns: int
+    epoch_ns: int
     """The run's epoch, on the master's monotonic clock."""
-    start_unix_ns: int
+    epoch_unix_ns: int
     from_ns: int
-    """Since the run's epoch."""
+    """Since the epoch."""
     workers: list[str]
-    allowed: dict[str, Used] | None = None
-    """Of each worker, in all since the run's begin, where a leash holds."""
+    allowed: dict[str, BudgetUse] | None = None
+    """What each worker may use of the request budget, in all since the run began; null without one."""
 
 
-class Give(msgspec.Struct, tag=True):
+class TakeOver(msgspec.Struct, tag=True):
     """Arrivals that another worker handed back."""
 
     run: str
@@ -214,7 +203,7 @@ class Stop(msgspec.Struct, tag=True):
 
     run: str
     discard: bool
-    """What waits for a user is not sent any longer, either."""
+    """Whether what waits for a user is not sent any longer, either."""
 
 
 class Close(msgspec.Struct, tag=True):
@@ -224,7 +213,7 @@ class Close(msgspec.Struct, tag=True):
     aborted: bool
 
 
-class Beat(msgspec.Struct, tag=True):
+class Acknowledge(msgspec.Struct, tag=True):
     """The answer to a report."""
 
     run: str
@@ -236,10 +225,10 @@ class Beat(msgspec.Struct, tag=True):
     batch: int
     """Number of the last batch that is in the record."""
     rejoin: bool = False
-    """The worker was believed lost: what it was assigned was shared out again."""
+    """The worker counted as lost: others were assigned its part of the schedule."""
 
 
-FromMaster = Refuse | Setup | Jobs | Propose | Epoch | Give | Stop | Close | Beat
+FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
 _from_worker = msgspec.msgpack.Decoder(FromWorker)
 _from_master = msgspec.msgpack.Decoder(FromMaster)
@@ -247,16 +236,16 @@ encode = msgspec.msgpack.Encoder().encode
 
 
 def from_worker(body: bytes) -> FromWorker:
-    """Decode what a worker said.
+    """Decode a worker's message.
 
     Raises:
-        msgspec.MsgspecError: if it is nothing that this version knows.
+        msgspec.MsgspecError: if it is none of this version.
     """
-    said: FromWorker = _from_worker.decode(body)
-    return said
+    message: FromWorker = _from_worker.decode(body)
+    return message
 
 
 def from_master(body: bytes) -> FromMaster:
-    """Decode what the master said; errors as ``from_worker``."""
-    said: FromMaster = _from_master.decode(body)
-    return said
+    """Decode a message of the master; errors as ``from_worker``."""
+    message: FromMaster = _from_master.decode(body)
+    return message

@@ -1,9 +1,8 @@
-"""How many users each worker starts with, as Locust's master asks it of a dispatcher of users.
+"""The master's connection to its workers, by way of Locust's own: messages, and how many users each worker makes.
 
-Locust's own moves users about when workers come and go, and stops those that it moves in the middle of what they do.
-Here a worker that has its users keeps them: it is the arrivals that are shared out anew.
-
-The master's end of the connection: who is there and agreed to take part, and what they say to the run under way.
+Locust's master spreads users over its workers anew when one comes or goes, and stops those that it moves in the middle
+of what they do. ``UserDispatcher`` replaces that: a worker that has its users keeps them, and the arrivals are assigned
+anew instead (see ``assignment``).
 """
 
 import logging
@@ -24,81 +23,29 @@ from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.protocol import PROTOCOL, FromMaster, FromWorker, Hello, Refuse
 
-
-class Spreading:
-    """Gives each worker its part of every class's users once, when it has agreed to take part.
-
-    Args:
-        worker_nodes: those that are connected.
-        user_classes: with a ``fixed_count`` each, over all workers.
-        agreed: says which workers take part, and how many there were when each was told so.
-    """
-
-    def __init__(
-        self, worker_nodes: list[WorkerNode], user_classes: list[type[User]], *, agreed: Callable[[], dict[str, int]]
-    ) -> None:
-        self.dispatch_in_progress = True
-        """To Locust: a worker that comes or goes is no reason to start again (it is told so where it is one)."""
-        self._counts = {each.__name__: int(each.fixed_count) for each in user_classes}
-        self._agreed = agreed
-        self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
-        self._served = {node.id for node in worker_nodes if node.user_count}
-        self._due = False
-
-    def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
-        """Begin: all at once, whatever the rate."""
-        self._due = True
-
-    def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
-        """Itself: Locust iterates until everybody has users."""
-        return self
-
-    def __next__(self) -> dict[str, dict[str, int]]:
-        """Users by worker and class, of workers that have none yet."""
-        if not self._due:
-            raise StopIteration
-        self._due = False
-        agreed = self._agreed()
-        new = {worker: of for worker, of in agreed.items() if worker not in self._served}
-        self._served.update(new)
-        # Locust fails where nobody gets anything; no classes at all change nothing.
-        return {worker: part_of(self._counts, of) for worker, of in new.items()} or self._nobody
-
-    def add_worker(self, worker_node: WorkerNode) -> None:
-        """A worker is connected: it gets its users when it has agreed to take part."""
-
-    def remove_worker(self, worker_node: WorkerNode) -> None:
-        """A worker is gone; should it come back, it has no users."""
-        self._served.discard(worker_node.id)
-
-
-def part_of(counts: dict[str, int], workers: int) -> dict[str, int]:
-    """One worker's part of users: rounded up, since each may be the one that needs the odd one."""
-    return {name: -(-count // workers) for name, count in counts.items()}
-
-
 logger = logging.getLogger(__name__)
 _REMEDY: Final = "Install the same version on every machine."
+_AT_ONCE: Final = 1000.0
 
 
-class Listener(Protocol):
-    """The run under way, to whom workers talk."""
+class RunListener(Protocol):
+    """The run under way, which gets the messages of its workers."""
 
-    def welcome(self, worker: str, hello: Hello) -> None:
+    def worker_came(self, worker: str, hello: Hello) -> None:
         """A worker has come that could take part."""
         ...
 
-    def take(self, worker: str, said: FromWorker, received_ns: int) -> None:
-        """A worker says something."""
+    def receive(self, worker: str, message: FromWorker, received_ns: int) -> None:
+        """A worker has sent a message."""
         ...
 
-    def parts(self) -> dict[str, int]:
-        """Workers that take part, and how many there were when each was told so."""
+    def worker_counts(self) -> dict[str, int]:
+        """Workers that take part, and how many there were when each was set up."""
         ...
 
 
 class Mailbox:
-    """Receives what workers say, and answers. One for a Locust master; runs come one after the other.
+    """Receives the messages of workers, and sends them others. One for a Locust master; runs come one after the other.
 
     Args:
         environment: Locust's.
@@ -107,37 +54,40 @@ class Mailbox:
     """
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:
-        self.here: dict[str, Hello] = {}
-        """Workers that could take part, by their Locust id, in the order in which they came."""
-        self.listener: Listener | None = None
+        self.listener: RunListener | None = None
         self.bug: str | None = None
+        """Traceback of an error of our own."""
+        self._accepted: dict[str, Hello] = {}
+        """Workers that could take part, by their Locust id, in the order in which they came."""
         self._runner = runner
         self._keys = keys
         self._queue = SimpleQueue()
         runner.register_message(protocol.NAME, self._receive)
-        environment.dispatcher_class = self._spread  # type: ignore[assignment] # of Locust's it has what a master asks
+        environment.dispatcher_class = self._dispatcher  # type: ignore[assignment] # it has what a master asks for
         gevent.spawn(self._work)
 
-    def say(self, worker: str, said: FromMaster) -> None:
-        """Tell a worker something; one that is gone hears nothing."""
+    def send(self, worker: str, message: FromMaster) -> None:
+        """Send a worker a message; one that is gone does not receive it."""
         try:
-            self._runner.send_message(protocol.NAME, {"body": protocol.encode(said)}, worker)
+            self._runner.send_message(protocol.NAME, {"body": protocol.encode(message)}, worker)
         except RPCError as error:
-            logger.warning("A worker can't be told: %s", error)
+            logger.warning("A message to a worker failed: %s", error)
 
     def connected(self) -> dict[str, Hello]:
-        """Those of ``here`` that Locust believes to be connected."""
+        """Workers that could take part, and that Locust lists as connected."""
         clients = self._runner.clients
-        there = {node.id for state in (clients.ready, clients.spawning, clients.running) for node in state}
-        return {worker: hello for worker, hello in self.here.items() if worker in there}
+        listed = {node.id for state in (clients.ready, clients.spawning, clients.running) for node in state}
+        return {worker: hello for worker, hello in self._accepted.items() if worker in listed}
 
     def give_users(self) -> None:
-        """Let workers that have agreed since the run began have their users."""
-        gevent.spawn(self._runner.start, self._runner.target_user_count, 1000.0)
+        """Have workers that came since the run began make their users."""
+        gevent.spawn(self._runner.start, self._runner.target_user_count, _AT_ONCE)
 
-    def _spread(self, worker_nodes: Any, user_classes: Any) -> Spreading:
-        return Spreading(
-            worker_nodes, user_classes, agreed=lambda: {} if self.listener is None else self.listener.parts()
+    def _dispatcher(self, worker_nodes: list[WorkerNode], user_classes: list[type[User]]) -> "UserDispatcher":
+        return UserDispatcher(
+            worker_nodes,
+            user_classes,
+            worker_counts=lambda: {} if self.listener is None else self.listener.worker_counts(),
         )
 
     def _receive(self, msg: Any, **_: Any) -> None:
@@ -146,25 +96,26 @@ class Mailbox:
 
     def _work(self) -> None:
         while True:
-            worker, body, received = self._queue.get()
+            worker, body, received_ns = self._queue.get()
             try:
-                self._take(worker, protocol.from_worker(body), received)
+                self._deliver(worker, protocol.from_worker(body), received_ns)
             except msgspec.MsgspecError:
-                self.say(worker, Refuse(f"the master does not understand this worker. {_REMEDY}"))
+                self.send(worker, Refuse(f"the master does not understand this worker. {_REMEDY}"))
             except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
                 self.bug = traceback.format_exc()
 
-    def _take(self, worker: str, said: FromWorker, received: int) -> None:
-        if isinstance(said, Hello):
-            if (refusal := self._refusal(said)) is not None:
-                logger.warning("A worker on %s is refused: %s", said.host, refusal)
-                self.say(worker, Refuse(refusal))
-                return
-            self.here[worker] = said
+    def _deliver(self, worker: str, message: FromWorker, received_ns: int) -> None:
+        if not isinstance(message, Hello):
             if self.listener is not None:
-                self.listener.welcome(worker, said)
-        elif self.listener is not None:
-            self.listener.take(worker, said, received)
+                self.listener.receive(worker, message, received_ns)
+            return
+        if (refusal := self._refusal(message)) is not None:
+            logger.warning("A worker on %s is refused: %s", message.host, refusal)
+            self.send(worker, Refuse(refusal))
+            return
+        self._accepted[worker] = message
+        if self.listener is not None:
+            self.listener.worker_came(worker, message)
 
     def _refusal(self, hello: Hello) -> str | None:
         if hello.protocol != PROTOCOL or hello.version != package_version():
@@ -175,3 +126,58 @@ class Mailbox:
                 "order, into WORKFLOW_API_KEYS of each."
             )
         return None
+
+
+class UserDispatcher:
+    """Gives each worker its part of every class's users once, when it takes part in the run.
+
+    Args:
+        worker_nodes: those that are connected.
+        user_classes: with a ``fixed_count`` each, over all workers.
+        worker_counts: gives the workers that take part, and how many there were when each was set up.
+    """
+
+    def __init__(
+        self,
+        worker_nodes: list[WorkerNode],
+        user_classes: list[type[User]],
+        *,
+        worker_counts: Callable[[], dict[str, int]],
+    ) -> None:
+        self.dispatch_in_progress = True
+        """To Locust: a worker that comes or goes is no reason to start again (``give_users`` starts it where it is)."""
+        self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
+        self._worker_counts = worker_counts
+        self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
+        self._served = {node.id for node in worker_nodes if node.user_count}
+        self._due = False
+
+    def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
+        """Begin: all at once, whatever the rate."""
+        self._due = True
+
+    def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
+        """Itself: Locust iterates until every worker has users."""
+        return self
+
+    def __next__(self) -> dict[str, dict[str, int]]:
+        """Users by worker and class, of workers that have none yet."""
+        if not self._due:
+            raise StopIteration
+        self._due = False
+        new = {worker: count for worker, count in self._worker_counts().items() if worker not in self._served}
+        self._served.update(new)
+        # Locust fails where no worker gets anything; no classes at all change nothing.
+        return {worker: split_users(self._user_counts, count) for worker, count in new.items()} or self._nobody
+
+    def add_worker(self, worker_node: WorkerNode) -> None:
+        """A worker is connected: it gets its users when it takes part in the run."""
+
+    def remove_worker(self, worker_node: WorkerNode) -> None:
+        """A worker is gone; should it come back, it has no users."""
+        self._served.discard(worker_node.id)
+
+
+def split_users(counts: dict[str, int], workers: int) -> dict[str, int]:
+    """One worker's part of users: rounded up, since each may be the one that needs the odd one."""
+    return {name: -(-count // workers) for name, count in counts.items()}

@@ -1,4 +1,4 @@
-"""One worker of a run: takes part in what its master conducts, and reports to it."""
+"""One worker: takes part in the runs that its master coordinates, one after the other, and reports to it."""
 
 import logging
 import os
@@ -20,37 +20,38 @@ from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.protocol import (
     PROTOCOL,
-    Beat,
+    Acknowledge,
+    Assign,
     Close,
     CutAnswer,
-    Epoch,
+    FromMaster,
     FromWorker,
-    Give,
     HandBack,
     Hello,
-    Jobs,
+    KnownJobs,
     Leave,
-    Propose,
+    ProposeCut,
     Refuse,
     Setup,
+    SetupFailed,
     Stop,
-    Trouble,
+    TakeOver,
     boot_id,
     host_name,
 )
-from loadtest.load.distributed.worker_run import TakingPart
+from loadtest.load.distributed.worker_run import WorkerRun
 
 logger = logging.getLogger(__name__)
 REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""Seconds without any word of the master after which a run is given up."""
+"""Seconds without any message of the master after which a run is given up."""
 _LEAVE_PATIENCE: Final = 10.0
 
 
 class Worker:
-    """Connects a Locust worker with its master's runs. One run after the other.
+    """Connects a Locust worker with its master's runs.
 
     Args:
         environment: Locust's.
@@ -80,16 +81,18 @@ class Worker:
         self._endpoint = workflow_endpoint
         self._base = base
         self._on_refused = on_refused
-        self._part: TakingPart | None = None
+        self._run: WorkerRun | None = None
         self._leaving = False
         self._reporter: gevent.Greenlet | None = None
         runner.register_message(protocol.NAME, self._receive)
         environment.events.test_stopping.add_listener(self._stopping)
         environment.events.test_stop.add_listener(self._stopped)
-        self._say(Hello(protocol=PROTOCOL, version=package_version(), host=host_name(), boot=boot_id(), keys=len(keys)))
+        self._send(
+            Hello(protocol=PROTOCOL, version=package_version(), host=host_name(), boot=boot_id(), keys=len(keys))
+        )
 
     def interrupt(self) -> None:
-        """Do what a signal wants: leave politely, or end the process at once if that was wanted before."""
+        """React to a signal: leave politely, or end the process at once if it is leaving already."""
         if self._leaving:
             os._exit(int(ExitCode.INTERRUPTED))
         logger.info("Leaving: what was not sent is handed back.")
@@ -101,126 +104,130 @@ class Worker:
             self._leaving = True
             gevent.spawn(self._leave)
 
-    def _say(self, said: FromWorker) -> None:
+    def _send(self, message: FromWorker) -> None:
         try:
-            self._runner.send_message(protocol.NAME, {"body": protocol.encode(said)})
+            self._runner.send_message(protocol.NAME, {"body": protocol.encode(message)})
         except RPCError as error:
-            logger.warning("The master can't be told: %s", error)
+            logger.warning("A message to the master failed: %s", error)
 
     def _receive(self, msg: Any, **_: Any) -> None:
-        received = time.monotonic_ns()
+        received_ns = time.monotonic_ns()
         try:
-            said = protocol.from_master(msg.data["body"])
+            message = protocol.from_master(msg.data["body"])
         except msgspec.MsgspecError as error:
-            logger.warning("The master said something that this version does not know: %s", error)
+            logger.warning("The master sent a message that this version does not know: %s", error)
             return
-        match said:
+        match message:
             case Refuse():
-                self._on_refused(said.message)
+                self._on_refused(message.message)
             case Setup():
-                self._set_up(said)
-            case _ if self._part is not None and said.run == self._part.run:
+                self._set_up(message)
+            case _ if self._run is not None and message.run == self._run.id:
                 try:
-                    self._obey(self._part, said, received)
+                    self._act(self._run, message, received_ns)
                 except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
-                    self._part.session.bug = traceback.format_exc()
+                    self._run.session.bug = traceback.format_exc()
 
     def _set_up(self, setup: Setup) -> None:
         if self._reporter is not None:
             self._reporter.kill()
         try:
-            self._part = TakingPart(
+            self._run = WorkerRun(
                 self._environment, setup, keys=self._keys, workflow_endpoint=self._endpoint, base=self._base
             )
         except LoadtestError as error:
-            self._part = None
-            self._say(Trouble(run=setup.run, message=str(error)))
+            self._run = None
+            self._send(SetupFailed(run=setup.run, message=str(error)))
             self._on_refused(str(error))
             return
-        self._reporter = gevent.spawn(self._report_forever, self._part)
+        self._reporter = gevent.spawn(self._report_forever, self._run)
 
-    def _obey(self, part: TakingPart, said: Any, received: int) -> None:
-        match said:
-            case Beat():
-                part.answered(said, received)
-            case Jobs():
-                part.know(said)
-            case Propose():
-                accepted = part.crew.share.stop_at(said.cut_ns)
-                reached = part.crew.share.reached_ns
-                self._say(
-                    CutAnswer(
-                        run=part.run,
-                        number=said.number,
-                        accepted=accepted,
-                        reached_ns=reached,
-                        reserved=part.reserve(),
-                    )
-                )
-            case Epoch():
-                part.enter(said, self._runner.client_id)
-            case Give():
-                part.take(said.arrivals)
+    def _act(self, run: WorkerRun, message: FromMaster, received_ns: int) -> None:
+        """Do what the master's message asks."""
+        match message:
+            case Acknowledge():
+                run.acknowledged(message, received_ns)
+            case KnownJobs():
+                run.learn_jobs(message)
+            case ProposeCut():
+                self._send(self._answer_cut(run, message))
+            case Assign():
+                run.assign(message, self._runner.client_id)
+            case TakeOver():
+                run.take_over(message.arrivals)
             case Stop():
-                part.stop(discard=said.discard)
+                run.stop(discard=message.discard)
             case Close():
-                self._finish(part, aborted=said.aborted)
+                self._finish(run, aborted=message.aborted)
 
-    def _report_forever(self, part: TakingPart) -> None:
+    def _answer_cut(self, run: WorkerRun, proposal: ProposeCut) -> CutAnswer:
+        partition = run.generator.partition
+        accepted = partition.stop_at(proposal.cut_ns)
+        return CutAnswer(
+            run=run.id,
+            number=proposal.number,
+            accepted=accepted,
+            reached_ns=partition.reached_ns,
+            reserved=run.reserve(),
+        )
+
+    def _report_forever(self, run: WorkerRun) -> None:
         while True:
-            hurry = part.reports < _FIRST_REPORTS or (part.closed and not part.settled)
+            hurry = run.reports < _FIRST_REPORTS or (run.closed and not run.settled)
             gevent.sleep(_SHORT_INTERVAL if hurry else REPORT_INTERVAL)
-            self._report(part)
-            if part.silent_s > _SILENCE and not part.settled:
-                logger.error("The master was not heard of for %g s: this run is given up.", _SILENCE)
+            self._report(run)
+            if run.silent_s > _SILENCE and not run.settled:
+                logger.error("No message of the master for %g s: this run is given up.", _SILENCE)
                 self.gave_up = True
                 self.left.set()
                 return
 
-    def _report(self, part: TakingPart) -> None:
-        report = part.report()
-        if not self._environment.runner or report is None:
-            return
-        self._say(report)
+    def _report(self, run: WorkerRun) -> None:
+        report = run.report()
+        if self._environment.runner:
+            self._send(report)
 
-    def _finish(self, part: TakingPart, *, aborted: bool) -> None:
+    def _finish(self, run: WorkerRun, *, aborted: bool) -> None:
         """Stop what is still in flight, and send everything."""
-        if part.closed:
+        if run.closed:
             return
-        part.stop(discard=aborted)
-        part.crew.unwatch()
+        run.stop(discard=aborted)
+        run.generator.unwatch()
         self._runner.stop_users(self._runner.user_classes_count)
-        part.close(aborted=aborted)
-        self._report(part)
+        run.close(aborted=aborted)
+        self._report(run)
 
     def _stopping(self, **_: Any) -> None:
-        if self._part is not None and not self._part.closed:
-            self._part.stop(discard=False)
-            self._part.crew.unwatch()
+        if self._run is not None and not self._run.closed:
+            self._run.stop(discard=False)
+            self._run.generator.unwatch()
 
     def _stopped(self, **_: Any) -> None:
-        """All users are gone, because Locust's master said so."""
-        if self._part is not None and not self._part.closed:
-            self._part.close(aborted=False)
-            self._report(self._part)
+        """All users are gone, because Locust's master asked for it."""
+        if self._run is not None and not self._run.closed:
+            self._run.close(aborted=False)
+            self._report(self._run)
 
     def _leave(self) -> None:
-        part = self._part
-        if part is not None and part.begun and not part.closed:
-            epoch = part.epoch
-            self._say(Leave(run=part.run))
-            deadline = time.monotonic() + _LEAVE_PATIENCE
-            while time.monotonic() < deadline and not part.crew.share.exhausted and not part.closed:
-                if part.epoch == epoch and part.silent_s > REPORT_INTERVAL * 4:
-                    break
-                gevent.sleep(_SHORT_INTERVAL)
-            part.stop(discard=False)
-            self._say(HandBack(run=part.run, arrivals=part.hand_back()))
-            deadline = time.monotonic() + part.session.scenario.drain
-            while time.monotonic() < deadline and not part.crew.quiet:
-                gevent.sleep(_SHORT_INTERVAL)
-            self._finish(part, aborted=False)
-            deadline = time.monotonic() + _LEAVE_PATIENCE
-            while time.monotonic() < deadline and not part.settled:
-                gevent.sleep(_SHORT_INTERVAL)
+        run = self._run
+        if run is not None and run.begun and not run.closed:
+            self._leave_run(run)
         self.left.set()
+
+    def _leave_run(self, run: WorkerRun) -> None:
+        assignment = run.assignment
+        self._send(Leave(run=run.id))
+        deadline = time.monotonic() + _LEAVE_PATIENCE
+        while time.monotonic() < deadline and not run.generator.partition.exhausted and not run.closed:
+            if run.assignment == assignment and run.silent_s > REPORT_INTERVAL * 4:
+                break
+            gevent.sleep(_SHORT_INTERVAL)
+        run.stop(discard=False)
+        self._send(HandBack(run=run.id, arrivals=run.hand_back()))
+        deadline = time.monotonic() + run.session.scenario.drain
+        while time.monotonic() < deadline and not run.generator.quiet:
+            gevent.sleep(_SHORT_INTERVAL)
+        self._finish(run, aborted=False)
+        deadline = time.monotonic() + _LEAVE_PATIENCE
+        while time.monotonic() < deadline and not run.settled:
+            gevent.sleep(_SHORT_INTERVAL)

@@ -1,11 +1,4 @@
-"""A worker's monotonic clock against the master's, from reports and their answers. Pure.
-
-As NTP has it (RFC 5905, section 8): with a report sent at t1 (worker), received at t2 and answered at t3 (master),
-and the answer received at t4 (worker), the worker is ahead by ((t1 − t2) + (t4 − t3)) / 2, and wrong by at most half of
-the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is believed.
-
-A worker's side of one run: its session, its part of the schedule, and what there is to report of it.
-"""
+"""A worker's side of one run: its session, its part of the schedule and of the request budget, and its reports."""
 
 import gc
 import time
@@ -17,11 +10,12 @@ import msgspec
 from locust.env import Environment
 
 from loadtest.errors import InputError
-from loadtest.load.dispatcher import Assignment, Share
+from loadtest.load.clocks import WorkerClock
+from loadtest.load.dispatcher import Partition, Stride
 from loadtest.load.distributed.batches import Outbox
-from loadtest.load.distributed.protocol import Beat, Epoch, Jobs, Report, Setup, Used, boot_id
-from loadtest.load.distributed.transport import part_of
-from loadtest.load.load_generator import LocalCrew
+from loadtest.load.distributed.protocol import Acknowledge, Assign, KnownJobs, Setup, WorkerReport, boot_id
+from loadtest.load.distributed.transport import split_users
+from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.record.run_info import BudgetUse, RunInfo
@@ -29,62 +23,19 @@ from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import allow
 
-_KEPT: Final = 64
-
-
-class WorkerClock:
-    """Estimates a worker's clock minus the master's.
-
-    Args:
-        shared: whether both seem to read the same clock, being processes of one machine. That is believed for as long
-            as no exchange speaks against it (a time namespace has a clock of its own).
-    """
-
-    def __init__(self, *, shared: bool = False) -> None:
-        self.shared = shared
-        self.exchanges = 0
-        self._kept: list[tuple[int, int]] = []
-
-    def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
-        """Take in one exchange: t1 to t4 of above."""
-        self.exchanges += 1
-        trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
-        offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2
-        self._kept = [*self._kept[-_KEPT + 1 :], (trip, offset)]
-
-    @property
-    def estimate(self) -> tuple[int, int]:
-        """Offset and its uncertainty in ns, as the exchanges tell them; (0, 0) before any."""
-        if not self._kept:
-            return 0, 0
-        trip, offset = min(self._kept)
-        return offset, (trip + 1) // 2
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether both read the same clock, as far as the exchanges tell."""
-        offset, uncertainty = self.estimate
-        return self.shared and abs(offset) <= uncertainty
-
-    @property
-    def offset_ns(self) -> int:
-        """What is to be added to a moment of the master's clock to get the worker's."""
-        return 0 if self.is_shared else self.estimate[0]
-
-
 HOLD_NS: Final = 2_000_000_000
-"""Without an answer of the master for so long, nothing more is offered. Shorter than what it takes to be believed lost
-(see ``remote_crew``), so that nobody else offers the same arrivals meanwhile."""
+"""Without an answer of the master for so long, nothing more is offered. Shorter than the silence after which a worker
+counts as lost (``LOST_AFTER_NS`` of ``coordinator``), so that nobody else offers the same arrivals meanwhile."""
 _EXCHANGES: Final = 5
-"""With the master, before the clock is believed."""
+"""With the master, before the estimate of its clock is used."""
 
 
-class TakingPart:
+class WorkerRun:
     """What a worker does in one run.
 
     Args:
         environment: Locust's; its user classes are set where it has none.
-        setup: what the master said of the run.
+        setup: the master's message.
         keys: API keys.
         workflow_endpoint: value of ``x-wf-endpoint``.
         base: what a relative path in the scenario starts from.
@@ -96,13 +47,13 @@ class TakingPart:
     def __init__(
         self, environment: Environment, setup: Setup, *, keys: Sequence[str], workflow_endpoint: str, base: Path
     ) -> None:
-        self.run = setup.run
+        self.id = setup.run
         self.reports = 0
-        self.epoch = 0
-        """Number of the last one that was heard of."""
+        self.assignment = 0
+        """Number of the last one that was received."""
         self.begun = False
         self.closed = False
-        info = _part_of_run(msgspec.json.decode(setup.info, type=RunInfo), setup.workers)
+        info = _own_part(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
         _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
         target = allow(info.target.url, listed=info.target.budget is not None)
@@ -127,17 +78,17 @@ class TakingPart:
             # Their modules could not hear of it before. Plain locust has fired it.
             environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self.clock = WorkerClock(shared=bool(setup.boot) and setup.boot == boot_id())
-        self.crew = LocalCrew(self.session, Share(held=self._held))
+        self.generator = LocalGenerator(self.session, Partition(held=self._held))
         self._heard_ns = time.monotonic_ns()
         self._waiting = True
-        self._given = 0
-        self._cpu_told = 0
+        self._taken_over = 0
+        self._cpu_sent = 0
         self._stopped = False
         self._abort: str | None = None
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the last report that was answered."""
+        """Seconds since the last report that was acknowledged."""
         return (time.monotonic_ns() - self._heard_ns) / 1e9
 
     @property
@@ -145,52 +96,44 @@ class TakingPart:
         """Whether it is closed, and the master has everything."""
         return self.closed and self.outbox.empty
 
-    def answered(self, beat: Beat, received_ns: int) -> None:
+    def acknowledged(self, message: Acknowledge, received_ns: int) -> None:
         """Take in the answer to a report."""
-        self._heard_ns = max(self._heard_ns, beat.echo_ns)
-        self.clock.see(beat.echo_ns, beat.received_ns, beat.replied_ns, received_ns)
-        self.outbox.acknowledged(beat.batch)
-        if beat.rejoin:
-            self.crew.share.withdraw()
+        self._heard_ns = max(self._heard_ns, message.echo_ns)
+        self.clock.see(message.echo_ns, message.received_ns, message.replied_ns, received_ns)
+        self.outbox.acknowledged(message.batch)
+        if message.rejoin:
+            self.generator.partition.withdraw()
             self._waiting = True
 
-    def know(self, jobs: Jobs) -> None:
+    def learn_jobs(self, message: KnownJobs) -> None:
         """Know of jobs that retrievals may ask for."""
-        known = self.session.own_jobs if jobs.entry is None else self.session.entries[jobs.entry].job_ids
-        for job_id, key in jobs.jobs:
+        known = self.session.own_jobs if message.entry is None else self.session.entries[message.entry].job_ids
+        for job_id, key in message.jobs:
             known.add(job_id, key)
 
-    def enter(self, epoch: Epoch, worker: str) -> None:
-        """Take the part of the schedule that is this worker's from a moment on."""
-        session, of = self.session, len(epoch.workers)
+    def assign(self, message: Assign, worker: str) -> None:
+        """Take the part of the schedule that is this worker's from a moment on; the first one begins the run here."""
         if not self.begun:
-            self.begun = True
-            session.epoch_ns = epoch.start_ns + self.clock.offset_ns
-            session.info.epoch_unix_ns = epoch.start_unix_ns
-            session.clock.anchor(session.epoch_ns, epoch.start_unix_ns)
-            gc.collect()
-            gc.freeze()
-            self.crew.begin()
-        self.epoch = epoch.number
-        mine = worker in epoch.workers
-        self._waiting = self._waiting and not mine
+            self._begin(message)
+        self.assignment = message.number
+        takes_part = worker in message.workers
+        self._waiting = self._waiting and not takes_part
+        worker_count = len(message.workers)
+        session = self.session
         for entry in session.entries.values():
             if entry.pacer is not None:
-                entry.pacer.share_by(max(1, of))
-        session.endpoint.budget.share_by(max(1, of))
-        if epoch.allowed is not None:
-            allowed = epoch.allowed.get(worker, Used())
-            session.endpoint.budget.allowed = BudgetUse(
-                operations=allowed.operations, requests=allowed.requests, executions=allowed.executions
-            )
-        place = epoch.workers.index(worker) if mine else 0
-        self.crew.share.assign(Assignment(epoch.from_ns, place, of if mine else 0))
+                entry.pacer.share_by(max(1, worker_count))
+        session.endpoint.budget.share_by(max(1, worker_count))
+        if message.allowed is not None:
+            session.endpoint.budget.allowed = message.allowed.get(worker, BudgetUse())
+        place = message.workers.index(worker) if takes_part else 0
+        self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
 
-    def take(self, arrivals: Sequence[Arrival]) -> None:
+    def take_over(self, arrivals: Sequence[Arrival]) -> None:
         """Offer arrivals that another worker handed back."""
-        self._given += len(arrivals)
+        self._taken_over += len(arrivals)
         for arrival in arrivals:
-            self.crew.dispatcher.give(arrival)
+            self.generator.dispatcher.offer(arrival)
 
     def hand_back(self) -> list[Arrival]:
         """Let go of every arrival that was offered here and waits for a user."""
@@ -198,63 +141,75 @@ class TakingPart:
         self.session.live.offered.subtract(arrival.traffic for arrival in waiting)
         return waiting
 
-    def reserve(self) -> Used:
-        """Keep half of what may still be used until the next epoch; gives what that comes to, in all."""
+    def reserve(self) -> BudgetUse:
+        """Keep half of what may still be used until the next assignment.
+
+        Returns:
+            What it has used and may still use, in all.
+        """
         budget = self.session.endpoint.budget
         if budget.allowed is None:
-            return Used()
+            return BudgetUse()
         for name in BudgetUse.__struct_fields__:
             used = getattr(budget.used, name)
             left = max(0, getattr(budget.allowed, name) - used)
             setattr(budget.allowed, name, used + (left + 1) // 2)
-        kept = budget.allowed
-        return Used(operations=kept.operations, requests=kept.requests, executions=kept.executions)
+        return budget.allowed
 
     def stop(self, *, discard: bool) -> None:
         """Offer nothing more."""
         self._stopped = True
-        self.crew.stop(discard=discard)
+        self.generator.stop(discard=discard)
 
     def close(self, *, aborted: bool) -> None:
         """Users are gone: record what they left, and have everything packed."""
         self.stop(discard=aborted)
-        self.crew.unwatch()
+        self.generator.unwatch()
         gc.unfreeze()
-        self.crew.end(aborted=aborted)
+        self.generator.end(aborted=aborted)
         self.session.recorder.close()
         self.closed = True
 
-    def report(self) -> Report:
-        """What there is to tell."""
-        session, crew = self.session, self.crew
+    def report(self) -> WorkerReport:
+        """How this worker is doing, with the next batch of samples."""
+        session, generator = self.session, self.generator
         self.reports += 1
-        used = session.endpoint.budget.used
         offset, uncertainty = self.clock.estimate
-        cpu, self._cpu_told = crew.cpu[self._cpu_told :], len(crew.cpu)
+        cpu, self._cpu_sent = generator.cpu[self._cpu_sent :], len(generator.cpu)
         batch = self.outbox.take()
-        return Report(
-            run=self.run,
+        return WorkerReport(
+            run=self.id,
             sent_ns=time.monotonic_ns(),
-            ready=crew.ready and self.clock.exchanges >= _EXCHANGES,
+            ready=generator.ready and self.clock.exchanges >= _EXCHANGES,
             waiting=self._waiting,
-            epoch=self.epoch,
-            given=self._given,
-            exhausted=self._stopped or crew.offered_all,
-            quiet=crew.quiet,
+            assignment=self.assignment,
+            taken_over=self._taken_over,
+            exhausted=self._stopped or generator.offered_all,
+            quiet=generator.quiet,
             closed=self.closed and self.outbox.all_sent,
             offered=dict(session.live.offered),
             batch=batch,
-            used=Used(operations=used.operations, requests=used.requests, executions=used.executions),
+            used=session.endpoint.budget.used,
             cpu=cpu,
-            generator=crew.generators[0] if self.begun else None,
-            peers=crew.peers,
-            clock=crew.clock,
+            generator=generator.generators[0] if self.begun else None,
+            peers=generator.peers,
+            clock=generator.clock,
             offset_ns=offset,
             uncertainty_ns=uncertainty,
             shared_clock=self.clock.is_shared,
             abort=self._abort,
             bug=session.bug,
         )
+
+    def _begin(self, message: Assign) -> None:
+        session = self.session
+        self.begun = True
+        session.epoch_ns = message.epoch_ns + self.clock.offset_ns
+        session.info.epoch_unix_ns = message.epoch_unix_ns
+        session.clock.anchor(session.epoch_ns, message.epoch_unix_ns)
+        gc.collect()
+        gc.freeze()
+        self.generator.begin()
 
     def _held(self) -> bool:
         return time.monotonic_ns() - self._heard_ns > HOLD_NS
@@ -276,10 +231,10 @@ def _check(info: RunInfo, environment: Environment, keys: int) -> None:
         )
 
 
-def _part_of_run(info: RunInfo, workers: int) -> RunInfo:
+def _own_part(info: RunInfo, workers: int) -> RunInfo:
     """The run, with one worker's part of the users."""
-    parts = part_of({name: plan.users for name, plan in info.traffic.items()}, workers)
-    caps = part_of({name: plan.max_users or plan.users for name, plan in info.traffic.items()}, workers)
+    sizes = split_users({name: plan.users for name, plan in info.traffic.items()}, workers)
+    caps = split_users({name: plan.max_users or plan.users for name, plan in info.traffic.items()}, workers)
     for name, plan in info.traffic.items():
-        plan.users, plan.max_users = parts[name], caps[name]
+        plan.users, plan.max_users = sizes[name], caps[name]
     return info

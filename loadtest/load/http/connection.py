@@ -1,9 +1,7 @@
-"""A socket that never blocks, and the one greenlet that waits for it.
+"""TCP connections, with TLS or without: making one, and the reason for each way in which that fails.
 
-Leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there yet, for each
-wait: here the socket is watched for as long as it lives, and one timer serves many waits.
-
-Making a connection, and the word for each way in which that fails.
+``Stream`` is leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there
+yet, for each wait: here the socket is watched for as long as it lives, and one timer serves many waits.
 """
 
 import select
@@ -16,24 +14,31 @@ from typing import Any, Final
 from gevent import get_hub, getcurrent, monkey
 
 from loadtest.contract import Reason
-from loadtest.load.http.resolver import Names
+from loadtest.load.http.resolver import Resolver
 
 _READ: Final = 1
 _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# X509_V_ERR_… of OpenSSL's x509_vfy.h
+_CERTIFICATE_REASONS: Final = {
+    9: Reason.CERTIFICATE_NOT_YET_VALID,
+    10: Reason.CERTIFICATE_EXPIRED,
+    62: Reason.CERTIFICATE_WRONG_NAME,
+    64: Reason.CERTIFICATE_WRONG_NAME,
+}
 # The real ones, where gevent has put its own in their place: nothing here may block, and it waits for itself.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
 
 class DeadlineError(Exception):
-    """The moment until which somebody wanted to wait has passed."""
+    """The deadline of a wait has passed."""
 
 
-class Link:
-    """One TCP connection, with TLS or without. All deadlines are monotonic ns.
+class Stream:
+    """One TCP connection, on which one greenlet waits at a time. All deadlines are monotonic ns.
 
     Args:
         family: of the socket.
@@ -88,7 +93,7 @@ class Link:
                 return
 
     def alive(self) -> bool:
-        """Whether it is usable while idle: an answer that nobody asked for, or its end, would be there to be read."""
+        """Whether an idle connection is usable: one with something to read was closed, or got an unexpected answer."""
         return not self._spoiled and not self._poll.poll(0)
 
     def send(self, data: bytes, deadline: int) -> None:
@@ -148,7 +153,7 @@ class Link:
             return 0
 
     def _wait_writable(self, deadline: int) -> None:
-        # An answer that comes early must not wake whoever is still sending.
+        # An answer that comes early must not wake a greenlet that is still sending.
         watched = self._readable.active
         self._readable.stop()
         writable = self._hub.loop.io(self.socket.fileno(), _WRITE)
@@ -195,15 +200,6 @@ class Link:
             waiting.throw(DeadlineError)
 
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h
-_CERTIFICATE_REASONS: Final = {
-    9: Reason.CERTIFICATE_NOT_YET_VALID,
-    10: Reason.CERTIFICATE_EXPIRED,
-    62: Reason.CERTIFICATE_WRONG_NAME,
-    64: Reason.CERTIFICATE_WRONG_NAME,
-}
-
-
 @dataclass(slots=True)
 class Address:
     """Where to connect to.
@@ -213,18 +209,18 @@ class Address:
         port: of TCP.
         tls: the context that all connections share; None for plain HTTP.
         server_name: what the server's certificate has to prove.
-        names: the server's addresses; by default ``host`` alone.
+        resolver: the server's addresses; by default ``host`` alone.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     server_name: str = ""
-    names: Names = field(default=None)  # type: ignore[assignment] # set below
+    resolver: Resolver = field(default=None)  # type: ignore[assignment] # set below
 
     def __post_init__(self) -> None:
-        if self.names is None:
-            self.names = Names((self.host,))
+        if self.resolver is None:
+            self.resolver = Resolver((self.host,))
 
 
 class ConnectError(Exception):
@@ -241,7 +237,7 @@ class ConnectError(Exception):
         self.timed_out = timed_out
 
 
-def connect(address: Address, deadline: int) -> Link:
+def connect(address: Address, deadline: int) -> Stream:
     """Connect to one of a server's addresses: to the next one where one cannot be reached.
 
     Args:
@@ -252,34 +248,34 @@ def connect(address: Address, deadline: int) -> Link:
         ConnectError: if none can be reached in time, or TLS fails with the one that was.
     """
     failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
-    for host in address.names.order():
-        link = Link(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for host in address.resolver.order():
+        stream = Stream(socket.AF_INET6 if ":" in host else socket.AF_INET)
         reached = False
         try:
-            link.connect(host, address.port, deadline)
+            stream.connect(host, address.port, deadline)
             reached = True
             if address.tls is not None:
-                link.secure(address.tls, address.server_name, deadline)
+                stream.secure(address.tls, address.server_name, deadline)
         except BaseException as error:
-            link.close()
-            address.names.failed(host)
+            stream.close()
+            address.resolver.failed(host)
             if not isinstance(error, DeadlineError | OSError):
                 raise
             failure = _failure(error)
             if reached or isinstance(error, DeadlineError):
                 break
         else:
-            address.names.connected(host)
-            return link
+            address.resolver.connected(host)
+            return stream
     raise failure from None
 
 
 def tls_reason(error: ssl.SSLError) -> Reason:
-    """The reason of an error of TLS, while connecting or later (TLS 1.3 servers refuse a client's certificate late)."""
+    """The reason for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client certificate late)."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
-    alert = error.reason or ""
-    if "ALERT" in alert and ("CERTIFICATE" in alert or "UNKNOWN_CA" in alert):
+    name = error.reason or ""
+    if "ALERT" in name and ("CERTIFICATE" in name or "UNKNOWN_CA" in name):
         return Reason.CLIENT_CERTIFICATE_REFUSED
     return Reason.TLS_FAILED
 

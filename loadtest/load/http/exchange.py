@@ -1,7 +1,7 @@
 """One keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
 
 A failed exchange is a value with a reason, never an exception: the service under load may do anything. Nothing is ever
-sent twice here: whether a request may be is for whoever knows what it does.
+sent twice here: only the caller knows whether a request may be.
 """
 
 import ssl
@@ -12,10 +12,10 @@ import httptools
 import msgspec
 
 from loadtest.contract import Reason
-from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Link, connect, tls_reason
-from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, Answers
+from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Stream, connect, tls_reason
+from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 
-__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "Timeouts", "Wire"]
+__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "HttpConnection", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     retry_after: str | None = None
     rate_limit: str | None = None
     failure: Reason | None = None
-    """Why there is no whole answer, None if there is one."""
+    """Why there is no whole answer; None if there is one."""
     timed_out: bool = False
 
     @property
@@ -68,21 +68,21 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
         """Whether a connection that had been used before ended without a byte of the answer.
 
         Most likely the server closed it for being idle while the request was on its way; it may have been received. A
-        reset is none: a server that closes what is idle says so first.
+        reset is none: a server that closes an idle connection sends its end first.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
-class Wire:
-    """One connection, made when it is first needed and again when it was lost. Not shared between greenlets."""
+class HttpConnection:
+    """A connection that is made when it is first needed, and again when it was lost. Not shared between greenlets."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._link: Link | None = None
-        self._answers = Answers()
+        self._stream: Stream | None = None
+        self._parser = ResponseParser()
         self._idle_until = 0
         self.sending: Exchange | None = None
-        """The exchange under way, for whoever has to end it."""
+        """The exchange under way, for a caller that has to cut it short."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> Exchange:
         """Send a request and read its answer, all within the time-outs.
@@ -95,13 +95,13 @@ class Wire:
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = Exchange(start=start)
-        link = self._link
+        stream = self._stream
         try:
-            if link is None or (self._idle_until and start > self._idle_until) or not link.alive():
-                link = self._connect(result, deadline, timeouts.connect_ns)
-            if link is not None:
+            if stream is None or (self._idle_until and start > self._idle_until) or not stream.alive():
+                stream = self._connect(result, deadline, timeouts.connect_ns)
+            if stream is not None:
                 result.bytes_sent = len(request)
-                self._converse(link, request, result, deadline, timeouts.read_ns)
+                self._converse(stream, request, result, deadline, timeouts.read_ns)
         except BaseException:
             # The user is being stopped: what is left of the answer must not be read as that of the next request.
             self.close()
@@ -111,43 +111,43 @@ class Wire:
             result.start = since
         if result.failure is not None:
             self.close()
-        elif (idle_s := self._answers.idle_s) is not None:
-            # A little less than the server says, so that it does not hang up while a request is on its way.
+        elif (idle_s := self._parser.idle_s) is not None:
+            # A little less than the server announces, so that it does not hang up while a request is on its way.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
-    def _connect(self, result: Exchange, deadline: int, longest: int) -> Link | None:
+    def _connect(self, result: Exchange, deadline: int, longest: int) -> Stream | None:
         self.close()
         result.reused = False
         result.start = began = time.monotonic_ns()
         try:
-            self._link = connect(self._address, min(deadline, began + longest))
+            self._stream = connect(self._address, min(deadline, began + longest))
         except ConnectError as error:
             result.failure, result.timed_out = error.reason, error.timed_out
         else:
             result.connect_ms = (time.monotonic_ns() - began) / 1e6
-            self._answers = Answers()
+            self._parser = ResponseParser()
             self._idle_until = 0
-        return self._link
+        return self._stream
 
-    def _converse(self, link: Link, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
-        answers = self._answers
-        answers.expect()
+    def _converse(self, stream: Stream, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
+        parser = self._parser
+        parser.expect()
         refused = None
         try:
             try:
-                link.send(request, deadline)
+                stream.send(request, deadline)
             except (ConnectionError, ssl.SSLError) as error:
                 # What a server has against a request that it does not want to read may be there to be read.
                 refused = error
-            self._listen(link, answers, result, deadline, silence)
+            self._listen(stream, result, deadline, silence)
         except DeadlineError:
             result.failure = (
                 Reason.TIMEOUT if silence is None or time.monotonic_ns() >= deadline else Reason.READ_TIMEOUT
@@ -161,34 +161,35 @@ class Wire:
             result.failure = Reason.CONNECTION_FAILED
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
-            if answers.complete:
-                answers.excess = True
+            if parser.complete:
+                parser.excess = True
             else:
                 result.failure = Reason.MALFORMED_HTTP
         if refused is not None:
             self.close()
             if result.failure == Reason.CONNECTION_CLOSED and isinstance(refused, ConnectionResetError):
                 result.failure = Reason.CONNECTION_RESET
-        result.failure = result.failure or answers.failure
-        result.status = answers.status
-        result.date = answers.date
-        result.retry_after = answers.retry_after
-        result.rate_limit = "\n".join(answers.rate_limit) or None
-        result.body = b"".join(answers.body)
-        if answers.excess or not answers.keep_alive:
+        result.failure = result.failure or parser.failure
+        result.status = parser.status
+        result.date = parser.date
+        result.retry_after = parser.retry_after
+        result.rate_limit = "\n".join(parser.rate_limit) or None
+        result.body = b"".join(parser.body)
+        if parser.excess or not parser.keep_alive:
             self.close()
 
-    def _listen(self, link: Link, answers: Answers, result: Exchange, deadline: int, silence: int | None) -> None:
-        while not answers.complete:
+    def _listen(self, stream: Stream, result: Exchange, deadline: int, silence: int | None) -> None:
+        parser = self._parser
+        while not parser.complete:
             until = deadline if silence is None else min(deadline, time.monotonic_ns() + silence)
-            data = link.receive(until)
+            data = stream.receive(until)
             now = time.monotonic_ns()
             if not data:
                 # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
-                if answers.status is None or answers.framed:
+                if parser.status is None or parser.framed:
                     result.failure = Reason.TRUNCATED if result.first_byte is not None else Reason.CONNECTION_CLOSED
                 else:
-                    answers.end_body()
+                    parser.end_body()
                 return
             if result.first_byte is None:
                 result.first_byte = now
@@ -196,10 +197,10 @@ class Wire:
                 # A peer that never pauses leaves no time for the clock to be looked at.
                 raise DeadlineError
             result.bytes_received += len(data)
-            answers.parser.feed_data(data)
-            if answers.failure is not None:
+            parser.feed(data)
+            if parser.failure is not None:
                 return
-            if answers.status is None and result.bytes_received > MAX_HEAD:
+            if parser.status is None and result.bytes_received > MAX_HEAD:
                 result.failure = Reason.HEAD_TOO_LARGE
                 return
             if result.bytes_received > MAX_ANSWER:

@@ -1,7 +1,7 @@
 """The addresses of the target: taken in turn, looked up again from time to time, and counted.
 
-What may be loaded was checked before the run; a name that leads elsewhere later on is checked again, and not followed
-to where it may not lead.
+They were checked before the run. A name that leads elsewhere later on is checked again, and not followed to an address
+that may not be loaded.
 """
 
 import ipaddress
@@ -18,16 +18,16 @@ from loadtest.targets import Target, UnresolvedError, allow
 FRESH: Final = 60.0
 """Seconds for which a look-up holds."""
 PATIENCE: Final = 1.0
-"""Seconds that somebody who connects waits for a look-up; then what is known has to do."""
+"""Seconds that a new connection waits for a look-up; then the known addresses have to do."""
 
 
-class Names:
+class Resolver:
     """Numeric addresses of one server.
 
     Args:
         addresses: those that were checked, the preferred one first.
-        look_up: gives them anew, of those that may be loaded; None where there is no name to look up.
-            Raises ``UnresolvedError`` where nothing can be learned, another ``InputError`` where none may be loaded.
+        look_up: looks them up again, and gives those that may be loaded; None where there is no name to look up.
+            Raises ``UnresolvedError`` where no answer comes, another ``InputError`` where none may be loaded.
         now: a clock, in seconds.
     """
 
@@ -38,7 +38,7 @@ class Names:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peers: dict[str, PeerInfo] = {}
-        """What was connected to, by address."""
+        """How connecting went, by address."""
         self._addresses = tuple(addresses)
         self._look_up = look_up
         self._now = now
@@ -92,15 +92,15 @@ class Names:
             self._under_way = None
 
 
-def names_of(target: Target, *, listed: bool) -> Names:
-    """The addresses of a target, looked up again where it has a name; then they are checked again.
+def make_resolver(target: Target, *, listed: bool) -> Resolver:
+    """The resolver of a target; where it has a name, its addresses are looked up and checked again.
 
     Args:
         target: one that may be loaded.
-        listed: whether that is by an entry; else it may lead to loopback only.
+        listed: whether an entry of ``targets.toml`` allows it; else it may lead to loopback only.
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
     except ValueError:
-        return Names(target.addresses, lambda: allow(target.url, listed=listed).addresses)
-    return Names(target.addresses)
+        return Resolver(target.addresses, lambda: allow(target.url, listed=listed).addresses)
+    return Resolver(target.addresses)

@@ -1,19 +1,24 @@
-"""Bodies that come compressed (RFC 9110, section 8.4.1): decoded as they come, and never beyond a given size.
-
-What a parser reports of the answers on one connection, one after the other, within bounds.
-"""
+"""The answers on one connection: parsed one after the other, their bodies decoded as they come, all within bounds."""
 
 import re
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 import httptools
 
 from loadtest.contract import Reason
 
+MAX_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
+MAX_HEAD: Final = 256 * 1024
+"""Bytes that may come before the body, interim answers included."""
+PLAIN: Final = frozenset({"", "identity"})
+_HEADER_KEPT: Final = 500
+_RATE_LIMITS_KEPT: Final = 20
+_TIMEOUT: Final = re.compile(rb"timeout=(\d{1,6})")
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
-PLAIN: Final = frozenset({"", "identity"})
 
 
 class TooLargeError(Exception):
@@ -24,8 +29,8 @@ class UndecodableError(Exception):
     """A body is not what its Content-Encoding says."""
 
 
-class Decoder:
-    """Decodes one body.
+class BodyDecoder:
+    """Decodes one compressed body (RFC 9110, section 8.4.1) as it comes, and never beyond a given size.
 
     Args:
         coding: ``gzip``, ``x-gzip`` or ``deflate``, in lower case.
@@ -70,7 +75,7 @@ class Decoder:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Say that the body has ended.
+        """Note that the body has ended.
 
         Raises:
             UndecodableError: if what was compressed has not.
@@ -83,26 +88,19 @@ class Decoder:
         self._stream = zlib.decompressobj(window)
 
 
-MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
-MAX_HEAD: Final = 256 * 1024
-"""Bytes that may come before the body, interim answers included."""
-_HEADER_KEPT: Final = 500
-_RATE_LIMITS_KEPT: Final = 20
-_TIMEOUT: Final = re.compile(rb"timeout=(\d{1,6})")
+class ResponseParser:
+    """Parses the answers on one connection, by what httptools reports of them.
 
-
-class Answers:
-    """What httptools reports of the answers on one connection.
-
-    Interim answers (1xx) are passed over. What comes behind an answer that is complete belongs to nobody. Trailers are
+    Interim answers (1xx) are passed over. What comes behind a complete answer is ignored. Trailers are
     read and not used.
     """
 
     def __init__(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed: Callable[[bytes], None] = self._parser.feed_data
+        """Parses the next piece; raises ``httptools.HttpParserError`` where it breaks HTTP."""
         self.idle_s: int | None = None
-        """How long the server says that it keeps an idle connection, in s; None if it has not."""
+        """How long the server keeps an idle connection, in s, by its ``Keep-Alive``; None without one."""
         self.expect()
 
     def expect(self) -> None:
@@ -119,7 +117,7 @@ class Answers:
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
         self._coding: str | None = None
-        self._decoder: Decoder | None = None
+        self._decoder: BodyDecoder | None = None
 
     def on_message_begin(self) -> None:
         """A parser's event, as all that follow."""
@@ -140,10 +138,10 @@ class Answers:
         """The head is whole."""
         if self.excess:
             return
-        self.status = self.parser.get_status_code()
+        self.status = self._parser.get_status_code()
         if self._coding is not None:
             try:
-                self._decoder = Decoder(self._coding, MAX_ANSWER)
+                self._decoder = BodyDecoder(self._coding, MAX_ANSWER)
             except KeyError:
                 self.failure = Reason.UNKNOWN_ENCODING
 
@@ -169,8 +167,8 @@ class Answers:
             self.expect()
             return
         self.complete = True
-        # To be asked here: afterwards, the parser is at the next message and says no.
-        self.keep_alive = self.parser.should_keep_alive()
+        # Only here: afterwards, the parser is at the next message, and its answer is no.
+        self.keep_alive = self._parser.should_keep_alive()
         self.end_body()
 
     def end_body(self) -> None:
@@ -206,10 +204,10 @@ class Answers:
 
 
 _KEPT: Final = {
-    b"date": Answers.keep_date,
-    b"content-length": Answers.keep_framing,
-    b"transfer-encoding": Answers.keep_framing,
-    b"retry-after": Answers.keep_retry_after,
-    b"content-encoding": Answers.keep_coding,
-    b"keep-alive": Answers.keep_idle,
+    b"date": ResponseParser.keep_date,
+    b"content-length": ResponseParser.keep_framing,
+    b"transfer-encoding": ResponseParser.keep_framing,
+    b"retry-after": ResponseParser.keep_retry_after,
+    b"content-encoding": ResponseParser.keep_coding,
+    b"keep-alive": ResponseParser.keep_idle,
 }

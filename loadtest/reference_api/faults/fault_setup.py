@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
-import uvicorn
 
 from loadtest.errors import InputError
 from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
@@ -21,7 +20,8 @@ from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.active_faults import ActiveFault, ActiveFaults, Freezer
 from loadtest.reference_api.faults.faulty_api import FaultyApi
 from loadtest.reference_api.faults.work_faults import WorkFaults
-from loadtest.reference_api.http.answers import AnswerHeaders, Message, Receive, Reply, Scope, Send, encode
+from loadtest.reference_api.http.answers import AnswerHeaders, Message, Receive, Scope, Send, ServerReply, encode
+from loadtest.reference_api.http.protocol import SilentServer, uvicorn_config
 from loadtest.reference_api.http.requests import DisconnectedError
 from loadtest.reference_api.jobs import State
 from loadtest.reference_settings import ServerConfig
@@ -73,7 +73,7 @@ def make_fault_setup(config: ServerConfig) -> FaultSetup | None:
 class _RefusedError(Exception):
     def __init__(self, status: int, message: str, remedy: str = "") -> None:
         super().__init__(message)
-        self.reply = Reply(status, encode({"error": message, "remedy": remedy}))
+        self.reply = ServerReply(status, encode({"error": message, "remedy": remedy}))
 
 
 class Control:
@@ -99,34 +99,34 @@ class Control:
         await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def _answer(self, method: str, path: str, body: bytes) -> Reply:
+    def _answer(self, method: str, path: str, body: bytes) -> ServerReply:
         active = self._setup.active
         if path == _FAULTS and method == "GET":
-            return Reply(200, encode([_shown(each, active.clock()) for each in active]))
+            return ServerReply(200, encode([_shown(each, active.clock()) for each in active]))
         if path == _FAULTS and method == "POST":
             return self._add(body)
         if path == _FAULTS and method == "DELETE":
-            return Reply(200, encode({"removed": active.remove()}))
+            return ServerReply(200, encode({"removed": active.remove()}))
         if path.startswith(_FAULTS + "/") and method == "DELETE":
             number = path[len(_FAULTS) + 1 :]
             if not (number.isascii() and number.isdecimal() and len(number) < 10 and active.remove(int(number))):
                 raise _RefusedError(404, f"there is no fault {number}", "GET /faults lists them.")
-            return Reply(200, encode({"removed": 1}))
+            return ServerReply(200, encode({"removed": 1}))
         if path == "/jobs" and method == "GET":
-            return Reply(200, encode(self._setup.counts()))
+            return ServerReply(200, encode(self._setup.counts()))
         if path == "/epoch" and method == "POST":
             return self._begin(body)
         raise _RefusedError(404, f"there is no {method} {path}", f"There is {_KNOWN}.")
 
-    def _add(self, body: bytes) -> Reply:
+    def _add(self, body: bytes) -> ServerReply:
         active = self._setup.active
         try:
             added = active.add(_faults(body), active.clock())
         except InputError as error:
             raise _RefusedError(400, error.message, error.remedy) from None
-        return Reply(201, encode([_shown(each, active.clock()) for each in added]))
+        return ServerReply(201, encode([_shown(each, active.clock()) for each in added]))
 
-    def _begin(self, body: bytes) -> Reply:
+    def _begin(self, body: bytes) -> ServerReply:
         """Let every fault's start count from the time that the body says, in s since 1970."""
         try:
             unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
@@ -134,7 +134,7 @@ class Control:
             raise _RefusedError(400, "the body is no epoch", 'Send {"unix_s": 1700000000.0}.') from None
         active = self._setup.active
         active.restart(active.clock() + unix_s - time.time())
-        return Reply(200, encode({"faults": len(active)}))
+        return ServerReply(200, encode({"faults": len(active)}))
 
 
 class _Epoch(msgspec.Struct):
@@ -188,31 +188,13 @@ async def _body(receive: Receive) -> bytes:
     return body
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # signals are the main server's business
-
-
 @contextlib.asynccontextmanager
 async def controlled(setup: FaultSetup | None, listener: socket.socket | None) -> AsyncIterator[None]:
     """Serve the control endpoint while the context lasts; nothing without a listener."""
     if setup is None or listener is None:
         yield
         return
-    config = uvicorn.Config(
-        Control(setup),
-        interface="asgi3",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="critical",
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
+    server = SilentServer(uvicorn_config(Control(setup), timeout_graceful_shutdown=1))
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
     try:
         yield

@@ -16,7 +16,16 @@ from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset
 from loadtest.reference_api.app import WorkflowApi, route
 from loadtest.reference_api.faults.active_faults import ActiveFaults, Freezer, Strike, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
-from loadtest.reference_api.http.answers import AnswerHeaders, ApiError, Header, Message, Receive, Reply, Scope, Send
+from loadtest.reference_api.http.answers import (
+    AnswerHeaders,
+    ApiError,
+    Header,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ServerReply,
+)
 from loadtest.reference_api.http.protocol import TRANSPORT
 from loadtest.reference_api.workflows.execution import INTERNAL
 from loadtest.reference_settings import ServerConfig
@@ -98,7 +107,7 @@ class FaultyApi:
         except ApiError:
             return None
 
-    async def _before(self, strikes: Sequence[Strike]) -> Reply | None:
+    async def _before(self, strikes: Sequence[Strike]) -> ServerReply | None:
         """Let time pass; give the answer of a request that doesn't get to be executed."""
         try:
             if (seconds := sum(strike.wait for strike in strikes)) > 0:
@@ -145,7 +154,7 @@ class FaultyApi:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await send({"type": "http.response.body", "body": _no_json(len(body)) if cut else body})
 
-    async def _reply(self, reply: Reply, hits: Sequence[AnyFault], scope: Scope, send: Send) -> None:
+    async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: Scope, send: Send) -> None:
         self._api.upkeep.answered(scope, reply.status)
         headers = [*self._headers.build(reply), *self._mark(hits)]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -22,7 +22,7 @@ JSON: Final[Header] = (b"content-type", b"application/json")
 _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)]
 
 
-class Reply(NamedTuple):
+class ServerReply(NamedTuple):
     """A finished answer: status, body, headers besides the usual ones, and what kind of text the body is."""
 
     status: int
@@ -55,12 +55,12 @@ class ApiError(Exception):
         self.details = details or {}
         self.headers = headers
 
-    def reply(self, recodes: Mapping[str, Recode]) -> Reply:
+    def reply(self, recodes: Mapping[str, Recode]) -> ServerReply:
         """The error as an answer, with the status and code that ``recodes`` has for it instead of the usual ones."""
         status, code = self.status, self.code
         recode = recodes.get(code)
         body = {"error": self.message, "code": (recode and recode.code) or code, "details": self.details}
-        return Reply((recode and recode.status) or status, encode(body), self.headers)
+        return ServerReply((recode and recode.status) or status, encode(body), self.headers)
 
 
 class AnswerHeaders:
@@ -83,7 +83,7 @@ class AnswerHeaders:
             self._date = (b"date", formatdate(self._second, usegmt=True).encode())
         return self._date
 
-    def build(self, reply: Reply) -> list[Header]:
+    def build(self, reply: ServerReply) -> list[Header]:
         """All headers of ``reply``."""
         length = len(reply.body)
         known = length < len(_LENGTHS)

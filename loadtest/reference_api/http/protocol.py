@@ -1,10 +1,12 @@
 """How answers go onto the wire, whole and in one write, and what is not answered as a request: offers and garbage."""
 
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loadtest.reference_api.http.answers import Header, Message, Receive, Scope, Send
@@ -142,3 +144,33 @@ def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) ->
             self.transport.close()
 
     return Protocol
+
+
+def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
+    """What every server of ours tells uvicorn: applications report their own errors and make their own headers."""
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        # What is left to be logged is noise about clients that misbehave.
+        log_config=None,
+        log_level="critical",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        **settings,
+    )
+
+
+class SilentServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to others.
+
+    uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

@@ -20,10 +20,10 @@ INTERNAL: Final = "Internal error"
 """All that a caller is told of an exception that is none of its business."""
 
 BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5)
-"""Upper bounds of the buckets of ``ExecutionTimes`` but the last, which has none; in ms."""
+"""Upper bounds of the buckets of ``ExecutionHistogram`` but the last, which has none; in ms."""
 
 
-class ExecutionTimes:
+class ExecutionHistogram:
     """How long executions took, as a histogram that costs next to nothing to add to.
 
     Attributes:
@@ -61,7 +61,7 @@ class Workflow:
     name: str
     bind: Callable[[dict[str, Any]], Call]
     threads: Threads | None
-    times: ExecutionTimes = field(default_factory=ExecutionTimes, compare=False)
+    times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
 
     def call(self, parameters: dict[str, Any]) -> Call:
         """The function with a request's parameters, ready to be executed.

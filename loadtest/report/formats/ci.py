@@ -1,13 +1,10 @@
-"""The verdict as JUnit XML, which every CI system shows: a threshold or a check of validity is a test case.
+"""A report in the files that CI systems read. The numbers are ours, from every sample.
 
-``load-performance.json``: a run in the shape of k6's summary export, which GitLab's merge-request widget reads.
-
-The widget compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of
-the time to the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
-
-``stats.csv``: a run in the shape of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
-
-The numbers are ours: from every sample, not from Locust's rounded and cumulative statistics.
+* ``junit.xml``, which every CI system shows: a threshold or a check of validity is a test case.
+* ``load-performance.json``, in the shape of k6's summary export, which GitLab's merge-request widget reads. It
+  compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of the time to
+  the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
+* ``stats.csv``, in the shape of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
 """
 
 import csv
@@ -17,12 +14,12 @@ import re
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Figures
 from loadtest.analysis.verdict import Judged, amount, sentence
-from loadtest.record.run_info import StagePlan
 from loadtest.stats import rank
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -91,7 +88,7 @@ def _clean(text: str) -> str:
 def render_gitlab(findings: Findings) -> str:
     """The file's text. Thresholds and checks of validity are its checks; times are in ms and of all requests."""
     record, requests = findings.record, findings.metrics.overall.requests
-    cells = record.cells(record.stages())
+    stage_indices = record.stage_indices(record.stages())
     judged = [one.judgement == "pass" for one in findings.judged] + [check.ok for check in findings.checks]
     passed = sum(judged)
     metrics: dict[str, Any] = {
@@ -104,7 +101,7 @@ def render_gitlab(findings: Findings) -> str:
         },
     }
     for name, ours in (("http_req_waiting", "first_byte_ms"), ("http_req_duration", "service_time_ms")):
-        values = record.times.of[ours].get(cells)
+        values = record.times[ours].get(stage_indices)
         if values.n:
             metrics[name] = _trend(values)
     return json.dumps({"metrics": metrics}, indent=2) + "\n"
@@ -146,14 +143,14 @@ def render_locust_csv(findings: Findings) -> str:
     return text.getvalue()
 
 
-def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[tuple[str, StagePlan]]) -> list[object]:
-    requests, cells = figures.requests, record.cells(stages)
-    times = record.times.of["service_time_ms"].get(cells)
+def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[StageKey]) -> list[object]:
+    requests, stage_indices = figures.requests, record.stage_indices(stages)
+    times = record.times["service_time_ms"].get(stage_indices)
     failed = requests.errors + requests.throttled
     seconds = figures.seconds
     return [
         kind, name, requests.sent, failed, *_times(times),
-        round(record.counts.received(cells)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
+        round(record.counts.received(stage_indices)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
 

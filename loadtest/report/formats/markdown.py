@@ -2,7 +2,7 @@
 
 import re
 
-from loadtest.report.key_figures import KeyFigure
+from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Cell, Table
 
@@ -22,12 +22,12 @@ def render(report: Report) -> str:
     checks = "\n".join(
         f"- {'✓' if c.ok else '✗'} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks
     )
-    parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.binding.words)}"]
+    parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.bottleneck.words)}"]
     if report.target:
         parts += ["**About the target**", "\n".join(f"- {escape(one)}" for one in report.target)]
-    parts += [f"> {escape(note)}" for note in report.notes]
-    if report.untested:
-        parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.untested)]
+    parts += [f"> {escape(note)}" for note in report.caveats]
+    if report.not_tested:
+        parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
     parts.append(_table(report.summary))
     for plot in report.plots:
         parts.append(f"## {escape(plot.title)}")

@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from loadtest.analysis.verdict import Word
-from loadtest.report.key_figures import KeyFigure
+from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Table
 
@@ -47,13 +47,13 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     for check in report.checks:
         if not check.ok:
             console.print(Text(f"✗ {check.name}: {check.value} (limit: {check.limit})", style="red"))
-    for note in report.notes:
+    for note in report.caveats:
         console.print(Text(f"! {note}", style="yellow"))
     for sentence in report.target:
         console.print(Text.assemble(("About the target  ", "dim"), sentence))
-    console.print(Text.assemble(("Binding constraint  ", "dim"), report.binding.words))
-    if report.untested:
-        phrases = "; ".join(one.what for one in report.untested)
+    console.print(Text.assemble(("Binding constraint  ", "dim"), report.bottleneck.words))
+    if report.not_tested:
+        phrases = "; ".join(one.what for one in report.not_tested)
         console.print(Text.assemble(("Not tested  ", "dim"), phrases, "."))
     console.print()
     console.print(Text(report.headline))

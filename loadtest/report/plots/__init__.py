@@ -7,33 +7,20 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import (
-    by_rate,
-    data,
-    execution,
-    heat,
-    jobs,
-    lag,
-    limits,
-    overhead,
-    rates,
-    response_time,
-    slowest,
-)
-from loadtest.report.plots import execution as decomposition
+from loadtest.report.plots import by_rate, data, execution, jobs, lag, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
 from loadtest.report.tables.table import Table
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
-    "rates": rates.draw,
-    "throttling": limits.draw_throttling,
+    "rates": limits.draw_rates,
+    "throttling": limits.draw_429_rate,
     "windows": limits.draw_windows,
     "response-time": response_time.draw_scatter,
-    "heat": heat.draw,
+    "heat": response_time.draw_heat,
     "by-rate": by_rate.draw,
     "service-time": response_time.draw_service,
     "spectrum": response_time.draw_spectrum,
-    "execution-time": decomposition.draw_decomposition,
+    "execution-time": execution.draw_decomposition,
     "execution-over-time": execution.over_time,
     "execution-latency": execution.against_latency,
     "overhead": overhead.draw,

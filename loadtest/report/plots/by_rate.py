@@ -28,7 +28,7 @@ class _Point:
 
 def draw(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with three stages or more at different rates; None if none has."""
-    found = {name: _points(cell.stages) for name, cell in findings.metrics.traffic.items()}
+    found = {name: _points(figures.stages) for name, figures in findings.metrics.traffic.items()}
     found = {name: points for name, points in found.items() if len({round(p.rate, 6) for p in points}) >= _LEAST}
     if not found:
         return None

@@ -1,7 +1,4 @@
-"""Where the time of an operation goes: executionTime, as the server says, beside what the client saw.
-
-executionTime, as the server says: over time, and against what the client saw of it.
-"""
+"""executionTime, as the server says: as a part of what the client saw, over time, and against what the client saw."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -63,10 +60,10 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     record = findings.record
     rows = {
         name: [
-            _row(stage.name, record, cell, plan.operation)
-            for cell in record.cells(record.stages(traffic=name))
-            if record.means.n[cell]
-            for stage in [record.book.cells[cell][1]]
+            _row(key.stage.name, record, stage_index, plan.operation)
+            for key in record.stages(traffic=name)
+            for stage_index in record.stage_indices([key])
+            if record.means.n[stage_index]
         ]
         for name, plan in record.info.traffic.items()
     }
@@ -94,7 +91,7 @@ def _table(name: str, rows: list[_Row]) -> Table:
         ("Stage", False), ("n", True), *((f"{label} ms", True) for label, _, _ in rows[0].parts),
         ("executionTime ms", True),
     )  # fmt: skip
-    cells = tuple(
+    lines = tuple(
         (
             Cell(row.stage, tone="head"),
             Cell(numbers.count(row.n)),
@@ -103,14 +100,14 @@ def _table(name: str, rows: list[_Row]) -> Table:
         )
         for row in rows
     )
-    return Table("data", f"Means of {name}", columns, cells)
+    return Table("data", f"Means of {name}", columns, lines)
 
 
-def _row(stage: str, record: Record, cell: int, operation: str) -> _Row:
+def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
     lag, total, submit, lower = (
-        record.means.of(cell, name) or 0.0 for name in ("start_lag", "response", "submit", "pending_lower")
+        record.means.mean(stage_index, name) or 0.0 for name in ("start_lag", "response", "submit", "pending_lower")
     )
-    execution = record.means.of(cell, "execution")
+    execution = record.means.mean(stage_index, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
     if operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
@@ -122,7 +119,7 @@ def _row(stage: str, record: Record, cell: int, operation: str) -> _Row:
     else:
         parts += [("service", total - lag, "overhead")]
         execution = None
-    return _Row(stage, int(record.means.n[cell]), tuple(parts), execution)
+    return _Row(stage, int(record.means.n[stage_index]), tuple(parts), execution)
 
 
 def _looks(colour: str) -> dict[str, dict[str, object]]:
@@ -202,7 +199,7 @@ _SAME: Final = 1.1
 
 def why_none(findings: Findings) -> str:
     """Why there is no executionTime; empty if there is any."""
-    if any(of.n for of in findings.executions.values()):
+    if any(entry.n for entry in findings.executions.values()):
         return ""
     overall = findings.metrics.overall
     if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
@@ -218,11 +215,11 @@ def over_time(findings: Findings) -> Drawing | NoData:
         return NoData(_OVER_TIME, why)
     record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
     figure, axes = panels(len(shown), 1.7)
-    for panel, (name, of) in zip(axes, shown.items(), strict=True):
+    for panel, (name, entry) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
-        _dots(panel, of.seconds, of.execution, OPERATIONS[operation])
-        _lines(panel, of)
-        _span(panel, of.execution)
+        _dots(panel, entry.seconds, entry.execution, OPERATIONS[operation])
+        _lines(panel, entry)
+        _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
         named = panel is axes[0] or not stages.same_stages(record, name, next(iter(shown)))
@@ -244,9 +241,9 @@ def against_latency(findings: Findings) -> Drawing | NoData:
         return NoData(_AGAINST, why)
     record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
     figure, axes = panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
-    for panel, (name, of) in zip(axes, shown.items(), strict=True):
+    for panel, (name, entry) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
-        _square(panel, of, OPERATIONS[operation])
+        _square(panel, entry, OPERATIONS[operation])
         seen = "service time" if operation == Operation.SYNC_RUN else "submit to result"
         panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
@@ -255,7 +252,7 @@ def against_latency(findings: Findings) -> Drawing | NoData:
     caption = (
         "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
         "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
-        "cannot be is marked, and listed under “What cannot be”; below zero is drawn at the lower edge. "
+        "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
         "Evenly picked where there are many; both scales are logarithmic."
     )
     return Drawing(_against_title(findings), caption, figure)
@@ -269,13 +266,13 @@ def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
     )  # fmt: skip
 
 
-def _lines(panel: Axes, of: Executions) -> None:
-    if of.n < 12:
+def _lines(panel: Axes, entry: Executions) -> None:
+    if entry.n < 12:
         return
-    middles = (of.cuts[:-1] + of.cuts[1:]) / 2
+    middles = (entry.cuts[:-1] + entry.cuts[1:]) / 2
     for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
-        found = np.array([d.at([rank(d.n, quantile)])[0] if d.n >= least else np.nan for d in of.binned])
-        carried = np.array([interval_ranks(d.n, quantile) is not None for d in of.binned])
+        found = np.array([d.at([rank(d.n, quantile)])[0] if d.n >= least else np.nan for d in entry.binned])
+        carried = np.array([interval_ranks(d.n, quantile) is not None for d in entry.binned])
         panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
         panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
 
@@ -291,14 +288,14 @@ def _span(panel: Axes, values: Any) -> None:
     plain_log(panel.yaxis)
 
 
-def _square(panel: Axes, of: Executions, colour: str) -> None:
-    odd, odd_seen = of.odd
-    every = np.concatenate((of.execution, of.seen, odd, odd_seen))
+def _square(panel: Axes, entry: Executions, colour: str) -> None:
+    anomalous, anomalous_seen = entry.anomalous
+    every = np.concatenate((entry.execution, entry.seen, anomalous, anomalous_seen))
     every = every[every > 0]
     low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
-    _dots(panel, of.seen, np.maximum(of.execution, low), colour)
-    if len(odd):
-        panel.scatter(odd_seen, np.maximum(odd, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
+    _dots(panel, entry.seen, np.maximum(entry.execution, low), colour)
+    if len(anomalous):
+        panel.scatter(anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
                       label="cannot be", clip_on=False, zorder=3)  # fmt: skip
     panel.plot([low, high], [low, high], color=INK, lw=0.9, label="as long as the client waited")
     panel.fill_between([low, high], [low, high], high, color=SHADE, lw=0, zorder=0)
@@ -311,14 +308,14 @@ def _square(panel: Axes, of: Executions, colour: str) -> None:
 
 
 def _over_time_title(findings: Findings) -> str:
-    cells = findings.metrics.traffic
-    medians = {name: p50 for name in findings.executions if (p50 := cells[name].execution_time_ms.p50) is not None}
+    traffic = findings.metrics.traffic
+    medians = {name: p50 for name in findings.executions if (p50 := traffic[name].execution_time_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
         return f"Median executionTime: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in findings.executions:
-        cell = findings.metrics.traffic[name]
-        medians_of = ((stage, part.execution_time_ms.p50) for stage, part in cell.stages.items())
+        figures = findings.metrics.traffic[name]
+        medians_of = ((stage, part.execution_time_ms.p50) for stage, part in figures.stages.items())
         steps = [(stage, value) for stage, value in medians_of if value is not None]
         if not steps:
             continue
@@ -326,15 +323,15 @@ def _over_time_title(findings: Findings) -> str:
         if most > _SAME * least:
             parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
         else:
-            parts.append(f"{name} {numbers.duration_ms(cell.execution_time_ms.p50)}")
+            parts.append(f"{name} {numbers.duration_ms(figures.execution_time_ms.p50)}")
     return f"Median executionTime: {', '.join(parts)}" if parts else "Too few answers for a median executionTime"
 
 
 def _against_title(findings: Findings) -> str:
-    odd = {name: of.odds for name, of in findings.executions.items() if of.odds}
-    if not odd:
+    anomalous = {name: entry.anomaly_count for name, entry in findings.executions.items() if entry.anomaly_count}
+    if not anomalous:
         return "No executionTime is longer than the client waited for it"
-    count = sum(odd.values())
-    names = ", ".join(odd)
+    count = sum(anomalous.values())
+    names = ", ".join(anomalous)
     verb = "executionTime of" if count == 1 else "executionTimes of"
     return f"{numbers.count(count)} {verb} {names} cannot be: below zero, or longer than the client waited"

@@ -1,7 +1,4 @@
-"""What jobs wait for: time to result, queue wait, poll lag, each as the band within which polling lets it be known.
-
-What polling costs: polls for each job, and how much of the retrieval limit they take.
-"""
+"""What jobs wait for, each as the band within which polling lets it be known; and what polling them costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,31 +65,29 @@ def draw_waiting(findings: Findings) -> Drawing | NoData:
 
 def why_none(findings: Findings) -> str:
     """Why there is nothing to say of jobs; empty if there is."""
-    cells = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
-    if not cells:
+    jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
+    if not jobs:
         return "no traffic entry submits jobs"
-    if any(cell.time_to_result_lower_ms.n for cell in cells):
+    if any(figures.time_to_result_lower_ms.n for figures in jobs):
         return ""
-    sent = sum(cell.requests.sent for cell in cells)
+    sent = sum(figures.requests.sent for figures in jobs)
     if not sent:
         return "no job was submitted"
-    if sum(cell.requests.throttled for cell in cells) == sent:
+    if sum(figures.requests.throttled for figures in jobs) == sent:
         return "every submit got 429"
     return "no job was accepted, or none was seen to end and none was given up"
 
 
 def _stages(findings: Findings) -> list[_Stage]:
     record, found = findings.record, []
-    times = record.times.of
-    for cell in record.cells([(n, s) for n, s in record.stages(operation=Operation.ASYNC_RUN)]):
-        entry, stage = record.book.cells[cell]
-        lower = times["time_to_result_lower_ms"].get([cell])
+    for key in record.stages(operation=Operation.ASYNC_RUN):
+        lower = record.time("time_to_result_lower_ms", [key])
         if not lower.n:
             continue
-        queue = times["queue_wait_lower_ms"].get([cell]), times["queue_wait_upper_ms"].get([cell])
-        lag, execution = (times[name].get([cell]) for name in ("poll_lag_upper_ms", "execution_time_ms"))
-        result = lower, record.times.ended.get([cell])
-        found.append(_Stage(entry, stage.name, lower.n, result, queue, lag, execution))
+        queue = record.time("queue_wait_lower_ms", [key]), record.time("queue_wait_upper_ms", [key])
+        lag, execution = record.time("poll_lag_upper_ms", [key]), record.time("execution_time_ms", [key])
+        result = lower, record.times.ended.get(record.stage_indices([key]))
+        found.append(_Stage(key.traffic, key.stage.name, lower.n, result, queue, lag, execution))
     return found
 
 
@@ -216,18 +211,21 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
 
 def _per_job(panel: Axes, findings: Findings) -> None:
     record, drawn, most = findings.record, 0, 1.0
-    for cell in record.cells(record.stages(operation=Operation.ASYNC_RUN)):
-        polls = record.times.of["polls"].get([cell])
+    for key in record.stages(operation=Operation.ASYNC_RUN):
+        polls = record.time("polls", [key])
         if not polls.n:
             continue
-        entry, stage = record.book.cells[cell]
         ranks = ranks_to_draw(polls.n, _MOST_RANKS)
         values = polls.at(ranks)
         shown = np.unique(values)
         shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100
         style = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
         panel.plot(
-            np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", label=f"{entry} · {stage.name}", **style
+            np.r_[shown[0], shown],
+            np.r_[0, shares],
+            drawstyle="steps-post",
+            label=f"{key.traffic} · {key.stage.name}",
+            **style,
         )
         drawn, most = drawn + 1, max(most, float(shown[-1]))
     panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
@@ -241,7 +239,7 @@ def _per_job(panel: Axes, findings: Findings) -> None:
 
 
 def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
-    stages = {name: cell.polling for name, cell in _polls_stages(findings).items()}
+    stages = {name: figures.polling for name, figures in _polls_stages(findings).items()}
     of_limit = all(each.share_of_limit is not None for each in stages.values())
     bars = []
     for name, each in stages.items():
@@ -280,7 +278,7 @@ def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:
 
 
 def _polls_title(findings: Findings) -> str:
-    spent = [(cell.polling, name) for name, cell in _polls_stages(findings).items() if cell.polling.retrievals]
+    spent = [(figures.polling, name) for name, figures in _polls_stages(findings).items() if figures.polling.retrievals]
     if not spent:
         return "No job was asked for"
     most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)

@@ -61,12 +61,12 @@ def _lines(panel: Axes, lags: Lags, name: str, look: dict[str, Any]) -> None:
 
 def _spread(panel: Axes, record: Record, top: float) -> None:
     """The empirical distribution (ECDF) of both lags, over all traffic."""
-    cells = record.cells(record.stages())
+    stage_indices = record.stage_indices(record.stages())
     for metric, label, width, alpha in (
         ("start_lag_ms", "all start lags", 2.6, 0.4),
         ("dispatch_lag_ms", "all dispatch lags", 0.9, 1.0),
     ):
-        lags = record.times.of[metric].get(cells)
+        lags = record.times[metric].get(stage_indices)
         if not lags.n:
             continue
         ranks = ranks_to_draw(lags.n, _MOST_POINTS)
@@ -85,7 +85,7 @@ def _spread(panel: Axes, record: Record, top: float) -> None:
 
 def _title(findings: Findings) -> str:
     lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
-    starts = findings.record.times.of["start_lag_ms"].get(findings.record.cells(findings.record.stages()))
+    starts = findings.record.time("start_lag_ms", findings.record.stages())
     worst = numbers.duration_ms(starts.most) if starts.n else numbers.NOTHING
     if lag.ok:
         return f"The load left on time: dispatch lag p99 {lag.value}, worst start lag {worst}"

@@ -1,7 +1,4 @@
-"""The 429 rate over time, observed and as the believed limiter would have it.
-
-How many requests each window of a limiter let pass, against the limit.
-"""
+"""The limits: what was offered, sent, accepted and refused over time, the 429 rate, and what each window let pass."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,11 +7,12 @@ from numpy.typing import NDArray
 from loadtest.analysis import distribution, numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.expected_429 import boundaries
+from loadtest.analysis.limits.usage import bottleneck_limit
 from loadtest.analysis.limits.windows import AcceptedWindows
 from loadtest.analysis.numbers import count
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.plan import ALL
-from loadtest.report.bottleneck import unexplained
+from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     FADED,
@@ -29,17 +27,90 @@ from loadtest.report.plots.style import (
     plain,
     time_axis,
 )
+from loadtest.units import Limit
 
 
-def draw_throttling(findings: Findings) -> Drawing | NoData:
+def draw_rates(findings: Findings) -> Drawing | NoData:
+    """One panel for each limit that was asked anything."""
+    record = findings.record
+    used = record.limits()
+    if not used:
+        return NoData("Rates against the limits", "no request was sent")
+    figure, axes = panels(len(used), 1.75)
+    for panel, name in zip(axes, used, strict=True):
+        _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
+        stages.mark_stages(panel, record, names=panel is axes[0])
+    time_axis(axes[-1], record.covered_s)
+    legend(figure, axes)
+    caption = (
+        "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
+        "polling policy wanted."
+    )
+    if findings.expectation.shift_s is not None:
+        caption += f" {stages.window_words(record)}"
+    return Drawing(_rates_title(findings), caption, figure)
+
+
+def _rates_title(findings: Findings) -> str:
+    use = bottleneck_limit(findings.uses)
+    if use is None:
+        return "No limit was asked anything in a judged stage"
+    called, requests = numbers.limit_name(use.limit), findings.metrics.overall.requests
+    if not requests.accepted and not requests.throttled:
+        return "No request was answered"
+    if use.throttled and unexplained_429s(findings, use.limit) is not None:
+        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
+        return f"{got}, though it had room"
+    if use.throttled:
+        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
+        return f"The {called} bound the run: {got}"
+    if use.share > 1:
+        return f"No request got 429, though the {called} was asked {numbers.times_what(use.share)} what it allows"
+    return f"No limit was reached; the nearest was the {called}, at {numbers.times(use.share)} of what it allows"
+
+
+def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
+    record, series = findings.record, findings.rates[name]
+    cuts, marks = series.cuts, series.boundaries
+    # A minute's limit is read by the minute, a second's by the second.
+    unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
+    # The first and last bins may reach beyond the run: their rate is over their part of it.
+    lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
+
+    def per_unit(counted: NDArray[np.int64]) -> NDArray[np.float64]:
+        enough = lengths > (cuts[1] - cuts[0]) * 0.2
+        return np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
+
+    accepted, throttled = per_unit(series.accepted), per_unit(series.throttled)
+    sent, offered = per_unit(series.sent), per_unit(series.offered)
+    colour = LIMITS.get(name, MUTED)
+    panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
+    panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
+    panel.stairs(throttled, cuts, color=THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
+    panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
+    quotas = record.quotas_on(name)
+    allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
+    if np.isfinite(allowed):  # a limit on concurrency is no rate
+        panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+    stages.mark_windows(panel, record, marks)
+    top = max(np.nanmax([*sent, *offered, allowed if np.isfinite(allowed) else 0.0]), 1e-9)
+    panel.set_ylim(0, top * 1.18)
+    plain(panel.yaxis)
+    keys = f", {quotas} keys" if quotas > 1 else ""
+    called = "all requests" if name == ALL else name
+    panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.assumed_limits)}{keys}")
+    panel.set_ylabel(f"requests / {unit}")
+
+
+def draw_429_rate(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that gave or should have given any 429."""
     record = findings.record
     sent = record.sent_requests.assign(expected=findings.expectation.rejected)
     names = [
         name
         for name in record.limits()
-        if ((mine := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
-        or mine["expected"].eq(1).any()
+        if ((own := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
+        or own["expected"].eq(1).any()
     ]
     if not len(sent):
         return NoData("429 rate over time", "no request was sent")
@@ -47,15 +118,15 @@ def draw_throttling(findings: Findings) -> Drawing | NoData:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
     figure, axes = panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
-        mine = sent.loc[record.on_limit(name).index]
-        mine = mine[mine["start"].between(0, record.covered_s * 1e9)]
-        marks = boundaries(record, findings.expectation, record.belief.limit_on(name).window)
-        width = distribution.width(record.covered_s, len(mine), 8)
+        own = sent.loc[record.on_limit(name).index]
+        own = own[own["start"].between(0, record.covered_s * 1e9)]
+        marks = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
+        width = distribution.width(record.covered_s, len(own), 8)
         cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-        seconds = mine["start"].to_numpy(dtype=float) / 1e9
-        _share(panel, seconds, (mine["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
-        if mine["expected"].notna().any():
-            _share(panel, seconds, mine["expected"].to_numpy(dtype=float), cuts, fill=False)
+        seconds = own["start"].to_numpy(dtype=float) / 1e9
+        _share(panel, seconds, (own["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
+        if own["expected"].notna().any():
+            _share(panel, seconds, own["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:
             panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
         stages.mark_stages(panel, record, names=panel is axes[0])
@@ -65,7 +136,7 @@ def draw_throttling(findings: Findings) -> Drawing | NoData:
         panel.set_title("all requests" if name == ALL else name)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
-    return Drawing(_throttling_title(findings), _caption(findings), figure)
+    return Drawing(_429_rate_title(findings), _caption(findings), figure)
 
 
 def _share(
@@ -86,14 +157,14 @@ def _caption(findings: Findings) -> str:
     text = "Requests answered with 429 ÷ requests sent, by the second they were sent."
     if expectation.why_not is not None:
         return f"{text} Nothing was expected, because {expectation.why_not}."
-    text += f" Expected is what {findings.record.belief.words}, does with the recorded sends"
+    text += f" Expected is what {findings.record.assumed_limits.words}, does with the recorded sends"
     if expectation.shift_s is None:
         return f"{text}."
     # Adding zero makes a rounded −0 a 0.
     return f"{text}, the server’s clock {round(expectation.shift_s, 2) + 0.0:+.2f} s from ours."
 
 
-def _throttling_title(findings: Findings) -> str:
+def _429_rate_title(findings: Findings) -> str:
     requests = findings.metrics.overall.requests
     observed, expected = requests.throttled_rate, requests.expected_throttled_rate
     title = f"{numbers.share(observed)} of requests got 429"
@@ -104,7 +175,7 @@ def _throttling_title(findings: Findings) -> str:
     return f"{title}, {numbers.share(expected)} was expected{agrees}"
 
 
-_TITLE = "Accepted per window"
+_WINDOWS_TITLE = "Accepted per window"
 _GAP = 0.006
 """Of a window, left blank on either side of its bar: enough to tell two apart, too little to look like a pause."""
 _MOST_NUMBERS = 15
@@ -115,17 +186,21 @@ _HIGHEST = 2.5
 
 def draw_windows(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that counts in windows and refused something."""
-    record, told = findings.record, findings.throttled
-    if told.why_not is not None:
-        return NoData(_TITLE, told.why_not)
-    drawn = {name: each.windows for name, each in told.limits.items() if each.windows is not None and each.throttled}
+    record, observed = findings.record, findings.observed_429
+    if observed.why_not is not None:
+        return NoData(_WINDOWS_TITLE, observed.why_not)
+    drawn = {
+        name: each.windows for name, each in observed.limits.items() if each.windows is not None and each.throttled
+    }
     if not drawn:
-        refused = any(each.throttled for each in told.limits.values())
-        return NoData(_TITLE, "the limiter does not count in windows" if refused else "no window refused anything")
+        refused = any(each.throttled for each in observed.limits.values())
+        return NoData(
+            _WINDOWS_TITLE, "the limiter does not count in windows" if refused else "no window refused anything"
+        )
     figure, axes = panels(len(drawn), 1.45)
     time_axis(axes[-1], record.covered_s)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
-        _panel(panel, windows, LIMITS.get(name, MUTED))
+        _windows_panel(panel, windows, LIMITS.get(name, MUTED))
         stages.mark_stages(panel, record, names=panel is axes[0])
         limit = f"{count(windows.counts.count)} per {windows.counts.window_s:g} s"
         panel.set_title(f"{'all requests' if name == ALL else name}  ·  {limit}")
@@ -137,14 +212,14 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     return Drawing(_windows_title(findings), caption, figure)
 
 
-def _panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
+def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
     width = windows.counts.window_s * (1 - 2 * _GAP)
     for accepted_whole, label, shade in ((True, "accepted", 0.75), (False, "accepted, window cut off", 0.3)):
-        mine = windows.is_whole == accepted_whole
-        if not mine.any():
+        shown = windows.is_whole == accepted_whole
+        if not shown.any():
             continue
         panel.bar(
-            windows.begins_s[mine] + windows.counts.window_s * _GAP, windows.accepted[mine], width, align="edge",
+            windows.begins_s[shown] + windows.counts.window_s * _GAP, windows.accepted[shown], width, align="edge",
             color=colour, alpha=shade / max(1, windows.counts.limiters) ** 0.5, lw=0, label=label,
         )  # fmt: skip
     over = windows.refused > 0
@@ -180,8 +255,8 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 
 
 def _windows_title(findings: Findings) -> str:
-    limits = findings.throttled.limits
-    if any(unexplained(findings, name) for name in limits):
+    limits = findings.observed_429.limits
+    if any(unexplained_429s(findings, name) for name in limits):
         return "Requests were refused in windows that were not full"
     full = [each.windows.counts for each in limits.values() if each.windows is not None]
     known = [each for each in full if each.spread is not None]

@@ -55,12 +55,12 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     record = findings.record
-    cells = record.cells(record.stages(traffic=name))
+    stage_indices = record.stage_indices(record.stages(traffic=name))
     for metric, label, ink, line in (
         ("execution_time_ms", "executionTime", INK, (0, (1, 1.5))),
         ("overhead_ms", "overhead", colour, "-"),
     ):
-        values = record.times.of[metric].get(cells)
+        values = record.times[metric].get(stage_indices)
         if not values.n:
             continue
         ranks = ranks_to_draw(values.n, _MOST_POINTS)
@@ -75,24 +75,24 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
 
 
 def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
-    known = [(name, cell) for name, cell in stages.items() if cell.overhead_ms.p50 is not None]
+    known = [(name, figures) for name, figures in stages.items() if figures.overhead_ms.p50 is not None]
     if not known:
         panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
                        ha="center", va="center", color=MUTED)  # fmt: skip
         return
-    rates = np.array([(cell.operations.sent_rate or 0.0) * 60 for _, cell in known])
+    rates = np.array([(figures.operations.sent_rate or 0.0) * 60 for _, figures in known])
     if len(known) > 1 and rates.max() <= _FASTER * rates.min():
         # One beside the other, in the order of the run: at their rates they would lie upon one another.
-        _points(panel, np.arange(len(known), dtype=float), [cell.overhead_ms for _, cell in known], colour)
+        _points(panel, np.arange(len(known), dtype=float), [figures.overhead_ms for _, figures in known], colour)
         panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
         panel.set_xlim(-0.5, len(known) - 0.5)
         panel.set_xlabel(f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
         return
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
-    _points(panel, rates, [cell.overhead_ms for _, cell in known], colour)
-    for (name, cell), rate in zip(known, rates.tolist(), strict=True):
-        offered, middle = (cell.operations.offered_rate or 0.0) * 60, cell.overhead_ms.p50 or 0.0
+    _points(panel, rates, [figures.overhead_ms for _, figures in known], colour)
+    for (name, figures), rate in zip(known, rates.tolist(), strict=True):
+        offered, middle = (figures.operations.offered_rate or 0.0) * 60, figures.overhead_ms.p50 or 0.0
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
         panel.annotate(name, (rate, middle), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=MUTED,
@@ -118,16 +118,16 @@ def _points(panel: Axes, x: NDArray[np.float64], summaries: list[Summary], colou
 
 
 def _title(findings: Findings, names: list[str]) -> str:
-    cells = findings.metrics.traffic
-    medians = {name: p50 for name in names if (p50 := cells[name].overhead_ms.p50) is not None}
+    stage_indices = findings.metrics.traffic
+    medians = {name: p50 for name in names if (p50 := stage_indices[name].overhead_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
         return f"Median overhead: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in names:
-        cell = findings.metrics.traffic[name]
+        figures = findings.metrics.traffic[name]
         steps = [
             (part.operations.sent_rate or 0.0, p50, stage)
-            for stage, part in cell.stages.items()
+            for stage, part in figures.stages.items()
             if (p50 := part.overhead_ms.p50) is not None
         ]
         if not steps:
@@ -140,5 +140,5 @@ def _title(findings: Findings, names: list[str]) -> str:
         elif most > _FASTER * least:
             parts.append(f"{name} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”")
         else:
-            parts.append(f"{name} {numbers.duration_ms(cell.overhead_ms.p50)}")
+            parts.append(f"{name} {numbers.duration_ms(figures.overhead_ms.p50)}")
     return f"Median overhead: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"

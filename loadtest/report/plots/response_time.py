@@ -1,21 +1,17 @@
-"""Response time of every operation over time, under rolling percentiles.
-
-The whole spectrum of response times, with a tail that is drawn on a log scale of 1 − p.
-
-Response time beside service time: what waiting and retrying add to the server's part.
-"""
+"""Response times: over time, as a spectrum with a log tail, beside service time, and as a heat map of a long run."""
 
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.analysis.timelines import Responses
+from loadtest.analysis.timelines import Heat, Responses
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
@@ -33,6 +29,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
+from loadtest.report.tables.table import Cell, Table
 from loadtest.stats import interval_ranks, rank, ranks_to_draw
 
 _MOST_NAMED: Final = 3
@@ -52,7 +49,9 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         named = panel is axes[0] or not stages.same_stages(record, name, names[0])
         stages.mark_stages(panel, record, name, names=named)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
-        series = next((one for each, one in findings.rates.items() if limit in record.belief.together(each)), None)
+        series = next(
+            (one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)), None
+        )
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
     time_axis(axes[-1], record.covered_s)
     legend(figure, axes)
@@ -68,13 +67,13 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
 
 def _scatter_title(findings: Findings) -> str:
     parts, medians = [], {}
-    for name, cell in findings.metrics.traffic.items():
-        block = cell.response_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        block = figures.response_time_ms
         if block.p50 is not None:
             medians[name] = block.p50
             tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
             parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
-    if not any(cell.response_time_ms.n for cell in findings.metrics.traffic.values()):
+    if not any(figures.response_time_ms.n for figures in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
         return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
@@ -114,7 +113,7 @@ def _lines(panel: Axes, responses: Responses) -> None:
         panel.plot(middles, np.where(carried, found, np.nan), label=f"{label} of a bin", color=INK, lw=line)
 
 
-_MOST_POINTS = 500
+_SPECTRUM_POINTS = 500
 _BAND_POINTS = 90
 _FEW = 40
 """Operations of which each is drawn as a point."""
@@ -126,12 +125,9 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 
 
 def draw_spectrum(findings: Findings) -> Drawing | NoData:
-    """One line for each traffic entry: its nearest-rank percentiles, grey where n can't carry them."""
+    """One line for each traffic entry: its nearest-rank percentiles, grey where samples are too few."""
     record = findings.record
-    found = {
-        name: record.times.of["response_time_ms"].get(record.cells(record.stages(traffic=name)))
-        for name in record.info.traffic
-    }
+    found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     names = [name for name, values in found.items() if values.n]
     if not names:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
@@ -161,7 +157,7 @@ def draw_spectrum(findings: Findings) -> Drawing | NoData:
 
 def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
     n = values.n
-    ranks = np.unique(np.geomspace(1, n, _MOST_POINTS).astype(int))
+    ranks = np.unique(np.geomspace(1, n, _SPECTRUM_POINTS).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
@@ -191,8 +187,8 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 def _spectrum_title(findings: Findings) -> str:
     tails = []
-    for name, cell in findings.metrics.traffic.items():
-        block = cell.response_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        block = figures.response_time_ms
         for statistic in ("p99", "p95", "p90"):
             tail = block.get(statistic)
             if block.p50 and tail.value is not None:
@@ -207,7 +203,7 @@ def _spectrum_title(findings: Findings) -> str:
     return f"The longest tail is that of {name}: {words}"
 
 
-_SERVICE_MOST_POINTS = 600
+_CURVE_POINTS = 600
 
 
 def draw_service(findings: Findings) -> Drawing | NoData:
@@ -237,14 +233,14 @@ def draw_service(findings: Findings) -> Drawing | NoData:
 
 
 def _of(record: Record, metric: str, traffic: str) -> Distribution:
-    return record.times.of[metric].get(record.cells(record.stages(traffic=traffic)))
+    return record.time(metric, record.stages(traffic=traffic))
 
 
 def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
     if not values.n:
         return
     # Evenly by rank, both ends kept.
-    ranks = ranks_to_draw(values.n, _SERVICE_MOST_POINTS)
+    ranks = ranks_to_draw(values.n, _CURVE_POINTS)
     ordered, shares = values.at(ranks), ranks / values.n * 100
     ordered, shares = ordered[ordered > 0], shares[ordered > 0]
     if len(ordered) == 1:
@@ -256,8 +252,8 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
 
 def _service_title(findings: Findings) -> str:
     gaps = []
-    for name, cell in findings.metrics.traffic.items():
-        response, service = cell.response_time_ms.p50, cell.service_time_ms.p50
+    for name, figures in findings.metrics.traffic.items():
+        response, service = figures.response_time_ms.p50, figures.service_time_ms.p50
         polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
         if response is not None and service is not None and not polled:
             gaps.append((response - service, name))
@@ -272,9 +268,84 @@ def _service_title(findings: Findings) -> str:
 
 def _polled_title(findings: Findings) -> str:
     """Of jobs, whose requests are many."""
-    for name, cell in findings.metrics.traffic.items():
-        response, service = cell.response_time_ms, cell.service_time_ms
+    for name, figures in findings.metrics.traffic.items():
+        response, service = figures.response_time_ms, figures.service_time_ms
         if response.p50 is not None and service.p50 is not None:
             whole = numbers.bounded(response.get("p50"))
             return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"
     return "Response time, and the service time of single requests"
+
+
+def draw_heat(findings: Findings) -> Drawing | NoData | None:
+    """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
+    record = findings.record
+    if not findings.heats:
+        return None
+    figure, axes = panels(len(findings.heats), 1.9)
+    for panel, (name, heat) in zip(axes, findings.heats.items(), strict=True):
+        operation = record.info.traffic[name].operation
+        colour = OPERATIONS[operation]
+        # From transparent to the operation's colour, so that one picture serves light and dark pages.
+        scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
+        counts = np.ma.masked_equal(heat.counts.T, 0)
+        most = max(2, int(heat.counts.max()))
+        mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=LogNorm(1, most), rasterized=True)
+        bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
+        plain_log(bar.ax.yaxis)
+        bar.set_label("operations (log)")
+        bar.outline.set_visible(False)
+        panel.set_yscale("log")
+        plain_log(panel.yaxis)
+        panel.set_ylabel("response time, ms (log)")
+        panel.set_title(f"{name}  ·  {operation}")
+        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(findings.heats)))
+        stages.mark_stages(panel, record, name, names=named)
+    time_axis(axes[-1], record.covered_s)
+    caption = (
+        "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
+        "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
+        "column that reaches up, slow drift a band that climbs."
+    )
+    return Drawing(_heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items()))
+
+
+def _heat_medians(heat: Heat) -> np.ndarray:
+    """Of each bin of time the middle of the field that holds its median, in ms; NaN without operations."""
+    sums = heat.counts.cumsum(axis=1)
+    n = sums[:, -1]
+    place = (sums >= np.maximum(1, (n + 1) // 2)[:, None]).argmax(axis=1)
+    middles = np.sqrt(heat.levels[:-1] * heat.levels[1:])
+    return np.where(n > 0, middles[place], np.nan)
+
+
+def _heat_title(findings: Findings) -> str:
+    """Where the last third of the run differs most from the first."""
+    drifts = []
+    for name, heat in findings.heats.items():
+        known = _heat_medians(heat)
+        known = known[np.isfinite(known)]
+        third = len(known) // 3
+        if third:
+            drifts.append((float(np.median(known[-third:]) / np.median(known[:third])), name))
+    if not drifts:
+        return "Response times over the whole run"
+    drift, name = max(drifts, key=lambda one: abs(np.log(one[0])))
+    # A field is 15 % high: less than that is no finding.
+    if abs(np.log(drift)) < np.log(1.2):
+        return "Response times at the end of the run are those of its beginning"
+    return f"The median of {name} in the last third of the run is {drift:.2g} times that of the first"
+
+
+def _heat_table(name: str, heat: Heat) -> Table:
+    medians, n = _heat_medians(heat), heat.counts.sum(axis=1)
+    kept: list[int] = np.unique(np.linspace(0, len(n) - 1, min(16, len(n))).round().astype(int)).tolist()
+    rows = tuple(
+        (
+            Cell(f"{heat.cuts[k]:g}"),
+            Cell(numbers.count(float(n[k]))),
+            Cell(numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None)),
+        )
+        for k in kept
+    )
+    columns = (("From s", True), ("Operations", True), ("Median ms, ± 8 %", True))
+    return Table("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

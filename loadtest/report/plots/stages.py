@@ -29,7 +29,7 @@ def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) ->
     Args:
         axes: over time.
         record: the record.
-        boundaries: where they are believed to lie, in s since the epoch.
+        boundaries: where they are assumed to lie, in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
     reach = _reach(record)
@@ -45,7 +45,7 @@ def window_words(record: Record) -> str:
     """What the marks of ``mark_windows`` are."""
     wide = _reach(record) > record.covered_s * _SEEN
     bands = ", in bands as wide as its clock is unsure" if wide else ""
-    return f"Dotted verticals are the believed beginnings of the server’s windows{bands}."
+    return f"Dotted verticals are the assumed beginnings of the server’s windows{bands}."
 
 
 def _reach(record: Record) -> float:

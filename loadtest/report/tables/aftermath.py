@@ -1,7 +1,7 @@
 """Tables of what was said with the 429s, and of what came after them."""
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.observed_429 import NO_CODE, LimitThrottling
+from loadtest.analysis.limits.observed_429 import NO_CODE, LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
 from loadtest.plan import ALL
 from loadtest.report.tables.table import Cell, Table
@@ -15,15 +15,15 @@ def aftermath(findings: Findings) -> tuple[Table, ...]:
         _headers(findings),
         _recovery(findings),
         _retries(findings),
-        _touches(findings),
+        _interference(findings),
     )
 
 
-def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[str, LimitThrottling]]:
+def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[str, LimitObserved429]]:
     """The limits that gave a 429, or all; each as it is called."""
     return [
         ("all requests" if name == ALL else name, each)
-        for name, each in findings.throttled.limits.items()
+        for name, each in findings.observed_429.limits.items()
         if each.throttled or not refused
     ]
 
@@ -48,7 +48,7 @@ def _codes(findings: Findings) -> Table:
 
 def _retry_after(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Held against", True),
+        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Compared", True),
         ("True", True), ("Too short", True), ("Too long", True),
     )  # fmt: skip
     rows, judged, honest = [], 0, 0
@@ -58,25 +58,25 @@ def _retry_after(findings: Findings) -> Table:
             continue
         judged, honest = judged + found.judged, honest + found.honest
         forms = {"seconds": found.seconds, "dates": found.dates, "unreadable": found.unreadable}
-        told = f"{found.told[0]:.3g} to {found.told[2]:.3g}" if found.told else NOTHING
+        waits = f"{found.waits[0]:.3g} to {found.waits[2]:.3g}" if found.waits else NOTHING
         rows.append(
             (
                 Cell(name, tone="head"),
                 Cell(count(found.n)),
                 Cell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
-                Cell(told, f"median {found.told[1]:.3g}" if found.told else ""),
+                Cell(waits, f"median {found.waits[1]:.3g}" if found.waits else ""),
                 Cell(count(found.judged)),
                 Cell(count(found.honest)),
                 Cell(count(found.early), _by(found.early_s), "bad" if found.early > 0.05 * found.judged else ""),
                 Cell(count(found.late), _by(found.late_s), "bad" if found.late > 0.05 * found.judged else ""),
             )
         )
-    heading = "Retry-After could be held against nothing"
+    heading = "Retry-After could be compared with nothing"
     if judged:
         heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
     note = (
-        "Held against the next request of that limiter that passed. Too short: one sent after the wait got 429 all the "
-        "same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
+        "Compared with the next request of that limiter that passed. Too short: one sent after the wait got 429 all "
+        "the same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
     )
     return Table("limits-retry-after", heading, columns, tuple(rows), note)
 
@@ -90,7 +90,7 @@ def _by(spread: tuple[float | None, float | None, float] | None) -> str:
 
 def _headers(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Held against", True),
+        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Compared", True),
         ("Untrue", True),
     )  # fmt: skip
     rows = tuple(
@@ -106,11 +106,11 @@ def _headers(findings: Findings) -> Table:
         if each.headers.n
     )
     note = "Untrue: more was said to remain, and the very next request, sent after that answer, got 429."
-    held = sum(each.headers.held for each in findings.throttled.limits.values())
-    untrue = sum(each.headers.untrue for each in findings.throttled.limits.values())
+    held = sum(each.headers.held for each in findings.observed_429.limits.values())
+    untrue = sum(each.headers.untrue for each in findings.observed_429.limits.values())
     heading = f"Of {count(held)} answers that told what remained, {count(untrue)} were followed by what refutes them"
     if not held:
-        heading = "What other headers said of the limits could be held against nothing"
+        heading = "What other headers said of the limits could be compared with nothing"
     return Table("limits-headers", heading, columns, rows, note)
 
 
@@ -153,34 +153,36 @@ def _retries(findings: Findings) -> Table:
         ("Amplification", True), ("Goodput", True), ("Time to success p50", True), ("p95", True), ("most", True),
     )  # fmt: skip
     rows = []
-    for name, found in findings.throttled.retries.items():
+    for name, found in findings.observed_429.retries.items():
         if not found.operations:
             continue
-        cell, times = findings.metrics.traffic[name], found.time_to_success_ms
+        figures, times = findings.metrics.traffic[name], found.time_to_success_ms
         rows.append(
             (
                 Cell(name, tone="head"),
-                Cell(count(found.operations), f"of {count(cell.operations.sent)}"),
+                Cell(count(found.operations), f"of {count(figures.operations.sent)}"),
                 Cell(f"{found.attempts / found.operations:.3g}"),
                 Cell(count(found.ok)),
                 Cell(count(found.throttled)),
-                Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
-                Cell(rate(cell.goodput)),
+                Cell(NOTHING if figures.amplification is None else f"{figures.amplification:.3g}"),
+                Cell(rate(figures.goodput)),
                 *(Cell(duration_ms(times.get(statistic).value)) for statistic in ("p50", "p95", "max")),
             )
         )
-    ok, of = (sum(getattr(each, a) for each in findings.throttled.retries.values()) for a in ("ok", "operations"))
-    heading = f"Of {count(of)} operations that tried again, {count(ok)} ended well"
+    ok, retried = (
+        sum(getattr(each, a) for each in findings.observed_429.retries.values()) for a in ("ok", "operations")
+    )
+    heading = f"Of {count(retried)} operations that tried again, {count(ok)} ended well"
     note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
     return Table("limits-retries", heading, columns, tuple(rows), note)
 
 
-def _touches(findings: Findings) -> Table:
+def _interference(findings: Findings) -> Table:
     columns = (
         ("Who was refused", False), ("429 rate of all others meanwhile", True), ("at other times", True),
         ("Unexplained meanwhile", True), ("at other times", True), ("Felt by others", False),
     )  # fmt: skip
-    found = findings.throttled.touches
+    found = findings.observed_429.interference
     rows = tuple(
         (
             Cell(one.party if one.kind == "traffic" else f"key {one.party}", tone="head"),
@@ -199,6 +201,6 @@ def _touches(findings: Findings) -> Table:
         heading = "Nobody’s excess is felt by others, beyond the limits that they share"
     note = (
         "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
-        "believed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
+        "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
     )
     return Table("limits-touches", heading, columns, rows, note)

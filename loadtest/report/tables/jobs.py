@@ -36,15 +36,15 @@ def _waits(findings: Findings) -> Table:
         (
             Cell(name, tone="head"),
             Cell(stage),
-            Cell(count(cell.poll_lag_upper_ms.n)),
-            _number(cell.submit_ms.p50),
-            *(_between(cell.queue_wait_lower_ms, cell.queue_wait_upper_ms, each) for each in ("p50", "p95")),
-            _number(cell.execution_time_ms.p50),
-            _between(None, cell.poll_lag_upper_ms, "p50"),
-            *(_between(cell.time_to_result_lower_ms, cell.time_to_result_ms, each) for each in ("p50", "p95")),
+            Cell(count(figures.poll_lag_upper_ms.n)),
+            _number(figures.submit_ms.p50),
+            *(_between(figures.queue_wait_lower_ms, figures.queue_wait_upper_ms, each) for each in ("p50", "p95")),
+            _number(figures.execution_time_ms.p50),
+            _between(None, figures.poll_lag_upper_ms, "p50"),
+            *(_between(figures.time_to_result_lower_ms, figures.time_to_result_ms, each) for each in ("p50", "p95")),
         )
-        for name, stage, cell in _stages(findings)
-        if cell.time_to_result_lower_ms.n
+        for name, stage, figures in _stages(findings)
+        if figures.time_to_result_lower_ms.n
     )
     note = (
         "In ms, within the bounds that polling and the submit’s answer leave: a job’s result is ready at some time "
@@ -78,13 +78,13 @@ def polling_table(findings: Findings) -> Table:
         (
             Cell(name, tone="head"),
             Cell(stage),
-            *(_polls(cell.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
-            Cell(count(cell.polling.polls)),
-            Cell(share(cell.polling.share_of_retrievals)),
-            Cell(_percent(cell.polling.share_of_limit)),
+            *(_polls(figures.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
+            Cell(count(figures.polling.polls)),
+            Cell(share(figures.polling.share_of_retrievals)),
+            Cell(_percent(figures.polling.share_of_limit)),
         )
-        for name, stage, cell in _stages(findings)
-        if cell.polls.n or cell.polling.polls
+        for name, stage, figures in _stages(findings)
+        if figures.polls.n or figures.polling.polls
     )
     note = (
         "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "

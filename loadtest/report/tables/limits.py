@@ -1,12 +1,12 @@
-"""What the 429s tell, in sentences: one for each limit, and why there is nothing to say where there is not.
+"""What the 429s tell, in sentences, one for each limit, and in tables; or why they tell nothing.
 
-Tables of what the 429s tell. Their names begin with ``limits``: they stand with the limits.
+The names of the tables begin with ``limits``: they stand with the limits.
 """
 
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.observed_429 import LimitThrottling
+from loadtest.analysis.limits.observed_429 import LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count
 from loadtest.inference.fit import BAR, Fit
 from loadtest.inference.inference import Inference, same, words
@@ -29,7 +29,7 @@ def verdict(found: Inference) -> str:
     return " or ".join(kinds) if len(kinds) == 2 else f"{len(kinds)} kinds of limiter"
 
 
-def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
+def sentence(name: str, found: LimitObserved429, findings: Findings) -> str:
     """What the answers of one limit tell of its limiter."""
     inferred = found.inference
     if inferred.word == "nothing":
@@ -38,12 +38,12 @@ def sentence(name: str, found: LimitThrottling, findings: Findings) -> str:
         if not inferred.refused:
             return f"None of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
         return f"Each of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
-    said = [_which(inferred)]
+    sentences = [_which(inferred)]
     if inferred.word in ("named", "several"):
-        said.append(_confidence(inferred))
-    said.append(_belief(name, found, findings))
-    said.append(_other_count(found))
-    return " ".join(part for part in said if part)
+        sentences.append(_confidence(inferred))
+    sentences.append(_assumed(name, found, findings))
+    sentences.append(_other_count(found))
+    return " ".join(part for part in sentences if part)
 
 
 def _which(found: Inference) -> str:
@@ -86,31 +86,30 @@ def chance(log10_p: float | None) -> str:
     return f"p < 10{str(int(log10_p)).translate(_RAISED)}"
 
 
-def _belief(name: str, found: LimitThrottling, findings: Findings) -> str:
-    believed, record = found.believed, findings.record
-    spec, limit = record.belief.spec, record.belief.limit_on(name)
-    if believed is None or any(same(fit, spec, limit) for fit in found.inference.named):
+def _assumed(name: str, found: LimitObserved429, findings: Findings) -> str:
+    assumed, record = found.assumed, findings.record
+    spec, limit = record.assumed_limits.spec, record.assumed_limits.limit_on(name)
+    if assumed is None or any(same(fit, spec, limit) for fit in found.inference.named):
         return ""
-    wrong = believed.wrongly_rejected + believed.wrongly_admitted + believed.unheld
-    return f"It was believed to be {shorter(believed)}, which {count(wrong)} decisions contradict."
+    wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.unheld
+    return f"It was assumed to be {shorter(assumed)}, which {count(wrong)} decisions contradict."
 
 
 def shorter(fit: Fit) -> str:
-    """A limiter in fewer words, for where it is said beside others."""
-    said = words(fit)
-    return said.replace(" (or GCRA, which decides alike)", " or GCRA")
+    """A limiter in fewer words, for where it stands beside others."""
+    return words(fit).replace(" (or GCRA, which decides alike)", " or GCRA")
 
 
-def _other_count(found: LimitThrottling) -> str:
+def _other_count(found: LimitObserved429) -> str:
     other, windows = found.inference.other_count, found.windows
-    believed = found.believed.limit.count if found.believed is not None else None
+    assumed = found.assumed.limit.count if found.assumed is not None else None
     if other is not None:
         shared = (
-            ", or keys share limits that they were believed not to" if windows and windows.counts.limiters > 1 else ""
+            ", or keys share limits that they were assumed not to" if windows and windows.counts.limiters > 1 else ""
         )
         return (
             f"Its count seems to be {count(other)}"
-            + (f" instead of {count(believed)}" if believed else "")
+            + (f" instead of {count(assumed)}" if assumed else "")
             + shared
             + "."
         )
@@ -123,7 +122,7 @@ def _other_count(found: LimitThrottling) -> str:
 def title(findings: Findings) -> str:
     """The finding of all limits together."""
     by_verdict: dict[str, list[str]] = {}
-    for name, each in findings.throttled.limits.items():
+    for name, each in findings.observed_429.limits.items():
         if each.inference.word != "nothing":
             by_verdict.setdefault(verdict(each.inference), []).append(name)
     if not by_verdict:
@@ -134,12 +133,12 @@ def title(findings: Findings) -> str:
         return (
             "None of the known limiters fits the answers"
             if found == "none fits"
-            else f"The answers fit {found}" + (f" ({names})" if len(findings.throttled.limits) > 1 else "")
+            else f"The answers fit {found}" + (f" ({names})" if len(findings.observed_429.limits) > 1 else "")
         )
     return "What the answers fit: " + " · ".join(f"{', '.join(names)}: {found}" for found, names in by_verdict.items())
 
 
-def throttling_tables(findings: Findings) -> tuple[Table, ...]:
+def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them, and the last says why."""
     return (
         _inferred(findings),
@@ -155,13 +154,13 @@ def _inferred(findings: Findings) -> Table:
     columns = (("Limit", False), ("What its answers tell", False))
     rows = tuple(
         (Cell(name if name != ALL else "all requests", tone="head"), Cell(sentence(name, found, findings)))
-        for name, found in findings.throttled.limits.items()
+        for name, found in findings.observed_429.limits.items()
     )
     note = (
-        "Each algorithm is held against each decision, given what had really passed until then. Requests of one run "
+        "Each algorithm is compared with each decision, given what had really passed until then. Requests of one run "
         "depend on one another: p is a measure, not a truth. The verdict does not rest on it."
     )
-    if any(found.sent > found.inference.n for found in findings.throttled.limits.values()):
+    if any(found.sent > found.inference.n for found in findings.observed_429.limits.values()):
         note += (
             " Only the first 50\u202f000 requests of each limit, and of these the answered ones, are looked at here."
         )
@@ -204,7 +203,7 @@ def _decisions(findings: Findings) -> Table:
     )  # fmt: skip
     rows, refused, admitted = [], 0, 0
     for name, found in refused_limits(findings, refused=False):
-        fit = found.believed
+        fit = found.assumed
         if fit is None or not found.answered:
             continue
         refused, admitted = refused + fit.wrongly_rejected, admitted + fit.wrongly_admitted
@@ -220,10 +219,10 @@ def _decisions(findings: Findings) -> Table:
             )
         )
     heading = (
-        f"By the believed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+        f"By the assumed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
     )
     if not refused and not admitted:
-        heading = "No decision contradicts the believed limiter"
+        heading = "No decision contradicts the assumed limiter"
     note = (
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
@@ -267,7 +266,7 @@ def _windows(findings: Findings) -> Table:
 
 def _nothing(findings: Findings) -> Table:
     """What there are no data of, and why."""
-    found, limits = findings.throttled, list(findings.throttled.limits.values())
+    found, limits = findings.observed_429, list(findings.observed_429.limits.values())
     refused = sum(each.throttled for each in limits)
     why = []
     if found.why_not is not None:
@@ -277,17 +276,17 @@ def _nothing(findings: Findings) -> Table:
             why.append(("Limiter, error codes, Retry-After, recovery", "no request got 429"))
         elif not any(each.retry_after.carried for each in limits):
             why.append(("Retry-After", f"none of {count(refused)} 429s carried it"))
-        if any(each.believed is None for each in limits):
-            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is believed"))
+        if any(each.assumed is None for each in limits):
+            why.append(("Wrong decisions", findings.expectation.why_not or "no limiter is assumed"))
         if not any(each.windows for each in limits):
             why.append(("Accepted per window", "the limiter does not count in windows"))
         if not any(each.headers.n for each in limits):
             why.append(("Other rate-limit headers", "no answer carried any"))
         if not any(each.operations for each in found.retries.values()):
             why.append(("Retries", "no operation was tried more than once"))
-        if refused and not found.touches:
-            why.append(("Whose excess touches whom", "nobody sent while another was refused"))
+        if refused and not found.interference:
+            why.append(("Interference between clients", "nobody sent while another was refused"))
         if not found.complete:
             why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
     rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
-    return Table("limits-nothing", "What there is nothing to say of", (("What", False), ("Why", False)), rows)
+    return Table("limits-nothing", "Not enough data", (("What", False), ("Why", False)), rows)

@@ -1,17 +1,19 @@
-"""Every table of a report, as text that is ready to show."""
+"""Every table of a report, as text that is ready to show; those of the figures and of the generator are made here."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
 from loadtest.analysis.results import Figures, OperationStage, Summary
+from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
 from loadtest.contract import Outcome
 from loadtest.plan import CONCURRENCY
-from loadtest.report.tables.generators import generator_tables
+from loadtest.record.run_info import PauseInfo
 from loadtest.report.tables.jobs import job_tables
-from loadtest.report.tables.limits import throttling_tables
+from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.table import Cell, Table, Tone
 from loadtest.report.tables.target import target_tables
 
@@ -80,32 +82,32 @@ def summary(findings: Findings) -> Table:
         ("Expected", True), ("p50 ms", True), ("p95 ms", True), ("p99 ms", True), ("Exec. p50", True),
     )  # fmt: skip
     rows = []
-    for name, cell in findings.metrics.traffic.items():
-        for stage, part in cell.stages.items():
-            first = stage == next(iter(cell.stages))
+    for name, figures in findings.metrics.traffic.items():
+        for stage, part in figures.stages.items():
+            first = stage == next(iter(figures.stages))
             rows.append((Cell(name if first else "", tone="head"), Cell(stage), *_summary_row(part)))
     note = (
-        "429: share of sent operations that ended throttled; Expected: by replay of the believed limiter. "
-        f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: n can’t carry it."
+        "429: share of sent operations that ended throttled; Expected: by a replay of the assumed limiter. "
+        f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
     return Table("summary", "Summary", columns, tuple(rows), note)
 
 
-def _summary_row(cell: OperationStage) -> tuple[Cell, ...]:
-    operations, block = cell.operations, cell.response_time_ms
+def _summary_row(figures: OperationStage) -> tuple[Cell, ...]:
+    operations, block = figures.operations, figures.response_time_ms
     return (
         Cell(count(operations.offered)),
         Cell(rate(operations.offered_rate)),
         Cell(count(operations.ok)),
-        Cell(share(cell.throttled_rate)),
-        Cell(share(cell.expected_throttled_rate), tone="faint"),
+        Cell(share(figures.throttled_rate)),
+        Cell(share(figures.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
-        statistic(cell.execution_time_ms, "p50", interval=False),
+        statistic(figures.execution_time_ms, "p50", interval=False),
     )
 
 
 def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
-    """One statistic of a time: ≥ where it reaches a time-out, faint where n can't carry it."""
+    """One statistic of a time: ≥ where it reaches a time-out, faint where samples are too few."""
     found = summary.get(name)
     if found.value is None:
         return Cell(NOTHING, tone="faint")
@@ -119,8 +121,8 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
     return (
         _outcomes(findings),
         _limits(findings),
-        *throttling_tables(findings),
-        *(_latency(name, cell) for name, cell in findings.metrics.traffic.items()),
+        *observed_429_tables(findings),
+        *(_latency(name, figures) for name, figures in findings.metrics.traffic.items()),
         *job_tables(findings),
         _answers(findings),
         *target_tables(findings),
@@ -135,16 +137,16 @@ def _outcomes(findings: Findings) -> Table:
         ("Traffic", False), *((name.replace("_", " "), True) for name in names), ("error rate", True),
         ("goodput", True), ("amplification", True),
     )  # fmt: skip
-    cells: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
+    stage_indices: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             Cell(name, tone="head"),
-            *(Cell(count(getattr(cell.operations, key))) for key in names),
-            Cell(share(cell.error_rate)),
-            Cell(rate(cell.goodput)),
-            Cell(NOTHING if cell.amplification is None else f"{cell.amplification:.3g}"),
+            *(Cell(count(getattr(figures.operations, key))) for key in names),
+            Cell(share(figures.error_rate)),
+            Cell(rate(figures.goodput)),
+            Cell(NOTHING if figures.amplification is None else f"{figures.amplification:.3g}"),
         )
-        for name, cell in cells.items()
+        for name, figures in stage_indices.items()
     )
     note = (
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
@@ -172,12 +174,12 @@ def _limits(findings: Findings) -> Table:
         for use in findings.uses
     )
     note = "All traffic together, polls and retries included, by the second in which requests were sent."
-    if findings.record.belief.spec.algorithm == CONCURRENCY:
+    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
     return Table("limits", "What was asked of each limit", columns, rows, note)
 
 
-def _latency(name: str, cell: OperationStage) -> Table:
+def _latency(name: str, figures: OperationStage) -> Table:
     columns = (
         ("ms", False), ("n", True), ("mean", True), *((p, True) for p in _PERCENTILES), ("max", True),
     )  # fmt: skip
@@ -190,7 +192,7 @@ def _latency(name: str, cell: OperationStage) -> Table:
             statistic(block, "max"),
         )
         for key, label in _LATENCIES.items()
-        if isinstance(block := getattr(cell, key), Summary) and block.n
+        if isinstance(block := getattr(figures, key), Summary) and block.n
     ]
     note = "Small print: 95 % intervals, sampling only; requests of one run are correlated, so the truth is wider."
     return Table(f"latency-{name}", f"Times of {name}", columns, tuple(rows), note)
@@ -199,8 +201,8 @@ def _latency(name: str, cell: OperationStage) -> Table:
 def _answers(findings: Findings) -> Table:
     columns = (("Traffic", False), ("Answers by status", False), ("Reasons of what was not ok", False))
     rows = tuple(
-        (Cell(name, tone="head"), Cell(_list(cell.statuses)), Cell(_list(cell.reasons)))
-        for name, cell in findings.metrics.traffic.items()
+        (Cell(name, tone="head"), Cell(_list(figures.statuses)), Cell(_list(figures.reasons)))
+        for name, figures in findings.metrics.traffic.items()
     )
     return Table("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
 
@@ -234,4 +236,64 @@ def _load(findings: Findings) -> Table:
     return Table("load", "Punctuality and evenness", columns, tuple(rows), note)
 
 
-__all__ = ["Cell", "Table", "all_others", "numbers", "statistic", "summary", "thresholds"]
+def generator_tables(findings: Findings) -> tuple[Table, ...]:
+    """A row for each generator process, and one for each of its pools; none of older records."""
+    found = generators(findings.record.info)
+    return (_generators(found), _pools(found)) if found else ()
+
+
+def _generators(found: list[Generator]) -> Table:
+    columns = (
+        ("Process", False), ("CPU mean %", True), ("peak", True), ("machine mean %", True), ("peak", True),
+        ("stalls", True), ("longest ms", True), ("collections", True), ("longest ms", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
+            *_cpu(one.cpu_mean, one.cpu_peak),
+            *_cpu(one.machine_mean, one.machine_peak),
+            *_pauses(one.stalls),
+            *_pauses(one.collections),
+        )
+        for one in found
+    )
+    note = (
+        "CPU by the second: 100 % is one core of a process, and all cores of a machine. Stalls: the event loop woke at "
+        "least 50 ms late; collections: of garbage, at least 10 ms long."
+    )
+    return Table("generators", "Generator processes", columns, rows, note)
+
+
+def _pools(found: list[Generator]) -> Table:
+    columns = (
+        ("Users of", False), ("Process", False), ("at first", True), ("in the end", True), ("at most", True),
+        ("arrivals that waited", True), ("longest ms", True), ("full for s", True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(traffic, tone="head"),
+            Cell(_process_name(one, found)),
+            *(Cell(count(number)) for number in (pool.started, pool.size, pool.cap)),
+            Cell(count(pool.waited), tone="bad" if pool.waited else ""),
+            Cell(f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING),
+            Cell(f"{pool.full_s:.2f}"),
+        )
+        for one in found
+        for traffic, pool in one.pools.items()
+    )
+    note = "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
+    return Table("generators-pools", "Pools of users", columns, rows, note)
+
+
+def _process_name(one: Generator, found: list[Generator]) -> str:
+    if len(found) == 1:
+        return "generator"
+    return f"worker {one.worker}" if one.worker else "master"
+
+
+def _cpu(*percents: float | None) -> Iterator[Cell]:
+    return (Cell(NOTHING if value is None else f"{value:.0f}") for value in percents)
+
+
+def _pauses(pauses: PauseInfo) -> tuple[Cell, Cell]:
+    return Cell(count(pauses.count)), Cell(f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING)

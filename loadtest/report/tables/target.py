@@ -1,9 +1,7 @@
-"""What a record shows of the target that a reader should know whatever the verdict is: a sentence each.
+"""What a record shows of the target: as sentences for the first screen, and as tables.
 
-A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for
-the others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
-
-Tables of what a record says about the target: errors, jobs, values that cannot be, slow operations.
+A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for the
+others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
 """
 
 from collections.abc import Iterator
@@ -14,10 +12,10 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import Reason
-from loadtest.report.bottleneck import unexplained
+from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.tables.table import Cell, Table
 
-_ODD: Final = {
+_ANOMALY_WORDS: Final = {
     "negative": "gave an executionTime below zero",
     "longer_than_seen": "gave an executionTime longer than the client waited",
     "wrong_result": "held a result that is not that of what was asked",
@@ -26,26 +24,30 @@ _ODD: Final = {
 
 def about_target(findings: Findings) -> tuple[str, ...]:
     """Every finding about the target as a sentence, keys by their index; empty where there is nothing to say."""
-    return tuple(sentence for part in (_shapes, _oddities, _jobs, _refusals, _keys) for sentence in part(findings))
+    return tuple(
+        sentence
+        for part in (_shape_findings, _anomaly_findings, _job_findings, _refusal_findings, _key_findings)
+        for sentence in part(findings)
+    )
 
 
-def _shapes(findings: Findings) -> Iterator[str]:
+def _shape_findings(findings: Findings) -> Iterator[str]:
     """Answers without what the contract asks of them, a missing or negative executionTime among them."""
-    for name, cell in findings.metrics.traffic.items():
-        if wrong := cell.reasons.get(Reason.WRONG_SHAPE):
+    for name, figures in findings.metrics.traffic.items():
+        if wrong := figures.reasons.get(Reason.WRONG_SHAPE):
             yield (
-                f"{count(wrong)} of {count(cell.operations.sent)} operations of {name} were answered in another "
+                f"{count(wrong)} of {count(figures.operations.sent)} operations of {name} were answered in another "
                 "shape than the documented one: executionTime missing or below zero, or another field amiss."
             )
 
 
-def _oddities(findings: Findings) -> Iterator[str]:
-    for one in findings.oddities:
+def _anomaly_findings(findings: Findings) -> Iterator[str]:
+    for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f", at worst {duration_ms(one.worst_ms)}"
-        yield f"{count(one.count)} of {count(one.of)} answers {_ODD[one.name]}{worst}."
+        yield f"{count(one.count)} of {count(one.possible)} answers {_ANOMALY_WORDS[one.name]}{worst}."
 
 
-def _jobs(findings: Findings) -> Iterator[str]:
+def _job_findings(findings: Findings) -> Iterator[str]:
     ledger = findings.ledger
     for number, words in (
         (ledger.back_to_pending, "came back as pending after they had ended"),
@@ -57,16 +59,16 @@ def _jobs(findings: Findings) -> Iterator[str]:
             yield f"{count(number)} of {count(ledger.submitted)} jobs {words}."
 
 
-def _refusals(findings: Findings) -> Iterator[str]:
-    for name in findings.throttled.limits:
-        if (found := unexplained(findings, name)) is not None:
+def _refusal_findings(findings: Findings) -> Iterator[str]:
+    for name in findings.observed_429.limits:
+        if (found := unexplained_429s(findings, name)) is not None:
             yield (
                 f"{count(found.count)} of {count(found.throttled)} 429s of the {limit_name(name)} came though it had "
-                "room, by what is believed of it, and no other known limiter explains them."
+                "room, as it was assumed to be, and no other known limiter explains them."
             )
 
 
-def _keys(findings: Findings) -> Iterator[str]:
+def _key_findings(findings: Findings) -> Iterator[str]:
     for slow in findings.slow_keys:
         share = {"p50": "half", "p95": "5\u00a0%"}[slow.statistic]
         yield (
@@ -90,7 +92,7 @@ _JOBS: Final = {
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them."""
-    return _errors(findings), _target_tables_oddities(findings), _target_tables_jobs(findings), slowest_table(findings)
+    return _errors(findings), _anomalies(findings), _jobs(findings), slowest_table(findings)
 
 
 def _errors(findings: Findings) -> Table:
@@ -119,17 +121,17 @@ def _error(group: ErrorGroup) -> tuple[Cell, ...]:
     )
 
 
-def _target_tables_oddities(findings: Findings) -> Table:
+def _anomalies(findings: Findings) -> Table:
     columns = (("Finding", False), ("Operations", True), ("Of", True), ("Worst", True), ("Example", False))
     rows = [
         (
             Cell(one.words, one.traffic, tone="head"),
             Cell(count(one.count), tone="bad"),
-            Cell(count(one.of)),
+            Cell(count(one.possible)),
             Cell(NOTHING if one.worst_ms is None else duration_ms(one.worst_ms)),
             Cell(one.request_id or NOTHING, tone="faint"),
         )
-        for one in findings.oddities
+        for one in findings.anomalies
     ]
     ledger = findings.ledger
     strange = (
@@ -142,11 +144,11 @@ def _target_tables_oddities(findings: Findings) -> Table:
         for words, n in strange
         if n
     ]
-    note = "Findings about the target: what it said cannot be true. Nothing is corrected; figures are as it said them."
-    return Table("oddities", "What cannot be", columns, tuple(rows), note)
+    note = "Findings about the target: these cannot be true. Nothing is corrected; figures are as the target gave them."
+    return Table("oddities", "Impossible values", columns, tuple(rows), note)
 
 
-def _target_tables_jobs(findings: Findings) -> Table:
+def _jobs(findings: Findings) -> Table:
     ledger = findings.ledger
     columns = (("Jobs", False), ("Count", True), ("Of those submitted", True))
     rows = []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from loadtest.contract import Outcome, RequestKind
-from loadtest.load.distributed.collector import Duplicates
+from loadtest.load.distributed.collector import DuplicateJobIds
 from loadtest.record.samples import Packer, Sample
 
 
@@ -25,7 +25,7 @@ def operation(arrival: int, outcome: Outcome = "ok", reason: str | None = None, 
 
 def ends(*batches: list[Sample]) -> dict[int, tuple[str, str | None]]:
     """How operations ended, given what comes to the master batch by batch."""
-    duplicates, packer = Duplicates(), Packer()
+    duplicates, packer = DuplicateJobIds(), Packer()
     rows = [row for batch in batches for row in duplicates.correct(packer.pack(batch)).to_pylist()]
     assert len(rows) == sum(len(batch) for batch in batches)
     return {row["arrival"]: (row["outcome"], row["reason"]) for row in rows if row["row"] == "operation"}

@@ -153,7 +153,7 @@ def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_a
 def test_a_worker_that_joins_gets_its_share(
     offer: Any, open_api: Any, until: Fixture, worker: Helpers, free_port: int
 ) -> None:
-    """On Locust's own connection: it gets users, and its part of the schedule from a new epoch on."""
+    """On Locust's own connection: it gets users, and its part of the schedule from a new assignment on."""
     text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
     first = worker(free_port)

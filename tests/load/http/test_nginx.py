@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, Wire
-from loadtest.load.http.resolver import Names
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.http.resolver import Resolver
 from loadtest.record.run_info import PeerInfo, TlsInfo
 from loadtest.targets.connection import tls_context
 
@@ -30,28 +30,30 @@ def post(path: str, body: bytes = b"{}") -> bytes:
 
 
 @pytest.fixture
-def wire(nginx: Any) -> Iterator[Wire]:
+def wire(nginx: Any) -> Iterator[HttpConnection]:
     """A wire to the plain server."""
-    made = Wire(Address("127.0.0.1", nginx.plain))
+    made = HttpConnection(Address("127.0.0.1", nginx.plain))
     yield made
     made.close()
 
 
-def ok(wire: Wire, request: bytes) -> Exchange:
+def ok(wire: HttpConnection, request: bytes) -> Exchange:
     """An exchange that has to succeed."""
     exchange = wire.exchange(request, LONG)
     assert (exchange.failure, exchange.status) == (None, 200)
     return exchange
 
 
-def test_one_connection_serves_many_requests(wire: Wire) -> None:
+def test_one_connection_serves_many_requests(wire: HttpConnection) -> None:
     """Kept alive: only the first one connects."""
     reused = [ok(wire, request).reused for request in (get("/ok"), post("/ok"), get("/ok"))]
     assert reused == [False, True, True]
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/chunked", ()), ("/gzip", ("accept-encoding: gzip",))])
-def test_chunked_and_compressed_bodies_are_whole(nginx: Any, wire: Wire, path: str, headers: tuple[str, ...]) -> None:
+def test_chunked_and_compressed_bodies_are_whole(
+    nginx: Any, wire: HttpConnection, path: str, headers: tuple[str, ...]
+) -> None:
     """Decoded in full, over a connection that goes on being used; compressed ones come as fewer bytes."""
     for turn in range(2):
         exchange = ok(wire, get(path, *headers))
@@ -59,31 +61,31 @@ def test_chunked_and_compressed_bodies_are_whole(nginx: Any, wire: Wire, path: s
         assert (exchange.bytes_received < len(nginx.text)) == (path == "/gzip")
 
 
-def test_a_connection_that_the_answer_ends_is_not_used_again(wire: Wire) -> None:
+def test_a_connection_that_the_answer_ends_is_not_used_again(wire: HttpConnection) -> None:
     """``Connection: close``, and a server that has answered enough on one connection: the next request connects."""
     assert [ok(wire, get("/close")).reused for _ in range(2)] == [False, False]
     assert [ok(wire, post("/few")).reused for _ in range(7)] == [False, True, True, False, True, True, False]
 
 
-def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: Wire, until: Callable[..., Any]) -> None:
+def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnection, until: Callable[..., Any]) -> None:
     """nginx closes what is idle: that is seen before the next request is sent, and fails nothing."""
     before = nginx.hits("/idle")
     for _ in range(3):
         assert not ok(wire, post("/idle")).reused
-        link = wire._link
-        assert link is not None
-        until(lambda link=link: not link.alive())
+        stream = wire._stream
+        assert stream is not None
+        until(lambda stream=stream: not stream.alive())
     until(lambda: nginx.hits("/idle") == before + 3)
 
 
-def test_a_time_out_that_the_server_names_is_kept(wire: Wire) -> None:
+def test_a_time_out_that_the_server_names_is_kept(wire: HttpConnection) -> None:
     """``Keep-Alive: timeout=1``: after half of it the connection is given up, before the server does."""
     ok(wire, get("/told"))
-    assert wire._answers.idle_s == 1
+    assert wire._parser.idle_s == 1
     assert wire._idle_until > 0
 
 
-def test_a_refusal_in_the_middle_of_a_large_request_is_read(wire: Wire) -> None:
+def test_a_refusal_in_the_middle_of_a_large_request_is_read(wire: HttpConnection) -> None:
     """413 comes while the body is still being sent, and is an answer, not a broken connection."""
     exchange = wire.exchange(post("/small", bytes(64 * 2**20)), LONG)
     assert (exchange.failure, exchange.status) == (None, 413)
@@ -94,11 +96,13 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
     """An IPv6 address alone, and one that follows where the preferred one refuses."""
     if not nginx.six:
         pytest.skip("this machine has no IPv6 loopback")
-    six = Wire(Address("::1", nginx.plain))
+    six = HttpConnection(Address("::1", nginx.plain))
     ok(six, get("/ok"))
     six.close()
-    names = Names(("::1", "127.0.0.1"))
-    four = Wire(Address("::1", nginx.tls, tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")), "localhost", names))
+    names = Resolver(("::1", "127.0.0.1"))
+    four = HttpConnection(
+        Address("::1", nginx.tls, tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")), "localhost", names)
+    )
     ok(four, get("/"))
     four.close()
     assert names.peers == {"::1": PeerInfo(failed=1), "127.0.0.1": PeerInfo(connections=1)}
@@ -106,7 +110,7 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
 
 def over_tls(nginx: Any, port: int, tls: ssl.SSLContext, name: str = "localhost") -> Exchange:
     """Two exchanges over TLS; gives the second, which needs no new connection if the first one held."""
-    wire = Wire(Address("127.0.0.1", port, tls, name))
+    wire = HttpConnection(Address("127.0.0.1", port, tls, name))
     first = wire.exchange(get("/"), LONG)
     second = wire.exchange(get("/"), LONG) if first.failure is None else first
     wire.close()
@@ -148,7 +152,7 @@ def test_a_server_that_proves_nothing_gets_no_request(nginx: Any, server: str, c
 @pytest.mark.parametrize(("client", "status"), [(None, 400), ("stranger", 400), ("client", 500)])
 def test_a_client_certificate_is_shown_where_it_is_wanted(nginx: Any, client: str | None, status: int) -> None:
     """nginx refuses none and a stranger's with 400; ours is let in (to be told that a header is missing)."""
-    wire = Wire(Address("127.0.0.1", nginx.mutual, context(nginx, client=client), "localhost"))
+    wire = HttpConnection(Address("127.0.0.1", nginx.mutual, context(nginx, client=client), "localhost"))
     exchange = wire.exchange(get("/"), LONG)
     wire.close()
     assert (exchange.failure, exchange.status) == (None, status)
@@ -165,7 +169,7 @@ def test_a_server_that_ends_the_handshake_for_want_of_a_certificate(nginx: Any, 
         with server.wrap_socket(talk.connection, server_side=True) as secured:
             secured.recv(1)
 
-    wire = Wire(Address("127.0.0.1", peer(script).port, context(nginx), "localhost"))
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port, context(nginx), "localhost"))
     # Whether the request is still sent is a race, which decides nothing.
     failures = {wire.exchange(get("/"), LONG).failure for _ in range(10)}
     assert failures == {"client_certificate_refused"}
@@ -174,7 +178,7 @@ def test_a_server_that_ends_the_handshake_for_want_of_a_certificate(nginx: Any, 
 def test_a_handshake_has_a_deadline(nginx: Any) -> None:
     """A server that accepts and says nothing: a time-out of connecting."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        wire = Wire(Address("127.0.0.1", mute.getsockname()[1], context(nginx), "localhost"))
+        wire = HttpConnection(Address("127.0.0.1", mute.getsockname()[1], context(nginx), "localhost"))
         exchange = wire.exchange(get("/"), Timeouts(10.0, connect=0.2))
         wire.close()
     assert (exchange.failure, exchange.timed_out, exchange.bytes_sent) == ("connect_timeout", True, 0)

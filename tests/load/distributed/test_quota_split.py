@@ -8,10 +8,8 @@ import pytest
 from leash_parts import ABORTED, loadtest, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
 
-from loadtest.load.distributed.protocol import Used
-from loadtest.load.distributed.quota_split import Allowances
-from loadtest.load.request_budget import Budget
-from loadtest.record.run_info import BudgetInfo
+from loadtest.load.request_budget import QuotaSplit, RequestBudget
+from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 
 @pytest.mark.heavy
@@ -35,15 +33,15 @@ def test_workers_never_send_more_than_a_leash_allows(
 def test_parts_never_come_to_more_than_the_whole() -> None:
     """Over changes of workers, also where one is lost with what it had."""
     leash = BudgetInfo(name="x", environment="test", owner="me", max_share=1.0, max_requests=1000)
-    budget = Budget()
+    budget = RequestBudget()
     budget.used.requests = 10
-    allowances = Allowances(budget, leash)
-    first = allowances.share_out(["a", "b"])
+    quota_split = QuotaSplit(budget, leash)
+    first = quota_split.split(["a", "b"])
     assert first is not None
     assert [first[name].requests for name in ("a", "b")] == [495, 495]
     # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
-    allowances.reserved("a", Used(0, 298, 0))
-    second = allowances.share_out(["a", "c"])
+    quota_split.note_reserved("a", BudgetUse(operations=0, requests=298, executions=0))
+    second = quota_split.split(["a", "c"])
     assert second is not None
     assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
     assert second["c"].requests > 0

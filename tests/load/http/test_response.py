@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, Wire
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 from loadtest.load.http.response import MAX_ANSWER
 
 Peers = Callable[..., Any]
@@ -22,7 +22,7 @@ def answer_to(peer: Peers, answer: bytes) -> Exchange:
         talk.send(answer)
         talk.wait()
 
-    wire = Wire(Address("127.0.0.1", peer(script).port))
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port))
     exchange = wire.exchange(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n", Timeouts(10.0))
     wire.close()
     return exchange
@@ -73,7 +73,7 @@ def test_an_answer_to_half_a_request_is_read(peer: Peers) -> None:
         talk.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
 
     body = bytes(16 * 2**20)
-    wire = Wire(Address("127.0.0.1", peer(script).port))
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port))
     exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(10.0))
     wire.close()
     assert (exchange.failure, exchange.status) == (None, 413)

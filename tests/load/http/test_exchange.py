@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.load.http import exchange as wires
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts, Wire
+from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -63,7 +63,7 @@ def check_phases(exchange: Exchange) -> None:
 
 def exchange_with(port: int, timeout: float = 10.0) -> Exchange:
     """One exchange over a wire of its own."""
-    wire = Wire(Address("127.0.0.1", port))
+    wire = HttpConnection(Address("127.0.0.1", port))
     try:
         exchange = wire.exchange(REQUEST, Timeouts(timeout))
     finally:
@@ -182,7 +182,7 @@ def test_silence_has_a_bound_of_its_own(peer: Peers, timeouts: Timeouts, failure
         talk.send(OK[:-1])
         talk.wait()
 
-    wire = Wire(Address("127.0.0.1", peer(script).port))
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port))
     exchange = wire.exchange(REQUEST, timeouts)
     wire.close()
     check_phases(exchange)
@@ -267,7 +267,7 @@ def test_a_whole_answer_is_read(peer: Peers, name: str) -> None:
             talk.send(*parts)
 
     server = peer(script)
-    wire = Wire(Address("127.0.0.1", server.port))
+    wire = HttpConnection(Address("127.0.0.1", server.port))
     for turn in range(2):
         exchange = wire.exchange(REQUEST, Timeouts(10.0))
         assert (exchange.failure, exchange.status, exchange.body) == (None, status, body)
@@ -296,7 +296,7 @@ def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers, until: Ca
         closed.append(True)
 
     server = peer(once)
-    wire = Wire(Address("127.0.0.1", server.port))
+    wire = HttpConnection(Address("127.0.0.1", server.port))
     for turn in range(1, 4):
         exchange = wire.exchange(REQUEST, Timeouts(10.0))
         assert (exchange.failure, exchange.status, exchange.reused) == (None, 200, False)
@@ -317,7 +317,7 @@ def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers
         talk.wait()
 
     server = peer(script, keep_answering(OK))
-    wire = Wire(Address("127.0.0.1", server.port))
+    wire = HttpConnection(Address("127.0.0.1", server.port))
     first = wire.exchange(REQUEST, Timeouts(10.0))
     until(lambda: spoiled)
     second = wire.exchange(REQUEST, Timeouts(10.0))
@@ -335,7 +335,7 @@ def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
         talk.wait()
 
     server = peer(late, keep_answering(OK))
-    wire = Wire(Address("127.0.0.1", server.port))
+    wire = HttpConnection(Address("127.0.0.1", server.port))
     assert wire.exchange(REQUEST, Timeouts(0.1)).failure == "timeout"
     second = wire.exchange(REQUEST, Timeouts(10.0))
     wire.close()
@@ -353,7 +353,7 @@ def test_a_hang_up_on_a_used_connection_is_told_from_a_reset(peer: Peers) -> Non
             if then == "reset":
                 talk.reset()
 
-        wire = Wire(Address("127.0.0.1", peer(script).port))
+        wire = HttpConnection(Address("127.0.0.1", peer(script).port))
         assert wire.exchange(REQUEST, Timeouts(10.0)).failure is None
         second = wire.exchange(REQUEST, Timeouts(10.0))
         wire.close()
@@ -381,7 +381,7 @@ def test_a_large_request_is_sent_whole(peer: Peers) -> None:
     """A request that does not fit into the kernel's buffers arrives complete."""
     server = peer(keep_answering(OK))
     body = bytes(8 * 2**20)
-    wire = Wire(Address("127.0.0.1", server.port))
+    wire = HttpConnection(Address("127.0.0.1", server.port))
     exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(20.0))
     wire.close()
     assert exchange.failure is None

@@ -19,7 +19,7 @@ _STOPPED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, socket, time
-from loadtest.load.http.exchange import Address, Timeouts, Wire
+from loadtest.load.http.exchange import Address, Timeouts, HttpConnection
 
 listener = socket.create_server(("127.0.0.1", 0))
 served = []
@@ -33,7 +33,7 @@ def serve():
             connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
 
 gevent.spawn(serve)
-wire = Wire(Address("127.0.0.1", listener.getsockname()[1]))
+wire = HttpConnection(Address("127.0.0.1", listener.getsockname()[1]))
 user = gevent.spawn(wire.exchange, b"GET / HTTP/1.1\\r\\n\\r\\n", Timeouts(30.0))
 while not served:
     gevent.sleep(0.01)
@@ -53,7 +53,7 @@ def _python(*arguments: str) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("file", ["test_wire.py", "test_nginx.py"])
+@pytest.mark.parametrize("file", ["test_exchange.py", "test_nginx.py"])
 def test_all_of_it_holds_on_gevent_sockets(file: str) -> None:
     """Every test of the wire passes where the interpreter is patched, those over TLS too."""
     _python(_RERUN, str(Path(__file__).parent / file))

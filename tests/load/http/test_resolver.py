@@ -7,8 +7,8 @@ import pytest
 
 from loadtest.errors import InputError
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Timeouts, Wire
-from loadtest.load.http.resolver import FRESH, Names, names_of
+from loadtest.load.http.exchange import HttpConnection, Timeouts
+from loadtest.load.http.resolver import FRESH, Resolver, make_resolver
 from loadtest.record.run_info import PeerInfo
 from loadtest.targets import UnresolvedError, allow
 
@@ -20,7 +20,7 @@ class Directory:
         self.now = 0.0
         self.asked = 0
         self.answer: Sequence[str] | InputError = addresses
-        self.names = Names(addresses, self.look_up, lambda: self.now)
+        self.names = Resolver(addresses, self.look_up, lambda: self.now)
 
     def look_up(self) -> Sequence[str]:
         self.asked += 1
@@ -31,7 +31,7 @@ class Directory:
 
 def test_addresses_of_the_preferred_family_take_turns() -> None:
     """Connections spread over them; those of the other family are for where none of these can be reached."""
-    names = Names(("10.0.0.1", "::1", "10.0.0.2"))
+    names = Resolver(("10.0.0.1", "::1", "10.0.0.2"))
     assert [names.order() for _ in range(3)] == [
         ["10.0.0.1", "10.0.0.2", "::1"],
         ["10.0.0.2", "10.0.0.1", "::1"],
@@ -67,8 +67,8 @@ def test_nothing_is_sent_to_a_name_that_leads_elsewhere() -> None:
     """It is an outcome with its word."""
     service = Directory("127.0.0.1")
     service.answer, service.now = InputError("not loopback"), FRESH
-    wire = Wire(Address("127.0.0.1", 9, names=service.names))
-    exchange = wire.exchange(b"GET / HTTP/1.1\r\n\r\n", Timeouts(1.0))
+    connection = HttpConnection(Address("127.0.0.1", 9, resolver=service.names))
+    exchange = connection.exchange(b"GET / HTTP/1.1\r\n\r\n", Timeouts(1.0))
     assert (exchange.failure, exchange.bytes_sent) == ("address_not_allowed", 0)
     assert service.names.peers == {}
 
@@ -78,9 +78,9 @@ def test_a_targets_name_is_checked_again_as_at_first(
     monkeypatch: pytest.MonkeyPatch, listed: bool, order: list[str]
 ) -> None:
     """A name that was loopback's leads elsewhere: followed only where an entry allows other hosts."""
-    names = names_of(allow("http://localhost:9"), listed=listed)
+    names = make_resolver(allow("http://localhost:9"), listed=listed)
     assert names.order()[0] == "127.0.0.1"
-    numeric = names_of(allow("http://127.0.0.1:9"), listed=listed)
+    numeric = make_resolver(allow("http://127.0.0.1:9"), listed=listed)
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 9)) for n in (7, 8)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     for each in (names, numeric):
@@ -91,7 +91,7 @@ def test_a_targets_name_is_checked_again_as_at_first(
 
 def test_connections_are_counted_by_address() -> None:
     """Those that were made, and those that could not be."""
-    names = Names(("127.0.0.1",))
+    names = Resolver(("127.0.0.1",))
     names.connected("127.0.0.1")
     names.connected("127.0.0.1")
     names.failed("::1")

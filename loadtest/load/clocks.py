@@ -1,4 +1,4 @@
-"""The server's clock against ours, from the ``Date`` headers of its answers."""
+"""Other clocks against ours: the target's, from the ``Date`` headers of its answers, and a worker's. Pure."""
 
 import time
 from typing import Final
@@ -8,6 +8,7 @@ from loadtest.load.http.exchange import Exchange
 from loadtest.record.run_info import ClockInfo
 
 _ROUGH: Final = 0.5
+_KEPT: Final = 64
 
 
 class ServerClock:
@@ -26,7 +27,7 @@ class ServerClock:
         self.answers = 0
 
     def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
-        """Hold the server's clock against another wall clock than ours, which reads this at that moment of ours."""
+        """Compare the server's clock with another wall clock than ours, which reads this at that moment of ours."""
         self._anchor = unix_ns - monotonic_ns
 
     def see(self, exchange: Exchange) -> None:
@@ -68,3 +69,47 @@ class ServerClock:
 
     def _wall(self, monotonic_ns: int) -> float:
         return (monotonic_ns + self._anchor) / 1e9
+
+
+class WorkerClock:
+    """Estimates a worker's monotonic clock minus the master's, from reports and their answers.
+
+    As NTP has it (RFC 5905, section 8): with a report sent at t1 (worker), received at t2 and answered at t3 (master),
+    and the answer received at t4 (worker), the worker is ahead by ((t1 − t2) + (t4 − t3)) / 2, and wrong by at most
+    half of the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
+
+    Args:
+        shared: whether both seem to read the same clock, being processes of one machine. That is assumed for as long
+            as no exchange speaks against it (a time namespace has a clock of its own).
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
+        self.shared = shared
+        self.exchanges = 0
+        self._kept: list[tuple[int, int]] = []
+
+    def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
+        """Take in one exchange: t1 to t4 of above."""
+        self.exchanges += 1
+        trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
+        offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2
+        self._kept = [*self._kept[-_KEPT + 1 :], (trip, offset)]
+
+    @property
+    def estimate(self) -> tuple[int, int]:
+        """Offset and its uncertainty in ns, by the exchanges; (0, 0) before any."""
+        if not self._kept:
+            return 0, 0
+        trip, offset = min(self._kept)
+        return offset, (trip + 1) // 2
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether both read the same clock, as far as the exchanges show."""
+        offset, uncertainty = self.estimate
+        return self.shared and abs(offset) <= uncertainty
+
+    @property
+    def offset_ns(self) -> int:
+        """What to add to a moment of the master's clock to get the worker's."""
+        return 0 if self.is_shared else self.estimate[0]

@@ -1,27 +1,38 @@
-"""Jobs that retrievals ask for, made and finished before the epoch.
+"""What happens before the first arrival: jobs are seeded for retrievals to ask for, and the epoch is set.
 
-Their requests spend quota like any other, so they are recorded: in a stage of their own, before the epoch.
+The requests that seed jobs draw on limits like any other, so they are recorded: in a stage of their own, before the
+epoch. An embedded target with faults gets to know the epoch, since its faults count from there.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
 import gevent
+import msgspec
 
 from loadtest.contract import TERMINAL, Operation, Outcome, RequestKind
-from loadtest.errors import TargetError
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Answer, WorkflowClient
+from loadtest.load.http.connection import Address
+from loadtest.load.http.exchange import HttpConnection, Timeouts
 from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, TrafficEntry
+from loadtest.record.run_info import RunInfo
+from loadtest.targets import allow
 
 STAGE: Final = "setup"
 """The stage that these requests are recorded in; it is in no figure."""
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Where a leash holds: its share of a limit is soon spent by impatience."""
+"""Where a request budget has bounds: impatience would soon spend its share of a limit."""
+_AHEAD_NS: Final = 100_000_000
+"""How far ahead the epoch is set, for the target to know of it before the first arrival."""
+_TRIES: Final = 5
 
 
 class Seeder:
@@ -104,5 +115,45 @@ class Seeder:
         """Yield once at once, then after a pause each until the deadline."""
         yield
         while time.monotonic() < deadline:
-            gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.leashed else _PAUSE)
+            gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.bounded else _PAUSE)
             yield
+
+
+def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
+    """Choose the epoch, and announce it to a target with faults.
+
+    Args:
+        info: the run.
+        ahead_ns: how far ahead it has to be, at least.
+
+    Returns:
+        The epoch in monotonic ns.
+
+    Raises:
+        LoadtestError: if the target with faults does not confirm it in time.
+    """
+    control = os.environ.get(CONTROL_VARIABLE)
+    if control is None or not info.target.faults:
+        return time.monotonic_ns() + ahead_ns
+    ahead_ns = max(ahead_ns, _AHEAD_NS)
+    target = allow(control)
+    connection = HttpConnection(Address(target.address, target.port))
+    try:
+        for _ in range(_TRIES):
+            epoch = time.monotonic_ns() + ahead_ns
+            answer = connection.exchange(_epoch_request(target.host, time.time() + ahead_ns / 1e9), Timeouts(5.0))
+            if answer.status == 200 and time.monotonic_ns() < epoch:
+                return epoch
+    finally:
+        connection.close()
+    raise LoadtestError(
+        "the embedded target did not learn in time when its faults begin", "Is this machine overloaded?"
+    )
+
+
+def _epoch_request(host: str, unix_s: float) -> bytes:
+    body = msgspec.json.encode({"unix_s": unix_s})
+    head = (
+        f"POST /epoch HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
