@@ -15,7 +15,7 @@ from loadtest.errors import ExitCode, LoadtestError
 VERBS = {
     "init": "Write a first scenario, also from a curl command.",
     "validate": "Check scenario files, and list all mistakes at once.",
-    "plan": "Forecast a scenario's load against the rate limits. Sends nothing.",
+    "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
     "run": "Run a scenario: send its traffic, record it, report it, judge it.",
     "worker": "Start a worker for a distributed run.",

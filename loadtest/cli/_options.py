@@ -69,19 +69,20 @@ class TargetOptions:
         return self.host is None and self.target is None
 
 
-def target_options(*, preflight: bool) -> Decorator:
+def target_options(*, embedded: bool) -> Decorator:
     """Add --host, --target, --targets and --yes to a command, which gets them as ``target``.
 
     Args:
-        preflight: add --no-preflight, too.
+        embedded: whether the command runs load, on the embedded target by default: it gets --no-preflight, too.
     """
+    default = " Default: start the embedded reference API." if embedded else ""
     options = [
-        click.option("--host", help="Base URL of a running target. Default: start the embedded reference API."),
+        click.option("--host", help=f"Base URL of a running target.{default}"),
         click.option("--target", metavar="NAME", help="A running target, by its name in targets.toml."),
         click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml."),
         click.option("--yes", is_flag=True, help="Load a production target without asking for its host name."),
     ]
-    if preflight:
+    if embedded:
         options.append(click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota."))
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
 @click.command("preflight")
 @click.argument("scenario")
-@target_options(preflight=False)
+@target_options(embedded=False)
 @overrides_option
 def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...]) -> int:
     """Check a target with the first workflow of SCENARIO, before it is loaded.

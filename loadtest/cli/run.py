@@ -35,7 +35,7 @@ _BAR: Final = 24
 
 @click.command("run")
 @click.argument("scenario")
-@target_options(preflight=True)
+@target_options(embedded=True)
 @output_dir_option
 @overrides_option
 @seed_option
@@ -60,7 +60,7 @@ def command(
     children.interrupt_on_terminate()
     if target.embedded and workers.bind is not None:
         raise InputError(
-            "--master has no embedded target: workers on other machines would not know its keys",
+            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
             "Name a running one with --host or --target; --processes N starts workers on this machine.",
         )
     with resolved_target(loaded, target) as resolved:

@@ -24,7 +24,7 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 @click.command("ui")
 @click.argument("scenario")
-@target_options(preflight=True)
+@target_options(embedded=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @output_dir_option
 @processes_option

@@ -32,7 +32,7 @@ require = "error_rate < 1%%"
         (("--processes", "2", "--master", "--host", "http://127.0.0.1:1"), "exclude each other"),
         (("--bind", "127.0.0.1:5557"), "Add --master"),
         (("--expect-workers", "2"), "Add --master"),
-        (("--master",), "--master has no embedded target"),
+        (("--master",), "--master needs a running target"),
         (("--master", "--bind", "nowhere:port", "--host", "http://127.0.0.1:1"), "not HOST:PORT"),
         (("--processes", "-1"), "--processes"),
     ],
