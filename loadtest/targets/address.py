@@ -15,11 +15,11 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class UnresolvedError(InputError):
-    """A host name that leads to no address."""
+    """A host name that has no address."""
 
 
-Place = tuple[str, str, int]
-"""Scheme, host in lower case, port: what two URLs of one server have in common."""
+Server = tuple[str, str, int]
+"""Scheme, host in lower case, port: two URLs with the same three mean the same server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Target:
     scheme: str
     address: str
     host: str
-    """As the Host header wants it: with the port, where it was given."""
+    """Value of the Host header: with the port, where the URL has one."""
     server_name: str
     port: int
     prefix: str
@@ -41,23 +41,23 @@ class Target:
     """All numeric addresses of the host, ``address`` first."""
 
 
-def place(url: str) -> Place:
+def server_of(url: str) -> Server:
     """The server that a base URL means.
 
     Raises:
         InputError: if it is no http(s) URL, or carries a user name, a query or a fragment.
     """
-    return _place(_split(url))
+    return _server(_split(url))
 
 
 def resolve(url: str) -> Target:
     """Read a base URL and resolve its host.
 
     Raises:
-        InputError: as ``place``, or if the host cannot be resolved.
+        InputError: as ``server_of``, or if the host cannot be resolved.
     """
     parts = _split(url)
-    scheme, host, port = _place(parts)
+    scheme, host, port = _server(parts)
     addresses = _addresses(host, port)
     loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     address = addresses[0]
@@ -87,14 +87,14 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"{url!r} is no URL: {error}", "Write it as http://127.0.0.1:8000.") from None
+        raise InputError(f"{url!r} is not a URL: {error}", "Write it as http://127.0.0.1:8000.") from None
     is_base = parts.scheme in _DEFAULT_PORTS and parts.hostname and not {"?", "#", "\\"} & set(url)
     if not is_base or not _URL_SAFE.fullmatch(url) or port == 0:
-        raise InputError(f"{url!r} is no base URL", "Write it as http://127.0.0.1:8000.")
+        raise InputError(f"{url!r} is not a base URL", "Write it as http://127.0.0.1:8000.")
     return parts
 
 
-def _place(parts: SplitResult) -> Place:
+def _server(parts: SplitResult) -> Server:
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
