@@ -51,7 +51,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
         return
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target, environment) as embedded:
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         yield ResolvedTarget(
             embedded.url,
             keys,
