@@ -103,7 +103,7 @@ def _target_info(
     embedded: bool,
 ) -> TargetInfo:
     spec = assumed.spec
-    faults = loaded.scenario.target.settings.fault if embedded else []
+    faults = loaded.scenario.target.settings.fault if embedded else ()
     return TargetInfo(
         url=url,
         embedded=embedded,
