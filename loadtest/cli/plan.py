@@ -191,7 +191,7 @@ def _how(plan: Plan) -> str:
     elif plan.replayed_over == "durations":
         method = f"429s: mean (and range) of {plan.phases} replays with other random durations."
     elif plan.replayed_over == "nothing":
-        method = "429s: one replay of this schedule. For this limiter it does not matter when a run starts."
+        method = "429s: one replay of this schedule. The start of a run makes no difference to this limiter."
     else:
         method = f"429s: mean (and range) of {plan.phases} replays that start at other moments of a window."
     seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
