@@ -1,7 +1,7 @@
 """Requests and answers on the raw ASGI interface.
 
-Of a request: its body, read within bounds, and what is wrong with one, field by field. Of an answer: its headers, and the
-error body.
+Of a request: its body, read within bounds, and what is wrong with one, field by field. Of an answer: its headers, and
+the error body.
 """
 
 import re
