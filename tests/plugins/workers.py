@@ -50,7 +50,9 @@ def _group(path: Path, test: str) -> str | None:
 
 
 def _rank(item: pytest.Item) -> int:
-    """Lower goes first."""
+    """Lower goes first; what was given more time than others before all."""
+    if item.get_closest_marker("timeout") is not None:
+        return -1
     group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
     if group in {"judged", "toured"}:
         return ("judged", "toured").index(group)
