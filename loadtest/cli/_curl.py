@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, Operation
 from loadtest.errors import InputError
-from loadtest.targets.address import server_of
+from loadtest.targets.connection import server_of
 
 _VALUED: Final = {
     **dict.fromkeys(("-X", "--request"), "method"),

@@ -1,7 +1,6 @@
 """Which hosts may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
 
 from loadtest.errors import InputError
-from loadtest.targets.address import Target, UnresolvedError, resolve
 from loadtest.targets.choose import (
     TARGETS_FILE,
     ChosenTarget,
@@ -11,6 +10,7 @@ from loadtest.targets.choose import (
     entry_named,
     load_targets,
 )
+from loadtest.targets.connection import Target, UnresolvedError, resolve
 from loadtest.targets.entry import TargetEntry
 from loadtest.targets.request_budget import MinimumLoad, check_request_budget, minimum_load, preflight_load
 

@@ -15,8 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from loadtest.errors import InputError
 from loadtest.record.run_info import TlsInfo
 from loadtest.strict import explain, nearest, read_toml
-from loadtest.targets.address import Target, resolve, server_of
-from loadtest.targets.connection import tls_context
+from loadtest.targets.connection import Target, resolve, server_of, tls_context
 from loadtest.targets.entry import TargetEntry, TargetsFile
 
 TARGETS_FILE: Final = Path("targets.toml")

@@ -10,8 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
 from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
-from loadtest.targets.address import Server, server_of
-from loadtest.targets.connection import check_headers
+from loadtest.targets.connection import Server, check_headers, server_of
 
 _FORM: Final = re.compile(r"^\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)(?:\s+(\S+))?\s*$", re.ASCII)
 _OFFSET: Final = re.compile(r"^([+-])(\d\d):(\d\d)$", re.ASCII)
