@@ -95,7 +95,7 @@ def lock(folder: Path) -> None:
         (lambda folder: (folder / "ca.pem").write_text("none"), "here: ca: {folder}/ca.pem holds no certificates ("),
         (
             lambda folder: (folder / "client.key").write_text("none"),
-            "here: client_certificate: {folder}/client.pem and {folder}/client.key hold no certificate and the key",
+            "here: client_certificate: {folder}/client.pem and {folder}/client.key hold no certificate with its key",
         ),
         (lock, "here: client_key: the key is locked by a password"),
     ],
