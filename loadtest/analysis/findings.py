@@ -120,7 +120,7 @@ class Results(Result, frozen=True, kw_only=True):
         sentence: the verdict in one sentence.
         reasons: what it rests on.
         limits: what was asked of each limit between two stage boundaries.
-        throttling: all that the 429s tell.
+        observed_429: all that the 429s tell.
         errors: what was not ok, the most frequent first.
         anomalies: values that cannot be.
         jobs: what became of them.
@@ -144,7 +144,7 @@ class Results(Result, frozen=True, kw_only=True):
     thresholds: list[Judged]
     limits: list[LimitUse]
     expected: ExpectedLimiter
-    throttling: Observed429Result
+    observed_429: Observed429Result = msgspec.field(name="throttling")
     errors: list[ErrorGroup]
     anomalies: list[Anomaly] = msgspec.field(name="oddities")
     jobs: Ledger
@@ -181,7 +181,7 @@ def results(findings: Findings) -> Results:
             agreement=findings.expectation.agreement,
             why_not=findings.expectation.why_not,
         ),
-        throttling=findings.observed_429.result(),
+        observed_429=findings.observed_429.result(),
         errors=findings.errors,
         anomalies=findings.anomalies,
         jobs=findings.ledger,

@@ -178,7 +178,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
 
     Args:
         directory: of the run.
-        on_progress: told how many rows were read so far.
+        on_progress: called with how many rows were read so far.
 
     Raises:
         RecordError: if it cannot be read as a record.

@@ -165,7 +165,7 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(Figures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies are of ok and timed-out operations and requests, lags of all that were sent. What is said of jobs is there
+    Latencies are of ok and timed-out operations and requests, lags of all that were sent. Figures of jobs are there
     for ``async_run`` only.
 
     Attributes:
@@ -202,7 +202,7 @@ class OperationFigures(OperationStage, frozen=True, kw_only=True):
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One entry of ``async_run``, or all of them, in one stage: nothing that is said of jobs is missing."""
+    """One entry of ``async_run``, or all of them, in one stage: no figure of jobs is missing."""
 
     submit_ms: Summary
     time_to_result_ms: Summary

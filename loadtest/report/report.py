@@ -24,7 +24,7 @@ from loadtest.report.tables.table import Table
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
-"""Uncertainty of the server's clock below which it is told in ms."""
+"""Uncertainty of the server's clock below which it is given in ms."""
 _PEERS_NAMED: Final = 10
 """Addresses of a target that are listed."""
 
@@ -133,9 +133,9 @@ class Report:
         headline: what was found out, in a sentence or two.
         figures: the three numbers that matter most.
         checks: of validity.
-        binding: what bound the run.
+        bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
-        untested: what the run says nothing about.
+        not_tested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
         caveats: warnings that belong beside the numbers.

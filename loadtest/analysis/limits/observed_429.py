@@ -1,4 +1,4 @@
-"""All that a record tells of its 429s: which limiter gave them, whether rightly, what was said, how it went on.
+"""All that a record tells of its 429s: which limiter gave them, whether rightly, what came with them, what followed.
 
 Nothing here is judged: a verdict rests on the assumed limiter's expectation and on thresholds alone.
 """
@@ -128,7 +128,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
         most_requests_inferred_from: that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
         retries: by traffic entry.
-        touches: who feels whose excess.
+        interference: who feels whose excess.
     """
 
     why_not: str | None
@@ -195,7 +195,7 @@ class Observed429:
     Attributes:
         limits: by name.
         retries: by traffic entry.
-        touches: whether one party's excess is felt by others.
+        interference: whether one party's excess is felt by others.
         complete: whether every request was looked at: else the first ``MOST`` of each limit name.
         why_not: in words, why they tell nothing; None if they do.
     """
