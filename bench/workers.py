@@ -16,8 +16,7 @@ from pathlib import Path
 import psutil
 from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
 
-from loadtest.load.distributed.batches import Outbox
-from loadtest.load.distributed.collector import Collector
+from loadtest.load.distributed.collector import Collector, Outbox
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.recorder import LiveFigures, Recorder, RunFiles
 from loadtest.record import run_directory

@@ -1,14 +1,13 @@
-"""A run that is about to be made: its directory, and all of ``run.json`` that is known before the first request."""
+"""Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
@@ -27,7 +26,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import Chosen, check_request_budget, demand_of
+from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
 from loadtest.units import MAX_RATE, Limit
 
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -41,7 +40,7 @@ def prepare_run(
     keys: int,
     command: Sequence[str],
     output_dir: Path,
-    chosen: Chosen | None = None,
+    chosen: ChosenTarget | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
 ) -> tuple[Path, RunInfo]:
@@ -50,16 +49,16 @@ def prepare_run(
     Args:
         loaded: the scenario in force.
         url: base URL of the target.
-        embedded: whether ``[target]`` holds for it.
+        embedded: whether it is the embedded target, with the scenario's ``[target]``.
         keys: how many API keys share the traffic.
         command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
-        chosen: the target and its entry, if it has one.
-        preflight: what was sent before.
+        chosen: the target and its entry, if it is not the embedded one.
+        preflight: the requests that a preflight sent.
         workers: how many processes make the load.
 
     Raises:
-        InputError: if the run would exceed its request budget, its rates are impossible, or no directory can be made.
+        InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
     plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
@@ -74,17 +73,13 @@ def prepare_run(
         versions=_versions(),
         machine=_machine(),
         command=list(command),
-        started=_now(),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
     )
-    return directory, _kept(info, directory)
+    return directory, _saved(info, directory)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _kept(info: RunInfo, directory: Path) -> RunInfo:
+def _saved(info: RunInfo, directory: Path) -> RunInfo:
     save(info, directory)
     # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
     point_latest(directory)
@@ -103,7 +98,7 @@ def _target_info(
     url: str,
     assumed: AssumedLimits,
     budget: BudgetInfo | None,
-    chosen: Chosen | None,
+    chosen: ChosenTarget | None,
     *,
     embedded: bool,
 ) -> TargetInfo:
@@ -130,19 +125,14 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def assumed_limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> AssumedLimits:
-    """What to assume of the limits: the embedded target's own, or those of an entry over the documented ones."""
+def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
+    """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
-def limits_of(loaded: LoadedScenario, chosen: Chosen | None, *, embedded: bool) -> Mapping[LimitName, Limit]:
-    """The limits of ``assumed_limits_of``, by their names."""
-    return assumed_limits_of(loaded, chosen, embedded=embedded).limits
-
-
-def check_before_run(loaded: LoadedScenario, chosen: Chosen, *, keys: int, preflight: bool) -> BudgetInfo | None:
-    """Check that a scenario stays within its target's request budget, before anything is sent.
+def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> BudgetInfo | None:
+    """The request budget of a run, checked before anything is sent; None for a target without an entry.
 
     Raises:
         InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
@@ -150,8 +140,15 @@ def check_before_run(loaded: LoadedScenario, chosen: Chosen, *, keys: int, prefl
     if chosen.entry is None:
         return None
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
-    return check_request_budget(chosen, demand, assumed.limits, keys=keys, now=datetime.now(UTC))
+    load = minimum_load(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
+    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
+
+
+def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> BudgetInfo | None:
+    """The request budget of a preflight alone, checked as ``check_before_run`` does it for a run."""
+    assumed = assumed_limits_of(loaded, chosen, embedded=False)
+    load = preflight_load(loaded.scenario, keys)
+    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
 def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
@@ -161,7 +158,7 @@ def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[st
     if keys < needed:
         raise InputError(
             f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
-            "Put as many, separated by commas, into WORKFLOW_API_KEYS.",
+            "Put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
@@ -183,7 +180,7 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    """Stable facts only: two runs on one machine must agree in them."""
+    """Stable facts only: two runs on one machine must have the same."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

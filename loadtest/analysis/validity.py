@@ -38,12 +38,12 @@ def was_lost(worker: WorkerInfo) -> bool:
 
 def all_workers(info: RunInfo) -> str:
     """All workers of a run; empty where there were none."""
-    return "; ".join(describe_worker(worker) for worker in info.crew)
+    return "; ".join(describe_worker(worker) for worker in info.worker_processes)
 
 
 def lost_workers(info: RunInfo) -> list[str]:
     """Those that were lost, if only for a while, each in words."""
-    return [describe_worker(worker) for worker in info.crew if was_lost(worker)]
+    return [describe_worker(worker) for worker in info.worker_processes if was_lost(worker)]
 
 
 class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
@@ -218,18 +218,18 @@ def _longest_busy(cpu: list[CpuSample]) -> int:
 
 def _workers(info: RunInfo) -> list[Check]:
     """Whether every worker process lasted; nothing to check where there was none."""
-    if not info.crew:
+    if not info.worker_processes:
         return []
     lost = [
         f"worker {worker.worker} "
         + (f"at {worker.left_s or 0:.1f} s died or was cut off" if worker.end == "lost" else "was cut off for a while")
-        for worker in info.crew
+        for worker in info.worker_processes
         if was_lost(worker)
     ]
     words = "every worker stayed, or left as it should"
     if lost:
         words = f"{', '.join(lost)}: what it had in flight is unknown; see its log, and run again"
-    return [Check("workers", f"{len(lost)} of {len(info.crew)} lost", "0", not lost, words)]
+    return [Check("workers", f"{len(lost)} of {len(info.worker_processes)} lost", "0", not lost, words)]
 
 
 def _evenness(evenness: Mapping[str, Evenness]) -> Check:
@@ -254,7 +254,7 @@ def _evenness(evenness: Mapping[str, Evenness]) -> Check:
 
 def _own(info: RunInfo) -> list[Check]:
     """What generator processes know of themselves. A master that has workers sends nothing, and may pause."""
-    sending = [one for one in info.generators if one.worker or not info.crew]
+    sending = [one for one in info.generators if one.worker or not info.worker_processes]
     if not sending:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The command line: one verb a file, each imported only when it is asked for, so that ``--help`` is quick."""
+"""The command line. One verb a file, imported only when it is called, so that ``--help`` is quick."""
 
 import difflib
 import importlib
@@ -11,21 +11,21 @@ import click
 
 from loadtest.errors import ExitCode, LoadtestError
 
-# verb -> (module, one line of help). A verb's module is imported only to run it or to show its own help.
+# The verbs in the order of their use, each with one line of help.
 VERBS = {
-    "init": "Write a scenario to start from, also from a curl command.",
-    "validate": "Check files of scenarios and targets, and list every mistake.",
-    "plan": "Forecast a scenario's load against the rate limits, without sending anything.",
-    "preflight": "Check whether a target can be loaded, with at most five requests.",
-    "run": "Run a scenario: offer its traffic, record it, report it, judge it.",
+    "init": "Write a first scenario, also from a curl command.",
+    "validate": "Check scenario files, and list all mistakes at once.",
+    "plan": "Forecast a scenario's load against the rate limits.",
+    "preflight": "Check a target with at most five requests, before it is loaded.",
+    "run": "Run a scenario: send its traffic, record it, report it, judge it.",
     "worker": "Start a worker for a distributed run.",
-    "report": "Make a run's report again, from its record.",
-    "export": "Write a run's samples as CSV or Parquet.",
+    "report": "Make a run's report again from its record.",
+    "export": "Export a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
     "runs": "List runs, and delete old ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
-    "scenarios": "List the scenarios in scenarios/, with their titles.",
+    "scenarios": "List the scenarios in a folder with their titles.",
 }
 
 
@@ -63,7 +63,7 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(package_name="workflow-loadtest", prog_name="loadtest")
 def app() -> None:
-    """Load-test a rate-limited Workflow API and judge what it did."""
+    """Load-test a rate-limited Workflow API and judge the result."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit):
-        # The reader of our output went away (`loadtest ... | head`): nothing more can be said to it. click makes an
-        # exit with 1 of that, which would be a verdict; so would 0.
+        # The reader of our output went away (`loadtest ... | head`). click would exit with 1: a verdict, as 0 is.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict

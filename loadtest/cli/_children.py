@@ -1,4 +1,4 @@
-"""The processes that a run is made of: embedded target, load, report. Each ends with us, whatever happens."""
+"""The processes of a run: embedded target, preflight, load, report. Each ends with us, whatever happens."""
 
 import os
 import queue
@@ -13,66 +13,52 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-import click
 import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.processes import stop
+from loadtest.record import run_directory
 from loadtest.record.progress import Failure, Progress, WaitingForWorkers, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
-from loadtest.targets import Chosen, Target
-
-plots_option = click.option(
-    "--plots/--no-plots",
-    default=True,
-    envvar="LOADTEST_PLOTS",
-    show_envvar=True,
-    help="Draw plots, too: more than half of the time that a short run's report takes.",
-)
-
-
-def report_command(directory: Path, *, plots: bool) -> list[str]:
-    """What makes a run's report. A process of its own: pandas and matplotlib stay out of ours, and gevent out of it."""
-    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
-
+from loadtest.targets import ChosenTarget, Target
 
 _READY_TIMEOUT: Final = 20.0
 
 
 class EmbeddedTarget:
-    """A reference API that was started for a run."""
+    """A reference API that runs for one run only."""
 
     def __init__(self, process: "subprocess.Popen[str]", url: str, control: str | None, log: list[str]) -> None:
         self.url = url
         self.environment = {} if control is None else {CONTROL_VARIABLE: control}
-        """What the load has to know of it."""
+        """Variables by which the load finds its control endpoint."""
         self._process = process
         self._log = log
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended without being asked to."""
+        """Whether it ended by itself."""
         return self._process.poll() is not None
 
     def write_log(self, path: Path) -> None:
-        """Keep what it printed."""
+        """Write what it printed to a file."""
         path.write_text("".join(self._log), encoding="utf-8")
 
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port, and stop it at the end.
+    """Run the reference API on a free loopback port as long as the block lasts.
 
     Args:
         settings: the scenario's ``[target]``.
         environment: of the process; its WORKFLOW_API_KEYS are the keys that it accepts.
 
     Raises:
-        TargetError: if it does not come up.
+        TargetError: if it does not start.
     """
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", "--exit-with-parent"]
     command += serve_arguments(settings)
@@ -118,7 +104,7 @@ def _url_after(lines: "queue.SimpleQueue[str | None]", log: list[str], mark: str
                 return line.rsplit(" ", 1)[-1].strip()
     except queue.Empty:
         pass
-    raise TargetError(f"the embedded target did not come up: {''.join(log).strip() or 'it said nothing'}")
+    raise TargetError(f"the embedded target did not start: {''.join(log).strip() or 'it printed nothing'}")
 
 
 def make_load(
@@ -126,42 +112,42 @@ def make_load(
     base: Path,
     environment: Mapping[str, str],
     on_progress: Callable[[Progress | WaitingForWorkers], None],
-    crew: Sequence[str] = (),
+    worker_arguments: Sequence[str] = (),
 ) -> int:
-    """Make the load of a prepared run, in a process of its own; returns when its record is closed.
+    """Make the load of a prepared run in a process of its own, until its record is closed.
 
-    The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second one kills it.
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
     Args:
         directory: of the run.
-        base: what a relative path in the scenario starts from.
+        base: relative paths in the scenario start here.
         environment: with the credentials.
-        on_progress: called with where the load is.
-        crew: options of the load that say which workers make it.
+        on_progress: called with each message of the load.
+        worker_arguments: options of the load that choose its workers.
 
     Returns:
-        Its exit code: 0, or ``ExitCode.BUG`` or a signal's where the record may be incomplete;
-        ``ExitCode.INTERRUPTED`` where it was killed by a second Ctrl-C.
+        Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
+        ``ExitCode.INTERRUPTED`` if a second Ctrl-C killed it.
 
     Raises:
         LoadtestError: if the run could not begin.
     """
-    process = _start_load([str(directory), str(base), *crew], environment, directory / "load.log")
-    error = None
+    process = _start_load([str(directory), str(base), *worker_arguments], environment, directory / "load.log")
+    failed = None
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
                 progress = decode_progress(line)
                 if isinstance(progress, Failure):
-                    error = progress.error
+                    failed = progress
                 else:
                     on_progress(progress)
     finally:
         stop(process)
-    if error is not None:
-        failure = LoadtestError(error)
-        failure.exit_code = ExitCode(process.returncode)
-        raise failure
+    if failed is not None:
+        error = LoadtestError(failed.error)
+        error.exit_code = ExitCode(process.returncode)
+        raise error
     return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
 
 
@@ -178,13 +164,13 @@ def _start_load(arguments: Sequence[str], environment: Mapping[str, str], log: P
 
 
 class Interrupts:
-    """Passes Ctrl-C and SIGTERM on to a child while it lasts: the first lets it end early, the second kills it.
+    """Passes Ctrl-C and SIGTERM on to a child: the first lets it end early, the second kills it.
 
     Nothing is raised here: an exception could come between any two steps, and the report would not be made.
 
     Args:
         process: the child.
-        number: the signal that lets it end early.
+        number: the signal that ends it early.
     """
 
     def __init__(self, process: "subprocess.Popen[Any]", number: int) -> None:
@@ -210,8 +196,8 @@ class Interrupts:
             self._process.kill()
 
 
-def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
-    """Make a preflight, in a process of its own, because nothing else here needs an HTTP client.
+def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
+    """Make a preflight in a process of its own: nothing else here needs an HTTP client.
 
     Args:
         chosen: the target.
@@ -219,24 +205,17 @@ def make_preflight(chosen: Chosen, scenario: Mapping[str, Any], environment: Map
         environment: with the credentials.
 
     Raises:
-        LoadtestError: if it broke.
+        LoadtestError: if it failed, which is our bug.
     """
-    order = {
-        "url": chosen.target.url,
-        "listed": chosen.entry is not None,
-        "scenario": scenario,
-        "tls": chosen.tls,
-        "headers": chosen.headers,
-    }
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.preflight"],
-        input=msgspec.json.encode(order),
+        input=msgspec.json.encode(chosen.preflight_order(scenario)),
         env=dict(environment),
         capture_output=True,
         check=False,
     )
     if done.returncode != 0:
-        raise LoadtestError(f"the preflight broke: {done.stderr.decode(errors='replace').strip()}")
+        raise LoadtestError(f"the preflight failed: {done.stderr.decode(errors='replace').strip()}")
     return msgspec.json.decode(done.stdout, type=Preflight)
 
 
@@ -244,7 +223,7 @@ def check_reachable(target: Target) -> None:
     """Check that something listens at a target.
 
     Raises:
-        TargetError: if nothing does.
+        TargetError: if not.
     """
     try:
         socket.create_connection((target.address, target.port), timeout=5).close()
@@ -255,24 +234,44 @@ def check_reachable(target: Target) -> None:
         ) from None
 
 
+def report_command(directory: Path, *, plots: bool) -> list[str]:
+    """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
+    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
+
+
 def make_report(directory: Path, *, plots: bool) -> int:
-    """Make the report of a run, in a process that never saw gevent; it prints the summary.
+    """Make the report of a run in a process of its own, which prints the summary; then print which jobs are pending.
 
     Args:
         directory: of the run.
         plots: draw plots, too.
 
     Returns:
-        The verdict's exit code; ``ExitCode.BUG`` where the report was killed.
+        The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
+    _print_pending_jobs(directory)
     return code if code >= 0 else int(ExitCode.BUG)
 
 
+def _print_pending_jobs(directory: Path) -> None:
+    """Print which jobs a run left pending, and what they may still cost."""
+    info = run_directory.load(directory)
+    if not info.pending_jobs:
+        return
+    price = None if info.target.budget is None else info.target.budget.price_per_execution
+    if price is not None:
+        cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
+    else:
+        cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
+    jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
+    print(f"{jobs} left pending, listed in {directory / run_directory.PENDING_NAME}{cost}.")
+
+
 def interrupt_on_terminate() -> None:
-    """Let SIGTERM do what Ctrl-C does, so that nothing is left running and the report is still made."""
+    """Let SIGTERM act as Ctrl-C, so that nothing is left running and the report is still made."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -281,10 +280,10 @@ def interrupt_on_terminate() -> None:
 
 
 def own_credentials(scenario: Scenario) -> tuple[tuple[str, ...], str]:
-    """Keys and endpoint for an embedded target, made for one run."""
+    """Keys and endpoint of an embedded target, new for each run."""
     return tuple(secrets.token_urlsafe(24) for _ in range(scenario.keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
-    """Our environment with the credentials of a run: secrets go to children this way only."""
+    """Our environment with the credentials of a run: the only way that secrets reach children."""
     return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}

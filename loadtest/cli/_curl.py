@@ -1,7 +1,6 @@
-"""A pasted curl command, read as a request of the API. Pure.
+"""A curl command, read as a request of the API. Pure.
 
-The key in it is looked at once, to keep it out of everything that is written; no message shows any part of the
-command that could be it.
+Its key is kept only so that it is written nowhere. No message shows any part of the command that could be the key.
 """
 
 import ipaddress
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, Operation
 from loadtest.errors import InputError
-from loadtest.targets.address import place
+from loadtest.targets.connection import server_of
 
 _VALUED: Final = {
     **dict.fromkeys(("-X", "--request"), "method"),
@@ -37,12 +36,12 @@ _REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = (
     ("POST", re.escape(JOBS_PATH), Operation.ASYNC_RUN),
     ("GET", re.escape(JOB_PREFIX) + "[^/]+", Operation.RETRIEVAL),
 )
-_SENT_BY_US: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf-endpoint", "host", "content-length"}
+_SENT_ANYWAY: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf-endpoint", "host", "content-length"}
 
 
 @dataclass(frozen=True, slots=True)
-class Pasted:
-    """What a curl command asks the API."""
+class CurlRequest:
+    """The request of a curl command."""
 
     operation: Operation
     url: str
@@ -53,7 +52,7 @@ class Pasted:
     job_id: str | None
     endpoint: str | None
     key: str | None = field(repr=False)
-    """Of its x-api-key: to be written nowhere."""
+    """Of x-api-key: must be written nowhere."""
     dropped: list[str]
     """Names of headers that the harness will not send."""
 
@@ -62,11 +61,11 @@ _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]
 """A quoted stretch of a shell's command, or an escaped character, so that no quote is looked for inside another."""
 
 
-def parse_curl(command: str) -> Pasted:
+def parse_curl(command: str) -> CurlRequest:
     """Read a curl command.
 
     Raises:
-        InputError: if it is none, or asks for nothing that the API offers.
+        InputError: if it is not one, or not of a request that the API has.
     """
     words = _words(command)
     method, url, data = "", "", ""
@@ -82,7 +81,7 @@ def parse_curl(command: str) -> Pasted:
             data = _data(option, value, data)
         elif kind == "url":
             if url:
-                raise InputError("the curl command has more than one URL", "Put quotes around values with spaces.")
+                raise InputError("the curl command has more than one URL", "Quote values that contain spaces.")
             url = value
     base, path = _split_url(url)
     operation = _operation(method or ("POST" if data else "GET"), path)
@@ -90,7 +89,7 @@ def parse_curl(command: str) -> Pasted:
     endpoint = headers.get("x-wf-endpoint") or None
     if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
         raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
-    return Pasted(
+    return CurlRequest(
         operation=operation,
         url=base,
         loopback=_is_loopback(urlsplit(base).hostname or ""),
@@ -99,24 +98,24 @@ def parse_curl(command: str) -> Pasted:
         job_id=path.rsplit("/", 1)[1] if operation == Operation.RETRIEVAL else None,
         endpoint=endpoint,
         key=headers.get("x-api-key") or None,
-        dropped=sorted(name for name in set(headers) - _SENT_BY_US if re.fullmatch(r"[a-z0-9-]{1,40}", name)),
+        dropped=sorted(name for name in set(headers) - _SENT_ANYWAY if re.fullmatch(r"[a-z0-9-]{1,40}", name)),
     )
 
 
 def _words(command: str) -> list[str]:
-    # What a shell joins: lines that end in a backslash.
+    # A shell joins lines that end in a backslash.
     joined = re.sub(r"\\\r?\n", " ", command)
     try:
         words = shlex.split(_QUOTED.sub(_plain_quotes, joined))
     except ValueError:
         raise InputError("the curl command has a quote that is never closed", "Copy the whole command.") from None
     if not words or words[0] != "curl":
-        raise InputError("that is no curl command: it does not begin with curl", "As in --from-curl 'curl -X POST …'.")
+        raise InputError("the command does not begin with curl", "Write --from-curl 'curl -X POST …'.")
     return words
 
 
 def _plain_quotes(quoted: re.Match[str]) -> str:
-    """Write bash's ``$'…'``, as browsers copy it, in quotes that shlex knows; leave other quotes alone."""
+    """Turn bash's ``$'…'``, which browsers copy, into quotes that shlex knows; leave other quotes alone."""
     inside = quoted["ansi"]
     if inside is None:
         return quoted[0]
@@ -131,14 +130,14 @@ def _unescape(escape: re.Match[str]) -> str:
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (option, value): the value is empty for flags; a word of its own is a ``--url``."""
+    """Yield (option, value) for each option with a value; a word without an option is a ``--url``."""
     left = iter(words)
     for word in left:
         option, value = _split_word(word)
         if option not in _VALUED:
             if option not in _FLAGS:
                 shown = option if re.fullmatch(r"--[a-z][a-z0-9.-]{0,30}|-[A-Za-z#]", option) else "an option"
-                raise InputError(f"the curl command has {shown}, which is not understood", "Leave it out.")
+                raise InputError(f"the curl command has {shown}, which loadtest does not know", "Leave it out.")
             continue
         if value is None:
             value = next(left, None)
@@ -162,28 +161,28 @@ def _split_word(word: str) -> tuple[str, str | None]:
 
 def _data(option: str, value: str, before: str) -> str:
     if value.startswith("@") and option != "--data-raw":
-        raise InputError("the curl command takes its data from a file", f"Paste the JSON itself behind {option}.")
+        raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")
     if before:
-        raise InputError("the curl command has data more than once", "Put all of the JSON behind one -d.")
+        raise InputError("the curl command has data more than once", "Write all of the JSON after one -d.")
     return value
 
 
 def _split_url(url: str) -> tuple[str, str]:
     """The base URL, and the path from ``/v1`` on."""
     if not url:
-        raise InputError("the curl command has no URL", "As in curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
+        raise InputError("the curl command has no URL", "Write curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         valid = False
     if not valid or "@" in parts.netloc:
-        raise InputError("the curl command's URL is none, or carries a password", "As in http://127.0.0.1:8000/v1/…")
+        raise InputError("the curl command's URL is invalid, or carries a password", "Write http://127.0.0.1:8000/v1/…")
     if parts.query or parts.fragment:
-        raise InputError("the curl command's URL has a query, which the API does not know", "Leave it out.")
+        raise InputError("the curl command's URL has a query, which the API does not have", "Leave it out.")
     prefix, mark, rest = parts.path.partition("/v1/")
     base = f"{parts.scheme}://{parts.netloc}{prefix}"
-    place(base)
+    server_of(base)
     return base, f"/v1/{rest}" if mark else ""
 
 
@@ -192,7 +191,7 @@ def _operation(method: str, path: str) -> Operation:
         if re.fullmatch(pattern, path.rstrip("/")) and method == wanted:
             return operation
     raise InputError(
-        "the curl command is none of the API's requests",
+        "the curl command is not a request of the API",
         "These are POST /v1/workflows/run, POST /v1/workflows/jobs and GET /v1/workflows/jobs/JOB-ID.",
     )
 
@@ -204,19 +203,19 @@ def _body(data: str) -> tuple[str, dict[str, Any]]:
     try:
         body = json.loads(data, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise InputError("the curl command's data is not JSON", 'As in -d \'{"name": "say-hello"}\'.') from None
+        raise InputError("the curl command's data is not JSON", 'Write -d \'{"name": "say-hello"}\'.') from None
     name = body.get("name") if isinstance(body, dict) else None
     parameters = (body.get("parameters") or {}) if isinstance(body, dict) else None
     if not isinstance(name, str) or not isinstance(parameters, dict):
         raise InputError(
-            "the curl command's data is no run of a workflow",
-            'As in -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
+            "the curl command's data does not run a workflow",
+            'Write -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
         )
     return name, parameters
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback by its name alone: nothing is looked up."""
+    """Whether a host is this machine's loopback by its name alone, without a look-up."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

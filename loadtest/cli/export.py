@@ -4,22 +4,23 @@ from pathlib import Path
 
 import click
 
+from loadtest.cli._options import run_argument
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
+@run_argument
 @click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format of the file.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Path of the file.  [default: samples.FORM in the run directory]",
+    help="Path of the file. Default: samples.csv or samples.parquet in the run directory.",
 )
 def command(run: str, form: str, output: Path | None) -> None:
-    """Write every sample of RUN to a file and print its path. Each operation and each request is a row.
+    """Export the samples of RUN, one row for each operation and each request, and print the file's path.
 
-    RUN is a run directory, a run's id, or 'latest', which is the default. Times are in ns since the run's epoch.
+    RUN is a run directory, a run's id, or 'latest' (the default). Times are in ns since the run's epoch.
     """
     # Late: Arrow is slow to import, and `--help` needs none of it.
     from pyarrow import csv, parquet  # noqa: PLC0415 - see above

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.cli._options import overrides_option, seed_option
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
@@ -20,20 +21,132 @@ from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plan
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+from loadtest.targets import TARGETS_FILE, entry_named
 from loadtest.units import Limit, parse_duration
 
-WIDTH: Final = 100
+_WIDTH: Final = 100
 _NAMES: Final = 2
-"""How many columns of a table are names."""
+"""The first columns of each table are names."""
 _SHARED: Final = ("name", "global")
 """Scopes in which keys share a limiter."""
 _LONGEST_LIMIT: Final = max(map(len, LIMIT_NAMES))
+_TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
-def show(plan: Plan) -> None:
-    """Print a plan."""
-    console = Console(width=WIDTH, highlight=False, soft_wrap=False, emoji=False, markup=False)
+@click.command("plan")
+@click.argument("scenario")
+@click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent to it.")
+@click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
+@click.option(
+    "--targets", type=click.Path(path_type=Path), default=TARGETS_FILE, help="Another file than targets.toml."
+)
+@overrides_option
+@seed_option
+@click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
+@click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: any]")
+@click.option("--job-duration", metavar="DURATION", help="Time that each job or run takes.")
+@click.option("--price-per-execution", type=click.FloatRange(min=0), help="Price of one workflow execution.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
+def command(  # noqa: PLR0917 - click gives every option by name
+    scenario: str,
+    host: str | None,
+    target: str | None,
+    targets: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    keys: int | None,
+    start: str | None,
+    job_duration: str | None,
+    price_per_execution: float | None,
+    as_json: bool,
+) -> None:
+    """Forecast SCENARIO's load against the rate limits, and the 429s to expect. Nothing is sent.
+
+    Where the plan contradicts itself, a warning says what to change; the exit code is 0 all the same.
+    """
+    if host is not None and target is not None:
+        raise click.UsageError("--host and --target exclude each other")
+    loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    entry = None if target is None else entry_named(targets, target)
+    if entry is not None and price_per_execution is None:
+        price_per_execution = entry.price_per_execution
+    plan = plan_of(
+        loaded,
+        limits=None if host is None and entry is None else {**DOCUMENTED, **(entry.limits if entry else {})},
+        keys=keys,
+        start=None if start is None else _start_s(start),
+        job_s=None if job_duration is None else _job_s(job_duration),
+        price=price_per_execution,
+    )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
+    else:
+        _show(plan)
+
+
+def plan_of(
+    loaded: LoadedScenario,
+    *,
+    limits: Mapping[LimitName, Limit] | None = None,
+    keys: int | None = None,
+    start: float | None = None,
+    job_s: float | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Make the plan of a scenario.
+
+    Args:
+        loaded: the scenario in force.
+        limits: the assumed limits of a running target; None for the scenario's embedded one.
+        keys: number of API keys; None for as many as a run would use.
+        start: s since midnight UTC; None for any moment.
+        job_s: s that a job or run takes; None for what the scenario implies.
+        price: of one execution.
+
+    Raises:
+        InputError: if there are fewer keys than the scenario needs.
+    """
+    scenario = loaded.scenario
+    if keys is None:
+        keys = scenario.keys if limits is None else len(api_keys())
+    if keys < (grouped := sum(scenario.key_groups.values())):
+        raise InputError(
+            f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
+            "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
+        )
+    embedded = limits is None
+    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
+    settings = scenario.target.settings
+    sends_retry_after = embedded and settings.retry_after != "none"
+    question = Question(
+        scenario,
+        traffic_plans(scenario, assumed, keys),
+        assumed,
+        retry_after=settings.retry_after_factor if sends_retry_after else None,
+        as_date=settings.retry_after == "date",
+        start=start,
+        job_s=job_s,
+    )
+    faults = list(map(to_words, settings.fault)) if embedded else []
+    return msgspec.structs.replace(make_plan(question, loaded.name, keys, price), faults=faults)
+
+
+def _start_s(text: str) -> float:
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise InputError(f"--start {text!r} is not a time of day", "Write it as 13:05:30 or 13:05:30.5, in UTC.")
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
+
+
+def _job_s(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--job-duration: {error}") from None
+
+
+def _show(plan: Plan) -> None:
+    console = Console(width=_WIDTH, highlight=False, soft_wrap=False, emoji=False, markup=False)
     console.print(_head(plan), soft_wrap=True)
     console.print()
     for table in [
@@ -43,18 +156,18 @@ def show(plan: Plan) -> None:
         console.print(table)
         console.print()
     for note in [_how(plan), *plan.assumptions]:
-        _say(console, note)
+        _print(console, note)
     if plan.faults:
-        _say(console, f"The target will misbehave, which is not in the forecast: {'; '.join(plan.faults)}.")
+        _print(console, f"The target injects faults, which the forecast leaves out: {'; '.join(plan.faults)}.")
     if plan.warnings:
         console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
     for warning in plan.warnings:
-        _say(console, f"{warning.key}: {warning.message}.", "- ")
-        _say(console, warning.remedy, "  ")
+        _print(console, f"{warning.key}: {warning.message}.", "- ")
+        _print(console, warning.remedy, "  ")
 
 
-def _say(console: Console, text: str, begin: str = "") -> None:
-    console.print(textwrap.fill(text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)))
+def _print(console: Console, text: str, begin: str = "") -> None:
+    console.print(textwrap.fill(text, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)))
 
 
 def _head(plan: Plan) -> str:
@@ -67,23 +180,22 @@ def _head(plan: Plan) -> str:
         counts[-1] += f" (price {_range(plan.cost, 2)})"
     title = f"{plan.title} [{plan.scenario}, seed {plan.seed}, hash {plan.hash}]"
     keys = f"{plan.keys} key{'s' if plan.keys != 1 else ''}"
-    return f"{textwrap.fill(title, WIDTH)}\nNothing was sent. {time}; {keys}.\n{', '.join(counts)}."
+    return f"{textwrap.fill(title, _WIDTH)}\nNothing was sent. {time}; {keys}.\n{', '.join(counts)}."
 
 
 def _how(plan: Plan) -> str:
     if not plan.phases:
         return ""
     if plan.start is not None and plan.replayed_over == "nothing":
-        how = "One replay of this schedule, from --start on."
+        method = "429s: one replay of this schedule at the given start."
     elif plan.replayed_over == "durations":
-        how = f"429s: mean (and range) over {plan.phases} draws of how long runs take."
+        method = f"429s: mean (and range) of {plan.phases} replays with other random durations."
     elif plan.replayed_over == "nothing":
-        how = "One replay of this schedule: the start of a run makes no difference to this limiter."
+        method = "429s: one replay of this schedule. The start of a run makes no difference to this limiter."
     else:
-        how = f"429s: mean (and range) over {plan.phases} starts within a window."
-    chance = " Chance of any 429 in a stretch"
-    chance += f": over {plan.schedules} schedules with other seeds too." if plan.schedules else "."
-    return how + chance
+        method = f"429s: mean (and range) of {plan.phases} replays that start at other moments of a window."
+    seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
+    return f"{method} Chance: of any 429{seeds}."
 
 
 def _table(*columns: str) -> Table:
@@ -121,9 +233,9 @@ def _traffic(rows: list[StageRow]) -> Table:
 
 
 def _limits(rows: list[LimitRow], *, shared: bool) -> Table:
-    # Where keys share a limiter, all of them together ask of it what counts.
-    of = "Of allowed" if shared else "Busiest key"
-    table = _table("Limit", "Stage", "Asked / min", "Allowed", of, "429 of requests", "Chance")
+    # Where keys share a limiter, the requests of all keys count together.
+    share = "Of allowed" if shared else "Busiest key"
+    table = _table("Limit", "Stage", "Asked / min", "Allowed", share, "429 of requests", "Chance")
     last = ""
     for row in sorted(rows, key=lambda row: [each.limit for each in rows].index(row.limit)):
         table.add_row(
@@ -169,125 +281,3 @@ def _duration(seconds: float) -> str:
         f"{rest:.3g} s" if rest else "",
     ]
     return " ".join(part for part in parts if part) or "0 s"
-
-
-_TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
-
-
-@click.command("plan")
-@click.argument("scenario")
-@click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent to it.")
-@click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
-@click.option("--targets", type=click.Path(path_type=Path), default=TARGETS_FILE, help="File of targets.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
-)
-@click.option("--seed", type=click.IntRange(min=0), help="Replace the scenario's seed.")
-@click.option("--keys", type=click.IntRange(1, 1000), help="API keys that share the traffic.")
-@click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: any]")
-@click.option("--job-duration", metavar="DURATION", help="Time that each job or run takes.")
-@click.option("--price-per-execution", type=click.FloatRange(min=0), help="Price of one workflow execution.")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
-def command(  # noqa: PLR0917 - click gives every option by name
-    scenario: str,
-    host: str | None,
-    target: str | None,
-    targets: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    keys: int | None,
-    start: str | None,
-    job_duration: str | None,
-    price_per_execution: float | None,
-    as_json: bool,
-) -> None:
-    """Forecast SCENARIO's load against the rate limits, and the 429s to expect. Nothing is sent.
-
-    Where the plan contradicts itself, a warning says what to change; the exit code is 0 all the same.
-    """
-    if host is not None and target is not None:
-        raise click.UsageError("give one of --host and --target")
-    loaded = load_scenario(find_scenario(scenario), overrides, seed)
-    entry = None if target is None else _entry(targets, target)
-    if entry is not None and price_per_execution is None:
-        price_per_execution = entry.price_per_execution
-    plan = plan_of(
-        loaded,
-        limits=None if host is None and entry is None else {**DOCUMENTED, **(entry.limits if entry else {})},
-        keys=keys,
-        start=None if start is None else _seconds(start),
-        job_s=None if job_duration is None else _plan_duration(job_duration),
-        price=price_per_execution,
-    )
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
-    else:
-        show(plan)
-
-
-def plan_of(
-    loaded: LoadedScenario,
-    *,
-    limits: Mapping[LimitName, Limit] | None = None,
-    keys: int | None = None,
-    start: float | None = None,
-    job_s: float | None = None,
-    price: float | None = None,
-) -> Plan:
-    """Plan a scenario that was loaded.
-
-    Args:
-        loaded: the scenario in force.
-        limits: the assumed limits of a target that runs somewhere; None for the embedded one of the scenario.
-        keys: API keys; None for as many as a run would use.
-        start: s since midnight UTC; None for any moment.
-        job_s: s that a job takes, or a run; None for what the scenario tells.
-        price: of one execution.
-
-    Raises:
-        InputError: if there are fewer keys than the scenario needs.
-    """
-    scenario = loaded.scenario
-    if keys is None:
-        keys = scenario.keys if limits is None else len(api_keys())
-    if keys < (grouped := sum(scenario.key_groups.values())):
-        raise InputError(
-            f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
-            "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
-        )
-    embedded = limits is None
-    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
-    settings = scenario.target.settings
-    has_retry_after = embedded and settings.retry_after != "none"
-    question = Question(
-        scenario,
-        traffic_plans(scenario, assumed, keys),
-        assumed,
-        retry_after=settings.retry_after_factor if has_retry_after else None,
-        as_date=settings.retry_after == "date",
-        start=start,
-        job_s=job_s,
-    )
-    faults = list(map(to_words, settings.fault)) if embedded else []
-    return msgspec.structs.replace(make_plan(question, loaded.name, keys, price), faults=faults)
-
-
-def _entry(path: Path, name: str) -> TargetEntry:
-    entries = load_targets(path)
-    if name not in entries:
-        raise InputError(f"{path}: there is no target {name!r}; there is {', '.join(entries) or 'none'}")
-    return entries[name]
-
-
-def _seconds(text: str) -> float:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise InputError(f"--start {text!r} is no time of day", "Write it as 13:05:30 or 13:05:30.5, in UTC.")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
-
-
-def _plan_duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise InputError(f"--job-duration: {error}") from None

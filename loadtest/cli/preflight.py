@@ -1,59 +1,55 @@
 """``loadtest preflight``: check whether a target can be loaded, with at most five requests."""
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.cli._target_options import TargetOptions, credentials_for, look, target_options
+from loadtest.cli import _children as children
+from loadtest.cli._options import TargetOptions, overrides_option, target_options
+from loadtest.cli._target import credentials_for
 from loadtest.errors import ExitCode
-from loadtest.prepare import limits_of
+from loadtest.prepare import check_before_preflight
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import check_request_budget, choose, confirm, preflight_alone
+from loadtest.targets import choose, confirm
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
 
 @click.command("preflight")
 @click.argument("scenario")
-@target_options
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
-)
-def command(scenario: str, overrides: tuple[str, ...], **named: Any) -> int:
-    """Check whether a target can be loaded, with SCENARIO's first workflow.
+@target_options(embedded=False)
+@overrides_option
+def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...]) -> int:
+    """Check a target with the first workflow of SCENARIO, before it is loaded.
 
-    At most five requests are sent. They spend quota and one execution. Exit code 5: the target cannot be loaded.
+    This sends at most five requests, which spend quota and execute the workflow once. Exit code 5 if the target cannot
+    be loaded.
     """
     loaded = load_scenario(find_scenario(scenario), overrides)
-    wanted = TargetOptions(**named)
-    chosen = choose(wanted.host, wanted.target, wanted.targets)
+    chosen = choose(target.host, target.target, target.targets)
     keys, endpoint = credentials_for(chosen)
-    limits = limits_of(loaded, chosen, embedded=False)
-    check_request_budget(
-        chosen, preflight_alone(loaded.scenario, len(keys)), limits, keys=len(keys), now=datetime.now(UTC)
-    )
-    confirm(chosen, yes=wanted.yes)
-    seen = look(loaded, chosen, keys, endpoint)
-    _show(seen, chosen.target.url)
-    return int(ExitCode.PASS if seen.failure is None else ExitCode.TARGET)
+    check_before_preflight(loaded, chosen, keys=len(keys))
+    confirm(chosen, yes=target.yes)
+    preflight = children.make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
+    _show(preflight, chosen.target.url)
+    return int(ExitCode.PASS if preflight.failure is None else ExitCode.TARGET)
 
 
-def _show(seen: Preflight, url: str) -> None:
+def _show(preflight: Preflight, url: str) -> None:
     console = Console(highlight=False, markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for check in seen.checks:
-        table.add_row(check.name, Text(check.result, style=_STYLES[check.result]), check.words)
-    requests = "1 request" if len(seen.sent) == 1 else f"{len(seen.sent)} requests"
+    requests = "1 request" if len(preflight.sent) == 1 else f"{len(preflight.sent)} requests"
     console.print(f"Preflight of {url}: {requests}.", soft_wrap=True)
     if console.is_terminal:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+        for check in preflight.checks:
+            table.add_row(check.name, Text(check.result, style=_STYLES[check.result]), check.words)
         console.print(table)
     else:
-        for check in seen.checks:
+        for check in preflight.checks:
             print(f"{check.name:<11}{check.result:<9}{check.words}")
-    if seen.failure is not None:
-        console.print(seen.failure.remedy)
+    if preflight.failure is not None:
+        console.print(preflight.failure.remedy)

@@ -2,23 +2,25 @@
 
 import subprocess
 from pathlib import Path
+from typing import Final
 
 import click
 
-from loadtest.cli._children import plots_option, report_command
+from loadtest.cli._children import report_command
+from loadtest.cli._options import plots_option, run_argument
 from loadtest.record import run_directory
 
-_SCHEMA = Path(__file__).parents[1] / "report" / "metrics.schema.json"
+_SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
+@run_argument
 @plots_option
-@click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json instead.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
 def command(run: str, schema: bool, plots: bool) -> int:
-    """Make RUN's report again, from its record, and judge it. The exit code is that of the verdict.
+    """Make the report of RUN again from its record. The exit code is the verdict.
 
-    RUN is a run directory, a run's id, or 'latest', which is the default.
+    RUN is a run directory, a run's id, or 'latest' (the default).
     """
     if schema:
         click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)

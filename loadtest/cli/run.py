@@ -1,128 +1,158 @@
-"""``loadtest run``: offer a scenario's traffic, record it, report it, judge it."""
+"""``loadtest run``: send a scenario's traffic, record it, report it, judge it."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final, Self
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from loadtest.cli import _children as children
-from loadtest.cli._children import plots_option
-from loadtest.cli._progress import ProgressDisplay
-from loadtest.cli._target_options import (
-    ResolvedTarget,
+from loadtest.cli._options import (
     TargetOptions,
-    preflight_option,
-    resolve_target,
+    WorkerOptions,
+    output_dir_option,
+    overrides_option,
+    plots_option,
+    seed_option,
     target_options,
-    tell_pending,
+    worker_options,
 )
-from loadtest.cli._worker_options import WorkerOptions, worker_options
+from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.errors import ExitCode, InputError
 from loadtest.prepare import prepare_run
+from loadtest.record.progress import Progress, WaitingForWorkers
 from loadtest.record.run_directory import note_target_died
-from loadtest.record.run_info import RunInfo
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario
+
+_PLAIN_EVERY: Final = 10.0
+"""Seconds from one plain line of progress to the next."""
+_BAR: Final = 24
+"""Characters."""
 
 
 @click.command("run")
 @click.argument("scenario")
-@target_options
-@preflight_option
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("reports"),
-    show_default=True,
-    help="Folder for run directories.",
-)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
-)
-@click.option("--seed", type=click.IntRange(min=0), help="Replace the scenario's seed.")
+@target_options(embedded=True)
+@output_dir_option
+@overrides_option
+@seed_option
 @worker_options
 @plots_option
 def command(
     scenario: str,
     *,
+    target: TargetOptions,
     output_dir: Path,
     overrides: tuple[str, ...],
     seed: int | None,
-    crew: WorkerOptions,
+    workers: WorkerOptions,
     plots: bool,
-    **named: Any,
 ) -> int:
-    """Run SCENARIO, a file or the name of one in scenarios/, and report it.
+    """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
 
     Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host but
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
     children.interrupt_on_terminate()
-    target = TargetOptions(**named)
-    if not target.embedded:
-        resolved = resolve_target(loaded, target)
-        url, keys = resolved.chosen.target.url, len(resolved.keys)
-        prepared = _prepare(loaded, output_dir, url, resolved=resolved, keys=keys, crew=crew)
-        print(resolved.where)
-        return _run(loaded, prepared, children.child_environment(resolved.keys, resolved.endpoint), crew, plots=plots)
-    if crew.bind is not None:
+    if target.embedded and workers.bind is not None:
         raise InputError(
-            "--master needs a target that runs: workers on other machines do not know an embedded target's keys",
-            "Name it with --host or --target, or start workers on this machine with --processes N.",
+            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
+            "Name a running one with --host or --target; --processes N starts workers on this machine.",
         )
-    own_keys, endpoint = children.own_credentials(loaded.scenario)
-    environment = children.child_environment(own_keys, endpoint)
-    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
-        prepared = _prepare(loaded, output_dir, embedded.url, keys=len(own_keys), crew=crew)
-        print(f"Load goes to {embedded.url}: loopback only, embedded target.")
-        return _run(loaded, prepared, {**environment, **embedded.environment}, crew, embedded, plots=plots)
+    with resolved_target(loaded, target) as resolved:
+        directory, info = prepare_run(
+            loaded,
+            url=resolved.url,
+            embedded=resolved.embedded is not None,
+            keys=len(resolved.keys),
+            command=["loadtest", *sys.argv[1:]],
+            output_dir=output_dir,
+            chosen=resolved.chosen,
+            preflight=resolved.preflight.sent,
+            workers=workers.count,
+        )
+        print(resolved.description)
+        print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
+        code = _make_load(directory, loaded.path.parent, resolved, workers)
+        verdict = children.make_report(directory, plots=plots)
+    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict
 
 
-def _prepare(
-    loaded: LoadedScenario,
-    output_dir: Path,
-    url: str,
-    *,
-    keys: int,
-    crew: WorkerOptions,
-    resolved: ResolvedTarget | None = None,
-) -> tuple[Path, RunInfo]:
-    return prepare_run(
-        loaded,
-        url=url,
-        embedded=resolved is None,
-        keys=keys,
-        command=["loadtest", *sys.argv[1:]],
-        output_dir=output_dir,
-        chosen=None if resolved is None else resolved.chosen,
-        preflight=() if resolved is None else resolved.preflight.sent,
-        workers=crew.workers,
-    )
-
-
-def _run(
-    loaded: LoadedScenario,
-    prepared: tuple[Path, RunInfo],
-    environment: Mapping[str, str],
-    crew: WorkerOptions,
-    embedded: children.EmbeddedTarget | None = None,
-    *,
-    plots: bool,
-) -> int:
-    directory, info = prepared
-    print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
-    with ProgressDisplay() as progress:
-        code = children.make_load(directory, loaded.path.parent, environment, progress.show, crew.arguments)
-    if embedded is not None:
-        if embedded.crashed:
+def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
+    with ProgressDisplay() as display:
+        code = children.make_load(directory, base, target.environment, display.show, workers.arguments)
+    if target.embedded is not None:
+        if target.embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
             note_target_died(directory)
-        embedded.write_log(directory / "target.log")
+        target.embedded.write_log(directory / "target.log")
     if code != ExitCode.PASS:
         click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
-    verdict = children.make_report(directory, plots=plots)
-    tell_pending(directory)
-    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict
+    return code
+
+
+class ProgressDisplay:
+    """Shows the progress of a run: one line that changes on a terminal, plain lines elsewhere. A context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False) if sys.stdout.isatty() else None
+        self._next_line = 0.0
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, message: Progress | WaitingForWorkers) -> None:
+        """Show the latest message of the load."""
+        if isinstance(message, WaitingForWorkers):
+            self._show_waiting(message)
+        elif self._live is not None:
+            self._live.update(Text.assemble(_bar(message), "\n", _line(message)), refresh=True)
+        elif message.phase != self._shown or message.elapsed_s >= self._next_line:
+            self._shown = message.phase
+            self._next_line = message.elapsed_s + _PLAIN_EVERY
+            print(_line(message), flush=True)
+
+    def _show_waiting(self, message: WaitingForWorkers) -> None:
+        line = f"waiting for workers: {message.workers} of {message.expected} are there"
+        if self._live is not None:
+            self._live.update(Text(line), refresh=True)
+        elif line != self._shown:
+            self._shown = line
+            print(line, flush=True)
+
+
+def _line(figures: Progress) -> str:
+    if figures.phase in {"preparing", "over"}:
+        return f"{figures.phase} …"
+    stages = list(dict.fromkeys(stage for stage in figures.stages.values() if stage))
+    where = "draining" if figures.phase == "draining" else " + ".join(stages)
+    parts = [
+        f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s",
+        f"{where:<8}",
+        f"offered {figures.offered:,}",
+        f"accepted {figures.accepted:,}",
+        f"429 {figures.throttled:,}",
+        f"failed {figures.failed:,}",
+        *([f"timed out {figures.timed_out:,}"] if figures.timed_out else []),
+        f"in flight {figures.in_flight:,}",
+        "p95 –" if figures.p95_ms is None else f"p95 {figures.p95_ms:,.0f} ms",
+    ]
+    return "  ".join(parts)
+
+
+def _bar(figures: Progress) -> Text:
+    share = min(1.0, figures.elapsed_s / figures.total_s) if figures.total_s else 0.0
+    full = round(share * _BAR)
+    return Text.assemble(("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}")

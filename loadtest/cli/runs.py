@@ -1,14 +1,14 @@
-"""``loadtest runs``: which runs there are, and which of them may go."""
+"""``loadtest runs``: lists runs, and deletes old ones."""
 
-import json
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
+import msgspec
 
+from loadtest.cli._options import output_dir_option
 from loadtest.errors import InputError, LoadtestError
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
@@ -16,9 +16,8 @@ from loadtest.record.run_info import RunInfo
 _QUIET_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A run that was made: its directory, scenario, start (UTC), verdict, and size in bytes."""
+class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
+    """A run on disk: its directory, scenario, start (UTC), verdict, and size in bytes."""
 
     directory: Path
     scenario: str
@@ -27,29 +26,27 @@ class Made:
     size: int
 
 
+class _Verdict(msgspec.Struct, frozen=True):
+    verdict: str
+
+
 @click.command()
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("reports"),
-    show_default=True,
-    help="Folder of runs.",
-)
-@click.option("--scenario", help="List only runs of this scenario.")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all but the N newest.")
+@output_dir_option
+@click.option("--scenario", help="Only runs of this scenario.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all runs but the N newest.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool, as_json: bool) -> None:
-    """List runs, newest first, with time, scenario, verdict and size. --keep N deletes all but the N newest.
+    """List runs, the newest first: start, verdict, size, id. With --keep N, delete all but the N newest.
 
-    Baselines, the example and runs that go on are neither listed nor deleted.
+    Baselines, the example, and runs that are still going on are never listed and never deleted.
     """
     runs = [run for run in find(output_dir) if scenario in (None, run.scenario)]
     if keep is not None:
         prune(runs[keep:], ask=not yes)
         return
     if as_json:
-        click.echo(json.dumps([_row(run) for run in runs], indent=2))
+        click.echo(msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2))
         return
     if not runs:
         click.echo(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")
@@ -57,8 +54,8 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
         click.echo(f"{run.started:20}  {run.verdict:12}  {run.size / 1e6:9.1f} MB  {run.directory.name}")
 
 
-def find(parent: Path) -> list[Made]:
-    """Every run below a directory, the newest first."""
+def find(parent: Path) -> list[StoredRun]:
+    """All runs in a directory, the newest first."""
     if not parent.is_dir():
         return []
     found = []
@@ -68,16 +65,16 @@ def find(parent: Path) -> list[Made]:
         try:
             info = run_directory.load(directory)
         except LoadtestError:
-            continue  # a run of another version: not ours to judge, nor to delete
-        if directory.name != info.id or _goes_on(directory, info):
-            continue  # a copy under a name of its own was put there to stay
+            continue  # a run of another version: not ours to list, nor to delete
+        if directory.name != info.id or _is_running(directory, info):
+            continue  # a copy under another name was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        found.append(Made(directory, info.scenario.name, info.started, _verdict(directory), size))
+        found.append(StoredRun(directory, info.scenario.name, info.started, _verdict(directory), size))
     return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
 
 
-def prune(runs: list[Made], *, ask: bool) -> None:
-    """Delete runs, and say which.
+def prune(runs: list[StoredRun], *, ask: bool) -> None:
+    """Delete runs, and print which.
 
     Raises:
         InputError: if one cannot be deleted.
@@ -96,24 +93,14 @@ def prune(runs: list[Made], *, ask: bool) -> None:
         click.echo(f"deleted {run.directory}")
 
 
-def _goes_on(directory: Path, info: RunInfo) -> bool:
-    """Whether a run is still being made: it has not ended, and something was written within the last minute."""
+def _is_running(directory: Path, info: RunInfo) -> bool:
+    """Whether a run has not ended, and wrote something within the last minute."""
     written = max((path.stat().st_mtime for path in directory.iterdir()), default=0.0)
     return info.end == "running" and time.time() - written < _QUIET_S
 
 
 def _verdict(directory: Path) -> str:
     try:
-        return str(json.loads((directory / "metrics.json").read_text(encoding="utf-8"))["verdict"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return msgspec.json.decode((directory / "metrics.json").read_bytes(), type=_Verdict).verdict
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return "no report"
-
-
-def _row(run: Made) -> dict[str, Any]:
-    return {
-        "directory": str(run.directory),
-        "scenario": run.scenario,
-        "started": run.started,
-        "verdict": run.verdict,
-        "bytes": run.size,
-    }

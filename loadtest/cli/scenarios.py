@@ -1,4 +1,4 @@
-"""``loadtest scenarios``: what there is to run."""
+"""``loadtest scenarios``: the scenarios of a folder."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from loadtest.scenario.parse import FOLDER
 
 @click.command("scenarios")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder of the scenario files."
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder of scenario files."
 )
 def command(folder: Path) -> int:
-    """List the scenarios of a folder with their titles. Exit code 2: one of them cannot be read."""
+    """List the scenarios of a folder with duration and title. Exit code 2 if one has mistakes, which are shown."""
     paths = sorted(folder.glob("*.toml"))
     if not paths:
         raise InputError(f"there is no scenario in {folder}", "Name another --folder.")

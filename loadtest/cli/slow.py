@@ -1,59 +1,89 @@
 """``loadtest slow``: the slowest operations of a run, with their requests."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import click
+import msgspec
 
+from loadtest.cli._options import run_argument
 from loadtest.errors import InputError, RecordError
 from loadtest.record import run_directory
 
+_INDENT: Final = " " * 17
+
+
+class ListedRequest(msgspec.Struct, frozen=True):
+    """What is shown of one request: times in ms since the operation's intended start."""
+
+    kind: str
+    start_ms: float
+    end_ms: float | None
+    status: int | None
+
+
+class ListedOperation(msgspec.Struct, frozen=True):
+    """What is shown of one of the slowest operations."""
+
+    stage: str
+    arrival: int
+    intended_s: float
+    response_ms: float
+    start_lag_ms: float
+    outcome: str
+    reason: str | None
+    execution_ms: float | None
+    request_id: str | None
+    phases: list[ListedRequest]
+
+
+class _Slowest(msgspec.Struct, frozen=True):
+    slowest: dict[str, list[msgspec.Raw]]
+
 
 @click.command()
-@click.argument("run", metavar="[RUN]", default=run_directory.LATEST)
-@click.option("--traffic", help="Show only this traffic entry.")
-@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="Operations of each entry.")
+@run_argument
+@click.option("--traffic", help="Only this traffic entry.")
+@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many of each entry.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
-    """List the slowest operations of RUN, with their requests and the trace id by which the target knows them.
+    """List the slowest operations of RUN with their requests, and the trace id under which the target knows each.
 
-    RUN is a run directory, a run's id, or 'latest', which is the default. Make its report first.
+    RUN is a run directory, a run's id, or 'latest' (the default). It must have a report.
     """
     directory = run_directory.find_run(run)
     slowest = _slowest(directory)
     if traffic is not None and traffic not in slowest:
         raise InputError(f"--traffic {traffic}: the run has {', '.join(slowest) or 'no traffic'}")
-    shown = {name: found[:count] for name, found in slowest.items() if traffic in (None, name)}
+    shown = {name: operations[:count] for name, operations in slowest.items() if traffic in {None, name}}
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
         return
-    for name, found in shown.items():
-        click.echo(f"{name}: {'no operation was answered' if not found else f'the slowest {len(found)}'}")
-        for one in found:
-            click.echo("\n".join(_lines(one)))
+    for name, operations in shown.items():
+        click.echo(f"{name}: {f'the slowest {len(operations)}' if operations else 'no operation was answered'}")
+        for operation in operations:
+            click.echo("\n".join(_lines(msgspec.json.decode(operation, type=ListedOperation))))
 
 
-def _slowest(directory: Path) -> dict[str, list[dict[str, Any]]]:
+def _slowest(directory: Path) -> dict[str, list[msgspec.Raw]]:
     path = directory / "metrics.json"
     try:
-        found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))["slowest"]
+        return msgspec.json.decode(path.read_bytes(), type=_Slowest).slowest
     except FileNotFoundError:
         raise InputError(f"{path} is missing", f"Make the report: loadtest report {directory}") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RecordError(f"{path} can't be read", f"Make the report again: loadtest report {directory}") from None
-    return found
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise RecordError(f"{path} cannot be read", f"Make the report again: loadtest report {directory}") from None
 
 
-def _lines(one: dict[str, Any]) -> list[str]:
-    why = f" ({one['reason']})" if one["reason"] else ""
-    executed = "" if one["execution_ms"] is None else f", executionTime {one['execution_ms']:.1f} ms"
-    head = f"  {one['response_ms']:10.1f} ms  {one['outcome']}{why}  arrival {one['arrival']}, stage {one['stage']}, "
-    lines = [f"{head}at {one['intended_s']:.3f} s, start lag {one['start_lag_ms']:.2f} ms{executed}"]
-    lines.append(f"                 trace id {one['request_id'] or '–'}")
-    for phase in one["phases"]:
-        end = "never ended" if phase["end_ms"] is None else f"{phase['end_ms'] - phase['start_ms']:.1f} ms"
-        lines.append(
-            f"                 {phase['start_ms']:10.1f} ms  {phase['kind']}: {phase['status'] or 'no answer'}, {end}"
-        )
+def _lines(operation: ListedOperation) -> list[str]:
+    reason = f" ({operation.reason})" if operation.reason else ""
+    executed = "" if operation.execution_ms is None else f", executionTime {operation.execution_ms:.1f} ms"
+    head = (
+        f"  {operation.response_ms:10.1f} ms  {operation.outcome}{reason}  arrival {operation.arrival}, "
+        f"stage {operation.stage}, at {operation.intended_s:.3f} s, start lag {operation.start_lag_ms:.2f} ms"
+    )
+    lines = [head + executed, f"{_INDENT}trace id {operation.request_id or '–'}"]
+    for phase in operation.phases:
+        took = "never ended" if phase.end_ms is None else f"{phase.end_ms - phase.start_ms:.1f} ms"
+        lines.append(f"{_INDENT}{phase.start_ms:10.1f} ms  {phase.kind}: {phase.status or 'no answer'}, {took}")
     return lines

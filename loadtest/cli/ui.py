@@ -4,115 +4,110 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.cli._children import plots_option
-from loadtest.cli._target_options import (
-    ResolvedTarget,
-    TargetOptions,
-    preflight_option,
-    resolve_target,
-    target_options,
-    tell_pending,
-)
-from loadtest.cli._worker_options import Workers, processes_option
+from loadtest.cli._options import TargetOptions, output_dir_option, plots_option, processes_option, target_options
+from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.errors import InputError
-from loadtest.processes import stop
+from loadtest.processes import LOOPBACK, address_text, start_worker, stop
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario
 
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 
 @click.command("ui")
 @click.argument("scenario")
-@target_options
-@preflight_option
+@target_options(embedded=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("reports"),
-    show_default=True,
-    help="Folder for runs.",
-)
+@output_dir_option
 @processes_option
 @plots_option
-def command(scenario: str, port: int, output_dir: Path, processes: int, plots: bool, **named: Any) -> int:
-    """Open SCENARIO in Locust's web UI. Each start there makes a run, with a record and a report."""
+def command(scenario: str, *, target: TargetOptions, port: int, output_dir: Path, processes: int, plots: bool) -> int:
+    """Open SCENARIO in Locust's web UI. Each start there makes a run of its own, recorded and reported."""
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
     children.interrupt_on_terminate()
-    target = TargetOptions(**named)
-    if not target.embedded:
-        resolved = resolve_target(loaded, target)
-        environment = {**children.child_environment(resolved.keys, resolved.endpoint), **_about(resolved)}
-        workers = Workers(processes, loaded.path.parent, environment)
-        return _serve(
-            loaded, resolved.where, resolved.chosen.target.url, workers, port=port, output_dir=output_dir, plots=plots
-        )
-    keys, endpoint = children.own_credentials(loaded.scenario)
-    environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
-        environment |= {"LOADTEST_EMBEDDED": "1", **embedded.environment}
-        where = f"Load goes to {embedded.url}: loopback only, embedded target."
-        workers = Workers(processes, loaded.path.parent, environment)
-        return _serve(loaded, where, embedded.url, workers, port=port, output_dir=output_dir, plots=plots)
+    with resolved_target(loaded, target) as resolved:
+        environment = {
+            **resolved.environment,
+            **_known_of(resolved),
+            "LOADTEST_SCENARIO": str(loaded.path),
+            "LOADTEST_OUTPUT_DIR": str(output_dir),
+        }
+        return _serve(resolved, environment, port, processes, loaded.path.parent, plots=plots)
 
 
-def _about(resolved: ResolvedTarget) -> dict[str, str]:
-    """What the locustfile has to know of a target that was confirmed and looked at already."""
-    chosen = resolved.chosen
-    about = {"LOADTEST_PREFLIGHT": msgspec.json.encode(resolved.preflight.sent).decode(), "LOADTEST_YES": "1"}
+def _known_of(target: ResolvedTarget) -> dict[str, str]:
+    """Tell the locustfile what was done already: the embedded target started, or the target confirmed and checked."""
+    chosen = target.chosen
+    if chosen is None:
+        return {"LOADTEST_EMBEDDED": "1"}
+    known = {"LOADTEST_PREFLIGHT": msgspec.json.encode(target.preflight.sent).decode(), "LOADTEST_YES": "1"}
     if chosen.name is not None:
-        about |= {"LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
-    return about
+        known |= {"LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
+    return known
 
 
 def _serve(
-    loaded: LoadedScenario, where: str, url: str, workers: Workers, *, port: int, output_dir: Path, plots: bool
+    target: ResolvedTarget, environment: Mapping[str, str], port: int, processes: int, base: Path, *, plots: bool
 ) -> int:
     ours, theirs = socket.socketpair()
-    environment = {
-        **workers.environment,
-        "LOADTEST_SCENARIO": str(loaded.path),
-        "LOADTEST_OUTPUT_DIR": str(output_dir),
-        "LOADTEST_PARENT_FD": str(theirs.fileno()),
-    }
-    arguments = ["-f", str(_LOCUSTFILE), "--host", url, "--web-host", "127.0.0.1", "--web-port", str(port)]
+    master_port = _free_port()
+    command = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--host", target.url]
+    command += ["--web-host", LOOPBACK, "--web-port", str(port)]
+    if processes:
+        command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
     # A session of its own, so that Ctrl-C reaches only us, and the last run's record is closed before we report it.
     process = subprocess.Popen(
-        [sys.executable, "-m", "locust", *arguments, *workers.arguments],
-        env=environment,
+        command,
+        env={**environment, "LOADTEST_PARENT_FD": str(theirs.fileno())},
         stdin=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
         start_new_session=True,
     )
     theirs.close()
-    print(f"{where} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
+    print(f"{target.description} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
     try:
         # Ctrl-C ends Locust, and with it the runs that end here, each of which is still reported.
         with (
-            workers.running(),
+            _workers(processes, master_port, base, environment),
             children.Interrupts(process, signal.SIGTERM),
             ours,
-            ours.makefile(encoding="utf-8") as ended,
+            ours.makefile(encoding="utf-8") as ended_runs,
         ):
-            for line in ended:
+            for line in ended_runs:
                 children.make_report(Path(line.strip()), plots=plots)
-                tell_pending(Path(line.strip()))
     finally:
         stop(process)
     return 0 if process.returncode in {0, 1} else process.returncode
 
 
+@contextmanager
+def _workers(count: int, port: int, base: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Worker processes. They wait for their master, and end with it, with us, or with the block."""
+    processes = [start_worker(address_text(LOOPBACK, port), base, environment) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            stop(process)
+
+
+def _free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 def _check_free(port: int) -> None:
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        socket.create_server((LOOPBACK, port)).close()
     except OSError as error:
         raise InputError(f"--port {port}: cannot listen there: {error.strerror}", "Choose another --port.") from None

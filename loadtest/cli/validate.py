@@ -1,4 +1,4 @@
-"""``loadtest validate``: every mistake of scenario and target files at once."""
+"""``loadtest validate``: all mistakes in scenario files and targets.toml at once."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from loadtest.targets import TARGETS_FILE, load_targets
 
 @click.command("validate")
 @click.argument("files", nargs=-1, metavar="FILE...")
-@click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files, for editors.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files and exit.")
 def command(files: tuple[str, ...], schema: bool) -> int:
-    """Check scenario files, given by path or by name in scenarios/, and files of targets. Nothing is sent.
+    """Check each FILE: a scenario, the name of one in scenarios/, or a targets.toml. Sends nothing.
 
-    Every mistake of every file is listed, with exit code 2. A valid file is listed with the number of warnings that
-    `loadtest plan` has about it.
+    All mistakes of all files are listed, with exit code 2. A file without mistakes is listed with the number of its
+    warnings, which `loadtest plan` shows.
     """
     if schema:
         click.echo(schema_text(), nl=False)

@@ -1,4 +1,4 @@
-"""``loadtest worker``: start a worker for a distributed run."""
+"""``loadtest worker``: a worker for a distributed run."""
 
 import signal
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._worker_options import host_and_port
+from loadtest.cli._options import host_and_port
 from loadtest.credentials import credentials
 from loadtest.processes import start_worker, stop
 
@@ -18,18 +18,18 @@ from loadtest.processes import start_worker, stop
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path("scenarios"),
     show_default=True,
-    help="Folder of the files that a scenario names, on this machine.",
+    help="Local folder of the files that scenarios name.",
 )
 def command(master: str, scenario_dir: Path) -> int:
-    """Start a worker for `loadtest run SCENARIO --master`, on this or another machine.
+    """Start a worker for a distributed run, whose master is `loadtest run SCENARIO --master`.
 
-    The master sends the scenario, but no secrets: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT here as there.
-    After Ctrl-C or SIGTERM the other workers send what this one has not sent yet.
+    The scenario comes from the master. Keys and endpoint do not: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT
+    as there. Ctrl-C or SIGTERM lets the worker leave: the others send what it has not sent.
     """
     address = host_and_port(master, "--master")
-    # Checked here, where a mistake is shown without a traceback.
+    # Checked before the process starts, which would show a traceback.
     credentials()
-    print(f"A worker of {address}: leave with Ctrl-C.", flush=True)
+    print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)
     try:
         with children.Interrupts(process, signal.SIGTERM):

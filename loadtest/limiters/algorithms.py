@@ -1,15 +1,14 @@
-"""Every algorithm by name, and limiters made of a spec."""
+"""Every algorithm by name, limiters made from a spec, and the replay of known times through a limiter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from heapq import heappop, heappush
 from typing import Final, Literal
 
-from loadtest.limiters.buckets import Gcra, LeakyQueue, TokenBucket
-from loadtest.limiters.concurrency import ConcurrencyLimit
+from loadtest.limiters.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
 from loadtest.limiters.model import Limiter, LimiterSpec, SpecError
-from loadtest.limiters.sliding import SlidingCounter, SlidingLog
-from loadtest.limiters.windows import FixedWindow
+from loadtest.limiters.windows import FixedWindow, SlidingCounter, SlidingLog
 from loadtest.units import Limit
 
 AlgorithmName = Literal[
@@ -30,11 +29,11 @@ class Algorithm:
     """One way of counting.
 
     Attributes:
-        name: as options and reports spell it.
+        name: the one in options and reports.
         summary: what it does, in one line.
-        build: makes a limiter of a limit and a spec that was checked.
-        has_burst: whether the spec's ``burst`` says something to it.
-        can_count_rejected: whether it decides otherwise when rejected requests are counted.
+        build: makes a limiter from a limit and a checked spec.
+        has_burst: whether the spec's ``burst`` applies to it.
+        can_count_rejected: whether counting rejected requests changes its decisions.
         aligned: whether its windows begin at the multiples of their length on the server's wall clock.
     """
 
@@ -66,7 +65,7 @@ _ALL: Final = (
     ),
     Algorithm(
         "sliding-counter",
-        "At most N in any W, estimated from the counts of this wall-aligned window and the one before.",
+        "At most N in any W, estimated from the counts of two wall-aligned windows.",
         lambda limit, spec: SlidingCounter(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
         aligned=True,
@@ -87,13 +86,13 @@ _ALL: Final = (
     ),
     Algorithm(
         "leaky-queue",
-        "One let out every W/N; the others wait in a queue for a burst (N by default).",
+        "One every W/N; up to a burst (N by default) wait in a queue.",
         lambda limit, spec: LeakyQueue(limit, spec.burst),
         has_burst=True,
     ),
     Algorithm(
         "concurrency",
-        "At most N at the same time, however many in W.",
+        "At most N at the same time; W does not matter.",
         lambda limit, _: ConcurrencyLimit(limit),
     ),
 )
@@ -102,16 +101,16 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorit
 
 
 def check_spec(spec: LimiterSpec) -> Algorithm:
-    """Check that a spec describes a limiter; gives its algorithm.
+    """Check that a spec describes a limiter, and return its algorithm.
 
     Raises:
-        SpecError: (a ValueError) if there is no such algorithm, or it has no burst or no variant that counts rejected
-            requests; the message says what to write instead.
+        SpecError: (a ValueError) if the algorithm is unknown, takes no burst, or cannot count rejected requests; the
+            message says what to write instead.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
         nearest = get_close_matches(spec.algorithm, ALGORITHMS, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(ALGORITHMS)}"
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(ALGORITHMS)}"
         raise SpecError("algorithm", f"{spec.algorithm!r} is not a rate limiter", hint)
     if spec.burst is not None and not algorithm.has_burst:
         having = ", ".join(name for name, each in ALGORITHMS.items() if each.has_burst)
@@ -135,3 +134,29 @@ def make(spec: LimiterSpec, limit: Limit) -> Limiter:
         SpecError: as ``check_spec`` does.
     """
     return check_spec(spec).build(limit, spec)
+
+
+def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | None = None) -> list[bool]:
+    """Decide on requests whose times are known.
+
+    Args:
+        limiter: a fresh one.
+        times: send times in unix seconds of the limiter's clock, in ascending order.
+        ends: when each request ended, on the same clock; None if they take no time. Only a concurrency limit minds.
+
+    Returns:
+        For each time, whether the request passes.
+    """
+    if ends is None:
+        ends = times = list(times)
+    decide, release = limiter.decide, limiter.release
+    running: list[float] = []
+    passed = []
+    for time, end in zip(times, ends, strict=True):
+        while running and running[0] <= time:
+            release(heappop(running))
+        allowed = decide(time).allowed
+        if allowed:
+            heappush(running, end)
+        passed.append(allowed)
+    return passed

@@ -1,16 +1,16 @@
-"""Limiters with a burst and a steady rate.
+"""Limiters that hold a stock of permits: time refills it, or, for a limit on concurrency, the end of a request does.
 
-One rule in three forms, of B requests at once and ρ = N/W a second thereafter: a bucket that is filled with tokens, a
-time that runs ahead (GCRA), and a queue that holds requests instead of letting them pass at once. Each remembers how
-much is used up *at the last request* and not a time of its own, which would drown in the digits of the unix clock.
+Time refills it in three forms of one rule, B requests at once and ρ = N/W a second thereafter: a bucket of tokens, a
+time that runs ahead (GCRA), and a queue that holds requests until their turn. Each remembers how much is used up *at
+the last request* and not a time of its own, which would drown in the digits of the unix clock.
 """
 
-from loadtest.limiters.model import Decision, Timed, decided, slack
+from loadtest.limiters.model import Decision, RateLimiter, decided, slack
 from loadtest.limiters.windows import NEVER
 from loadtest.units import Limit
 
 
-class TokenBucket(Timed):
+class TokenBucket(RateLimiter):
     """A bucket of B tokens, filled at ρ = N/W tokens a second; a request takes one.
 
     Over T seconds of even load at rate λ it accepts min(λT, B + ρT), starting full.
@@ -51,7 +51,7 @@ class TokenBucket(Timed):
         return decided((allowed, 0, (burst - tokens) / rate, (1 - tokens) / rate, 0.0))
 
 
-class Gcra(Timed):
+class Gcra(RateLimiter):
     """The generic cell rate algorithm (ITU-T I.371): the time at which the next request is due may run B − 1 ahead.
 
     A theoretical arrival time moves on by T₁ = W/N with each request that passes; one that comes more than (B − 1)T₁
@@ -96,7 +96,7 @@ class Gcra(Timed):
         return decided((allowed, 0, ahead, ahead - self._tolerance, 0.0))
 
 
-class LeakyQueue(Timed):
+class LeakyQueue(RateLimiter):
     """A queue for B requests from which one is let out every T₁ = W/N; what finds it full is rejected.
 
     Of an even load it accepts min(λT, B + ρT), as a bucket does, and holds each until its turn: latency rises to
@@ -133,3 +133,30 @@ class LeakyQueue(Timed):
         if ahead <= self._most:
             return decided((True, int((self._most - ahead) / spacing) + 1, ahead, 0.0, delay))
         return decided((True, 0, ahead, ahead - self._tolerance, delay))
+
+
+class ConcurrencyLimit:
+    """At most ``limit.count`` requests at the same time; each must be released when it ends. The window is unused.
+
+    When there is room again depends on the requests under way, so the times of its decisions are 0.
+
+    Args:
+        limit: its count is N.
+    """
+
+    __slots__ = ("_free", "_total")
+
+    def __init__(self, limit: Limit) -> None:
+        self._total = self._free = limit.count
+
+    def decide(self, now: float) -> Decision:
+        """Decide on a request; ``now`` does not matter."""
+        if self._free:
+            self._free -= 1
+            return decided((True, self._free, 0.0, 0.0, 0.0))
+        return decided((False, 0, 0.0, 0.0, 0.0))
+
+    def release(self, now: float) -> None:
+        """Make room: a request that passed has ended. One release too many makes no room for more than N."""
+        if self._free < self._total:
+            self._free += 1

@@ -1,4 +1,4 @@
-"""What limiters have in common: how they are described, asked, and what they answer."""
+"""What limiters have in common: the spec that describes one, its interface, and its decisions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class SpecError(ValueError):
 
     Args:
         field: of ``LimiterSpec``, that is wrong.
-        problem: what is wrong with it, in a sentence that says nothing of where it was written.
+        problem: what is wrong with it, whoever wrote it where.
         remedy: what to write instead.
     """
 
@@ -53,7 +53,7 @@ class SpecError(ValueError):
 
 
 class Decision(NamedTuple):
-    """What a limiter said about one request. Times are those from now on, if nothing else came.
+    """What a limiter decided about one request. Times count from now, and assume that nothing else comes.
 
     Attributes:
         allowed: whether the request passes.
@@ -77,8 +77,8 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter(Protocol):
     """Decides on requests, one call each, in order of time.
 
-    A clock that is set back stands still for a limiter: what was counted stays counted, and is held for no longer than
-    it would have been from then on.
+    For a limiter, a clock that is set back stands still: what was counted stays counted, and from then on for no longer
+    than usual.
     """
 
     def decide(self, now: float) -> Decision:
@@ -86,12 +86,12 @@ class Limiter(Protocol):
         ...
 
     def release(self, now: float) -> None:
-        """Take note that a request that passed has ended at ``now``; only a concurrency limit minds."""
+        """Note that a request that passed ended at ``now``. Only a concurrency limit minds."""
         ...
 
 
-class Timed:
-    """A limiter to which it does not matter how long requests take."""
+class RateLimiter:
+    """A limiter that does not mind how long requests take."""
 
     __slots__ = ()
 

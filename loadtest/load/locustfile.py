@@ -45,7 +45,7 @@ from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import Chosen, Target, allow, choose, confirm
+from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
 
 _OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -112,7 +112,7 @@ def _plain_refusal() -> Iterator[None]:
         raise SystemExit(int(error.exit_code)) from None
 
 
-def _choose() -> Chosen | None:
+def _choose() -> ChosenTarget | None:
     """The target that LOADTEST_TARGET names; None where --host names it, which must be loopback then."""
     name, path = os.environ.get("LOADTEST_TARGET"), os.environ.get("LOADTEST_TARGETS")
     if not name:

@@ -1,1 +1,1 @@
-"""Looks at a target before it is loaded. The only room for httpx; a process of its own."""
+"""Looks at a target before it is loaded, in a process of its own. The only room for httpx."""

@@ -1,44 +1,31 @@
-"""``python -m loadtest.preflight``: one preflight. Reads its order from standard input, writes its answer as JSON.
+"""``python -m loadtest.preflight``: one preflight. Reads a ``PreflightOrder`` as JSON, writes a ``Preflight`` as JSON.
 
 Keys and endpoint come from the environment.
 """
 
 import sys
-from typing import Any
+from typing import Final
 
 import msgspec
 
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
 from loadtest.http_headers import user_agent
-from loadtest.preflight.checks import Probe
-from loadtest.preflight.exchange import Asker
-from loadtest.record.run_info import TlsInfo
+from loadtest.preflight.checks import Checks
+from loadtest.preflight.client import PreflightClient
 from loadtest.scenario import Scenario
-from loadtest.targets import allow
+from loadtest.targets import PreflightOrder, allow
 from loadtest.targets.connection import header_values, tls_context
 from loadtest.targets.request_budget import first_workflow
 
-_TIMEOUT = 10.0
-
-
-class PreflightOrder(msgspec.Struct, kw_only=True):
-    """What to look at."""
-
-    url: str
-    listed: bool
-    """Whether an entry allows a host that is not loopback."""
-    scenario: dict[str, Any]
-    tls: TlsInfo | None = None
-    headers: dict[str, str] = {}
-    """As ``TargetInfo`` has both."""
+_LEAST_TIMEOUT: Final = 10.0
 
 
 def main(order: PreflightOrder) -> bytes:
     """Make the preflight.
 
     Raises:
-        LoadtestError: if the target may not be asked.
+        LoadtestError: if the target may not be loaded.
     """
     scenario = Scenario.model_validate(order.scenario)
     keys, endpoint = credentials()
@@ -46,9 +33,9 @@ def main(order: PreflightOrder) -> bytes:
     traffic = first_workflow(scenario)
     headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
     headers |= header_values(order.headers)
-    timeout = max(_TIMEOUT, traffic.timeout if traffic else 0.0)
-    with Asker(target, headers, timeout, tls_context(order.tls)) as asker:
-        return msgspec.json.encode(Probe(asker, keys, scenario).run())
+    timeout = max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0)
+    with PreflightClient(target, headers, timeout, tls_context(order.tls)) as client:
+        return msgspec.json.encode(Checks(client, keys, scenario).run())
 
 
 if __name__ == "__main__":

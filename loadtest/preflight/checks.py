@@ -1,34 +1,35 @@
-"""The preflight: at most five requests that say whether a target can be loaded at all, before it is."""
+"""The preflight: at most five requests that show whether a target can be loaded at all."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, RequestKind
 from loadtest.http_headers import ClockOffset
-from loadtest.preflight.exchange import Asker, PreflightReply
+from loadtest.preflight.client import PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
 from loadtest.targets.request_budget import PREFLIGHT_KEYS, first_workflow, workflow_operation
 
-UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
+_UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 _JOBS: Final = JOBS_PATH.removeprefix("/")
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
+_Result = Literal["ok", "failed", "unknown"]
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
-class Probe:
-    """One preflight.
+class Checks:
+    """The checks of one preflight.
 
     Args:
-        asker: sends its requests.
+        client: sends its requests.
         keys: the API keys; the first three are tried.
-        scenario: whose first workflow is run once.
+        scenario: its first workflow is run once.
     """
 
-    def __init__(self, asker: Asker, keys: Sequence[str], scenario: Scenario) -> None:
-        self._asker = asker
+    def __init__(self, client: PreflightClient, keys: Sequence[str], scenario: Scenario) -> None:
+        self._client = client
         self._keys = keys
         self._scenario = scenario
         self._found: dict[str, PreflightCheck] = {}
@@ -36,18 +37,18 @@ class Probe:
         self._replies: list[PreflightReply] = []
 
     def run(self) -> Preflight:
-        """Make every check that can still be made; the first that fails ends it."""
+        """Make the checks in order, until one fails."""
         if self._api() and self._other_keys():
             self._workflow()
         self._clock()
         checks = [
-            self._found.get(name) or PreflightCheck(name=name, result="unknown", words="not looked at")
+            self._found.get(name) or PreflightCheck(name=name, result="unknown", words="not checked")
             for name in _CHECKS
         ]
         return Preflight(checks=checks, sent=self._sent)
 
-    def _ask(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> PreflightReply:
-        reply = self._asker.ask("GET" if body is None else "POST", path, self._keys[key_index], body)
+    def _send(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> PreflightReply:
+        reply = self._client.send("GET" if body is None else "POST", path, self._keys[key_index], body)
         self._sent.append(
             PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
         )
@@ -55,13 +56,13 @@ class Probe:
         return reply
 
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
-        """Note a check: failed if there is a remedy. Gives whether to go on."""
-        result = "failed" if remedy is not None else "ok" if known else "unknown"
-        self._found[name] = PreflightCheck(name=name, result=result, words=words, remedy=remedy or "")  # type: ignore[arg-type] # one of the three words
+        """Note a check, which failed if there is a remedy. Returns whether to go on."""
+        result: _Result = "failed" if remedy is not None else "ok" if known else "unknown"
+        self._found[name] = PreflightCheck(name=name, result=result, words=words, remedy=remedy or "")
         return remedy is None
 
     def _api(self) -> bool:
-        reply = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}")
+        reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}")
         if reply.failure is not None:
             return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
@@ -69,25 +70,25 @@ class Probe:
             self._note("API", "refuses with an error body, as documented")
             return self._refused(reply, 0)
         if reply.status == THROTTLED_STATUS:
-            self._note("API", "429: the retrieval limit is used up just now", known=False)
+            self._note("API", "429: the retrieval limit is used up", known=False)
             return self._note("key", "not refused")
         if reply.status != 404 or not reply.is_error_body:
             return self._note(
                 "API",
-                f"an unknown job id was answered with {reply.shown}, not with 404 and an error body",
-                "This is not the Workflow API: check the URL, up to what comes before /v1.",
+                f"an unknown job id was answered with {reply.summary}, not with 404 and an error body",
+                "This is not the Workflow API: check the URL, up to the part before /v1.",
             )
-        self._note("API", f"an unknown job id is answered with {reply.shown}")
+        self._note("API", f"an unknown job id is answered with {reply.summary}")
         return self._note("key", "accepted")
 
     def _refused(self, reply: PreflightReply, index: int) -> bool:
         which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
-        return self._note("key", f"{which} was refused with {reply.shown}", "Check WORKFLOW_API_KEYS.")
+        return self._note("key", f"{which} was refused with {reply.summary}", "Check WORKFLOW_API_KEYS.")
 
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
-            reply = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
+            reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}", key_index=index)
             if reply.status in {401, 403}:
                 return self._refused(reply, index)
         if others:
@@ -101,32 +102,32 @@ class Probe:
             return self._note("workflow", words, known=False) and self._note("answer", words, known=False)
         kind = FIRST_KIND[workflow_operation(traffic)]
         body = {"name": traffic.workflow, "parameters": traffic.parameters}
-        reply = self._ask(kind, REQUESTS[kind].path.removeprefix("/"), body)
+        reply = self._send(kind, REQUESTS[kind].path.removeprefix("/"), body)
         return self._judge_run(traffic, reply, kind)
 
     def _judge_run(self, traffic: Traffic, reply: PreflightReply, kind: RequestKind) -> bool:
         name = traffic.workflow
         if reply.failure is not None:
-            return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or give its timeout more room.")
+            return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or raise its timeout.")
         if reply.status == THROTTLED_STATUS:
-            self._note("workflow", f"{name}: 429, its limit is used up just now", known=False)
+            self._note("workflow", f"{name}: 429, its limit is used up", known=False)
             return self._note("answer", "not seen", known=False)
         if reply.status == 400 and traffic.inputs is not None:
             self._note(
-                "workflow", f"{name}: wants the parameters of {traffic.inputs}, which are not tried", known=False
+                "workflow", f"{name}: needs the parameters of {traffic.inputs}, which are not tried", known=False
             )
             return self._note("answer", "not seen", known=False)
         if reply.status != REQUESTS[kind].success:
             if reply.status == traffic.expect.status:
-                self._note("workflow", f"{name}: answered with {reply.shown}, as the scenario expects")
+                self._note("workflow", f"{name}: answered with {reply.summary}, as the scenario expects")
                 return self._note("answer", "as the scenario expects")
-            return self._note("workflow", f"{name} was answered with {reply.shown}", _remedy(reply.status))
+            return self._note("workflow", f"{name} was answered with {reply.summary}", _remedy(reply.status))
         self._note("workflow", f"{name} is accepted")
         return self._answer(reply, sync=kind == RequestKind.RUN)
 
     def _answer(self, reply: PreflightReply, *, sync: bool) -> bool:
         body = reply.body if isinstance(reply.body, dict) else {}
-        remedy = "This is not the API that is documented: compare its answer with ARCHITECTURE.md."
+        remedy = "This is not the documented API: compare its answer with docs/contract.md."
         if sync:
             if isinstance(body.get("result"), dict) and _is_number(body.get("executionTime")):
                 return self._note("answer", "result and executionTime, as documented")
@@ -134,13 +135,13 @@ class Probe:
         job = body.get("jobId")
         if not isinstance(job, str) or not job or not isinstance(body.get("status"), str):
             return self._note("answer", "a submit's answer lacks jobId or status", remedy)
-        seen = self._ask(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
-        if seen.status == THROTTLED_STATUS:
-            return self._note("answer", "429: the retrieval limit is used up just now", known=False)
-        found = seen.body if isinstance(seen.body, dict) else {}
-        if seen.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
+        retrieved = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
+        if retrieved.status == THROTTLED_STATUS:
+            return self._note("answer", "429: the retrieval limit is used up", known=False)
+        found = retrieved.body if isinstance(retrieved.body, dict) else {}
+        if retrieved.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
             return self._note(
-                "answer", f"the job just submitted was answered with {seen.failure or seen.shown}", remedy
+                "answer", f"the job just submitted was answered with {retrieved.failure or retrieved.summary}", remedy
             )
         return self._note("answer", "jobId and status, as documented")
 
@@ -154,9 +155,9 @@ class Probe:
             words = f"the server's is {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s from ours"
             self._note("clock", words)
         elif offset.known:
-            self._note("clock", "its Date headers contradict each other", known=False)
+            self._note("clock", "the Date headers contradict each other", known=False)
         elif self._replies and self._replies[0].failure is None:
-            self._note("clock", "it sends no Date", known=False)
+            self._note("clock", "there is no Date header", known=False)
 
 
 def _remedy(status: int) -> str:
@@ -166,7 +167,7 @@ def _remedy(status: int) -> str:
         return "Check the parameters in the scenario."
     if status in {401, 403}:
         return "Check what the key may run."
-    return "Try it by hand before loading it."
+    return "Try it by hand first."
 
 
 def _is_number(value: object) -> bool:

@@ -99,7 +99,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """It read the master's own clock, being on the same machine, so that the offset was not applied."""
 
 
-class EpochInfo(msgspec.Struct, kw_only=True):
+class AssignmentInfo(msgspec.Struct, kw_only=True):
     """From ``from_s`` (since the epoch) on, these workers shared the schedule, in this order."""
 
     number: int
@@ -297,9 +297,9 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """What each generator process knows of itself; empty in older records, and where a run was killed."""
     peers: dict[str, PeerInfo] = {}
     """What was connected to, by address, all workers together; until the end it is empty."""
-    crew: list[WorkerInfo] = []
+    worker_processes: list[WorkerInfo] = msgspec.field(default_factory=list, name="crew")
     """The worker processes; empty where the run was made by one process alone."""
-    epochs: list[EpochInfo] = []
+    assignments: list[AssignmentInfo] = msgspec.field(default_factory=list, name="epochs")
     """Who shared the schedule from when on, likewise."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None

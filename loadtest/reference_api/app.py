@@ -18,18 +18,20 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
-from loadtest.reference_api.http.answers import (
+from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
+from loadtest.reference_api.http.messages import (
     AnswerHeaders,
     ApiError,
+    DisconnectedError,
     Header,
     Receive,
+    RequestReader,
+    RunRequest,
     Scope,
     Send,
     ServerReply,
     encode,
 )
-from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
-from loadtest.reference_api.http.requests import DisconnectedError, RequestReader, RunRequest
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.upkeep import Upkeep

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from loadtest.contract import JobState
-from loadtest.reference_api.http.answers import encode
+from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.workflows.execution import INTERNAL, Call, ExecutionOutcome, Workflow, execute
 from loadtest.reference_settings import PendingTime
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from loadtest.contract import ErrorCode, LimitName
 from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
-from loadtest.reference_api.http.answers import ApiError, Header, Scope
 from loadtest.reference_api.http.hangup import wait
+from loadtest.reference_api.http.messages import ApiError, Header, Scope
 from loadtest.reference_settings import ServerConfig
 from loadtest.units import Limit
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadtest.reference_api.http.answers import Header, Message, Scope, ServerReply, encode
+from loadtest.reference_api.http.messages import Header, Message, Scope, ServerReply, encode
 from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
 from loadtest.reference_api.workflows.execution import BOUNDS, Workflow

@@ -38,8 +38,8 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
     if info.keys > 1:
         keys += ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
     processes = "1 process"
-    if info.crew:
-        processes = "1 worker" if len(info.crew) == 1 else f"{len(info.crew)} workers"
+    if info.worker_processes:
+        processes = "1 worker" if len(info.worker_processes) == 1 else f"{len(info.worker_processes)} workers"
     clock = "not measured"
     if info.clock is not None:
         offset, reach = info.clock.offset_s, info.clock.uncertainty_s

@@ -1,15 +1,24 @@
-"""Which hosts may be loaded, and how much of them: nothing but loopback without an entry in ``targets.toml``."""
+"""Which hosts may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
 
 from loadtest.errors import InputError
-from loadtest.targets.address import Target, UnresolvedError, resolve
-from loadtest.targets.choose import TARGETS_FILE, Chosen, choose, confirm, load_targets
+from loadtest.targets.choose import (
+    TARGETS_FILE,
+    ChosenTarget,
+    PreflightOrder,
+    choose,
+    confirm,
+    entry_named,
+    load_targets,
+)
+from loadtest.targets.connection import Target, UnresolvedError, resolve
 from loadtest.targets.entry import TargetEntry
-from loadtest.targets.request_budget import Demand, check_request_budget, demand_of, preflight_alone
+from loadtest.targets.request_budget import MinimumLoad, check_request_budget, minimum_load, preflight_load
 
 __all__ = [
     "TARGETS_FILE",
-    "Chosen",
-    "Demand",
+    "ChosenTarget",
+    "MinimumLoad",
+    "PreflightOrder",
     "Target",
     "TargetEntry",
     "UnresolvedError",
@@ -17,24 +26,25 @@ __all__ = [
     "check_request_budget",
     "choose",
     "confirm",
-    "demand_of",
+    "entry_named",
     "load_targets",
-    "preflight_alone",
+    "minimum_load",
+    "preflight_load",
 ]
 
 
 def allow(url: str, *, listed: bool = False) -> Target:
-    """Check, where the load is made, that a base URL is one that may be loaded.
+    """Check, in the process that makes the load, that a base URL may be loaded.
 
-    Names are resolved here and nowhere else: what is connected to is an address that was checked, also where a name is
-    looked up again during a run.
+    Names are resolved here and nowhere else, so every connection goes to a checked address, also where a name is looked
+    up again during a run.
 
     Args:
         url: the base URL.
-        listed: whether an entry of ``targets.toml`` allows it; without one the host must be loopback.
+        listed: whether an entry allows this run; without one the host must be loopback.
 
     Raises:
-        InputError: if it is no base URL, or is neither loopback nor listed.
+        InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.
     """
     target = resolve(url)
     if not target.loopback and not listed:

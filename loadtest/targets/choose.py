@@ -1,21 +1,21 @@
-"""Which target is meant, and whether it may be loaded: loopback as it is, anything else by its entry only.
+"""Which target is meant, and whether it may be loaded: loopback without an entry, any other host only with one.
 
-A production target is loaded only after its host name was typed at the terminal, or with ``--yes``.
+A production target is loaded only after its host name was typed, or with ``--yes``.
 """
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import InputError
 from loadtest.record.run_info import TlsInfo
 from loadtest.strict import explain, nearest, read_toml
-from loadtest.targets.address import Target, place, resolve
-from loadtest.targets.connection import tls_context
+from loadtest.targets.connection import Target, resolve, server_of, tls_context
 from loadtest.targets.entry import TargetEntry, TargetsFile
 
 TARGETS_FILE: Final = Path("targets.toml")
@@ -23,22 +23,22 @@ _FILE: Final = TypeAdapter(TargetsFile)
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A target, and its entry where it has one: then the entry's request budget holds, loopback or not."""
+class ChosenTarget:
+    """A target, and its entry where it has one: the entry's request budget then holds, also for loopback."""
 
     target: Target
     name: str | None = None
     entry: TargetEntry | None = None
     path: Path | None = None
-    """The file of the entry."""
+    """The file that holds the entry."""
 
     def key(self, key: str) -> str:
-        """Where a key of the entry stands, as messages name it: ``targets.toml: staging.max_share``."""
+        """A key of the entry as messages name it: ``targets.toml: staging.max_share``."""
         return f"{self.path}: {self.name}.{key}"
 
     @property
     def tls(self) -> TlsInfo | None:
-        """The files for TLS that the entry names, by their whole paths; None if it names none."""
+        """The entry's TLS files, by absolute paths; None if it names none."""
         entry = self.entry
         if entry is None or (entry.ca is None and entry.client_certificate is None):
             return None
@@ -51,15 +51,37 @@ class Chosen:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries beyond the documented headers, as the entry says it."""
+        """The entry's headers, which every request carries beyond the documented ones."""
         return {} if self.entry is None else dict(self.entry.headers)
+
+    def preflight_order(self, scenario: Mapping[str, Any]) -> "PreflightOrder":
+        """What a preflight of this target looks at, with a scenario as plain values."""
+        return PreflightOrder(
+            url=self.target.url,
+            listed=self.entry is not None,
+            scenario=scenario,
+            tls=self.tls,
+            headers=self.headers,
+        )
+
+
+class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a preflight looks at: a target and a scenario. Its keys and endpoint come from the environment."""
+
+    url: str
+    listed: bool
+    """Whether an entry allows a host that is not loopback."""
+    scenario: Mapping[str, Any]
+    """In force, as plain values."""
+    tls: TlsInfo | None = None
+    headers: dict[str, str] = {}
 
 
 def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
     Raises:
-        InputError: naming file, key and remedy, for all mistakes at once.
+        InputError: with file, key and remedy of every mistake.
     """
     raw = read_toml(path)
     try:
@@ -69,8 +91,20 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
         raise InputError("\n".join(lines)) from None
 
 
-def choose(host: str | None, target: str | None, targets: Path | None = None) -> Chosen:
-    """Find the target that is named by URL or by the name of its entry; one of both is needed.
+def entry_named(path: Path, name: str) -> TargetEntry:
+    """The entry of a file by its name.
+
+    Raises:
+        InputError: as ``load_targets``, or if there is no such entry.
+    """
+    entries = load_targets(path)
+    if name not in entries:
+        raise InputError(f"{path}: there is no target {name!r}{nearest(name, list(entries))}")
+    return entries[name]
+
+
+def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
+    """Find the target, by its URL or by the name of its entry.
 
     Args:
         host: a base URL. Anything that is not loopback needs an entry with the same scheme, host and port.
@@ -78,10 +112,10 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
         targets: the file; ``targets.toml`` in the working directory by default.
 
     Raises:
-        InputError: if both or none are given, the file cannot be used, or it has no such entry.
+        InputError: if both or none are given, the file is unusable, or it has no such entry.
     """
     if (host is None) == (target is None):
-        raise InputError("name the target by --host or by --target", "Give one of the two.")
+        raise InputError("the target is not named, or named twice", "Give --host or --target.")
     path = targets or TARGETS_FILE
     if target is not None:
         if targets is None and not path.is_file():
@@ -89,37 +123,35 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
                 f"--target {target}: there is no {path} here",
                 "Write one (see docs/targets.md), or give --targets FILE.",
             )
-        entries = load_targets(path)
-        if target not in entries:
-            raise InputError(f"{path}: there is no target {target!r}{nearest(target, list(entries))}")
-        return _with_entry(path, target, entries[target], entries[target].url)
+        entry = entry_named(path, target)
+        return _with_entry(path, target, entry, entry.url)
     found = resolve(host or "")
     if found.loopback:
-        return Chosen(found)
+        return ChosenTarget(found)
     entries = load_targets(path) if path.is_file() or targets is not None else {}
     return _with_entry(path, *_entry_of(found, entries, path), found.url, found)
 
 
 def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> tuple[str, TargetEntry]:
-    """The one entry that is about the same server as a URL; of several, the one with the very same URL."""
-    here = place(found.url)
-    same = {name: entry for name, entry in entries.items() if entry.place == here}
+    """The entry for the server of a URL; of several, the one with exactly this URL."""
+    here = server_of(found.url)
+    same = {name: entry for name, entry in entries.items() if entry.server == here}
     exact = {name: entry for name, entry in same.items() if entry.url == found.url}
     matches = exact if len(exact) == 1 else same
     if not matches:
         raise InputError(
             f"{found.server_name!r} is not a loopback address, and no entry in {path} has the scheme, host and port of "
             f"{found.url}",
-            f"Add one to {path} (see docs/targets.md) once its owner has agreed, or leave out --host to load the "
+            f"Add one to {path} once its owner has agreed (see docs/targets.md), or leave out --host to load the "
             "embedded target.",
         )
     if len(matches) > 1:
-        raise InputError(f"{path}: {found.url} is the server of {', '.join(matches)}", "Say which, with --target.")
+        raise InputError(f"{path}: {found.url} is the server of {', '.join(matches)}", "Choose one with --target.")
     return next(iter(matches.items()))
 
 
-def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> Chosen:
-    chosen = Chosen(found or resolve(url), name, entry, path)
+def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> ChosenTarget:
+    chosen = ChosenTarget(found or resolve(url), name, entry, path)
     if chosen.tls is not None:
         try:
             tls_context(chosen.tls)
@@ -128,23 +160,23 @@ def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Targ
     return chosen
 
 
-def confirm(chosen: Chosen, *, yes: bool) -> None:
-    """Ask for the host name at the terminal, if the target is production; ``yes`` answers beforehand.
+def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
+    """Ask for the host name of a production target at the terminal, unless ``yes``.
 
     Raises:
-        InputError: if another name was typed, or there is nobody to ask.
+        InputError: if another name was typed, or there is no terminal.
     """
     entry = chosen.entry
     if entry is None or entry.environment != "production" or yes:
         return
-    remedy = "Run it at a terminal and type the host name, or pass --yes (plain locust: LOADTEST_YES=1)."
+    remedy = "Type the host name at a terminal, or pass --yes (plain locust: LOADTEST_YES=1)."
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(
-            f"{chosen.key('environment')} is production, and there is no terminal at which to confirm {entry.host!r}",
+            f"{chosen.key('environment')} is production, and there is no terminal to confirm {entry.host!r} at",
             remedy,
         )
     sys.stderr.write(f"{chosen.name} is production. Type its host name to load it: ")
     sys.stderr.flush()
     typed = sys.stdin.readline().strip()
     if typed.lower() != entry.host:
-        raise InputError(f"{typed!r} is not {entry.host!r}, so nothing was sent", remedy)
+        raise InputError(f"{typed!r} is not {entry.host!r}: nothing was sent", remedy)

@@ -1,4 +1,4 @@
-"""An entry of ``targets.toml``, checked strictly: a host that may be loaded, how much, and in which hours."""
+"""An entry of ``targets.toml``: a host that may be loaded, and how much, when and until when. Checked strictly."""
 
 import re
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
 from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
-from loadtest.targets.address import Place, place
-from loadtest.targets.connection import check_headers
+from loadtest.targets.connection import Server, check_headers, server_of
 
 _FORM: Final = re.compile(r"^\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)(?:\s+(\S+))?\s*$", re.ASCII)
 _OFFSET: Final = re.compile(r"^([+-])(\d\d):(\d\d)$", re.ASCII)
@@ -20,7 +19,10 @@ _DAY: Final = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """From ``start`` to ``end``, minutes since midnight on the clock of ``zone``; over midnight if start > end."""
+    """Hours of the day in which a target may be loaded, written ``08:00-18:00``, with a zone behind them if not UTC.
+
+    From ``start`` to ``end``, minutes since midnight on the clock of ``zone``; over midnight if start > end.
+    """
 
     text: str
     start: int
@@ -28,7 +30,7 @@ class Hours:
     zone: tzinfo
 
     def seconds_left(self, now: datetime) -> float | None:
-        """Seconds until they end, or None outside of them.
+        """Seconds until the hours end, or None outside them.
 
         Args:
             now: a moment, with its zone.
@@ -49,18 +51,18 @@ def parse_hours(value: object) -> Hours:
     """Read ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
 
     Raises:
-        ValueError: if it is of another form, empty, or names no zone.
+        ValueError: if it has another form, is empty, or its zone is unknown.
     """
     if isinstance(value, Hours):
         return value
     match = _FORM.match(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} are no hours: write '08:00-18:00', with a zone behind it if it is not UTC")
+        raise ValueError(f"{value!r} are not hours: write '08:00-18:00', with a zone behind it if it is not UTC")
     start, end = (int(match[at]) * 60 + int(match[at + 1]) for at in (1, 3))
     if max(int(match[2]), int(match[4])) > 59 or start >= _DAY or end > _DAY:
-        raise ValueError(f"{value!r} are no hours: a day goes from 00:00 to 24:00")
+        raise ValueError(f"{value!r} are not hours: a day goes from 00:00 to 24:00")
     if start == end or (start, end) == (0, _DAY):
-        raise ValueError(f"{value!r} are not some of the hours of a day: leave allowed_hours out to allow all")
+        raise ValueError(f"{value!r} is the whole day: leave allowed_hours out to allow all hours")
     return Hours(match[0].strip(), start, end, _zone(match[5] or "UTC"))
 
 
@@ -75,12 +77,12 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     # What comes from here is decided by the file system: unknown, a folder, not readable, not a zone.
     except (ValueError, KeyError, OSError):
-        raise ValueError(f"{name!r} is no time zone: write one as Europe/Berlin, or an offset as +02:00") from None
+        raise ValueError(f"{name!r} is not a time zone: write one as Europe/Berlin, or an offset as +02:00") from None
 
 
 def _base_url(url: str) -> str:
     try:
-        place(url)
+        server_of(url)
     except InputError as error:
         raise ValueError(f"{error.message}. {error.remedy}") from None
     return url.rstrip("/")
@@ -105,26 +107,26 @@ class TargetEntry(Strict):
     environment: Literal["development", "test", "staging", "production"]
     """``production`` asks for the host name before anything is sent."""
     owner: Annotated[str, Field(min_length=1)]
-    """Who has agreed to the load, and is asked when it hurts."""
+    """Who agreed to the load, and is told when it hurts."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
-    """Value of ``x-wf-endpoint``, in place of WORKFLOW_ENDPOINT."""
+    """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
-    """What every request carries beyond the documented headers; ``$NAME`` is taken from the environment."""
+    """Headers that every request carries beyond the documented ones; ``$NAME`` is taken from the environment."""
     ca: Annotated[str, Field(min_length=1)] | None = None
-    """File of certificates (PEM) that are trusted in place of the system's. As all files: from where the entry is."""
+    """PEM file of the certificates to trust, instead of the system's. Relative to the folder of the entry's file."""
     client_certificate: Annotated[str, Field(min_length=1)] | None = None
-    """File (PEM) with what the client proves itself with, its chain behind it."""
+    """PEM file of the client's certificate, its chain behind it."""
     client_key: Annotated[str, Field(min_length=1)] | None = None
-    """File (PEM) with its private key, if that is another one."""
+    """PEM file of its private key, if not in the same file."""
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
-    """Believed limits, where they are not the documented ones."""
+    """Assumed limits, where they are not the documented ones."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
-    """Of each limit, over all keys: most requests in any window of it."""
+    """The share of each limit, over all keys, that may be used in any of its windows."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
     """Of one run: retries, polls, seeding and preflight included."""
     price_per_execution: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Of each run or submit that is not refused, in whatever currency ``max_cost`` is in."""
+    """Of each run or submit that is not refused, in the currency of ``max_cost``."""
     max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     allowed_hours: Annotated[Hours, BeforeValidator(parse_hours)] | None = None
     expires: date | None = None
@@ -139,25 +141,25 @@ class TargetEntry(Strict):
     @model_validator(mode="after")
     def _tls_is_spoken(self) -> Self:
         files = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
-        if files and self.place[0] != "https":
+        if files and self.server[0] != "https":
             raise ValueError(f"{files[0]} is for https, and the url is {self.url}")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key needs client_certificate")
         return self
 
     @property
-    def place(self) -> Place:
-        """The server it is about."""
-        return place(self.url)
+    def server(self) -> Server:
+        """The server that may be loaded."""
+        return server_of(self.url)
 
     @property
     def host(self) -> str:
         """Its host name."""
-        return self.place[1]
+        return self.server[1]
 
     @property
     def expiry(self) -> datetime | None:
-        """The moment from which the entry no longer holds."""
+        """The moment at which the entry ends."""
         if self.expires is None:
             return None
         midnight = datetime(self.expires.year, self.expires.month, self.expires.day, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The request budget of a run: what it will send at least, by its exact schedule, and what its target's entry allows.
+"""The request budget of a run: what it will send at least, counted from its schedule, against what an entry allows.
 
 Every refusal comes before the first request. Pure.
 """
@@ -18,39 +18,40 @@ from loadtest.plan import schedules
 from loadtest.record.run_info import BudgetInfo, TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
-from loadtest.targets.choose import Chosen
+from loadtest.targets.choose import ChosenTarget
+from loadtest.targets.entry import TargetEntry
 from loadtest.units import Limit
 
 PREFLIGHT_KEYS: Final = 3
-"""Keys that a preflight tries."""
+"""A preflight tries as many keys."""
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
-MOST_OPERATIONS: Final = 5_000_000
-"""Arrivals of one entry beyond which a scenario is taken for a mistake where a request budget holds."""
+_MOST_OPERATIONS: Final = 5_000_000
+"""Arrivals of one traffic entry beyond which a scenario is taken for a mistake where a budget holds."""
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What will be sent at least.
+class MinimumLoad:
+    """What a run or a preflight sends at least.
 
     Attributes:
         operations: arrivals.
-        requests: of all kinds: each async run counts its submit and one poll.
+        requests: of all kinds; each async run counts its submit and one poll.
         executions: runs and submits.
         duration_s: from the first request to the end of the drain.
-        sends: by limit name, when requests that draw on it are due: ns since the epoch, ascending; what comes before
-            the epoch is at zero.
+        due: by limit name, when the requests that draw on it are due: ns since the epoch, ascending; 0 for those before
+            the epoch.
     """
 
     operations: int = 0
     requests: int = 0
     executions: int = 0
     duration_s: float = 0.0
-    sends: dict[LimitName, NDArray[np.int64]] = field(default_factory=dict)
+    due: dict[LimitName, NDArray[np.int64]] = field(default_factory=dict)
 
     def peak(self, name: LimitName, limit: Limit) -> int:
         """Most requests on a limit within any of its windows."""
-        times = self.sends.get(name, np.zeros(0, np.int64))
+        times = self.due.get(name, np.zeros(0, np.int64))
         if not len(times):
             return 0
         # An even schedule at exactly the limit has a request at both ends of a window: only one of them is inside.
@@ -59,55 +60,55 @@ class Demand:
         return int(inside.max())
 
 
-def demand_of(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> Demand:
-    """Count what a scenario will send.
+def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> MinimumLoad:
+    """Count what a run will send at least.
 
     Args:
-        scenario: what is offered.
-        plans: its traffic, as planned.
+        scenario: of the run.
+        plans: its planned traffic.
         keys: how many API keys there are.
-        preflight: whether one is made before it.
+        preflight: whether a preflight comes before it.
 
     Raises:
-        InputError: if there is more to send than anybody can have meant.
+        InputError: if that is more than anybody can have meant.
     """
-    sends: dict[LimitName, list[NDArray[np.int64]]] = {name: [] for name in LIMIT_NAMES}
+    due: dict[LimitName, list[NDArray[np.int64]]] = {name: [] for name in LIMIT_NAMES}
     operations = 0
     for schedule in schedules(plans, scenario.seed):
         times = _times(schedule)
         operations += len(times)
         operation = plans[schedule.traffic].operation
         for limit in LIMITS_OF_OPERATION[operation]:
-            sends[limit].append(times)
+            due[limit].append(times)
     for name, count in _before_epoch(scenario, plans, preflight_keys=keys if preflight else 0).items():
-        sends[name].append(np.zeros(count, np.int64))
-    merged = {name: np.sort(np.concatenate(parts)) for name, parts in sends.items() if parts}
-    counts = {name: len(times) for name, times in merged.items()}
-    return Demand(
+        due[name].append(np.zeros(count, np.int64))
+    due_by_limit = {name: np.sort(np.concatenate(parts)) for name, parts in due.items() if parts}
+    counts = {name: len(times) for name, times in due_by_limit.items()}
+    return MinimumLoad(
         operations=operations,
         requests=sum(counts.values()),
         executions=_executions(counts),
         duration_s=max(s.start_s + s.duration_s for plan in plans.values() for s in plan.stages) + scenario.drain,
-        sends=merged,
+        due=due_by_limit,
     )
 
 
-def preflight_alone(scenario: Scenario, keys: int) -> Demand:
+def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
     """What a preflight sends."""
     counts = _preflight(scenario, keys)
-    sends = {name: np.zeros(count, np.int64) for name, count in counts.items()}
-    return Demand(requests=sum(counts.values()), executions=_executions(counts), sends=sends)
+    due = {name: np.zeros(count, np.int64) for name, count in counts.items()}
+    return MinimumLoad(requests=sum(counts.values()), executions=_executions(counts), due=due)
 
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
-    """The entry whose workflow a preflight runs once: the first that runs one; else one whose jobs are seeded."""
+    """The entry whose workflow a preflight runs: the first that runs one, else the first whose jobs are seeded."""
     runs = [each for each in scenario.traffic.values() if each.operation != Operation.RETRIEVAL]
     seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
     return next(iter([*runs, *seeded]), None)
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
-    """How a preflight runs the workflow of an entry: a retrieval's is run as the job that it would ask for."""
+    """How a preflight runs an entry's workflow: a retrieval's as the job that it would ask for."""
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
 
 
@@ -133,44 +134,44 @@ def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, prefl
 
 
 def _times(schedule: TrafficSchedule) -> NDArray[np.int64]:
-    if sum(segment.arrivals for segment in schedule.segments) > MOST_OPERATIONS:
+    if sum(segment.arrivals for segment in schedule.segments) > _MOST_OPERATIONS:
         raise InputError(
-            f"traffic.{schedule.traffic} is planned with more than {MOST_OPERATIONS:,} operations, more than may be "
-            "asked of any host that is not the embedded target",
+            f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, which are too many for any "
+            "target but the embedded one",
             "Shorten its stages or lower their rates.",
         )
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [np.zeros(0, np.int64)])
 
 
-_COUNTED: Final = " (a poll for each submit counts, and so do preflight and seeding)"
+_COUNTED: Final = " (a poll for each submit, preflight and seeding count)"
 
 
 def check_request_budget(
-    chosen: Chosen, demand: Demand, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
+    chosen: ChosenTarget, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
 ) -> BudgetInfo | None:
-    """Check that a run stays within the request budget of its target's entry.
+    """Check that a run stays within what its target's entry allows.
 
     Args:
         chosen: the target.
-        demand: what will be sent at least.
+        load: what will be sent at least.
         limits: the assumed limits, each per key.
         keys: how many API keys share the traffic.
-        now: the moment at which it would start.
+        now: when it would start.
 
     Returns:
-        The budget that has to hold while it runs; None for a target without an entry.
+        The budget to keep while it runs; None for a target without an entry.
 
     Raises:
-        InputError: if it would exceed it: file, key, both numbers, and what to do.
+        InputError: if it would exceed it, with file, key, both numbers and a remedy.
     """
     entry = chosen.entry
     if entry is None:
         return None
-    until = _check_times(chosen, demand, now)
-    _check_counts(chosen, demand)
+    until = _check_times(chosen, entry, load, now)
+    _check_counts(chosen, entry, load)
     for name, limit in limits.items():
         allowed = entry.max_share * limit.count * keys
-        if (peak := demand.peak(name, limit)) > allowed * (1 + 1e-9):
+        if (peak := load.peak(name, limit)) > allowed * (1 + 1e-9):
             raise InputError(
                 f"{chosen.key('max_share')} allows {_share(entry.max_share)} of the {name} limit, {allowed:g} requests "
                 f"per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, and up to {peak} are planned"
@@ -190,42 +191,36 @@ def check_request_budget(
     )
 
 
-def _check_counts(chosen: Chosen, demand: Demand) -> None:
-    entry = chosen.entry
-    if entry is None:
-        return
-    if entry.max_operations is not None and demand.operations > entry.max_operations:
+def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -> None:
+    if entry.max_operations is not None and load.operations > entry.max_operations:
         raise InputError(
-            f"{chosen.key('max_operations')} is {entry.max_operations:,}, and {demand.operations:,} are planned",
+            f"{chosen.key('max_operations')} is {entry.max_operations:,}, and {load.operations:,} are planned",
             "Shorten the stages or lower their rates with --set.",
         )
-    if entry.max_requests is not None and demand.requests > entry.max_requests:
+    if entry.max_requests is not None and load.requests > entry.max_requests:
         raise InputError(
-            f"{chosen.key('max_requests')} is {entry.max_requests:,}, and at least {demand.requests:,} are planned "
+            f"{chosen.key('max_requests')} is {entry.max_requests:,}, and at least {load.requests:,} are planned "
             "(a poll for each submit, preflight and seeding included)",
             "Shorten the stages or lower their rates with --set.",
         )
     if entry.max_cost is not None and entry.price_per_execution is not None:
-        cost = demand.executions * entry.price_per_execution
+        cost = load.executions * entry.price_per_execution
         if cost > entry.max_cost * (1 + 1e-9):
             raise InputError(
-                f"{chosen.key('max_cost')} is {entry.max_cost:g}, and the {demand.executions:,} executions planned "
+                f"{chosen.key('max_cost')} is {entry.max_cost:g}, and the {load.executions:,} executions planned "
                 f"cost {cost:g} at {entry.price_per_execution:g} each",
                 "Shorten the stages or lower their rates with --set.",
             )
 
 
-def _check_times(chosen: Chosen, demand: Demand, now: datetime) -> float | None:
-    """Check expiry and hours; gives the unix time from which nothing may be sent."""
-    entry = chosen.entry
-    if entry is None:
-        return None
+def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
+    """Check expiry and hours, and return the unix time at which sending must end."""
     ends = []
     if entry.expiry is not None:
         if now >= entry.expiry:
             raise InputError(
                 f"{chosen.key('expires')} was {entry.expires}, and today is {now.astimezone(UTC):%Y-%m-%d}",
-                f"Have {entry.owner} agree anew, and write a later date.",
+                f"Ask {entry.owner} again, and write a later date.",
             )
         ends.append(("expires", str(entry.expires), (entry.expiry - now).total_seconds()))
     if entry.allowed_hours is not None:
@@ -234,13 +229,13 @@ def _check_times(chosen: Chosen, demand: Demand, now: datetime) -> float | None:
         if left is None:
             raise InputError(
                 f"{chosen.key('allowed_hours')} are {entry.allowed_hours.text}, and there it is {local:%H:%M}",
-                "Come back then.",
+                "Start the run within these hours.",
             )
         ends.append(("allowed_hours", entry.allowed_hours.text, left))
     for key, text, left in ends:
-        if demand.duration_s > left:
+        if load.duration_s > left:
             raise InputError(
-                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, and the run may take {demand.duration_s:.0f} s, its "
+                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, and the run may take {load.duration_s:.0f} s, its "
                 "drain included",
                 "Start earlier, or shorten the stages.",
             )

@@ -99,9 +99,9 @@ def test_a_lost_worker_makes_a_run_invalid(maker: ModuleType, tmp_path: Path) ->
     """Even if nothing that it was to send is missing; one that left as it should does not."""
     workers = [WorkerInfo(worker=k, host="h", joined_s=0.0) for k in (1, 2)]
     workers[0].end, workers[0].left_s = "left", 3.0
-    assert found(maker, tmp_path / "left", crew=workers).verdict.word == "pass"
+    assert found(maker, tmp_path / "left", worker_processes=workers).verdict.word == "pass"
     workers[1].end, workers[1].left_s = "lost", 4.25
-    verdict = found(maker, tmp_path / "lost", crew=workers).verdict
+    verdict = found(maker, tmp_path / "lost", worker_processes=workers).verdict
     assert verdict.word == "invalid"
     assert any("worker 2 at 4.2 s died or was cut off" in reason for reason in verdict.reasons)
 
@@ -109,7 +109,7 @@ def test_a_lost_worker_makes_a_run_invalid(maker: ModuleType, tmp_path: Path) ->
 def test_a_worker_that_came_back_makes_a_run_invalid_by_name(maker: ModuleType, tmp_path: Path) -> None:
     """Meanwhile nobody knew of it, and what it was to send then may be missing."""
     workers = [WorkerInfo(worker=k, host="h", joined_s=0.0, returned=k - 1) for k in (1, 2)]
-    reasons = found(maker, tmp_path / "back", crew=workers).verdict.reasons
+    reasons = found(maker, tmp_path / "back", worker_processes=workers).verdict.reasons
     assert [reason.partition(":")[0] for reason in reasons] == ["worker 2 was cut off for a while"]
-    reasons = found(maker, tmp_path / "missing", offered=1003, crew=workers).verdict.reasons
+    reasons = found(maker, tmp_path / "missing", offered=1003, worker_processes=workers).verdict.reasons
     assert "(worker 2 on h, was lost and came back" in reasons[0]

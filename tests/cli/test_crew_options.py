@@ -32,8 +32,8 @@ require = "error_rate < 1%%"
         (("--processes", "2", "--master", "--host", "http://127.0.0.1:1"), "exclude each other"),
         (("--bind", "127.0.0.1:5557"), "Add --master"),
         (("--expect-workers", "2"), "Add --master"),
-        (("--master",), "needs a target that runs"),
-        (("--master", "--bind", "nowhere:port", "--host", "http://127.0.0.1:1"), "no HOST:PORT"),
+        (("--master",), "--master needs a running target"),
+        (("--master", "--bind", "nowhere:port", "--host", "http://127.0.0.1:1"), "not HOST:PORT"),
         (("--processes", "-1"), "--processes"),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
     """What is no address is refused at once."""
     done = loadtest("worker", "--master", ":0", "--scenario-dir", ".")
     assert done.code == 2
-    assert "no HOST:PORT" in done.err
+    assert "not HOST:PORT" in done.err
 
 
 def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_pasted_command_becomes_scenario_and_target(loadtest: Verb, tmp_path: 
     assert not [name for name, text in made.items() if KEY in text]
     assert KEY not in said.out + said.err
     assert "export WORKFLOW_API_KEYS" in said.out
-    assert "headers that will not be sent: x-tea" in said.out
+    assert "these headers will not be sent: x-tea" in said.out
     (traffic,) = load_scenario(tmp_path / "made/scenarios/first.toml").scenario.traffic.values()
     assert (traffic.operation, traffic.workflow, traffic.parameters) == ("async_run", "order", body["parameters"])
     (entry,) = load_targets(tmp_path / "made/targets.toml").values()
@@ -109,18 +109,18 @@ def test_a_retrieval_asks_for_the_job_of_the_command(loadtest: Verb, tmp_path: P
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (f"wget {RUN}", "no curl command"),
-        ("", "no curl command"),
+        (f"wget {RUN}", "does not begin with curl"),
+        ("", "does not begin with curl"),
         (f"curl '{RUN}", "a quote that is never closed"),
         ("curl", "no URL"),
-        ("curl https://api.example.com/v2/things", "none of the API's requests"),
-        (curl(RUN, None, "-X DELETE"), "none of the API's requests"),
+        ("curl https://api.example.com/v2/things", "not a request of the API"),
+        (curl(RUN, None, "-X DELETE"), "not a request of the API"),
         (curl(RUN, None, "-X POST"), "is not JSON"),
-        (curl(RUN, {"parameters": {}}), "no run of a workflow"),
-        (curl(RUN, ["name"]), "no run of a workflow"),
+        (curl(RUN, {"parameters": {}}), "does not run a workflow"),
+        (curl(RUN, ["name"]), "does not run a workflow"),
         (curl(RUN, {"name": "a", "parameters": {"x": None}}), "null"),
         (curl(RUN, None, '-d \'{"name": "a", "parameters": {"x": NaN}}\''), "is not JSON"),
-        (curl(RUN, {"name": "a", "parameters": {"x": 2**70}}), "cannot be said in a scenario"),
+        (curl(RUN, {"name": "a", "parameters": {"x": 2**70}}), "a scenario cannot hold"),
         (curl(RUN, {"name": "a", "parameters": {"x": "\ud800"}}), "half a character"),
         (curl(RUN, {"name": "a", "parameters": {"token": KEY}}), "key is also in"),
         (curl(RUN, {"name": "a"}, "-d '{}'"), "data more than once"),
@@ -129,9 +129,9 @@ def test_a_retrieval_asks_for_the_job_of_the_command(loadtest: Verb, tmp_path: P
         (curl(RUN + "?key=" + KEY, {"name": "a"}), "has a query"),
         (curl(f"https://user:{KEY}@api.example.com/v1/workflows/run"), "carries a password"),
         (f"curl -H x-api-key: {KEY} {RUN}", "more than one URL"),
-        (curl(RUN, {"name": "a"}, f"-u me:{KEY}"), "-u, which is not understood"),
-        (curl(RUN, {"name": "a"}, f"--oauth2-bearer={KEY}"), "--oauth2-bearer, which is not understood"),
-        (curl(RUN, {"name": "a"}, f"--{KEY.upper()}"), "an option, which is not understood"),
+        (curl(RUN, {"name": "a"}, f"-u me:{KEY}"), "-u, which loadtest does not know"),
+        (curl(RUN, {"name": "a"}, f"--oauth2-bearer={KEY}"), "--oauth2-bearer, which loadtest does not know"),
+        (curl(RUN, {"name": "a"}, f"--{KEY.upper()}"), "an option, which loadtest does not know"),
         (curl(RUN, {"name": "a"}, "-H"), "ends after -H"),
     ],
 )

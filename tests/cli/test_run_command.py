@@ -158,7 +158,7 @@ def test_an_embedded_target_that_dies_is_said(
         (("smoke", "--host", "http://127.0.0.1:1"), 5, "http://127.0.0.1:1"),
         (("smoke", "--host", "http://192.0.2.1"), 2, "loopback"),
         (("smoke", "--host", "http://key@127.0.0.1:1"), 2, "user name or password"),
-        (("smoke", "--host", "ftp://127.0.0.1"), 2, "is no base URL"),
+        (("smoke", "--host", "ftp://127.0.0.1"), 2, "is not a base URL"),
         (("smoke", "--set", "traffic.greetings.timeot=5s"), 2, "did you mean 'timeout'"),
     ],
 )

@@ -9,7 +9,7 @@ from deploy_parts import DEPLOY
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import Chosen, Target, check_request_budget, demand_of, load_targets
+from loadtest.targets import ChosenTarget, Target, check_request_budget, load_targets, minimum_load
 
 ROOT = DEPLOY.parent
 
@@ -20,12 +20,12 @@ def test_the_scenario_that_is_run_stays_inside_the_leash(file: str, name: str, m
     monkeypatch.chdir(ROOT)
     path = DEPLOY / file
     entry = load_targets(path)[name]
-    scheme, host, port = entry.place
+    scheme, host, port = entry.server
     target = Target(entry.url, scheme, "192.0.2.1", host, host, port, "", loopback=False)
-    chosen = Chosen(target, name, entry, path)
+    chosen = ChosenTarget(target, name, entry, path)
     loaded = load_scenario(find_scenario("within-limits"))
     belief = assumed_limits_of(loaded, chosen, embedded=False)
-    demand = demand_of(loaded.scenario, traffic_plans(loaded.scenario, belief, 1), keys=1, preflight=True)
+    demand = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1), keys=1, preflight=True)
     leash = check_request_budget(chosen, demand, belief.limits, keys=1, now=datetime.now(UTC))
     assert leash is not None
     assert leash.name == name

@@ -190,7 +190,7 @@ def test_every_algorithm_is_documented() -> None:
     ("spec", "field", "words"),
     [
         (LimiterSpec("fixed_windw"), "algorithm", "did you mean 'fixed-window'"),
-        (LimiterSpec("xyz"), "algorithm", "there are fixed-window, "),
+        (LimiterSpec("xyz"), "algorithm", "choose one of fixed-window, "),
         (
             LimiterSpec("sliding-log", 5),
             "burst",

@@ -27,7 +27,13 @@ keys = 2
         ),
         (
             'limit_scope = "name"\nenforce = { sync_run = "10/s" }\nalgorithm = "fixed-window"',
-            ("sync_run", "Of allowed", "2.00 ×", "for each limit name, over all keys", "24 starts"),
+            (
+                "sync_run",
+                "Of allowed",
+                "2.00 ×",
+                "for each limit name, over all keys",
+                "24 replays that start at other moments",
+            ),
         ),
         (
             'enforce = { sync_run = "2/s" }\nalgorithm = "concurrency"',

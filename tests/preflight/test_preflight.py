@@ -12,10 +12,10 @@ from leash_parts import loadtest, write_scenario
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 
 from loadtest.cli import main
-from loadtest.preflight.__main__ import PreflightOrder
 from loadtest.preflight.__main__ import main as look
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import load_scenario
+from loadtest.targets import PreflightOrder
 
 SECRET = "not-to-be-shown-anywhere"
 
@@ -161,7 +161,7 @@ def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(tmp_path: Path
     assert done.returncode == 5
     found = table(done.stdout)
     assert found.pop("reachable") == ("failed", "no connection ([Errno 111] Connection refused)")
-    assert set(found.values()) == {("unknown", "not looked at")}
+    assert set(found.values()) == {("unknown", "not checked")}
     assert done.stdout.endswith("Start it (`loadtest serve` starts the reference API), or check its URL.\n")
 
 
@@ -171,7 +171,7 @@ def test_a_limit_that_is_used_up_does_not_fail_it(tmp_path: Path, stub: Callable
     write_scenario(tmp_path)
     done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path)
     assert done.returncode == 0
-    assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up just now")
+    assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up")
 
 
 @pytest.mark.judged

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.reference_api.http.requests import locate
+from loadtest.reference_api.http.messages import locate
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 

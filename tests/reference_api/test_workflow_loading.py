@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.reference_api.http.answers import ApiError
+from loadtest.reference_api.http.messages import ApiError
 from loadtest.reference_api.workflows.execution import Workflow
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_api.workflows.threads import Threads

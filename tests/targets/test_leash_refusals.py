@@ -16,7 +16,7 @@ from plugins.stubs import Stub, pending_forever
 from loadtest.cli import main
 from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import demand_of
+from loadtest.targets import minimum_load
 from loadtest.units import Limit
 
 NOW = datetime.now(UTC)
@@ -104,7 +104,7 @@ def test_production_is_not_loaded_without_a_terminal_or_yes(watched: Stub, capsy
     for verb in ("run", "ui", "preflight"):
         assert main([verb, "s.toml", "--target", "here", *(["--port", "18089"] if verb == "ui" else [])]) == 2
         assert (
-            "targets.toml: here.environment is production, and there is no terminal at which to confirm '127.0.0.1'"
+            "targets.toml: here.environment is production, and there is no terminal to confirm '127.0.0.1' at"
             in capsys.readouterr().err
         )
     assert watched.asked == []
@@ -144,7 +144,7 @@ def test_planned_sends_are_counted_from_the_exact_schedule(tmp_path: Path) -> No
         path.write_text(f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\nstages = [{stages}]\n')
         scenario = load_scenario(find_scenario(str(path))).scenario
         plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=False), 1)
-        return demand_of(scenario, plans, keys=1, preflight=False).peak("sync_run", limits["sync_run"])
+        return minimum_load(scenario, plans, keys=1, preflight=False).peak("sync_run", limits["sync_run"])
 
     assert peak('{ name = "a", rate = "10/min", duration = "10m" }') == 10
     assert peak('{ name = "a", rate = "11/min", duration = "10m" }') == 11

@@ -33,16 +33,16 @@ def write(folder: Path, text: str) -> Path:
         ("limits = { sync_run = 'many' }", "staging.limits.sync_run: 'many' is not a limit"),
         ("max_cost = 5", "staging: max_cost needs price_per_execution"),
         ("price_per_execution = nan", "staging.price_per_execution"),
-        ("allowed_hours = '8-18'", "staging.allowed_hours: '8-18' are no hours: write '08:00-18:00'"),
+        ("allowed_hours = '8-18'", "staging.allowed_hours: '8-18' are not hours: write '08:00-18:00'"),
         ("allowed_hours = '08:00-08:00'", "leave allowed_hours out to allow all"),
-        ("allowed_hours = '08:00-18:00 Mars/Base'", "'Mars/Base' is no time zone"),
+        ("allowed_hours = '08:00-18:00 Mars/Base'", "'Mars/Base' is not a time zone"),
         ("expires = '2030-01-01'", "staging.expires: Input should be a valid date"),
         ("endpoint = 'a b'", "staging.endpoint: 'a b' cannot be sent in a header"),
         ("headers = { Host = 'x' }", "staging.headers: host is sent by the client itself"),
-        ("headers = { 'x y' = 'z' }", "staging.headers: 'x y' is no name of a header"),
-        ("headers = { x = 'y', X = 'z' }", "staging.headers: 'X' is no name of a header, or stands there twice"),
+        ("headers = { 'x y' = 'z' }", "staging.headers: 'x y' is not the name of a header"),
+        ("headers = { x = 'y', X = 'z' }", "staging.headers: 'X' is not the name of a header, or is there twice"),
         ('headers = { x = "a\\r\\nb: c" }', "cannot be sent in a header"),
-        ("headers = { x = '$9' }", "staging.headers: '$9' is no name of a variable: write it as $NAME"),
+        ("headers = { x = '$9' }", "staging.headers: '$9' is not the name of a variable: write it as $NAME"),
         ("headers = { Authorization = 'Bearer x' }", "authorization may be a secret: write $NAME"),
         ("ca = 'ca.pem'", "staging: ca is for https, and the url is http://127.0.0.1:8000"),
         ("client_key = 'k.pem'", "staging: client_key is for https"),
@@ -60,9 +60,9 @@ def test_a_mistake_is_named_with_file_key_and_the_nearest_valid_one(tmp_path: Pa
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("ftp://x", "is no base URL"),
+        ("ftp://x", "is not a base URL"),
         ("http://user:secret@x", "carries a user name or password"),
-        ("http://x/?q", "is no base URL"),
+        ("http://x/?q", "is not a base URL"),
     ],
 )
 def test_a_url_is_checked_where_it_is_written(tmp_path: Path, url: str, says: str) -> None:
@@ -138,7 +138,7 @@ def test_a_host_that_is_not_loopback_needs_an_entry_with_its_scheme_host_and_por
     assert choose("http://192.0.2.1:8000/v0", None, path).name == "other"
     with pytest.raises(InputError, match="is the server of staging, other"):
         choose("http://192.0.2.1:8000/v1", None, path)
-    assert choose(None, "named", path).entry.place == ("https", "localhost", 443)
+    assert choose(None, "named", path).entry.server == ("https", "localhost", 443)
     assert choose("https://localhost", None, path).entry is None, "loopback by --host is free"
     with pytest.raises(InputError, match="there is no target 'stagin'; did you mean 'staging'"):
         choose(None, "stagin", path)

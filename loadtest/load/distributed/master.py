@@ -16,7 +16,7 @@ from loadtest.load.distributed.protocol import Close, Stop
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.session import Session
-from loadtest.record.run_info import ClockInfo, CpuSample, EpochInfo, GeneratorInfo, PeerInfo, WorkerInfo
+from loadtest.record.run_info import AssignmentInfo, ClockInfo, CpuSample, GeneratorInfo, PeerInfo, WorkerInfo
 from loadtest.record.samples import Sample
 
 _CLOSE_PATIENCE: Final = 15.0
@@ -190,9 +190,9 @@ def describe_workers(session: Session, coordinator: Coordinator) -> None:
     session.endpoint.budget.used = coordinator.quota_split.total()
     if assignments:
         info.workers = len(assignments[0].workers)
-    info.crew = [_worker_info(member, coordinator.collector.rows) for member in members.values()]
-    info.epochs = [
-        EpochInfo(
+    info.worker_processes = [_worker_info(member, coordinator.collector.rows) for member in members.values()]
+    info.assignments = [
+        AssignmentInfo(
             number=each.number,
             from_s=round(each.from_ns / 1e9, 3),
             workers=[members[worker].index for worker in each.workers],

@@ -12,7 +12,7 @@ from locust.env import Environment
 from loadtest.errors import InputError
 from loadtest.load.clocks import WorkerClock
 from loadtest.load.dispatcher import Partition, Stride
-from loadtest.load.distributed.batches import Outbox
+from loadtest.load.distributed.collector import Outbox
 from loadtest.load.distributed.protocol import Acknowledge, Assign, KnownJobs, Setup, WorkerReport, boot_id
 from loadtest.load.distributed.transport import split_users
 from loadtest.load.load_generator import LocalGenerator

@@ -20,9 +20,17 @@ from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.active_faults import ActiveFault, ActiveFaults, Freezer
 from loadtest.reference_api.faults.faulty_api import FaultyApi
 from loadtest.reference_api.faults.work_faults import WorkFaults
-from loadtest.reference_api.http.answers import AnswerHeaders, Message, Receive, Scope, Send, ServerReply, encode
+from loadtest.reference_api.http.messages import (
+    AnswerHeaders,
+    DisconnectedError,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ServerReply,
+    encode,
+)
 from loadtest.reference_api.http.protocol import SilentServer, uvicorn_config
-from loadtest.reference_api.http.requests import DisconnectedError
 from loadtest.reference_api.jobs import State
 from loadtest.reference_settings import ServerConfig
 

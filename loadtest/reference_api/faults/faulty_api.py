@@ -16,7 +16,7 @@ from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset
 from loadtest.reference_api.app import WorkflowApi, route
 from loadtest.reference_api.faults.active_faults import ActiveFaults, Freezer, Strike, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
-from loadtest.reference_api.http.answers import (
+from loadtest.reference_api.http.messages import (
     AnswerHeaders,
     ApiError,
     Header,

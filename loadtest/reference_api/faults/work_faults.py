@@ -22,7 +22,7 @@ from loadtest.faults.kinds import (
     WrongResult,
 )
 from loadtest.reference_api.faults.active_faults import ActiveFaults, pause
-from loadtest.reference_api.http.answers import encode
+from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.jobs import Job
 from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute
 

@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from loadtest.reference_api.http.answers import Scope
-from loadtest.reference_api.http.requests import DisconnectedError
+from loadtest.reference_api.http.messages import DisconnectedError, Scope
 
 _T = TypeVar("_T")
 

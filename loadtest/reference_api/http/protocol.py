@@ -9,8 +9,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from loadtest.reference_api.http.answers import Header, Message, Receive, Scope, Send
 from loadtest.reference_api.http.hangup import LINE, Line
+from loadtest.reference_api.http.messages import Header, Message, Receive, Scope, Send
 
 TRANSPORT: Final = "transport"
 """Where a request's ``state`` has the transport of its connection."""

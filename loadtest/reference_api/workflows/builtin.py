@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.http.requests import explain
+from loadtest.reference_api.http.messages import explain
 from loadtest.reference_api.workflows.execution import ParametersError
 
 Millis = Annotated[float, msgspec.Meta(ge=0, le=600_000)]

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from loadtest.contract import ErrorCode
 from loadtest.reference_api import WorkflowFailedError
-from loadtest.reference_api.http.answers import ApiError, encode
+from loadtest.reference_api.http.messages import ApiError, encode
 from loadtest.reference_api.workflows.threads import Threads
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.distributed.batches import Outbox, unpack
+from loadtest.load.distributed.collector import Outbox, unpack
 from loadtest.load.distributed.protocol import Batch
 from loadtest.record.samples import Sample
 

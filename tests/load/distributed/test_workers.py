@@ -99,14 +99,14 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
         assert by_worker.keys() == (set(range(1, number + 1)) if number else {0})
         assert max(by_worker.values()) - min(by_worker.values()) <= 3, "each entry is shared evenly"
         assert run.info.workers == max(1, number)
-        assert [each.end for each in run.info.crew] == ["stayed"] * number
+        assert [each.end for each in run.info.worker_processes] == ["stayed"] * number
         (peer,) = run.info.peers.values()
         assert peer.connections >= sum(not row["connection_reused"] for row in run.requests) > 0, "all that were made"
         assert {row["request_id"] for row in run.requests}.__len__() == len(run.requests), "ids are never given twice"
         # Of several, worker 0 is the master, which sends nothing.
         everybody = list(range(number + 1))
         assert [each.worker for each in run.info.generators] == everybody
-        assert sum(each.samples for each in run.info.crew) == sum(row["worker"] > 0 for row in run.rows)
+        assert sum(each.samples for each in run.info.worker_processes) == sum(row["worker"] > 0 for row in run.rows)
         assert {sample.worker for sample in run.info.cpu} <= set(everybody)
         assert run.info.clock is not None
 
@@ -123,12 +123,12 @@ def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any, until: F
     assert outcomes.keys() == {"ok", "lost"}
     assert outcomes.total() == 720
     lost = [row for row in run.operations if row["outcome"] == "lost"]
-    gone = next(each for each in run.info.crew if each.end == "lost")
+    gone = next(each for each in run.info.worker_processes if each.end == "lost")
     assert {row["worker"] for row in lost} == {gone.worker}
     assert {row["reason"] for row in lost} == {"worker_lost"}
     assert all(killed_s - 1.5 <= row["intended_start"] / 1e9 <= killed_s + 5 for row in lost)
     assert run.info.end == "finished"
-    first, second = run.info.epochs
+    first, second = run.info.assignments
     assert (first.workers, second.workers) == ([1, 2, 3], [n for n in (1, 2, 3) if n != gone.worker])
     assert [each.lost for each in run.info.generators if each.worker == gone.worker] == [True]
 
@@ -144,9 +144,9 @@ def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_a
     psutil.wait_procs([leaver], 20)
     run.wait()
     assert run.check_conservation() == {"ok": 240}
-    assert sorted(each.end for each in run.info.crew) == ["left", "stayed"]
-    assert all(each.left_s is None or each.left_s > 0 for each in run.info.crew)
-    assert len(run.info.epochs) == 2
+    assert sorted(each.end for each in run.info.worker_processes) == ["left", "stayed"]
+    assert all(each.left_s is None or each.left_s > 0 for each in run.info.worker_processes)
+    assert len(run.info.assignments) == 2
 
 
 @pytest.mark.heavy
@@ -161,7 +161,7 @@ def test_a_worker_that_joins_gets_its_share(
     second = worker(free_port)
     until(lambda: shares(run)[2] >= 30)
     assert run.stop(60).keys() == {"ok"}
-    assert [each.workers for each in run.info.epochs] == [[1], [1, 2]]
+    assert [each.workers for each in run.info.assignments] == [[1], [1, 2]]
     for each in (first, second):
         assert (each.wait(20), "Traceback" in each.communicate()[0]) == (0, False)
 
@@ -182,8 +182,8 @@ def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any, until: Fi
     outcomes = run.stop(60)
     assert outcomes.keys() == {"ok", "lost"}
     assert outcomes["lost"] <= 30 * 5
-    assert [len(each.workers) for each in run.info.epochs] == [2, 1, 2]
-    assert sorted((each.end, each.returned) for each in run.info.crew) == [("stayed", 0), ("stayed", 1)]
+    assert [len(each.workers) for each in run.info.assignments] == [2, 1, 2]
+    assert sorted((each.end, each.returned) for each in run.info.worker_processes) == [("stayed", 0), ("stayed", 1)]
 
 
 @pytest.mark.heavy
@@ -305,7 +305,7 @@ def test_a_worker_with_another_clock_is_on_time(
     worker(free_port, prefix=unshare)
     run.wait()
     assert run.check_conservation() == {"ok": 120}
-    ahead = next(each for each in run.info.crew if not each.shared_clock)
+    ahead = next(each for each in run.info.worker_processes if not each.shared_clock)
     assert abs(ahead.offset_ms - 1_000_000) <= ahead.uncertainty_ms + 0.01
     late = sorted((row["start"] - row["intended_start"]) / 1e6 for row in run.operations)
     assert late[0] >= -2 * ahead.uncertainty_ms

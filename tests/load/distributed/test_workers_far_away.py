@@ -109,8 +109,8 @@ def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, until: Fixture, 
     start(line.port)
     until(lambda: any(row["worker"] == 3 for row in run.operations))
     assert run.stop(60).keys() == {"ok"}
-    assert [each.workers for each in run.info.epochs] == [[1, 2], [1, 2, 3]]
-    slow = [each for each in run.info.crew if each.uncertainty_ms > 190]
+    assert [each.workers for each in run.info.assignments] == [[1, 2], [1, 2, 3]]
+    slow = [each for each in run.info.worker_processes if each.uncertainty_ms > 190]
     assert len(slow) == 2
     for each in slow:
         # Both directions are alike, so that the estimate is far better than it can know.
@@ -141,4 +141,4 @@ def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(
     lost = [row["intended_start"] / 1e9 for row in run.operations if row["outcome"] == "lost"]
     # What it sent after the cut is told later, and then it is not lost.
     assert all(cut_s < each < cut_s + 6 for each in lost)
-    assert [len(each.workers) for each in run.info.epochs] == [2, 1, 2]
+    assert [len(each.workers) for each in run.info.assignments] == [2, 1, 2]

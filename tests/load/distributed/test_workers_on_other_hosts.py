@@ -116,7 +116,7 @@ def test_a_host_whose_cable_is_cut_comes_back(
     # Nothing is missing, up to where everybody was told to stop.
     whole = int((run.info.elapsed_s or 0) * RATE) - RATE
     assert [row["intended_start"] for row in rows[:whole]] == [round(k * 1e9 / RATE) for k in range(whole)]
-    assert [len(each.workers) for each in run.info.epochs] == [2, 1, 2]
-    assert [each.end for each in run.info.crew] == ["stayed", "stayed"]
+    assert [len(each.workers) for each in run.info.assignments] == [2, 1, 2]
+    assert [each.end for each in run.info.worker_processes] == ["stayed", "stayed"]
     arrivals = Counter(headers["traceparent"].split("-")[1] for *_, headers in server.asked)
     assert set(arrivals.values()) == {1}, "the server saw nothing twice"

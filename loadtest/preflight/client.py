@@ -1,4 +1,4 @@
-"""A request through httpx to the address that was checked: no redirect followed, no proxy, no endless answer."""
+"""Requests through httpx to a checked address: no redirects, no proxy, no endless answers."""
 
 import ssl
 import time
@@ -17,15 +17,15 @@ _MAX_ANSWER: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PreflightReply:
-    """What came back.
+    """An answer, or why there is none.
 
     Attributes:
-        failure: why there is no whole answer, in words; None if there is one.
+        sent_s: when the request was sent, in unix seconds.
+        took_s: seconds until the answer was complete.
+        failure: why there is no complete answer, in words; None if there is one.
         status: of HTTP.
-        body: decoded from JSON; None if it is none.
-        sent_s: unix seconds at which it was sent.
-        took_s: until the answer was complete.
-        date_s: unix seconds of its ``Date``.
+        body: decoded from JSON; None if it is not JSON.
+        date_s: its ``Date``, in unix seconds.
     """
 
     sent_s: float
@@ -37,27 +37,27 @@ class PreflightReply:
 
     @property
     def code(self) -> str:
-        """The ``code`` of an error body, fit to be shown; empty if there is none."""
+        """The ``code`` of an error body, if it can be shown; else empty."""
         code = self.body.get("code") if isinstance(self.body, dict) else None
         return code[:60] if isinstance(code, str) and code.isprintable() else ""
 
     @property
     def is_error_body(self) -> bool:
-        """Whether the body is an error as the API documents them."""
+        """Whether the body is an error as the API documents it."""
         return isinstance(self.body, dict) and all(isinstance(self.body.get(key), str) for key in ("error", "code"))
 
     @property
-    def shown(self) -> str:
-        """Its status, and the error's code where there is one: ``404 (unknown_job)``."""
+    def summary(self) -> str:
+        """The status, with the error's code where there is one: ``404 (unknown_job)``."""
         return f"{self.status} ({self.code})" if self.code else str(self.status)
 
 
-class Asker:
+class PreflightClient:
     """Sends requests to one target. A context manager.
 
     Args:
-        target: where to; connected to at its address, whatever its name resolves to by now.
-        headers: sent with each request.
+        target: connected to at its checked address, whatever its name resolves to by now.
+        headers: of each request.
         timeout: seconds for each request as a whole.
         tls: for https; the system's certificates by default.
     """
@@ -83,8 +83,8 @@ class Asker:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, method: str, path: str, key: str, body: Any = None) -> PreflightReply:
-        """Send one request; whatever happens is a reply."""
+    def send(self, method: str, path: str, key: str, body: Any = None) -> PreflightReply:
+        """Send one request. Whatever happens is a reply."""
         sent, began = time.time(), time.monotonic()
         content = None if body is None else msgspec.json.encode(body)
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
@@ -96,7 +96,7 @@ class Asker:
         except httpx.TimeoutException:
             return PreflightReply(sent, time.monotonic() - began, f"no answer within {self._timeout:g} s")
         except httpx.HTTPError as error:
-            return PreflightReply(sent, time.monotonic() - began, _words(error))
+            return PreflightReply(sent, time.monotonic() - began, _why(error))
         took = time.monotonic() - began
         if data is None:
             return PreflightReply(
@@ -113,7 +113,7 @@ class Asker:
         return bytes(data)
 
 
-def _words(error: httpx.HTTPError) -> str:
+def _why(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
         return f"no connection ({str(error)[:200] or type(error).__name__})"
     return f"no answer in HTTP ({type(error).__name__})"

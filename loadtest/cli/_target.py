@@ -1,0 +1,102 @@
+"""What comes before a target is loaded: budget, confirmation and preflight; or the start of the embedded one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from loadtest.cli import _children as children
+from loadtest.cli._options import TargetOptions
+from loadtest.credentials import credentials
+from loadtest.errors import TargetError
+from loadtest.prepare import check_before_run
+from loadtest.record.run_info import Preflight
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import ChosenTarget, choose, confirm
+from loadtest.targets.connection import header_values
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """A target that may be loaded now.
+
+    Attributes:
+        url: its base URL.
+        keys: the API keys.
+        environment: of the processes that load it, with the credentials.
+        description: where load goes and what limits it, in a sentence.
+        chosen: the target and its entry; None for the embedded one.
+        preflight: what a preflight saw.
+        embedded: the process of the embedded target.
+    """
+
+    url: str
+    keys: Sequence[str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    description: str
+    chosen: ChosenTarget | None = None
+    preflight: Preflight = field(default_factory=Preflight)
+    embedded: children.EmbeddedTarget | None = None
+
+
+@contextmanager
+def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
+    """The target of a run: a running one that may be loaded, or the embedded one, which lives as long as the block.
+
+    Raises:
+        InputError: if the target may not be loaded, or not so much.
+        TargetError: if the preflight fails, or the embedded target does not start.
+    """
+    if not options.embedded:
+        yield _running_target(loaded, options)
+        return
+    keys, endpoint = children.own_credentials(loaded.scenario)
+    environment = children.child_environment(keys, endpoint)
+    with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
+        yield ResolvedTarget(
+            embedded.url,
+            keys,
+            {**environment, **embedded.environment},
+            f"Load goes to {embedded.url}: loopback only, embedded target.",
+            embedded=embedded,
+        )
+
+
+def credentials_for(chosen: ChosenTarget) -> tuple[tuple[str, ...], str]:
+    """Keys and endpoint; the entry's endpoint where it has one.
+
+    Raises:
+        InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
+    """
+    keys, endpoint = credentials()
+    header_values(chosen.headers)
+    entry = chosen.entry
+    return keys, endpoint if entry is None or entry.endpoint is None else entry.endpoint
+
+
+def _running_target(loaded: LoadedScenario, options: TargetOptions) -> ResolvedTarget:
+    chosen = choose(options.host, options.target, options.targets)
+    keys, endpoint = credentials_for(chosen)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
+    confirm(chosen, yes=options.yes)
+    environment = children.child_environment(keys, endpoint)
+    url = chosen.target.url
+    if options.no_preflight:
+        children.check_reachable(chosen.target)
+        preflight = Preflight()
+    else:
+        preflight = children.make_preflight(chosen, loaded.effective, environment)
+    if (failure := preflight.failure) is not None:
+        if failure.name == "reachable":
+            raise TargetError(f"nothing answers at {url}: {failure.words}", failure.remedy)
+        raise TargetError(f"preflight of {url}, {failure.name}: {failure.words}", failure.remedy)
+    return ResolvedTarget(url, keys, environment, _description(chosen), chosen, preflight)
+
+
+def _description(chosen: ChosenTarget) -> str:
+    entry = chosen.entry
+    if entry is None:
+        return f"Load goes to {chosen.target.url}: loopback only, a target that was running."
+    return (
+        f"Load goes to {chosen.target.url}, within the request budget of {chosen.name!r} in {chosen.path} "
+        f"({entry.environment}, {entry.owner})."
+    )
