@@ -9,11 +9,11 @@ What is left cannot be told apart by this traffic. If even the best leaves too m
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.inference.candidates import candidates, held
 from loadtest.inference.fit import Fit
 from loadtest.inference.occupancy import RequestLog
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import AssumedLimits
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 

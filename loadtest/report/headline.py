@@ -12,8 +12,8 @@ from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.usage import LimitUse
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
-from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 from loadtest.stats import QUANTILES, needed
 

@@ -13,7 +13,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import Check, all_workers
 from loadtest.analysis.verdict import Verdict
-from loadtest.plan import ALL, AssumedLimits
+from loadtest.assumed_limits import AssumedLimits
+from loadtest.contract import ALL
 from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from loadtest import limiters
 from loadtest.analysis.limits.sent_requests import LimiterRequests
 from loadtest.analysis.record import Record
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 

@@ -18,12 +18,12 @@ from loadtest.analysis.limits.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Share, result_of
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.inference.candidates import compare_with
 from loadtest.inference.fit import BAR, Fit, Fitted
 from loadtest.inference.inference import FITTED, Inference, Word, infer
 from loadtest.inference.occupancy import RequestLog
-from loadtest.plan import CONCURRENCY
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25

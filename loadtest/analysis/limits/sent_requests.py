@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.columns import KINDS, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.inference.occupancy import RequestLog
-from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 

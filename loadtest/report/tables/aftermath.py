@@ -3,7 +3,7 @@
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.observed_429 import NO_CODE, LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
-from loadtest.plan import ALL
+from loadtest.contract import ALL
 from loadtest.report.tables.table import Cell, Table
 
 

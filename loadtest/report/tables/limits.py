@@ -8,9 +8,9 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.observed_429 import LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count
+from loadtest.contract import ALL
 from loadtest.inference.fit import BAR, Fit
 from loadtest.inference.inference import Inference, same, words
-from loadtest.plan import ALL
 from loadtest.report.tables.aftermath import aftermath, refused_limits
 from loadtest.report.tables.table import Cell, Table
 
