@@ -30,7 +30,7 @@ LEAVES = {
     "credentials",
     "reference_settings",
 }
-SHARED = {"strict", "scenario", "record", "plan", "prepare", "targets"}
+SHARED = {"strict", "scenario", "record", "assumed_limits", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -50,13 +50,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"contract", "errors"},
     "strict": {"errors"},
     "scenario": LEAVES | {"record", "strict"},
-    "targets": LEAVES | {"strict", "scenario", "record", "plan"},
-    "plan": LEAVES | {"scenario", "record"},
-    "prepare": LEAVES | {"scenario", "record", "plan", "targets"},
+    "assumed_limits": LEAVES | {"record", "scenario"},  # of scenario the types alone
+    "targets": LEAVES | {"strict", "scenario", "record", "assumed_limits", "plan"},
+    "plan": LEAVES | {"scenario", "record", "assumed_limits"},
+    "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED,
-    "inference": LEAVES | {"plan"},
+    "inference": LEAVES | {"assumed_limits"},
     "analysis": LEAVES | SHARED | {"inference"},
     "report": LEAVES | SHARED | {"inference", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
@@ -212,7 +213,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         ),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.scenarios", "locust gevent"),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.export", "pandas matplotlib"),
-        ("import loadtest.report.__main__", "locust gevent"),
+        ("import loadtest.report.write", "locust gevent pydantic"),
         ("import loadtest.reference_api.server", "locust gevent pandas matplotlib numpy pyarrow"),
     ],
 )

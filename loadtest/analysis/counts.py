@@ -32,7 +32,7 @@ class Counts:
         statuses: ``[stage, status]`` requests; ``NO_ANSWER`` for those without one.
         errors: ``[stage]`` requests that failed or timed out.
         first: ``[stage]`` runs, submits and retrieves.
-        requests: requests by limit name, set-up included.
+        requested: requests by limit name, set-up included.
         keys: the key indices that were used on each limit name.
     """
 

@@ -19,7 +19,7 @@ from loadtest.analysis.metrics import RunFigures, compute
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
-from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary
+from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary, result_of
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
@@ -120,7 +120,7 @@ class Results(Result, frozen=True, kw_only=True):
         sentence: the verdict in one sentence.
         reasons: what it rests on.
         limits: what was asked of each limit between two stage boundaries.
-        throttling: all that the 429s tell.
+        observed_429: all that the 429s tell.
         errors: what was not ok, the most frequent first.
         anomalies: values that cannot be.
         jobs: what became of them.
@@ -144,7 +144,7 @@ class Results(Result, frozen=True, kw_only=True):
     thresholds: list[Judged]
     limits: list[LimitUse]
     expected: ExpectedLimiter
-    throttling: Observed429Result
+    observed_429: Observed429Result = msgspec.field(name="throttling")
     errors: list[ErrorGroup]
     anomalies: list[Anomaly] = msgspec.field(name="oddities")
     jobs: Ledger
@@ -160,10 +160,15 @@ class Results(Result, frozen=True, kw_only=True):
 
 def results(findings: Findings) -> Results:
     """What ``metrics.json`` holds of some findings."""
-    info, verdict, metrics = findings.record.info, findings.verdict, findings.metrics
-    return Results(
+    record, verdict, metrics = findings.record, findings.verdict, findings.metrics
+    info, scenario, expectation = record.info, record.info.scenario, findings.expectation
+    return result_of(
+        Results,
+        findings,
         schema=SCHEMA_VERSION,
-        run=_run(findings.record),
+        run=result_of(
+            RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s
+        ),
         verdict=verdict.word,
         exit_code=int(verdict.exit_code),
         interrupted=verdict.interrupted,
@@ -172,41 +177,19 @@ def results(findings: Findings) -> Results:
         validity=findings.checks,
         thresholds=findings.judged,
         limits=findings.uses,
-        expected=ExpectedLimiter(
-            limiter=info.target.limiter,
-            burst=info.target.burst,
-            count_rejected=info.target.count_rejected,
-            limit_scope=info.target.limit_scope,
-            clock_shift_s=findings.expectation.shift_s,
-            agreement=findings.expectation.agreement,
-            why_not=findings.expectation.why_not,
+        expected=result_of(
+            ExpectedLimiter,
+            info.target,
+            clock_shift_s=expectation.shift_s,
+            agreement=expectation.agreement,
+            why_not=expectation.why_not,
         ),
-        throttling=findings.observed_429.result(),
-        errors=findings.errors,
-        anomalies=findings.anomalies,
+        observed_429=findings.observed_429.result(),
         jobs=findings.ledger,
-        keys=findings.keys,
-        slow_keys=findings.slow_keys,
-        slowest=findings.slowest,
         generators=generators(info),
-        evenness=findings.evenness,
         overall=metrics.overall,
         operations=metrics.operations,
         traffic=metrics.traffic,
-    )
-
-
-def _run(record: Record) -> RunSummary:
-    info = record.info
-    return RunSummary(
-        id=info.id,
-        scenario=info.scenario.name,
-        scenario_hash=info.scenario.hash,
-        seed=info.seed,
-        started=info.started,
-        covered_s=record.covered_s,
-        end=info.end,
-        complete=info.complete,
     )
 
 

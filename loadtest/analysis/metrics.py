@@ -29,8 +29,8 @@ from loadtest.analysis.results import (
     PollingCost,
     RequestCounts,
 )
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
-from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 
 Planned = Sequence[StageKey]

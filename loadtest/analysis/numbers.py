@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from loadtest.analysis.results import Value
-from loadtest.plan import ALL, CONCURRENCY, AssumedLimits
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.contract import ALL
 from loadtest.threshold import Unit
 from loadtest.units import Limit
 

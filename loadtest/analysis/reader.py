@@ -34,16 +34,16 @@ class Chunk:
     @cached_property
     def operations(self) -> Rows:
         """Operation rows that belong to a stage."""
-        rows = self._of("operation")
+        rows = self._of_kind("operation")
         return rows.where(rows.stage_index >= 0)
 
     @cached_property
     def requests(self) -> Rows:
         """Request rows that were sent, those of the set-up included."""
-        rows = self._of("request")
+        rows = self._of_kind("request")
         return rows.where(~np.isnan(rows.floats("start")))
 
-    def _of(self, kind: str) -> Rows:
+    def _of_kind(self, kind: str) -> Rows:
         (code,) = self.vocabulary.codes("row", [kind])
         found = self.columns.words("row")
         return Rows(self.columns, np.flatnonzero(found == code))
@@ -85,7 +85,7 @@ def scan(
         directory: of the run.
         vocabulary: its words.
         visitors: what takes it in.
-        on_progress: told the number of rows so far, after each chunk.
+        on_progress: called with the number of rows so far, after each chunk.
     """
     rows = 0
     for chunk in read_chunks(directory, vocabulary):

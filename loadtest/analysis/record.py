@@ -21,8 +21,8 @@ from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests
 from loadtest.analysis.reader import Chunk, scan
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import TimeDistributions, start_lag
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_NAMES
-from loadtest.plan import AssumedLimits
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
@@ -178,7 +178,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
 
     Args:
         directory: of the run.
-        on_progress: told how many rows were read so far.
+        on_progress: called with how many rows were read so far.
 
     Raises:
         RecordError: if it cannot be read as a record.

@@ -6,7 +6,7 @@ whole file is ``findings.Results``, and its JSON schema is made from these types
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,6 +23,15 @@ _Percentile = Annotated[float | None, Meta(description="By nearest rank; null wh
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of ``metrics.json``. Fields may be added; a change of meaning raises the file's schema number."""
+
+
+_AnyResult = TypeVar("_AnyResult", bound=Result)
+
+
+def result_of(kind: type[_AnyResult], source: object, **given: Any) -> _AnyResult:
+    """A result: its fields are attributes of a source, but for those that are given."""
+    taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
+    return kind(**taken, **given)
 
 
 class Value(NamedTuple):
@@ -165,7 +174,7 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(Figures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies are of ok and timed-out operations and requests, lags of all that were sent. What is said of jobs is there
+    Latencies are of ok and timed-out operations and requests, lags of all that were sent. Figures of jobs are there
     for ``async_run`` only.
 
     Attributes:
@@ -202,7 +211,7 @@ class OperationFigures(OperationStage, frozen=True, kw_only=True):
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One entry of ``async_run``, or all of them, in one stage: nothing that is said of jobs is missing."""
+    """One entry of ``async_run``, or all of them, in one stage: no figure of jobs is missing."""
 
     submit_ms: Summary
     time_to_result_ms: Summary

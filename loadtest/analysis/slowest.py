@@ -47,7 +47,7 @@ class SlowOperation(Result, frozen=True, kw_only=True):
         start_lag_ms: how late it left.
         outcome: of the operation.
         reason: why it is not ok; None if it is.
-        execution_ms: executionTime; None where none was told.
+        execution_ms: executionTime; None where there is none.
         attempts: tries of its first request.
         request_id: its trace id.
         phases: its requests, in order of their starts.

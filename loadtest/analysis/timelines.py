@@ -94,9 +94,9 @@ class Points:
             "failed": outcome == _FAILED,
             "timed out": outcome == TIMED_OUT,
         }
-        for layer, of in which.items():
-            if of.any():
-                self._keep(entry, layer, rows.where(of))
+        for layer, mask in which.items():
+            if mask.any():
+                self._keep(entry, layer, rows.where(mask))
 
     def _keep(self, entry: int, layer: str, rows: Rows) -> None:
         """Keep every n-th, and of the slowest 2 % more, so that no stall is thinned away."""
@@ -212,8 +212,8 @@ class Executions:
         seconds: intended starts of some of them, in s since the epoch.
         execution: their executionTime, in ms.
         seen: the longest that it can have been: what the client waited, in ms.
-        odd: (executionTime, seen) of some of those that cannot be, without the warm-up's.
-        odds: how many those are.
+        anomalous: (executionTime, seen) of some of those that cannot be, without the warm-up's.
+        anomaly_count: how many those are.
         cuts: edges of the bins, in s since the epoch.
         binned: of each bin, the executionTimes.
     """

@@ -33,10 +33,10 @@ class Fit:
         right: decisions that it predicts.
         wrongly_rejected: refused, though it had room.
         wrongly_admitted: accepted, though it had none.
-        undecided: about which it says nothing, within the tolerance of times.
+        undecidable: about which it says nothing, within the tolerance of times.
         refused: of the decided ones, those that were refused.
         accepted: of the decided ones, those that were accepted.
-        unheld: accepted ones that a queue would have held for longer than they took; they count as wrong.
+        not_held: accepted ones that a queue would have held for longer than they took; they count as wrong.
         score: log-likelihood, less half the logarithm of n for each fitted number (after Schwarz's criterion).
         wrong: for each request that was asked, whether its decision contradicts the limiter.
         bursts: the least and the greatest burst that fits as well; None where only one was looked at.
@@ -49,10 +49,10 @@ class Fit:
     right: int
     wrongly_rejected: int
     wrongly_admitted: int
-    undecided: int
+    undecidable: int
     refused: int
     accepted: int
-    unheld: int
+    not_held: int
     score: float
     wrong: Bools = field(repr=False)
     bursts: tuple[int, int] | None = None
@@ -63,7 +63,7 @@ class Fit:
 
         It does not where so many are contradicted as would be once in a hundred times if that were its true share.
         """
-        shares = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.unheld, self.accepted))
+        shares = ((self.wrongly_rejected, self.refused), (self.wrongly_admitted + self.not_held, self.accepted))
         return (
             all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in shares)
             and self.refused + self.accepted > 0
@@ -76,7 +76,7 @@ class Fit:
         if self.refused:
             shares.append(1 - self.wrongly_rejected / self.refused)
         if self.accepted:
-            shares.append(1 - (self.wrongly_admitted + self.unheld) / self.accepted)
+            shares.append(1 - (self.wrongly_admitted + self.not_held) / self.accepted)
         return max(0.0, min(shares)) if shares else None
 
 
@@ -118,10 +118,10 @@ def judge(
         right=n - n_wrong - n_unsure,
         wrongly_rejected=int(rejected.sum()),
         wrongly_admitted=int(admitted.sum()),
-        undecided=n_unsure,
+        undecidable=n_unsure,
         refused=int((known & requests.refused & ~unsure).sum()),
         accepted=int((known & requests.accepted & ~unsure).sum()),
-        unheld=int(late.sum()),
+        not_held=int(late.sum()),
         score=_likelihood(n - n_wrong - n_unsure, n_wrong, n_unsure) - 0.5 * len(fitted) * math.log(max(n, 1)),
         wrong=wrong,
     )

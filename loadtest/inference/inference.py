@@ -7,13 +7,14 @@ What is left cannot be told apart by this traffic. If even the best leaves too m
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Final, Literal
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.inference.candidates import candidates, held
 from loadtest.inference.fit import Fit
 from loadtest.inference.occupancy import RequestLog
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import AssumedLimits
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
@@ -96,19 +97,18 @@ def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, re
         pool = plain
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
     left = _one_of_each([fit for fit in left if fit.fits])
-    about: dict[str, Any] = {"n": n, "refused": refused, "assumed": assumed_fit, "held": queued, "every": tuple(fits)}
+    found = partial(Inference, n=n, refused=refused, assumed=assumed_fit, held=queued, every=tuple(fits))
     if not left:
-        return Inference("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)), **about)
+        return found("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)))
     following = next((fit for fit in pool if all(_decides(fit.spec) != _decides(one.spec) for one in left)), None)
     against = compare(left[0], following) if following else (0, 0)
-    return Inference(
+    return found(
         "named" if len({_decides(fit.spec) for fit in left}) == 1 else "several",
         named=tuple(left),
         best=left[0],
         next=following,
         against=against,
         log10_p=sign_test(*against) if following else None,
-        **about,
     )
 
 

@@ -1,7 +1,7 @@
 """Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import ALL
-from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.forecast import Question
 from loadtest.plan.stages import (
     FIRST_USERS,

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
-from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Traffic
 

@@ -9,8 +9,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
-from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.demand import JobDuration, job_duration
 from loadtest.plan.offer import Offer, PlannedEntry, entries, offer
 from loadtest.plan.replay import Replay, ReplayCounts

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LimitName
-from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.plan.demand import JobDuration
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan

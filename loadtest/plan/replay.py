@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
 from loadtest.limiters import Decision, Limiter
-from loadtest.plan.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
 from loadtest.seeded_random import seeded_random
 

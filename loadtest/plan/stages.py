@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Operation
-from loadtest.plan.assumed_limits import AssumedLimits
 from loadtest.plan.demand import LimitDemand
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import WARMUP, Scenario, Stage, Traffic

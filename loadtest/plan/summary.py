@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION
-from loadtest.plan.assumed_limits import CONCURRENCY
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import PlannedEntry

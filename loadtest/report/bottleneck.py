@@ -11,8 +11,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
-from loadtest.contract import LimitName, Operation
-from loadtest.plan import ALL, CONCURRENCY
+from loadtest.assumed_limits import CONCURRENCY
+from loadtest.contract import ALL, LimitName, Operation
 
 _MOST: Final = 0.5
 """Share of a limit's 429s from which they are called unexplained: a few at window edges are always in doubt."""

@@ -12,8 +12,8 @@ from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.usage import LimitUse
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
-from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import StagePlan
 from loadtest.stats import QUANTILES, needed
 
@@ -154,13 +154,13 @@ def _times(findings: Findings, entry: MainEntry) -> str:
     if found is None or found.value is None or entry.quantile is None:
         times = numbers.duration_ms(entry.times.most)
         if n == 1:
-            took = f"the one {entry.words}{_of(findings, entry)} that was answered took {times}"
+            took = f"the one {entry.words}{_whose(findings, entry)} that was answered took {times}"
         else:
-            took = f"{n} {entry.words}{_of(findings, entry)} took {times} at most"
+            took = f"{n} {entry.words}{_whose(findings, entry)} took {times} at most"
         took += ", too few for a percentile"
         return f"{where}{took}{_wrong(counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
-    whose = f"{numbers.count(n)} {entry.words}{_of(findings, entry)}"
+    whose = f"{numbers.count(n)} {entry.words}{_whose(findings, entry)}"
     if found.value >= entry.times.open_from:
         late = numbers.count(counts[Outcome.TIMED_OUT])
         text = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
@@ -172,7 +172,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
     return f"{where}{took}{_wrong(counts)}"
 
 
-def _of(findings: Findings, entry: MainEntry) -> str:
+def _whose(findings: Findings, entry: MainEntry) -> str:
     """Whose operations they are, where several traffic entries do the same."""
     alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""

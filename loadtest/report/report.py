@@ -13,7 +13,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import Check, all_workers
 from loadtest.analysis.verdict import Verdict
-from loadtest.plan import ALL, AssumedLimits
+from loadtest.assumed_limits import AssumedLimits
+from loadtest.contract import ALL
 from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures
@@ -24,7 +25,7 @@ from loadtest.report.tables.table import Table
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
-"""Uncertainty of the server's clock below which it is told in ms."""
+"""Uncertainty of the server's clock below which it is given in ms."""
 _PEERS_NAMED: Final = 10
 """Addresses of a target that are listed."""
 
@@ -133,9 +134,9 @@ class Report:
         headline: what was found out, in a sentence or two.
         figures: the three numbers that matter most.
         checks: of validity.
-        binding: what bound the run.
+        bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
-        untested: what the run says nothing about.
+        not_tested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
         caveats: warnings that belong beside the numbers.

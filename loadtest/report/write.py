@@ -29,7 +29,7 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         console: where to show it; standard error by default, so that no output has it.
 
     Yields:
-        What is to be told how many samples were read so far; None where nothing is shown: the record is short, its
+        What to call with how many samples were read so far; None where nothing is shown: the record is short, its
         length unknown, or nobody looks.
 
     Raises:

@@ -66,7 +66,7 @@ def test_a_limiters_own_decisions_never_contradict_it(
     fit = judge(requests, found, threshold, spec, limit)
     assert (found[0] <= found[1] + 1e-9).all()
     assert fit.wrongly_rejected == fit.wrongly_admitted == 0
-    assert fit.right + fit.undecided == sum(map(len, per_limiter))
+    assert fit.right + fit.undecidable == sum(map(len, per_limiter))
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -76,7 +76,7 @@ def test_little_is_undecidable_where_times_are_known(spec: LimiterSpec) -> None:
     limit = Limit(10, 5.0)
     requests = asked_of(spec, limit, [chance.exponential(0.25, 400).tolist()], 3.0)
     found, threshold = loads(requests, spec, limit)
-    assert judge(requests, found, threshold, spec, limit).undecided <= 4
+    assert judge(requests, found, threshold, spec, limit).undecidable <= 4
 
 
 def test_one_limiter_knows_nothing_of_another() -> None:

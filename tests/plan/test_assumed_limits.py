@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtest.assumed_limits import WINDOWED
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.plan import AssumedLimits, traffic_plans
-from loadtest.plan.assumed_limits import WINDOWED
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.scenario import Scenario
 from loadtest.units import Limit

@@ -3,7 +3,7 @@
 The server's clock is known to within an uncertainty only, and the phase of wall-aligned windows with it. So where
 windows are aligned, the replay is made at a grid of clock shifts within that uncertainty, and the one that agrees with
 most of the observed decisions is kept: its expectation is what the assumed limiter would have done with exactly these
-sends. To the other algorithms a clock's error is nothing; a limit on concurrency is told when requests ended, and how
+sends. To the other algorithms a clock's error is nothing; a limit on concurrency is given the ends of requests, and how
 much earlier than we saw it the server knew is fitted likewise.
 """
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from loadtest import limiters
 from loadtest.analysis.limits.sent_requests import LimiterRequests
 from loadtest.analysis.record import Record
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.limiters import LimiterSpec
-from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 

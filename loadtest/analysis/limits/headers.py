@@ -1,4 +1,4 @@
-"""What answers said of a limit, and whether it was true: ``Retry-After``, and rate-limit headers of other names.
+"""What headers say of a limit, and whether it was true: ``Retry-After``, and rate-limit headers of other names.
 
 A wait is compared with when that limiter passed a request again. When room came is known only to lie between the last
 request that was refused and the first that passed. A wait that ends before the former was too short, one that ends
@@ -158,7 +158,7 @@ class RateHeaders(Result, frozen=True, kw_only=True):
         n: answers that had any.
         names: how often each header was seen.
         counts: how often each limit was named, by its count.
-        remaining: answers that told how many requests remain.
+        remaining: answers that gave how many requests remain.
         held: of these, those whose limiter's very next request shows whether it was true: it was sent when this one
             had been answered.
         untrue: of ``held``, those that promised one more and were followed by a 429.

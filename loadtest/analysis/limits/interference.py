@@ -70,10 +70,10 @@ def _parties(
     refused = (sent["status"] == THROTTLED_STATUS).to_numpy()
     unexplained = np.zeros_like(refused) if wrong is None else refused & wrong
 
-    def counts(of: Bools) -> NDArray[np.int64]:
+    def counts(mask: Bools) -> NDArray[np.int64]:
         """Sent, 429s, and unexplained ones, in each second."""
         bins = int(second.max()) + 1
-        return np.array([np.bincount(second[of & each], minlength=bins) for each in (of, refused, unexplained)])
+        return np.array([np.bincount(second[mask & each], minlength=bins) for each in (mask, refused, unexplained)])
 
     everyone = counts(np.ones_like(refused))
     found = []

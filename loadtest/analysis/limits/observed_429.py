@@ -1,4 +1,4 @@
-"""All that a record tells of its 429s: which limiter gave them, whether rightly, what was said, how it went on.
+"""All that a record tells of its 429s: which limiter gave them, whether rightly, what came with them, what followed.
 
 Nothing here is judged: a verdict rests on the assumed limiter's expectation and on thresholds alone.
 """
@@ -17,13 +17,13 @@ from loadtest.analysis.limits.recovery import Recovery, Retries, recovery
 from loadtest.analysis.limits.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.record import Record
-from loadtest.analysis.results import Count, Result, Share
+from loadtest.analysis.results import Count, Result, Share, result_of
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.inference.candidates import compare_with
 from loadtest.inference.fit import BAR, Fit, Fitted
 from loadtest.inference.inference import FITTED, Inference, Word, infer
 from loadtest.inference.occupancy import RequestLog
-from loadtest.plan import CONCURRENCY
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
@@ -128,7 +128,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
         most_requests_inferred_from: that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
         retries: by traffic entry.
-        touches: who feels whose excess.
+        interference: who feels whose excess.
     """
 
     why_not: str | None
@@ -173,18 +173,12 @@ class LimitObserved429:
 
     def result(self) -> LimitResult:
         """What ``metrics.json`` holds of it."""
-        return LimitResult(
-            sent=self.sent,
-            answered=self.answered,
-            throttled=self.throttled,
-            codes=self.codes,
-            tolerance_s=self.tolerance_s,
+        return result_of(
+            LimitResult,
+            self,
             inferred=_inferred(self.inference),
-            assumed=None if self.assumed is None else _fitted(self.assumed),
-            windows=None if self.windows is None else self.windows.counts,
-            retry_after=self.retry_after,
-            headers=self.headers,
-            recovery=self.recovery,
+            assumed=self.assumed and _fitted(self.assumed),
+            windows=self.windows and self.windows.counts,
         )
 
 
@@ -195,7 +189,7 @@ class Observed429:
     Attributes:
         limits: by name.
         retries: by traffic entry.
-        touches: whether one party's excess is felt by others.
+        interference: whether one party's excess is felt by others.
         complete: whether every request was looked at: else the first ``MOST`` of each limit name.
         why_not: in words, why they tell nothing; None if they do.
     """
@@ -208,15 +202,8 @@ class Observed429:
 
     def result(self) -> Observed429Result:
         """What ``metrics.json`` holds under ``throttling``."""
-        return Observed429Result(
-            why_not=self.why_not,
-            complete=self.complete,
-            most_requests=MOST,
-            most_requests_inferred_from=FITTED,
-            limits={name: each.result() for name, each in self.limits.items()},
-            retries=self.retries,
-            interference=self.interference,
-        )
+        limits = {name: each.result() for name, each in self.limits.items()}
+        return result_of(Observed429Result, self, limits=limits, most_requests=MOST, most_requests_inferred_from=FITTED)
 
 
 def look_into(record: Record, expectation: Expectation) -> Observed429:
@@ -301,38 +288,31 @@ def _windows(requests: RequestLog, inferred: Inference, fit: Fit, unix: np.ndarr
 
 
 def _inferred(found: Inference) -> InferenceResult:
-    return InferenceResult(
+    return result_of(
+        InferenceResult,
+        found,
         verdict=found.word,
-        n=found.n,
         throttled=found.refused,
         bar=BAR,
         named=tuple(_fitted(fit) for fit in found.named),
-        set_aside_next=_fitted(found.next) if found.next else None,
+        set_aside_next=found.next and _fitted(found.next),
         decisions_for_it=found.against[0],
         decisions_against_it=found.against[1],
-        log10_p=found.log10_p,
         held_correlation=found.held,
-        other_count=found.other_count,
         # Which bursts fit as well is no question for what does not fit.
         candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
     )
 
 
 def _fitted(fit: Fit) -> FitResult:
-    return FitResult(
-        limiter=fit.spec.algorithm,
-        burst=fit.spec.burst,
-        bursts=fit.bursts,
-        count_rejected=fit.spec.count_rejected,
+    spec = fit.spec
+    return result_of(
+        FitResult,
+        fit,
+        limiter=spec.algorithm,
+        burst=spec.burst,
+        count_rejected=spec.count_rejected,
         count=fit.limit.count,
-        window_s=None if fit.spec.algorithm == CONCURRENCY else fit.limit.window,
-        fitted=fit.fitted,
+        window_s=None if spec.algorithm == CONCURRENCY else fit.limit.window,
         clock_shift_s=fit.shift_s,
-        explained=fit.explained,
-        right=fit.right,
-        wrongly_rejected=fit.wrongly_rejected,
-        wrongly_admitted=fit.wrongly_admitted,
-        not_held=fit.unheld,
-        undecidable=fit.undecided,
-        score=fit.score,
     )

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.columns import KINDS, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.inference.occupancy import RequestLog
-from loadtest.plan import CONCURRENCY, AssumedLimits
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
@@ -244,7 +244,7 @@ def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
     last = max(float(group.times.max(initial=first)) for group in groups)
     base = np.floor(first / limit.window) * limit.window
     stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
-    parts = [_of(group, place * stride - base) for place, group in enumerate(groups)]
+    parts = [_joinable(group, place * stride - base) for place, group in enumerate(groups)]
     times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
     begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
     return RequestLog(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
@@ -254,7 +254,7 @@ def _first(group: LimiterRequests) -> float:
     return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
 
 
-def _of(group: LimiterRequests, offset: float) -> tuple[NDArray[np.generic], ...]:
+def _joinable(group: LimiterRequests, offset: float) -> tuple[NDArray[np.generic], ...]:
     """The arrays of one limiter, in the order of sending: ``LimiterRequests`` has bursts in another one."""
     early = len(group.before)
     times = np.concatenate((group.before, group.times))

@@ -11,8 +11,8 @@ from loadtest.analysis.limits.expected_429 import Expectation, boundaries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Share
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS
-from loadtest.plan import CONCURRENCY
 
 
 class LimitUse(Result, frozen=True, kw_only=True):

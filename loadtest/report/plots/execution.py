@@ -193,7 +193,7 @@ _AGAINST: Final = "executionTime against what the client saw"
 _MOST_PANELS: Final = 6
 """Entries that a title names one by one."""
 _SAME: Final = 1.1
-"""Medians of stages that are no further apart than that are said as one."""
+"""Medians of stages that are no further apart than that are given as one."""
 
 
 def why_none(findings: Findings) -> str:
@@ -307,7 +307,7 @@ def _over_time_title(findings: Findings) -> str:
         steps = [(stage, value) for stage, value in medians_of if value is not None]
         if not steps:
             continue
-        (quick, least), (slow, most) = (of(steps, key=lambda step: step[1]) for of in (min, max))
+        (quick, least), (slow, most) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
         if most > _SAME * least:
             parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
         else:

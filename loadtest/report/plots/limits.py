@@ -10,8 +10,7 @@ from loadtest.analysis.limits.expected_429 import boundaries
 from loadtest.analysis.limits.usage import bottleneck_limit
 from loadtest.analysis.limits.windows import AcceptedWindows
 from loadtest.analysis.numbers import count
-from loadtest.contract import THROTTLED_STATUS
-from loadtest.plan import ALL
+from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (

@@ -133,7 +133,7 @@ def _title(findings: Findings, names: list[str]) -> str:
         if not steps:
             continue
         (slow, before, _), (fast, after, _) = min(steps), max(steps)
-        (_, least, quick), (_, most, late) = (of(steps, key=lambda step: step[1]) for of in (min, max))
+        (_, least, quick), (_, most, late) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
         if fast > _FASTER * slow:
             ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
             parts.append(f"{name} {ends} at {numbers.rate(fast)}")

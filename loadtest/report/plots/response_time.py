@@ -10,7 +10,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Heat, Responses
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages
@@ -197,14 +196,20 @@ _CURVE_POINTS = 600
 def draw_service(findings: Findings) -> Drawing | NoData:
     """Cumulative distributions, one panel for each traffic entry that got answers."""
     record = findings.record
-    names = [name for name in record.info.traffic if _of(record, "response_time_ms", name).n]
+    names = [name for name in record.info.traffic if record.time("response_time_ms", record.stages(traffic=name)).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
     figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name in zip(axes, names, strict=True):
         colour = OPERATIONS[record.info.traffic[name].operation]
-        _curve(panel, _of(record, "response_time_ms", name), "response time", INK, "-")
-        _curve(panel, _of(record, "service_time_ms", name), "service time of a request", colour, (0, (4, 1.5)))
+        _curve(panel, record.time("response_time_ms", record.stages(traffic=name)), "response time", INK, "-")
+        _curve(
+            panel,
+            record.time("service_time_ms", record.stages(traffic=name)),
+            "service time of a request",
+            colour,
+            (0, (4, 1.5)),
+        )
         panel.set_xscale("log")
         plain_log(panel.xaxis)
         panel.set_ylim(0, 102)
@@ -218,10 +223,6 @@ def draw_service(findings: Findings) -> Drawing | NoData:
         "lines take the colour of the operation."
     )
     return Drawing(_service_title(findings), caption, figure)
-
-
-def _of(record: Record, metric: str, traffic: str) -> Distribution:
-    return record.time(metric, record.stages(traffic=traffic))
 
 
 def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:

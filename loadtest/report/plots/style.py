@@ -140,7 +140,7 @@ def styled(name: str) -> Iterator[None]:
 
 
 def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one above the other, each as high as it is said, with x axes of their own."""
+    """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
     layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
     figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
     grid = figure.subplots(len(heights_in), 1, height_ratios=heights_in, squeeze=False)

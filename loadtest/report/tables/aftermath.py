@@ -1,9 +1,9 @@
-"""Tables of what was said with the 429s, and of what came after them."""
+"""Tables of what came with the 429s, and of what followed them."""
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.observed_429 import NO_CODE, LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
-from loadtest.plan import ALL
+from loadtest.contract import ALL
 from loadtest.report.tables.table import Cell, Table
 
 
@@ -48,7 +48,7 @@ def _codes(findings: Findings) -> Table:
 
 def _retry_after(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Told s", True), ("Compared", True),
+        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Wait s", True), ("Compared", True),
         ("True", True), ("Too short", True), ("Too long", True),
     )  # fmt: skip
     rows, judged, honest = [], 0, 0
@@ -90,7 +90,7 @@ def _by(spread: tuple[float | None, float | None, float] | None) -> str:
 
 def _headers(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Headers", False), ("Limits told", False), ("Remaining told", True), ("Compared", True),
+        ("Limit", False), ("Headers", False), ("Limits given", False), ("Remaining given", True), ("Compared", True),
         ("Untrue", True),
     )  # fmt: skip
     rows = tuple(
@@ -105,12 +105,12 @@ def _headers(findings: Findings) -> Table:
         for name, each in refused_limits(findings, refused=False)
         if each.headers.n
     )
-    note = "Untrue: more was said to remain, and the very next request, sent after that answer, got 429."
+    note = "Untrue: more remained by its headers, and the very next request, sent after that answer, got 429."
     held = sum(each.headers.held for each in findings.observed_429.limits.values())
     untrue = sum(each.headers.untrue for each in findings.observed_429.limits.values())
-    heading = f"Of {count(held)} answers that told what remained, {count(untrue)} were followed by what refutes them"
+    heading = f"Of {count(held)} answers that gave what remained, {count(untrue)} were followed by what refutes them"
     if not held:
-        heading = "What other headers said of the limits could be compared with nothing"
+        heading = "Other rate-limit headers could be compared with nothing"
     return Table("limits-headers", heading, columns, rows, note)
 
 

@@ -8,9 +8,9 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.observed_429 import LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count
+from loadtest.contract import ALL
 from loadtest.inference.fit import BAR, Fit
 from loadtest.inference.inference import Inference, same, words
-from loadtest.plan import ALL
 from loadtest.report.tables.aftermath import aftermath, refused_limits
 from loadtest.report.tables.table import Cell, Table
 
@@ -51,12 +51,12 @@ def _which(found: Inference) -> str:
     if best is None:
         return ""
     of = f"{count(best.right)} of {count(found.n)} decisions are what it would have decided"
-    of += f" ({count(best.undecided)} are undecidable)" if best.undecided else ""
+    of += f" ({count(best.undecidable)} are undecidable)" if best.undecidable else ""
     if found.word == "none":
         return (
             f"None of the known limiters fits: even the best, {words(best)}, is contradicted by "
             f"{count(best.wrongly_rejected)} of {count(best.refused)} 429s and by "
-            f"{count(best.wrongly_admitted + best.unheld)} of {count(best.accepted)} accepted requests; "
+            f"{count(best.wrongly_admitted + best.not_held)} of {count(best.accepted)} accepted requests; "
             f"to fit it may be by {round((1 - BAR) * 100)}\u00a0% of either."
         )
     if found.word == "named":
@@ -91,7 +91,7 @@ def _assumed(name: str, found: LimitObserved429, findings: Findings) -> str:
     spec, limit = record.assumed_limits.spec, record.assumed_limits.limit_on(name)
     if assumed is None or any(same(fit, spec, limit) for fit in found.inference.named):
         return ""
-    wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.unheld
+    wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
     return f"It was assumed to be {shorter(assumed)}, which {count(wrong)} decisions contradict."
 
 
@@ -185,8 +185,8 @@ def _candidates(findings: Findings) -> Table:
                 Cell(verdict(inferred)),
                 Cell(count(best.right), f"of {count(inferred.n)}"),
                 Cell(count(best.wrongly_rejected)),
-                Cell(count(best.wrongly_admitted + best.unheld)),
-                Cell(count(best.undecided)),
+                Cell(count(best.wrongly_admitted + best.not_held)),
+                Cell(count(best.undecidable)),
                 Cell(shorter(inferred.next) if inferred.next else NOTHING),
                 Cell(f"{count(wins)} to {count(losses)}" if known else NOTHING),
                 Cell(chance(inferred.log10_p) if known else NOTHING),
@@ -214,7 +214,7 @@ def _decisions(findings: Findings) -> Table:
                 Cell(count(found.throttled)),
                 Cell(count(fit.wrongly_rejected)),
                 Cell(count(fit.wrongly_admitted)),
-                Cell(count(fit.undecided)),
+                Cell(count(fit.undecidable)),
                 Cell(f"{found.tolerance_s * 1e3:.1f}"),
             )
         )

@@ -9,8 +9,8 @@ from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, ra
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
-from loadtest.plan import CONCURRENCY
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables

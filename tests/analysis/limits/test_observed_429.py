@@ -212,12 +212,12 @@ def test_error_codes_and_json(maker: ModuleType, tmp_path: Path) -> None:
     for place, row in enumerate(row for row in requests(rows) if row.status == 429):
         row.error_code = "quota" if place % 3 else None
     found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
-    throttling = results(found).throttling
-    limit = throttling.limits["sync_run"]
+    observed = results(found).observed_429
+    limit = observed.limits["sync_run"]
     assert limit.codes == {"quota": limit.throttled - limit.codes["none"], "none": -(-limit.throttled // 3)}
     assert limit.inferred.verdict == "named"
     assert limit.inferred.named[0].limiter == "fixed-window"
-    assert throttling.complete
+    assert observed.complete
 
 
 def test_the_verdict_does_not_rest_on_it(maker: ModuleType, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
 from loadtest.record.run_info import TargetInfo
-from loadtest.scenario import Scenario
 from loadtest.units import Limit
+
+if TYPE_CHECKING:  # a third of the time that a report takes to start, and it needs none of it
+    from loadtest.scenario import Scenario
 
 CONCURRENCY: Final = "concurrency"
 """The one algorithm that limits how many requests are being answered, not how many come."""
@@ -52,7 +54,7 @@ class AssumedLimits:
 
     @classmethod
     def for_scenario(
-        cls, scenario: Scenario, *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None
+        cls, scenario: "Scenario", *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None
     ) -> Self:
         """What to assume before a run: the documented limits, or all that an embedded target is told to enforce.
 
