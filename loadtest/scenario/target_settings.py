@@ -1,7 +1,7 @@
 """``[target]``: what the embedded target is like while a scenario runs, by the settings of the reference API."""
 
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_origin
 
 from pydantic import (
     BeforeValidator,
@@ -63,7 +63,14 @@ def _key(setting: Setting) -> tuple[Any, Any]:
 _KEYS: dict[str, Any] = {each.name: _key(each) for each in settings_of(ReferenceSettings)}
 
 
-class TargetSettings(create_model("_Keys", __base__=Strict, **_KEYS)):  # type: ignore[misc]
+if TYPE_CHECKING:
+    # A type checker knows no keys here: code reads the settings by ``TargetSettings.settings``, where they have types.
+    _Keys = Strict
+else:
+    _Keys = create_model("_Keys", __base__=Strict, **_KEYS)
+
+
+class TargetSettings(_Keys):
     """Settings of the embedded target; they do not apply to any other."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1

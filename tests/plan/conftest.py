@@ -19,8 +19,8 @@ def ask() -> Callable[..., Question]:
         scenario = Scenario.model_validate({"title": "t", "traffic": traffic, **top})
         assumed = AssumedLimits.for_scenario(scenario, embedded=True)
         plans = traffic_plans(scenario, assumed, scenario.keys)
-        told = None if scenario.target.retry_after == "none" else scenario.target.retry_after_factor
-        dated = scenario.target.retry_after == "date"
+        told = None if scenario.target.settings.retry_after == "none" else scenario.target.settings.retry_after_factor
+        dated = scenario.target.settings.retry_after == "date"
         return Question(scenario, plans, assumed, retry_after=told, as_date=dated, start=start, job_s=job_s)
 
     return resolve
