@@ -103,7 +103,16 @@ FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.item
 
 FIRST_KINDS: Final = frozenset(FIRST_KIND.values())
 
+JOB_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.path == JOB_PREFIX)
+"""Requests about one job, by its id."""
+
+JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in JOB_KINDS)
+"""Operations on a job that exists already: one that was seeded, one of the run, or one of a file."""
+
 EXECUTING_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.executes)
+
+EXECUTING_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in EXECUTING_KINDS)
+"""Operations that make the target execute a workflow."""
 
 EXECUTING_LIMITS: Final = tuple(request.limit for request in REQUESTS.values() if request.executes)
 """The limits on requests that make the target execute a workflow."""

@@ -16,7 +16,7 @@ from loadtest.analysis.columns import KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
-from loadtest.contract import Operation
+from loadtest.contract import EXECUTING_OPERATIONS, Operation
 
 GROUPS: Final = 500
 """Groups that are told apart; a server that makes up codes without end fills no memory."""
@@ -200,7 +200,7 @@ def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
 
     Unknown (NaN) for a retrieval, whose job ran before it.
     """
-    if operation == Operation.RETRIEVAL:
+    if operation not in EXECUTING_OPERATIONS:
         return np.full(len(rows), np.nan)
     end = "accepted_end" if operation == Operation.SYNC_RUN else "end"
     return (rows.floats(end) - rows.floats("accepted_start")) / 1e6

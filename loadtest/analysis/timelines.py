@@ -16,7 +16,7 @@ from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.times import response_time
-from loadtest.contract import THROTTLED_STATUS, Operation, Outcome
+from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 Floats = NDArray[np.float64]
 
@@ -237,7 +237,7 @@ class ExecutionTimeline:
         self._entries = {
             place: name
             for place, name in enumerate(record.vocabulary.entries)
-            if plans[name].operation != Operation.RETRIEVAL
+            if plans[name].operation in EXECUTING_OPERATIONS
         }
         known = record.times["execution_time_ms"]
         self._n = {place: known.get(record.stage_indices_of(name)).n for place, name in self._entries.items()}

@@ -20,7 +20,7 @@ from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import TIMES
-from loadtest.contract import Operation
+from loadtest.contract import EXECUTING_OPERATIONS, Operation
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def overhead(rows: Rows, operation: Operation) -> Floats:
     its first byte on − executionTime: submit, queue, poll lag. A retrieval has none (NaN): its executionTime is the
     job's, spent before the request.
     """
-    if operation == Operation.RETRIEVAL:
+    if operation not in EXECUTING_OPERATIONS:
         return np.full(len(rows), np.nan)
     waited = submit_time(rows) if operation == Operation.SYNC_RUN else service_time(rows)
     return waited - rows.floats("execution_time_ms")

@@ -11,7 +11,17 @@ from urllib.parse import quote
 
 import msgspec
 
-from loadtest.contract import JOB_PREFIX, REQUESTS, TERMINAL, THROTTLED_STATUS, JobState, Outcome, Reason, RequestKind
+from loadtest.contract import (
+    JOB_KINDS,
+    JOB_PREFIX,
+    REQUESTS,
+    TERMINAL,
+    THROTTLED_STATUS,
+    JobState,
+    Outcome,
+    Reason,
+    RequestKind,
+)
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
@@ -67,15 +77,16 @@ class Endpoint:
             for kind, request in REQUESTS.items()
             if request.method == "POST"
         }
+        self._job_lines = {kind: f"{REQUESTS[kind].method} {self._prefix}{JOB_PREFIX}" for kind in JOB_KINDS}
 
     def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str) -> bytes:
         """A whole run or submit."""
         head = self._posts[kind][key_index]
         return b"%bcontent-length: %d\r\ntraceparent: %b\r\n\r\n%b" % (head, len(body), trace.encode(), body)
 
-    def get(self, job_id: str, key_index: int, trace: str) -> bytes:
-        """A whole retrieval. The id is quoted, since it comes from outside."""
-        line = f"GET {self._prefix}{JOB_PREFIX}{quote(job_id, safe='')}".encode()
+    def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str) -> bytes:
+        """A whole request about a job. The id is quoted, since it comes from outside."""
+        line = f"{self._job_lines[kind]}{quote(job_id, safe='')}".encode()
         return line + self._heads[key_index] + f"traceparent: {trace}\r\n\r\n".encode()
 
 
@@ -160,7 +171,7 @@ class WorkflowClient:
 
         Where the server closes an idle connection just then, the request is sent once more, since it changes nothing.
         """
-        request = self.endpoint.get(job_id, key_index, trace)
+        request = self.endpoint.get(kind, job_id, key_index, trace)
         self.endpoint.budget.take_request(kind)
         exchange = self.connection.exchange(request, self._timeouts)
         if exchange.hung_up:

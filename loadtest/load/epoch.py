@@ -13,7 +13,7 @@ from typing import Final
 import gevent
 import msgspec
 
-from loadtest.contract import TERMINAL, Operation, Outcome, RequestKind
+from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, RequestKind
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Answer, WorkflowClient
@@ -49,7 +49,7 @@ class Seeder:
             TargetError: if the target refuses, or is not done within 90 s.
         """
         for entry in self._session.entries.values():
-            if entry.operation == Operation.RETRIEVAL and entry.traffic.job_ids == "seeded":
+            if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)
                 try:
                     self._seed(entry, client)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import gevent
 import pyarrow as pa
 
-from loadtest.contract import TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
+from loadtest.contract import JOB_KINDS, TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
 from loadtest.stats import LogHistogram
@@ -21,7 +21,6 @@ from loadtest.stats import LogHistogram
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
 _RECENT: Final = 5.0
-_ASKS: Final = frozenset({RequestKind.POLL, RequestKind.RETRIEVE})
 _BATCH: Final = 250
 _STEP_NS: Final = 40_000
 _PAUSE_S: Final = 0.001
@@ -90,7 +89,7 @@ class PendingJobs:
         job_id = sample.job_id
         if job_id is None or sample.row != "request":
             return
-        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in _ASKS):
+        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
             self.settled(job_id)
         elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
             self.accepted(job_id, sample.key_index or 0)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.contract import THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
@@ -144,7 +144,7 @@ def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
 
 
 def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
-    if traffic.operation != Operation.RETRIEVAL or traffic.job_ids == "seeded":
+    if traffic.operation not in JOB_OPERATIONS or traffic.job_ids == "seeded":
         return JobIds(keys)
     return own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, keys)
 

@@ -16,7 +16,17 @@ import gevent
 import locust
 from locust.env import Environment
 
-from loadtest.contract import FIRST_KIND, JOB_REASONS, TERMINAL, JobState, Operation, Outcome, Reason, RequestKind
+from loadtest.contract import (
+    FIRST_KIND,
+    JOB_KINDS,
+    JOB_REASONS,
+    TERMINAL,
+    JobState,
+    Operation,
+    Outcome,
+    Reason,
+    RequestKind,
+)
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.operation import RunningOperation
@@ -113,7 +123,7 @@ class WorkflowUser(locust.User):
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
         bodies = self.entry.bodies
         kind = FIRST_KIND[self.entry.operation]
-        if kind == RequestKind.RETRIEVE:
+        if kind in JOB_KINDS:
             known = self.entry.job_ids.pick(operation.arrival.number, operation.key_index) if wrong_key else None
             job_id = known or UNKNOWN_JOB
             answer = operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
@@ -198,9 +208,9 @@ class RetrievalUser(WorkflowUser):
         if job_id is None:
             operation.finish(Outcome.DROPPED, Reason.NO_JOB_ID)
             return
+        kind = FIRST_KIND[self.entry.operation]
         answer = operation.begin(
-            RequestKind.RETRIEVE,
-            lambda trace: self.client.get(RequestKind.RETRIEVE, job_id, operation.key_index, trace, operation.expected),
+            kind, lambda trace: self.client.get(kind, job_id, operation.key_index, trace, operation.expected)
         )
         self.conclude(operation, answer)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import LIMIT_NAMES, LimitName, Operation
+from loadtest.contract import JOB_OPERATIONS, LIMIT_NAMES, LimitName, Operation
 from loadtest.limiters import Decision, Limiter
 from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
 from loadtest.seeded_random import seeded_random
@@ -140,7 +140,7 @@ class Replay:
 
     def _set_up(self) -> None:
         for entry in self._entries:
-            if entry.plan.operation == Operation.RETRIEVAL and entry.traffic.job_ids == "seeded":
+            if entry.plan.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
                     key = entry.plan.key_start + number % entry.plan.key_count
                     for limit in (LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), RETRIEVAL):
@@ -168,16 +168,16 @@ class Replay:
         index, number, stage_number = operation
         entry = self._entries[index]
         key = entry.plan.key_start + number % entry.plan.key_count
-        retrieval = entry.plan.operation == Operation.RETRIEVAL
+        about_job = entry.plan.operation in JOB_OPERATIONS
         mistake = self._offer.mistakes[index].get(number)
         if mistake == "bad_key" or (mistake is not None and self._counts_valid):
             self._unlimited[stage_number] += 1
-        elif retrieval and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
+        elif about_job and mistake is None and entry.traffic.job_ids == "run" and not self._made[key]:
             self._dropped[stage_number] += 1
         elif not (decision := self._ask(entry.limit, key, time, stage_number)).allowed:
             self._again(time, operation, attempt, decision)
         else:
-            self._accepted(time, operation, key, decision, runs=mistake is None and not retrieval)
+            self._accepted(time, operation, key, decision, runs=mistake is None and not about_job)
 
     def _again(self, time: float, operation: _Operation, attempt: int, decision: Decision) -> None:
         """What follows a 429 of a request that begins an operation."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from loadtest.contract import Operation
+from loadtest.contract import JOB_OPERATIONS, Operation
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
 from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
@@ -103,7 +103,7 @@ class Scenario(Strict):
             if each.keys is not None and each.keys not in self.key_groups:
                 known = ", ".join(self.key_groups) or "none"
                 raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; there is {known}")
-            if each.operation == Operation.RETRIEVAL and each.job_ids == "run" and not submits:
+            if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
                 raise ValueError(f"traffic.{name}.job_ids: 'run' needs an entry of async_run whose jobs it can ask for")
         return self
 

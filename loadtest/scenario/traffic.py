@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.contract import ErrorCode, Operation
+from loadtest.contract import JOB_OPERATIONS, ErrorCode, Operation
 from loadtest.scenario.fields import (
     ArrivalRate,
     Burst,
@@ -155,6 +155,7 @@ WARMUP: Final = "warmup"
 
 _MAX_STEPS: Final = 200
 _ZERO: Final = Rate(0.0, of_limit=False)
+_JOB_OPERATIONS: Final = " or ".join(map(repr, JOB_OPERATIONS))
 
 
 class Stage(Strict):
@@ -263,21 +264,21 @@ class Traffic(Strict):
         return self
 
     def _check_keys_of_operation(self) -> None:
-        retrieval = self.operation == Operation.RETRIEVAL
-        if not retrieval and self.workflow is None:
+        about_job = self.operation in JOB_OPERATIONS
+        if not about_job and self.workflow is None:
             raise ValueError(f"an operation of {self.operation} needs a workflow")
-        if not retrieval and self.model_fields_set & {"job_ids", "seed_jobs"}:
-            raise ValueError("job_ids and seed_jobs are for operation = 'retrieval' only")
-        if retrieval and self.inputs is not None:
-            raise ValueError("inputs are for runs: a retrieval sends no parameters")
+        if not about_job and self.model_fields_set & {"job_ids", "seed_jobs"}:
+            raise ValueError(f"job_ids and seed_jobs are for operation = {_JOB_OPERATIONS} only")
+        if about_job and self.inputs is not None:
+            raise ValueError(f"inputs are for runs: a {self.operation} sends no parameters")
         if self.operation != Operation.ASYNC_RUN and "polling" in self.model_fields_set:
             raise ValueError("polling is for operation = 'async_run' only")
         if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
-            raise ValueError("expect.job is for operations that have a job: async_run and retrieval")
-        if retrieval and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
-            raise ValueError("a retrieval has neither workflow nor body to get wrong: use unknown_job or bad_key")
-        if not retrieval and self.mistakes.unknown_job:
-            raise ValueError("mistakes.unknown_job is for operation = 'retrieval' only")
+            raise ValueError("expect.job is for operations that have a job: a sync_run has none")
+        if about_job and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
+            raise ValueError("there is neither workflow nor body to get wrong: use unknown_job or bad_key")
+        if not about_job and self.mistakes.unknown_job:
+            raise ValueError(f"mistakes.unknown_job is for operation = {_JOB_OPERATIONS} only")
 
     @property
     def stage_names(self) -> list[str]:

@@ -12,7 +12,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.contract import EXECUTING_LIMITS, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
+from loadtest.contract import (
+    EXECUTING_LIMITS,
+    EXECUTING_OPERATIONS,
+    JOB_OPERATIONS,
+    LIMIT_NAMES,
+    LIMITS_OF_OPERATION,
+    LimitName,
+    Operation,
+)
 from loadtest.errors import InputError
 from loadtest.plan import schedules
 from loadtest.record.run_info import BudgetInfo, TrafficPlan
@@ -102,7 +110,7 @@ def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
     """The entry whose workflow a preflight runs: the first that runs one, else the first whose jobs are seeded."""
-    runs = [each for each in scenario.traffic.values() if each.operation != Operation.RETRIEVAL]
+    runs = [each for each in scenario.traffic.values() if each.operation in EXECUTING_OPERATIONS]
     seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
     return next(iter([*runs, *seeded]), None)
 
@@ -127,7 +135,7 @@ def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
 def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight_keys: int) -> Counter[LimitName]:
     counts = _preflight(scenario, preflight_keys) if preflight_keys else Counter()
     for name, traffic in scenario.traffic.items():
-        if traffic.operation == Operation.RETRIEVAL and traffic.job_ids == "seeded":
+        if traffic.operation in JOB_OPERATIONS and traffic.job_ids == "seeded":
             seeds = max(traffic.seed_jobs, plans[name].key_count)
             counts.update(dict.fromkeys(LIMITS_OF_OPERATION[Operation.ASYNC_RUN], seeds))
     return counts

@@ -221,7 +221,11 @@ def test_a_job_id_stays_within_its_place(peer: Callable[..., Any], job_id: str, 
 def test_headers_of_the_entry_are_sent_with_every_request() -> None:
     """With runs, submits and retrievals, in one line each."""
     endpoint = endpoint_at(1, headers={"x-tenant": "blue", "accept-encoding": "gzip"})
-    kinds = (endpoint.post("run", b"", 0, TRACE), endpoint.post("submit", b"", 1, TRACE), endpoint.get("j", 0, TRACE))
+    kinds = (
+        endpoint.post("run", b"", 0, TRACE),
+        endpoint.post("submit", b"", 1, TRACE),
+        endpoint.get("poll", "j", 0, TRACE),
+    )
     for request in kinds:
         assert request.count(b"\r\nx-tenant: blue\r\n") == request.count(b"\r\naccept-encoding: gzip\r\n") == 1
 
@@ -229,7 +233,7 @@ def test_headers_of_the_entry_are_sent_with_every_request() -> None:
 def test_nothing_of_a_run_can_add_a_header() -> None:
     """A run's id holds its scenario's file name, and a base URL a path: neither breaks out of its line."""
     endpoint = endpoint_at(1, user_agent="agent (run träffic\r\nevil: 日本)", prefix="/a b\r\nevil: 1")
-    request = endpoint.get("j1", 0, TRACE)
+    request = endpoint.get("retrieve", "j1", 0, TRACE)
     lines = request.decode("ascii").split("\r\n")
     assert lines[0] == "GET /a%20b%0D%0Aevil:%201/v1/workflows/jobs/j1 HTTP/1.1"
     assert [line.partition(":")[0] for line in lines[1:-2]] == [

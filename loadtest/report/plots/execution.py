@@ -11,7 +11,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
-from loadtest.contract import Operation
+from loadtest.contract import EXECUTING_OPERATIONS, Operation
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import (
     FADED,
@@ -203,7 +203,7 @@ def why_none(findings: Findings) -> str:
     overall = findings.metrics.overall
     if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
         return "every request got 429"
-    if all(plan.operation == Operation.RETRIEVAL for plan in findings.record.info.traffic.values()):
+    if not any(plan.operation in EXECUTING_OPERATIONS for plan in findings.record.info.traffic.values()):
         return "no traffic entry executes anything: a retrieval’s job ran before it"
     return "no answer carried any" if overall.operations.ok else "no operation ended with success"
 
