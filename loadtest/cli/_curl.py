@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from loadtest.contract import JOB_PREFIX, JOBS_PATH, RUN_PATH, Operation
+from loadtest.contract import FIRST_KIND, JOB_KINDS, JOB_OPERATIONS, REQUESTS, Operation
 from loadtest.errors import InputError
 from loadtest.targets.connection import server_of
 
@@ -31,10 +31,9 @@ _FLAGS: Final = {
     *("--silent", "--show-error", "--verbose", "--include", "--insecure", "--location", "--fail", "--globoff"),
     *("--compressed", "--no-buffer", "--http1.1", "--http2", "--progress-bar", "--fail-with-body"),
 }
-_REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = (
-    ("POST", re.escape(RUN_PATH), Operation.SYNC_RUN),
-    ("POST", re.escape(JOBS_PATH), Operation.ASYNC_RUN),
-    ("GET", re.escape(JOB_PREFIX) + "[^/]+", Operation.RETRIEVAL),
+_REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = tuple(
+    (REQUESTS[kind].method, re.escape(REQUESTS[kind].path) + ("[^/]+" if kind in JOB_KINDS else ""), operation)
+    for operation, kind in FIRST_KIND.items()
 )
 _SENT_ANYWAY: Final = {"content-type", "accept", "user-agent", "x-api-key", "x-wf-endpoint", "host", "content-length"}
 
@@ -85,7 +84,7 @@ def parse_curl(command: str) -> CurlRequest:
             url = value
     base, path = _split_url(url)
     operation = _operation(method or ("POST" if data else "GET"), path)
-    workflow, parameters = (None, {}) if operation == Operation.RETRIEVAL else _body(data)
+    workflow, parameters = (None, {}) if operation in JOB_OPERATIONS else _body(data)
     endpoint = headers.get("x-wf-endpoint") or None
     if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
         raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
@@ -95,7 +94,7 @@ def parse_curl(command: str) -> CurlRequest:
         loopback=_is_loopback(urlsplit(base).hostname or ""),
         workflow=workflow,
         parameters=parameters,
-        job_id=path.rsplit("/", 1)[1] if operation == Operation.RETRIEVAL else None,
+        job_id=path.rsplit("/", 1)[1] if operation in JOB_OPERATIONS else None,
         endpoint=endpoint,
         key=headers.get("x-api-key") or None,
         dropped=sorted(name for name in set(headers) - _SENT_ANYWAY if re.fullmatch(r"[a-z0-9-]{1,40}", name)),
