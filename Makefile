@@ -18,6 +18,9 @@ ifeq ($(wildcard $(VENV)/bin/python),)
 .PHONY: $(READY)
 endif
 
+# Processes that may not keep what they compiled compile it again, each of the hundreds that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-heavy lint ui serve report example bench lock clean
 .DELETE_ON_ERROR:
@@ -30,9 +33,9 @@ help: ## print this list
 run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)
 
-# Most tests wait for processes: three workers keep two cores busy, and are about twice as fast as one.
-test: $(READY) ## run the tests, three at a time (browser tests want Chromium, and are skipped without it)
-	@$(VENV)/bin/python -m pytest --numprocesses 3 -m "not heavy" $(ARGS)
+# Most tests wait for processes: two workers are about twice as fast as one. With three, runs that have to be valid are late.
+test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
+	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
 
 test-heavy: $(READY) ## run those that take long by their nature and that `make test` leaves out
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)

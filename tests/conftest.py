@@ -17,7 +17,7 @@ pytest_plugins = [
 ]
 
 # A busy machine takes its time; how long an example takes says nothing of whether it holds.
-settings.register_profile("default", deadline=None, max_examples=50)
+settings.register_profile("default", deadline=None, max_examples=40)
 # A gate looks at more examples, and at the same ones for the same commit.
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

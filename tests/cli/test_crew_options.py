@@ -53,6 +53,7 @@ def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
     assert "not HOST:PORT" in done.err
 
 
+@pytest.mark.heavy
 def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
     """The embedded target, two workers, one record, and a report that says who made the load."""
     (tmp_path / "s.toml").write_text(TEXT % "2s")

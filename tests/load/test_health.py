@@ -98,6 +98,7 @@ def test_a_full_pool_is_found_out(offer: Any, open_api: Any) -> None:
     assert "raise max_users" in words
 
 
+@pytest.mark.heavy
 def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) -> None:
     """Users that burn CPU, for longer than the five seconds that are let pass."""
     findings = run_with(offer, open_api, "Burning", duration="8s")

@@ -41,6 +41,7 @@ def inside(cable: Cable) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     return run
 
 
+@pytest.mark.heavy
 def test_another_host_is_loaded_with_an_entry_only_and_inside_its_leash(
     cable: Cable, inside: Callable[..., "subprocess.CompletedProcess[str]"], stub: Callable[..., Stub], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
 from plugins.stubs import Stub, pending_forever
@@ -27,6 +28,7 @@ def post(url: str, host: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+@pytest.mark.heavy
 def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
     tmp_path: Path, stub: Callable[..., Stub], free_port: int
 ) -> None:

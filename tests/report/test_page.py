@@ -46,8 +46,15 @@ def axe() -> str:
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 1200),
+        ("dark", 390),
+        pytest.param("light", 390, marks=pytest.mark.heavy),
+        pytest.param("dark", 1200, marks=pytest.mark.heavy),
+    ],
+)
 def test_axe_finds_nothing_serious(browser: Any, address: str, axe: str, scheme: str, width: int) -> None:
     """On a phone and on a wide screen, light and dark; nothing overflows the page; the script has no errors.
 

@@ -80,6 +80,7 @@ def mix(offer: Any, duration: str = "1s") -> str:
     )
 
 
+@pytest.mark.heavy
 def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None:
     """With one seed, one process, and 1 and 3 workers offer the same arrivals at the same intended starts."""
     known: set[tuple[Any, ...]] | None = None
@@ -245,6 +246,7 @@ def test_a_worker_with_other_keys_is_refused(
     assert "0 of 1 workers" in run.said[-1].decode()
 
 
+@pytest.mark.heavy
 def test_an_id_that_two_workers_are_given_is_found(offer: Any, serve: Fixture) -> None:
     """The target gives the id of the job before: each submit of another job's is a failure, whoever sent that one."""
     target = serve(*NO_LIMITS, "--fault", "duplicate-result,what=id,probability=30%")
@@ -260,6 +262,7 @@ def test_an_id_that_two_workers_are_given_is_found(offer: Any, serve: Fixture) -
     assert {row["reason"] for row in run.operations} == {None, "duplicate_job_id"}
 
 
+@pytest.mark.heavy
 def test_retrievals_ask_for_the_jobs_of_all_workers(offer: Any, open_api: Any) -> None:
     """The run's own jobs are known to every worker, not only to the one that submitted them."""
     jobs = offer.entry("jobs", "async_run", "20/s", "3s")
