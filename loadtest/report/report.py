@@ -19,7 +19,6 @@ from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
-from loadtest.report.plots import Plot, draw_all
 from loadtest.report.tables import main
 from loadtest.report.tables.table import Table
 from loadtest.report.tables.target import about_target
@@ -123,6 +122,29 @@ def caveats(findings: Findings) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """A finished plot, or why there is none.
+
+    Attributes:
+        name: of its file, without suffix.
+        title: what it shows, in a sentence.
+        caption: how to read it; of a plot that there is not, why not.
+        svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
+        png: the same on white, with its title; empty if there is no plot.
+        data: its numbers, in short.
+        csv: its numbers, all that are drawn; empty if there is no plot.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str = ""
+    png: bytes = b""
+    data: tuple[Table, ...] = ()
+    csv: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """A report.
 
@@ -186,9 +208,15 @@ def build(findings: Findings) -> Report:
         facts=facts(findings.record),
         caveats=caveats(findings),
         tables=main.all_others(findings),
-        draw=lambda: draw_all(findings),
+        draw=lambda: _draw(findings),
         command=" ".join(info.command),
     )
+
+
+def _draw(findings: Findings) -> tuple[Plot, ...]:
+    from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
+
+    return draw_all(findings)
 
 
 def without_plots(report: Report) -> Report:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Fixture = Callable[..., Any]
 
 FAULTY = """
@@ -25,6 +27,7 @@ duration = "1s"
 """
 
 
+@pytest.mark.heavy
 def test_faults_count_from_the_epoch_and_are_told(
     launch: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
 ) -> None:

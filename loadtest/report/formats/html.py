@@ -12,8 +12,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtest.report.plots import Plot
-from loadtest.report.report import Report
+from loadtest.report.report import Plot, Report
 from loadtest.report.tables.table import Table
 
 _SECTIONS: Final = (

@@ -1,7 +1,6 @@
 """The plots of a report, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from matplotlib.figure import Figure
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import by_rate, data, execution, jobs, lag, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.tables.table import Table
+from loadtest.report.report import Plot
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
     "rates": limits.draw_rates,
@@ -33,29 +32,6 @@ NAMES: Final = tuple(_DRAW)
 """Every plot, in the order of the report."""
 SOMETIMES: Final = ("heat", "by-rate")
 """Those that are left out where they would say nothing."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A finished plot, or why there is none.
-
-    Attributes:
-        name: of its file, without suffix.
-        title: what it shows, in a sentence.
-        caption: how to read it; of a plot that there is not, why not.
-        svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
-        png: the same on white, with its title; empty if there is no plot.
-        data: its numbers, in short.
-        csv: its numbers, all that are drawn; empty if there is no plot.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str = ""
-    png: bytes = b""
-    data: tuple[Table, ...] = ()
-    csv: str = ""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
