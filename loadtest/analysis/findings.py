@@ -11,9 +11,9 @@ import msgspec
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
+from loadtest.analysis.limits.aftermath import Retried
 from loadtest.analysis.limits.expected_429 import Expectation, expect
 from loadtest.analysis.limits.observed_429 import Observed429, Observed429Result, look_into
-from loadtest.analysis.limits.recovery import Retried
 from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.metrics import RunFigures, compute
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags

@@ -12,9 +12,8 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from loadtest.analysis.anomalies import Anomalies, Errors
-from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import StageKey, Vocabulary
-from loadtest.analysis.counts import Counts, Means, PollUse
+from loadtest.analysis.counts import Arrivals, Counts, Means, PollUse
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests, limiter_requests

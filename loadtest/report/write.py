@@ -13,7 +13,7 @@ from loadtest.analysis import findings as analysis
 from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.formats import ci, html, markdown
+from loadtest.report.formats import ci, pages
 from loadtest.report.report import Report, build, without_plots
 
 LONG: Final = 2_000_000
@@ -80,8 +80,8 @@ def make(directory: Path, *, plots: bool = True) -> Report:
         if plot.png:
             (folder / f"{plot.name}.png").write_bytes(plot.png)
             (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
-    write_atomically(directory / "report.md", markdown.render(report))
-    write_atomically(directory / "report.html", html.render(report))
+    write_atomically(directory / "report.md", pages.render_markdown(report))
+    write_atomically(directory / "report.html", pages.render_html(report))
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))

@@ -12,9 +12,9 @@ from rich.console import Console
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import CpuSample, LimitInfo
-from loadtest.report.formats import html
+from loadtest.report.formats import pages
 from loadtest.report.formats import terminal as text
-from loadtest.report.formats.markdown import render as as_markdown
+from loadtest.report.formats.pages import render_markdown as as_markdown
 from loadtest.report.headline import wilson
 from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
@@ -67,7 +67,7 @@ def test_every_run_has_its_sentence(maker: ModuleType, tmp_path: Path, case: str
     assert len(report.figures) == 3
     for figure in report.figures:
         assert (figure.value == "–") == figure.why.startswith("no data, because ")
-    page, markdown = html.render(report), as_markdown(report)
+    page, markdown = pages.render_html(report), as_markdown(report)
     console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
     text.show(report, tmp_path / "run", console)
     terminal = " ".join(console.export_text().replace("\u00a0", " ").split())

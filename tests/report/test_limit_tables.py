@@ -7,7 +7,7 @@ import pytest
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo, TargetInfo
-from loadtest.report.formats.markdown import render
+from loadtest.report.formats.pages import render_markdown
 from loadtest.report.plots import limits
 from loadtest.report.plots.style import NoData
 from loadtest.report.report import build
@@ -104,7 +104,7 @@ def test_the_report_has_it_all(maker: ModuleType, tmp_path: Path) -> None:
     """The tables and the plot are in the page and in Markdown."""
     page = build(findings(maker, tmp_path / "run", *above(maker)))
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
-    assert "Its answers are those of a fixed window" in render(page)
+    assert "Its answers are those of a fixed window" in render_markdown(page)
     plot = next(plot for plot in page.plots if plot.name == "windows")
     assert "saturated window" in plot.title
     assert plot.svg

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
-from loadtest.report.formats import markdown
+from loadtest.report.formats import pages
 from loadtest.report.report import Report, build
 
 
@@ -62,7 +62,7 @@ def test_impossible_values_are_on_the_first_screen(maker: ModuleType, tmp_path: 
     assert "1 of 3 answers gave an executionTime longer than the client waited, at worst 900 ms." in said
     assert "1 of 1 answers held a result that is not that of what was asked." in said
     assert report.verdict.word == "pass"
-    assert "**About the target**" in markdown.render(report)
+    assert "**About the target**" in pages.render_markdown(report)
 
 
 def test_a_slow_key_is_named_by_its_index(maker: ModuleType, tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from loadtest.analysis.limits.aftermath import Interference, Recovery, Retries, interference, recovery
 from loadtest.analysis.limits.expected_429 import Expectation, clock
 from loadtest.analysis.limits.headers import RateHeaders, RetryAfter, rate_headers, retry_after
-from loadtest.analysis.limits.interference import Interference, interference
-from loadtest.analysis.limits.recovery import Recovery, Retries, recovery
 from loadtest.analysis.limits.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.record import Record
