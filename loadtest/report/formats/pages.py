@@ -1,7 +1,7 @@
 """The report as pages: one HTML file, and Markdown.
 
-The HTML file works offline, light and dark, and is readable without JavaScript. Its one script sorts tables; the page's
-policy allows it by its hash, and no other. Markdown is for a pull request or a wiki; plots are linked as files beside it.
+The HTML file works offline, light and dark, and is readable without JavaScript. Its one script sorts tables; the page
+allows it by its hash, and no other. Markdown is for a pull request or a wiki; plots are linked as files beside it.
 """
 
 import base64
