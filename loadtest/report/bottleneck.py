@@ -12,7 +12,7 @@ from loadtest.analysis.limits.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import ALL, LimitName, Operation
+from loadtest.contract import ALL, LIMIT_OF_OPERATION, LimitName
 
 _MOST: Final = 0.5
 """Share of a limit's 429s from which they are called unexplained: a few at window edges are always in doubt."""
@@ -99,7 +99,7 @@ def polling(findings: Findings) -> float | None:
         stage_indices = record.stage_indices(record.stages(traffic=name))
         sent, first = int(record.counts.statuses[stage_indices].sum()), int(record.counts.first[stage_indices].sum())
         polls += sent - first
-        if plan.operation == Operation.RETRIEVAL:
+        if LIMIT_OF_OPERATION[plan.operation] == LimitName.RETRIEVAL:
             retrieves += first
     return polls / (polls + retrieves) if polls + retrieves else None
 
