@@ -66,7 +66,7 @@ class RunningOperation:
             if answer.outcome != Outcome.THROTTLED:
                 return answer
             exchange = answer.exchange
-            wait = self._entry.backoff.wait(
+            wait = self._entry.traffic.retry.wait(
                 self._attempts,
                 self._entry.draw(self.arrival.number, "backoff", self._attempts),
                 retry_after_s(exchange.retry_after, exchange.date),

@@ -1,51 +1,9 @@
-"""When a request is sent again: after a 429, by a backoff policy, and as the next poll. Pure: times in, times out."""
+"""When a request is sent again: what a 429 asks for, and when the next poll is due. Pure: times in, times out."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from loadtest.http_headers import parse_date, parse_retry_after
-
-BackoffPolicy = Literal["none", "exponential", "retry_after"]
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """A policy for the requests that start an operation (run, submit, retrieve). Times are in seconds.
-
-    Attributes:
-        policy: ``none`` gives up at once; ``exponential`` waits longer each time; ``retry_after`` waits as long
-            as the answer asks for, at most ``max``, and as ``exponential`` where it asks for nothing.
-        initial: first wait.
-        factor: growth from one wait to the next.
-        max: longest wait.
-        jitter: whether each wait is drawn evenly from zero to its full length, so that clients that were refused
-            together do not come back together ("full jitter": M. Brooker, "Exponential Backoff And Jitter", 2015).
-        max_attempts: requests sent in all, the first one included.
-    """
-
-    policy: BackoffPolicy = "none"
-    initial: float = 1.0
-    factor: float = 2.0
-    max: float = 60.0
-    jitter: bool = True
-    max_attempts: int = 5
-
-    def wait(self, attempt: int, draw: float, retry_after: float | None = None) -> float | None:
-        """Seconds to wait after the ``attempt``-th 429, or None to give up.
-
-        Args:
-            attempt: requests sent so far, at least 1.
-            draw: an evenly distributed number from 0 to 1, for the jitter.
-            retry_after: what the answer asked for, in seconds; None if it asked for nothing usable.
-        """
-        if self.policy == "none" or attempt >= self.max_attempts:
-            return None
-        if self.policy == "retry_after" and retry_after is not None:
-            return min(retry_after, self.max)
-        # The power is capped before it can overflow; the wait is at its longest by then.
-        longest = min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
-        return longest * draw if self.jitter else longest
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:

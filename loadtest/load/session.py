@@ -32,7 +32,7 @@ from loadtest.load.payloads import (
 from loadtest.load.pool import Pool
 from loadtest.load.recorder import LiveFigures, Output, Recorder
 from loadtest.load.request_budget import RequestBudget
-from loadtest.load.retry import Backoff, Pacer, PollingPolicy
+from loadtest.load.retry import Pacer, PollingPolicy
 from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
@@ -55,7 +55,6 @@ class TrafficEntry:
     seed: int
     pool: Pool
     timeouts: Timeouts
-    backoff: Backoff
     polling: PollingPolicy
     pacer: Pacer | None
     """Of all its polls together; None where they are not paced."""
@@ -97,7 +96,7 @@ def make_entry(
         InputError: if a file that it names cannot be used.
     """
     plan = info.traffic[name]
-    retry, expect = traffic.retry, traffic.expect
+    expect = traffic.expect
     schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
     return TrafficEntry(
         name=name,
@@ -108,7 +107,6 @@ def make_entry(
         seed=info.seed,
         pool=Pool(plan.users, plan.max_users),
         timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        backoff=Backoff(retry.policy, retry.initial, retry.factor, retry.max, retry.jitter, retry.max_attempts),
         polling=_polling(traffic),
         pacer=_pacer(traffic, plan, info),
         job_ids=_job_ids(traffic, base, own_jobs, keys),

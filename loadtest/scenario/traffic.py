@@ -34,7 +34,11 @@ MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
 
 
 class Retry(Strict):
-    """What follows a 429 to a run, submit or retrieval (see ``loadtest.load.retry``). Seconds."""
+    """What follows a 429 to a run, submit or retrieval. Seconds.
+
+    Full jitter draws each wait evenly from zero to its full length, so that clients that were refused together do not
+    come back together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    """
 
     policy: Literal["none", "exponential", "retry_after"] = "none"
     initial: Duration = 1.0

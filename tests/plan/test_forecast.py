@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest import limiters
-from loadtest.load.retry import Backoff, PollingPolicy
+from loadtest.load.retry import PollingPolicy
 from loadtest.plan import schedules
 from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
@@ -231,7 +231,7 @@ def test_retrievals_of_the_runs_own_jobs_wait_for_the_first(ask: Fixture) -> Non
 
 @given(attempt=st.integers(1, 70), drawn=st.floats(0, 1), jitter=st.booleans(), factor=st.floats(1, 100))
 def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, factor: float) -> None:
-    """A plan's backoff and polling wait as the load's own do."""
+    """Backoff, which load and plan share, follows its formula; a plan's polling waits as the load's own does."""
     retry = {"policy": "exponential", "initial": "250ms", "factor": factor, "max": "20s", "jitter": jitter}
     polling = {"policy": "exponential", "interval": "100ms", "factor": factor, "max": "5s", "jitter": jitter}
     traffic = jobs(
@@ -239,7 +239,8 @@ def test_waits_are_those_of_the_load(attempt: int, drawn: float, jitter: bool, f
     )
     scenario = Scenario.model_validate({"title": "t", "traffic": {"j": traffic}})
     policies = scenario.traffic["j"]
-    wanted = Backoff("exponential", 0.25, factor, 20.0, jitter, 60).wait(attempt, drawn)
+    longest = min(20.0, 0.25 * factor ** min(attempt - 1, 64))
+    wanted = None if attempt >= 60 else longest * drawn if jitter else longest
     assert policies.retry.wait(attempt, drawn) == wanted
     theirs = PollingPolicy(100_000_000, 3600 * 10**9, factor, 5 * 10**9, jitter).next_poll(0, 0, attempt, drawn)
     assert policies.polling.wait(attempt, drawn) * 1e9 == pytest.approx(theirs, abs=1)
