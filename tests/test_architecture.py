@@ -58,10 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED,
     "inference": LEAVES | {"assumed_limits"},
-    "analysis": LEAVES | SHARED | {"inference"},
-    "report": LEAVES | SHARED | {"inference", "analysis"},
+    "regression": LEAVES | {"record"},
+    "analysis": LEAVES | SHARED | {"inference", "regression"},
+    "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED,
+    "cli": LEAVES | SHARED | {"regression"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

@@ -1,0 +1,206 @@
+"""What one run tells a comparison: its measurements, who was measured by whom, and what else might have moved them.
+
+The analysis makes a ``RunMeasurements`` of a record and writes it as ``measurements.json`` beside it; a line of a
+history holds the same. The unit of evidence is the run: a measurement is one value, and its ``se`` is what the run
+itself knows of its spread.
+"""
+
+import math
+from enum import StrEnum
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+FILE_NAME: Final = "measurements.json"
+SCHEMA_VERSION: Final = 1
+
+Scale = Literal["log", "logit"]
+
+
+class Metric(StrEnum):
+    """What is compared of each traffic entry in each stage."""
+
+    RESPONSE_TIME_P50 = "response_time.p50"
+    RESPONSE_TIME_P95 = "response_time.p95"
+    EXECUTION_TIME_P50 = "execution_time.p50"
+    EXECUTION_TIME_P95 = "execution_time.p95"
+    OVERHEAD_P50 = "overhead.p50"
+    TIME_TO_RESULT_P95 = "time_to_result.p95"
+    ERROR_RATE = "error_rate"
+    THROTTLED_RATE = "throttled_rate"
+    """Observed beyond what is expected of the assumed limiter."""
+    GOODPUT = "goodput"
+
+
+class Nature(NamedTuple):
+    """How a metric is compared.
+
+    Attributes:
+        scale: on which differences are taken: the logarithm of times and rates, the log odds of shares.
+        worse: 1 where more is worse, -1 where less is.
+        unit: of its value: ms, share or 1/s.
+        prior_sd: standard deviation from run to run that is assumed before runs are known, on its scale.
+        name: what a sentence calls it.
+    """
+
+    scale: Scale
+    worse: Literal[1, -1]
+    unit: Literal["ms", "share", "1/s"]
+    prior_sd: float
+    name: str
+
+
+_LATENCY, _RATE, _SHARE = 0.03, 0.02, 0.15
+NATURES: Final = {
+    Metric.RESPONSE_TIME_P50: Nature("log", 1, "ms", _LATENCY, "response time p50"),
+    Metric.RESPONSE_TIME_P95: Nature("log", 1, "ms", _LATENCY, "response time p95"),
+    Metric.EXECUTION_TIME_P50: Nature("log", 1, "ms", _LATENCY, "executionTime p50"),
+    Metric.EXECUTION_TIME_P95: Nature("log", 1, "ms", _LATENCY, "executionTime p95"),
+    Metric.OVERHEAD_P50: Nature("log", 1, "ms", _LATENCY, "overhead p50"),
+    Metric.TIME_TO_RESULT_P95: Nature("log", 1, "ms", _LATENCY, "time to result p95"),
+    Metric.ERROR_RATE: Nature("logit", 1, "share", _SHARE, "error rate"),
+    Metric.THROTTLED_RATE: Nature("logit", 1, "share", _SHARE, "429 rate beyond the expected"),
+    Metric.GOODPUT: Nature("log", -1, "1/s", _RATE, "goodput"),
+}
+
+
+class Key(NamedTuple):
+    """Which measurement: of a traffic entry, in a stage."""
+
+    traffic: str
+    stage: str
+    metric: Metric
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One value of a run.
+
+    Attributes:
+        value: ms, a share or 1/s, by the metric; of ``throttled_rate`` observed − expected, so that it may be below 0.
+        score: the same on the metric's scale, where differences are taken. Of shares with half an event added
+            ((k + ½) ÷ (n + 1)), so that none is infinite; of ``throttled_rate`` logit(observed) − logit(expected).
+        n: samples that it rests on.
+        se: standard error of ``score`` within the run, from blocks of time, so that autocorrelation is in it; None
+            where the run is too short for blocks.
+        resolution_ms: what the poll interval hides: time to result is known only within it.
+        gated: whether a verdict may rest on it.
+        why_not: why it is shown only; empty if it is gated.
+    """
+
+    traffic: str
+    stage: str
+    metric: Metric
+    value: float
+    score: float
+    n: int
+    se: float | None = None
+    resolution_ms: float = 0.0
+    gated: bool = True
+    why_not: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What it is the value of."""
+        return Key(self.traffic, self.stage, self.metric)
+
+
+PROBABILITIES: Final = tuple(round(0.025 * k, 3) for k in range(1, 40))
+"""At which a ``Sketch`` has quantiles."""
+
+
+class Sketch(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution in short, for pictures: its quantiles (nearest rank, ms) at ``PROBABILITIES``, and n."""
+
+    traffic: str
+    stage: str
+    time: Literal["response_time", "execution_time"]
+    n: int
+    quantiles_ms: tuple[float, ...]
+
+
+class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which target it was, as far as it must be the same in a history. Never an embedded target's port.
+
+    Attributes:
+        host: scheme, host and port of the base URL; ``embedded`` for the embedded API.
+        endpoint: a digest of ``x-wf-endpoint``: it tells two apart and gives neither away.
+        limits: the assumed limits and their algorithm, as text.
+        faults: as ``--fault`` takes them, in order.
+        keys: how many API keys shared the traffic.
+    """
+
+    host: str
+    endpoint: str
+    limits: str
+    faults: tuple[str, ...]
+    keys: int
+
+
+class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What made the load. It must be the same only where the target is embedded and shares the machine."""
+
+    os: str
+    cpu: str
+    cores: str
+    workers: int
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service cannot touch: it moves only if the surroundings do.
+
+    Attributes:
+        name: ``dispatch lag p99`` or ``CPU loop``.
+        value_ms: of the run.
+        se: standard error of its logarithm within the run; None where unknown.
+    """
+
+    name: Literal["dispatch lag p99", "CPU loop"]
+    value_ms: float
+    se: float | None = None
+
+
+class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a comparison needs to know of a run.
+
+    Attributes:
+        started: UTC, ISO 8601.
+        commit: of the working directory's Git repository, or what CI says; empty if unknown.
+        target_version: what ``--target-version`` said; recorded, never matched.
+        valid: whether the run's own validity holds.
+        verdict: of the run by its thresholds.
+        idle_entries: traffic entries whose workflow does nothing: they attribute a change to what is around workflows.
+        not_found_entries: traffic entries that send requests which are answered 404 before any workflow runs.
+    """
+
+    schema: int = SCHEMA_VERSION
+    run: str
+    scenario: str
+    scenario_hash: str
+    started: str
+    commit: str
+    target_version: str
+    embedded: bool
+    target: TargetIdentity
+    generator: GeneratorIdentity
+    valid: bool
+    verdict: str
+    sentence: str
+    controls: tuple[Control, ...]
+    measurements: tuple[Measurement, ...]
+    sketches: tuple[Sketch, ...]
+    idle_entries: tuple[str, ...] = ()
+    not_found_entries: tuple[str, ...] = ()
+
+    def by_key(self) -> dict[Key, Measurement]:
+        """Its measurements by what they are of."""
+        return {one.key: one for one in self.measurements}
+
+
+def logit(share: float) -> float:
+    """The log odds of a share above 0 and below 1."""
+    return math.log(share) - math.log1p(-share)
+
+
+def share_score(events: float, n: int) -> float:
+    """The log odds of a share with half an event added on each side (Haldane–Anscombe), finite for none and for all."""
+    return logit((events + 0.5) / (n + 1))
