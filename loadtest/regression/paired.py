@@ -106,7 +106,7 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
     spreads = {key: _spread(key, column) for key, column in tested.items()}
     factors = inflation(spreads.values())
     result: list[Change | Untested] = [
-        _change(key, column, spreads[key], factors[spreads[key].kind]) for key, column in tested.items()
+        _change(key, column, spreads[key], factors[key.metric]) for key, column in tested.items()
     ]
     for key, (base_values, head_values, why) in shown.items():
         if key not in tested:
@@ -129,7 +129,7 @@ def _spread(key: Key, column: Sequence[tuple[Measurement, Measurement]]) -> Spre
     between = variance([head.score - base.score for base, head in column])
     within = statistics.fmean(within_variance(base) + within_variance(head) for base, head in column)
     prior_sd = NATURES[key.metric].prior_sd
-    return Spread(prior_sd, 2 * prior_sd**2, max(between, within), len(column) - 1)
+    return Spread(key.metric, 2 * prior_sd**2, max(between, within), len(column) - 1)
 
 
 def _change(key: Key, column: Sequence[tuple[Measurement, Measurement]], spread: Spread, factor: float) -> Change:

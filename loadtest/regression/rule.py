@@ -125,13 +125,13 @@ def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
     within = [(one.se or 0.0) ** 2 for one in (*earlier, column.head)]
     prior = nature.prior_sd**2 + SE_FACTOR**2 * statistics.fmean(within)
     scores = winsorised([one.score for one in earlier], math.sqrt(prior))
-    spread = Spread(nature.prior_sd, prior, variance(scores), len(scores) - 1)
+    spread = Spread(column.head.metric, prior, variance(scores), len(scores) - 1)
     return _Baseline(column, earlier, scores, spread)
 
 
 def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[Change]:
     factors = inflation(each.spread for each in baselines)
-    return [_change(each, factors[each.spread.kind], anchored=anchored) for each in baselines]
+    return [_change(each, factors[each.spread.metric], anchored=anchored) for each in baselines]
 
 
 def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> Change:
