@@ -136,6 +136,7 @@ def _judged(
         suspect=found and first,
         gated=True,
         why=why,
+        drift=change.anchored,
         earlier=change.earlier,
         later=change.later,
     )
