@@ -200,7 +200,7 @@ def _attribution(run: RunMeasurements, metrics: Sequence[MetricComparison]) -> l
             texts.append(f"{name} became slower, too ({_growth(size)}): every path did.")
         elif seen:
             size = statistics.median(one.ratio or 1.0 for one in seen)
-            texts.append(f"{name} did not become slower ({_growth(size)}): the cause is in {inside}.")
+            texts.append(f"{name} did not become slower beyond chance ({_growth(size)}): the cause is in {inside}.")
     return texts
 
 

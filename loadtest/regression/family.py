@@ -97,7 +97,7 @@ def judge_family(
 def _judged(
     change: Change,
     ps: tuple[float, float | None],
-    detectable: float,
+    detectable: float | None,
     *,
     found: bool,
     improved: bool,

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.regression.change import LEAST_RATIO, Change, Side, unfit, student, within_variance
+from loadtest.regression.change import LEAST_RATIO, Change, Side, student, unfit, within_variance
 from loadtest.regression.controls import compare_controls
 from loadtest.regression.decision import Sides, decide, undecided
 from loadtest.regression.family import Levels, Untested, judge_family
