@@ -1,9 +1,13 @@
 """Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
+import hashlib
+import hmac
 import os
 import platform
 import re
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -29,6 +33,8 @@ from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
 from loadtest.units import MAX_RATE, Limit
 
+COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
+"""Where GitHub, GitLab and Jenkins say which commit they build."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -43,6 +49,8 @@ def prepare_run(
     chosen: ChosenTarget | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
+    endpoint: str = "",
+    target_version: str = "",
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
@@ -56,6 +64,8 @@ def prepare_run(
         chosen: the target and its entry, if it is not the embedded one.
         preflight: the requests that a preflight sent.
         workers: how many processes make the load.
+        endpoint: the value of ``x-wf-endpoint``, of which only a digest is written.
+        target_version: what the user calls the version of the target.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
@@ -66,13 +76,15 @@ def prepare_run(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
+        target=_target_info(loaded, url, assumed, budget, chosen, endpoint=endpoint, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
         versions=_versions(),
         machine=_machine(),
         command=list(command),
+        commit=current_commit(),
+        target_version=target_version,
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
     )
@@ -100,6 +112,7 @@ def _target_info(
     budget: BudgetInfo | None,
     chosen: ChosenTarget | None,
     *,
+    endpoint: str,
     embedded: bool,
 ) -> TargetInfo:
     spec = assumed.spec
@@ -117,8 +130,31 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
+        endpoint_digest=endpoint_digest(endpoint),
         headers={} if chosen is None else chosen.headers,
     )
+
+
+def endpoint_digest(endpoint: str) -> str:
+    """Eight hex digits that tell endpoints apart and are too few to find one by; empty for none."""
+    if not endpoint:
+        return ""
+    # Keyed, so that it is no digest that a table of common ones lists.
+    return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def current_commit(environ: Mapping[str, str] = os.environ) -> str:
+    """The commit that a CI system builds, or the checked-out one of the working directory; empty if unknown."""
+    for name in COMMIT_VARIABLES:
+        if commit := environ.get(name, "").strip():
+            return commit[:64]
+    if (git := shutil.which("git")) is None:
+        return ""
+    try:
+        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _limit_info(limit: Limit) -> LimitInfo:

@@ -18,6 +18,7 @@ from loadtest.cli._options import (
     plots_option,
     seed_option,
     target_options,
+    target_version_option,
     worker_options,
 )
 from loadtest.cli._target import ResolvedTarget, resolved_target
@@ -40,6 +41,7 @@ _BAR: Final = 24
 @overrides_option
 @seed_option
 @worker_options
+@target_version_option
 @plots_option
 def command(
     scenario: str,
@@ -49,6 +51,7 @@ def command(
     overrides: tuple[str, ...],
     seed: int | None,
     workers: WorkerOptions,
+    target_version: str,
     plots: bool,
 ) -> int:
     """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
@@ -74,6 +77,8 @@ def command(
             chosen=resolved.chosen,
             preflight=resolved.preflight.sent,
             workers=workers.count,
+            endpoint=resolved.endpoint,
+            target_version=target_version,
         )
         print(resolved.description)
         print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
