@@ -61,7 +61,8 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
-    return make_run(loaded, target, output_dir=output_dir, workers=workers, plots=plots).exit_code
+    made = make_run(loaded, target, output_dir=output_dir, workers=workers, target_version=target_version, plots=plots)
+    return made.exit_code
 
 
 class MadeRun(NamedTuple):
@@ -72,7 +73,13 @@ class MadeRun(NamedTuple):
 
 
 def make_run(
-    loaded: LoadedScenario, target: TargetOptions, *, output_dir: Path, workers: WorkerOptions, plots: bool
+    loaded: LoadedScenario,
+    target: TargetOptions,
+    *,
+    output_dir: Path,
+    workers: WorkerOptions,
+    target_version: str,
+    plots: bool,
 ) -> MadeRun:
     """Run a scenario and report it, with progress on standard output.
 
@@ -81,6 +88,7 @@ def make_run(
         target: where to.
         output_dir: parent of the run directory.
         workers: which processes make the load.
+        target_version: what the user calls the version of the target.
         plots: draw plots, too.
 
     Raises:
