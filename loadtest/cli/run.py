@@ -95,11 +95,7 @@ def make_run(
         LoadtestError: if the run could not begin.
     """
     children.interrupt_on_terminate()
-    if target.embedded and workers.bind is not None:
-        raise InputError(
-            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
-            "Name a running one with --host or --target; --processes N starts workers on this machine.",
-        )
+    _check_workers(target, workers)
     with resolved_target(loaded, target) as resolved:
         directory, info = prepare_run(
             loaded,
@@ -119,6 +115,14 @@ def make_run(
         code = _make_load(directory, loaded.path.parent, resolved, workers)
         verdict = children.make_report(directory, plots=plots)
     return MadeRun(directory, int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
+
+
+def _check_workers(target: TargetOptions, workers: WorkerOptions) -> None:
+    if target.embedded and workers.bind is not None:
+        raise InputError(
+            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
+            "Name a running one with --host or --target; --processes N starts workers on this machine.",
+        )
 
 
 def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
