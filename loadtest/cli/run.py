@@ -77,7 +77,6 @@ def command(
             chosen=resolved.chosen,
             preflight=resolved.preflight.sent,
             workers=workers.count,
-            endpoint=resolved.endpoint,
             target_version=target_version,
         )
         print(resolved.description)
