@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import click
 from rich.console import Console
@@ -27,6 +27,7 @@ from loadtest.prepare import prepare_run
 from loadtest.record.progress import Progress, WaitingForWorkers
 from loadtest.record.run_directory import note_target_died
 from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario
 
 _PLAIN_EVERY: Final = 10.0
 """Seconds from one plain line of progress to the next."""
@@ -60,6 +61,31 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    return make_run(loaded, target, output_dir=output_dir, workers=workers, plots=plots).exit_code
+
+
+class MadeRun(NamedTuple):
+    """A run that was made and reported: its directory, and the exit code of its verdict (or of how it ended)."""
+
+    directory: Path
+    exit_code: int
+
+
+def make_run(
+    loaded: LoadedScenario, target: TargetOptions, *, output_dir: Path, workers: WorkerOptions, plots: bool
+) -> MadeRun:
+    """Run a scenario and report it, with progress on standard output.
+
+    Args:
+        loaded: the scenario in force.
+        target: where to.
+        output_dir: parent of the run directory.
+        workers: which processes make the load.
+        plots: draw plots, too.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
     children.interrupt_on_terminate()
     if target.embedded and workers.bind is not None:
         raise InputError(
@@ -83,7 +109,7 @@ def command(
         print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
         code = _make_load(directory, loaded.path.parent, resolved, workers)
         verdict = children.make_report(directory, plots=plots)
-    return int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict
+    return MadeRun(directory, int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
 
 def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
