@@ -107,7 +107,6 @@ def make_run(
             chosen=resolved.chosen,
             preflight=resolved.preflight.sent,
             workers=workers.count,
-            endpoint=resolved.endpoint,
             target_version=target_version,
         )
         print(resolved.description)
