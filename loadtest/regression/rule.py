@@ -94,7 +94,8 @@ def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> lis
             testable.append(_Column(one, column))
             continue
         learning = not why
-        result.append(Untested(one.key, tuple(each.value for each in column), one.value, why, learning=learning))
+        value = one.value if math.isfinite(one.value) else None
+        result.append(Untested(one.key, tuple(each.value for each in column), value, why, learning=learning))
     return result + _compare(testable)
 
 
