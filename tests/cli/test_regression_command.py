@@ -77,6 +77,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
             generator=generator_identity(info),
             measurements=(one,),
             sketches=(),
+            controls=(),
         )
         lines.append(msgspec.structs.replace(line, run=run))
     return lines
