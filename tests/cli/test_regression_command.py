@@ -308,6 +308,9 @@ def test_deciding_about_runs(tmp_path: Path, loadtest: Fixture) -> None:
 def test_showing_and_exporting_a_history(tmp_path: Path, loadtest: Fixture) -> None:
     """A table of all runs; other tools' formats of the valid ones; an audit with its bound."""
     place = tmp_path / "baselines"
+    for verb in ("history", "audit"):
+        said = loadtest("regression", verb)
+        assert (said.code, "there is no history in reports/baselines" in said.err) == (ExitCode.USAGE, True)
     history_file.append(place / "regression.jsonl", *(made_line(day, sd=0.02) for day in range(12)))
     history_file.append(place / "regression.jsonl", made_line(12, valid=False), made_line(13, "regressed"))
     history_file.append(place / "smoke.jsonl", made_line(1))
