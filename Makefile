@@ -36,6 +36,11 @@ setup: $(READY) ## set up .venv and nothing else, for schedules that call .venv/
 run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)
 
+# SCENARIO in the environment is meant for run and ui; on make's command line it is meant for this, too.
+regression: SCENARIO = regression
+regression: $(READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
+	@$(LOADTEST) regression check $(SCENARIO) $(ARGS)
+
 # Most tests wait for processes: two workers are about twice as fast as one. With three, runs that have to be valid are late.
 test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
