@@ -30,7 +30,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
+from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
@@ -51,6 +51,7 @@ def prepare_run(
     workers: int = 1,
     endpoint: str = "",
     target_version: str = "",
+    block: str | None = None,
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
@@ -66,14 +67,17 @@ def prepare_run(
         workers: how many processes make the load.
         endpoint: the value of ``x-wf-endpoint``, of which only a digest is written.
         target_version: what the user calls the version of the target.
+        block: for a block of a comparison, whose directory ``output_dir`` then is: its directory in there.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
-    plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
+    plans = planned_traffic(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
+    directory = new_run_directory(output_dir, loaded.name) if block is None else output_dir / block
+    directory.mkdir(parents=True, exist_ok=True)
     info = RunInfo(
-        id=(directory := new_run_directory(output_dir, loaded.name)).name,
+        id=directory.name if block is None else f"{output_dir.name}/{block}",
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
         target=_target_info(loaded, url, assumed, budget, chosen, endpoint=endpoint, embedded=embedded),
@@ -88,14 +92,11 @@ def prepare_run(
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
     )
-    return directory, _saved(info, directory)
-
-
-def _saved(info: RunInfo, directory: Path) -> RunInfo:
     save(info, directory)
-    # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
-    point_latest(directory)
-    return info
+    if block is None:
+        # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
+        point_latest(directory)
+    return directory, info
 
 
 def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
@@ -167,8 +168,17 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, em
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
-def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> BudgetInfo | None:
+def check_before_run(
+    loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
+) -> BudgetInfo | None:
     """The request budget of a run, checked before anything is sent; None for a target without an entry.
+
+    Args:
+        loaded: the scenario in force.
+        chosen: the target and its entry.
+        keys: how many API keys share the traffic.
+        preflight: whether a preflight comes first.
+        starts_s: when the scenario begins anew, in seconds from the first time; by default it runs once.
 
     Raises:
         InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
@@ -176,7 +186,8 @@ def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int,
     if chosen.entry is None:
         return None
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
-    load = minimum_load(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
+    once = minimum_load(loaded.scenario, planned_traffic(loaded, assumed, keys), keys=keys, preflight=False)
+    load = repeated(once, starts_s, preflight_load(loaded.scenario, keys) if preflight else None)
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
@@ -187,7 +198,12 @@ def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
+def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
+    """The plan of every traffic entry, by its name.
+
+    Raises:
+        InputError: if there are too few keys, a rate is impossible, or nothing would be sent.
+    """
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())
