@@ -53,7 +53,8 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
-    return make_run(loaded, target, output_dir=output_dir, workers=workers, plots=plots).exit_code
+    made = make_run(loaded, target, output_dir=output_dir, workers=workers, target_version=target_version, plots=plots)
+    return made.exit_code
 
 
 class MadeRun(NamedTuple):
@@ -64,7 +65,13 @@ class MadeRun(NamedTuple):
 
 
 def make_run(
-    loaded: LoadedScenario, target: TargetOptions, *, output_dir: Path, workers: WorkerOptions, plots: bool
+    loaded: LoadedScenario,
+    target: TargetOptions,
+    *,
+    output_dir: Path,
+    workers: WorkerOptions,
+    target_version: str,
+    plots: bool,
 ) -> MadeRun:
     """Run a scenario and report it, with progress on standard output.
 
@@ -73,17 +80,14 @@ def make_run(
         target: where to.
         output_dir: parent of the run directory.
         workers: which processes make the load.
+        target_version: what the user calls the version of the target.
         plots: draw plots, too.
 
     Raises:
         LoadtestError: if the run could not begin.
     """
     children.interrupt_on_terminate()
-    if target.embedded and workers.bind is not None:
-        raise InputError(
-            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
-            "Name a running one with --host or --target; --processes N starts workers on this machine.",
-        )
+    _check_workers(target, workers)
     with resolved_target(loaded, target) as resolved:
         directory, info = prepare_run(
             loaded,
@@ -95,7 +99,6 @@ def make_run(
             chosen=resolved.chosen,
             preflight=resolved.preflight.sent,
             workers=workers.count,
-            endpoint=resolved.endpoint,
             target_version=target_version,
         )
         print(resolved.description)
@@ -103,6 +106,14 @@ def make_run(
         code = _make_load(directory, loaded.path.parent, resolved, workers)
         verdict = children.make_report(directory, plots=plots)
     return MadeRun(directory, int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
+
+
+def _check_workers(target: TargetOptions, workers: WorkerOptions) -> None:
+    if target.embedded and workers.bind is not None:
+        raise InputError(
+            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
+            "Name a running one with --host or --target; --processes N starts workers on this machine.",
+        )
 
 
 def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
