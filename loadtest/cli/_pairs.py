@@ -14,8 +14,9 @@ from loadtest.cli import _children as children
 from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
 from loadtest.cli._target import ResolvedTarget
+from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError
-from loadtest.prepare import prepare_run
+from loadtest.prepare import endpoint_digest, prepare_run
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import Block, BlockPlan, Side
@@ -122,10 +123,12 @@ class Series:
             output_dir=self._directory,
             chosen=ready.chosen,
             preflight=ready.preflight.sent if series == 1 else (),
-            endpoint=ready.endpoint,
             target_version=planned.options.version,
             block=name,
         )
+        if ready.chosen is not None:
+            info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])
+            run_directory.save(info, self._directory / name)
         return info
 
     def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
@@ -176,6 +179,8 @@ class Series:
             stopped, reason = ExitCode.TARGET, failure.message
         elif last.end == "aborted":
             stopped, reason = ExitCode.ABORTED, last.end_reason or "aborted"
+        elif unmeasured := [info.id for _, info in infos if info.id not in measured]:
+            stopped, reason = ExitCode.INVALID, f"{unmeasured[0]} could not be measured"
         else:
             return SeriesEnd(pairs, ExitCode.PASS, "")
         return SeriesEnd(pairs, stopped, reason)

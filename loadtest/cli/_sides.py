@@ -169,8 +169,8 @@ def _check_same_offer(sides: Sides) -> None:
         for one, other in zip(plan.stages, others[name].stages, strict=True):
             if (one.rate, one.rate_to, one.burst) != (other.rate, other.rate_to, other.burst):
                 raise InputError(
-                    f"{base.loaded.path}: traffic.{name}.stages.{one.name} comes to {one.rate:g}/s for the base side and "
-                    f"{other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
+                    f"{base.loaded.path}: traffic.{name}.stages.{one.name} comes to {one.rate:g}/s for the base side, "
+                    f"and to {other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
                     "Write it in requests per second, as 5/s, or give both sides the same limits.",
                 )
 
