@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Required, TypedDict, Unpack
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
@@ -39,59 +39,81 @@ COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
+class About(TypedDict, total=False):
+    """What is known of a run beside its scenario.
+
+    Attributes:
+        url: base URL of the target.
+        embedded: whether it is the embedded target, with the scenario's ``[target]``.
+        keys: how many API keys share the traffic.
+        command: the command line, which never holds a secret.
+        chosen: the target and its entry, if it is not the embedded one.
+        preflight: the requests that a preflight sent.
+        workers: how many processes make the load.
+        target_version: what the user calls the version of the target.
+    """
+
+    url: Required[str]
+    embedded: Required[bool]
+    keys: Required[int]
+    command: Required[Sequence[str]]
+    chosen: ChosenTarget | None
+    preflight: Sequence[PreflightRequest]
+    workers: int
+    target_version: str
+
+
 def prepare_run(
-    loaded: LoadedScenario,
-    *,
-    url: str,
-    embedded: bool,
-    keys: int,
-    command: Sequence[str],
-    output_dir: Path,
-    chosen: ChosenTarget | None = None,
-    preflight: Sequence[PreflightRequest] = (),
-    workers: int = 1,
-    target_version: str = "",
-    block: str | None = None,
+    loaded: LoadedScenario, *, output_dir: Path, block: str | None = None, **about: Unpack[About]
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
     Args:
         loaded: the scenario in force.
-        url: base URL of the target.
-        embedded: whether it is the embedded target, with the scenario's ``[target]``.
-        keys: how many API keys share the traffic.
-        command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
-        chosen: the target and its entry, if it is not the embedded one.
-        preflight: the requests that a preflight sent.
-        workers: how many processes make the load.
-        target_version: what the user calls the version of the target.
         block: for a block of a comparison, whose directory ``output_dir`` then is: its directory in there.
+        about: the rest, as ``About`` says.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
-    plans = planned_traffic(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
-    budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
-    directory = new_run_directory(output_dir, loaded.name) if block is None else output_dir / block
-    directory.mkdir(parents=True, exist_ok=True)
-    info = RunInfo(
-        id=directory.name if block is None else f"{output_dir.name}/{block}",
-        scenario=_scenario_info(loaded),
-        seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, chosen, budget=budget, embedded=embedded),
-        keys=keys,
-        workers=workers,
-        traffic=plans,
-        preflight=list(preflight),
-        target_version=target_version,
-        **_surroundings(command),
-    )
+    info = _run_info(loaded, about)
+    directory, info.id = _place(output_dir, loaded.name, block)
     save(info, directory)
     if block is None:
         # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
         point_latest(directory)
     return directory, info
+
+
+def _run_info(loaded: LoadedScenario, about: About) -> RunInfo:
+    """All but the id, which is its directory's."""
+    chosen, keys, preflight = about.get("chosen"), about["keys"], list(about.get("preflight", ()))
+    assumed = assumed_limits_of(loaded, chosen, embedded=about["embedded"])
+    plans = planned_traffic(loaded, assumed, keys)
+    budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
+    return RunInfo(
+        id="",
+        scenario=_scenario_info(loaded),
+        seed=loaded.scenario.seed,
+        target=_target_info(loaded, about["url"], assumed, chosen, budget=budget, embedded=about["embedded"]),
+        keys=keys,
+        workers=about.get("workers", 1),
+        traffic=plans,
+        preflight=preflight,
+        target_version=about.get("target_version", ""),
+        **_surroundings(about["command"]),
+    )
+
+
+def _place(output_dir: Path, name: str, block: str | None) -> tuple[Path, str]:
+    """Directory and id of a run; the id of a block leads from the folder of all runs to it, like any other."""
+    if block is None:
+        directory = new_run_directory(output_dir, name)
+        return directory, directory.name
+    directory = output_dir / block
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory, f"{output_dir.name}/{block}"
 
 
 def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:

@@ -239,16 +239,31 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
     return max(windows, default=0.0)
 
 
-def check_budgets(sides: Sides, order: Sequence[Side], pace: Pace, *, preflight: bool) -> None:
+def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
     """Check that all blocks of each side together stay within what its entry allows.
+
+    Args:
+        sides: as planned.
+        order: of the blocks of a series.
+        rerun: whether a second series may follow: what it costs has to be there before the first request.
+        preflight: whether one comes first.
 
     Raises:
         InputError: if not, or if the target may not be loaded now.
     """
+    order = (*order, *order) if rerun else order
+    pace = pace_of(sides, order)
     for one in sides.values():
         if one.chosen is not None:
             starts = [start for start, side in zip(pace.starts_s, order, strict=True) if sides[side].place == one.place]
-            check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
+            try:
+                check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
+            except InputError as error:
+                raise InputError(
+                    f"{error.message}; that is for the {len(starts)} blocks of the {one.side} side"
+                    + (", a rerun included" if rerun else ""),
+                    f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} and a shorter --block help, too.",
+                ) from None
 
 
 @contextmanager

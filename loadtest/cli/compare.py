@@ -3,7 +3,7 @@
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,22 +12,19 @@ import msgspec
 
 from loadtest.cli import _children as children
 from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
-from loadtest.cli._pairs import Pair, Series, SeriesEnd
-from loadtest.cli._sides import Pace, PlannedSide, SideOptions, check_budgets, pace_of, plan_sides, ready_sides
-from loadtest.cli.plan import plan_of
-from loadtest.contract import DOCUMENTED
+from loadtest.cli._pairs import Series, SeriesEnd
+from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
+from loadtest.cli._sides_plan import show_plan
 from loadtest.errors import ExitCode, InputError
-from loadtest.plan import Plan
 from loadtest.record import run_directory
 from loadtest.record.blocks import COMPARISON_NAME, SIDES, Side
 from loadtest.regression.measurements import Key
 from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
 from loadtest.regression.results import Comparison
+from loadtest.scenario.parse import LoadedScenario
 from loadtest.units import parse_duration
 
 _MOST_PAIRS: Final = 200
-_WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Contradictions of a plan that spoil a comparison as well; thresholds are not judged here."""
 
 
 class Wanted(NamedTuple):
@@ -124,7 +121,7 @@ def _block_s(text: str | None) -> float | None:
     return seconds
 
 
-def compare(sides: Mapping[Side, PlannedSide], wanted: Wanted, *, plots: bool) -> int:
+def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
     """Compare two sides: plan, budget, load, verdict, pages; gives the exit code.
 
     Args:
@@ -136,58 +133,58 @@ def compare(sides: Mapping[Side, PlannedSide], wanted: Wanted, *, plots: bool) -
         LoadtestError: if no block could begin.
     """
     children.interrupt_on_terminate()
-    seed = secrets.randbits(32)
-    order = block_order(seed, wanted.pairs + DISCARDED)
+    loaded = sides["base"].loaded
+    order, seed = _draw_order(wanted)
     pace = pace_of(sides, order)
-    # A rerun may be needed: what it costs has to be there before the first request.
-    longest = (*order, *order) if wanted.rerun else order
-    show_plan(sides, order, pace, wanted)
-    check_budgets(sides, longest, pace_of(sides, longest), preflight=wanted.preflight)
+    show_plan(sides, order, pace, pairs=wanted.pairs, rerun=wanted.rerun)
+    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
     with ready_sides(sides, yes=wanted.yes, preflight=wanted.preflight) as ready:
         for side in SIDES:
             print(f"{side}: {ready[side].description}", flush=True)
-        directory = run_directory.new_run_directory(wanted.output_dir, f"compare-{sides['base'].loaded.name}")
+        directory = run_directory.new_run_directory(wanted.output_dir, f"compare-{loaded.name}")
         series = Series(directory, sides, ready, pace)
-        title = sides["base"].loaded.scenario.title
         first = series.make(order, seed)
-        comparison = judge(first, wanted.pairs, title)
+        comparison = judge(first, wanted.pairs, loaded)
         suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
         if suspects and wanted.rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
-            seed = secrets.randbits(32)
-            again = series.make(block_order(seed, wanted.pairs + DISCARDED), seed)
-            comparison = confirm_or_not(comparison, again, wanted.pairs, title, suspects)
-    return _write(directory, comparison, plots=plots)
+            comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)
+    return _write(directory, _described(comparison, sides), plots=plots)
 
 
-def judge(end: SeriesEnd, pairs: int, title: str) -> Comparison:
+def _draw_order(wanted: Wanted) -> tuple[Sequence[Side], int]:
+    """The order of a series, and the seed that it was drawn with: another one each time, and recorded."""
+    seed = secrets.randbits(32)
+    return block_order(seed, wanted.pairs + DISCARDED), seed
+
+
+def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> Comparison:
     """The verdict of a first series; of one that ended early, as far as its pairs carry one.
 
     Args:
         end: of the series.
         pairs: that were to count.
-        title: of the scenario.
+        loaded: the scenario.
     """
     if len(end.pairs) <= DISCARDED:
-        return _stopped(_empty(end.pairs, title), end, pairs)
-    comparison = compare_pairs(end.pairs, title=title)
+        return _stopped(_empty(loaded), end, pairs)
+    comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
     return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, pairs)
 
 
-def confirm_or_not(first: Comparison, again: SeriesEnd, pairs: int, title: str, suspects: frozenset[Key]) -> Comparison:
+def settle(first: Comparison, again: SeriesEnd, suspects: Collection[Key]) -> Comparison:
     """The verdict after the rerun; the first one stands, unsettled, if the rerun ended early.
 
     Args:
         first: the verdict with the suspicion.
         again: the rerun.
-        pairs: that were to count.
-        title: of the scenario.
         suspects: what alone can confirm.
     """
-    if again.code != ExitCode.PASS or len(again.pairs) <= DISCARDED:
-        return _stopped(first, again._replace(reason=f"the rerun ended early, {again.reason}"), pairs)
-    second = compare_pairs(again.pairs, confirming=suspects, title=title)
-    earlier = f"Suspected in the first series: {first.sentence}"
+    if again.code != ExitCode.PASS:
+        sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
+        return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
+    second = compare_pairs(again.pairs, confirming=suspects, title=first.title)
+    earlier = f"Suspected in the first series: {'; '.join(finding.sentence for finding in first.findings)}."
     return msgspec.structs.replace(
         second, runs=(*first.runs, *second.runs), reasons=(*second.reasons, earlier), confirmed=True
     )
@@ -207,12 +204,12 @@ def _stopped(comparison: Comparison, end: SeriesEnd, pairs: int) -> Comparison:
     )
 
 
-def _empty(pairs: Sequence[Pair], title: str) -> Comparison:
+def _empty(loaded: LoadedScenario) -> Comparison:
     """A comparison of nothing."""
     return Comparison(
         kind="paired",
-        scenario=pairs[0][0].scenario if pairs else "",
-        title=title,
+        scenario=loaded.name,
+        title=loaded.scenario.title,
         word="invalid",
         exit_code=int(ExitCode.INVALID),
         sentence="",
@@ -227,8 +224,15 @@ def _empty(pairs: Sequence[Pair], title: str) -> Comparison:
     )
 
 
+def _described(comparison: Comparison, sides: Sides) -> Comparison:
+    """Say of both sides what they are, with every setting that differs."""
+    counts = len(comparison.base_runs), len(comparison.head_runs)
+    base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
+    return msgspec.structs.replace(comparison, base=base, head=head)
+
+
 def _write(directory: Path, comparison: Comparison, *, plots: bool) -> int:
-    """Write the comparison, and have its pages made; gives its exit code."""
+    """Write the comparison, and have its pages made, which prints the summary; gives the exit code."""
     content = msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n"
     run_directory.write_atomically(directory / COMPARISON_NAME, content)
     sys.stdout.flush()
@@ -236,80 +240,8 @@ def _write(directory: Path, comparison: Comparison, *, plots: bool) -> int:
     command = [sys.executable, "-m", "loadtest.report.regression", *arguments]
     # A session of its own, so that Ctrl-C reaches only us.
     code = subprocess.run(command, check=False, start_new_session=True).returncode
-    return comparison.exit_code if code == comparison.exit_code else int(ExitCode.BUG)
-
-
-def show_plan(sides: Mapping[Side, PlannedSide], order: Sequence[Side], pace: Pace, wanted: Wanted) -> None:
-    """Print what will be sent to both sides, before anything is.
-
-    Args:
-        sides: as planned.
-        order: of the blocks of a series.
-        pace: how they follow each other.
-        wanted: how the comparison is to be made.
-    """
-    for line in _plan_lines(sides, order, pace, wanted):
-        click.echo(line)
-
-
-def _plan_lines(sides: Mapping[Side, PlannedSide], order: Sequence[Side], pace: Pace, wanted: Wanted) -> Iterator[str]:
-    loaded = sides["base"].loaded
-    yield f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]"
-    again = ", and as long again if something is suspected" if wanted.rerun else ""
-    yield (
-        f"{len(order)} blocks of {pace.block_s:g} s: {wanted.pairs} pairs, and {DISCARDED} before them that does not "
-        f"count; {_minutes(pace.total_s)} at least{again}."
-    )
-    if pace.silence_s:
-        yield (
-            f"The blocks exceed a limit. So each waits until its target was silent for {pace.silence_s:g} s: no limit "
-            "then counts requests of the block before."
-        )
-    if sides["base"].place == sides["head"].place:
-        yield "Both sides are the same target: one budget, and the same limits, for all blocks."
-    for side, one in sides.items():
-        yield f"{side}: {one.words}; {_cost(one, order.count(side))}"
-        yield from (f"warning: {side}: {line}" for line in _warnings(one))
-
-
-def _cost(side: PlannedSide, blocks: int) -> str:
-    plan = _plan_of(side)
-    parts = [f"{plan.operations * blocks:,} operations"]
-    if plan.requests is not None and plan.executions is not None:
-        parts += [
-            f"about {plan.requests.mean * blocks:,.0f} requests",
-            f"{plan.executions.mean * blocks:,.0f} workflow executions",
-        ]
-    if plan.cost is not None:
-        parts.append(f"price {plan.cost.mean * blocks:,.2f}")
-    return f"{', '.join(parts)} in {blocks} blocks"
-
-
-def _plan_of(side: PlannedSide) -> Plan:
-    entry = None if side.chosen is None else side.chosen.entry
-    return plan_of(
-        side.loaded,
-        limits=None if side.chosen is None else {**DOCUMENTED, **(entry.limits if entry else {})},
-        keys=len(side.keys),
-        price=None if entry is None else entry.price_per_execution,
-    )
-
-
-def _warnings(side: PlannedSide) -> Iterator[str]:
-    """What a comparison cannot cure: contradictions of the plan, and stages above a limit that hold no whole window."""
-    for warning in _plan_of(side).warnings:
-        if warning.kind in _WARNED:
-            yield f"{warning.key}: {warning.message}. {warning.remedy}"
-    for name, plan in side.traffic.items():
-        for stage in plan.stages:
-            window = max((side.assumed.limit_on(limit).window for limit in stage.over), default=0.0)
-            if stage.duration_s < window and not stage.warmup and not stage.burst and side.assumed.windowed:
-                yield (
-                    f"traffic.{name}.stages.{stage.name} passes a limit for {stage.duration_s:g} s, less than a window "
-                    f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
-                    "a rate within the limit."
-                )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if code != comparison.exit_code:
+        # The verdict stands without its page.
+        print(comparison.sentence)
+        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
+    return comparison.exit_code
