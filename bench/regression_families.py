@@ -5,6 +5,7 @@ regimes and seeds were fixed before the rule was first run on them; ``docs/regre
 the two together.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
@@ -48,8 +49,13 @@ class Regime(NamedTuple):
     drift: float = 0.0
 
     @property
+    def total_sd(self) -> float:
+        """The standard deviation from run to run with the slow machines: of a mixture, one run in five."""
+        return math.hypot(self.sd, math.sqrt(0.2 * 0.8) * math.log(self.slow))
+
+    @property
     def metrics(self) -> int:
-        """How many figures are drawn for each run: p50 and p95 of each entry; for ``whole`` overhead and goodput, too."""
+        """Figures that are drawn for each run: p50 and p95 of each entry; for ``whole`` overhead and goodput, too."""
         return (4 if self.whole else 2) * len(ENTRIES)
 
 
