@@ -22,13 +22,16 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-heavy lint ui serve report example bench lock clean
+.PHONY: help setup run test test-heavy lint ui serve report example bench lock clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SCENARIO=$(SCENARIO) for run and ui, RUN=$(RUN) for report, ARGS= goes to the command that is run."
+
+setup: $(READY) ## set up .venv and nothing else, for schedules that call .venv/bin/loadtest
+	@echo "$(VENV) is set up."
 
 run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)

@@ -1,13 +1,18 @@
 """Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
+import hashlib
+import hmac
 import os
 import platform
 import re
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
@@ -29,6 +34,8 @@ from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
 from loadtest.units import MAX_RATE, Limit
 
+COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
+"""Where GitHub, GitLab and Jenkins say which commit they build."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -43,6 +50,7 @@ def prepare_run(
     chosen: ChosenTarget | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
+    target_version: str = "",
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
@@ -56,6 +64,7 @@ def prepare_run(
         chosen: the target and its entry, if it is not the embedded one.
         preflight: the requests that a preflight sent.
         workers: how many processes make the load.
+        target_version: what the user calls the version of the target.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
@@ -66,15 +75,13 @@ def prepare_run(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
+        target=_target_info(loaded, url, assumed, chosen, budget=budget, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
-        versions=_versions(),
-        machine=_machine(),
-        command=list(command),
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
+        target_version=target_version,
+        **_surroundings(command),
     )
     return directory, _saved(info, directory)
 
@@ -97,9 +104,9 @@ def _target_info(
     loaded: LoadedScenario,
     url: str,
     assumed: AssumedLimits,
-    budget: BudgetInfo | None,
     chosen: ChosenTarget | None,
     *,
+    budget: BudgetInfo | None,
     embedded: bool,
 ) -> TargetInfo:
     spec = assumed.spec
@@ -117,8 +124,35 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
+        # The embedded target's is no choice of anyone's.
+        endpoint_digest="" if embedded else endpoint_digest(_endpoint(chosen)),
         headers={} if chosen is None else chosen.headers,
     )
+
+
+def _endpoint(chosen: ChosenTarget | None) -> str:
+    entry = None if chosen is None else chosen.entry
+    return (entry and entry.endpoint) or credentials()[1]
+
+
+def endpoint_digest(endpoint: str) -> str:
+    """Eight hex digits that tell endpoints apart and are too few to find one by."""
+    # Keyed, so that it is no digest that a table of common ones lists.
+    return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def current_commit(environ: Mapping[str, str] = os.environ) -> str:
+    """The commit that a CI system builds, or the checked-out one of the working directory; empty if unknown."""
+    for name in COMMIT_VARIABLES:
+        if commit := environ.get(name, "").strip():
+            return commit[:64]
+    if (git := shutil.which("git")) is None:
+        return ""
+    try:
+        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _limit_info(limit: Limit) -> LimitInfo:
@@ -173,6 +207,17 @@ def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[st
     if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
     return plans
+
+
+def _surroundings(command: Sequence[str]) -> dict[str, Any]:
+    """When, where and by what the run is made, as fields of ``RunInfo``."""
+    return {
+        "versions": _versions(),
+        "machine": _machine(),
+        "command": list(command),
+        "commit": current_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
 
 
 def _versions() -> dict[str, str]:

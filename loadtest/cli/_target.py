@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
-from loadtest.credentials import credentials
+from loadtest.credentials import ENDPOINT_VARIABLE, credentials
 from loadtest.errors import TargetError
 from loadtest.prepare import check_before_run
 from loadtest.record.run_info import Preflight
@@ -36,6 +36,11 @@ class ResolvedTarget:
     chosen: ChosenTarget | None = None
     preflight: Preflight = field(default_factory=Preflight)
     embedded: children.EmbeddedTarget | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The value of ``x-wf-endpoint``."""
+        return self.environment[ENDPOINT_VARIABLE]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A change of one metric: an estimate on the metric's scale, and what it means in ms, shares and rates."""
 
 import math
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from loadtest.regression.measurements import NATURES, Key, Measurement, Nature, logit
@@ -143,6 +144,7 @@ class Change(NamedTuple):
         return logit(min(max(self.expected, 1e-4), 1 - 1e-4)) + self.centre
 
 
+@lru_cache(maxsize=1024)
 def student(quantile: float, df: float) -> float:
     """Quantile of Student's t with ``df`` degrees of freedom."""
     from scipy.special import stdtrit  # noqa: PLC0415 - as above

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from loadtest.regression.change import student
 from loadtest.regression.measurements import RunMeasurements
-from loadtest.regression.noise import PRIOR_DF, winsorised
+from loadtest.regression.noise import PRIOR_DF, variance, winsorised
 from loadtest.regression.results import ControlComparison
 
 
@@ -61,9 +61,9 @@ def _compare(
     """One control: ``moves`` are what its variance is taken of."""
     base, head = (statistics.fmean(side) for side in sides)
     n, df = len(moves), PRIOR_DF + len(moves) - 1
-    variance = (PRIOR_DF * prior + (n - 1) * statistics.variance(moves)) / df
+    squared_sd = (PRIOR_DF * prior + (n - 1) * variance(moves)) / df
     # Of a history the new run is one more; of pairs, ``moves`` are the differences themselves.
-    squared = variance * (1 / n + (1 if len(sides[1]) == 1 else 0))
+    squared = squared_sd * (1 / n + (1 if len(sides[1]) == 1 else 0))
     t = (head - base) / math.sqrt(squared)
     ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
     moved = t >= student(1 - _LEVEL, df) and ratio >= kind.least_ratio and more >= kind.least_ms

@@ -5,14 +5,21 @@ what a run knows of itself is too small. The variance is therefore an average of
 (an inverse-χ² prior, as in limma: Smyth, "Linear models and empirical Bayes methods", 2004, §4)::
 
     s² = (ν₀·s₀² + df·s_h²) ÷ (ν₀ + df),   ν₀ = 4
-    s₀² = prior² · max(1, mean of s_h² ÷ prior² over the gated metrics of a kind)
+    s₀² = prior² · max(1, a, b)
+    a = mean of s_h² ÷ prior² over the same metric of all traffic entries and stages
+    b = median of s_h² ÷ prior² over all metrics with the same prior sd, freed from the bias of the median
 
-The second line is what keeps a noisier service quiet: a prior that is too small shows in many metrics at once.
+The second line is what keeps the check of a noisier service quiet: a prior that is too small shows in many metrics at
+once. The mean is of one metric, since a p95 or a small overhead varies more than a p50 and would make the check deaf
+to the others; the median over all of them helps where a scenario has one entry, and a single noisy metric cannot move it.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
+
+from loadtest.regression.measurements import NATURES, Metric
 
 PRIOR_DF: Final = 4
 """ν₀: what the prior counts, in runs."""
@@ -28,16 +35,22 @@ class Spread(NamedTuple):
     """The variance of a metric as it was seen, beside what was assumed.
 
     Attributes:
-        kind: metrics of one kind share what they say of the prior (those with the same prior sd).
+        metric: of which.
         prior: variance that was assumed.
         seen: variance of the values.
         df: degrees of freedom of ``seen``.
     """
 
-    kind: float
+    metric: Metric
     prior: float
     seen: float
     df: int
+
+
+def variance(values: Sequence[float]) -> float:
+    """Sample variance of at least two values (``statistics.variance`` is exact and thirty times slower)."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
@@ -54,14 +67,22 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     return [min(max(value, middle - reach), middle + reach) for value in values]
 
 
-def inflation(spreads: Iterable[Spread]) -> dict[float, float]:
-    """By kind, the factor by which the assumed variances are too small over all metrics; 1 if they are not."""
-    sums: dict[float, list[float]] = {}
+def inflation(spreads: Iterable[Spread]) -> dict[Metric, float]:
+    """By metric, the factor by which the assumed variances are too small over the family; 1 if they are not."""
+    by_metric: dict[Metric, list[Spread]] = {}
+    alike: dict[float, list[float]] = {}
     for one in spreads:
-        total = sums.setdefault(one.kind, [0.0, 0.0])
-        total[0] += one.df * one.seen / one.prior
-        total[1] += one.df
-    return {kind: max(1.0, total / df) if df else 1.0 for kind, (total, df) in sums.items()}
+        by_metric.setdefault(one.metric, []).append(one)
+        # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
+        alike.setdefault(NATURES[one.metric].prior_sd, []).append(one.seen / one.prior / (1 - 2 / (9 * one.df)) ** 3)
+    return {
+        metric: max(
+            1.0,
+            sum(one.df * one.seen / one.prior for one in same) / sum(one.df for one in same),
+            statistics.median(alike[NATURES[metric].prior_sd]),
+        )
+        for metric, same in by_metric.items()
+    }
 
 
 def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
@@ -69,7 +90,7 @@ def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
 
     Args:
         spread: of the metric.
-        factor: its kind's ``inflation``.
+        factor: its metric's ``inflation``.
     """
     df = PRIOR_DF + spread.df
     return (PRIOR_DF * spread.prior * factor + spread.df * spread.seen) / df, df

@@ -16,7 +16,7 @@ from loadtest.regression.decision import Sides, decide, undecided
 from loadtest.regression.family import Levels, Untested, judge_family
 from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
-from loadtest.regression.noise import PRIOR_DF, Spread, inflation, shrunk
+from loadtest.regression.noise import PRIOR_DF, Spread, inflation, shrunk, variance
 from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.regression.sentences import where
 
@@ -106,7 +106,7 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
     spreads = {key: _spread(key, column) for key, column in tested.items()}
     factors = inflation(spreads.values())
     result: list[Change | Untested] = [
-        _change(key, column, spreads[key], factors[spreads[key].kind]) for key, column in tested.items()
+        _change(key, column, spreads[key], factors[key.metric]) for key, column in tested.items()
     ]
     for key, (base_values, head_values, why) in shown.items():
         if key not in tested:
@@ -126,15 +126,15 @@ def _spread(key: Key, column: Sequence[tuple[Measurement, Measurement]]) -> Spre
 
     Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance.
     """
-    between = statistics.variance(head.score - base.score for base, head in column)
+    between = variance([head.score - base.score for base, head in column])
     within = statistics.fmean(within_variance(base) + within_variance(head) for base, head in column)
     prior_sd = NATURES[key.metric].prior_sd
-    return Spread(prior_sd, 2 * prior_sd**2, max(between, within), len(column) - 1)
+    return Spread(key.metric, 2 * prior_sd**2, max(between, within), len(column) - 1)
 
 
 def _change(key: Key, column: Sequence[tuple[Measurement, Measurement]], spread: Spread, factor: float) -> Change:
     """The mean difference of the pairs, SE = s ÷ √n."""
-    variance, df = shrunk(spread, factor)
+    squared_sd, df = shrunk(spread, factor)
     n = len(column)
     bases, heads = [base for base, _ in column], [head for _, head in column]
     centre = statistics.fmean(one.score for one in bases)
@@ -145,9 +145,9 @@ def _change(key: Key, column: Sequence[tuple[Measurement, Measurement]], spread:
         key,
         centre,
         delta,
-        math.sqrt(variance / n),
+        math.sqrt(squared_sd / n),
         df,
-        math.sqrt(variance),
+        math.sqrt(squared_sd),
         n,
         math.exp(centre) if log else statistics.fmean(one.value for one in bases),
         math.exp(centre + delta) if log else statistics.fmean(one.value for one in heads),

@@ -16,7 +16,7 @@ from loadtest.regression.decision import Sides, decide, undecided
 from loadtest.regression.family import Levels, Untested, judge_family
 from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
-from loadtest.regression.noise import SE_FACTOR, Spread, inflation, shrunk, winsorised
+from loadtest.regression.noise import SE_FACTOR, Spread, inflation, shrunk, variance, winsorised
 from loadtest.regression.results import Comparison
 
 LEAST_RUNS: Final = 5
@@ -27,7 +27,7 @@ ANCHOR: Final = 10
 """The first runs of a segment that a slow drift is looked for in …"""
 ANCHORED_FROM: Final = 15
 """… once the segment has so many: before, both baselines are about the same runs."""
-LEVELS: Final = Levels(suspect=0.20, confirm=0.05, holm_when_confirming=False)
+LEVELS: Final = Levels(suspect=0.15, confirm=0.025, holm_when_confirming=False)
 
 
 def judge_history(
@@ -125,21 +125,21 @@ def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
     within = [(one.se or 0.0) ** 2 for one in (*earlier, column.head)]
     prior = nature.prior_sd**2 + SE_FACTOR**2 * statistics.fmean(within)
     scores = winsorised([one.score for one in earlier], math.sqrt(prior))
-    spread = Spread(nature.prior_sd, prior, statistics.variance(scores), len(scores) - 1)
+    spread = Spread(column.head.metric, prior, variance(scores), len(scores) - 1)
     return _Baseline(column, earlier, scores, spread)
 
 
 def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[Change]:
     factors = inflation(each.spread for each in baselines)
-    return [_change(each, factors[each.spread.kind], anchored=anchored) for each in baselines]
+    return [_change(each, factors[each.spread.metric], anchored=anchored) for each in baselines]
 
 
 def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> Change:
     """The change of one metric: the new run's prediction error is SE = s·√(1/k + 1)."""
     head, earlier = baseline.column.head, baseline.earlier
     nature, k = NATURES[head.metric], len(earlier)
-    variance, df = shrunk(baseline.spread, factor)
-    squared = variance * (1 + 1 / k)
+    squared_sd, df = shrunk(baseline.spread, factor)
+    squared = squared_sd * (1 + 1 / k)
     if nature.scale == "logit":
         counted = within_variance(head) + statistics.fmean(map(within_variance, earlier)) / k
         squared = max(squared, nature.prior_sd**2 * (1 + 1 / k) + counted)
@@ -152,7 +152,7 @@ def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> Change:
         head.score - centre,
         math.sqrt(squared),
         df,
-        math.sqrt(variance),
+        math.sqrt(squared_sd),
         k,
         base,
         head.value,
