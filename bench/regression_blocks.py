@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -165,14 +166,15 @@ def _rank(values: pd.Series, share: float) -> float:
     return round(quantile(values.tolist(), share), 3)
 
 
-def read() -> list[Row]:
+@cache
+def read() -> tuple[Row, ...]:
     """The rows that are kept with the bench, without the pair that each session discards."""
     with gzip.open(DATA, "rt", encoding="utf-8", newline="") as file:
         rows = [
             Row(*(kind(text) for kind, text in zip(Row.__annotations__.values(), line, strict=True)))
             for line in list(csv.reader(file))[1:]
         ]
-    return [row for row in rows if row.pair > 0]
+    return tuple(row for row in rows if row.pair > 0)
 
 
 def write(rows: Iterator[Row]) -> None:

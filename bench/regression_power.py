@@ -23,7 +23,7 @@ from scipy.special import betaincinv
 FULL: Final = 2000
 SHORT: Final = 200
 COMPARED: Final = 1000
-"""Families on which the other rules are tried, the first ones."""
+"""Families on which changes and the other rules are tried, the first ones."""
 BRIEF: Final = ("h05", "h08", "p03", "hr3", "pr1", "pr6")
 WITH_PEERS: Final = ("h05", "h08", "p03", "p06", *HISTORY_REAL, *PAIRED_REAL)
 """Regimes on which Otava and inference-doctor are tried: they take a minute each."""
@@ -60,6 +60,7 @@ class Tally(NamedTuple):
 def measure(name: str, change: Change, count: int, peers: Path | None) -> Tally:
     """Check families of a regime, and try the other rules on the first ones."""
     paired = name in PAIRED or name in PAIRED_REAL
+    count = count if change == NONE else min(count, COMPARED)
     kept, outcomes = [], []
     for family in families(name, change, count):
         outcomes.append(check(family, paired))
