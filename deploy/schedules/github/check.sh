@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The step of action.yml, which passes its inputs as variables. Ends with the exit code of the check, or with 0 where it
+# leaves a suspicion to be confirmed by another job.
+set -euo pipefail
+
+loadtest=("$ACTION/.venv/bin/loadtest" regression)
+options=(--history "$HISTORY" --output-dir "$OUTPUT_DIR")
+while IFS= read -r argument; do
+    [[ -z $argument ]] || options+=("$argument")
+done <<<"$ARGUMENTS"
+
+code=0
+if [[ -n $SUSPECTS ]]; then
+    "${loadtest[@]}" confirm "$SUSPECTS" "${options[@]}" || code=$?
+else
+    [[ -z $TARGET ]] || options+=(--target "$TARGET")
+    [[ -z $TARGET_VERSION ]] || options+=(--target-version "$TARGET_VERSION")
+    [[ $RERUN == true ]] || options+=(--no-rerun)
+    "${loadtest[@]}" check "$SCENARIO" "${options[@]}" || code=$?
+fi
+echo "code=$code" >>"$GITHUB_OUTPUT"
+
+if [[ $code == 6 && -z $SUSPECTS && $RERUN != true ]]; then
+    suspects=$(find "$OUTPUT_DIR" -mindepth 2 -maxdepth 2 -name suspects.json | sort | tail -n 1)
+    if [[ -n $suspects ]]; then
+        echo "suspects=$suspects" >>"$GITHUB_OUTPUT"
+        echo "::notice title=Suspected::Another machine confirms it, or drops it."
+        exit 0
+    fi
+fi
+exit "$code"
