@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
@@ -49,7 +50,6 @@ def prepare_run(
     chosen: ChosenTarget | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
-    endpoint: str = "",
     target_version: str = "",
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
@@ -64,7 +64,6 @@ def prepare_run(
         chosen: the target and its entry, if it is not the embedded one.
         preflight: the requests that a preflight sent.
         workers: how many processes make the load.
-        endpoint: the value of ``x-wf-endpoint``, of which only a digest is written.
         target_version: what the user calls the version of the target.
 
     Raises:
@@ -76,17 +75,13 @@ def prepare_run(
         id=(directory := new_run_directory(output_dir, loaded.name)).name,
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, budget, chosen, endpoint=endpoint, embedded=embedded),
+        target=_target_info(loaded, url, assumed, chosen, budget=budget, embedded=embedded),
         keys=keys,
         workers=workers,
         traffic=plans,
-        versions=_versions(),
-        machine=_machine(),
-        command=list(command),
-        commit=current_commit(),
-        target_version=target_version,
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         preflight=list(preflight),
+        target_version=target_version,
+        **_surroundings(command),
     )
     return directory, _saved(info, directory)
 
@@ -109,10 +104,9 @@ def _target_info(
     loaded: LoadedScenario,
     url: str,
     assumed: AssumedLimits,
-    budget: BudgetInfo | None,
     chosen: ChosenTarget | None,
     *,
-    endpoint: str,
+    budget: BudgetInfo | None,
     embedded: bool,
 ) -> TargetInfo:
     spec = assumed.spec
@@ -130,15 +124,19 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
-        endpoint_digest=endpoint_digest(endpoint),
+        # The embedded target's is no choice of anyone's.
+        endpoint_digest="" if embedded else endpoint_digest(_endpoint(chosen)),
         headers={} if chosen is None else chosen.headers,
     )
 
 
+def _endpoint(chosen: ChosenTarget | None) -> str:
+    entry = None if chosen is None else chosen.entry
+    return (entry and entry.endpoint) or credentials()[1]
+
+
 def endpoint_digest(endpoint: str) -> str:
-    """Eight hex digits that tell endpoints apart and are too few to find one by; empty for none."""
-    if not endpoint:
-        return ""
+    """Eight hex digits that tell endpoints apart and are too few to find one by."""
     # Keyed, so that it is no digest that a table of common ones lists.
     return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
 
@@ -209,6 +207,17 @@ def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[st
     if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
     return plans
+
+
+def _surroundings(command: Sequence[str]) -> dict[str, Any]:
+    """When, where and by what the run is made, as fields of ``RunInfo``."""
+    return {
+        "versions": _versions(),
+        "machine": _machine(),
+        "command": list(command),
+        "commit": current_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
 
 
 def _versions() -> dict[str, str]:

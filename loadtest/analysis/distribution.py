@@ -67,7 +67,8 @@ def _middles() -> Floats:
     return np.concatenate((-middle[:0:-1], middle))
 
 
-_MIDDLES: Final = _middles()
+MIDDLES: Final = _middles()
+"""The value that each bucket stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class Distribution:
         places = np.asarray(ranks, np.int64)
         if self.counts is None:
             return self.ordered[places - 1]
-        found = _MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
+        found = MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
         # The ends are known exactly, and a bucket's middle may lie beyond them.
         found = np.clip(found, self.least, self.most)
         return np.where(places == 1, self.least, np.where(places == self.n, self.most, found))

@@ -23,6 +23,7 @@ VERBS = {
     "export": "Export a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
     "runs": "List runs, and delete old ones.",
+    "regression": "Check runs against a history of accepted ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
     "scenarios": "List the scenarios in a folder with their titles.",

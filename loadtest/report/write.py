@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from loadtest.analysis import findings as analysis
+from loadtest.analysis import measurements
 from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
@@ -56,7 +57,7 @@ def make(directory: Path, *, plots: bool = True) -> Report:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
     metrics.json, report.html, report.md, plots/*.png and *.csv; for CI systems junit.xml, load-performance.json and
-    stats.csv.
+    stats.csv; for comparisons measurements.json.
 
     The same record always gives the same bytes.
 
@@ -72,6 +73,7 @@ def make(directory: Path, *, plots: bool = True) -> Report:
         found = analysis.find(load_record(directory, on_progress))
         report = build(found) if plots else without_plots(build(found))
     analysis.write(found)
+    measurements.write(found)
     folder = directory / "plots"
     # Plots of an earlier report that this one doesn't have would look like part of it.
     shutil.rmtree(folder, ignore_errors=True)
