@@ -9,6 +9,7 @@ while IFS= read -r argument; do
     [[ -z $argument ]] || options+=("$argument")
 done <<<"$ARGUMENTS"
 
+mkdir -p "$OUTPUT_DIR"
 code=0
 if [[ -n $SUSPECTS ]]; then
     "${loadtest[@]}" confirm "$SUSPECTS" "${options[@]}" || code=$?
