@@ -10,6 +10,7 @@ while IFS= read -r argument; do
 done <<<"$ARGUMENTS"
 
 mkdir -p "$OUTPUT_DIR"
+started=$(mktemp)
 code=0
 if [[ -n $SUSPECTS ]]; then
     "${loadtest[@]}" confirm "$SUSPECTS" "${options[@]}" || code=$?
@@ -20,9 +21,15 @@ else
     "${loadtest[@]}" check "$SCENARIO" "${options[@]}" || code=$?
 fi
 echo "code=$code" >>"$GITHUB_OUTPUT"
+for page in comparison.md report.md; do
+    if [[ $OUTPUT_DIR/latest/$page -nt $started ]]; then
+        cat "$OUTPUT_DIR/latest/$page" >>"$GITHUB_STEP_SUMMARY"
+        break
+    fi
+done
 
 if [[ $code == 6 && -z $SUSPECTS && $RERUN != true ]]; then
-    suspects=$(find "$OUTPUT_DIR" -mindepth 2 -maxdepth 2 -name suspects.json | sort | tail -n 1)
+    suspects=$(find "$OUTPUT_DIR" -mindepth 2 -maxdepth 2 -name suspects.json -newer "$started" | sort | tail -n 1)
     if [[ -n $suspects ]]; then
         echo "suspects=$suspects" >>"$GITHUB_OUTPUT"
         echo "::notice title=Suspected::Another machine confirms it, or drops it."
