@@ -5,6 +5,8 @@ from functools import partial
 from math import inf
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.results import (
@@ -21,7 +23,7 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import Check
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
 from loadtest.threshold import TIMES as THRESHOLD_TIMES
@@ -66,16 +68,25 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 
     Raises:
         InputError: if one cannot be read.
+        RecordError: if what is there is no list of thresholds.
     """
+    try:
+        entries = msgspec.convert(info.scenario.effective.get("threshold", []), list[_Entry])
+    except msgspec.ValidationError as error:
+        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.threshold`") from error
     return [
-        parse_threshold(
-            entry["require"],
-            traffic=entry.get("traffic"),
-            operation=entry.get("operation"),
-            stage=entry.get("stage"),
-        )
-        for entry in info.scenario.effective.get("threshold", [])
+        parse_threshold(entry.require, traffic=entry.traffic, operation=entry.operation, stage=entry.stage)
+        for entry in entries
     ]
+
+
+class _Entry(msgspec.Struct):
+    """A threshold as it is written down."""
+
+    require: str
+    traffic: str | None = None
+    operation: str | None = None
+    stage: str | None = None
 
 
 def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
