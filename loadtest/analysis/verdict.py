@@ -184,7 +184,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -
     found = summary.get(statistic)
     if found.value is None:
         return Measured(None, n=summary.n)
-    lower, upper = found.value, inf if found.at_least else found.value
+    lower, upper = found.value, inf if found.at_least else found.most or found.value
     if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
         least = figures.time_to_result_lower_ms.get(statistic)
         lower = upper if least.value is None else least.value
@@ -207,7 +207,9 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
         return "no expected value: the limiter could not be replayed"
     if bounds and bounds[1] == inf:
         return "it reaches time-outs, of which only a lower bound is known"
-    return "the true value lies between two polls, and the threshold with it"
+    if threshold.metric.startswith("time_to_result."):
+        return "the true value lies between two polls, and the threshold with it"
+    return "time-outs leave it open on which side of the threshold the true value lies"
 
 
 Word = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]

@@ -156,7 +156,7 @@ def test_time_outs_fail_a_threshold_only_beyond_what_is_known(maker: ModuleType,
     rows = []
     for k in range(100):
         late = k >= 90
-        fate = {"outcome": "timed_out", "status": None, "reason": "client_timeout"} if late else {}
+        fate = {"outcome": "timed_out", "status": None, "reason": "timeout"} if late else {}
         rows += [
             maker.request("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
             maker.operation("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
