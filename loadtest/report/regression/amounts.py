@@ -8,7 +8,7 @@ from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import MetricComparison
 
 _NBSP: Final = "\u00a0"
-_SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
+SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """Metrics whose value is a difference by itself: observed − expected."""
 _FACTOR_FROM: Final = 3.0
 """From this ratio on, a factor reads better than a percentage."""
@@ -36,7 +36,7 @@ def value(metric: Metric, amount: float | None) -> str:
     unit = NATURES[metric].unit
     if unit == "ms":
         return duration_ms(amount)
-    if metric in _SIGNED:
+    if metric in SIGNED:
         return _points(amount)
     return share(amount) if unit == "share" else f"{_digits(amount)}{_NBSP}/s"
 

@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from loadtest.regression.measurements import NATURES, Key
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked
-from loadtest.report.regression.tables import ordered
+from loadtest.report.regression.tables import is_changed
 
 _FIRST: Final = 6
 """Panels of the first figure."""
@@ -26,13 +26,10 @@ _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
 
 
-def draw_first(comparison: Comparison) -> Drawing | NoData | None:
+def draw_first(comparison: Comparison) -> Drawing | None:
     """The metrics of the findings, or where there is none those that changed most."""
     chosen = _chosen(comparison)
-    if not chosen:
-        what = "pair by pair" if comparison.kind == "paired" else "over runs"
-        return NoData(f"Metrics {what}", "nothing could be compared") if comparison.metrics else None
-    return _draw(comparison, chosen[:_FIRST])
+    return _draw(comparison, chosen[:_FIRST]) if chosen else None
 
 
 def draw_others(comparison: Comparison) -> Drawing | None:
@@ -45,9 +42,11 @@ def _chosen(comparison: Comparison) -> list[MetricComparison]:
     """Every gated metric that can be drawn; those of the findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {(one.traffic, one.stage, one.metric) for one in found}
-    others = [one for one in ordered(gated(comparison)) if (one.traffic, one.stage, one.metric) not in named]
+    others = [one for one in gated(comparison) if (one.traffic, one.stage, one.metric) not in named]
+    # A share may have changed by a large factor and a hundredth of a point.
+    others.sort(key=lambda one: (not is_changed(one), amounts.is_share(one), -abs(amounts.worsening(one))))
     paired = comparison.kind == "paired"
-    return [one for one in (*found, *others) if (_pairs(one) if paired else one.later)]
+    return [one for one in (*found, *others) if (_pairs(one) if paired else one.earlier and one.later)]
 
 
 def _pairs(one: MetricComparison) -> list[float]:
@@ -168,7 +167,8 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
     if one.difference is None or one.difference_interval is None:
         return None
     low, high = one.difference_interval
-    return one.base - (high - one.difference), one.base + (one.difference - low)
+    below, above = one.base - max(0.0, high - one.difference), one.base + max(0.0, one.difference - low)
+    return (below if one.metric in amounts.SIGNED else max(0.0, below)), above
 
 
 def _title(comparison: Comparison, chosen: list[MetricComparison]) -> str:
