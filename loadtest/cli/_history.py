@@ -20,8 +20,6 @@ from loadtest.regression.history import HistoryRun
 from loadtest.regression.measurements import NATURES
 
 _WIDTH: Final = 100
-_SECONDS: Final = 16
-"""Characters of a moment, up to its minute."""
 _COMMIT: Final = 8
 
 
@@ -29,15 +27,17 @@ def history_files(place: Path, scenario: str | None) -> list[Path]:
     """The histories that a command line means: that of a scenario, or all in a folder.
 
     Raises:
-        InputError: if the one that is named is not there.
+        InputError: if the one that is named is not there, or there is none at all.
     """
+    remedy = "`loadtest regression check SCENARIO` makes it with its first run."
     if scenario is None and place.suffix != history_file.ENDING:
-        return sorted(place.glob(f"*{history_file.ENDING}"))
-    path = history_file.path_for(place, "" if scenario is None else Path(scenario).stem)
-    if not path.is_file():
-        raise InputError(
-            f"there is no history {path}", "`loadtest regression check SCENARIO` makes it with its first run."
-        )
+        if not (found := sorted(place.glob(f"*{history_file.ENDING}"))):
+            raise InputError(f"there is no history in {place}", remedy)
+        return found
+    # As LoadedScenario.name, of a path or a name.
+    name = "" if scenario is None else Path(scenario).name.removesuffix(".toml")
+    if not (path := history_file.path_for(place, name)).is_file():
+        raise InputError(f"there is no history {path}", remedy)
     return [path]
 
 
@@ -66,13 +66,12 @@ def show_history(path: Path) -> None:
         "waiting for `loadtest regression accept` or `reject`",
         soft_wrap=True,
     )
-    table = _table("Started (UTC)", "Run", "Version", "Verdict", "Status", "What was found or decided")
+    table = _table("Run", "Version", "Verdict", "Status", "What was found or decided")
     for each in runs:
         if each.new_segment:
             table.add_section()
         run = each.measurements
         table.add_row(
-            run.started[:_SECONDS].replace("T", " "),
             each.id,
             run.target_version or run.commit[:_COMMIT] or "–",
             f"{each.line.verdict}{' (rerun)' if each.line.confirms else ''}",
@@ -97,9 +96,10 @@ def show_audit(path: Path, *, as_json: bool) -> None:
     console = _console()
     console.print(f"{path}: {_conclusion(found)}", soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
-    console.print(f"Recorded verdicts: {verdicts or 'none'}.\n", soft_wrap=True)
+    console.print(f"Recorded verdicts: {verdicts or 'none'}.", soft_wrap=True)
     if not found.replayed:
         return
+    console.print()
     rates = _table("Replayed checks", "Alarms", "Share", "95 %: at most", "A year", "95 %: at most")
     rates.add_row("false alarms of the rule", *_rate(found.false_alarms))
     rates.add_row("reruns of the rule", *_rate(found.reruns))
@@ -161,5 +161,5 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "Run")
     return table
