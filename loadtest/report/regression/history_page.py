@@ -89,7 +89,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> History
         tone="unsure" if waiting or warnings else "good",
         steps=tuple(steps),
         warnings=tuple(warnings),
-        plots=over_history.draw_all(runs),
+        plots=over_history.draw_all(runs) if runs else (),
         segments=segments_table(runs),
         runs=runs_table(runs),
     )

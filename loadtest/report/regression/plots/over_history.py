@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from loadtest.regression.history import HistoryRun
 from loadtest.regression.measurements import NATURES, Key, Metric
 from loadtest.report.plots import finished
-from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.plots.looks import short
 from loadtest.report.report import Plot
@@ -48,12 +48,12 @@ def look_of(run: HistoryRun) -> str:
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
-def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | NoData | None:
+def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | None:
     keys = list(dict.fromkeys(one.key for run in runs for one in run.measurements.measurements))
     shown = [key for metric in metrics for key in keys if key.metric == metric]
     shown.sort(key=lambda key: (key.traffic, key.stage))
     if not shown:
-        return NoData("Response time over runs", "there is no run yet") if metrics == _FIRST else None
+        return None
     figure, axes = panels(min(len(shown), _MOST), _PANEL_IN, columns=min(_COLUMNS, len(shown)), share_x=False)
     for panel, key in zip(axes, shown, strict=False):
         _panel(panel, runs, key)
