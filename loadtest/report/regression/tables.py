@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
-from loadtest.regression.measurements import RunMeasurements
+from loadtest.regression.measurements import Key, RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.report.regression import amounts
 from loadtest.report.tables.table import Cell, Table, Tone
@@ -22,12 +22,20 @@ _SHA: Final = 12
 _MOST_NAMED: Final = 3
 
 
-def ordered(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison, ...]:
-    """What is suspected or changed first, the largest change at the top; the rest as it is, what is not judged last."""
-    changed = [one for one in metrics if is_changed(one)]
-    changed.sort(key=lambda one: (not one.suspect and one.verdict != "regressed", -abs(amounts.worsening(one))))
-    rest = [one for one in metrics if not is_changed(one)]
-    return (*changed, *(one for one in rest if one.gated), *(one for one in rest if not one.gated))
+def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
+    """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
+    found = [place_of(one) for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
+    rank = {key: place for place, key in enumerate(found)}
+
+    def order(one: MetricComparison) -> tuple[int, bool, bool]:
+        return rank.get(place_of(one), len(rank)), not is_changed(one), not one.gated
+
+    return tuple(sorted(comparison.metrics, key=order))
+
+
+def place_of(one: MetricComparison) -> Key:
+    """Of what it is the comparison."""
+    return Key(one.traffic, one.stage, one.metric)
 
 
 def is_changed(one: MetricComparison) -> bool:
@@ -81,7 +89,7 @@ def metrics_table(comparison: Comparison) -> Table:
             Cell(amounts.detectable(one)),
             Cell(count(one.n)),
         )
-        for one in ordered(comparison.metrics)
+        for one in ordered(comparison)
     )
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
