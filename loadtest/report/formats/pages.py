@@ -95,6 +95,10 @@ def render_markdown(report: Report) -> str:
     parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.bottleneck.words)}"]
     if report.target:
         parts += ["**About the target**", "\n".join(f"- {escape(one)}" for one in report.target)]
+    if report.differences is not None:
+        parts.append(f"**{escape(report.differences.title)}.** {escape(report.differences.sentence)}")
+        parts.append("\n".join(f"- {escape(reason)}" for reason in report.differences.reasons))
+        parts += [markdown_table(report.differences.table)] if report.differences.table.rows else []
     parts += [f"> {escape(note)}" for note in report.caveats]
     if report.not_tested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
