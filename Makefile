@@ -22,7 +22,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint ui serve report example bench lock clean
+.PHONY: help setup run test test-heavy lint ui serve report example bench power lock clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -71,6 +71,9 @@ example: $(READY) ## run the tour and keep its report in reports/example
 
 bench: $(READY) ## measure the harness and the target beside their peers
 	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held
+
+power: $(READY) ## measure how often regression checks alarm without cause, and which changes they find (20 min)
+	@$(VENV)/bin/python bench/regression_power.py --full $(ARGS)
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

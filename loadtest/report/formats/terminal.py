@@ -1,5 +1,6 @@
 """The terminal's summary: what was measured, the verdict in a sentence, where the report is, what to do next."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -85,13 +86,18 @@ def _figures(figures: tuple[KeyFigure, ...]) -> RichTable:
     return rich
 
 
-def rich_table(table: Table) -> RichTable:
-    """A table for the terminal, without the columns that it has no room for, and without details."""
+def rich_table(table: Table, whole: Collection[str] = ()) -> RichTable:
+    """A table for the terminal, without the columns that it has no room for, and without details.
+
+    Args:
+        table: what to show.
+        whole: labels of columns of text that are never broken into lines; those of numbers never are.
+    """
     rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", collapse_padding=True)
     shown = [place for place, (label, _) in enumerate(table.columns) if label not in _LEFT_OUT]
     for place in shown:
         label, number = table.columns[place]
-        rich.add_column(label, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        rich.add_column(label, justify="right" if number else "left", overflow="fold", no_wrap=number or label in whole)
     for row in table.rows:
         cells = [row[place] for place in shown]
         rich.add_row(*(Text(cell.text, style=TONES[cell.tone]) for cell in cells))

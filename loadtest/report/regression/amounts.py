@@ -79,7 +79,7 @@ def change_interval(one: MetricComparison) -> str:
         return ""
     low, high = one.ratio_interval
     if high >= _FACTOR_FROM:
-        return f"95{_NBSP}%: × {low:.2g} to × {high:.2g}"
+        return f"95{_NBSP}%: × {_factor(low)} to × {_factor(high)}"
     return f"95{_NBSP}%: {percent(low).removesuffix(f'{_NBSP}%')} to {percent(high)}"
 
 
@@ -88,7 +88,7 @@ def detectable(one: MetricComparison) -> str:
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
-        return f"odds × {one.detectable:.2g}"
+        return f"odds × {_factor(one.detectable)}"
     return percent(one.detectable)
 
 
@@ -112,7 +112,7 @@ def probability(p: float | None) -> str:
 def percent(ratio: float) -> str:
     """A ratio as a change: ``+69 %``, ``−0.4 %``; from three times on as ``× 4.2``."""
     if ratio >= _FACTOR_FROM:
-        return f"× {ratio:.3g}"
+        return f"× {_factor(ratio)}"
     amount = (ratio - 1) * 100
     return f"{_sign(amount)}{_digits(abs(amount))}{_NBSP}%"
 
@@ -142,6 +142,10 @@ def _digits(size: float) -> str:
     if size >= 9.95:
         return grouped(size)
     return f"{size:.1f}" if size >= 0.995 else f"{size:.2g}" if size >= 0.001 else "0"
+
+
+def _factor(ratio: float) -> str:
+    return grouped(ratio) if ratio >= 100 else f"{ratio:.2g}"
 
 
 def _sign(amount: float) -> str:

@@ -52,9 +52,9 @@ def _metric(case: Element, one: MetricComparison, comparison: Comparison) -> Non
         SubElement(case, "skipped", message=f"{comparison.word}: nothing is judged")
     elif one.verdict == "regressed" and comparison.word == "regressed":
         SubElement(case, "failure", type="regressed", message=clean(words))
-    elif one.verdict in ("regressed", "inconclusive", "learning", "not comparable"):
-        verdict = "suspected, not settled" if one.verdict == "regressed" else one.verdict
-        SubElement(case, "skipped", message=clean(f"{verdict}{why}{least}"))
+    elif one.verdict not in ("unchanged", "improved"):
+        settled = one.verdict != "regressed" and not one.suspect
+        SubElement(case, "skipped", message=clean(f"{one.verdict if settled else 'suspected'}{why}{least}"))
     SubElement(case, "system-out").text = clean(words)
 
 

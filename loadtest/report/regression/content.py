@@ -9,6 +9,7 @@ from typing import Final
 
 from loadtest.analysis.numbers import NOTHING
 from loadtest.regression.results import Comparison, Finding, MetricComparison, Word
+from loadtest.regression.rule import LEAST_RUNS
 from loadtest.report.headline import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
@@ -43,7 +44,7 @@ class ComparisonReport:
         heading: of the page: the scenario's question.
         steps: what to do next.
         figures: the numbers that matter most.
-        findings: each with its table.
+        findings: a heading for each, and its table.
         metrics: the table of every metric.
         controls: of what the service cannot touch.
         identities: who was measured by whom.
@@ -55,7 +56,7 @@ class ComparisonReport:
     heading: str
     steps: tuple[Step, ...]
     figures: tuple[KeyFigure, ...]
-    findings: tuple[tuple[Finding, Table], ...]
+    findings: tuple[tuple[str, Table], ...]
     metrics: Table
     controls: Table
     identities: Table
@@ -66,6 +67,13 @@ class ComparisonReport:
     def tone(self) -> Tone:
         """How its verdict is meant."""
         return TONES[self.comparison.word]
+
+    @property
+    def rerun(self) -> str:
+        """What to say beside the verdict's word of a rerun that decided; empty if there was none."""
+        if not self.comparison.confirmed:
+            return ""
+        return " · confirmed by a rerun" if self.comparison.word == "regressed" else " · after a rerun"
 
     @cached_property
     def plots(self) -> tuple[Plot, ...]:
@@ -85,13 +93,25 @@ def build(comparison: Comparison, directory: Path) -> ComparisonReport:
         heading=comparison.title or f"Did {comparison.scenario} get slower?",
         steps=next_steps(comparison, directory),
         figures=key_figures(comparison),
-        findings=tuple((finding, tables.finding_table(finding, comparison)) for finding in comparison.findings),
+        findings=tuple(
+            (_heading(finding, comparison), tables.finding_table(finding, comparison))
+            for finding in comparison.findings
+        ),
         metrics=tables.metrics_table(comparison),
         controls=tables.controls_table(comparison),
         identities=tables.identities_table(comparison),
         runs=tables.runs_table(comparison),
         draw=lambda: _draw(comparison),
     )
+
+
+def _heading(finding: Finding, comparison: Comparison) -> str:
+    """Its sentence; shorter where the verdict's sentence is that already."""
+    count = 1 + len(finding.symptoms)
+    if finding.sentence not in comparison.sentence:
+        return finding.sentence
+    where = f"{finding.traffic} / {finding.stage}" if amounts.has_stages(comparison.metrics) else finding.traffic
+    return f"{where}: seen in {count} metrics" if count > 1 else f"{where}: seen in this metric alone"
 
 
 def _draw(comparison: Comparison) -> tuple[Plot, ...]:
@@ -101,18 +121,21 @@ def _draw(comparison: Comparison) -> tuple[Plot, ...]:
 
 
 def gated(comparison: Comparison) -> tuple[MetricComparison, ...]:
-    """The metrics that the verdict may rest on."""
-    return tuple(one for one in comparison.metrics if one.gated)
+    """The metrics that the verdict may rest on; those that will be, once there are runs enough, too."""
+    return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
 
 
 def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
     """What was compared, what changed most for the worse, and how small a change would have been found."""
-    metrics = gated(comparison)
+    if comparison.word == "learning":
+        known = f"{len(comparison.base_runs)} of {LEAST_RUNS}"
+        return (KeyFigure("accepted runs", known, why="fewer tell nothing of how much runs differ anyway"),)
+    metrics = [one for one in comparison.metrics if one.gated]
     if not metrics:
         return ()
-    shown = len(comparison.metrics) - len(metrics)
-    words = "each may decide the verdict" if not shown else f"and {shown} more are shown only"
-    figures = [KeyFigure("metrics compared", str(len(metrics)), why=words)]
+    others = len(comparison.metrics) - len(metrics)
+    words = f"{others} more are not judged" if others else "each may decide the verdict"
+    figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
     stages = amounts.has_stages(comparison.metrics)
     changed = [one for one in metrics if amounts.change(one) != NOTHING]
     if changed:

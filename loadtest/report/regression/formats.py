@@ -35,14 +35,14 @@ def _markdown(report: ComparisonReport, metrics: Table) -> str:
     word = comparison.word[0].upper() + comparison.word[1:]
     parts = [
         f"## {escape(report.heading)}",
-        f"**{word}{', confirmed by a rerun' if comparison.confirmed else ''}.** {escape(comparison.sentence)}",
+        f"**{word}{report.rerun}.** {escape(comparison.sentence)}",
         "\n".join(f"- {escape(reason)}" for reason in comparison.reasons),
         "\n\n".join(_step(step.words, step.command) for step in report.steps),
         f"Base: {escape(comparison.base)}. Head: {escape(comparison.head)}. Exit code {comparison.exit_code}.",
         "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in report.figures),
     ]
-    for finding, symptoms in report.findings:
-        titled = Table(symptoms.name, finding.sentence, symptoms.columns, symptoms.rows)
+    for heading, symptoms in report.findings:
+        titled = Table(symptoms.name, heading, symptoms.columns, symptoms.rows)
         parts.append(markdown_table(titled, level=3))
     if metrics.rows:
         parts.append(_folded(metrics) if len(metrics.rows) > _FOLDED_FROM else markdown_table(metrics, level=3))

@@ -68,7 +68,7 @@ def metrics_table(comparison: Comparison) -> Table:
         (
             Cell(amounts.where(one, stages=stages), tone="head"),
             Cell(amounts.name(one)),
-            Cell(one.verdict, _why(one), TONES[one.verdict] if one.gated else "faint"),
+            verdict(one),
             Cell(amounts.value(one.metric, one.base)),
             Cell(amounts.value(one.metric, one.head)),
             Cell(NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference)),
@@ -93,10 +93,13 @@ def _change(one: MetricComparison) -> Cell:
     return Cell(amounts.change(one), amounts.change_interval(one).partition(": ")[2])
 
 
-def _why(one: MetricComparison) -> str:
-    if one.gated:
-        return one.why
-    return f"shown only: {one.why}" if one.why else "shown only"
+def verdict(one: MetricComparison) -> Cell:
+    """The verdict on a metric in a word: its own, or that it is suspected or not judged, and why."""
+    if one.suspect:
+        return Cell("suspected", "" if one.gated else one.why, "unsure")
+    if not one.gated and one.verdict != "learning":
+        return Cell("not judged", one.why, "faint")
+    return Cell(one.verdict, one.why, TONES[one.verdict])
 
 
 def _p(one: MetricComparison) -> Cell:
@@ -124,6 +127,11 @@ def controls_table(comparison: Comparison) -> Table:
     return Table("controls", "Controls", columns, rows, note)
 
 
+def commit(run: RunMeasurements) -> str:
+    """A commit, in so many digits as tell it from others."""
+    return run.commit[:_SHA] or NOTHING
+
+
 _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
     ("Scenario hash", lambda run: run.scenario_hash),
     ("Target", lambda run: run.target.host),
@@ -132,7 +140,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
     ("Faults on purpose", lambda run: "; ".join(run.target.faults) or "none"),
     ("API keys", lambda run: count(run.target.keys)),
     ("Version of the target", lambda run: run.target_version or "not stated"),
-    ("Commit of the scenario", lambda run: run.commit[:_SHA] or "unknown"),
+    ("Commit of the scenario", commit),
     ("OS", lambda run: run.generator.os),
     ("CPU", lambda run: run.generator.cpu),
     ("Cores", lambda run: run.generator.cores),
@@ -182,7 +190,7 @@ def runs_table(comparison: Comparison) -> Table:
             Cell(run.run),
             Cell(minute(run.started)),
             Cell(run.target_version or NOTHING),
-            Cell(run.commit[:_SHA] or NOTHING),
+            Cell(commit(run)),
             Cell(run.verdict if run.valid else "invalid", tone="" if run.valid else "bad"),
         )
         for side, runs in (("base", comparison.base_runs), ("head", comparison.head_runs))

@@ -5,19 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from loadtest.regression.results import Comparison
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
-from loadtest.report.regression import ci
+from loadtest.report.regression import amounts, ci
 from loadtest.report.regression.content import ComparisonReport
 from loadtest.report.regression.tables import metrics_table
 from loadtest.report.tables.table import Table
 
 PAGE: Final = "comparison.html"
-_MOST: Final = 6
-"""Rows beyond those of suspects."""
+MARKDOWN: Final = "comparison.md"
+_LARGEST: Final = 3
+"""Metrics that are shown where nothing was found."""
 _COLUMNS: Final = ("Traffic", "Metric", "Verdict", "Base", "Head", "Difference", "Change", "Would see")
 
 
@@ -33,20 +35,20 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     comparison = report.comparison
     console.print()
-    word = f"{comparison.word[0].upper()}{comparison.word[1:]}: "
-    sentence = comparison.sentence
-    if sentence.lower().startswith(word.lower().rstrip(": ")):
-        word = ""
-    console.print(Text(f"{word}{sentence}", style=f"bold {TONES[report.tone].removeprefix('bold ')}"))
+    word = f"{comparison.word[0].upper()}{comparison.word[1:]}. "
+    begins_with_it = comparison.sentence.lower().startswith(comparison.word)
+    style = f"bold {TONES[report.tone].removeprefix('bold ')}"
+    console.print(Text(f"{'' if begins_with_it else word}{comparison.sentence}", style=style))
     for reason in comparison.reasons:
         console.print(Text(f"  {reason}"))
     matters = _what_matters(comparison)
     if matters.rows:
         console.print()
-        console.print(rich_table(matters))
+        console.print(rich_table(matters, whole=("Verdict",)))
     left = len(comparison.metrics) - len(matters.rows)
     if left:
-        console.print(Text(f"{left} more metric{'' if left == 1 else 's'} in {PAGE}", style="dim"))
+        more = "more " if matters.rows else ""
+        console.print(Text(f"{left} {more}metric{'' if left == 1 else 's'} in the page", style="dim"))
     console.print()
     for step in report.steps:
         console.print(Text(step.words))
@@ -56,20 +58,31 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
 
 
 def _what_matters(comparison: Comparison) -> Table:
-    """Suspects and what regressed, and a few more gated ones; of what can't decide the verdict nothing."""
-    whole = metrics_table(comparison)
+    """What is suspected, regressed or improved; where nothing is, the largest changes for the worse."""
+    found = [one for one in comparison.metrics if one.suspect or one.verdict in ("regressed", "improved")]
+    tested = sorted((one for one in comparison.metrics if one.p is not None), key=lambda one: -amounts.worsening(one))
+    whole = metrics_table(msgspec.structs.replace(comparison, metrics=tuple(found or tested[:_LARGEST])))
     place = [[label for label, _ in whole.columns].index(name) for name in _COLUMNS]
-    found = sum(one.gated and (one.suspect or one.verdict == "regressed") for one in comparison.metrics)
-    gated = sum(one.gated for one in comparison.metrics)
-    rows = tuple(tuple(row[k] for k in place) for row in whole.rows[: min(gated, max(found, _MOST))])
+    rows = tuple(tuple(row[k] for k in place) for row in whole.rows)
     return Table(whole.name, whole.title, tuple(whole.columns[k] for k in place), rows)
 
 
-def tell_github(comparison: Comparison, page: Path, environment: Mapping[str, str] = os.environ) -> None:
-    """In a GitHub job print annotations, and write its outputs; elsewhere nothing."""
+def tell_github(comparison: Comparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
+    """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
+
+    Args:
+        comparison: what was found.
+        directory: with the comparison's pages.
+        environment: in which ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY`` are looked for.
+    """
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in ci.annotations(comparison):
             print(line)
-    if path := environment.get("GITHUB_OUTPUT"):
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(ci.outputs(comparison, page))
+    texts = {
+        "GITHUB_OUTPUT": ci.outputs(comparison, directory / PAGE),
+        "GITHUB_STEP_SUMMARY": (directory / MARKDOWN).read_text(encoding="utf-8"),
+    }
+    for name, text in texts.items():
+        if path := environment.get(name):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(text)

@@ -1,6 +1,7 @@
 """Reading ``comparison.json`` and writing every form of its report beside it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -41,17 +42,20 @@ class _Versioned(msgspec.Struct):
     schema: int
 
 
-def make(directory: Path, shown: Path) -> ComparisonReport:
+def make(directory: Path, shown: Path, *, plots: bool = True) -> ComparisonReport:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
     Args:
         directory: where ``comparison.json`` is.
         shown: the same, as a user may type it.
+        plots: draw them, too.
 
     Raises:
         RecordError: if it cannot be read.
     """
     report = build(load(directory), shown)
+    if not plots:
+        report = replace(report, draw=tuple)
     folder = directory / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from loadtest.regression.measurements import PROBABILITIES, Metric, RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import FADED, INK, SHADE, Drawing, NoData, legend_of, panels, plain, plain_log
+from loadtest.report.plots.style import FADED, INK, Drawing, NoData, legend_of, panels, plain, plain_log
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import BASE, HEAD, short
+from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
 from loadtest.report.regression.tables import ordered
 
 Floats = NDArray[np.float64]
@@ -96,7 +96,7 @@ def draw(comparison: Comparison) -> Drawing | NoData | None:
         panel.set_xlabel("percentile")
     keys = [
         Line2D([], [], color=FADED, lw=0.8), Line2D([], [], color=BASE, lw=2), Line2D([], [], color=HEAD, lw=2),
-        Patch(color=SHADE),
+        Patch(**BAND),
     ]  # fmt: skip
     single = "a block" if comparison.kind == "paired" else "a run"
     legend_of(figure, keys, [single, "base, mean", "head, mean", "what run-to-run noise alone would give"])
@@ -163,7 +163,7 @@ def _spectrum(panel: Axes, one: Shift) -> None:
 
 def _difference(panel: Axes, one: Shift) -> None:
     if one.noise is not None:
-        panel.fill_between(_PERCENTILES, -one.noise, one.noise, color=SHADE, lw=0)
+        panel.fill_between(_PERCENTILES, -one.noise, one.noise, **BAND)
     panel.axhline(0, color=INK, lw=0.8)
     panel.plot(_PERCENTILES, one.difference, color=HEAD, lw=2, label="head − base")
     panel.set_xlim(0, 100)

@@ -11,10 +11,10 @@ from matplotlib.patches import Patch
 from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import INK, MUTED, SHADE, Drawing, NoData, legend_of, stacked
+from loadtest.report.plots.style import INK, MUTED, Drawing, NoData, legend_of, stacked
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import VERDICTS, change_axis, label, marked
+from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked
 
 _TITLE: Final = "Changes with their intervals"
 _ROW_IN: Final = 0.2
@@ -50,7 +50,7 @@ def draw(comparison: Comparison) -> Drawing | NoData:
     caption = (
         "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer. In "
         "the shaded band a change is too small to count, whatever its interval: below "
-        f"{amounts.size(LEAST_RATIO)} or {LEAST_MS:g} ms, of shares below {LEAST_SHARE * 100:g} point. "
+        f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, of shares below {LEAST_SHARE * 100:g} point. "
         "The thin stroke is the smallest change for the worse that is found in 80 % of cases. The verdict takes into "
         "account how many metrics there are."
     )
@@ -96,7 +96,7 @@ def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
     low, high = _limits(rows, estimates)
     for place, (one, (centre, left, right)) in enumerate(zip(rows, estimates, strict=True)):
         band = _least(one)
-        panel.barh(place, min(band[1], high) - max(band[0], low), left=max(band[0], low), height=0.92, color=SHADE)
+        panel.barh(place, min(band[1], high) - max(band[0], low), left=max(band[0], low), height=0.92, **BAND)
         look = marked(one)
         panel.hlines(place, max(left, low), min(right, high), color=look["color"], lw=2.0, alpha=0.55)
         for bound, edge, arrow in ((left, low, "<"), (right, high, ">")):
@@ -132,7 +132,7 @@ def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
     keys: list[Line2D | Patch] = [
         Line2D([], [], color=VERDICTS[verdict][0], marker=VERDICTS[verdict][1], lw=2.0, ms=5.5) for verdict in present
     ]
-    keys.append(Patch(color=SHADE))
+    keys.append(Patch(**BAND))
     names = [*present, "too small to count"]
     if any(one.detectable for one in shown):
         keys.append(Line2D([], [], color=MUTED, marker="|", ls="", ms=8))

@@ -7,9 +7,11 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from loadtest.regression.results import MetricComparison, MetricVerdict
-from loadtest.report.plots.style import BAD, GOOD, INK, MUTED, UNSURE
+from loadtest.report.plots.style import BAD, FADED, GOOD, INK, MUTED, UNSURE
 from loadtest.report.regression import amounts
 
+BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
+"""What is expected of no change."""
 BASE: Final = MUTED
 HEAD: Final = INK
 VERDICTS: Final[dict[MetricVerdict, tuple[str, str]]] = {
@@ -63,4 +65,4 @@ def _tick(value: float) -> str:
         return "0"
     if ratio >= 3 or ratio <= 0.3:
         return f"× {ratio:.2g}"
-    return amounts.percent(round(ratio, 6))
+    return amounts.percent(round(ratio, 6)).replace(".0", "")

@@ -1,6 +1,7 @@
 """Each metric pair by pair, or run by run: whether a change is in all of them, and how far they scatter anyway."""
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -8,12 +9,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.regression.measurements import NATURES
+from loadtest.regression.measurements import NATURES, Key
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import GRID, INK, MUTED, SHADE, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, NoData, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import BASE, change_axis, label, marked
+from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked
 from loadtest.report.regression.tables import ordered
 
 _FIRST: Final = 6
@@ -65,7 +66,10 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
     stages = amounts.has_stages(comparison.metrics)
     paired = comparison.kind == "paired"
     for panel, one in zip(axes, chosen, strict=True):
-        (_pair_panel if paired else _run_panel)(panel, one)
+        if paired:
+            _pair_panel(panel, one)
+        else:
+            _run_panel(panel, one, _later(comparison, one))
         panel.set_title(label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
@@ -74,7 +78,7 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
     keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **marked(_of(chosen, verdict))) for verdict in verdicts]
     names = [f"{verdict}" for verdict in verdicts]
     if paired:
-        keys += [Line2D([], [], color=MUTED, lw=1.2), Patch(color=SHADE)]
+        keys += [Line2D([], [], color=MUTED, lw=1.2), Patch(**BAND)]
         names += ["over all pairs", "its 95 % interval"]
         caption = (
             "Each dot is a pair of blocks: head against base, in the order in which they ran. A change of the service "
@@ -82,8 +86,11 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
             "times and rates have log scales."
         )
     else:
-        keys += [Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5), Patch(color=SHADE)]
+        keys += [Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5), Patch(**BAND)]
         names += ["accepted runs", "95 % prediction band: where a run without a change lies"]
+        if len(comparison.head_runs) > 1:
+            keys.insert(-2, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
+            names.insert(-2, "suspected run, before its rerun")
         caption = (
             "Each dot is a run. The band follows from the accepted runs of this segment, for each metric alone; of "
             "many metrics some lie outside by chance, which the verdict takes into account. Scales differ from panel "
@@ -97,6 +104,13 @@ def _of(chosen: list[MetricComparison], verdict: str) -> MetricComparison:
     return next(one for one in chosen if one.verdict == verdict)
 
 
+def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
+    """The values of the new run, the suspected one before its rerun."""
+    key = Key(one.traffic, one.stage, one.metric)
+    known = (run.by_key().get(key) for run in comparison.head_runs[:-1])
+    return (*(found.value for found in known if found is not None), *one.later)
+
+
 def _pair_panel(panel: Axes, one: MetricComparison) -> None:
     changes = _pairs(one)
     numbers = range(1, len(changes) + 1)
@@ -105,7 +119,7 @@ def _pair_panel(panel: Axes, one: MetricComparison) -> None:
     centre = one.difference if share else one.ratio
     draw = (lambda value: value * 100) if share else math.log
     if interval is not None and (share or min(interval) > 0):
-        panel.axhspan(draw(interval[0]), draw(interval[1]), color=SHADE)
+        panel.axhspan(draw(interval[0]), draw(interval[1]), **BAND)
     if centre is not None and (share or centre > 0):
         panel.axhline(draw(centre), color=MUTED, lw=1.2)
     panel.plot(numbers, changes, ls="", ms=5, label="change", **marked(one))
@@ -120,17 +134,20 @@ def _pair_panel(panel: Axes, one: MetricComparison) -> None:
         change_axis(panel.yaxis)
 
 
-def _run_panel(panel: Axes, one: MetricComparison) -> None:
+def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float]) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
     before = [value * factor for value in one.earlier]
-    new = [value * factor for value in one.later]
+    new = [value * factor for value in later]
     band = prediction_band(one)
     if band is not None:
-        panel.axhspan(band[0] * factor, band[1] * factor, color=SHADE)
+        panel.axhspan(band[0] * factor, band[1] * factor, **BAND)
     if one.base is not None:
         panel.axhline(one.base * factor, color=GRID, lw=1.2)
     panel.plot(range(1, len(before) + 1), before, color=BASE, marker="o", ms=3.5, lw=0.8, label="accepted runs")
-    panel.plot(range(len(before) + 1, len(before) + len(new) + 1), new, ls="", ms=6.5, label="new run", **marked(one))
+    for place, value in enumerate(new, len(before) + 1):
+        last = place == len(before) + len(new)
+        look = marked(one) if last else {"color": UNSURE, "marker": "o", "mfc": "none"}
+        panel.plot([place], [value], ls="", ms=6.5, label="new run" if last else "suspected run", **look)
     shown = [*before, *new, *((bound * factor for bound in band) if band else ())]
     spread = max(shown) - min(shown) or abs(shown[0]) * 0.1 or 1.0
     panel.set_ylim(min(shown) - 0.15 * spread, max(shown) + 0.15 * spread)
