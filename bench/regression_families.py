@@ -5,6 +5,7 @@ regimes and seeds were fixed before the rule was first run on them; ``docs/regre
 the two together.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
@@ -24,7 +25,8 @@ class Regime(NamedTuple):
         sd: standard deviation from run to run (history) or block to block (paired) of each metric's logarithm.
         correlation: between any two metrics of one run or block: the share of variance that all have in common.
         noise: distribution of the draws; ``t3`` is Student's t with 3 degrees of freedom, scaled to the same sd.
-        autocorrelation: of successive runs or blocks, first order. The rerun is the next run.
+        autocorrelation: of successive runs or blocks, first order.
+        next_run: whether the rerun of a history is the next run of that series; else it is independent.
         slow: factor by which a slow machine is slower; one run in five meets one.
         controls: whether the CPU loop shows the slow machine.
         se: what each run states as its own standard error, as a share of sd; None for nothing.
@@ -40,6 +42,7 @@ class Regime(NamedTuple):
     correlation: float = 0.3
     noise: Literal["normal", "t3"] = "normal"
     autocorrelation: float = 0.0
+    next_run: bool = True
     slow: float = 1.0
     controls: bool = True
     se: float | None = None
@@ -48,8 +51,13 @@ class Regime(NamedTuple):
     drift: float = 0.0
 
     @property
+    def total_sd(self) -> float:
+        """The standard deviation from run to run with the slow machines: of a mixture, one run in five."""
+        return math.hypot(self.sd, math.sqrt(0.2 * 0.8) * math.log(self.slow))
+
+    @property
     def metrics(self) -> int:
-        """How many figures are drawn for each run: p50 and p95 of each entry; for ``whole`` overhead and goodput, too."""
+        """Figures that are drawn for each run: p50 and p95 of each entry; for ``whole`` overhead and goodput, too."""
         return (4 if self.whole else 2) * len(ENTRIES)
 
 
@@ -68,8 +76,10 @@ HISTORY: Final = {
     "h21": Regime(1121, 0.03, whole=True),
     "h22": Regime(1122, 0.15, se=0.2),
     "h23": Regime(1123, 0.05, runs=20),
+    "h24": Regime(1124, 0.03, autocorrelation=0.5, next_run=False),
+    "h25": Regime(1125, 0.05, autocorrelation=0.5, next_run=False),
 }
-"""History: simulated."""
+"""History: simulated. h24 and h25 were added after h17 and h18 had been measured."""
 
 PAIRED: Final = {
     **{
@@ -141,7 +151,8 @@ def _else(name: str, regime: Regime) -> str:
     paired = name in PAIRED
     parts = [f"{regime.runs} pairs" if paired else f"history of {regime.runs}"]
     if regime.autocorrelation:
-        parts.append(f"autocorrelation {regime.autocorrelation:g}")
+        rerun = "" if paired else ", the rerun is the next run" if regime.next_run else ", the rerun is independent"
+        parts.append(f"autocorrelation {regime.autocorrelation:g}{rerun}")
     if regime.slow > 1:
         shown = "shows it" if regime.controls else "does not show it"
         parts.append(f"one run in five on a machine {regime.slow:g} times as slow, the CPU loop {shown}")
@@ -190,6 +201,8 @@ def _series(random: np.random.Generator, regime: Regime, shape: tuple[int, int, 
     series = innovations.copy()
     for run in range(1, shape[1]):
         series[:, run] = phi * series[:, run - 1] + np.sqrt(1 - phi**2) * innovations[:, run]
+    if not regime.next_run:
+        series[:, -1] = innovations[:, -1]
     return series
 
 

@@ -29,7 +29,12 @@ SHORT = [
     for traffic in ("runs", "nothing", "unknown", "jobs", "lookups")
     for part in ("--set", f"traffic.{traffic}.stages.within.duration=1s")
 ]
-SHORT += ["--set", "warmup=0s", "--set", 'target.enforce={sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}']
+SHORT += [
+    "--set",
+    "warmup=0s",
+    "--set",
+    'target.enforce={sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}',
+]
 
 
 def commands(document):
@@ -153,7 +158,9 @@ def test_the_comparison_shown_is_one():
 
 def test_the_target_shown_is_one(tmp_path):
     """The entry for the real API is read as it stands, but for its address nothing is missing."""
-    text = re.search(r"^```text\n(\[production\]\n.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    text = re.search(
+        r"^```text\n(\[production\]\n.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )[1]
     (tmp_path / "targets.toml").write_text(text)
     (entry,) = load_targets(tmp_path / "targets.toml").values()
     assert entry.environment == "production"

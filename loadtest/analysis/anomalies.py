@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, Rows, Vocabulary
+from loadtest.analysis.columns import GREATEST_MS, KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
@@ -115,6 +115,7 @@ class Errors:
 WORDS: Final = {
     "negative": "executionTime below zero",
     "longer_than_seen": "executionTime longer than the client waited for it",
+    "no_time": "executionTime of 31 years or more",
     "wrong_result": "a result that is not that of what was asked",
 }
 
@@ -176,7 +177,7 @@ class Anomalies:
             first = min(pieces, key=lambda rows: int(rows.places[0]))
             traffic = self._vocabulary.words["traffic"][first.words("traffic")[0]]
             request_id = first.text("request_id", 0)
-        if anomaly.name != "wrong_result":
+        if anomaly.name not in ("wrong_result", "no_time"):
             execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
             further = min if anomaly.name == "negative" else max
             own = float(execution.min() if anomaly.name == "negative" else execution.max())
@@ -190,7 +191,9 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     good = rows.without_mistakes.ok
     execution = good.floats("execution_time_ms")
     yield "negative", len(good), good.where(execution < 0)
-    yield "longer_than_seen", len(good), good.where(execution > seen_ms(good, operation) + GRAIN_MS)
+    absurd = execution >= GREATEST_MS
+    yield "longer_than_seen", len(good), good.where(~absurd & (execution > seen_ms(good, operation) + GRAIN_MS))
+    yield "no_time", len(good), good.where(absurd)
     matched = rows.floats("result_matched")
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loadtest.contract import Operation, Outcome, RequestKind
 from loadtest.record import samples
-from loadtest.record.run_info import RunInfo, StagePlan
+from loadtest.record.run_info import RunInfo, StagePlan, TrafficPlan
 
 OUTCOMES: Final = tuple(Outcome)
 KINDS: Final = tuple(RequestKind)
@@ -39,6 +39,8 @@ class Vocabulary:
         entry_of: for each stage, the place of its entry.
         operation_of: for each stage, what its arrivals ask for.
         in_figures: for each stage, whether it is judged.
+        most_arrivals: for each entry, how many arrivals it can have had: those that were due; of a run that was killed
+            before it counted them, no more than can have been planned.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -52,6 +54,7 @@ class Vocabulary:
         self.entry_of = [self.entries.index(key.traffic) for key in self.stage_keys]
         self.operation_of = [Operation(info.traffic[key.traffic].operation) for key in self.stage_keys]
         self.in_figures = np.array([not key.stage.warmup for key in self.stage_keys], bool)
+        self.most_arrivals = np.array([_most_arrivals(plan) for plan in info.traffic.values()], np.float64)
         self._places = {(key.traffic, key.stage.name): place for place, key in enumerate(self.stage_keys)}
         self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
@@ -78,10 +81,24 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The index of each pair's stage; -1 for what no plan names: jobs that were seeded before the epoch."""
+        """The index of each pair's stage; -1 for what no plan names: jobs that were seeded before the epoch.
+
+        Args:
+            traffic: words, -1 for null.
+            stage: likewise.
+        """
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
-        return np.array(table, np.int64).take(traffic * np.int64(len(stages)) + stage)
+        places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
+        return np.array([*table, -1], np.int64).take(places)
+
+
+def _most_arrivals(plan: TrafficPlan) -> float:
+    if plan.offered is not None:
+        return plan.offered
+    planned = sum((stage.rate + stage.rate_to) / 2 * stage.duration_s + stage.burst for stage in plan.stages)
+    # Random arrivals may be more than planned; by how much is no question here, only that memory has a bound.
+    return min(2 * planned + 1e6, 1e10)
 
 
 Floats = NDArray[np.float64]
@@ -91,6 +108,9 @@ Bools = NDArray[np.bool_]
 
 OK: Final = OUTCOMES.index(Outcome.OK)
 TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
+GREATEST_MS: Final = 1e12
+"""What a target gave beyond this (31 years) counts as this, so that sums have an end; it is among the anomalies."""
+_GIVEN: Final = "execution_time_ms"
 _FEW: Final = 12
 """Distinct codes up to which looking for each is faster than sorting them."""
 
@@ -129,6 +149,15 @@ class Columns:
             column = self._whole(name)
             self._plain[name] = None if column is None else _buffers(column)
         return self._plain[name]
+
+    def finite(self, name: str) -> Bools:
+        """Where a column of numbers is null or a number: neither infinite nor NaN."""
+        plain = self.plain(name)
+        if plain is None:
+            return np.ones(self.count, bool)
+        values, known = plain
+        finite: Bools = np.isfinite(values)
+        return finite if known is None else finite | ~known
 
     def words(self, name: str) -> Words | None:
         """A word column as integers, -1 for null; None if all are."""
@@ -270,6 +299,8 @@ class Rows:
             return np.full(len(self), np.nan)
         values, known = plain
         found = values.take(self.places).astype(np.float64, copy=False)
+        if name == _GIVEN:
+            found = np.clip(found, -GREATEST_MS, GREATEST_MS)
         if known is not None and not (there := known.take(self.places)).all():
             found[~there] = np.nan
         return found

@@ -67,12 +67,11 @@ class Arrivals:
         """
         found = []
         for place, (name, plan) in enumerate(info.traffic.items()):
-            named = self._named[place] if plan.offered is None else np.ones(plan.offered, bool)
-            absent = np.flatnonzero(named & ~_grown(self._ended[place], len(named))[: len(named)])
+            absent, beyond = self._absent(place, plan.offered)
             stage_indices = [
                 stage_index for stage_index, (entry, _) in enumerate(self._vocabulary.stage_keys) if entry == name
             ]
-            counts = self._by_cell(absent, stage_indices)
+            counts = self._by_cell(absent, beyond, stage_indices)
             found += [
                 Missing(name, self._vocabulary.stage_keys[stage_index][1].name, count)
                 for stage_index, count in zip(stage_indices, counts, strict=True)
@@ -80,15 +79,23 @@ class Arrivals:
             ]
         return found
 
-    def _by_cell(self, absent: NDArray[np.int64], stage_indices: list[int]) -> list[int]:
+    def _absent(self, place: int, offered: int | None) -> tuple[NDArray[np.int64], int]:
+        """The arrivals of an entry that have no operation row; and how many more there are, beyond every known one."""
+        ended, named = self._ended[place], self._named[place]
+        if offered is None:
+            return np.flatnonzero(named & ~_grown(ended, len(named))[: len(named)]), 0
+        return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
+
+    def _by_cell(self, absent: NDArray[np.int64], beyond: int, stage_indices: list[int]) -> list[int]:
         """How many belong to each stage: to that of the nearest known arrival before, else after."""
         seen = [stage_index for stage_index in stage_indices if np.isfinite(self._first[stage_index])]
         if not seen:
-            return [0] * (len(stage_indices) - 1) + [len(absent)] if stage_indices else []
+            return [0] * (len(stage_indices) - 1) + [len(absent) + beyond] if stage_indices else []
         firsts = self._first[seen]
         order = np.argsort(firsts)
         places = np.maximum(np.searchsorted(firsts[order], absent, side="right") - 1, 0)
         counts = np.bincount(places, minlength=len(seen))
+        counts[-1] += beyond
         by_stage = dict(zip(np.asarray(seen)[order].tolist(), counts.tolist(), strict=True))
         return [by_stage.get(stage_index, 0) for stage_index in stage_indices]
 

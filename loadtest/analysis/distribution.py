@@ -13,6 +13,7 @@ from here, so that the same record shows the same number everywhere.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -80,7 +81,7 @@ class Distribution:
         total: their sum.
         least: the least one; NaN without any.
         most: the greatest one; NaN without any.
-        open_from: the least of those of which only a lower bound is known; infinite without any.
+        late: those of which only a lower bound is known (time-outs), among the others; None without any.
         ordered: every value, ascending, where all are kept; else of no meaning.
         counts: values by bucket, where not all are kept; else None.
     """
@@ -89,7 +90,7 @@ class Distribution:
     total: float = 0.0
     least: float = math.nan
     most: float = math.nan
-    open_from: float = math.inf
+    late: "Distribution | None" = None
     ordered: Floats = field(default_factory=lambda: np.zeros(0))
     counts: NDArray[np.int64] | None = None
 
@@ -97,6 +98,41 @@ class Distribution:
     def mean(self) -> float | None:
         """The mean; None without values."""
         return self.total / self.n if self.n else None
+
+    @property
+    def open_from(self) -> float:
+        """The least of those of which only a lower bound is known; infinite without any."""
+        return math.inf if self.late is None else self.late.least
+
+    @cached_property
+    def ended(self) -> "Distribution":
+        """Those that are known: all but the time-outs."""
+        if self.late is None:
+            return self
+        n = self.n - self.late.n
+        if not n:
+            return Distribution()
+        if self.counts is None:
+            # Of equal values as many go as are late.
+            late = self.late.ordered
+            places = np.searchsorted(self.ordered, late) + np.arange(len(late)) - np.searchsorted(late, late)
+            return distribution(np.delete(self.ordered, places))
+        counts = self.counts - (
+            np.bincount(buckets(self.late.ordered), minlength=WIDTH) if self.late.counts is None else self.late.counts
+        )
+        held = np.flatnonzero(counts)
+        least, most = MIDDLES[held[[0, -1]]].tolist()
+        return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
+
+    def greatest_at(self, number: int) -> float:
+        """The greatest that the value at a 1-based rank can be: what if no time-out had ever ended.
+
+        The least that it can be is ``at``, by which each would have ended at once. So the two are the bounds that
+        censored values leave of an order statistic, whatever the others would have been (as the ends of Kaplan and
+        Meier's estimate are, JASA 1958).
+        """
+        ended = self.ended
+        return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
     def at(self, ranks: Sequence[int] | NDArray[np.int64]) -> Floats:
         """The values at 1-based ranks."""
@@ -121,12 +157,13 @@ def distribution(values: Floats, at_least: NDArray[np.bool_] | None = None) -> D
         values: in any order.
         at_least: True for values of which only a lower bound is known (time-outs).
     """
-    late = known(values[at_least]) if at_least is not None else values[:0]
+    late = distribution(values[at_least]) if at_least is not None and at_least.any() else None
     ordered = np.sort(known(values))
     if not len(ordered):
         return Distribution()
-    open_from = float(late.min()) if len(late) else math.inf
-    return Distribution(len(ordered), float(ordered.sum()), float(ordered[0]), float(ordered[-1]), open_from, ordered)
+    if late is not None and not late.n:
+        late = None
+    return Distribution(len(ordered), float(ordered.sum()), float(ordered[0]), float(ordered[-1]), late, ordered)
 
 
 class Distributions:
@@ -143,7 +180,9 @@ class Distributions:
         self._total = np.zeros(slots)
         self._least = np.full(slots, np.inf)
         self._most = np.full(slots, -np.inf)
-        self._open = np.full(slots, np.inf)
+        self._slots = slots
+        self._late: Distributions | None = None
+        """Those of which only a lower bound is known, as soon as there are any."""
         self._kept: list[list[Floats]] = [[] for _ in range(slots)]
         """Of slots that are no histograms, their values in pieces."""
         self._counts: dict[int, NDArray[np.int64]] = {}
@@ -172,7 +211,9 @@ class Distributions:
             at_least: True for values of which only a lower bound is known.
         """
         if at_least is not None and at_least.any():
-            self._open[slot] = np.fmin(self._open[slot], np.fmin.reduce(values[at_least]))
+            if self._late is None:
+                self._late = Distributions(self._slots, self._exact)
+            self._late.add_to(slot, values[at_least])
         values = known(values)
         if not len(values):
             return
@@ -195,13 +236,14 @@ class Distributions:
             return Distribution()
         kept = np.concatenate([np.zeros(0), *(part for slot in places for part in self._kept[slot])])
         binned = [self._counts[slot] for slot in places if slot in self._counts]
+        late = None if self._late is None else self._late.get(places)
         counts = np.sum([*binned, np.bincount(buckets(kept), minlength=WIDTH)], axis=0) if binned else None
         return Distribution(
             int(self._n[places].sum()),
             float(self._total[places].sum()),
             float(self._least[places].min()),
             float(self._most[places].max()),
-            float(self._open[places].min()),
+            late if late is not None and late.n else None,
             np.sort(kept),
             counts,
         )
@@ -262,17 +304,30 @@ class Percentile:
 
     The interval knows of sampling only: requests of a run are correlated, so the truth is wider. ``value`` and the
     bounds are None where n carries no upper bound.
+
+    Attributes:
+        n: how many values there are.
+        value: with each time-out at the time it took: the least that it can be.
+        low: of the interval.
+        high: of the interval, with each time-out at infinity.
+        most: the greatest that it can be, likewise; infinite where it reaches the time-outs.
     """
 
     n: int
     value: float | None
     low: float | None
     high: float | None
+    most: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both bounds; None where n carries no upper one."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
+        """Both bounds; None where n carries no upper one, or only time-outs do."""
+        return None if self.low is None or self.high is None or self.high == math.inf else (self.low, self.high)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether it reaches time-outs, so that only a lower bound of it is known."""
+        return self.most == math.inf
 
 
 def percentile(values: Distribution, quantile: float) -> Percentile:
@@ -285,17 +340,25 @@ def percentile(values: Distribution, quantile: float) -> Percentile:
     ranks = interval_ranks(values.n, quantile)
     if ranks is None:
         return Percentile(values.n, None, None, None)
-    low, value, high = values.at([ranks[0], rank(values.n, quantile), ranks[1]]).tolist()
-    return Percentile(values.n, value, low, high)
+    place = rank(values.n, quantile)
+    low, value, high = values.at([ranks[0], place, ranks[1]]).tolist()
+    if values.late is None:
+        return Percentile(values.n, value, low, high, value)
+    most = max(value, values.greatest_at(place))
+    return Percentile(values.n, value, low, max(high, values.greatest_at(ranks[1])), most)
 
 
 def summarize(values: Distribution) -> Summary:
     """n, mean, percentiles with intervals, max; ``at_least`` names those of which only a lower bound is known."""
     p50, p90, p95, p99 = (percentile(values, quantile) for quantile in QUANTILES.values())
-    most = values.most if values.n else None
-    reached = {"p50": p50.value, "p90": p90.value, "p95": p95.value, "p99": p99.value, "max": most}
-    at_least: list[Statistic] = ["mean"] if values.open_from < math.inf else []
-    at_least += [name for name in STATISTICS if (value := reached.get(name)) is not None and value >= values.open_from]
+    found: dict[Statistic, Percentile] = {"p50": p50, "p90": p90, "p95": p95, "p99": p99}
+    censored = values.late is not None
+    at_least = [name for name in STATISTICS if (found[name].at_least if name in found else censored)]
+    most: dict[Statistic, float] = {
+        name: one.most
+        for name, one in found.items()
+        if one.most is not None and one.value is not None and one.value < one.most < math.inf
+    }
     return Summary(
         n=values.n,
         mean=values.mean,
@@ -307,6 +370,7 @@ def summarize(values: Distribution) -> Summary:
         p95_interval=p95.interval,
         p99=p99.value,
         p99_interval=p99.interval,
-        max=most,
+        max=values.most if values.n else None,
         at_least=tuple(at_least),
+        most=most,
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.blocks import Blocks
+from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.limits.aftermath import Retried
@@ -124,6 +125,7 @@ class Results(Result, frozen=True, kw_only=True):
     Attributes:
         sentence: the verdict in one sentence.
         reasons: what it rests on.
+        inconsistencies: rows of the record that cannot be true.
         limits: what was asked of each limit between two stage boundaries.
         observed_429: all that the 429s tell.
         errors: what was not ok, the most frequent first.
@@ -146,6 +148,7 @@ class Results(Result, frozen=True, kw_only=True):
     sentence: str
     reasons: tuple[str, ...]
     validity: list[Check]
+    inconsistencies: list[Inconsistency]
     thresholds: list[Judged]
     limits: list[LimitUse]
     expected: ExpectedLimiter
@@ -180,6 +183,7 @@ def results(findings: Findings) -> Results:
         sentence=verdict.sentence,
         reasons=verdict.reasons,
         validity=findings.checks,
+        inconsistencies=record.consistency.result(),
         thresholds=findings.judged,
         limits=findings.uses,
         expected=result_of(

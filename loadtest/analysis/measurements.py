@@ -150,7 +150,6 @@ class _Stage:
         self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
         self.blocks: StageBlocks | None = findings.blocks.get(self.index)
         self.whole_ms = findings.blocks.whole_milliseconds(self.index)
-        self.not_found = key.traffic in record.not_found_entries
         self.why_no_expectation = findings.expectation.why_not
         retries = findings.observed_429.retries.get(key.traffic)
         self.retried = retries is not None and retries.operations > 0
@@ -218,8 +217,6 @@ class _Stage:
         value = _at(whole, quantile)
         resolution = self._resolution(field, value, quantile)
         times = None if self.blocks is None else self.blocks.times.get(field)
-        if self.not_found and not why_not:
-            why_not = "it is answered before any workflow runs, and tells where a change lies"
         return Measurement(
             traffic=self.traffic,
             stage=self.plan.name,
@@ -254,11 +251,7 @@ class _Stage:
             value=errors / n,
             score=share_score(errors, n),
             n=n,
-            # Blocks of nothing but zeros know nothing; the counts do (Agresti, Categorical Data Analysis, 3.1.1).
-            errors=(
-                None if blocks is None else blocks.share_error(blocks.errors, blocks.sent),
-                math.sqrt(1 / (errors + 0.5) + 1 / (n - errors + 0.5)),
-            ),
+            se=None if blocks is None else blocks.share_error(blocks.errors, blocks.sent),
             why_not=self._waits() if self.operation == Operation.ASYNC_RUN else "",
         )
 
@@ -268,19 +261,16 @@ class _Stage:
         if not n:
             return None
         expected, why_not = self.figures.expected_throttled_rate, ""
-        if expected is None:
-            expected = 0.0
-            if self.plan.expect_429:
-                why_not = f"no 429 rate to expect: {self.why_no_expectation or 'none was replayed'}"
-        share = (refused + 0.5) / (n + 1)
-        # Given what was sent, a limiter leaves nothing to chance: only what it does not explain is counted as Poisson.
-        chance = math.sqrt(abs(refused - expected * n) + 0.5) / ((n + 1) * share * (1 - share))
+        if expected is None and self.plan.expect_429:
+            why_not = f"no 429 rate to expect: {self.why_no_expectation or 'none was replayed'}"
+        known = expected or 0.0
         return self._share(
             Metric.THROTTLED_RATE,
-            value=refused / n - expected,
-            score=share_score(refused, n) - share_score(expected * n, n),
+            value=refused / n - known,
+            score=share_score(refused, n) - share_score(known * n, n),
             n=n,
-            errors=(None if self.blocks is None else self.blocks.excess_error(), chance),
+            se=None if self.blocks is None else self.blocks.excess_error(),
+            expected=None if why_not else known,
             why_not=why_not,
         )
 
@@ -308,10 +298,10 @@ class _Stage:
         value: float,
         score: float,
         n: int,
-        errors: tuple[float | None, float],
+        se: float | None,
+        expected: float | None = None,
         why_not: str,
     ) -> Measurement:
-        of_blocks, of_counts = errors
         return Measurement(
             traffic=self.traffic,
             stage=self.plan.name,
@@ -319,7 +309,8 @@ class _Stage:
             value=value,
             score=_round(score),
             n=n,
-            se=None if of_blocks is None else _round(max(of_blocks, of_counts)),
+            expected=expected,
+            se=_rounded(se),
             gated=not why_not,
             why_not=why_not,
         )

@@ -60,7 +60,9 @@ def _digits(value: float) -> str:
 
 
 def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
-    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``."""
+    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``; both bounds where time-outs leave it open."""
+    if value.most is not None:
+        return f"{say(value.value)} to {say(value.most)}"
     return f"≥{_NBSP}{say(value.value)}" if value.at_least else say(value.value)
 
 

@@ -12,11 +12,17 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from loadtest.analysis.columns import Columns, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, OUTCOMES, Bools, Columns, Rows, Vocabulary
 from loadtest.record.samples import read_batches
 
 _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
+_EXECUTION: Final = "execution_time_ms"
+_LATEST: Final = 2.0**53
+"""ns from the epoch: 104 days, beyond which no time can be told from the next."""
+_TIMES: Final = (
+    "intended_start", "user_free", "start", "first_byte", "end", "accepted_start", "accepted_end", "pending_seen",
+)  # fmt: skip
 
 
 class Chunk:
@@ -32,6 +38,32 @@ class Chunk:
         self.columns = Columns(batches, vocabulary)
 
     @cached_property
+    def everything(self) -> Rows:
+        """Every row, those that mean nothing included."""
+        return Rows(self.columns, np.arange(self.columns.count))
+
+    @cached_property
+    def meaningless(self) -> dict[str, Bools]:
+        """Rows that nothing can be counted by, each kind by what is wrong with it, as what follows "a row that"."""
+        rows, row = self.everything, self.everything.words("row")
+        operation, request = (row == code for code in self.vocabulary.codes("row", ["operation", "request"]))
+        outcome, kind = rows.words("outcome"), rows.words("kind")
+        late = np.zeros(len(rows), bool)
+        for name in _TIMES:
+            late |= np.abs(rows.floats(name)) > _LATEST
+        most = np.append(self.vocabulary.most_arrivals, np.inf)
+        entry = np.where(rows.words("traffic") < len(self.vocabulary.entries), rows.words("traffic"), -1)
+        number = np.where(operation, rows.floats("arrival"), rows.floats("parent_arrival"))
+        return {
+            "is neither an operation nor a request": ~(operation | request),
+            "has no known outcome": (outcome < 0) | (outcome >= len(OUTCOMES)),
+            "is a request of no known kind": request & ((kind < 0) | (kind >= len(KINDS))),
+            "has a time more than 104 days from the epoch": late,
+            "has a time that is no number": ~(self.columns.finite("connect_ms") & self.columns.finite(_EXECUTION)),
+            "is of an arrival that was never due": (number < 0) | (number >= most[entry]),
+        }
+
+    @cached_property
     def operations(self) -> Rows:
         """Operation rows that belong to a stage."""
         rows = self._of_kind("operation")
@@ -45,8 +77,11 @@ class Chunk:
 
     def _of_kind(self, kind: str) -> Rows:
         (code,) = self.vocabulary.codes("row", [kind])
-        found = self.columns.words("row")
-        return Rows(self.columns, np.flatnonzero(found == code))
+        chosen = self.everything.words("row") == code
+        for wrong in self.meaningless.values():
+            if wrong.any():
+                chosen &= ~wrong
+        return Rows(self.columns, np.flatnonzero(chosen))
 
 
 class Visitor(Protocol):

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.columns import OK, StageKey, Vocabulary
+from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Arrivals, Counts, Means, PollUse
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
@@ -79,6 +80,7 @@ class Record:
         jobs: what became of each.
         slowest: operations.
         poll_use: how much of what is retrieved is polls.
+        consistency: which rows cannot be true.
     """
 
     directory: Path
@@ -96,6 +98,7 @@ class Record:
     jobs: JobTracker
     slowest: Slowest
     poll_use: PollUse
+    consistency: Consistency
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -128,7 +131,7 @@ class Record:
         if self.info.end == "finished":
             return planned
         if self.info.elapsed_s is not None:
-            return min(planned, self.info.elapsed_s)
+            return min(planned, max(0.0, self.info.elapsed_s))
         # Killed: the last thing that the record knows to have happened.
         return min(planned, max(0.0, self.extent.last / 1e9))
 
@@ -219,6 +222,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
         "jobs": JobTracker(vocabulary),
         "slowest": Slowest(vocabulary),
         "poll_use": PollUse(vocabulary, info),
+        "consistency": Consistency(vocabulary, info),
     }
     rows = scan(directory, vocabulary, list(parts.values()), on_progress)
     return Record(directory, info, vocabulary, rows, **parts)

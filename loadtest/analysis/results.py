@@ -41,11 +41,13 @@ class Value(NamedTuple):
         value: None where samples are too few.
         interval: its 95 % interval; None for a mean and a maximum.
         at_least: whether it reaches a time-out, so that it is a lower bound.
+        most: the greatest that it can be, where time-outs that took less leave that open; else None.
     """
 
     value: float | None
     interval: tuple[float, float] | None
     at_least: bool
+    most: float | None = None
 
 
 class Summary(Result, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class Summary(Result, frozen=True, kw_only=True):
     Attributes:
         n: values.
         at_least: statistics that reach a time-out: lower bounds.
+        most: the greatest value of percentiles that time-outs leave uncertain, though they do not reach them: such as
+            ended earlier might have taken longer. Their values are the least.
     """
 
     n: Count
@@ -68,11 +72,13 @@ class Summary(Result, frozen=True, kw_only=True):
     p99_interval: Interval | None
     max: float | None
     at_least: tuple[Statistic, ...]
+    most: dict[Statistic, float] = {}
 
     def get(self, statistic: str) -> Value:
         """A statistic whose name, one of ``STATISTICS``, is known at run time only."""
         interval = getattr(self, f"{statistic}_interval", None)
-        return Value(getattr(self, statistic), interval, statistic in self.at_least)
+        most = next((value for name, value in self.most.items() if name == statistic), None)
+        return Value(getattr(self, statistic), interval, statistic in self.at_least, most)
 
 
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")

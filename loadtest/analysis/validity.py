@@ -127,6 +127,7 @@ def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenne
     return [
         _sent(overall),
         _complete(record),
+        _consistent(record),
         _lost(info, overall),
         *_target(info),
         *_workers(info),
@@ -153,6 +154,15 @@ def _complete(record: Record) -> Check:
     elif not ok:
         words = f"the record is incomplete: {written} samples were written and {rows} can be read"
     return Check("record complete", f"{rows} of {written} samples", "all", ok, words)
+
+
+def _consistent(record: Record) -> Check:
+    found = record.consistency.result()
+    rows = sum(one.count for one in found)
+    words = "no row contradicts another, the plan or itself"
+    if found:
+        words = f"the record cannot be true: it has {'; '.join(one.words for one in found)}"
+    return Check("record consistent", "1 row" if rows == 1 else f"{rows} rows", "0 rows wrong", not found, words)
 
 
 def _lost(info: RunInfo, overall: OverallFigures) -> Check:

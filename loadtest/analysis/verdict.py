@@ -5,6 +5,8 @@ from functools import partial
 from math import inf
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.results import (
@@ -21,7 +23,7 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import Check
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
 from loadtest.threshold import TIMES as THRESHOLD_TIMES
@@ -66,16 +68,25 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 
     Raises:
         InputError: if one cannot be read.
+        RecordError: if what is there is no list of thresholds.
     """
+    try:
+        entries = msgspec.convert(info.scenario.effective.get("threshold", []), list[_Entry])
+    except msgspec.ValidationError as error:
+        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.threshold`") from error
     return [
-        parse_threshold(
-            entry["require"],
-            traffic=entry.get("traffic"),
-            operation=entry.get("operation"),
-            stage=entry.get("stage"),
-        )
-        for entry in info.scenario.effective.get("threshold", [])
+        parse_threshold(entry.require, traffic=entry.traffic, operation=entry.operation, stage=entry.stage)
+        for entry in entries
     ]
+
+
+class _Entry(msgspec.Struct):
+    """A threshold as it is written down."""
+
+    require: str
+    traffic: str | None = None
+    operation: str | None = None
+    stage: str | None = None
 
 
 def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
@@ -173,7 +184,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -
     found = summary.get(statistic)
     if found.value is None:
         return Measured(None, n=summary.n)
-    lower, upper = found.value, inf if found.at_least else found.value
+    lower, upper = found.value, inf if found.at_least else found.most or found.value
     if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
         least = figures.time_to_result_lower_ms.get(statistic)
         lower = upper if least.value is None else least.value
@@ -196,7 +207,9 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
         return "no expected value: the limiter could not be replayed"
     if bounds and bounds[1] == inf:
         return "it reaches time-outs, of which only a lower bound is known"
-    return "the true value lies between two polls, and the threshold with it"
+    if threshold.metric.startswith("time_to_result."):
+        return "the true value lies between two polls, and the threshold with it"
+    return "time-outs leave it open on which side of the threshold the true value lies"
 
 
 Word = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]

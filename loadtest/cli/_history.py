@@ -27,15 +27,17 @@ def history_files(place: Path, scenario: str | None) -> list[Path]:
     """The histories that a command line means: that of a scenario, or all in a folder.
 
     Raises:
-        InputError: if the one that is named is not there.
+        InputError: if the one that is named is not there, or there is none at all.
     """
+    remedy = "`loadtest regression check SCENARIO` makes it with its first run."
     if scenario is None and place.suffix != history_file.ENDING:
-        return sorted(place.glob(f"*{history_file.ENDING}"))
-    path = history_file.path_for(place, "" if scenario is None else Path(scenario).stem)
-    if not path.is_file():
-        raise InputError(
-            f"there is no history {path}", "`loadtest regression check SCENARIO` makes it with its first run."
-        )
+        if not (found := sorted(place.glob(f"*{history_file.ENDING}"))):
+            raise InputError(f"there is no history in {place}", remedy)
+        return found
+    # As LoadedScenario.name, of a path or a name.
+    name = "" if scenario is None else Path(scenario).name.removesuffix(".toml")
+    if not (path := history_file.path_for(place, name)).is_file():
+        raise InputError(f"there is no history {path}", remedy)
     return [path]
 
 

@@ -26,7 +26,7 @@ class ProgressDisplay:
     def __init__(self, block_s: float = 0.0) -> None:
         self._block_s = block_s
         self._block = ""
-        self._begun = time.monotonic()
+        self._begun = 0.0
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if sys.stdout.isatty() else None
         self._next_line = 0.0
@@ -67,6 +67,8 @@ class ProgressDisplay:
 
     def _show_block(self, message: BlockBegins) -> None:
         done = message.number - 1
+        if not done:
+            self._begun = time.monotonic()
         # The blocks so far tell better how long one takes, drain and silence included.
         each = (time.monotonic() - self._begun) / done if done else self._block_s
         left = each * (message.blocks - done)

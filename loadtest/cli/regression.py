@@ -50,7 +50,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Run a scenario, and compare the run with its history.")
 @click.argument("scenario")
 @target_options(embedded=True)
 @_history_option
@@ -92,7 +92,7 @@ def check(
     return check_run(order, rerun=not no_rerun)
 
 
-@command.command()
+@command.command(short_help="Run again what a check suspects, on another machine.")
 @click.argument("file", metavar="SUSPECTS", type=click.Path(path_type=Path))
 @click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml.")
 @click.option("--yes", is_flag=True, help="Load a production target without asking for its host name.")
@@ -133,7 +133,7 @@ def _decision(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@command.command()
+@command.command(short_help="Accept a run as evidence for later checks.")
 @_decision
 @click.option("--new-segment", is_flag=True, help="Compare later runs with those from here on only.")
 def accept(run: str, *, reason: str, place: Path, output_dir: Path, new_segment: bool) -> None:
@@ -145,14 +145,14 @@ def accept(run: str, *, reason: str, place: Path, output_dir: Path, new_segment:
     warn(decide(run, place, output_dir, "accepted", reason, new_segment=new_segment))
 
 
-@command.command()
+@command.command(short_help="Reject a run as evidence.")
 @_decision
 def reject(run: str, *, reason: str, place: Path, output_dir: Path) -> None:
     """Reject RUN as evidence, together with its rerun: no later run is compared with it."""
     warn(decide(run, place, output_dir, "rejected", reason))
 
 
-@command.command()
+@command.command(short_help="Show a history, or print it for other tools.")
 @click.argument("scenario", required=False)
 @_history_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots instead.")
@@ -160,7 +160,8 @@ def reject(run: str, *, reason: str, place: Path, output_dir: Path) -> None:
 def history(scenario: str | None, *, place: Path, html: Path | None, form: str | None) -> int:
     """Show the runs of a history with their verdicts and what was decided about them.
 
-    `--to otava` prints CSV with a row for each accepted run; bmf and benchmark-action print the last accepted run.
+    `--to otava` prints CSV with a row for each run that is valid and not rejected; bmf and benchmark-action print
+    the last such run.
     """
     files = history_files(place, scenario)
     if (html is not None or form is not None) and len(files) != 1:
@@ -176,7 +177,7 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
     return 0
 
 
-@command.command()
+@command.command(short_help="Count the false alarms that a history would have had.")
 @click.argument("scenario", required=False)
 @_history_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

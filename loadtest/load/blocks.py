@@ -128,6 +128,8 @@ class Blocks:
             self._await_silence(block)
             if self._interrupted.is_set():
                 break
+            # Locust begins in a greenlet of its own: until then, `done` would be that of the block before.
+            engine.done.clear()
             runner.start(self.users, spawn_rate=self.users)
             engine.done.wait()
             runner.stop()

@@ -20,10 +20,9 @@ from loadtest.load.http.exchange import HttpConnection, Timeouts
 from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.run_info import RunInfo
+from loadtest.record.samples import SETUP
 from loadtest.targets import allow
 
-STAGE: Final = "setup"
-"""The stage that these requests are recorded in; it is in no figure."""
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
@@ -58,7 +57,7 @@ class Seeder:
         """Record what was sent; to be called when the epoch is known."""
         for entry, kind, answer, trace, key_index in self._sent:
             self._session.recorder.append(
-                request_sample(self._session, entry, answer, kind=kind, trace=trace, stage=STAGE, key_index=key_index)
+                request_sample(self._session, entry, answer, kind=kind, trace=trace, stage=SETUP, key_index=key_index)
             )
 
     def _seed(self, entry: TrafficEntry, client: WorkflowClient) -> None:

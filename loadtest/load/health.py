@@ -49,7 +49,8 @@ class CpuLoop:
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
         self._before: list[float] = []
-        self._kept: list[float] = []
+        self.kept: list[float] = []
+        """Those during the run that are kept."""
         self._step = 1
         self._count = 0
 
@@ -61,26 +62,26 @@ class CpuLoop:
         """Time it once more."""
         took = self._measure()
         if self._count % self._step == 0:
-            self._kept.append(took)
+            self.kept.append(took)
         self._count += 1
-        if len(self._kept) > _LOOPS_KEPT:
-            self._kept = self._kept[::2]
+        if len(self.kept) > _LOOPS_KEPT:
+            self.kept = self.kept[::2]
             self._step *= 2
 
     @property
     def info(self) -> CpuLoopInfo:
         """The figures; the error of the median from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
-        stretch = max(_LEAST_IN_STRETCH, len(self._kept) // _STRETCHES)
+        stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
-            math.log(statistics.median(self._kept[begin : begin + stretch]))
-            for begin in range(0, len(self._kept) - stretch + 1, stretch)
+            math.log(statistics.median(self.kept[begin : begin + stretch]))
+            for begin in range(0, len(self.kept) - stretch + 1, stretch)
         ]
         # Of fewer, the error of the error would be greater than itself.
         known = len(stretches) >= _STRETCHES // 2
         return CpuLoopInfo(
             n=self._count,
             before_ms=round(statistics.median(self._before), 4) if self._before else None,
-            p50_ms=round(statistics.median(self._kept), 4) if self._kept else None,
+            p50_ms=round(statistics.median(self.kept), 4) if self.kept else None,
             se=round(statistics.stdev(stretches) / math.sqrt(len(stretches)), 5) if known else None,
         )
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.contract import LIMIT_NAMES
 from loadtest.errors import InputError, RecordError
 from loadtest.record.run_info import SCHEMA_VERSION, RunInfo
 
@@ -97,11 +98,25 @@ def load(directory: Path) -> RunInfo:
         version = msgspec.json.decode(data, type=_Versioned).schema
         if version != SCHEMA_VERSION:
             raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
-        return msgspec.json.decode(data, type=RunInfo)
+        info = msgspec.json.decode(data, type=RunInfo)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
+    for wrong in _contradictions(info):
+        raise RecordError(f"{path} is damaged: {wrong}")
+    return info
+
+
+def _contradictions(info: RunInfo) -> Iterator[str]:
+    """What types cannot say of a ``run.json``."""
+    for name in info.target.limits:
+        if name not in LIMIT_NAMES:
+            yield f"{name!r} is no limit - at `$.target.limits`"
+    for name, plan in info.traffic.items():
+        stages = [stage.name for stage in plan.stages]
+        if twice := [stage for place, stage in enumerate(stages) if stage in stages[:place]]:
+            yield f"two stages are called {twice[0]!r} - at `$.traffic.{name}.stages`"
 
 
 def note_target_died(directory: Path) -> None:

@@ -3,28 +3,36 @@
 Who made the load (processes, pools, pauses, clocks), what was scheduled, what was loaded, and the run itself.
 """
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from loadtest.contract import Operation
 
 SCHEMA_VERSION: Final = 1
 
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+"""A length of time, a rate or a share: a file that gives another one is damaged."""
+Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]
+"""Seconds since the epoch of a run, or between two clocks."""
+Number = Annotated[int, Meta(ge=0, le=2**53)]
+"""How many."""
+
 
 class ClockInfo(msgspec.Struct, kw_only=True):
     """Server clock minus ours, from ``Date`` headers. Seconds."""
 
-    offset_s: float
-    uncertainty_s: float
-    answers: int
+    offset_s: Moment
+    uncertainty_s: Amount
+    answers: Number
 
 
 class CpuSample(msgspec.Struct, kw_only=True):
     """CPU of one generator process over the second that ends at ``t_s`` since the epoch; 100 is one core."""
 
-    t_s: float
-    percent: float
+    t_s: Moment
+    percent: Amount
     worker: int = 0
     machine: float | None = None
     """Of the whole machine that the process is on, over the same second; 100 is all of its cores."""
@@ -126,13 +134,13 @@ class StagePlan(msgspec.Struct, kw_only=True):
     """One stage of a traffic entry, as it was scheduled. Times in s since the epoch, rates in requests/s."""
 
     name: str
-    start_s: float
-    duration_s: float
-    rate: float
+    start_s: Annotated[float, Meta(ge=0, le=1e8)]
+    duration_s: Annotated[float, Meta(gt=0, le=1e8)]
+    rate: Amount
     """At the start of the stage."""
-    rate_to: float
+    rate_to: Amount
     """At its end: equal to ``rate`` unless it is a ramp."""
-    burst: int = 0
+    burst: Number = 0
     """Operations that arrive all at once at its start."""
     warmup: bool = False
     over: list[str] = []
@@ -151,10 +159,10 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     """Users that its pool starts with, over all workers."""
     max_users: int | None = None
     """Most that its pool may grow to, over all workers; null in older records: ``users``."""
-    key_start: int = 0
+    key_start: Number = 0
     """Index of the first key that it uses."""
-    key_count: int = 1
-    offered: int | None = None
+    key_count: Number = 1
+    offered: Number | None = None
     """Arrivals that became due before the end; null until the end."""
     stages: list[StagePlan] = []
 
@@ -162,8 +170,8 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
 class LimitInfo(msgspec.Struct, kw_only=True):
     """An assumed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""
 
-    count: int
-    window_s: float
+    count: Annotated[int, Meta(ge=1, le=2**53)]
+    window_s: Annotated[float, Meta(ge=1e-3, le=1e9)]
 
 
 class BudgetUse(msgspec.Struct, kw_only=True):
@@ -218,7 +226,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     """By limit name. Rates in units of a limit refer to these, whatever is in force."""
     limiter: str = "fixed-window"
     """The assumed algorithm; for an embedded target the one in force, and so with all that follows."""
-    burst: int | None = None
+    burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Requests that may pass at once; null for the algorithm's own default."""
     count_rejected: bool = False
     """Whether rejected requests are counted, too."""
@@ -289,8 +297,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     scenario: ScenarioInfo
     seed: int
     target: TargetInfo
-    keys: int
-    workers: int
+    keys: Number
+    workers: Number
     traffic: dict[str, TrafficPlan]
     versions: dict[str, str]
     machine: dict[str, str]
@@ -301,16 +309,17 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """What ``--target-version`` said."""
     started: str
     """UTC, ISO 8601."""
-    epoch_unix_ns: int | None = None
+    epoch_unix_ns: Annotated[int, Meta(ge=0, le=2**62)] | None = None
     """Wall time of the epoch; null until every user was ready."""
     ended: str | None = None
-    elapsed_s: float | None = None
-    """From the epoch to the end of the schedule or of the interruption, without the drain."""
+    elapsed_s: Moment | None = None
+    """From the epoch to the end of the schedule or of the interruption, without the drain; below zero where that came
+    before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False
     """The embedded target ended during the run, without being asked to."""
-    samples: int | None = None
+    samples: Number | None = None
     """Rows written; a record with fewer or more is incomplete."""
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []

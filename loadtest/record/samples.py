@@ -26,6 +26,9 @@ FILE_NAME: Final = "samples.arrows"
 _MARK: Final = "loadtest.samples"
 """Of the schema's version, in the file."""
 
+SETUP: Final = "setup"
+"""The stage of requests that prepare a run before its epoch; it is in no plan and in no figure."""
+
 RowType = Literal["operation", "request"]
 
 

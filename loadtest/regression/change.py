@@ -12,6 +12,8 @@ LEAST_MS: Final = 1.0
 """… and, of times, one millisecond. Smaller changes are real at best, and nobody's business."""
 LEAST_SHARE: Final = 0.01
 """The least effect on shares: one percentage point. A ratio would make a regression of one error in a thousand."""
+_MOST_SCORE: Final = 50.0
+"""e⁵⁰ ms are older than the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 CONFIDENCE: Final = 0.975
@@ -110,18 +112,18 @@ class Change(NamedTuple):
             return _share_difference(-self.interval()[1] / 2, self.interval()[1]) < _UNCHANGED_SHARE
         return interval[1] < _UNCHANGED_SHARE
 
-    def detectable(self, level: float) -> float:
+    def detectable(self, level: float) -> float | None:
         """The least change for the worse that is found, and confirmed, in 80 % of cases: a factor, or an odds ratio.
 
         Args:
             level: the one-sided p that decides.
-        """
-        return math.exp(self.nature.worse * self._detectable(level))
 
-    def _detectable(self, level: float) -> float:
-        """The same on the scale."""
+        Returns:
+            None where no change would be found.
+        """
         critical = student(1 - level / self.looks, self.df) * self.se
-        return max(critical, self._least()) + student(_EACH_FINDS, self.df) * self.se
+        least = max(critical, self._least()) + student(_EACH_FINDS, self.df) * self.se
+        return math.exp(self.nature.worse * least) if least < _MOST_SCORE else None
 
     def _least(self) -> float:
         """The minimum effect on the scale."""
@@ -158,17 +160,22 @@ def within_variance(one: Measurement) -> float:
     A share of n independent requests has var(log odds) ≈ 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe). Without
     that, the first error ever would be infinitely surprising.
     """
-    variance = (one.se or 0.0) ** 2
+    variance = known_se(one) ** 2
     if NATURES[one.metric].scale == "logit" and one.n > 0:
         events = min(max(one.value + (one.expected or 0.0), 0.0), 1.0) * one.n
         variance = max(variance, 1 / (events + 0.5) + 1 / (one.n - events + 0.5))
     return variance
 
 
-def ordinary(one: Measurement) -> str:
+def known_se(one: Measurement) -> float:
+    """What a run knows of the spread of a score; 0 if it does not know any."""
+    return one.se if one.se is not None and math.isfinite(one.se) else 0.0
+
+
+def unfit(one: Measurement) -> str:
     """Why a measurement cannot be compared; empty if it can."""
-    if not (math.isfinite(one.score) and math.isfinite(one.value)):
-        return "the run has no finite value"
+    if not (abs(one.score) < _MOST_SCORE and math.isfinite(one.value)):
+        return "its value is impossible, or zero"
     return one.why_not or ("" if one.gated else "it is shown only")
 
 

@@ -32,6 +32,7 @@ from loadtest.regression.findings import find
 from loadtest.regression.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.regression.results import Comparison, ControlComparison, Finding, MetricComparison, Word
 
+_MOST_SENTENCES = 3
 _EXIT_CODES: dict[Word, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
     "pass": ExitCode.PASS,
@@ -100,12 +101,14 @@ def _verdict(
     least: int,
 ) -> tuple[Word, str]:
     """The word of the verdict, and its sentence."""
-    text = "; ".join(one.sentence for one in regressions)
+    text = ". ".join(one.sentence for one in regressions[:_MOST_SENTENCES])
+    if len(regressions) > _MOST_SENTENCES:
+        text += f". {_count(len(regressions) - _MOST_SENTENCES, 'more finding')}"
     if regressions and moved:
         names = sentences.listed([f"{one.name} {_growth(one.ratio)}" for one in moved])
         return "inconclusive", f"Inconclusive, the surroundings moved: {names}, which the service cannot touch. {text}."
     if regressions and sides.confirming is None:
-        return "inconclusive", f"Suspected: {text}. A rerun has to confirm it."
+        return "inconclusive", f"{text}. Suspected only: a rerun has to confirm it."
     if unsettled:
         names = sentences.listed([_name(one, metrics) for one in unsettled])
         also = f"{text}. " if text else ""
@@ -166,6 +169,9 @@ def _reasons(
     if any(one.kind == "grown" for one in findings):
         reasons += _attribution(sides.head_runs[-1], metrics)
     reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
+    if drifting := [one.cause for one in findings if one.cause.drift]:
+        names = sentences.listed([_name(one, metrics) for one in drifting])
+        reasons.append(f"Slow drift: {names} against the first {drifting[0].n} runs since the last accepted change.")
     if missing := [one for one in metrics if one.head is None]:
         names = sentences.listed([_name(one, metrics) for one in missing])
         reasons.append(f"Not measured in this run, though earlier runs have it: {names}.")
@@ -194,7 +200,7 @@ def _attribution(run: RunMeasurements, metrics: Sequence[MetricComparison]) -> l
             texts.append(f"{name} became slower, too ({_growth(size)}): every path did.")
         elif seen:
             size = statistics.median(one.ratio or 1.0 for one in seen)
-            texts.append(f"{name} did not become slower ({_growth(size)}): the cause is in {inside}.")
+            texts.append(f"{name} did not become slower beyond chance ({_growth(size)}): the cause is in {inside}.")
     return texts
 
 

@@ -97,25 +97,14 @@ def judge_family(
 def _judged(
     change: Change,
     ps: tuple[float, float | None],
-    detectable: float,
+    detectable: float | None,
     *,
     found: bool,
     improved: bool,
     first: bool,
 ) -> MetricComparison:
     """The verdict on a tested metric, with its figures."""
-    verdict: MetricVerdict
-    why = ""
-    if found and first:
-        verdict, why = "inconclusive", "suspected: a rerun has to confirm it"
-    elif found:
-        verdict = "regressed"
-    elif improved:
-        verdict = "improved"
-    elif change.unchanged():
-        verdict = "unchanged"
-    else:
-        verdict, why = "inconclusive", "it varies too much to exclude a change that matters"
+    verdict, why = _verdict(change, found=found, improved=improved, first=first)
     low, high = change.interval()
     return MetricComparison(
         traffic=change.key.traffic,
@@ -136,9 +125,21 @@ def _judged(
         suspect=found and first,
         gated=True,
         why=why,
+        drift=change.anchored,
         earlier=change.earlier,
         later=change.later,
     )
+
+
+def _verdict(change: Change, *, found: bool, improved: bool, first: bool) -> tuple[MetricVerdict, str]:
+    """The verdict on a tested metric, and why, where it is none."""
+    if found:
+        return ("inconclusive", "suspected: a rerun has to confirm it") if first else ("regressed", "")
+    if improved:
+        return "improved", ""
+    if change.unchanged():
+        return "unchanged", ""
+    return "inconclusive", "it varies too much to exclude a change that matters"
 
 
 def _shown(one: Untested, confirming: Collection[Key] | None) -> MetricComparison:

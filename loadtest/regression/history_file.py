@@ -112,17 +112,32 @@ def _locked(path: Path) -> Iterator[int]:
     """Open the file, made if it is not there, for one writer at a time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = _open_locked(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", "Name another --history.") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if new:
-            _sync_folder(path.parent)
         yield file
     finally:
         os.close(file)  # and with it the lock
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        new = not path.exists()
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if new:
+                _sync_folder(path.parent)
+            # While we waited, Git may have put another file there: what is written to this one would be lost.
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # it was deleted meanwhile
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
 
 
 def _all(file: int) -> bytes:

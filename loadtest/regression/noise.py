@@ -11,7 +11,7 @@ what a run knows of itself is too small. The variance is therefore an average of
 
 The second line is what keeps the check of a noisier service quiet: a prior that is too small shows in many metrics at
 once. The mean is of one metric, since a p95 or a small overhead varies more than a p50 and would make the check deaf
-to the others; the median over all of them helps where a scenario has one entry, and a single noisy metric cannot move it.
+to the others. The median over all of them helps where a scenario has one entry; a single noisy metric cannot move it.
 """
 
 import math

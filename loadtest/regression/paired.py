@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.regression.change import LEAST_RATIO, Change, Side, ordinary, student, within_variance
+from loadtest.regression.change import LEAST_RATIO, Change, Side, student, unfit, within_variance
 from loadtest.regression.controls import compare_controls
 from loadtest.regression.decision import Sides, decide, undecided
 from loadtest.regression.family import Levels, Untested, judge_family
@@ -95,7 +95,7 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
         others = head.by_key()
         for one in base.measurements:
             other = others.get(one.key)
-            why = ordinary(one) or ("the head has no such value" if other is None else ordinary(other))
+            why = unfit(one) or ("the head has no such value" if other is None else unfit(other))
             if other is None or why:
                 values = shown.setdefault(one.key, ([], [], why))
                 values[0].append(one.value)

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from loadtest.regression.change import Change, ordinary, within_variance
+from loadtest.regression.change import Change, known_se, unfit, within_variance
 from loadtest.regression.controls import compare_controls
 from loadtest.regression.decision import Sides, decide, undecided
 from loadtest.regression.family import Levels, Untested, judge_family
@@ -49,12 +49,16 @@ def judge_history(
         title: of the scenario.
     """
     comparable = [one for one in history if one.valid and not mismatch(one, run)]
+    words = _in_words(comparable)
+    if len(comparable) > ANCHOR + WINDOW:
+        # Nothing rests on those between; a comparison of a long history stays small.
+        comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
     sides = Sides(
         kind="history",
         title=title,
         base_runs=tuple(comparable),
         head_runs=(run,),
-        base=_in_words(comparable),
+        base=words,
         head=_head(run),
         confirming=confirming,
     )
@@ -79,18 +83,19 @@ def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> lis
     columns: dict[Key, list[Measurement]] = {one.key: [] for one in run.measurements}
     for earlier in history:
         for one in earlier.measurements:
-            if one.key in columns and not ordinary(one):
+            if one.key in columns and not unfit(one):
                 columns[one.key].append(one)
     result: list[Change | Untested] = []
     testable: list[_Column] = []
     for one in run.measurements:
         column = columns[one.key]
-        why = ordinary(one)
+        why = unfit(one)
         if not why and len(column) >= LEAST_RUNS:
             testable.append(_Column(one, column))
             continue
         learning = not why
-        result.append(Untested(one.key, tuple(each.value for each in column), one.value, why, learning=learning))
+        value = one.value if math.isfinite(one.value) else None
+        result.append(Untested(one.key, tuple(each.value for each in column), value, why, learning=learning))
     return result + _compare(testable)
 
 
@@ -122,7 +127,7 @@ def _compare(columns: Iterable[_Column]) -> list[Change]:
 def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
     """Scores of a baseline, odd runs pulled in, and their spread."""
     nature = NATURES[column.head.metric]
-    within = [(one.se or 0.0) ** 2 for one in (*earlier, column.head)]
+    within = [known_se(one) ** 2 for one in (*earlier, column.head)]
     prior = nature.prior_sd**2 + SE_FACTOR**2 * statistics.fmean(within)
     scores = winsorised([one.score for one in earlier], math.sqrt(prior))
     spread = Spread(column.head.metric, prior, variance(scores), len(scores) - 1)
@@ -171,7 +176,7 @@ def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[U
     columns: dict[Key, list[float]] = {}
     for earlier in history:
         for one in earlier.measurements:
-            if one.key not in there and not ordinary(one):
+            if one.key not in there and not unfit(one):
                 columns.setdefault(one.key, []).append(one.value)
     why = "the run has no such value, though earlier runs have"
     return [

@@ -6,7 +6,7 @@ A process of its own, because a run's process has been patched by gevent and mus
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
@@ -20,13 +20,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("usage: python -m loadtest.report [--no-plots] RUN_DIR", file=sys.stderr)
         return int(ExitCode.USAGE)
     directory = Path(arguments[-1])
-    try:
-        # Late, so that a wrong usage is answered at once.
-        from loadtest.report import write  # noqa: PLC0415 - see above
-        from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+    return guarded(lambda: _make(directory, plots=plots), f"the report to {directory}")
 
-        report = write.make(directory, plots=plots)
-        terminal.show(report, _short(directory))
+
+def _make(directory: Path, *, plots: bool) -> int:
+    # Late, so that a wrong usage is answered at once.
+    from loadtest.report import write  # noqa: PLC0415 - see above
+    from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+
+    report = write.make(directory, plots=plots)
+    terminal.show(report, short(directory))
+    return int(report.verdict.exit_code)
+
+
+def guarded(make: Callable[[], int], what: str) -> int:
+    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr.
+
+    Args:
+        make: makes them, and gives their exit code.
+        what: could not be written where, in words.
+    """
+    try:
+        return make()
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -35,15 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
-        print(f"loadtest: cannot write the report to {directory}: {error.strerror}", file=sys.stderr)
+        print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
         return int(ExitCode.BUG)
-    return int(report.verdict.exit_code)
 
 
-def _short(directory: Path) -> Path:
+def short(directory: Path) -> Path:
     """The directory relative to where we are, if it lies below: shorter to read and to type."""
     try:
         return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory

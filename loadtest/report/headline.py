@@ -12,6 +12,7 @@ from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.usage import LimitUse
+from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
@@ -161,14 +162,14 @@ def _times(findings: Findings, entry: MainEntry) -> str:
         return f"{where}{took}{_wrong(counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
     whose = f"{numbers.count(n)} {entry.words}{_whose(findings, entry)}"
-    if found.value >= entry.times.open_from:
+    if found.at_least:
         late = numbers.count(counts[Outcome.TIMED_OUT])
         text = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
-        if half.value is not None and half.value < entry.times.open_from:
-            text += f", and half took at most {numbers.duration_ms(half.value)}"
+        if half.most is not None and not half.at_least:
+            text += f", and half took at most {numbers.duration_ms(half.most)}"
         return text
-    took = f"{share} of {whose} took at most {numbers.duration_ms(found.value)}"
+    took = f"{share} of {whose} took at most {numbers.duration_ms(found.most)}"
     return f"{where}{took}{_wrong(counts)}"
 
 
@@ -324,15 +325,13 @@ def _response(entry: MainEntry | None) -> KeyFigure:
     n = f"n = {numbers.count(entry.times.n)} {entry.words}"
     found = entry.percentile
     if found is None or found.value is None or entry.quantile is None:
-        longest = ("≥\u00a0" if entry.times.open_from <= entry.times.most else "") + numbers.duration_ms(
-            entry.times.most
-        )
+        longest = ("≥\u00a0" if entry.times.late else "") + numbers.duration_ms(entry.times.most)
         return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
-    at_least = "≥\u00a0" if found.value >= entry.times.open_from else ""
-    high = "no upper bound: it reaches time-outs" if at_least else numbers.duration_ms(found.high)
+    high = numbers.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
+    value = Value(found.value, found.interval, found.at_least, found.most if found.most != found.value else None)
     return KeyFigure(
         f"{entry.quantile[0]} response time, {where}",
-        at_least + numbers.duration_ms(found.value),
+        numbers.bounded(value._replace(most=None) if found.at_least else value),
         f"{numbers.duration_ms(found.low)} to {high}",
         n,
     )

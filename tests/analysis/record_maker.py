@@ -167,9 +167,9 @@ class Simulation:
             service_s += self.frozen_s[1] - time
         status, outcome, reason = 200, "ok", None
         if not allowed:
-            status, outcome, reason, service_s = 429, "throttled", "http_429", 0.0006
+            status, outcome, reason, service_s = 429, "throttled", "throttled", 0.0006
         elif self.random.random() < self.error_share:
-            status, outcome, reason = 500, "failed", "http_500"
+            status, outcome, reason = 500, "failed", "unexpected_status"
         row = Sample(
             row="request", outcome=outcome, kind=kind, attempt=1, status=status, reason=reason, key_index=0,
             intended_start=ns(time), start=ns(time + 0.00015), first_byte=ns(time + service_s - 0.0001),
@@ -195,7 +195,7 @@ class Simulation:
                     start=first.start,
                     end=last.end,
                     status=last.status,
-                    reason="poll_give_up" if gave_up else last.reason,
+                    reason="give_up" if gave_up else last.reason,
                     execution_time_ms=last.execution_time_ms,
                     **own,
                 )

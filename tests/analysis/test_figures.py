@@ -26,10 +26,13 @@ def ten(maker: ModuleType, **info: Any) -> tuple[RunInfo, list[Sample]]:
         rows.append(maker.request("t", k, start + 1, start + 1 + 10 * k, execution_time_ms=8.0 * k))
         rows.append(maker.operation("t", k, start, start + 1 + 10 * k, start_ms=start + 1, execution_time_ms=8.0 * k))
     for k, status, outcome in ((8, 429, "throttled"), (9, 500, "failed")):
-        fate = {"status": status, "outcome": outcome, "reason": f"http_{status}"}
+        reason = "throttled" if status == 429 else "unexpected_status"
+        fate = {"status": status, "outcome": outcome, "reason": reason}
         rows.append(maker.request("t", k, k * 1000, k * 1000 + 2, **fate))
         rows.append(maker.operation("t", k, k * 1000, k * 1000 + 2, **fate))
-    rows.append(maker.operation("t", 10, 10_000, None, start_ms=None, outcome="dropped", status=None, reason="no_user"))
+    rows.append(
+        maker.operation("t", 10, 10_000, None, start_ms=None, outcome="dropped", status=None, reason="no_user_free")
+    )
     stages = [maker.stage("warmup", 0, 1, 1, warmup=True), maker.stage("within", 1, 10, 1)]
     return maker.info({"t": maker.plan("sync_run", stages, offered=11)}, **info), rows
 
@@ -51,7 +54,7 @@ def test_counts_and_rates_of_ten_operations(figures: OperationFigures) -> None:
     assert figures.throttled_rate == figures.error_rate == requests.throttled_rate == pytest.approx(1 / 9)
     assert figures.amplification == 1.0
     assert figures.statuses == {"200": 7, "429": 1, "500": 1}
-    assert figures.reasons == {"http_429": 1, "http_500": 1, "no_user": 1}
+    assert figures.reasons == {"throttled": 1, "unexpected_status": 1, "no_user_free": 1}
 
 
 def test_latencies_of_ten_operations(figures: OperationFigures) -> None:

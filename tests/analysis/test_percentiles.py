@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.analysis.distribution import distribution, percentile, summarize
+from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.stats import interval_ranks, needed, rank
 
 
@@ -56,6 +56,37 @@ def test_summary_of_nothing() -> None:
     block = summarize(distribution(np.array([math.nan])))
     assert block.n == 0
     assert {block.mean, block.p50, block.p99, block.max} == {None}
+
+
+@pytest.mark.parametrize("exact", [20_000, 3])
+@given(
+    times=st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=6, max_size=120),
+)
+def test_time_outs_bound_a_percentile_from_both_sides(exact: int, times: list[tuple[int, bool]]) -> None:
+    """However long the time-outs would have taken, the percentile lies between its bounds, which are as near as can be.
+
+    Once each ends at once, once never: the first gives ``value``, the second ``most``.
+    """
+    values = np.array([time for time, _ in times], float)
+    late = np.array([out for _, out in times])
+    binned = Distributions(1, exact)
+    binned.add_to(0, values, late)
+    found = percentile(binned.get([0]), 0.5)
+    place = (len(values) + 1) // 2 - 1
+    assert found.value == pytest.approx(np.sort(values)[place], rel=0.004)
+    assert found.most == pytest.approx(np.sort(np.where(late, np.inf, values))[place], rel=0.004)
+    assert found.at_least == (np.count_nonzero(~late) <= place)
+    if found.interval is not None:
+        assert found.interval[0] <= found.value <= found.most <= found.interval[1]
+
+
+def test_what_ended_after_a_time_out_is_known() -> None:
+    """48 of 100 were cut off after 1 ms: the median of what ended later is bounded, and no lower bound only."""
+    values = np.r_[np.full(48, 1.0), np.arange(101.0, 153.0)]
+    block = summarize(distribution(values, values == 1.0))
+    assert (block.p50, block.get("p50").most) == (102.0, 150.0)
+    assert block.at_least == ("mean", "p90", "p95", "max")
+    assert block.p50_interval is None
 
 
 def test_statistics_that_reach_a_time_out_are_named() -> None:

@@ -132,8 +132,8 @@ def test_an_interrupted_run_is_judged_on_what_there_was(maker: ModuleType, tmp_p
 def test_a_killed_run_keeps_what_was_flushed(maker: ModuleType, tmp_path: Path) -> None:
     """A stream torn in its last batch still gives figures, and an invalid verdict."""
     record = simple(maker, tmp_path / "run", end="running", samples=None)
-    rows = maker.operation("t", 100, 10_000, 10_020)
-    maker.save(record.directory, record.info, [rows] * 100, batch=30)
+    rows = [maker.operation("t", k, 10_000, 10_020) for k in range(100)]
+    maker.save(record.directory, record.info, rows, batch=30)
     path = record.directory / FILE_NAME
     path.write_bytes(path.read_bytes()[:-200])
     found = find(load_record(record.directory))
@@ -156,7 +156,7 @@ def test_time_outs_fail_a_threshold_only_beyond_what_is_known(maker: ModuleType,
     rows = []
     for k in range(100):
         late = k >= 90
-        fate = {"outcome": "timed_out", "status": None, "reason": "client_timeout"} if late else {}
+        fate = {"outcome": "timed_out", "status": None, "reason": "timeout"} if late else {}
         rows += [
             maker.request("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
             maker.operation("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),

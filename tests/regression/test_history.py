@@ -1,9 +1,11 @@
 """The history of a scenario: what its lines come to in any order, what damage gives, and that nothing is ever lost."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,6 +295,27 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert contents.warnings == []
     assert {each.id for each in contents.history.runs} == {f"{name}-{n}" for name in "abc" for n in range(20)}
     assert len(path.read_bytes().splitlines()) == 60
+
+
+def test_a_file_that_is_replaced_meanwhile_is_not_written_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `git pull` does it while a writer waits for the lock: the line goes into the new file."""
+    waits, flock = threading.Event(), fcntl.flock
+
+    def lock(file: int, how: int) -> None:
+        waits.set()
+        flock(file, how)
+
+    with path.open("rb") as held:
+        flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(fcntl, "flock", lock)
+        writer = threading.Thread(target=history_file.append, args=(path, made_line(3)))
+        writer.start()
+        assert waits.wait(20)
+        pulled = path.with_name("pulled")
+        pulled.write_bytes(path.read_bytes())
+        pulled.replace(path)
+    writer.join(20)
+    assert len(history_file.read(path).history.runs) == 4
 
 
 def test_git_merges_two_branches_of_a_history(path: Path, tmp_path: Path) -> None:

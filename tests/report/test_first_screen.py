@@ -19,7 +19,7 @@ from loadtest.report.headline import wilson
 from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
 
-REFUSED = {"status": 429, "outcome": "throttled", "reason": "http_429"}
+REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
 UNREACHABLE = {"status": None, "outcome": "failed", "reason": "connection_refused"}
 LATE = {"status": None, "outcome": "timed_out", "reason": "timeout"}
 

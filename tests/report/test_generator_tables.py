@@ -20,7 +20,7 @@ SCHEMA = json.loads(
 def found(maker: ModuleType, directory: Path, generators: list[GeneratorInfo], cpu: list[CpuSample]) -> Findings:
     """A run of one operation, made by these."""
     rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, start_ms=0)]
-    plan = {"t": maker.plan("sync_run", [maker.stage("s", 0, 1, 1)], offered=1)}
+    plan = {"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 1)], offered=1)}
     return find(load_record(maker.save(directory, maker.info(plan, generators=generators, cpu=cpu), rows)))
 
 

@@ -42,7 +42,7 @@ def job(maker: ModuleType, k: int, *, ends: bool) -> list[Sample]:
 
 def refused(maker: ModuleType, k: int) -> list[Sample]:
     """A submit that got 429."""
-    fate = {"status": 429, "outcome": "throttled", "reason": "http_429", **JOB}
+    fate = {"status": 429, "outcome": "throttled", "reason": "throttled", **JOB}
     return [
         maker.request("t", k, k * 1000.0, k * 1000.0 + 1, kind="submit", **fate),
         maker.operation("t", k, k * 1000.0, k * 1000.0 + 1, **fate),

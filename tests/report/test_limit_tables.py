@@ -64,9 +64,10 @@ def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path
 def cases(maker: ModuleType) -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     """Records at the edges: rows, traffic, changes to the run, and what the page has to say."""
     quiet = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 1)])}
+    busy = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 2)])}
     rows, traffic = above(maker)
     refused = [
-        maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="http_429")
+        maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="throttled")
         for k in range(50)
     ]
     limits = {name: LimitInfo(count=n, window_s=w) for name, (n, w) in maker.DOCUMENTED.items()}
@@ -77,7 +78,7 @@ def cases(maker: ModuleType) -> dict[str, tuple[list[Any], dict[str, Any], dict[
         "nothing": ([], quiet, {}, "No data, because no request was sent."),
         "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "No data, because the run never reached its epoch."),
         "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 answers was a 429, so nothing tells"),
-        "all 429": (refused, quiet, {}, "Each of 50 answers was a 429, so nothing tells"),
+        "all 429": (refused, busy, {}, "Each of 50 answers was a 429, so nothing tells"),
         "one request": (refused[:1], quiet, {}, "Each of 1 answers was a 429"),
         "concurrency": (maker.Simulation(quiet).run(), quiet, {"target": at_once}, "does not count in windows"),
         "unknown limiter": (rows, traffic, {"target": oracle}, "'oracle' is not a rate limiter"),

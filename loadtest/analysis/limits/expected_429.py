@@ -26,6 +26,7 @@ _CLOCK_MARGIN_S: Final = 0.1
 """Added to the clock's uncertainty: a request is decided on some time after its first byte was sent."""
 _NO_CLOCK_S: Final = 0.5
 _STEPS: Final = 41
+_MOST_WINDOWS: Final = 1_000_000
 _TOO_MANY: Final = 200_000
 """Requests × shifts beyond which a limiter without a vectorised replay is shifted on a coarser grid."""
 _FITTED: Final = 50_000
@@ -153,10 +154,12 @@ def replay(
 def boundaries(record: Record, expectation: Expectation, window_s: float) -> NDArray[np.float64]:
     """Seconds since the epoch at which a wall-aligned window of the server begins, within the run.
 
-    Empty where the limiter is not wall-aligned or its phase is unknown.
+    Empty where the limiter is not wall-aligned or its phase is unknown, and where there are a million of them.
     """
     # A shift is known only where a limiter is wall-aligned.
     if expectation.shift_s is None or record.info.epoch_unix_ns is None:
+        return np.zeros(0)
+    if record.covered_s > _MOST_WINDOWS * window_s:
         return np.zeros(0)
     epoch = record.info.epoch_unix_ns / 1e9 + expectation.shift_s
     first = np.ceil(epoch / window_s) * window_s - epoch

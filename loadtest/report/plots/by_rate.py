@@ -64,7 +64,8 @@ def _panel(panel: Axes, points: list[_Point], colour: str) -> None:
             continue
         rates = [rate for rate, _, _ in known]
         values = np.array([value for _, value, _ in known])
-        bounds = np.array([interval for _, _, interval in known])
+        # A percentile next to time-outs has no upper bound.
+        bounds = np.array([interval or (np.nan, np.nan) for _, _, interval in known])
         panel.vlines(rates, bounds[:, 0], bounds[:, 1], color=ink, lw=2.2, alpha=0.4)
         panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
     for point in points:

@@ -62,7 +62,7 @@ def requests(maker: ModuleType, run: RunInfo, *, shift_s: float = 0.3, held_s: f
         serial += 1
         if allowed:
             heapq.heappush(running, (time + took, serial, limiter))
-        fate = {} if allowed else {"status": 429, "outcome": "throttled", "reason": "http_429"}
+        fate = {} if allowed else {"status": 429, "outcome": "throttled", "reason": "throttled"}
         common = {"operation": OPERATIONS[name], "stage": "above", "key_index": key, **fate}
         end = (time + (took if allowed else 0.001)) * 1e3
         rows.append(maker.request(OPERATIONS[name], serial, time * 1e3, end, kind=KINDS[name], **common))

@@ -1,0 +1,151 @@
+"""Whether a record can be true: rows that contradict themselves, each other, or the plan.
+
+A record is believed only as far as it is consistent: one with such a row is invalid, and the reason names the rows.
+Rows whose words or numbers mean nothing (``Chunk.meaningless``) are in no figure; all others are counted as they are.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.columns import KINDS, OK, TIMED_OUT, Bools, Rows, Vocabulary, groups
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.results import Count, Result
+from loadtest.contract import OPERATIONS, Operation, Reason
+from loadtest.record.run_info import RunInfo
+from loadtest.record.samples import SETUP
+
+NAMED: Final = 5
+"""Rows of each kind that are named."""
+_STATUSES: Final = (100, 999)
+_DENSE: Final = 8
+"""Up to so many times as many numbers as arrivals, counting them is faster than sorting."""
+
+
+class Inconsistency(Result, frozen=True, kw_only=True):
+    """Rows of a record that cannot be true, all for the same reason.
+
+    Attributes:
+        what: why, as what follows "a row that".
+        count: how many there are.
+        rows: the first of them, counted from 1 in the order of the record.
+    """
+
+    what: str
+    count: Count
+    rows: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """What, how many and which: ``2 rows that ended before they began (rows 3, 9)``."""
+        rows = ", ".join(str(row) for row in self.rows)
+        if self.count == 1:
+            return f"1 row that {self.what} (row {rows})"
+        which = "rows" if self.count <= len(self.rows) else "the first are rows"
+        return f"{self.count} rows, each of which {self.what} ({which} {rows})"
+
+
+class Consistency:
+    """Looks at every row of a record."""
+
+    def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
+        self._vocabulary = vocabulary
+        self._keys = max(1, info.keys)
+        self._operations = [plan.operation for plan in info.traffic.values()]
+        self._seen: list[NDArray[np.bool_]] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._before = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.everything
+        for what, wrong in (*chunk.meaningless.items(), *self._times(rows), *self._words(rows), *self._again(chunk)):
+            if wrong.any():
+                places = np.flatnonzero(wrong)
+                count, named = self._found.get(what, (0, ()))
+                named += tuple((places[: NAMED - len(named)] + self._before + 1).tolist())
+                self._found[what] = count + len(places), named
+        self._before += chunk.columns.count
+
+    def result(self) -> list[Inconsistency]:
+        """What cannot be, in the order of the record."""
+        found = [Inconsistency(what=what, count=count, rows=rows) for what, (count, rows) in self._found.items()]
+        return sorted(found, key=lambda one: one.rows)
+
+    def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
+        """Times that are missing, or in the wrong order; and numbers that there cannot be."""
+        operation, outcome = self._is(rows, "operation"), rows.words("outcome")
+        begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
+        yield "ended before it began", rows.floats("end") < rows.floats("start")
+        yield "is ok without a start or an end", (outcome == OK) & ~(begun & ended)
+        yield "timed out without an end", (outcome == TIMED_OUT) & ~ended
+        for column in ("arrival", "intended_start"):
+            yield f"is an operation without {column.replace('_', ' ')}", operation & np.isnan(rows.floats(column))
+        status, key = rows.floats("status"), rows.floats("key_index")
+        yield "has a status that HTTP does not have", (status < _STATUSES[0]) | (status > _STATUSES[1])
+        keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
+        yield f"used another key than {keys} of the run", (key < 0) | (key >= self._keys)
+
+    def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
+        """Words that a record does not have, or that contradict the plan."""
+        vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, self._is(rows, "request")
+        (setup,) = vocabulary.codes("stage", [SETUP])
+        prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
+        unplanned = ~planned & ~prepares
+        yield "is of a traffic entry or a stage that the run does not have", unplanned
+        reasons = frozenset(Reason)
+        known = np.array([word in reasons for word in vocabulary.words["reason"]] + [True], bool)
+        yield "has an unknown reason", ~known[rows.words("reason")]
+        codes = vocabulary.codes("operation", list(Operation))
+        of_entry = dict(zip(Operation, codes.tolist(), strict=True))
+        plan = np.array([of_entry[each] for each in self._operations] + [-1])
+        asked = rows.words("operation")
+        entry = np.where(planned, rows.words("traffic"), -1)
+        other = planned & (asked != plan[entry])
+        yield "is of another operation than its traffic entry", other
+        makes = np.zeros((len(vocabulary.words["operation"]) + 1, len(KINDS) + 1), bool)
+        for name, code in of_entry.items():
+            makes[code, [KINDS.index(kind) for kind in OPERATIONS[name]]] = True
+        kind = np.where(rows.words("kind") < len(KINDS), rows.words("kind"), -1)
+        foreign = request & planned & ~other & (kind >= 0) & ~makes[asked, kind]
+        yield "is a request that its operation does not make", foreign
+
+    def _again(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
+        """Operations of an arrival that has an outcome already."""
+        wrong = np.zeros(chunk.columns.count, bool)
+        rows = chunk.operations.where(~np.isnan(chunk.operations.floats("arrival")))
+        for entry, places in groups(rows.words("traffic")):
+            own = rows if places is None else rows.at(places)
+            number = own.floats("arrival").astype(np.int64)
+            seen = self._seen[entry] = grown(self._seen[entry], int(number.max()) + 1)
+            again = seen[number] | _repeats(number)
+            seen[number] = True
+            wrong[own.places[again]] = True
+        yield "gives an arrival a second outcome", wrong
+
+    def _is(self, rows: Rows, kind: str) -> Bools:
+        (code,) = self._vocabulary.codes("row", [kind])
+        found: Bools = rows.words("row") == code
+        return found
+
+
+def _repeats(numbers: NDArray[np.int64]) -> Bools:
+    """Which of some numbers occurred before among them."""
+    repeats = np.ones(len(numbers), bool)
+    least = int(numbers.min())
+    if int(numbers.max()) - least < _DENSE * len(numbers) and np.bincount(numbers - least).max() == 1:
+        return ~repeats
+    repeats[np.unique(numbers, return_index=True)[1]] = False
+    return repeats
+
+
+def grown(array: NDArray[np.bool_], needed: int) -> NDArray[np.bool_]:
+    """The array, at least as long as needed; it doubles, so that growing it costs little."""
+    if needed <= len(array):
+        return array
+    # Of zeros that were never written to there is no memory.
+    longer = np.zeros(max(needed, 2 * len(array)), bool)
+    longer[: len(array)] = array
+    return longer

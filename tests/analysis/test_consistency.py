@@ -1,0 +1,194 @@
+"""A record is believed only as far as it is consistent: a contradiction ends in ``invalid`` or in a one-line error."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loadtest.analysis.findings import as_json, find
+from loadtest.analysis.record import load_record
+from loadtest.errors import LoadtestError, RecordError
+from loadtest.record.samples import Sample
+
+Change = Callable[[list[Sample]], None]
+N = 80
+
+
+def rows_of(maker: ModuleType) -> list[Sample]:
+    """80 sync runs; row 2k + 1 is the request of arrival k, row 2k + 2 its operation."""
+    return [
+        row
+        for k in range(N)
+        for row in (
+            maker.request("t", k, k * 100, k * 100 + 50, execution_time_ms=40.0),
+            maker.operation("t", k, k * 100, k * 100 + 50, execution_time_ms=40.0, key_index=0),
+        )
+    ]
+
+
+def written(maker: ModuleType, directory: Path, rows: list[Sample], offered: int = N) -> Path:
+    """A run directory of these rows."""
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 8)], offered=offered)}
+    saved: Path = maker.save(directory / "run", maker.info(traffic, samples=len(rows)), rows)
+    return saved
+
+
+def set_to(place: int, /, **values: Any) -> Change:
+    """Another value in a row, which is counted from 1."""
+
+    def change(rows: list[Sample]) -> None:
+        for name, value in values.items():
+            setattr(rows[place - 1], name, value)
+
+    return change
+
+
+def again(number: int, **values: Any) -> Change:
+    """The same operation once more, at the end."""
+
+    def change(rows: list[Sample]) -> None:
+        copy = {name: getattr(rows[2 * number + 1], name) for name in Sample.__struct_fields__}
+        rows.append(Sample(**{**copy, **values}))
+
+    return change
+
+
+WRONG: dict[str, tuple[Change, str]] = {
+    "two outcomes": (again(5, outcome="failed"), "1 row that gives an arrival a second outcome (row 161)"),
+    "the same twice": (again(79), "1 row that gives an arrival a second outcome (row 161)"),
+    "far arrival": (set_to(2, arrival=10**13), "1 row that is of an arrival that was never due (row 2)"),
+    "arrival below 0": (set_to(2, arrival=-5), "1 row that is of an arrival that was never due (row 2)"),
+    "no arrival": (set_to(2, arrival=None), "1 row that is an operation without arrival (row 2)"),
+    "no intended start": (set_to(2, intended_start=None), "an operation without intended start (row 2)"),
+    "end before start": (set_to(4, end=0), "1 row that ended before it began (row 4)"),
+    "answer before question": (set_to(3, end=0), "1 row that ended before it began (row 3)"),
+    "ok without start": (set_to(2, start=None), "1 row that is ok without a start or an end (row 2)"),
+    "ok without end": (set_to(2, end=None), "1 row that is ok without a start or an end (row 2)"),
+    "request ok without end": (set_to(1, end=None), "1 row that is ok without a start or an end (row 1)"),
+    "timed out without end": (set_to(2, outcome="timed_out", end=None), "1 row that timed out without an end (row 2)"),
+    "time beyond reason": (set_to(2, end=2**62), "1 row that has a time more than 104 days from the epoch (row 2)"),
+    "NaN": (set_to(2, execution_time_ms=float("nan")), "1 row that has a time that is no number (row 2)"),
+    "infinite": (set_to(1, connect_ms=float("inf")), "1 row that has a time that is no number (row 1)"),
+    "outcome": (set_to(2, outcome="splendid"), "1 row that has no known outcome (row 2)"),
+    "outcome of a request": (set_to(1, outcome="splendid"), "1 row that has no known outcome (row 1)"),
+    "kind": (set_to(1, kind="frob"), "1 row that is a request of no known kind (row 1)"),
+    "foreign kind": (set_to(1, kind="poll"), "1 row that is a request that its operation does not make (row 1)"),
+    "row": (set_to(1, row="frob"), "1 row that is neither an operation nor a request (row 1)"),
+    "traffic": (set_to(2, traffic="frob"), "is of a traffic entry or a stage that the run does not have (row 2)"),
+    "stage": (set_to(2, stage="frob"), "is of a traffic entry or a stage that the run does not have (row 2)"),
+    "no stage": (set_to(2, stage=None), "is of a traffic entry or a stage that the run does not have (row 2)"),
+    "set-up of an arrival": (set_to(1, stage="setup"), "a stage that the run does not have (row 1)"),
+    "operation": (set_to(2, operation="frob"), "1 row that is of another operation than its traffic entry (row 2)"),
+    "reason": (set_to(2, reason="frob"), "1 row that has an unknown reason (row 2)"),
+    "status": (set_to(1, status=5000), "1 row that has a status that HTTP does not have (row 1)"),
+    "key": (set_to(1, key_index=3), "1 row that used another key than the one key of the run (row 1)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_row_that_cannot_be_true_makes_a_run_invalid(maker: ModuleType, tmp_path: Path, name: str) -> None:
+    """The reason says what, how many and which; the rest of the record still gives figures."""
+    change, words = WRONG[name]
+    rows = rows_of(maker)
+    change(rows)
+    found = find(load_record(written(maker, tmp_path, rows)))
+    assert found.verdict.word == "invalid"
+    assert any(words in reason for reason in found.verdict.reasons)
+    made = json.loads(as_json(found))
+    assert [row for one in made["inconsistencies"] for row in one["rows"]]
+    assert made["traffic"]["t"]["response_time_ms"]["n"] >= N - 1
+
+
+def test_more_arrivals_than_were_due_are_counted_and_named(maker: ModuleType, tmp_path: Path) -> None:
+    """Ten operations and their requests: all are counted, the first of them named."""
+    found = find(load_record(written(maker, tmp_path, rows_of(maker), offered=N - 10)))
+    assert found.verdict.statement.startswith(
+        "the record cannot be true: it has 20 rows, each of which is of an arrival that was never due "
+        "(the first are rows 141, 142, 143, 144, 145)"
+    )
+
+
+def test_a_record_without_contradiction_is_valid(maker: ModuleType, tmp_path: Path) -> None:
+    """Nothing is named where nothing is wrong; samples and run.json are all that a report needs."""
+    directory = written(maker, tmp_path, rows_of(maker))
+    assert sorted(path.name for path in directory.iterdir()) == ["run.json", "samples.arrows"]
+    found = find(load_record(directory))
+    assert found.verdict.word == "pass"
+    assert json.loads(as_json(found))["inconsistencies"] == []
+
+
+@pytest.mark.parametrize("value", [1.5e308, 1e12, -1.5e308])
+def test_an_execution_time_beyond_reason_is_the_targets(maker: ModuleType, tmp_path: Path, value: float) -> None:
+    """It is an impossible value of the target's, and no sum overflows; no value is left out."""
+    rows = rows_of(maker)
+    for place in (1, 2, 3, 4):
+        set_to(place, execution_time_ms=value)(rows)
+    found = find(load_record(written(maker, tmp_path, rows)))
+    assert found.verdict.word == "pass"
+    assert [(one.name, one.count, one.possible) for one in found.anomalies] == [
+        ("no_time" if value > 0 else "negative", 2, N)
+    ]
+    summary = json.loads(as_json(found))["traffic"]["t"]["execution_time_ms"]
+    assert summary["n"] == N
+    assert abs(summary["mean"]) <= 1e12
+
+
+def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        part: Any = content
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = to
+
+    return change
+
+
+_STAGE = ("traffic", "t", "stages", 0)
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "no count": (_set("target", "limits", "sync_run", "count", to=0), "`int` >= 1 - at `$.target.limits[...].count`"),
+    "no window": (_set("target", "limits", "sync_run", "window_s", to=0), "at `$.target.limits[...].window_s`"),
+    "limit": (_set("target", "limits", "frob", to={"count": 1, "window_s": 1}), "'frob' is no limit"),
+    "burst": (_set("target", "burst", to=0), "at `$.target.burst`"),
+    "no duration": (_set(*_STAGE, "duration_s", to=0), "at `$.traffic[...].stages[0].duration_s`"),
+    "endless": (_set(*_STAGE, "duration_s", to=1e300), "at `$.traffic[...].stages[0].duration_s`"),
+    "rate": (_set(*_STAGE, "rate", to=-5), "at `$.traffic[...].stages[0].rate`"),
+    "offered": (_set("traffic", "t", "offered", to=-4), "at `$.traffic[...].offered`"),
+    "elapsed": (_set("elapsed_s", to=-1e300), "at `$.elapsed_s`"),
+    "epoch": (_set("epoch_unix_ns", to=10**30), "at `$.epoch_unix_ns`"),
+    "clock": (_set("clock", "uncertainty_s", to=-1), "at `$.clock.uncertainty_s`"),
+    "threshold": (_set("scenario", "effective", "threshold", to=["x"]), "`$.scenario.effective.threshold`"),
+    "no requirement": (_set("scenario", "effective", "threshold", to=[{"a": 1}]), "missing required field `require`"),
+    "text": (_set("scenario", "effective", "threshold", to=[{"require": "x"}]), "'x' is not a threshold"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_run_file_that_cannot_be_true_is_a_one_line_error(maker: ModuleType, tmp_path: Path, name: str) -> None:
+    """It names where; exit code 3, or 2 for a threshold that cannot be read."""
+    change, words = DAMAGED[name]
+    directory = written(maker, tmp_path, rows_of(maker))
+    content = json.loads((directory / "run.json").read_text())
+    change(content)
+    (directory / "run.json").write_text(json.dumps(content))
+    with pytest.raises(LoadtestError) as caught:
+        find(load_record(directory))
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_two_stages_of_one_name_are_refused(maker: ModuleType, tmp_path: Path) -> None:
+    """Which of them a row belongs to, nobody could say."""
+    stage = maker.stage("within", 0, 10, 8)
+    directory = maker.save(tmp_path / "run", maker.info({"t": maker.plan("sync_run", [stage, stage])}), [])
+    with pytest.raises(RecordError, match="two stages are called 'within'"):
+        load_record(directory)
+
+
+def test_many_missing_arrivals_take_no_memory(maker: ModuleType, tmp_path: Path) -> None:
+    """Ten million million arrivals that were due and left no row: invalid, at once."""
+    found = find(load_record(written(maker, tmp_path, rows_of(maker), offered=10**13)))
+    assert found.metrics.overall.operations.lost == 10**13 - N
+    assert found.verdict.word == "invalid"
