@@ -100,12 +100,13 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Requests. Rates are per second.
+    """Requests. Rates are per second, of what was sent in the stages' time.
 
     Attributes:
         accepted: answered, and not with 429.
         throttled: answered with 429.
         errors: that failed or timed out.
+        failed: these, and 429s in stages of which none is expected: what Locust and CI systems call a failure.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: the same of a replay of the assumed limiter.
     """
@@ -114,6 +115,7 @@ class RequestCounts(Result, frozen=True, kw_only=True):
     accepted: Count
     throttled: Count
     errors: Count
+    failed: Count
     sent_rate: Number | None
     accepted_rate: Number | None
     throttled_rate: Share | None

@@ -46,7 +46,7 @@ def thresholds(judged: list[Judged]) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            Cell(one.judgement, tone=_TONES[one.judgement]),
+            _result(one),
             Cell(one.scope),
             Cell(one.require, one.why),
             Cell(amount(one), _beside(one)),
@@ -55,9 +55,16 @@ def thresholds(judged: list[Judged]) -> Table:
         )
         for one in judged
     )
-    return Table(
-        "thresholds", "Thresholds", columns, rows, "Margin is the distance to the nearest value that would change it."
-    )
+    note = "Margin is the distance to the nearest value that would change it."
+    if any(one.marginal for one in judged):
+        note += " Marginal: in a part of the value’s 95 % interval it is the other way round."
+    return Table("thresholds", "Thresholds", columns, rows, note)
+
+
+def _result(one: Judged) -> Cell:
+    if one.marginal and one.judgement != "inconclusive":
+        return Cell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
+    return Cell(one.judgement, tone=_TONES[one.judgement])
 
 
 def _signed(one: Judged) -> str:
