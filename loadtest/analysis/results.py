@@ -273,6 +273,9 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     Attributes:
         clock_shift_s: the server's clock minus ours that agreed best; null where it does not matter.
         agreement: share of the observed decisions that it predicts.
+        agreement_as_sent: the same, with the requests of bursts in the order of sending; ``agreement`` has the accepted
+            ones first, since requests of a burst may arrive in any order.
+        reordered: requests that were put in another order for it.
         why_not: why nothing could be replayed.
     """
 
@@ -282,4 +285,6 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     limit_scope: str
     clock_shift_s: float | None
     agreement: Share | None
+    agreement_as_sent: Share | None
+    reordered: Count
     why_not: str | None

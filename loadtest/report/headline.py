@@ -11,11 +11,11 @@ from loadtest.analysis import numbers
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import LimitUse
 from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
+from loadtest.report.prediction import expected_rate, predicted, window_phase
 from loadtest.stats import QUANTILES, needed
 
 CALLED: Final[dict[str, tuple[str, str]]] = {
@@ -105,10 +105,6 @@ def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
     stages = findings.metrics.traffic[entry.traffic].stages
     counts = [stages[stage.name].operations for stage in entry.stages]
     return {word: sum(getattr(each, word) for each in counts) for word in ("offered", *OUTCOMES)}
-
-
-_AGREES: Final = 0.02
-"""Observed and expected 429 rate differ by no more than this: predicted."""
 
 
 def headline(findings: Findings) -> str:
@@ -242,32 +238,7 @@ def _limits(findings: Findings) -> str:
     quotas = findings.record.quotas_on(use.limit)
     at = f"at {numbers.times_what(use.share)} {words}{average}{f' (over {quotas} keys)' if quotas > 1 else ''}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
-    return f"{at} {got}{_predicted(findings, use)}"
-
-
-def _predicted(findings: Findings, use: LimitUse) -> str:
-    expected = expected_rate(findings, use)
-    if expected is None:
-        return ""
-    assumed_limits = findings.record.assumed_limits
-    allowed = numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits)
-    limiter = f"{assumed_limits.words.partition(',')[0]} of {allowed}"
-    if abs(expected - use.throttled_rate) <= _AGREES:
-        return f", as {limiter} predicts"
-    if not expected:
-        return f", though {limiter} predicts none"
-    return f", where {limiter} predicts {numbers.share(expected)}"
-
-
-def expected_rate(findings: Findings, use: LimitUse) -> float | None:
-    """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
-    record = findings.record
-    sent = record.on_limit(use.limit)
-    sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
-    if len(sent) < use.sent:  # only the first so many requests of a record are replayed
-        return None
-    rejected = findings.expectation.rejected.reindex(sent.index).dropna()
-    return float(rejected.mean()) if len(rejected) else None
+    return f"{at} {got}{predicted(findings, use)}"
 
 
 _Z: Final = 1.959964
@@ -283,7 +254,7 @@ class KeyFigure:
         value: with its unit; a dash where there is none.
         interval: its 95 % interval as text; empty without one.
         n: on how many it rests, in words; empty without any.
-        why: why there is no value, or no interval; empty otherwise.
+        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
     """
 
     label: str
@@ -347,6 +318,7 @@ def _throttled(findings: Findings) -> KeyFigure:
         numbers.share(requests.throttled_rate),
         f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
         f"n = {numbers.count(requests.sent)} request{'' if requests.sent == 1 else 's'}",
+        window_phase(findings) if requests.throttled else "",
     )
 
 
