@@ -219,7 +219,7 @@ def _limits(findings: Findings) -> str:
     entry, requests = main_entry(findings), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return ""  # nothing was answered
-    uses = [use for use in findings.uses if use.share > 1 or use.throttled]
+    uses = [use for use in findings.uses if use.busiest > 1 or use.throttled]
     if not uses:
         return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
@@ -228,15 +228,18 @@ def _limits(findings: Findings) -> str:
         for u in uses
         if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
     ]
-    use = max(own or uses, key=lambda one: (one.throttled, one.share))
+    use = max(own or uses, key=lambda one: (one.throttled, one.busiest))
     assumed_limits = findings.record.assumed_limits
     words = f"the {numbers.limit_name(use.limit)}"
     if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while.
-    average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
+    average = " on average" if use.busiest <= 1 and use.throttled and expected_rate(findings, use) else ""
     quotas = findings.record.quotas_on(use.limit)
-    at = f"at {numbers.times_what(use.share)} {words}{average}{f' (over {quotas} keys)' if quotas > 1 else ''}"
+    keys = f" (over {quotas} keys)" if quotas > 1 else ""
+    if use.uneven:
+        keys = f" of key {use.keys[0].key} ({numbers.times(use.share)} over {quotas} keys)"
+    at = f"at {numbers.times_what(use.busiest)} {words}{average}{keys}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{predicted(findings, use)}"
 

@@ -63,9 +63,12 @@ def _rates_title(findings: Findings) -> str:
     if use.throttled:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {called} bound the run: {got}"
-    if use.share > 1:
-        return f"No request got 429, though the {called} was asked {numbers.times_what(use.share)} what it allows"
-    return f"No limit was reached; the nearest was the {called}, at {numbers.times(use.share)} of what it allows"
+    whom = f" key {use.keys[0].key}" if use.uneven else ""
+    if use.busiest > 1:
+        asked = f"the {called} was asked {numbers.times_what(use.busiest)} what it allows{whom}"
+        return f"No request got 429, though {asked}"
+    near = f"the nearest was the {called}, at {numbers.times(use.busiest)} of what it allows{whom}"
+    return f"No limit was reached; {near}"
 
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
