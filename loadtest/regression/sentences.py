@@ -27,9 +27,9 @@ def change(one: MetricComparison) -> str:
     """How much a metric changed, with its interval."""
     nature = NATURES[one.metric]
     if nature.scale == "logit":
-        interval = _range(one.difference_interval, 100, "points")
+        ends = _range(one.difference_interval, 100, "points")
         size = f"{signed(100 * (one.difference or 0))} percentage points"
-        return f"{size} (from {share(one.base)} to {share(one.head)}{interval})"
+        return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
     unit = " ms" if nature.unit == "ms" else "/s"
     ratio, interval = one.ratio or 1.0, one.ratio_interval
     if ratio >= _TIMES_FROM:
