@@ -22,7 +22,7 @@ from loadtest.regression.measurements import (
     share_score,
 )
 from loadtest.regression.paired import compare_pairs
-from loadtest.regression.results import Comparison
+from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.regression.rule import judge_history
 
 STAGE: Final = "steady"
@@ -34,6 +34,8 @@ _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _SAMPLES: Final = 400
 """Operations of an entry in a simulated run."""
 _GOODPUT_SD: Final = 0.002
+LEAST_RATIO: Final = 1.05
+"""The least change of a time that counts."""
 _P50: Final = ("response_p50", "execution_p50")
 _VALID_LAG_MS: Final = 50.0
 """Dispatch lag p99 above which a run is invalid."""
@@ -105,6 +107,34 @@ def check(family: Family, paired: bool) -> Outcome:
     found = compare(True, suspected)
     entries = frozenset(one.traffic for one in found.metrics if one.verdict == "regressed")
     return Outcome(rerun=True, regressed=found.word == "regressed", entries=entries)
+
+
+def evidence(family: Family, paired: bool) -> dict[str, float]:
+    """The least −log10 p of both sessions (run and rerun) in the most telling time of each entry, by the rule's own p.
+
+    It is what the other rules are compared by: without Holm, levels, controls and validity. Changes that do not count
+    (below 5 % or 1 ms) are none.
+    """
+    half = len(family.base) // 2
+    pairs = list(zip(family.base, family.head, strict=True)) if paired else []
+    found: list[dict[Key, float]] = []
+    for rerun in (False, True):
+        if paired:
+            comparison = compare_pairs(pairs[half:] if rerun else pairs[:half], discarded=0)
+        else:
+            comparison = judge_history(family.base, family.head[int(rerun)])
+        found.append({Key(one.traffic, one.stage, one.metric): _strength(one) for one in comparison.metrics})
+    strongest: dict[str, float] = defaultdict(float)
+    for key in found[0].keys() & found[1].keys():
+        if key.metric in {*_TIMES, *_EXECUTION}:
+            strongest[key.traffic] = max(strongest[key.traffic], min(one[key] for one in found))
+    return strongest
+
+
+def _strength(one: MetricComparison) -> float:
+    if one.p is None or one.ratio is None or one.difference is None or one.ratio < LEAST_RATIO or one.difference < 1:
+        return 0.0
+    return -math.log10(max(one.p, 1e-300))
 
 
 def families(name: str, change: Change, count: int) -> Iterator[Family]:
