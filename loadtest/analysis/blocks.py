@@ -33,7 +33,7 @@ RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
 OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
-"""Blocks with anything in them that an error needs: of fewer, it would be off by half of itself."""
+"""Blocks with anything in them that an error needs: of fewer, it would be off by more than a third."""
 LEAST_MS: Final = 0.01
 """Times are compared as if none were shorter: below it a clock's grain is all there is, and of zero there is no log."""
 _BLOCK_S: Final = (1.0, 30.0)
