@@ -62,6 +62,11 @@ class Grid(NamedTuple):
     bins: int
     per_block: int
 
+    @property
+    def block_s(self) -> float:
+        """How long a block lasts."""
+        return self.seconds / self.bins * self.per_block
+
     def place(self, seconds: Floats) -> Ints:
         """The bin of each time since the epoch; what is outside belongs to the nearest one."""
         found: Ints = ((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
@@ -199,9 +204,14 @@ class StageBlocks:
         k, n = (_resampled(self.grid, counts) for counts in (events, whole))
         return scatter(self.grid, _log_odds(k, n))
 
-    def excess_error(self) -> float | None:
-        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither."""
-        if not self.grid.carries(self.decided):
+    def excess_error(self, window_s: float) -> float | None:
+        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
+
+        Args:
+            window_s: of the limit. Where a limiter refuses more than is expected, it does so at the end of each window:
+                that is no chance, but would be taken for it by blocks that are shorter, so that they have no error.
+        """
+        if self.grid.block_s < window_s or not self.grid.carries(self.decided):
             return None
         refused, expected, n = (_resampled(self.grid, c) for c in (self.refused, self.expected, self.decided))
         return scatter(self.grid, _log_odds(refused, n) - _log_odds(expected, n))
