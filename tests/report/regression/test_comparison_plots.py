@@ -63,7 +63,7 @@ def test_titles_state_what_was_found() -> None:
     assert drawn.title.startswith("4 of 24 gated metrics became worse, most of all greetings")
     pairs = over_runs.draw_first(PAIRED)
     assert pairs is not None
-    assert pairs.title == "greetings  executionTime p50: the head was worse in 7 of 7 pairs"
+    assert pairs.title == "greetings: executionTime p50, the head was worse in 7 of 7 pairs"
     moved = distributions.draw(PAIRED)
     assert moved is not None
     assert moved.title.startswith("greetings: executionTime +")

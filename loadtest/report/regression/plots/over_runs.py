@@ -15,7 +15,7 @@ from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked
+from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked, verdict
 from loadtest.report.regression.tables import is_changed, place_of
 
 
@@ -105,9 +105,9 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison], before: Before
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")
-    verdicts = list(dict.fromkeys(one.verdict for one in chosen))
-    keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **marked(_of(chosen, verdict))) for verdict in verdicts]
-    names = [f"{verdict}" for verdict in verdicts]
+    looks = {verdict(one): marked(one) for one in chosen}
+    keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **look) for look in looks.values()]
+    names = list(looks)
     if paired:
         keys += [Line2D([], [], color=MUTED, lw=1.2), Patch(**BAND)]
         names += ["over all pairs", "its 95 % interval"]
@@ -141,10 +141,6 @@ def _accepted(before: Before) -> str:
     return f" Dashed lines are accepted changes: {told}." if told else ""
 
 
-def _of(chosen: list[MetricComparison], verdict: str) -> MetricComparison:
-    return next(one for one in chosen if one.verdict == verdict)
-
-
 def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
     """The values of the new run, the suspected one before its rerun."""
     key = place_of(one)
@@ -176,7 +172,8 @@ def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> Non
 
 def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], before_it: Before) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
-    begin = _segments_panel(panel, one, before_it, factor)
+    old = _segments_panel(panel, one, before_it, factor)
+    begin = len(old)
     before = [value * factor for value in one.earlier]
     new = [value * factor for value in later]
     end = begin + len(before) + len(new)
@@ -189,7 +186,7 @@ def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], befor
         last = place == end
         look = marked(one) if last else {"color": UNSURE, "marker": "o", "mfc": "none"}
         panel.plot([place], [value], ls="", ms=6.5, label="new run" if last else "suspected run", **look)
-    shown = [*before, *new, *((bound * factor for bound in band) if band else ())]
+    shown = [*old, *before, *new, *((bound * factor for bound in band) if band else ())]
     spread = max(shown) - min(shown) or abs(shown[0]) * 0.1 or 1.0
     panel.set_ylim(min(shown) - 0.15 * spread, max(shown) + 0.15 * spread)
     panel.set_xlim(0.5, end + 0.5)
@@ -199,15 +196,17 @@ def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], befor
     panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[unit])
 
 
-def _segments_panel(panel: Axes, one: MetricComparison, before: Before, factor: float) -> int:
-    """Draw the runs before, with a dashed line after each segment; how many there are."""
-    place, key = 0, place_of(one)
+def _segments_panel(panel: Axes, one: MetricComparison, before: Before, factor: float) -> list[float]:
+    """Draw the runs before, with a dashed line after each segment; gives their values."""
+    drawn: list[float] = []
+    key = place_of(one)
     for part in before.segments:
         values = [found.value * factor for run in part if (found := run.measurements.by_key().get(key)) is not None]
-        panel.plot(range(place + 1, place + len(values) + 1), values, color=FADED, marker="o", ms=3, lw=0.8)
-        place += len(values)
-        panel.axvline(place + 0.5, color=INK, lw=0.8, ls=(0, (4, 2)))
-    return place
+        places = range(len(drawn) + 1, len(drawn) + len(values) + 1)
+        panel.plot(places, values, color=FADED, marker="o", ms=3, lw=0.8)
+        drawn += values
+        panel.axvline(len(drawn) + 0.5, color=INK, lw=0.8, ls=(0, (4, 2)))
+    return drawn
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
@@ -231,11 +230,11 @@ def _title(comparison: Comparison, chosen: list[MetricComparison]) -> str:
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)
         pairs = "1 pair" if len(changes) == 1 else f"{len(changes)} pairs"
-        return f"{name}: the head was worse in {worse} of {pairs}"
+        return f"{name}, the head was worse in {worse} of {pairs}"
     band = prediction_band(first)
     new = first.later[-1]
     said = amounts.value(first.metric, new)
     if band is None:
-        return f"{name}: {said}; the runs before are too few for a prediction band"
+        return f"{name} {said}; the runs before are too few for a prediction band"
     side = "above" if new > band[1] else "below" if new < band[0] else "within"
-    return f"{name}: {said}, {side} the band in which a run without a change lies"
+    return f"{name} {said}, {side} the band in which a run without a change lies"
