@@ -117,16 +117,19 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison], before: Before
             "times and rates have log scales."
         )
     else:
-        keys += [Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5), Patch(**BAND)]
-        names += ["accepted runs", "95 % prediction band: where a run without a change lies"]
+        keys.append(Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5))
+        names.append("accepted runs")
         if len(comparison.head_runs) > 1:
-            keys.insert(-2, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
-            names.insert(-2, "suspected run, before its rerun")
-        caption = (
-            "Each dot is a run. The band follows from the accepted runs of this segment, for each metric alone; of "
-            "many metrics some lie outside by chance, which the verdict takes into account. Scales differ from panel "
-            "to panel and do not start at zero."
-        )
+            keys.insert(-1, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
+            names.insert(-1, "suspected run, before its rerun")
+        caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
+        if any(prediction_band(one) for one in chosen):
+            keys.append(Patch(**BAND))
+            names.append("95 % prediction band: where a run without a change lies")
+            caption += (
+                " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
+                "lie outside by chance, which the verdict takes into account."
+            )
         caption += _accepted(before)
         if before.segments:
             keys.append(Line2D([], [], color=FADED, marker="o", ms=3, lw=0.8))
