@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
 from loadtest.credentials import credentials
-from loadtest.errors import TargetError
+from loadtest.errors import InputError, TargetError
+from loadtest.plan.contradictions import unknown_workflows
 from loadtest.prepare import check_before_run
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
@@ -49,6 +50,8 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
     if not options.embedded:
         yield _running_target(loaded, options)
         return
+    for wrong in unknown_workflows(loaded.scenario):
+        raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
     keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
