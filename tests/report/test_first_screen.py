@@ -53,7 +53,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "many": ([{}] * 80, {}, "Within the limits 95 % of 80 sync runs took at most 5.00 ms; "),
     "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within the limits 95 % of 78 sync runs took at most 5.00 ms ("),
     "all throttled": ([REFUSED] * 9, {}, "No response time, because all 9 operations were throttled (429); "),
-    "all failed": ([UNREACHABLE] * 9, {}, "No response time, because all 9 runs failed: nothing listens at the target's address (connection_refused)."),
+    "all failed": ([UNREACHABLE] * 9, {}, "No response time, because all 9 runs failed: nothing listens at the target"),
     "all late": ([LATE] * 80, {}, "Within the limits 80 of 80 sync runs timed out, the first after 5.00 ms."),
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
                     "Until it was interrupted after 2 s: within the limits 95 % of 80 sync runs took at most 5.00 ms"),
@@ -233,3 +233,26 @@ def test_wilsons_interval(hits: int, n: int, low: float, high: float) -> None:
 def test_no_share_of_nothing() -> None:
     """Of nothing there is no interval."""
     assert wilson(0, 0) is None
+
+
+def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(maker: ModuleType, tmp_path: Path) -> None:
+    """executionTime near a thousandth of each wait, and a job state that nobody documented: each with an example."""
+    common = {"operation": "async_run"}
+    rows = []
+    for k in range(20):
+        trace = {"request_id": f"{k:032x}"}
+        took, ran = 100.0 + k, (98.0 + k) / 1000
+        at = k * 1000
+        rows += [
+            maker.request("runs", k, at, at + took, execution_time_ms=ran, **trace),
+            maker.operation("runs", k, at, at + took, execution_time_ms=ran, **trace),
+            maker.request("jobs", k, at, at + 5, kind="submit", status=202, job_state="queued", **common, **trace),
+            maker.request("jobs", k, at + 995, at + 999, kind="poll", job_state="completed", **common, **trace),
+            maker.operation("jobs", k, at, at + 999, poll=1, execution_time_ms=1.0, **common, **trace),
+        ]
+    stages = [maker.stage("within", 0, 20, 1)]
+    traffic = {"runs": maker.plan("sync_run", stages, offered=20), "jobs": maker.plan("async_run", stages, offered=20)}
+    told = " ".join(made(maker, tmp_path, (maker.info(traffic), rows)).target).replace("\u00a0", " ")
+    assert "20 of 20 answers gave an executionTime near a thousandth of what was waited, as if in seconds" in told
+    assert "20 of 40 answers gave a job state that is not documented, and counts as pending (“queued”)" in told
+    assert f"the first is of trace {0:032x}" in told
