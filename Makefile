@@ -22,7 +22,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-heavy lint ui serve report example bench lock clean
+.PHONY: help setup run test test-heavy lint ui serve report example bench power lock clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -30,8 +30,16 @@ help: ## print this list
 	@echo
 	@echo "  SCENARIO=$(SCENARIO) for run and ui, RUN=$(RUN) for report, ARGS= goes to the command that is run."
 
+setup: $(READY) ## set up .venv and nothing else, for schedules that call .venv/bin/loadtest
+	@echo "$(VENV) is set up."
+
 run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)
+
+# SCENARIO in the environment is meant for run and ui; on make's command line it is meant for this, too.
+regression: SCENARIO = regression
+regression: $(READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
+	@$(LOADTEST) regression check $(SCENARIO) $(ARGS)
 
 # Most tests wait for processes: two workers are about twice as fast as one. With three, runs that have to be valid are late.
 test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
@@ -63,6 +71,9 @@ example: $(READY) ## run the tour and keep its report in reports/example
 
 bench: $(READY) ## measure the harness and the target beside their peers
 	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held
+
+power: $(READY) ## measure how often regression checks alarm without cause, and which changes they find (20 min)
+	@$(VENV)/bin/python bench/regression_power.py --full $(ARGS)
 
 lock: $(READY) ## resolve the dependencies anew into requirements.lock
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

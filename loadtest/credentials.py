@@ -52,3 +52,15 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
         InputError: as ``api_keys`` and ``workflow_endpoint``.
     """
     return api_keys(environ), workflow_endpoint(environ) or LOCAL_ENDPOINT
+
+
+def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment as one side of a comparison sees it: its ``HEAD_WORKFLOW_API_KEYS`` is ``WORKFLOW_API_KEYS``.
+
+    Args:
+        side: ``base`` or ``head``.
+        environ: with variables of both sides and of neither; those of the side win.
+    """
+    prefix = f"{side.upper()}_"
+    own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
+    return {**environ, **own}

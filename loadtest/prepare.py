@@ -1,13 +1,18 @@
 """Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
+import hashlib
+import hmac
 import os
 import platform
 import re
-from collections.abc import Sequence
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Required, TypedDict, Unpack
 
+from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
@@ -26,64 +31,89 @@ from loadtest.record.run_info import (
 from loadtest.scenario import scenario_hash
 from loadtest.scenario.fields import MAX_BURST
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load
+from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
 
+COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
+"""Where GitHub, GitLab and Jenkins say which commit they build."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
+class About(TypedDict, total=False):
+    """What is known of a run beside its scenario.
+
+    Attributes:
+        url: base URL of the target.
+        embedded: whether it is the embedded target, with the scenario's ``[target]``.
+        keys: how many API keys share the traffic.
+        command: the command line, which never holds a secret.
+        chosen: the target and its entry, if it is not the embedded one.
+        preflight: the requests that a preflight sent.
+        workers: how many processes make the load.
+        target_version: what the user calls the version of the target.
+    """
+
+    url: Required[str]
+    embedded: Required[bool]
+    keys: Required[int]
+    command: Required[Sequence[str]]
+    chosen: ChosenTarget | None
+    preflight: Sequence[PreflightRequest]
+    workers: int
+    target_version: str
+
+
 def prepare_run(
-    loaded: LoadedScenario,
-    *,
-    url: str,
-    embedded: bool,
-    keys: int,
-    command: Sequence[str],
-    output_dir: Path,
-    chosen: ChosenTarget | None = None,
-    preflight: Sequence[PreflightRequest] = (),
-    workers: int = 1,
+    loaded: LoadedScenario, *, output_dir: Path, block: str | None = None, **about: Unpack[About]
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
     Args:
         loaded: the scenario in force.
-        url: base URL of the target.
-        embedded: whether it is the embedded target, with the scenario's ``[target]``.
-        keys: how many API keys share the traffic.
-        command: the command line, which never holds a secret.
         output_dir: parent of the run directory.
-        chosen: the target and its entry, if it is not the embedded one.
-        preflight: the requests that a preflight sent.
-        workers: how many processes make the load.
+        block: for a block of a comparison, whose directory ``output_dir`` then is: its directory in there.
+        about: the rest, as ``About`` says.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
-    plans = _plans(loaded, assumed := assumed_limits_of(loaded, chosen, embedded=embedded), keys)
+    info = _run_info(loaded, about)
+    directory, info.id = _place(output_dir, loaded.name, block)
+    save(info, directory)
+    if block is None:
+        # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
+        point_latest(directory)
+    return directory, info
+
+
+def _run_info(loaded: LoadedScenario, about: About) -> RunInfo:
+    """All but the id, which is its directory's."""
+    chosen, keys, preflight = about.get("chosen"), about["keys"], list(about.get("preflight", ()))
+    assumed = assumed_limits_of(loaded, chosen, embedded=about["embedded"])
+    plans = planned_traffic(loaded, assumed, keys)
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
-    info = RunInfo(
-        id=(directory := new_run_directory(output_dir, loaded.name)).name,
+    return RunInfo(
+        id="",
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, budget, chosen, embedded=embedded),
+        target=_target_info(loaded, about["url"], assumed, chosen, budget=budget, embedded=about["embedded"]),
         keys=keys,
-        workers=workers,
+        workers=about.get("workers", 1),
         traffic=plans,
-        versions=_versions(),
-        machine=_machine(),
-        command=list(command),
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        preflight=list(preflight),
+        preflight=preflight,
+        target_version=about.get("target_version", ""),
+        **_surroundings(about["command"]),
     )
-    return directory, _saved(info, directory)
 
 
-def _saved(info: RunInfo, directory: Path) -> RunInfo:
-    save(info, directory)
-    # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
-    point_latest(directory)
-    return info
+def _place(output_dir: Path, name: str, block: str | None) -> tuple[Path, str]:
+    """Directory and id of a run; the id of a block leads from the folder of all runs to it, like any other."""
+    if block is None:
+        directory = new_run_directory(output_dir, name)
+        return directory, directory.name
+    directory = output_dir / block
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory, f"{output_dir.name}/{block}"
 
 
 def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
@@ -97,9 +127,9 @@ def _target_info(
     loaded: LoadedScenario,
     url: str,
     assumed: AssumedLimits,
-    budget: BudgetInfo | None,
     chosen: ChosenTarget | None,
     *,
+    budget: BudgetInfo | None,
     embedded: bool,
 ) -> TargetInfo:
     spec = assumed.spec
@@ -117,8 +147,35 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
+        # The embedded target's is no choice of anyone's.
+        endpoint_digest="" if embedded else endpoint_digest(_endpoint(chosen)),
         headers={} if chosen is None else chosen.headers,
     )
+
+
+def _endpoint(chosen: ChosenTarget | None) -> str:
+    entry = None if chosen is None else chosen.entry
+    return (entry and entry.endpoint) or credentials()[1]
+
+
+def endpoint_digest(endpoint: str) -> str:
+    """Eight hex digits that tell endpoints apart and are too few to find one by."""
+    # Keyed, so that it is no digest that a table of common ones lists.
+    return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def current_commit(environ: Mapping[str, str] = os.environ) -> str:
+    """The commit that a CI system builds, or the checked-out one of the working directory; empty if unknown."""
+    for name in COMMIT_VARIABLES:
+        if commit := environ.get(name, "").strip():
+            return commit[:64]
+    if (git := shutil.which("git")) is None:
+        return ""
+    try:
+        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _limit_info(limit: Limit) -> LimitInfo:
@@ -131,8 +188,17 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, em
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
 
 
-def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool) -> BudgetInfo | None:
+def check_before_run(
+    loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
+) -> BudgetInfo | None:
     """The request budget of a run, checked before anything is sent; None for a target without an entry.
+
+    Args:
+        loaded: the scenario in force.
+        chosen: the target and its entry.
+        keys: how many API keys share the traffic.
+        preflight: whether a preflight comes first.
+        starts_s: when the scenario begins anew, in seconds from the first time; by default it runs once.
 
     Raises:
         InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
@@ -140,7 +206,8 @@ def check_before_run(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int,
     if chosen.entry is None:
         return None
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
-    load = minimum_load(loaded.scenario, _plans(loaded, assumed, keys), keys=keys, preflight=preflight)
+    once = minimum_load(loaded.scenario, planned_traffic(loaded, assumed, keys), keys=keys, preflight=False)
+    load = repeated(once, starts_s, preflight_load(loaded.scenario, keys) if preflight else None)
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
@@ -151,7 +218,12 @@ def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
-def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
+def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
+    """The plan of every traffic entry, by its name.
+
+    Raises:
+        InputError: if there are too few keys, a rate is impossible, or nothing would be sent.
+    """
     scenario = loaded.scenario
     # Not scenario.keys: what [target] asks for is for the embedded target alone.
     needed = sum(scenario.key_groups.values())
@@ -173,6 +245,17 @@ def _plans(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[st
     if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
     return plans
+
+
+def _surroundings(command: Sequence[str]) -> dict[str, Any]:
+    """When, where and by what the run is made, as fields of ``RunInfo``."""
+    return {
+        "versions": _versions(),
+        "machine": _machine(),
+        "command": list(command),
+        "commit": current_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
 
 
 def _versions() -> dict[str, str]:

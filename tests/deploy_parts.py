@@ -15,11 +15,17 @@ SECRET = "a-key-that-nobody-else-has"
 Manifests = list[dict[str, Any]]
 
 
-def wanted(*commands: list[str]) -> list[str]:
-    """The first of these command lines that works; skips where none does, but fails in CI, which installs them."""
+def wanted(*commands: list[str], version: str = "version") -> list[str]:
+    """The first of these command lines that works; skips where none does, but fails in CI, which installs them.
+
+    Args:
+        commands: to be tried in turn.
+        version: what asks each for its version; empty if nothing does, and being there is enough.
+    """
     for command in commands:
-        asked = [*command, "version"]
-        if shutil.which(command[0]) and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
+        asked = [*command, *([version] if version else [])]
+        there = shutil.which(command[0]) is not None
+        if there and (not version or subprocess.run(asked, capture_output=True, check=False).returncode == 0):
             return command
     names = " or ".join(" ".join(command) for command in commands)
     if os.environ.get("CI"):
@@ -27,9 +33,15 @@ def wanted(*commands: list[str]) -> list[str]:
     pytest.skip(f"{names} is missing; .ci/run installs it")
 
 
-def linted(name: str, *arguments: str) -> None:
+def linted(name: str, *arguments: str, cwd: Path = DEPLOY) -> None:
     """Run a linter that came with the development tools; it must find nothing."""
+    tools = Path(sys.executable).parent
     done = subprocess.run(
-        [str(Path(sys.executable).parent / name), *arguments], cwd=DEPLOY, capture_output=True, text=True, check=False
+        [str(tools / name), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """A run that is about to be made: what its run.json says, and what is refused before there is one."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
 from loadtest.limiters import LimiterSpec
 from loadtest.plan import AssumedLimits
-from loadtest.prepare import prepare_run
+from loadtest.prepare import COMMIT_VARIABLES, prepare_run
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario, scenario_hash
 from loadtest.units import Limit
@@ -31,7 +32,7 @@ keys = 3
 def prepare(tmp_path: Path) -> Any:
     """Prepare a run of a scenario, given as text and overrides."""
 
-    def make(*overrides: str, keys: int = 1, embedded: bool = True, text: str = MINE) -> Any:
+    def make(*overrides: str, keys: int = 1, embedded: bool = True, text: str = MINE, target_version: str = "") -> Any:
         path = tmp_path / "mine.toml"
         path.write_text(text)
         loaded = load_scenario(path, overrides)
@@ -42,6 +43,7 @@ def prepare(tmp_path: Path) -> Any:
             keys=keys,
             command=["loadtest", "run", "mine"],
             output_dir=tmp_path / "runs",
+            target_version=target_version,
         )
 
     return make
@@ -111,3 +113,38 @@ def test_a_target_of_others_needs_keys_for_the_groups_only(prepare: Any) -> None
 def test_the_machine_is_described_by_what_does_not_change(prepare: Any) -> None:
     """Two runs on one machine agree in every fact about it."""
     assert prepare()[1].machine == prepare()[1].machine
+
+
+def test_a_run_says_which_commit_and_version_it_is_of(
+    prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CI system's word counts first, then the checked-out commit of the working directory; else it is unknown."""
+    for name in COMMIT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert prepare()[1].commit == ""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    said = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert prepare()[1].commit == said
+    monkeypatch.setenv("CI_COMMIT_SHA", "c0ffee")
+    _, info = prepare(target_version="2.31.0")
+    assert (info.commit, info.target_version) == ("c0ffee", "2.31.0")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CI_COMMIT_SHA")
+    assert prepare()[1].commit == ""
+
+
+def test_endpoints_are_told_apart_and_not_given_away(prepare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight hex digits of each; the embedded target's is no choice of anyone's."""
+    found = []
+    for endpoint in ("team-a-production", "team-b-production"):
+        monkeypatch.setenv("WORKFLOW_ENDPOINT", endpoint)
+        directory, info = prepare(embedded=False)
+        found.append(info.target.endpoint_digest)
+        assert endpoint not in (directory / "run.json").read_text()
+        assert prepare()[1].target.endpoint_digest == ""
+    assert [len(digest) for digest in found] == [8, 8]
+    assert found[0] != found[1]

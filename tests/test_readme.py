@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from loadtest.cli import app
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.targets import load_targets
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -17,6 +22,18 @@ TINY = [
     for traffic in ("greetings", "jobs", "lookups")
     for stage in ("within", "above")
     for part in ("--set", f"traffic.{traffic}.stages.{stage}.duration=1s")
+]
+
+SHORT = [
+    part
+    for traffic in ("runs", "nothing", "unknown", "jobs", "lookups")
+    for part in ("--set", f"traffic.{traffic}.stages.within.duration=1s")
+]
+SHORT += [
+    "--set",
+    "warmup=0s",
+    "--set",
+    'target.enforce={sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}',
 ]
 
 
@@ -31,6 +48,9 @@ MAKE = sorted({line for _, line in ALL if line.split()[0] == "make"})
 LOADTEST = sorted({line for _, line in ALL if ".venv/bin/loadtest" in line})
 pytestmark = pytest.mark.judged  # exit code 0 takes a valid run
 RUNS = [line for line in LOADTEST if " run " in line and "--host" not in line]
+COMPARE = [line for line in LOADTEST if " compare " in line]
+CHECK = [line for line in LOADTEST if " regression check " in line]
+QUICK = [line for line in LOADTEST if not re.search(r"loadtest (run|serve|compare|regression check) ", line)]
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +134,43 @@ def test_make_targets_exist(line):
     assert f"make {target} " in listing
 
 
-@pytest.mark.parametrize("line", [line for line in LOADTEST if not re.search(r"loadtest (run|serve)", line)])
-def test_quick_commands_work(line, latest, checkout):
-    """Everything but load and servers is run as it stands, after a run that was recorded."""
+@pytest.fixture(scope="module")
+def checked(checkout):
+    """The README's `loadtest regression check`, in a checkout that never made one."""
+    (line,) = CHECK
+    return run(f"{line} {shlex.join(SHORT)}", checkout)
+
+
+def test_a_first_check_learns(checked):
+    """On a bare clone there is nothing to compare with: it says so, and passes."""
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "learning" in checked.stdout.lower()
+
+
+def test_the_comparison_shown_is_one():
+    """Its options are read, its scenario is there, and its fault is one of the reference API."""
+    (line,) = COMPARE
+    _, verb, *rest = shlex.split(line)
+    given = app.get_command(click.Context(app), verb).make_context(verb, rest).params
+    loaded = load_scenario(find_scenario(given["scenario"], ROOT / "scenarios"), given["head_set"])
+    assert [fault.factor for fault in loaded.scenario.target.settings.fault] == [1.2]
+
+
+def test_the_target_shown_is_one(tmp_path):
+    """The entry for the real API is read as it stands, but for its address nothing is missing."""
+    text = re.search(
+        r"^```text\n(\[production\]\n.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )[1]
+    (tmp_path / "targets.toml").write_text(text)
+    (entry,) = load_targets(tmp_path / "targets.toml").values()
+    assert entry.environment == "production"
+
+
+@pytest.mark.parametrize("line", QUICK)
+def test_quick_commands_work(line, latest, checkout, request):
+    """Everything but load and servers is run as it stands, after a run that was recorded, and a check."""
+    if " regression " in line:
+        request.getfixturevalue("checked")
     done = run(line, checkout, LOADTEST_PLOTS=str(int(" report " in line)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()

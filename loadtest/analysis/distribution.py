@@ -68,7 +68,8 @@ def _middles() -> Floats:
     return np.concatenate((-middle[:0:-1], middle))
 
 
-_MIDDLES: Final = _middles()
+MIDDLES: Final = _middles()
+"""The value that each bucket stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class Distribution:
             np.bincount(buckets(self.late.ordered), minlength=WIDTH) if self.late.counts is None else self.late.counts
         )
         held = np.flatnonzero(counts)
-        least, most = _MIDDLES[held[[0, -1]]].tolist()
+        least, most = MIDDLES[held[[0, -1]]].tolist()
         return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
 
     def greatest_at(self, number: int) -> float:
@@ -138,7 +139,7 @@ class Distribution:
         places = np.asarray(ranks, np.int64)
         if self.counts is None:
             return self.ordered[places - 1]
-        found = _MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
+        found = MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
         # The ends are known exactly, and a bucket's middle may lie beyond them.
         found = np.clip(found, self.least, self.most)
         return np.where(places == 1, self.least, np.where(places == self.n, self.most, found))

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
+from loadtest.analysis.blocks import Blocks
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
@@ -65,6 +66,8 @@ class Findings:
     """Response times by traffic entry and key; empty where there is one key."""
     slow_keys: list[SlowKey]
     """Keys that are slower than the others of their entry, the slowest first."""
+    blocks: Blocks
+    """How figures scatter within the run."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -83,7 +86,8 @@ def find(record: Record) -> Findings:
     phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
     retried, observed_429 = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
-    visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys]
+    blocks = Blocks(record, expectation)
+    visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
     scan(record.directory, record.vocabulary, visitors)
     checks = check(record, metrics.overall, evenness.result())
     verdict = decide(record.info, checks, judged)
@@ -105,6 +109,7 @@ def find(record: Record) -> Findings:
         replace(observed_429, retries=retried.result()),
         keys.result(),
         keys.slow(),
+        blocks,
         checks,
         judged,
         verdict,

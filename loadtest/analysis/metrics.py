@@ -30,7 +30,7 @@ from loadtest.analysis.results import (
     RequestCounts,
 )
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import FIRST_KINDS, THROTTLED_STATUS, LimitName, Operation, Outcome
+from loadtest.contract import THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.record.run_info import StagePlan
 
 Planned = Sequence[StageKey]
@@ -82,8 +82,10 @@ class _Maker:
         self.missing = record.arrivals.missing(record.info)
         rejected = expectation.rejected
         self.of_requests = _means(rejected, record.sent_requests["stage_index"], len(record.vocabulary.stage_keys))
-        first, stage_index = _last_first(record.sent_requests, rejected)
-        self.of_operations = _means(first, stage_index, len(record.vocabulary.stage_keys))
+        last = record.deciding_requests
+        self.of_operations = _means(
+            rejected.reindex(last.index), last["stage_index"], len(record.vocabulary.stage_keys)
+        )
 
     def overall(self) -> OverallFigures:
         """Of all traffic, which has no latency."""
@@ -192,14 +194,6 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
         total += max(0.0, min(end, until_s) - max(begin, reached))
         reached = max(reached, min(end, until_s))
     return total
-
-
-def _last_first(sent: pd.DataFrame, rejected: "pd.Series[float]") -> tuple["pd.Series[float]", "pd.Series[int]"]:
-    """Of each operation the last run, submit or retrieve: whether it would be a 429 (NaN if unknown), and its stage."""
-    first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
-    rows = sent.loc[first, ["traffic", "parent_arrival", "start", "stage_index"]].sort_values("start", kind="stable")
-    rows = rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
-    return rejected.reindex(rows.index), rows["stage_index"]
 
 
 def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:

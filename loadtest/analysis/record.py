@@ -12,17 +12,17 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from loadtest.analysis.anomalies import Anomalies, Errors
-from loadtest.analysis.columns import StageKey, Vocabulary
+from loadtest.analysis.columns import OK, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Arrivals, Counts, Means, RequestsInTime
-from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.reader import Chunk, scan
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import TimeDistributions, start_lag
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import LIMIT_NAMES
+from loadtest.contract import FIRST_KINDS, LIMIT_NAMES
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
@@ -106,6 +106,15 @@ class Record:
         return self.sent.frame()
 
     @cached_property
+    def deciding_requests(self) -> pd.DataFrame:
+        """Of each operation the last run, submit or retrieve that was sent: its 429 is the operation's."""
+        sent = self.sent_requests
+        first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
+        columns = ["traffic", "parent_arrival", "start", "status", "stage_index"]
+        rows = sent.loc[first, columns].sort_values("start", kind="stable")
+        return rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
+
+    @cached_property
     def limiter_requests(self) -> list[LimiterRequests]:
         """The requests that drew on each limiter that is assumed to be there."""
         return list(limiter_requests(self.sent_requests, self.info, self.assumed_limits))
@@ -169,6 +178,20 @@ class Record:
     def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
         """The index of each of some stages."""
         return self.vocabulary.indices(stages)
+
+    @cached_property
+    def not_found_entries(self) -> tuple[str, ...]:
+        """Traffic entries whose ok operations were all answered 404, as they were to be: no workflow ran for them."""
+        return tuple(
+            name
+            for name in self.info.traffic
+            if (n := self.times.not_found.get(indices := self.stage_indices_of(name)).n)
+            and n == int(self.counts.outcomes[indices, OK].sum())
+        )
+
+    def response_times(self, traffic: str) -> Distributions:
+        """Those of a traffic entry by stage; of one of ``not_found_entries`` those of its 404s."""
+        return self.times.not_found if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def time(self, name: str, stages: Sequence[StageKey]) -> Distribution:
         """The distribution of a time, named as in ``metrics.json``, in some stages together."""

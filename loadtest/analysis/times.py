@@ -20,10 +20,11 @@ from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import TIMES
-from loadtest.contract import EXECUTING_OPERATIONS, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, ErrorCode, Operation
 
 Floats = NDArray[np.float64]
 
+_NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 GRAIN_MS: Final = 1.0
 """executionTime may be rounded up to a whole millisecond without being impossible."""
 
@@ -104,6 +105,8 @@ class TimeDistributions:
         self._by_name = {name: Distributions(len(vocabulary.stage_keys)) for name in TIMES}
         self.ended = Distributions(len(vocabulary.stage_keys))
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
+        self.not_found = Distributions(len(vocabulary.stage_keys))
+        """Response times of operations that are ok because they were answered 404, deliberate mistakes included."""
         self.waited = Distributions(len(vocabulary.stage_keys))
         """Of ok operations, response time − the service time of the request that was answered: lag, retries, polls."""
 
@@ -120,6 +123,8 @@ class TimeDistributions:
     def _operations(self, stage_index: int, rows: Rows, operation: Operation) -> None:
         self._by_name["start_lag_ms"].add_to(stage_index, start_lag(rows))
         self._by_name["dispatch_lag_ms"].add_to(stage_index, dispatch_lag(rows))
+        if (absent := rows.ok.floats("status") == _NOT_FOUND).any():
+            self.not_found.add_to(stage_index, response_time(rows.ok)[absent])
         rows = rows.without_mistakes.answered
         response = response_time(rows)
         self._by_name["response_time_ms"].add_to(stage_index, response, rows.late)

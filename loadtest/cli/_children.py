@@ -20,7 +20,7 @@ from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.processes import stop
 from loadtest.record import run_directory
-from loadtest.record.progress import Failure, Progress, WaitingForWorkers, decode_progress
+from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
@@ -111,19 +111,19 @@ def make_load(
     directory: Path,
     base: Path,
     environment: Mapping[str, str],
-    on_progress: Callable[[Progress | WaitingForWorkers], None],
-    worker_arguments: Sequence[str] = (),
+    on_progress: Callable[[LoadProgress], None],
+    more_arguments: Sequence[str] = (),
 ) -> int:
-    """Make the load of a prepared run in a process of its own, until its record is closed.
+    """Make the load of a prepared run, or of several, in a process of its own, until its record is closed.
 
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
     Args:
-        directory: of the run.
+        directory: of the run, or of a comparison.
         base: relative paths in the scenario start here.
         environment: with the credentials.
         on_progress: called with each message of the load.
-        worker_arguments: options of the load that choose its workers.
+        more_arguments: options of the load: which workers, or which blocks of a comparison.
 
     Returns:
         Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
@@ -132,7 +132,7 @@ def make_load(
     Raises:
         LoadtestError: if the run could not begin.
     """
-    process = _start_load([str(directory), str(base), *worker_arguments], environment, directory / "load.log")
+    process = _start_load([str(directory), str(base), *more_arguments], environment, directory / "load.log")
     failed = None
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
@@ -152,7 +152,8 @@ def make_load(
 
 
 def _start_load(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    with log.open("w", encoding="utf-8") as errors:
+    # A comparison has a load for each series: what the first one said stays.
+    with log.open("a", encoding="utf-8") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "loadtest.load", *arguments],
             env=dict(environment),
@@ -234,9 +235,10 @@ def check_reachable(target: Target) -> None:
         ) from None
 
 
-def report_command(directory: Path, *, plots: bool) -> list[str]:
+def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = ()) -> list[str]:
     """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
-    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
+    earlier = [f"--baseline={one}" for one in baselines]
+    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]
 
 
 def make_report(directory: Path, *, plots: bool) -> int:

@@ -37,6 +37,14 @@ plots_option = click.option(
     show_envvar=True,
     help="Draw plots. They take more than half of the time of a short run's report.",
 )
+target_version_option = click.option(
+    "--target-version",
+    default="",
+    metavar="TEXT",
+    envvar="LOADTEST_TARGET_VERSION",
+    show_envvar=True,
+    help="What to call the target's version in the record, in reports and in histories.",
+)
 processes_option = click.option(
     "--processes",
     type=click.IntRange(0, _MOST_WORKERS),

@@ -1,12 +1,13 @@
 """What comes before a target is loaded: budget, confirmation and preflight; or the start of the embedded one."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
-from loadtest.credentials import credentials
+from loadtest.credentials import ENDPOINT_VARIABLE, credentials
 from loadtest.errors import InputError, TargetError
 from loadtest.plan.contradictions import unknown_workflows
 from loadtest.prepare import check_before_run
@@ -38,6 +39,11 @@ class ResolvedTarget:
     preflight: Preflight = field(default_factory=Preflight)
     embedded: children.EmbeddedTarget | None = None
 
+    @property
+    def endpoint(self) -> str:
+        """The value of ``x-wf-endpoint``."""
+        return self.environment[ENDPOINT_VARIABLE]
+
 
 @contextmanager
 def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
@@ -47,12 +53,32 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
         InputError: if the target may not be loaded, or not so much.
         TargetError: if the preflight fails, or the embedded target does not start.
     """
-    if not options.embedded:
-        yield _running_target(loaded, options)
+    if options.embedded:
+        with embedded_target(loaded, *children.own_credentials(loaded.scenario)) as resolved:
+            yield resolved
         return
+    chosen = choose(options.host, options.target, options.targets)
+    keys, endpoint = credentials_for(chosen)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
+    confirm(chosen, yes=options.yes)
+    yield running_target(loaded, chosen, keys, endpoint, preflight=not options.no_preflight)
+
+
+@contextmanager
+def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) -> Iterator[ResolvedTarget]:
+    """An embedded target as long as the block lasts.
+
+    Args:
+        loaded: the scenario in force, with its settings.
+        keys: the API keys that it accepts.
+        endpoint: what it is sent as ``x-wf-endpoint``.
+
+    Raises:
+        InputError: if the scenario runs a workflow that it does not have.
+        TargetError: if it does not start.
+    """
     for wrong in unknown_workflows(loaded.scenario):
         raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
-    keys, endpoint = children.own_credentials(loaded.scenario)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         yield ResolvedTarget(
@@ -64,35 +90,42 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
         )
 
 
-def credentials_for(chosen: ChosenTarget) -> tuple[tuple[str, ...], str]:
+def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Keys and endpoint; the entry's endpoint where it has one.
+
+    Args:
+        chosen: the target.
+        environ: where the others are.
 
     Raises:
         InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
     """
-    keys, endpoint = credentials()
+    keys, endpoint = credentials(environ)
     header_values(chosen.headers)
     entry = chosen.entry
     return keys, endpoint if entry is None or entry.endpoint is None else entry.endpoint
 
 
-def _running_target(loaded: LoadedScenario, options: TargetOptions) -> ResolvedTarget:
-    chosen = choose(options.host, options.target, options.targets)
-    keys, endpoint = credentials_for(chosen)
-    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
-    confirm(chosen, yes=options.yes)
+def running_target(
+    loaded: LoadedScenario, chosen: ChosenTarget, keys: Sequence[str], endpoint: str, *, preflight: bool
+) -> ResolvedTarget:
+    """A running target whose budget was checked: look at it with a preflight, or only whether it is there.
+
+    Raises:
+        TargetError: if that fails.
+    """
     environment = children.child_environment(keys, endpoint)
     url = chosen.target.url
-    if options.no_preflight:
-        children.check_reachable(chosen.target)
-        preflight = Preflight()
+    seen = Preflight()
+    if preflight:
+        seen = children.make_preflight(chosen, loaded.effective, environment)
     else:
-        preflight = children.make_preflight(chosen, loaded.effective, environment)
-    if (failure := preflight.failure) is not None:
+        children.check_reachable(chosen.target)
+    if (failure := seen.failure) is not None:
         if failure.name == "reachable":
             raise TargetError(f"nothing answers at {url}: {failure.words}", failure.remedy)
         raise TargetError(f"preflight of {url}, {failure.name}: {failure.words}", failure.remedy)
-    return ResolvedTarget(url, keys, environment, _description(chosen), chosen, preflight)
+    return ResolvedTarget(url, keys, environment, _description(chosen), chosen, seen)
 
 
 def _description(chosen: ChosenTarget) -> str:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 import msgspec
@@ -14,20 +14,72 @@ from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
 _QUIET_S: Final = 60.0
+_Form = TypeVar("_Form", bound=msgspec.Struct)
 
 
 class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
-    """A run on disk: its directory, scenario, start (UTC), verdict, and size in bytes."""
+    """A run on disk.
+
+    Attributes:
+        directory: its run directory.
+        scenario: name of its scenario.
+        started: UTC.
+        verdict: by its own thresholds; ``no report`` where there is none.
+        compared: the verdict of its comparison with earlier runs; None if there was none.
+        p50_ms: response time of the first traffic entry in its first stage; None where n cannot carry it.
+        p95_ms: likewise.
+        throttled_rate: 429s ÷ requests, of all traffic, 0-1.
+        size: bytes.
+    """
 
     directory: Path
     scenario: str
     started: str
     verdict: str
+    compared: str | None
+    p50_ms: float | None
+    p95_ms: float | None
+    throttled_rate: float | None
     size: int
 
 
-class _Verdict(msgspec.Struct, frozen=True):
-    verdict: str
+class _Times(msgspec.Struct, frozen=True):
+    p50: float | None = None
+    p95: float | None = None
+
+
+class _Stage(msgspec.Struct, frozen=True):
+    response_time_ms: _Times = _Times()
+
+
+class _Traffic(msgspec.Struct, frozen=True):
+    stages: dict[str, _Stage] = {}
+
+
+class _Requests(msgspec.Struct, frozen=True):
+    throttled_rate: float | None = None
+
+
+class _Overall(msgspec.Struct, frozen=True):
+    requests: _Requests = _Requests()
+
+
+class _Metrics(msgspec.Struct, frozen=True):
+    """The few figures of ``metrics.json`` that a line shows."""
+
+    verdict: str = "no report"
+    overall: _Overall = _Overall()
+    traffic: dict[str, _Traffic] = {}
+
+    @property
+    def times(self) -> _Times:
+        """Response times of the first traffic entry in its first stage."""
+        stages = next(iter(self.traffic.values()), _Traffic()).stages
+        return next(iter(stages.values()), _Stage()).response_time_ms
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    word: str
 
 
 @click.command()
@@ -37,8 +89,10 @@ class _Verdict(msgspec.Struct, frozen=True):
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool, as_json: bool) -> None:
-    """List runs, the newest first: start, verdict, size, id. With --keep N, delete all but the N newest.
+    """List runs, the newest first. With --keep N, delete all but the N newest.
 
+    p50 and p95 are response times of the first traffic entry in its first stage, 429 is the share of all requests.
+    Verdict is that of the run's own thresholds, Compared that of `loadtest regression check`.
     Baselines, the example, and runs that are still going on are never listed and never deleted.
     """
     runs = [run for run in find(output_dir) if scenario in (None, run.scenario)]
@@ -50,8 +104,26 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
         return
     if not runs:
         click.echo(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")
+    else:
+        click.echo(_HEAD)
     for run in runs:
-        click.echo(f"{run.started:20}  {run.verdict:12}  {run.size / 1e6:9.1f} MB  {run.directory.name}")
+        click.echo(_line(run))
+
+
+_HEAD: Final = (
+    f"{'Started (UTC)':19}  {'Verdict':12}  {'Compared':14}  {'p50 ms':>8}  {'p95 ms':>8}  {'429':>6}  {'MB':>8}  Run"
+)
+
+
+def _line(run: StoredRun) -> str:
+    times = "  ".join(f"{'–' if time is None else _short(time):>8}" for time in (run.p50_ms, run.p95_ms))
+    share = "–" if run.throttled_rate is None else f"{run.throttled_rate:.1%}"
+    words = f"{run.started[:19]:19}  {run.verdict:12}  {run.compared or '–':14}"
+    return f"{words}  {times}  {share:>6}  {run.size / 1e6:8.1f}  {run.directory.name}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def find(parent: Path) -> list[StoredRun]:
@@ -69,7 +141,21 @@ def find(parent: Path) -> list[StoredRun]:
         if directory.name != info.id or _is_running(directory, info):
             continue  # a copy under another name was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        found.append(StoredRun(directory, info.scenario.name, info.started, _verdict(directory), size))
+        metrics = _read(directory / "metrics.json", _Metrics) or _Metrics()
+        compared = _read(directory / "comparison.json", _Compared)
+        found.append(
+            StoredRun(
+                directory,
+                info.scenario.name,
+                info.started,
+                metrics.verdict,
+                None if compared is None else compared.word,
+                metrics.times.p50,
+                metrics.times.p95,
+                metrics.overall.requests.throttled_rate,
+                size,
+            )
+        )
     return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
 
 
@@ -99,8 +185,9 @@ def _is_running(directory: Path, info: RunInfo) -> bool:
     return info.end == "running" and time.time() - written < _QUIET_S
 
 
-def _verdict(directory: Path) -> str:
+def _read(path: Path, form: type[_Form]) -> _Form | None:
+    """What a file says; None if it is not there or cannot be read."""
     try:
-        return msgspec.json.decode((directory / "metrics.json").read_bytes(), type=_Verdict).verdict
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return "no report"
+        return msgspec.json.decode(path.read_bytes(), type=form)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

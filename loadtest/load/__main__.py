@@ -1,4 +1,6 @@
-"""``python -m loadtest.load RUN_DIR BASE``: make the load of a prepared run, and nothing else.
+"""``python -m loadtest.load DIR BASE``: make the load of a prepared run, and nothing else.
+
+With ``--series N``, DIR is a comparison's, and the runs are the blocks of its N-th series.
 
 Started by the command line as a process of its own. It writes its progress to standard output (see
 ``record.progress``), and ends the run early when standard input ends: a parent that was killed leaves no load behind.
@@ -12,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -21,6 +24,7 @@ from locust.log import setup_logging
 
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.load.blocks import Blocks
 from loadtest.load.engine import Engine
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.start import LoadOptions, read_options, start
@@ -32,13 +36,17 @@ from loadtest.targets import allow
 
 
 def main(options: LoadOptions) -> int:
-    """Make the load of the run prepared in a run directory; its record is there afterwards.
+    """Make the load of the run, or of the blocks, prepared in a directory; their records are there afterwards.
 
     Returns:
         0 when the record is closed, whatever it holds; else an ``ExitCode``.
     """
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
+    return _run(options) if options.series is None else _run_blocks(options, options.series)
+
+
+def _run(options: LoadOptions) -> int:
     directory, base = options.directory, options.base
     info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
@@ -51,9 +59,7 @@ def main(options: LoadOptions) -> int:
         environment.events.init.fire(environment=environment, runner=runner.locust, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_generator=runner.make_generator, on_progress=_write)
-        gevent.spawn(_interrupt_at_end_of_input, engine)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, engine.interrupt)
+        _end_early(engine.interrupt)
         users = sum(plan.users for plan in info.traffic.values())
         runner.locust.start(users, spawn_rate=users)
         engine.done.wait()
@@ -65,6 +71,31 @@ def main(options: LoadOptions) -> int:
     return ExitCode.PASS
 
 
+def _run_blocks(options: LoadOptions, series: int) -> int:
+    blocks = Blocks(options.directory, series, base=options.base, on_progress=_write)
+    environment = blocks.environment
+    runner = environment.create_local_runner()
+    environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
+    engine = Engine(environment, blocks.make_session, on_progress=_write)
+    _end_early(blocks.interrupt, engine.interrupt)
+    try:
+        return blocks.run(engine, runner)
+    finally:
+        runner.quit()
+
+
+def _end_early(*interrupts: Callable[[], None]) -> None:
+    """Let a signal end the load early, and the end of our parent likewise."""
+
+    def interrupt() -> None:
+        for each in interrupts:
+            each()
+
+    gevent.spawn(_interrupt_at_end_of_input, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, interrupt)
+
+
 def _write(progress: ProgressLine) -> None:
     # A line fits into a pipe whole or not at all (it is below PIPE_BUF), and a reader that is asleep or gone must not
     # hold up the load.
@@ -72,10 +103,10 @@ def _write(progress: ProgressLine) -> None:
         os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 
 
-def _interrupt_at_end_of_input(engine: Engine) -> None:
+def _interrupt_at_end_of_input(interrupt: Callable[[], None]) -> None:
     while gevent_os.tp_read(sys.stdin.fileno(), 1024):
         pass
-    engine.interrupt()
+    interrupt()
 
 
 def _abort(directory: Path, reason: str) -> None:

@@ -167,7 +167,7 @@ class Engine:
         # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
         gc.collect()
         gc.freeze()
-        session.epoch_ns = set_epoch(session.info, generator.lead_ns)
+        session.epoch_ns = set_epoch(session.info, session.control, generator.lead_ns)
         session.info.epoch_unix_ns = time.time_ns() + session.epoch_ns - time.monotonic_ns()
         save(session.info, session.directory)
         self.phase = "running"

@@ -4,7 +4,6 @@ The requests that seed jobs draw on limits like any other, so they are recorded:
 epoch. An embedded target with faults gets to know the epoch, since its faults count from there.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +14,6 @@ import msgspec
 
 from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, RequestKind
 from loadtest.errors import LoadtestError, TargetError
-from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
@@ -118,11 +116,12 @@ class Seeder:
             yield
 
 
-def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
+def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
     """Choose the epoch, and announce it to a target with faults.
 
     Args:
         info: the run.
+        control: URL of the target's control endpoint; None if it has none.
         ahead_ns: how far ahead it has to be, at least.
 
     Returns:
@@ -131,7 +130,6 @@ def set_epoch(info: RunInfo, ahead_ns: int = 0) -> int:
     Raises:
         LoadtestError: if the target with faults does not confirm it in time.
     """
-    control = os.environ.get(CONTROL_VARIABLE)
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
     ahead_ns = max(ahead_ns, _AHEAD_NS)

@@ -1,9 +1,12 @@
 """What a generator process knows of itself: a generator that was the bottleneck can't judge a service.
 
-It notes CPU, stalls of the event loop, long garbage collections and full pools, for about 0.05 % of a core.
+It notes CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a fixed loop of
+its own, which no service makes slower, but a slower machine does. All for about 0.1 % of a core.
 """
 
 import gc
+import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,13 +15,75 @@ import gevent
 import psutil
 
 from loadtest.load.pool import Pool
-from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
+from loadtest.record.run_info import CpuLoopInfo, CpuSample, GeneratorInfo, PauseInfo
 
 WAKE_INTERVAL_NS: Final = 50_000_000
 STALL_NS: Final = 50_000_000
 """Lateness from which a wake-up counts as a stall: less is ordinary on a busy machine."""
 LONG_COLLECTION_NS: Final = 10_000_000
 _CPU_INTERVAL_NS: Final = 1_000_000_000
+_LOOP_ROUNDS: Final = 4_000
+"""About 0.3 ms: long beside the clock's own cost, and less than arrivals may be late by anyway."""
+_LOOPS_BEFORE: Final = 7
+_LOOPS_KEPT: Final = 600
+_STRETCHES: Final = 10
+_LEAST_IN_STRETCH: Final = 2
+
+
+def time_loop() -> float:
+    """Milliseconds of wall time that a fixed loop in pure Python takes."""
+    value, begin = 1, time.perf_counter_ns()
+    for _ in range(_LOOP_ROUNDS):
+        # A linear congruential generator (Numerical Recipes): nothing that could be optimised away, or made garbage.
+        value = (value * 1_664_525 + 1_013_904_223) & 0xFFFFFFFF
+    return (time.perf_counter_ns() - begin) / 1e6
+
+
+class CpuLoop:
+    """Times of the loop, in bounded memory: of a long run every second one is kept, then every fourth, and so on.
+
+    Args:
+        measure: times the loop once, in ms.
+    """
+
+    def __init__(self, measure: Callable[[], float] = time_loop) -> None:
+        self._measure = measure
+        self._before: list[float] = []
+        self.kept: list[float] = []
+        """Those during the run that are kept."""
+        self._step = 1
+        self._count = 0
+
+    def measure_before(self) -> None:
+        """Time it a few times, before anything is loaded."""
+        self._before = [self._measure() for _ in range(_LOOPS_BEFORE)]
+
+    def measure(self) -> None:
+        """Time it once more."""
+        took = self._measure()
+        if self._count % self._step == 0:
+            self.kept.append(took)
+        self._count += 1
+        if len(self.kept) > _LOOPS_KEPT:
+            self.kept = self.kept[::2]
+            self._step *= 2
+
+    @property
+    def info(self) -> CpuLoopInfo:
+        """The figures; the error of the median from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
+        stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
+        stretches = [
+            math.log(statistics.median(self.kept[begin : begin + stretch]))
+            for begin in range(0, len(self.kept) - stretch + 1, stretch)
+        ]
+        # Of fewer, the error of the error would be greater than itself.
+        known = len(stretches) >= _STRETCHES // 2
+        return CpuLoopInfo(
+            n=self._count,
+            before_ms=round(statistics.median(self._before), 4) if self._before else None,
+            p50_ms=round(statistics.median(self.kept), 4) if self.kept else None,
+            se=round(statistics.stdev(stretches) / math.sqrt(len(stretches)), 5) if known else None,
+        )
 
 
 class Pauses:
@@ -64,6 +129,7 @@ class Health:
         self._stalls = Pauses(STALL_NS)
         self._collections = Pauses(LONG_COLLECTION_NS)
         self._epoch_ns = self._since = self._due = self._next_cpu = self._collecting_since = 0
+        self._loop = CpuLoop()
         self._final: GeneratorInfo | None = None
         self._watch: gevent.Greenlet | None = None
 
@@ -75,6 +141,7 @@ class Health:
         """
         self._epoch_ns, self._since = epoch_ns, self._clock()
         self._next_cpu = self._since + _CPU_INTERVAL_NS
+        self._loop.measure_before()
         self._process.cpu_percent()
         psutil.cpu_percent()
         gc.callbacks.append(self._collected)
@@ -101,6 +168,7 @@ class Health:
             watched_s=round((now - self._since) / 1e9, 3) if self._since else 0.0,
             stalls=self._stalls.info,
             collections=self._collections.info,
+            cpu_loop=self._loop.info,
             pools={name: pool.figures(now) for name, pool in self._pools.items()},
         )
 
@@ -113,6 +181,7 @@ class Health:
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
                 self._measure_cpu(now)
+                self._loop.measure()
 
     def _measure_cpu(self, now: int) -> None:
         self.cpu.append(

@@ -237,6 +237,7 @@ def _make_session(environment: Environment) -> Session:
         output_dir=_output_dir,
         chosen=_chosen,
         preflight=_preflight,
+        target_version=os.environ.get("LOADTEST_TARGET_VERSION", ""),
     )
     # It was made once, before the first run.
     _preflight.clear()

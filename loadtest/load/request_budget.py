@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
 from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
 
@@ -64,6 +66,17 @@ class RequestBudget:
         """Take one process's part of the shares of the limits only."""
         for share in self._limits.values():
             share.part = processes
+
+    @property
+    def recent(self) -> dict[str, list[float]]:
+        """When the requests within the last window of each limit were sent, in unix seconds."""
+        return {name: list(share.sent) for name, share in self._limits.items()}
+
+    def count_earlier(self, recent: Mapping[str, Iterable[float]]) -> None:
+        """Count in the shares of the limits what a run before has sent, as its ``recent`` says."""
+        for name, times in recent.items():
+            if name in self._limits:
+                self._limits[name].sent.extendleft(reversed(list(times)))
 
     @property
     def bounded(self) -> bool:
@@ -208,6 +221,30 @@ class QuotaSplit:
         """What master and workers have used together."""
         used = [self._budget.used, *self._used.values()]
         return BudgetUse(**{name: sum(getattr(each, name) for each in used) for name in BudgetUse.__struct_fields__})
+
+
+def remaining(bounds: BudgetInfo, used: Iterable[BudgetUse]) -> BudgetInfo:
+    """What a budget for several runs leaves to the next one.
+
+    Args:
+        bounds: for all of them together.
+        used: by each run before.
+    """
+    spent = list(used)
+
+    def left(bound: int | None, name: str) -> int | None:
+        return None if bound is None else max(0, bound - sum(getattr(each, name) for each in spent))
+
+    cost, price = bounds.max_cost, bounds.price_per_execution
+    if cost is not None and price is not None:
+        cost = max(0.0, cost - price * sum(each.executions for each in spent))
+    return msgspec.structs.replace(
+        bounds,
+        max_operations=left(bounds.max_operations, "operations"),
+        max_requests=left(bounds.max_requests, "requests"),
+        max_cost=cost,
+        used=None,
+    )
 
 
 def _quota_of(bounds: BudgetInfo) -> BudgetUse:

@@ -3,6 +3,7 @@
 ``TrafficEntry`` is what the users of one traffic entry need to know of it; ``Session`` is the run.
 """
 
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from weakref import WeakKeyDictionary
 from locust.env import Environment
 
 from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
@@ -181,6 +183,7 @@ class Session:
         output: where samples go; into the run directory by default.
         worker: which of several processes this is.
         trace: first half of all trace ids, which is one in all processes of a run; drawn by default.
+        control: URL of the control endpoint of a target with faults; what the environment says by default.
 
     Raises:
         InputError: if a file that the scenario names cannot be used.
@@ -198,6 +201,7 @@ class Session:
         output: Output | None = None,
         worker: int = 0,
         trace: str | None = None,
+        control: str | None = None,
     ) -> None:
         self.environment = environment
         _SESSIONS[environment] = self
@@ -221,6 +225,7 @@ class Session:
         self.bug: str | None = None
         """The traceback of an error of our own, which ends the run."""
         self.trace = trace or secrets.token_hex(8)
+        self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
 
     @property

@@ -55,6 +55,8 @@ class LoadOptions:
     base: Path
     """What a relative path in the scenario starts from."""
     workers: ExpectedWorkers
+    series: int | None = None
+    """Which blocks of a comparison to run; None for the single run of ``directory``."""
 
 
 def read_options(arguments: Sequence[str]) -> LoadOptions:
@@ -65,10 +67,10 @@ def read_options(arguments: Sequence[str]) -> LoadOptions:
     parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--bind", type=parse_address, default=None)
     parser.add_argument("--expect-workers", type=int, default=1)
+    parser.add_argument("--series", type=int, default=None)
     options = parser.parse_args(arguments)
-    return LoadOptions(
-        options.directory, options.base, ExpectedWorkers(options.processes, options.bind, options.expect_workers)
-    )
+    workers = ExpectedWorkers(options.processes, options.bind, options.expect_workers)
+    return LoadOptions(options.directory, options.base, workers, options.series)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,19 @@ class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
     expected: int
 
 
+class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
+    """The next block of a comparison begins, once its target had its silence."""
+
+    number: int
+    """From 1."""
+    blocks: int
+    """Of this series."""
+    side: str
+    series: int
+    silence_s: float
+    """Until it begins."""
+
+
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     """Where a run is, and its live figures: rough ones, of which no final one is made."""
 
@@ -40,7 +53,8 @@ class Failure(msgspec.Struct, tag="failure", frozen=True):
     error: str
 
 
-ProgressLine = WaitingForWorkers | Progress | Failure
+LoadProgress = WaitingForWorkers | BlockBegins | Progress
+ProgressLine = LoadProgress | Failure
 
 encode_progress = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[ProgressLine] = msgspec.json.Decoder(ProgressLine)

@@ -63,6 +63,19 @@ class PoolInfo(msgspec.Struct, kw_only=True):
     """Seconds in which at least one was waiting."""
 
 
+class CpuLoopInfo(msgspec.Struct, kw_only=True):
+    """How long a fixed loop of ours took, once a second: a slower service does not touch it, a slower machine does."""
+
+    n: int = 0
+    """How often it was timed during the run."""
+    before_ms: float | None = None
+    """Median of a few just before the epoch, when nothing was loaded yet."""
+    p50_ms: float | None = None
+    """Median during the run."""
+    se: float | None = None
+    """Standard error of that median's logarithm, from stretches of the run; null where there are too few."""
+
+
 class GeneratorInfo(msgspec.Struct, kw_only=True):
     """What one generator process knows of itself, from the epoch to the end of the drain."""
 
@@ -72,6 +85,8 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     """Of the event loop: a greenlet that wakes every 50 ms woke at least 50 ms late."""
     collections: PauseInfo = msgspec.field(default_factory=PauseInfo)
     """Garbage collections of at least 10 ms."""
+    cpu_loop: CpuLoopInfo = msgspec.field(default_factory=CpuLoopInfo)
+    """Empty in older records."""
     pools: dict[str, PoolInfo] = {}
     """By traffic entry."""
     lost: bool = False
@@ -226,6 +241,8 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
     """Null where the target is loopback and no entry was named."""
     tls: TlsInfo | None = None
+    endpoint_digest: str = ""
+    """Of the value of ``x-wf-endpoint``: tells two apart, and gives neither away; empty in older records."""
     headers: dict[str, str] = {}
     """Beyond the documented ones. ``$NAME`` is what the environment holds by that name; it is written nowhere."""
 
@@ -286,6 +303,10 @@ class RunInfo(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     machine: dict[str, str]
     command: list[str]
+    commit: str = ""
+    """Of the working directory's Git repository, or what the CI system says; empty if unknown."""
+    target_version: str = ""
+    """What ``--target-version`` said."""
     started: str
     """UTC, ISO 8601."""
     epoch_unix_ns: Annotated[int, Meta(ge=0, le=2**62)] | None = None

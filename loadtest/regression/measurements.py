@@ -82,6 +82,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         n: samples that it rests on.
         se: standard error of ``score`` within the run, from blocks of time, so that autocorrelation is in it; None
             where the run is too short for blocks.
+        expected: of ``throttled_rate`` the share that was expected; None of every other metric.
         resolution_ms: what the poll interval hides: time to result is known only within it.
         gated: whether a verdict may rest on it.
         why_not: why it is shown only; empty if it is gated.
@@ -94,6 +95,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     score: float
     n: int
     se: float | None = None
+    expected: float | None = None
     resolution_ms: float = 0.0
     gated: bool = True
     why_not: str = ""

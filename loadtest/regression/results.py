@@ -28,6 +28,8 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         sd: from run to run or pair to pair, on the metric's scale, that the interval rests on.
         n: runs of the history, or pairs.
         suspect: whether it is suspected, and a rerun has to confirm it.
+        drift: whether it is compared with the first runs of the history's segment, which shows slow drift, and not with
+            the latest ones.
         gated: whether the verdict may rest on it.
         why: why it is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for pictures.
@@ -52,6 +54,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     suspect: bool
     gated: bool
     why: str = ""
+    drift: bool = False
     earlier: tuple[float, ...] = ()
     later: tuple[float, ...] = ()
 

@@ -1,4 +1,4 @@
-"""``python -m loadtest.report [--no-plots] RUN_DIR``: make a run's report from its record; ends as its verdict says.
+"""``python -m loadtest.report RUN_DIR``: make a run's report from its record; ends as its verdict says.
 
 A process of its own, because a run's process has been patched by gevent and must not draw.
 """
@@ -6,7 +6,8 @@ A process of its own, because a run's process has been patched by gevent and mus
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
@@ -14,19 +15,34 @@ from loadtest.errors import ExitCode, LoadtestError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the report and print its summary; errors go to stderr, without a traceback."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    plots = arguments[:1] != ["--no-plots"]
-    if len(arguments) != (1 if plots else 2):
-        print("usage: python -m loadtest.report [--no-plots] RUN_DIR", file=sys.stderr)
-        return int(ExitCode.USAGE)
-    directory = Path(arguments[-1])
-    try:
-        # Late, so that a wrong usage is answered at once.
-        from loadtest.report import write  # noqa: PLC0415 - see above
-        from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+    parser = ArgumentParser(prog="python -m loadtest.report", description="Make a run's report from its record.")
+    parser.add_argument("directory", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--no-plots", action="store_true", help="draw no plots")
+    parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
+    options = parser.parse_args(argv)
+    directory = options.directory
+    return guarded(lambda: _make(directory, options.baseline, plots=not options.no_plots), f"the report to {directory}")
 
-        report = write.make(directory, plots=plots)
-        terminal.show(report, _short(directory))
+
+def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
+    # Late, so that a wrong usage is answered at once.
+    from loadtest.report import write  # noqa: PLC0415 - see above
+    from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+
+    report = write.make(directory, plots=plots, baselines=baselines)
+    terminal.show(report, short(directory))
+    return int(report.verdict.exit_code)
+
+
+def guarded(make: Callable[[], int], what: str) -> int:
+    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr.
+
+    Args:
+        make: makes them, and gives their exit code.
+        what: could not be written where, in words.
+    """
+    try:
+        return make()
     except LoadtestError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -35,15 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
-        print(f"loadtest: cannot write the report to {directory}: {error.strerror}", file=sys.stderr)
+        print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
         return int(ExitCode.BUG)
-    return int(report.verdict.exit_code)
 
 
-def _short(directory: Path) -> Path:
+def short(directory: Path) -> Path:
     """The directory relative to where we are, if it lies below: shorter to read and to type."""
     try:
         return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory

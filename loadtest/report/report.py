@@ -21,7 +21,7 @@ from loadtest.report.headline import KeyFigure, headline, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
-from loadtest.report.tables.table import Table
+from loadtest.report.tables.table import Table, Tone
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
@@ -152,6 +152,25 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Differences:
+    """How a run differs from its baselines.
+
+    Attributes:
+        title: how many baselines there are.
+        sentence: what the rule says of it.
+        reasons: what else a reader must know.
+        tone: how that is meant.
+        table: every metric.
+    """
+
+    title: str
+    sentence: str
+    reasons: tuple[str, ...]
+    tone: Tone
+    table: Table
+
+
+@dataclass(frozen=True)
 class Report:
     """A report.
 
@@ -172,6 +191,7 @@ class Report:
         tables: every other table, in order.
         draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.
+        differences: from the runs that were given as its baselines; None if none were.
     """
 
     run_id: str
@@ -190,6 +210,7 @@ class Report:
     tables: tuple[Table, ...]
     draw: Callable[[], tuple[Plot, ...]]
     command: str
+    differences: Differences | None = None
 
     @property
     def leads_with_verdict(self) -> bool:

@@ -1,6 +1,7 @@
 """Scenario files: found, read, overridden, and refused with the file, the key and the nearest valid one."""
 
 import contextlib
+import copy
 import difflib
 import hashlib
 import json
@@ -17,6 +18,8 @@ from loadtest.scenario.model import Scenario
 from loadtest.strict import explain, read_toml
 
 FOLDER: Final = Path("scenarios")
+_SHORTEST: Final = 0.01
+"""Seconds of a stage that is scaled."""
 _NOT_HASHED: Final = {"title", "description", "threshold", "seed", "breakers"}
 
 
@@ -73,6 +76,33 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     except ValidationError as error:
         lines = [f"{path}: {line}" for line in explain(error, raw, Scenario, "scenario")]
         raise InputError("\n".join(lines)) from None
+
+
+def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
+    """The scenario with the lengths of all stages scaled, so that its longest traffic takes so many seconds.
+
+    Rates and bursts stay as they are. The warm-up becomes shorter in proportion, never longer; the drain stays, since
+    it is only waited for while something is in flight.
+
+    Raises:
+        InputError: if a stage would be shorter than 10 ms.
+    """
+    scenario = loaded.scenario
+    factor = seconds / max(traffic.duration for traffic in scenario.traffic.values())
+    raw = copy.deepcopy(loaded.effective)
+    raw["warmup"] = _seconds(scenario.warmup * min(1.0, factor))
+    for name, traffic in scenario.traffic.items():
+        for stage, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True):
+            duration = stage.duration * factor
+            if duration < _SHORTEST:
+                key = f"{loaded.path}: traffic.{name}.stages.{stage.name}"
+                raise InputError(f"{key} would last {duration:.2g} s of {seconds:g} s", "Give a longer block.")
+            written["duration"] = _seconds(duration)
+    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def scenario_hash(scenario: Scenario) -> str:

@@ -12,7 +12,7 @@ from loadtest.targets.choose import (
 )
 from loadtest.targets.connection import Target, UnresolvedError, resolve
 from loadtest.targets.entry import TargetEntry
-from loadtest.targets.request_budget import MinimumLoad, check_request_budget, minimum_load, preflight_load
+from loadtest.targets.request_budget import MinimumLoad, check_request_budget, minimum_load, preflight_load, repeated
 
 __all__ = [
     "TARGETS_FILE",
@@ -30,6 +30,7 @@ __all__ = [
     "load_targets",
     "minimum_load",
     "preflight_load",
+    "repeated",
 ]
 
 

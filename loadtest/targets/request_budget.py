@@ -4,7 +4,7 @@ Every refusal comes before the first request. Pure.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -34,6 +34,7 @@ PREFLIGHT_KEYS: Final = 3
 """A preflight tries as many keys."""
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
+_NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
 """Arrivals of one traffic entry beyond which a scenario is taken for a mistake where a budget holds."""
 
@@ -57,9 +58,9 @@ class MinimumLoad:
     duration_s: float = 0.0
     due: dict[LimitName, NDArray[np.int64]] = field(default_factory=dict)
 
-    def peak(self, name: LimitName, limit: Limit) -> int:
-        """Most requests on a limit within any of its windows."""
-        times = self.due.get(name, np.zeros(0, np.int64))
+    def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
+        """Most requests on a limit within any of its windows, those of the names that it is shared with included."""
+        times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
         # An even schedule at exactly the limit has a request at both ends of a window: only one of them is inside.
@@ -98,6 +99,36 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
         executions=_executions(counts),
         duration_s=max(s.start_s + s.duration_s for plan in plans.values() for s in plan.stages) + scenario.drain,
         due=due_by_limit,
+    )
+
+
+def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad | None = None) -> MinimumLoad:
+    """What a load sends at least that begins anew at each of several moments.
+
+    Args:
+        load: of one time.
+        starts_s: seconds from the first epoch, ascending.
+        before: what is sent once before all of them; nothing by default.
+    """
+    before = before or MinimumLoad()
+    due = {
+        name: np.sort(
+            np.concatenate(
+                [
+                    before.due.get(name, _NONE),
+                    *(load.due.get(name, _NONE) + int(start * _NS) for start in starts_s),
+                ]
+            )
+        )
+        for name in {**load.due, **before.due}
+    }
+    times = len(starts_s)
+    return MinimumLoad(
+        operations=load.operations * times + before.operations,
+        requests=load.requests * times + before.requests,
+        executions=load.executions * times + before.executions,
+        duration_s=max(starts_s) + load.duration_s,
+        due=due,
     )
 
 
@@ -148,7 +179,7 @@ def _times(schedule: TrafficSchedule) -> NDArray[np.int64]:
             "target but the embedded one",
             "Shorten its stages or lower their rates.",
         )
-    return np.concatenate([times for _, times, _ in schedule.blocks()] or [np.zeros(0, np.int64)])
+    return np.concatenate([times for _, times, _ in schedule.blocks()] or [_NONE])
 
 
 _COUNTED: Final = " (a poll for each submit, preflight and seeding count)"

@@ -14,8 +14,11 @@ from loadtest.targets import ChosenTarget, Target, check_request_budget, load_ta
 ROOT = DEPLOY.parent
 
 
+@pytest.mark.parametrize("scenario", ["within-limits", "regression"])
 @pytest.mark.parametrize(("file", "name"), [("targets.toml", "reference"), ("kubernetes/base/targets.toml", "staging")])
-def test_the_scenario_that_is_run_stays_inside_the_leash(file: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scenario_that_is_run_stays_inside_the_leash(
+    file: str, name: str, scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever takes the files as they are gets a run, not a refusal; no name is resolved for this."""
     monkeypatch.chdir(ROOT)
     path = DEPLOY / file
@@ -23,7 +26,7 @@ def test_the_scenario_that_is_run_stays_inside_the_leash(file: str, name: str, m
     scheme, host, port = entry.server
     target = Target(entry.url, scheme, "192.0.2.1", host, host, port, "", loopback=False)
     chosen = ChosenTarget(target, name, entry, path)
-    loaded = load_scenario(find_scenario("within-limits"))
+    loaded = load_scenario(find_scenario(scenario))
     belief = assumed_limits_of(loaded, chosen, embedded=False)
     demand = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1), keys=1, preflight=True)
     leash = check_request_budget(chosen, demand, belief.limits, keys=1, now=datetime.now(UTC))

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
-from loadtest.load.health import Health, Pauses
+from loadtest.load.health import CpuLoop, Health, Pauses
 
 pytestmark = pytest.mark.judged
 
@@ -135,3 +135,46 @@ def test_a_watch_that_wakes_late_notes_a_stall() -> None:
     assert (figures.worker, figures.stalls.count, figures.stalls.longest_ms) == (3, 2, 500)
     assert figures.watched_s == 0.8
     health.stop()
+
+
+def test_the_loop_is_timed_in_bounded_memory() -> None:
+    """Its median and what that is uncertain by; of a long run every second time is kept, then every fourth."""
+    times = iter([0.5] * 7 + [0.30 if k % 8 < 6 else 0.36 for k in range(5_000)])
+    loop = CpuLoop(lambda: next(times))
+    assert (loop.info.n, loop.info.p50_ms, loop.info.before_ms, loop.info.se) == (0, None, None, None)
+    loop.measure_before()
+    for _ in range(9):
+        loop.measure()
+    assert (loop.info.n, loop.info.before_ms, loop.info.p50_ms, loop.info.se) == (9, 0.5, 0.3, None)
+    for _ in range(4_991):
+        loop.measure()
+    assert (loop.info.n, loop.info.p50_ms) == (5_000, 0.3)
+    assert len(loop.kept) <= 600
+
+
+def test_the_error_of_the_loop_grows_with_what_lasts() -> None:
+    """Stretches of the run that differ make the median uncertain; times that differ within each do not."""
+    drifting = iter([0.3] * 50 + [0.4] * 50)
+    mixed = iter([0.3, 0.3, 0.4, 0.3, 0.3] * 20)
+    found = []
+    for times in (drifting, mixed):
+        loop = CpuLoop(lambda times=times: next(times))
+        for _ in range(100):
+            loop.measure()
+        found.append(loop.info.se)
+    assert found == [pytest.approx(0.048, abs=0.002), 0.0]
+
+
+def test_a_watched_process_times_the_loop() -> None:
+    """A few times at the start, and once a second."""
+    now = [time.monotonic_ns()]
+    health = Health({}, clock=lambda: now[0])
+    health.start(now[0])
+    assert (health.figures().cpu_loop.before_ms or 0) > 0
+    gevent.sleep(0.01)
+    now[0] += 1_100_000_000
+    gevent.sleep(0.1)
+    health.stop()
+    loop = health.figures().cpu_loop
+    assert loop.n == 1
+    assert (loop.p50_ms or 0) > 0

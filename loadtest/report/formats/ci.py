@@ -36,7 +36,7 @@ def render_junit(findings: Findings) -> str:
     An invalid or aborted run judges nothing: its thresholds are skipped, and the check that says why is an error.
     """
     info, verdict = findings.record.info, findings.verdict
-    suite = Element("testsuite", name=_clean(f"loadtest {info.scenario.name}"), timestamp=info.started.rstrip("Z"))
+    suite = Element("testsuite", name=clean(f"loadtest {info.scenario.name}"), timestamp=info.started.rstrip("Z"))
     properties = SubElement(suite, "properties")
     for name, value in (
         ("run", info.id),
@@ -47,49 +47,54 @@ def render_junit(findings: Findings) -> str:
         ("target", info.target.url),
         ("failed_requests", str(findings.metrics.overall.requests.failed)),
     ):
-        SubElement(properties, "property", name=name, value=_clean(value))
+        SubElement(properties, "property", name=name, value=clean(value))
     for check in findings.checks:
-        case = _case(suite, "validity", check.name)
+        case = junit_case(suite, "validity", check.name)
         if not check.ok:
             words = f"{check.words} ({check.value}, allowed {check.limit})"
-            SubElement(case, "error", type="invalid", message=_clean(words))
+            SubElement(case, "error", type="invalid", message=clean(words))
         elif not check.judged:
-            SubElement(case, "skipped", message=_clean(f"not judged: {check.words}"))
+            SubElement(case, "skipped", message=clean(f"not judged: {check.words}"))
     if info.end == "aborted":
-        SubElement(_case(suite, "run", "came to its end"), "error", type="aborted", message=_clean(verdict.statement))
+        SubElement(
+            junit_case(suite, "run", "came to its end"), "error", type="aborted", message=clean(verdict.statement)
+        )
     void = verdict.word if verdict.word in _VOID else None
     for one in findings.judged:
-        _threshold(_case(suite, f"threshold.{one.scope}", one.require), one, void)
-    _count(suite, findings.record.covered_s)
-    root = Element("testsuites")
-    root.append(suite)
-    indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+        _threshold(junit_case(suite, f"threshold.{one.scope}", one.require), one, void)
+    return junit_file(suite, findings.record.covered_s)
 
 
-def _case(suite: Element, group: str, name: str) -> Element:
-    return SubElement(suite, "testcase", classname=_clean(group), name=_clean(name))
+def junit_case(suite: Element, group: str, name: str) -> Element:
+    """A test case of a suite; whoever judges it gives it its failure, error or reason to be skipped."""
+    return SubElement(suite, "testcase", classname=clean(group), name=clean(name))
 
 
 def _threshold(case: Element, one: Judged, void: str | None) -> None:
     if void is not None:
         SubElement(case, "skipped", message=f"the run is {void}, so that nothing is judged by it")
     elif one.judgement == "inconclusive":
-        SubElement(case, "skipped", message=_clean(f"inconclusive: {one.why}"))
+        SubElement(case, "skipped", message=clean(f"inconclusive: {one.why}"))
     elif one.judgement == "fail":
-        SubElement(case, "failure", type="threshold", message=_clean(sentence(one)))
+        SubElement(case, "failure", type="threshold", message=clean(sentence(one)))
     marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
-    SubElement(case, "system-out").text = _clean(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
+    SubElement(case, "system-out").text = clean(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
 
 
-def _count(suite: Element, seconds: float) -> None:
+def junit_file(suite: Element, seconds: float) -> str:
+    """The text of a file with one suite, whose cases are counted here; it took so many seconds."""
     suite.set("tests", str(len(suite.findall("testcase"))))
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
     suite.set("time", f"{seconds:.3f}")
+    root = Element("testsuites")
+    root.append(suite)
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Text that XML 1.0 can hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -35,6 +35,10 @@ _SECTIONS: Final = (
 """Heading, plots by name, tables by the beginning of their name."""
 
 
+_FOLDERS: Final = (Path(__file__).parent, Path(__file__).parents[1] / "regression")
+"""Where templates are: of every page, and of comparisons."""
+
+
 @dataclass(frozen=True)
 class _Section:
     title: str
@@ -43,19 +47,7 @@ class _Section:
 
 
 def render_html(report: Report) -> str:
-    """The whole page. Every text from the record is escaped by the template; only our own drawings are not."""
-    script = (Path(__file__).parent / "sorting.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # A drawing is made by matplotlib, which escapes the names in it.
-    environment.filters["drawing"] = Markup
-    environment.filters["script"] = Markup
+    """The whole page."""
     sections = [
         _Section(
             title,
@@ -64,9 +56,26 @@ def render_html(report: Report) -> str:
         )
         for title, plots, tables in _SECTIONS
     ]
-    return environment.get_template("report.html.j2").render(
-        report=report, sections=sections, script=script, script_hash=f"sha256-{digest}"
-    )
+    return render_template("report.html.j2", report=report, sections=sections)
+
+
+def render_template(name: str, **values: object) -> str:
+    """A page from a template of the report's: every value is escaped; only our own drawings and script are not.
+
+    Args:
+        name: of the template, in one of the folders of pages.
+        **values: what it shows.
+    """
+    script = (_FOLDERS[0] / "sorting.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDERS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    # A drawing is made by matplotlib, which escapes the names in it.
+    environment.filters["drawing"] = Markup
+    environment.filters["script"] = Markup
+    return environment.get_template(name).render(script=script, script_hash=f"sha256-{digest}", **values)
 
 
 def render_markdown(report: Report) -> str:
@@ -80,21 +89,25 @@ def render_markdown(report: Report) -> str:
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
     if report.thresholds is not None:
-        parts.append(_table(report.thresholds))
+        parts.append(markdown_table(report.thresholds))
     checks = "\n".join(f"- {_mark(c)} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks)
     parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.bottleneck.words)}"]
     if report.target:
         parts += ["**About the target**", "\n".join(f"- {escape(one)}" for one in report.target)]
+    if report.differences is not None:
+        parts.append(f"**{escape(report.differences.title)}.** {escape(report.differences.sentence)}")
+        parts.append("\n".join(f"- {escape(reason)}" for reason in report.differences.reasons))
+        parts += [markdown_table(report.differences.table)] if report.differences.table.rows else []
     parts += [f"> {escape(note)}" for note in report.caveats]
     if report.not_tested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
-    parts.append(_table(report.summary))
+    parts.append(markdown_table(report.summary))
     for plot in report.plots:
         parts.append(f"## {escape(plot.title)}")
         if plot.png:
             parts.append(f"![{escape(plot.title)}](plots/{plot.name}.png)")
         parts.append(escape(plot.caption))
-    parts += [_table(table) for table in report.tables if table.rows]
+    parts += [markdown_table(table) for table in report.tables if table.rows]
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -116,12 +129,13 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", one_line).replace("&", "&amp;")
 
 
-def _table(table: Table) -> str:
+def markdown_table(table: Table, level: int = 2) -> str:
+    """A table with its title as a heading of that level, and its note below."""
     head = "| " + " | ".join(escape(label) for label, _ in table.columns) + " |"
     rule = "|" + "|".join(" ---: " if number else " --- " for _, number in table.columns) + "|"
     rows = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
     note = f"\n\n{escape(table.note)}" if table.note else ""
-    return "\n".join([f"## {escape(table.title)}\n", head, rule, *rows]) + note
+    return "\n".join([f"{'#' * level} {escape(table.title)}\n", head, rule, *rows]) + note
 
 
 def _cell(cell: Cell) -> str:

@@ -1,5 +1,6 @@
 """The terminal's summary: what was measured, the verdict in a sentence, where the report is, what to do next."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Table
 
-_WIDTH: Final = 100
+WIDTH: Final = 100
 _COLOURS: Final[dict[Word, str]] = {
     "pass": "green",
     "fail": "red",
@@ -21,7 +22,7 @@ _COLOURS: Final[dict[Word, str]] = {
     "regressed": "red",
     "inconclusive": "yellow",
 }
-_TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
+TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 _LEFT_OUT: Final = {"Rate"}
 """Columns of the summary that a terminal has no room for."""
 
@@ -35,14 +36,14 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
         console: where to print; standard output by default.
     """
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
-    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console.print()
-    console.print(_table(report.summary))
+    console.print(rich_table(report.summary))
     console.print()
     console.print(_figures(report.figures))
     if report.thresholds is not None:
         console.print()
-        console.print(_table(report.thresholds))
+        console.print(rich_table(report.thresholds))
     console.print()
     for check in report.checks:
         if not check.ok:
@@ -51,6 +52,10 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
         console.print(Text(f"! {note}", style="yellow"))
     for sentence in report.target:
         console.print(Text.assemble(("About the target  ", "dim"), sentence))
+    if report.differences is not None:
+        console.print(Text.assemble((f"{report.differences.title}  ", "dim"), report.differences.sentence))
+        for reason in report.differences.reasons:
+            console.print(Text(f"  {reason}"))
     console.print(Text.assemble(("Binding constraint  ", "dim"), report.bottleneck.words))
     if report.not_tested:
         phrases = "; ".join(one.what for one in report.not_tested)
@@ -85,13 +90,19 @@ def _figures(figures: tuple[KeyFigure, ...]) -> RichTable:
     return rich
 
 
-def _table(table: Table) -> RichTable:
+def rich_table(table: Table, whole: Collection[str] = ()) -> RichTable:
+    """A table for the terminal, without the columns that it has no room for, and without details.
+
+    Args:
+        table: what to show.
+        whole: labels of columns of text that are never broken into lines; those of numbers never are.
+    """
     rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", collapse_padding=True)
     shown = [place for place, (label, _) in enumerate(table.columns) if label not in _LEFT_OUT]
     for place in shown:
         label, number = table.columns[place]
-        rich.add_column(label, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        rich.add_column(label, justify="right" if number else "left", overflow="fold", no_wrap=number or label in whole)
     for row in table.rows:
         cells = [row[place] for place in shown]
-        rich.add_row(*(Text(cell.text, style=_TONES[cell.tone]) for cell in cells))
+        rich.add_row(*(Text(cell.text, style=TONES[cell.tone]) for cell in cells))
     return rich

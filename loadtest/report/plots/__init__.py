@@ -58,8 +58,18 @@ def draw_all(findings: Findings) -> tuple[Plot, ...]:
 
 
 def _draw(name: str, findings: Findings) -> Plot | None:
+    return finished(name, lambda: _DRAW[name](findings))
+
+
+def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:
+    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers.
+
+    Args:
+        name: of its file, without suffix.
+        draw: called inside the project's style.
+    """
     with styled(name):
-        drawn = _DRAW[name](findings)
+        drawn = draw()
         if drawn is None:
             return None
         if isinstance(drawn, NoData):

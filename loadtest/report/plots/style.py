@@ -37,6 +37,9 @@ SHADE: Final = "#f1f3f5"
 PAPER: Final = "#fffffe"
 THROTTLED: Final = "#b5388f"
 FADED: Final = "#b4bcc4"
+GOOD: Final = "#1a7046"
+BAD: Final = "#b3261e"
+UNSURE: Final = "#8a5a00"
 OPERATIONS: Final[dict[str, str]] = {
     Operation.SYNC_RUN: "#2374b5",
     Operation.ASYNC_RUN: "#d47f00",
@@ -58,6 +61,9 @@ _VARIABLES: Final = {
     PAPER: "--paper",
     THROTTLED: "--throttled",
     FADED: "--faded",
+    GOOD: "--good",
+    BAD: "--bad",
+    UNSURE: "--unsure",
     OPERATIONS[Operation.SYNC_RUN]: "--sync",
     OPERATIONS[Operation.ASYNC_RUN]: "--async",
     OPERATIONS[Operation.RETRIEVAL]: "--retrieval",

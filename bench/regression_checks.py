@@ -1,0 +1,322 @@
+"""Families of ``regression_power.py`` as measurements of runs, checked as the commands check them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import regression_blocks as blocks
+from regression_families import ENTRIES, HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, Regime, Resampled, Scores, draw
+
+from loadtest.regression.family import suspects
+from loadtest.regression.measurements import (
+    Control,
+    GeneratorIdentity,
+    Key,
+    Measurement,
+    Metric,
+    RunMeasurements,
+    TargetIdentity,
+    share_score,
+)
+from loadtest.regression.paired import compare_pairs
+from loadtest.regression.results import Comparison
+from loadtest.regression.rule import judge_history
+
+STAGE: Final = "steady"
+CHANGED: Final = "second"
+"""The entry that a change of one entry changes."""
+_MEDIANS: Final = blocks.ENTRIES
+_TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
+_EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
+_SAMPLES: Final = 400
+"""Operations of an entry in a simulated run."""
+_GOODPUT_SD: Final = 0.002
+_VALID_LAG_MS: Final = 50.0
+"""Dispatch lag p99 above which a run is invalid."""
+_CPU_LOOP: Final = (20.0, 0.01)
+"""ms of the simulated control on an ordinary machine, and its sd."""
+
+
+class Change(NamedTuple):
+    """What is added to the side that is judged.
+
+    Attributes:
+        factor: by which times grow.
+        everywhere: on all entries; else on ``CHANGED``.
+        real: made by a workflow that takes longer, not by scaling recorded times.
+    """
+
+    factor: float = 1.0
+    everywhere: bool = False
+    real: bool = False
+
+    def __str__(self) -> str:
+        if self.factor == 1:
+            return "no change"
+        return f"+{100 * (self.factor - 1):.0f} % on {'all entries' if self.everywhere else 'one entry'}"
+
+
+NONE: Final = Change()
+
+
+class Family(NamedTuple):
+    """What one check looks at.
+
+    Attributes:
+        base: the history's runs; or the base side's blocks of the first session, then of the rerun.
+        head: the new run and the rerun; or the head side's blocks, likewise.
+    """
+
+    base: tuple[RunMeasurements, ...]
+    head: tuple[RunMeasurements, ...]
+
+
+class Outcome(NamedTuple):
+    """What a check came to.
+
+    Attributes:
+        rerun: whether anything was suspected.
+        regressed: whether the rerun confirmed it.
+        entries: those with a confirmed metric.
+    """
+
+    rerun: bool
+    regressed: bool
+    entries: frozenset[str]
+
+
+def check(family: Family, paired: bool) -> Outcome:
+    """Check a family; a suspect is rerun once."""
+    half = len(family.base) // 2
+    pairs = list(zip(family.base, family.head, strict=True)) if paired else []
+
+    def compare(rerun: bool, confirming: Sequence[Key] | None) -> Comparison:
+        if not paired:
+            return judge_history(family.base, family.head[int(rerun)], confirming=confirming)
+        return compare_pairs(pairs[half:] if rerun else pairs[:half], confirming=confirming, discarded=0)
+
+    suspected = suspects(compare(False, None))
+    if not suspected:
+        return Outcome(rerun=False, regressed=False, entries=frozenset())
+    found = compare(True, suspected)
+    entries = frozenset(one.traffic for one in found.metrics if one.verdict == "regressed")
+    return Outcome(rerun=True, regressed=found.word == "regressed", entries=entries)
+
+
+def families(name: str, change: Change, count: int) -> Iterator[Family]:
+    """The families of a regime, with a change."""
+    if name in HISTORY:
+        yield from _simulated(HISTORY[name], change, count, paired=False)
+    elif name in PAIRED:
+        yield from _simulated(PAIRED[name], change, count, paired=True)
+    elif name in HISTORY_REAL:
+        yield from _resampled_histories(HISTORY_REAL[name], change, count)
+    else:
+        yield from _resampled_pairs(PAIRED_REAL[name], change, count)
+
+
+def _simulated(regime: Regime, change: Change, count: int, *, paired: bool) -> Iterator[Family]:
+    noise, slow = draw(regime, count, paired)
+    loops = np.random.default_rng(regime.seed + 10_000).standard_normal(slow.shape) * _CPU_LOOP[1]
+    if regime.controls:
+        loops += slow
+    effect = np.zeros(noise.shape[2])
+    for entry, at in zip(ENTRIES, range(0, 2 * len(ENTRIES), 2), strict=True):
+        if change.everywhere or entry == CHANGED:
+            effect[at : at + 2] = math.log(change.factor)
+    runs = noise.shape[1]
+    heads = range(1, runs, 2) if paired else range(runs - 2, runs)
+    noise[:, list(heads)] += effect
+    for scores, loop in zip(noise, loops, strict=True):
+        made = [_simulated_run(regime, scores[at], float(loop[at]), at) for at in range(runs)]
+        head = tuple(made[at] for at in heads)
+        yield Family(tuple(made[at] for at in range(runs) if at not in heads), head)
+
+
+def _simulated_run(regime: Regime, scores: Scores, loop: float, at: int) -> RunMeasurements:
+    """One run: its measurements are exp(score) times a usual value."""
+    se = None if regime.se is None else regime.se * regime.sd
+    values = []
+    for place, (entry, median) in enumerate(_MEDIANS.items()):
+        for which in range(2):
+            log = math.log(median * (1.0, 1.5)[which]) + float(scores[2 * place + which])
+            values.append(_time(entry, _TIMES[which], log, se))
+            if regime.whole:
+                values.append(_time(entry, _EXECUTION[which], log - 0.02, se))
+        if regime.whole:
+            own, rest = 2 * len(ENTRIES) + place, 3 * len(ENTRIES) + place
+            values.append(_time(entry, Metric.OVERHEAD_P50, math.log(2.0) + float(scores[own]), se))
+            goodput = math.log(2.0) + float(scores[rest]) * _GOODPUT_SD / regime.sd
+            values += [*_shares(entry, _SAMPLES, _SAMPLES), _goodput(entry, goodput, _SAMPLES)]
+    control = Control(name="CPU loop", value_ms=_CPU_LOOP[0] * math.exp(loop))
+    return _run(f"run-{at:02}", values, control)
+
+
+def _time(
+    entry: str, metric: Metric, log: float, se: float | None = None, *, n: int = _SAMPLES, why: str = ""
+) -> Measurement:
+    return Measurement(
+        traffic=entry,
+        stage=STAGE,
+        metric=metric,
+        value=math.exp(log),
+        score=log,
+        n=n,
+        se=se,
+        gated=not why,
+        why_not=why,
+    )
+
+
+def _shares(entry: str, ok: int, n: int) -> list[Measurement]:
+    """Error rate, and 429 rate beyond none expected."""
+    return [
+        Measurement(
+            traffic=entry,
+            stage=STAGE,
+            metric=Metric.ERROR_RATE,
+            value=(n - ok) / n,
+            score=share_score(n - ok, n),
+            n=n,
+        ),
+        Measurement(
+            traffic=entry,
+            stage=STAGE,
+            metric=Metric.THROTTLED_RATE,
+            value=0.0,
+            score=0.0,
+            n=n,
+            expected=0.0,
+        ),
+    ]
+
+
+def _goodput(entry: str, log: float, n: int) -> Measurement:
+    return Measurement(traffic=entry, stage=STAGE, metric=Metric.GOODPUT, value=math.exp(log), score=log, n=n)
+
+
+def _run(name: str, measurements: list[Measurement], control: Control, *, valid: bool = True) -> RunMeasurements:
+    return RunMeasurements(
+        run=name,
+        scenario="families",
+        scenario_hash="1",
+        started="2026-01-01T00:00:00Z",
+        commit="",
+        target_version="",
+        embedded=True,
+        target=_TARGET,
+        generator=_GENERATOR,
+        valid=valid,
+        verdict="pass",
+        sentence="",
+        controls=(control,),
+        measurements=tuple(measurements),
+        sketches=(),
+    )
+
+
+_TARGET: Final = TargetIdentity(host="embedded", endpoint="", limits="", faults=(), keys=1)
+_GENERATOR: Final = GeneratorIdentity(os="", cpu="", cores="", workers=1)
+
+
+class _Blocks:
+    """The real blocks of a kind, as measurements, made once for each change.
+
+    Attributes:
+        pairs: (base, head) rows of each pair, with their sessions.
+    """
+
+    def __init__(self, kind: str) -> None:
+        found: dict[tuple[int, int, str], dict[str, blocks.Row]] = defaultdict(dict)
+        for row in blocks.read():
+            if row.regime == kind:
+                found[row.session, row.pair, row.side][row.entry] = row
+        self._rows = found
+        self.pairs = sorted({(session, pair) for session, pair, _ in found})
+        self._made: dict[tuple[int, int, str, Change], RunMeasurements] = {}
+
+    def block(self, session: int, pair: int, side: str, change: Change) -> RunMeasurements:
+        """A block with a change."""
+        key = (session, pair, side, change)
+        if key not in self._made:
+            self._made[key] = _real_block(self._rows[session, pair, side], f"{session}-{pair}-{side}", change)
+        return self._made[key]
+
+
+def _real_block(rows: dict[str, blocks.Row], name: str, change: Change) -> RunMeasurements:
+    values = []
+    for entry in ENTRIES:
+        changed = change.everywhere or entry == CHANGED
+        row = rows[blocks.VARIANT if changed and change.real else entry]
+        log = math.log(change.factor) if changed and not change.real else 0.0
+        # As in a report: a p95 has an upper bound from 72 samples on.
+        why = "" if row.n >= 72 else "too few samples"
+        values += [
+            _time(entry, Metric.RESPONSE_TIME_P50, log + math.log(row.response_p50), n=row.n),
+            _time(entry, Metric.RESPONSE_TIME_P95, log + math.log(row.response_p95), n=row.n, why=why),
+            _time(entry, Metric.EXECUTION_TIME_P50, log + math.log(row.execution_p50), n=row.n),
+            _time(entry, Metric.EXECUTION_TIME_P95, log + math.log(row.execution_p95), n=row.n, why=why),
+            _time(entry, Metric.OVERHEAD_P50, math.log(row.overhead_p50), n=row.n),
+            *_shares(entry, row.ok, row.n),
+            _goodput(entry, math.log(row.ok / blocks.BLOCK_S), row.n),
+        ]
+    lag = rows[CHANGED].dispatch_lag_p99
+    return _run(name, values, Control(name="dispatch lag p99", value_ms=lag), valid=lag <= _VALID_LAG_MS)
+
+
+def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
+    real, random = _Blocks(drawn.blocks), np.random.default_rng(drawn.seed)
+    # An invalid run never enters a history, and is never judged.
+    valid: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
+    for session, pair in real.pairs:
+        for side in ("base", "head"):
+            if real.block(session, pair, side, NONE).valid:
+                valid[session].append((session, pair, side))
+    sessions = sorted(valid)
+    for _ in range(count):
+        chosen = random.choice(sessions, drawn.runs + 2, replace=False)
+        places = [valid[session][random.integers(len(valid[session]))] for session in chosen]
+        base = tuple(real.block(*place, NONE) for place in places[: drawn.runs])
+        yield Family(base, tuple(real.block(*place, change) for place in places[drawn.runs :]))
+
+
+def _resampled_pairs(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
+    real, random = _Blocks(drawn.blocks), np.random.default_rng(drawn.seed)
+    for _ in range(count):
+        places = [real.pairs[at] for at in random.integers(0, len(real.pairs), 2 * drawn.runs)]
+        base = tuple(real.block(*place, "base", NONE) for place in places)
+        yield Family(base, tuple(real.block(*place, "head", change) for place in places))
+
+
+def block_sd(kind: str) -> dict[Metric, float]:
+    """Of each metric that is gated, the median over entries of its sd from block to block, on the log scale."""
+    real = _Blocks(kind)
+    columns: dict[Key, list[float]] = defaultdict(list)
+    for place in real.pairs:
+        for side in ("base", "head"):
+            for one in real.block(*place, side, NONE).measurements:
+                if one.gated and one.metric.value.endswith(("p50", "p95")):
+                    columns[one.key].append(one.score)
+    by_metric: dict[Metric, list[float]] = defaultdict(list)
+    for key, scores in columns.items():
+        by_metric[key.metric].append(float(np.std(scores, ddof=1)))
+    return {metric: float(np.median(sds)) for metric, sds in by_metric.items()}
+
+
+def as_matrices(found: Sequence[Family]) -> tuple[Scores, Scores, list[str]]:
+    """Base and head of families as numbers for the competitors, and the entry of each column.
+
+    They get the gated response and executionTimes, as logarithms; what every other metric adds is noise to them.
+    """
+    wanted = {*_TIMES, *_EXECUTION}
+    first = found[0].base[0].measurements
+    columns = [at for at, one in enumerate(first) if one.gated and one.metric in wanted]
+
+    def numbers(runs: Sequence[RunMeasurements]) -> list[list[float]]:
+        return [[run.measurements[at].score for at in columns] for run in runs]
+
+    base = np.array([numbers(family.base) for family in found])
+    head = np.array([numbers(family.head) for family in found])
+    return base, head, [first[at].traffic for at in columns]

@@ -1,0 +1,280 @@
+"""How often a regression check alarms without cause, and how often it finds a change; beside other rules.
+
+``docs/regression.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
+form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 15 minutes); beside Otava and
+inference-doctor: ``--peers PYTHON``, an interpreter that has both.
+"""
+
+import argparse
+import pickle
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import regression_blocks as blocks
+from numpy.typing import NDArray
+from regression_checks import CHANGED, NONE, Change, as_matrices, block_sd, check, families
+from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, Scores, rows
+from regression_rivals import rivals, threshold
+from scipy.special import betaincinv
+
+FULL: Final = 2000
+SHORT: Final = 200
+COMPARED: Final = 1000
+"""Families on which changes and the other rules are tried, the first ones."""
+BRIEF: Final = ("h05", "h08", "p03", "hr3", "pr1", "pr6")
+SHOWN: Final = ("h05", "h08", "h11", "h21", *HISTORY_REAL, "p03", "p06", "p15", *PAIRED_REAL)
+"""Regimes in which the other rules are shown."""
+WITH_PEERS: Final = ("h05", "hr1", "p03", "pr1", "pr4", "pr6")
+"""Regimes in which Otava and inference-doctor are tried: each takes minutes."""
+
+
+def changes(name: str) -> tuple[Change, ...]:
+    """The changes that are tried in a regime, the first none."""
+    if name in PAIRED:
+        return (NONE, Change(1.1), Change(1.2))
+    if name in PAIRED_REAL:
+        slower = blocks.REGIMES[PAIRED_REAL[name].blocks].slower
+        return (NONE, Change(slower, real=True), Change(1.2 if slower < 1.15 else 1.1))
+    return (NONE, Change(1.2), Change(1.1, everywhere=True))
+
+
+class Tally(NamedTuple):
+    """What became of the families of a regime with a change.
+
+    Attributes:
+        reruns: by family, whether it was rerun.
+        found: whether the change was confirmed (without one: whether there was a false alarm).
+        rivals: by rule, the strongest statistic of each family that can show the change.
+        single: the same of the first session or run alone.
+        defaults: each rule's threshold by default.
+    """
+
+    reruns: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    rivals: dict[str, Scores]
+    single: dict[str, Scores]
+    defaults: dict[str, float | None]
+
+
+def measure(name: str, change: Change, count: int, peers: Path | None) -> Tally:
+    """Check families of a regime, and try the other rules on the first ones."""
+    paired = name in PAIRED or name in PAIRED_REAL
+    count = count if change == NONE else min(count, COMPARED)
+    kept, outcomes = [], []
+    for family in families(name, change, count):
+        outcomes.append(check(family, paired))
+        if len(kept) < min(count, COMPARED):
+            kept.append(family)
+    one = change.factor > 1 and not change.everywhere
+    found = [CHANGED in each.entries if one else each.regressed for each in outcomes]
+    base, head, entries = as_matrices(kept)
+    columns = [at for at, entry in enumerate(entries) if not one or entry == CHANGED]
+    others = rivals(base[:, :, columns], head[:, :, columns], paired, peers if name in WITH_PEERS else None)
+    return Tally(
+        np.array([each.rerun for each in outcomes]),
+        np.array(found),
+        {rule: each.confirmed.max(axis=1) for rule, each in others.items()},
+        {rule: each.single.max(axis=1) for rule, each in others.items()},
+        {rule: each.default for rule, each in others.items()},
+    )
+
+
+Results = dict[str, dict[Change, Tally]]
+
+
+class Bar(NamedTuple):
+    """What is asked of the rule.
+
+    Attributes:
+        text: in words.
+        share: the bar.
+        most: whether it is an upper bar.
+        regimes: in which it has to hold; the worst is compared.
+        change: of the families.
+        reruns: whether it is about reruns.
+    """
+
+    text: str
+    share: float
+    most: bool
+    regimes: tuple[str, ...]
+    change: Change = NONE
+    reruns: bool = False
+
+
+def bars() -> list[Bar]:
+    """The bars of ``docs/regression.md``."""
+    by_sd = {name: regime.total_sd for name, regime in HISTORY.items()}
+    by_sd |= {name: real_sd(drawn.blocks) for name, drawn in HISTORY_REAL.items()}
+    calm = tuple(name for name, sd in by_sd.items() if sd <= 0.0305)
+    noisy = tuple(name for name in by_sd if name not in calm)
+    return [
+        Bar("history: confirmed false alarms, sd ≤ 3 %", 0.01, True, calm),
+        Bar("history: confirmed false alarms, more sd", 0.05, True, noisy),
+        Bar("history: reruns", 0.15, True, tuple(by_sd), reruns=True),
+        Bar("history: +20 % on one entry, sd ≤ 3 %", 0.90, False, calm, Change(1.2)),
+        Bar("history: +10 % on all entries, sd ≤ 3 %", 0.75, False, calm, Change(1.1, everywhere=True)),
+        Bar("paired, resampled: confirmed false alarms", 0.01, True, tuple(PAIRED_REAL)),
+        Bar("paired, 6 pairs, constant: +10 % on one entry", 0.90, False, ("pr1",), Change(1.1, real=True)),
+        Bar("paired, 10 pairs, narrow: +10 % on one entry", 0.80, False, ("pr4",), Change(1.1, real=True)),
+        Bar("paired, 10 pairs, lognormal: +20 % on one entry", 0.80, False, ("pr6",), Change(1.2, real=True)),
+    ]
+
+
+def real_sd(kind: str) -> float:
+    """The largest sd from block to block of the times at p50 that are no overhead."""
+    return max(sd for metric, sd in block_sd(kind).items() if metric.value.endswith("time.p50"))
+
+
+def share(found: NDArray[np.bool_]) -> str:
+    """A share with its 95 % interval (Clopper and Pearson, 1934)."""
+    k, n = int(found.sum()), len(found)
+    low, high = interval(k, n)
+    return f"{100 * k / n:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def interval(k: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share of which k of n were seen."""
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, 0.025))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 0.975))
+    return low, high
+
+
+def power_table(results: Results) -> Iterator[str]:
+    """Ours: one row a regime."""
+    yield "| regime | false alarms, % (95 %) | nights a year | reruns, % | first change found, % | second, % |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name, tallies in results.items():
+        none, *others = tallies.items()
+        alarms = none[1].found
+        cells = [f"{change}: {share(tally.found)}" for change, tally in others]
+        nights = f"{365 * alarms.mean():.1f}"
+        yield f"| {name} | {share(alarms)} | {nights} | {share(none[1].reruns)} | {' | '.join(cells)} |"
+
+
+def bar_table(results: Results, *, strict: bool) -> tuple[list[str], bool]:
+    """Each bar with the worst regime; and whether all hold.
+
+    Args:
+        results: of the regimes that were measured.
+        strict: whether the measured share has to hold; else only what its 95 % interval cannot explain is a miss.
+    """
+    lines = ["| bar | wanted | measured, worst regime | holds |", "| --- | --- | --- | --- |"]
+    held = True
+    for bar in bars():
+        seen = {}
+        for name in bar.regimes:
+            tally = results.get(name, {}).get(bar.change)
+            if tally is not None:
+                seen[name] = tally.reruns if bar.reruns else tally.found
+        if not seen:
+            continue
+        worst = (max if bar.most else min)(seen, key=lambda name: seen[name].mean())
+        low, high = interval(int(seen[worst].sum()), len(seen[worst]))
+        measured = float(seen[worst].mean())
+        if strict:
+            holds = measured <= bar.share if bar.most else measured >= bar.share
+        else:
+            holds = low <= bar.share if bar.most else high >= bar.share
+        held &= holds
+        wanted = f"{'≤' if bar.most else '≥'} {100 * bar.share:g} %"
+        lines.append(f"| {bar.text} | {wanted} | {share(seen[worst])} % in {worst} | {'yes' if holds else '**no**'} |")
+    return lines, held
+
+
+def default_table(results: Results) -> Iterator[str]:
+    """False alarms of the other rules as they come, without a rerun, over the family, in %."""
+    rules = list(dict.fromkeys(rule for tallies in results.values() for rule in tallies[NONE].rivals))
+    yield f"| regime | {' | '.join(rules)} | ours, suspects | ours, confirmed |"
+    yield "| --- |" + " --- |" * (len(rules) + 2)
+    for name, tallies in ((name, tallies) for name, tallies in results.items() if name in SHOWN):
+        none, cells = tallies[NONE], []
+        for rule in rules:
+            limit = none.defaults.get(rule)
+            cells.append("–" if limit is None else f"{100 * (none.single[rule] > limit).mean():.1f}")
+        yield f"| {name} | {' | '.join(cells)} | {100 * none.reruns.mean():.1f} | {100 * none.found.mean():.1f} |"
+
+
+def rival_table(results: Results) -> Iterator[str]:
+    """Power at equal false alarms: the threshold for all regimes together / for the regime alone."""
+    for kind, names in (("history", {**HISTORY, **HISTORY_REAL}), ("paired", {**PAIRED, **PAIRED_REAL})):
+        chosen = {name: tallies for name, tallies in results.items() if name in names}
+        rules = list(dict.fromkeys(rule for tallies in chosen.values() for rule in tallies[NONE].rivals))
+        together = {rule: _together(chosen, rule) for rule in rules}
+        yield f"| {kind} | change | ours | {' | '.join(rules)} |"
+        yield "| --- | --- | --- |" + " --- |" * len(rules)
+        for name, tallies in ((name, tallies) for name, tallies in chosen.items() if name in SHOWN):
+            for change, tally in list(tallies.items())[1:]:
+                cells = [_powers(tallies[NONE], tally, rule, together[rule]) for rule in rules]
+                ours = f"{100 * tally.found[:COMPARED].mean():.0f}"
+                yield f"| {name} | {change} | {ours} | {' | '.join(cells)} |"
+        yield ""
+
+
+def _together(chosen: Results, rule: str) -> float:
+    """A rule's threshold for all regimes that it was tried on."""
+    tried = [tallies[NONE] for tallies in chosen.values() if rule in tallies[NONE].rivals]
+    strongest = np.concatenate([each.rivals[rule] for each in tried])
+    return threshold(strongest, sum(int(each.found[: len(each.rivals[rule])].sum()) for each in tried))
+
+
+def _powers(none: Tally, tally: Tally, rule: str, together: float) -> str:
+    if rule not in tally.rivals:
+        return "–"
+    own = threshold(none.rivals[rule], int(none.found[: len(none.rivals[rule])].sum()))
+    statistic = tally.rivals[rule]
+    return f"{100 * (statistic > together).mean():.0f} / {100 * (statistic > own).mean():.0f}"
+
+
+def collected(names: Sequence[str], count: int, peers: Path | None, folder: Path | None) -> Results:
+    """Measure regimes; those whose results are in the folder are taken from there."""
+    results: Results = {}
+    for name in names:
+        kept = folder / f"{name}.pickle" if folder else None
+        if kept and kept.exists():
+            results[name] = pickle.loads(kept.read_bytes())
+            continue
+        results[name] = {change: measure(name, change, count, peers) for change in changes(name)}
+        print(f"{name}: false alarms {share(results[name][NONE].found)} %", file=sys.stderr, flush=True)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(pickle.dumps(results[name]))
+    return results
+
+
+def main() -> None:
+    """Measure and print; exit with 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help=f"all regimes with {FULL} families each")
+    parser.add_argument("--only", nargs="+", metavar="REGIME", help="these regimes")
+    parser.add_argument("--families", type=int, help="of each regime")
+    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="an interpreter with the other tools")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="keep results there, and take what is there")
+    parser.add_argument("--collect", type=Path, metavar="FOLDER", help="make the real blocks anew, records in FOLDER")
+    parser.add_argument("--regimes", action="store_true", help="print the regimes and seeds")
+    arguments = parser.parse_args()
+    if arguments.regimes:
+        print("\n".join(rows()))
+        return
+    if arguments.collect:
+        blocks.collect(arguments.collect)
+        blocks.write(blocks.reduce(arguments.collect))
+        return
+    every = (*HISTORY, *HISTORY_REAL, *PAIRED, *PAIRED_REAL)
+    names = arguments.only or (every if arguments.full else BRIEF)
+    count = arguments.families or (FULL if arguments.full else SHORT)
+    results = collected(names, count, arguments.peers, arguments.results)
+    lines, held = bar_table(results, strict=arguments.full)
+    for kind in blocks.REGIMES:
+        sds = ", ".join(f"{metric} {100 * sd:.1f} %" for metric, sd in block_sd(kind).items())
+        print(f"real blocks, {kind}: sd from block to block {sds}")
+    tables = (power_table(results), default_table(results), rival_table(results), lines)
+    print("\n" + "\n\n".join("\n".join(table) for table in tables))
+    raise SystemExit(not held)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Other rules on the families of ``regression_power.py``, each with the threshold that alarms as rarely as ours.
+
+Every rule gives each family and metric a statistic that grows with the evidence that the new side is slower. A paired
+comparison has two sessions, and both have to exceed the threshold in the same metric; so do a history's run and rerun
+where a rule can judge one run. Tests of two samples take run and rerun together.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from regression_families import Scores
+from scipy.special import stdtr
+from scipy.stats import rankdata
+
+PEERS: Final = Path(__file__).parent / "peers" / "regression_gates.py"
+
+
+class Statistics(NamedTuple):
+    """A rule's statistics.
+
+    Attributes:
+        confirmed: by family and metric, with the rerun.
+        single: the same of the first session or run alone; empty where the rule cannot judge one run.
+        default: the threshold that the rule has by default; None where it has none that applies.
+    """
+
+    confirmed: Scores
+    single: Scores
+    default: float | None
+
+
+def rivals(base: Scores, head: Scores, paired: bool, python: Path | None) -> dict[str, Statistics]:
+    """Each rule's statistics.
+
+    Args:
+        base: logarithms by family, run and metric; paired: both sessions' blocks.
+        head: likewise.
+        paired: whether base and head are blocks of two sessions.
+        python: an interpreter that has apache-otava and inference-doctor; None leaves them out.
+    """
+    found = {
+        "ratio > threshold": _both(base, head, paired, _ratio, np.log(1.10)),
+        "Welch": _both(base, head, paired, _welch, 0.95),
+        "Mann-Whitney": _both(base, head, paired, _mann_whitney, None),
+    }
+    if python is not None:
+        found["Otava 0.8.0"] = _both(base, head, paired, _peer(python, "otava"), 0.999)
+        if paired:
+            found["inference-doctor 0.4.1"] = _both(base, head, paired, _peer(python, "doctor"), np.log(1.10))
+    return found
+
+
+def threshold(unchanged: Scores, alarms: int) -> float:
+    """The lowest threshold that at most so many families without a change exceed.
+
+    Args:
+        unchanged: of each family without a change, the strongest statistic.
+        alarms: how many false alarms are allowed.
+    """
+    strongest = np.sort(unchanged)[::-1]
+    return float(strongest[alarms]) if alarms < len(strongest) else -np.inf
+
+
+Rule = Callable[[Scores, Scores], Scores]
+"""Base and head by family, run and metric to a statistic by family and metric."""
+
+
+def _both(base: Scores, head: Scores, paired: bool, rule: Rule, default: float | None) -> Statistics:
+    if paired:
+        half = base.shape[1] // 2
+        first, second = rule(base[:, :half], head[:, :half]), rule(base[:, half:], head[:, half:])
+        return Statistics(np.minimum(first, second), first, default)
+    if rule is _ratio:
+        first, second = (rule(base, head[:, at : at + 1]) for at in range(2))
+        return Statistics(np.minimum(first, second), first, default)
+    together = rule(base, head)
+    return Statistics(together, together, default)
+
+
+def _ratio(base: Scores, head: Scores) -> Scores:
+    """Logarithm of the ratio of medians."""
+    return np.median(head, axis=1) - np.median(base, axis=1)
+
+
+def _welch(base: Scores, head: Scores) -> Scores:
+    """1 − one-sided p of Welch's t-test (1947)."""
+    terms = [side.var(axis=1, ddof=1) / side.shape[1] for side in (base, head)]
+    total = terms[0] + terms[1]
+    df = total**2 / sum(term**2 / (side.shape[1] - 1) for term, side in zip(terms, (base, head), strict=True))
+    return stdtr(df, (head.mean(axis=1) - base.mean(axis=1)) / np.sqrt(total))
+
+
+def _mann_whitney(base: Scores, head: Scores) -> Scores:
+    """Of all pairs of a base and a head value, the share in which head is slower (U ÷ its largest value)."""
+    ranks = rankdata(np.concatenate([base, head], axis=1), axis=1)
+    n, m = base.shape[1], head.shape[1]
+    return (ranks[:, n:].sum(axis=1) - m * (m + 1) / 2) / (n * m)
+
+
+def _peer(python: Path, name: str) -> Rule:
+    """A rule of a package, called in an interpreter that has it."""
+
+    def ask(base: Scores, head: Scores) -> Scores:
+        with tempfile.TemporaryDirectory() as folder:
+            given, answer = Path(folder) / "given.npz", Path(folder) / "answer.npy"
+            np.savez(given, base=base, head=head)
+            subprocess.run([str(python), str(PEERS), name, str(given), str(answer)], check=True)
+            return np.load(answer)
+
+    return ask

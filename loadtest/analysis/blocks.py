@@ -1,0 +1,311 @@
+"""How figures scatter within a run: standard errors from blocks of time, which know that requests are correlated.
+
+Requests of one run share the machine's and the service's good and bad moments. Errors that treat them as independent
+are half of the truth or less. So a stage is cut into bins of time, and replicates of it are put together from blocks of
+neighbouring bins, drawn at random with the last bin next to the first: the circular moving-block bootstrap (Politis &
+Romano, "A circular block-resampling procedure for stationary data", 1992). What a figure's replicates scatter by is its
+standard error. A bin holds counts alone: of operations, and of times by level, so that memory does not grow with the
+record. The draws are the same ones each time, and so are the errors of one record.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis import distribution
+from loadtest.analysis.columns import OK, OUTCOMES, Rows, groups, tally
+from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.limits.expected_429 import Expectation
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.record import Record
+from loadtest.analysis.times import dispatch_lag, overhead, response_time
+from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS
+from loadtest.record.run_info import StagePlan
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RESPONSE: Final = "response_time_ms"
+EXECUTION: Final = "execution_time_ms"
+OVERHEAD: Final = "overhead_ms"
+LEAST_BLOCKS: Final = 5
+"""Blocks with anything in them that an error needs: of fewer, it would be off by half of itself."""
+LEAST_MS: Final = 0.01
+"""Times are compared as if none were shorter: below it a clock's grain is all there is, and of zero there is no log."""
+_BLOCK_S: Final = (1.0, 30.0)
+"""A block lasts a tenth of its stage, but within these bounds."""
+_MOST_BLOCKS: Final = 40
+_BINS_OF_BLOCK: Final = 3
+_REPLICATES: Final = 400
+"""A standard error is known to 1 ÷ √(2 · 400), about 4 % of itself."""
+_SEED: Final = 1992
+_EVEN_LEVELS: Final = 160
+_TAIL_LEVELS: Final = 64
+
+
+class Grid(NamedTuple):
+    """Bins of time, and how many of them make a block.
+
+    Attributes:
+        start_s: of the first bin, since the epoch.
+        seconds: of all together.
+        bins: how many.
+        per_block: neighbours that are drawn together.
+    """
+
+    start_s: float
+    seconds: float
+    bins: int
+    per_block: int
+
+    def place(self, seconds: Floats) -> Ints:
+        """The bin of each time since the epoch; what is outside belongs to the nearest one."""
+        found: Ints = ((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
+        return np.clip(found, 0, self.bins - 1)
+
+    def carries(self, counts: Ints) -> bool:
+        """Whether so many in each bin are spread over enough blocks for an error."""
+        whole = len(counts) // self.per_block * self.per_block
+        return int(np.count_nonzero(counts[:whole].reshape(-1, self.per_block).sum(axis=1))) >= LEAST_BLOCKS
+
+
+def grid(start_s: float, seconds: float) -> Grid | None:
+    """The bins of a stretch of time; None where it is too short for blocks."""
+    if not seconds >= LEAST_BLOCKS * _BLOCK_S[0]:
+        return None
+    block = max(min(max(seconds / 10, _BLOCK_S[0]), _BLOCK_S[1]), seconds / _MOST_BLOCKS)
+    return Grid(start_s, seconds, round(seconds / block * _BINS_OF_BLOCK), _BINS_OF_BLOCK)
+
+
+@lru_cache(maxsize=64)
+def draws(bins: int, per_block: int) -> NDArray[np.float32]:
+    """``[replicate, bin]``: how often each bin is in each replicate, which has as many bins as there are."""
+    blocks = -(-bins // per_block)
+    starts = np.random.default_rng(_SEED).integers(bins, size=(_REPLICATES, blocks, 1))
+    places = ((starts + np.arange(per_block)) % bins).reshape(_REPLICATES, -1)[:, :bins]
+    flat = places + np.arange(_REPLICATES)[:, None] * bins
+    return np.bincount(flat.ravel(), minlength=_REPLICATES * bins).reshape(_REPLICATES, bins).astype(np.float32)
+
+
+def scatter(grid_: Grid, replicates: Floats) -> float:
+    """The standard error of a figure, from its value in each replicate.
+
+    Blocks are compared with the mean of all, of which they are a part: that hides a share of one block of the
+    variance, which is given back.
+    """
+    return float(replicates.std() / math.sqrt(1 - grid_.per_block / grid_.bins))
+
+
+def _resampled(grid_: Grid, counts: NDArray[np.generic]) -> Floats:
+    """Sums over the bins of each replicate; the first axis of the counts is that of bins."""
+    return (draws(grid_.bins, grid_.per_block) @ counts.astype(np.float32)).astype(np.float64)
+
+
+class Times:
+    """The times of one figure by bin and level.
+
+    Args:
+        grid_: the bins.
+        whole: all of the times, which the levels are taken from.
+    """
+
+    def __init__(self, grid_: Grid, whole: Distribution) -> None:
+        self.grid = grid_
+        n = whole.n
+        if not n:
+            self._cuts, self._exact = np.zeros(1), True
+        else:
+            even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, max(1.0, n / 5), _TAIL_LEVELS)
+            ranks = np.arange(1, n + 1) if n <= _EVEN_LEVELS else np.unique(np.append(even, tail).astype(np.int64))
+            self._cuts = np.unique(whole.at(ranks))
+            self._exact = n <= _EVEN_LEVELS
+        middles = distribution.MIDDLES
+        self._level_of_bucket = None if whole.counts is None else np.searchsorted(self._cuts[:-1], middles)
+        self._counts = np.zeros((grid_.bins, len(self._cuts)), np.int64)
+
+    def add(self, places: Ints, values: Floats) -> None:
+        """Take in values; NaN is left out.
+
+        Args:
+            places: the bin of each.
+            values: in ms.
+        """
+        if np.isnan(values.sum()):
+            known = np.flatnonzero(~np.isnan(values))
+            places, values = places.take(known), values.take(known)
+        # The last level takes what is greater than it, too: a histogram's middles may be.
+        if self._level_of_bucket is None:
+            level = np.searchsorted(self._cuts[:-1], values)
+        else:
+            level = self._level_of_bucket.take(distribution.buckets(values))
+        tally(self._counts.reshape(-1), places * len(self._cuts) + level)
+
+    def error(self, quantile: float) -> float | None:
+        """Standard error of the logarithm of a percentile; None where the values are spread over too few blocks."""
+        if not self.grid.carries(self._counts.sum(axis=1)):
+            return None
+        below = np.cumsum(_resampled(self.grid, self._counts), axis=1)
+        below = below[below[:, -1] > 0]
+        target = np.ceil(np.round(quantile * below[:, -1:], 6))
+        level = (below < target).sum(axis=1)
+        found = self._cuts[level]
+        if not self._exact:
+            rows, lower = np.arange(len(below)), np.maximum(level - 1, 0)
+            before = np.where(level > 0, below[rows, lower], 0.0)
+            share = (target[:, 0] - before) / np.maximum(below[rows, level] - before, 1e-9)
+            found = self._cuts[lower] + share * (found - self._cuts[lower])
+        return scatter(self.grid, np.log(np.maximum(found, LEAST_MS)))
+
+
+@dataclass(eq=False)
+class StageBlocks:
+    """One stage of a traffic entry by bin.
+
+    Attributes:
+        grid: the bins.
+        times: by name as in ``metrics.json``: response time, executionTime, overhead.
+        offered: operations that were due.
+        sent: of which a request was sent.
+        ok: that ended well.
+        errors: that failed or timed out.
+        decided: sent operations of which it is known what the assumed limiter would answer; by their last run, submit
+            or retrieve, as the next two.
+        refused: of these, with 429.
+        expected: of these, which the assumed limiter would refuse.
+    """
+
+    grid: Grid
+    times: dict[str, Times]
+    offered: Ints = field(init=False)
+    sent: Ints = field(init=False)
+    ok: Ints = field(init=False)
+    errors: Ints = field(init=False)
+    decided: Ints = field(init=False)
+    refused: Ints = field(init=False)
+    expected: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("offered", "sent", "ok", "errors", "decided", "refused", "expected"):
+            setattr(self, name, np.zeros(self.grid.bins, np.int64))
+
+    def share_error(self, events: Ints, whole: Ints) -> float | None:
+        """Standard error of the log odds of a share, with half an event added on each side."""
+        if not self.grid.carries(whole):
+            return None
+        k, n = (_resampled(self.grid, counts) for counts in (events, whole))
+        return scatter(self.grid, _log_odds(k, n))
+
+    def excess_error(self) -> float | None:
+        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither."""
+        if not self.grid.carries(self.decided):
+            return None
+        refused, expected, n = (_resampled(self.grid, c) for c in (self.refused, self.expected, self.decided))
+        return scatter(self.grid, _log_odds(refused, n) - _log_odds(expected, n))
+
+    def goodput_error(self) -> float | None:
+        """Standard error of the logarithm of goodput, given what was offered: that is the schedule's, not chance."""
+        if not self.grid.carries(self.offered):
+            return None
+        ok, offered = (_resampled(self.grid, counts) for counts in (self.ok, self.offered))
+        some = offered > 0
+        return scatter(self.grid, np.log((ok[some] + 0.5) / offered[some]))
+
+
+def _log_odds(events: Floats, n: Floats) -> Floats:
+    found: Floats = np.log((events + 0.5) / (n - events + 0.5))
+    return found
+
+
+class Blocks:
+    """Gathers each stage in figures by bin, and the dispatch lag of the whole run.
+
+    Args:
+        record: the record.
+        expectation: which requests the assumed limiter would reject.
+    """
+
+    def __init__(self, record: Record, expectation: Expectation) -> None:
+        self._record = record
+        vocabulary = record.vocabulary
+        self._of: dict[int, StageBlocks] = {}
+        for index, (key, operation) in enumerate(zip(vocabulary.stage_keys, vocabulary.operation_of, strict=True)):
+            found = self._grid_of(key.stage)
+            if found is None or key.stage.warmup:
+                continue
+            wholes = {RESPONSE: record.response_times(key.traffic).get([index])}
+            if operation in EXECUTING_OPERATIONS:
+                wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
+            self._of[index] = StageBlocks(found, {name: Times(found, whole) for name, whole in wholes.items()})
+        self._uneven: set[int] = set()
+        """Stages that have executionTimes which are not a whole number of ms."""
+        lag = record.time("dispatch_lag_ms", record.stages())
+        whole_run = grid(0.0, record.covered_s)
+        self.dispatch_lag = None if whole_run is None else Times(whole_run, lag)
+        self._take_decisions(expectation)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for index, rows in chunk.operations.by_stage:
+            if not chunk.vocabulary.in_figures[index]:
+                continue
+            seconds = rows.floats("intended_start") / 1e9
+            if self.dispatch_lag is not None:
+                self.dispatch_lag.add(self.dispatch_lag.grid.place(seconds), dispatch_lag(rows))
+            execution = rows.floats("execution_time_ms")
+            if index not in self._uneven and np.any((execution != np.floor(execution)) & ~np.isnan(execution)):
+                self._uneven.add(index)
+            if (stage := self._of.get(index)) is not None:
+                self._take(index, stage, rows)
+
+    def get(self, stage_index: int) -> StageBlocks | None:
+        """A stage by bin; None of one that is too short for blocks."""
+        return self._of.get(stage_index)
+
+    def whole_milliseconds(self, stage_index: int) -> bool:
+        """Whether every executionTime of a stage is a whole number of ms, so that 1 ms may hide in each."""
+        return stage_index not in self._uneven
+
+    def _grid_of(self, stage: StagePlan) -> Grid | None:
+        return grid(stage.start_s, min(stage.start_s + stage.duration_s, self._record.covered_s) - stage.start_s)
+
+    def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
+        places = stage.grid.place(rows.floats("intended_start") / 1e9)
+        outcome = rows.words("outcome")
+        tally(stage.offered, places)
+        tally(stage.sent, places[~np.isnan(rows.floats("start"))])
+        tally(stage.ok, places[outcome == OK])
+        tally(stage.errors, places[np.isin(outcome, _ERRORS)])
+        traffic = self._record.vocabulary.stage_keys[index].traffic
+        timed = rows.ok if traffic in self._record.not_found_entries else rows.without_mistakes.answered
+        if timed is not rows:
+            places = stage.grid.place(timed.floats("intended_start") / 1e9)
+        for name, times in stage.times.items():
+            times.add(places, self._values(name, timed, index))
+
+    def _values(self, name: str, rows: Rows, index: int) -> Floats:
+        if name == OVERHEAD:
+            return overhead(rows, self._record.vocabulary.operation_of[index])
+        return response_time(rows) if name == RESPONSE else rows.floats("execution_time_ms")
+
+    def _take_decisions(self, expectation: Expectation) -> None:
+        decided = self._record.deciding_requests
+        would_be = expectation.rejected.reindex(decided.index).to_numpy(float)
+        known = np.flatnonzero(~np.isnan(would_be))
+        rejected, decided = would_be[known] > 0, decided.iloc[known]
+        refused = decided["status"].to_numpy() == THROTTLED_STATUS
+        start = decided["start"].to_numpy(float) / 1e9
+        for index, at in groups(decided["stage_index"].to_numpy()):
+            if (stage := self._of.get(index)) is None:
+                continue
+            places_of = slice(None) if at is None else at
+            places = stage.grid.place(start[places_of])
+            tally(stage.decided, places)
+            tally(stage.refused, places[refused[places_of]])
+            tally(stage.expected, places[rejected[places_of]])
+
+
+_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]

@@ -1,0 +1,343 @@
+"""``measurements.json``: what a run tells a comparison with other runs.
+
+By traffic entry and stage, the warm-up and the set-up never:
+
+* Response time p50 and p95, executionTime p50 and p95, overhead p50. Of jobs the p95 of the response time *is* that of
+  the time to result, and is judged once, as the latter. Its value is the upper bound, when the client saw the result;
+  ``resolution_ms`` is what the last poll interval hides of it.
+* Error rate; and 429 rate: observed − expected by a replay of the assumed limiter over the requests that were sent. The
+  second at which a run meets the server's window moves both alike, and their difference not.
+* Goodput. Within the limits it follows the schedule. Above one it follows the window's phase, from which nothing takes
+  it out, so that it is shown and not judged: what is missing there are 429s beyond the expected.
+
+A stage above a limit has more that waits for windows and not for the service: times and errors of jobs whose polls are
+refused, and response times with a retry in them. Those are shown, too. executionTime is nowhere touched, nor is the
+overhead of sync runs.
+"""
+
+import math
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from loadtest.analysis.blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
+from loadtest.analysis.columns import StageKey
+from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import OperationStage
+from loadtest.contract import EXECUTING_OPERATIONS, LimitName, Operation
+from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_info import RunInfo
+from loadtest.regression.measurements import (
+    FILE_NAME,
+    PROBABILITIES,
+    Control,
+    GeneratorIdentity,
+    Measurement,
+    Metric,
+    RunMeasurements,
+    Sketch,
+    TargetIdentity,
+    share_score,
+)
+from loadtest.stats import QUANTILES, interval_ranks, needed, rank
+
+IDLE_MS: Final = 1.0
+"""A workflow whose executionTime stays below it in 95 % of its runs does nothing worth the name."""
+_ROUNDING_MS: Final = 1.0
+"""What a service hides that gives executionTime in whole milliseconds."""
+_DIGITS: Final = 6
+_SKETCH_DIGITS: Final = 4
+_NOTHING: Final = 1e-9
+_TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
+_PHASE: Final = "the server's next window, which no two runs meet at the same second"
+
+
+def write(findings: Findings) -> Path:
+    """Write ``measurements.json`` into the run directory, atomically, and return its path."""
+    path = findings.record.directory / FILE_NAME
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(measure(findings)), indent=1) + b"\n")
+    return path
+
+
+def measure(findings: Findings) -> RunMeasurements:
+    """What a run tells a comparison. Deterministic: the same record always gives the same."""
+    record, verdict = findings.record, findings.verdict
+    info = record.info
+    stages = [_Stage(findings, key) for key in record.stages()]
+    return RunMeasurements(
+        run=info.id,
+        scenario=info.scenario.name,
+        scenario_hash=info.scenario.hash,
+        started=info.started,
+        commit=info.commit,
+        target_version=info.target_version,
+        embedded=info.target.embedded,
+        target=target_identity(info),
+        generator=generator_identity(info),
+        # A run that was cut short may be fine as far as it went, and yet it is not what others are compared with.
+        valid=verdict.word not in {"invalid", "aborted"} and not verdict.interrupted,
+        verdict=verdict.word,
+        sentence=verdict.sentence,
+        controls=tuple(_controls(findings)),
+        measurements=tuple(one for stage in stages for one in stage.measurements()),
+        sketches=tuple(one for stage in stages for one in stage.sketches()),
+        idle_entries=_idle_entries(findings),
+        not_found_entries=record.not_found_entries,
+    )
+
+
+def target_identity(info: RunInfo) -> TargetIdentity:
+    """Which target it was, as far as it must be the same in a history."""
+    target = info.target
+    counts = {name: f"{limit.count} per {limit.window_s:g} s" for name, limit in sorted(target.limits.items())}
+    if target.limit_all is not None:
+        counts["all"] = f"{target.limit_all.count} per {target.limit_all.window_s:g} s"
+    said = [f"{target.limiter} by {target.limit_scope}", *(f"{name} {text}" for name, text in counts.items())]
+    said += [f"burst {target.burst}"] if target.burst is not None else []
+    said += ["rejected requests count"] if target.count_rejected else []
+    said += [f"{target.draws} requests draw"] if target.draws != "all" else []
+    return TargetIdentity(
+        host="embedded" if target.embedded else target.url,
+        endpoint=target.endpoint_digest,
+        limits=", ".join(said),
+        faults=tuple(fault.text for fault in target.faults),
+        keys=info.keys,
+    )
+
+
+def generator_identity(info: RunInfo) -> GeneratorIdentity:
+    """What made the load: stable facts only, so that a machine is always the same as itself."""
+    os, cpu, cores = (info.machine.get(name, "unknown") for name in ("os", "cpu", "cores"))
+    return GeneratorIdentity(os=os, cpu=cpu, cores=cores, workers=info.workers)
+
+
+def _controls(findings: Findings) -> list[Control]:
+    record, found = findings.record, []
+    lag = record.time("dispatch_lag_ms", record.stages())
+    p99 = QUANTILES["p99"]
+    if lag.n >= needed(p99):
+        times = findings.blocks.dispatch_lag
+        se = None if times is None else times.error(p99)
+        found.append(Control(name="dispatch lag p99", value_ms=_round(_at(lag, p99)), se=_rounded(se)))
+    # The slowest one of several: that is the one by which a run is late.
+    loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
+    if loops:
+        slowest = max(loops, key=lambda loop: loop.p50_ms or 0.0)
+        found.append(Control(name="CPU loop", value_ms=slowest.p50_ms or 0.0, se=slowest.se))
+    return found
+
+
+def _idle_entries(findings: Findings) -> tuple[str, ...]:
+    record, found = findings.record, []
+    for name in record.info.traffic:
+        times = record.time(EXECUTION, record.stages(traffic=name))
+        executes = record.info.traffic[name].operation in EXECUTING_OPERATIONS
+        if executes and interval_ranks(times.n, 0.5) is not None and _at(times, 0.95) < IDLE_MS:
+            found.append(name)
+    return tuple(found)
+
+
+class _Stage:
+    """Makes the measurements of one traffic entry in one stage."""
+
+    def __init__(self, findings: Findings, key: StageKey) -> None:
+        record = findings.record
+        self.traffic, self.plan = key.traffic, key.stage
+        (self.index,) = record.stage_indices([key])
+        self.operation = record.vocabulary.operation_of[self.index]
+        self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
+        self.blocks: StageBlocks | None = findings.blocks.get(self.index)
+        self.whole_ms = findings.blocks.whole_milliseconds(self.index)
+        self.why_no_expectation = findings.expectation.why_not
+        retries = findings.observed_429.retries.get(key.traffic)
+        self.retried = retries is not None and retries.operations > 0
+        self.times = {
+            RESPONSE: record.response_times(key.traffic).get([self.index]),
+            **{name: record.times[name].get([self.index]) for name in (EXECUTION, OVERHEAD)},
+        }
+        self.lower = record.times["time_to_result_lower_ms"].get([self.index])
+
+    def measurements(self) -> list[Measurement]:
+        """All of them, in the order of ``Metric``; none of what there is no sample of."""
+        jobs = self.operation == Operation.ASYNC_RUN
+        found = [
+            self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),
+            self._time(
+                Metric.RESPONSE_TIME_P95,
+                RESPONSE,
+                0.95,
+                "it is the time to result p95, which is judged" if jobs else self._waits(),
+            ),
+            self._time(Metric.EXECUTION_TIME_P50, EXECUTION, 0.50, self._ran_before()),
+            self._time(Metric.EXECUTION_TIME_P95, EXECUTION, 0.95, self._ran_before()),
+            self._time(Metric.OVERHEAD_P50, OVERHEAD, 0.50, self._waits() if jobs else ""),
+            self._time(Metric.TIME_TO_RESULT_P95, RESPONSE, 0.95, self._waits()) if jobs else None,
+            self._error_rate(),
+            self._throttled_rate(),
+            self._goodput(),
+        ]
+        return [one for one in found if one is not None]
+
+    def sketches(self) -> list[Sketch]:
+        """Of response time and executionTime, where there are any."""
+        times: tuple[tuple[Literal["response_time", "execution_time"], str], ...]
+        times = (("response_time", RESPONSE), ("execution_time", EXECUTION))
+        return [
+            Sketch(
+                traffic=self.traffic,
+                stage=self.plan.name,
+                time=name,
+                n=whole.n,
+                quantiles_ms=tuple(
+                    _round(value, _SKETCH_DIGITS) for value in whole.at([rank(whole.n, p) for p in PROBABILITIES])
+                ),
+            )
+            for name, field in times
+            if (whole := self.times[field]).n and math.isfinite(whole.most - whole.least)
+        ]
+
+    def _waits(self) -> str:
+        """Why times and errors here are those of waiting for the server's windows; empty if they are not."""
+        if self.operation == Operation.ASYNC_RUN and LimitName.RETRIEVAL in self.plan.over:
+            return f"polls above the retrieval limit are refused until {_PHASE}"
+        if self.retried and self.plan.expect_429:
+            return f"retries above a limit wait for {_PHASE}"
+        return ""
+
+    def _ran_before(self) -> str:
+        executes = self.operation in EXECUTING_OPERATIONS
+        return "" if executes else "its jobs ran before they were asked for"
+
+    def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
+        whole = self.times[field]
+        if not whole.n:
+            return None
+        value = _at(whole, quantile)
+        if not math.isfinite(value):
+            return None
+        resolution = self._resolution(field, value, quantile)
+        times = None if self.blocks is None else self.blocks.times.get(field)
+        return Measurement(
+            traffic=self.traffic,
+            stage=self.plan.name,
+            metric=metric,
+            value=value,
+            score=_round(math.log(max(value, LEAST_MS, resolution / 2 if field == EXECUTION else 0.0))),
+            n=whole.n,
+            se=_rounded(None if times is None else times.error(quantile)),
+            resolution_ms=_round(resolution),
+            gated=not (why := _too_few(whole.n, quantile) or _reaches(whole, value) or why_not),
+            why_not=why,
+        )
+
+    def _resolution(self, field: str, value: float, quantile: float) -> float:
+        """What is hidden: by the last poll interval, or by rounding."""
+        if field == EXECUTION:
+            return _ROUNDING_MS if self.whole_ms else 0.0
+        if self.operation != Operation.ASYNC_RUN or not self.lower.n:
+            return 0.0
+        if field == RESPONSE:
+            return max(0.0, value - _at(self.lower, quantile))
+        return max(0.0, _at(self.times[RESPONSE], quantile) - _at(self.lower, quantile))
+
+    def _error_rate(self) -> Measurement | None:
+        counts = self.figures.operations
+        errors, n = counts.failed + counts.timed_out, counts.sent
+        if not n:
+            return None
+        blocks = self.blocks
+        return self._share(
+            Metric.ERROR_RATE,
+            value=errors / n,
+            score=share_score(errors, n),
+            n=n,
+            se=None if blocks is None else blocks.share_error(blocks.errors, blocks.sent),
+            why_not=self._waits() if self.operation == Operation.ASYNC_RUN else "",
+        )
+
+    def _throttled_rate(self) -> Measurement | None:
+        counts = self.figures.operations
+        refused, n = counts.throttled, counts.sent
+        if not n:
+            return None
+        expected, why_not = self.figures.expected_throttled_rate, ""
+        if expected is None and self.plan.expect_429:
+            why_not = f"no 429 rate to expect: {self.why_no_expectation or 'none was replayed'}"
+        known = expected or 0.0
+        return self._share(
+            Metric.THROTTLED_RATE,
+            value=refused / n - known,
+            score=share_score(refused, n) - share_score(known * n, n),
+            n=n,
+            se=None if self.blocks is None else self.blocks.excess_error(),
+            expected=None if why_not else known,
+            why_not=why_not,
+        )
+
+    def _goodput(self) -> Measurement | None:
+        counts, seconds = self.figures.operations, self.figures.seconds
+        if not counts.offered or not seconds:
+            return None
+        above = self.plan.expect_429 or bool(self.plan.over)
+        return Measurement(
+            traffic=self.traffic,
+            stage=self.plan.name,
+            metric=Metric.GOODPUT,
+            value=counts.ok / seconds,
+            score=_round(math.log((counts.ok + 0.5) / seconds)),
+            n=counts.offered,
+            se=_rounded(None if self.blocks is None else self.blocks.goodput_error()),
+            gated=not above,
+            why_not=f"above a limit it depends on {_PHASE}" if above else "",
+        )
+
+    def _share(
+        self,
+        metric: Metric,
+        *,
+        value: float,
+        score: float,
+        n: int,
+        se: float | None,
+        expected: float | None = None,
+        why_not: str,
+    ) -> Measurement:
+        return Measurement(
+            traffic=self.traffic,
+            stage=self.plan.name,
+            metric=metric,
+            value=value,
+            score=_round(score),
+            n=n,
+            expected=expected,
+            se=_rounded(se),
+            gated=not why_not,
+            why_not=why_not,
+        )
+
+
+def _at(whole: Distribution, quantile: float) -> float:
+    """A percentile by nearest rank, whether or not n carries it."""
+    return float(whole.at([rank(whole.n, quantile)])[0])
+
+
+def _too_few(n: int, quantile: float) -> str:
+    return "" if (least := needed(quantile)) <= n else f"too few samples: {n}, p{quantile * 100:.0f} needs {least}"
+
+
+def _reaches(whole: Distribution, value: float) -> str:
+    return _TIMED_OUT if value >= whole.open_from else ""
+
+
+def _round(value: float, digits: int = _DIGITS) -> float:
+    """So many significant digits: what is beyond them differs by how a machine adds up."""
+    return float(f"{value:.{digits}g}")
+
+
+def _rounded(value: float | None) -> float | None:
+    """An error; what is left of adding up equal numbers is none, and what no number holds is unknown."""
+    if value is None or not math.isfinite(value):
+        return None
+    return _round(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0

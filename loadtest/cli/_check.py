@@ -1,0 +1,204 @@
+"""How a run is checked against a history: made, judged, and made once more where something is suspected."""
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from loadtest.cli._options import TargetOptions, WorkerOptions
+from loadtest.cli.run import MadeRun, make_run
+from loadtest.errors import ExitCode, InputError
+from loadtest.record.run_directory import write_atomically
+from loadtest.regression import history, history_file, measurements, suspects
+from loadtest.regression.history import RunLine
+from loadtest.regression.measurements import RunMeasurements
+from loadtest.regression.results import Comparison
+from loadtest.regression.rule import judge_history
+from loadtest.regression.suspects import Repeat, Suspects
+from loadtest.scenario import find_scenario, load_scenario, scenario_hash
+from loadtest.scenario.parse import LoadedScenario
+
+COMPARISON: Final = "comparison.json"
+_NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
+"""How a run ends of which no comparison is made."""
+_PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be checked, as the command line says it.
+
+    Attributes:
+        repeat: how the run is made.
+        target: where to; its host and name are those of ``repeat``.
+        output_dir: parent of the run directories.
+        plots: draw plots, too.
+        fail_on_inconclusive: end with 1 instead of 6.
+    """
+
+    repeat: Repeat
+    target: TargetOptions
+    output_dir: Path
+    plots: bool
+    fail_on_inconclusive: bool
+
+    @property
+    def scenario(self) -> LoadedScenario:
+        """The scenario in force."""
+        return load_scenario(find_scenario(self.repeat.scenario), self.repeat.overrides, self.repeat.seed)
+
+    def exit_code(self, run: int, comparison: Comparison) -> int:
+        """Of a check: the weightier of the run's own verdict and the comparison's."""
+        code = next((code for code in _PRECEDENCE if code in {run, comparison.exit_code}), comparison.exit_code)
+        return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and self.fail_on_inconclusive else code)
+
+
+def check(order: Order, *, rerun: bool) -> int:
+    """Run the scenario, compare it with its history, and record it there.
+
+    Args:
+        order: what to check.
+        rerun: whether a suspicion is confirmed at once, by one more run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LoadtestError: if the run could not begin, or the history cannot be used.
+    """
+    loaded = order.scenario
+    path = history_file.path_for(Path(order.repeat.history), loaded.name)
+    warn(history_file.read(path).warnings)
+    history_file.check_writable(path)
+    made = _run(order, loaded)
+    if (code := _without_measurements(made)) is not None:
+        return code
+    run = measured(made.directory)
+    # Read only now: another check may have ended meanwhile.
+    evidence = history_file.read(path).history.evidence(run)
+    comparison = judge_history(evidence, run, title=loaded.scenario.title)
+    line = history.run_line(run, comparison.word, sentence=comparison.sentence)
+    _save(comparison, made.directory)
+    warn(history_file.append(path, line))
+    found = suspects.suspected(comparison, line, evidence, order.repeat)
+    if found is None:
+        show(made.directory, comparison)
+        return order.exit_code(made.exit_code, comparison)
+    file = suspects.save(found, made.directory)
+    if rerun:
+        print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n", flush=True)
+        # Who loads a production target has typed its name for the first run.
+        return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
+    show(made.directory, comparison)
+    print(f"Suspected, not confirmed: `loadtest regression confirm {file}` decides, best on another machine.")
+    return order.exit_code(made.exit_code, comparison)
+
+
+def confirm(found: Suspects, order: Order, path: Path) -> int:
+    """Run the scenario of a suspicion again; only the suspected metrics can confirm it. Both runs are recorded.
+
+    Args:
+        found: the suspicion.
+        order: how to make the run.
+        path: of the history.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LoadtestError: if the run could not begin, the scenario is another one, or the history cannot be used.
+    """
+    loaded, suspected = order.scenario, found.line.run
+    if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
+        raise InputError(
+            f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
+            "Check out the same commit, and confirm with the same files.",
+        )
+    history_file.check_writable(path)
+    made = _run(order, loaded)
+    if (code := _without_measurements(made)) is not None:
+        return code
+    run = measured(made.directory)
+    comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
+    comparison = msgspec.structs.replace(
+        comparison,
+        runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
+        head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
+    )
+    line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
+    _save(comparison, made.directory)
+    warn(history_file.append(path, *_lines(found.line, line, path)))
+    show(made.directory, comparison)
+    return order.exit_code(made.exit_code, comparison)
+
+
+def _lines(suspected: RunLine, rerun: RunLine, path: Path) -> list[history.Line]:
+    """What a rerun adds to a history."""
+    # In a second job the file may be one without the first job's line.
+    known = history_file.read(path).history.find(suspected.run.run)
+    lines: list[history.Line] = [*([suspected] if known is None else []), rerun]
+    if rerun.verdict == "pass":
+        # What was not confirmed was noise. Without such runs the history would know less noise than there is.
+        reason = f"not confirmed by {rerun.run.run}"
+        lines.append(history.decision_line(suspected.run.run, "accepted", reason))
+    return lines
+
+
+def _run(order: Order, loaded: LoadedScenario) -> MadeRun:
+    return make_run(
+        loaded,
+        order.target,
+        output_dir=order.output_dir,
+        workers=WorkerOptions(),
+        target_version=order.repeat.target_version,
+        plots=order.plots,
+    )
+
+
+def _without_measurements(made: MadeRun) -> int | None:
+    """The exit code of a run that cannot be compared, because it was cut short or left no measurements; else None."""
+    if made.exit_code not in _NO_RUN and (made.directory / measurements.FILE_NAME).is_file():
+        return None
+    click.echo(f"loadtest: {made.directory.name} was not completed: it is not compared and not recorded", err=True)
+    return made.exit_code or int(ExitCode.BUG)
+
+
+def measured(directory: Path) -> RunMeasurements:
+    """What the report of a run tells a comparison, as a history keeps it.
+
+    Raises:
+        LoadtestError: if there is nothing of the kind.
+    """
+    path = directory / measurements.FILE_NAME
+    try:
+        return history.compact(msgspec.json.decode(path.read_bytes(), type=RunMeasurements))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", f"`loadtest report {directory}` makes it.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}", f"`loadtest report {directory}` makes it again.") from error
+
+
+def _save(comparison: Comparison, directory: Path) -> None:
+    write_atomically(directory / COMPARISON, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+
+
+def show(directory: Path, comparison: Comparison) -> None:
+    """Make the pages of a comparison, in a process of its own, which prints the summary."""
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "loadtest.report.regression", str(directory)]
+    code = subprocess.run(command, check=False, start_new_session=True).returncode
+    if code != comparison.exit_code:
+        # The verdict stands without its page.
+        print(comparison.sentence)
+        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
+
+
+def warn(messages: list[str]) -> None:
+    """Print what is wrong with a history, to standard error."""
+    for message in messages:
+        click.echo(f"loadtest: {message}", err=True)

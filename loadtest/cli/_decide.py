@@ -1,0 +1,84 @@
+"""What somebody decides about a run of a history, found by its id or its directory."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loadtest.cli._check import COMPARISON, measured
+from loadtest.errors import InputError
+from loadtest.record.run_directory import find_run
+from loadtest.regression import history, history_file
+from loadtest.regression.history import HistoryRun, Line
+from loadtest.regression.results import Comparison
+
+
+def decide(
+    run: str,
+    place: Path,
+    output_dir: Path,
+    status: Literal["accepted", "rejected"],
+    reason: str,
+    *,
+    new_segment: bool = False,
+) -> list[str]:
+    """Record a decision about a run and its rerun, and print it.
+
+    Args:
+        run: an id, a run directory, or ``latest``.
+        place: as ``--history``.
+        output_dir: the folder of all runs.
+        status: what the run is from now on.
+        reason: in words.
+        new_segment: whether the service changed here. An accepted regression says so by itself.
+
+    Returns:
+        What was repaired in the history, in sentences.
+
+    Raises:
+        InputError: if there is no such run, it is invalid, or the reason is empty.
+    """
+    if not reason.strip():
+        raise InputError("--reason is empty", "Say why: whoever reads the history in a year wants to know.")
+    path, name, runs, lines = _found(run, place, output_dir)
+    # The rerun of a run may be invalid: the run itself can be decided about all the same.
+    valid = [each for each in runs if each.status != "invalid"]
+    if name not in {each.id for each in valid}:
+        raise InputError(f"{name} is invalid or did not come to its end, so it cannot be {status}", "Check again.")
+    start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
+    begins = valid[0].id if start else None
+    lines += [history.decision_line(each.id, status, reason.strip(), new_segment=each.id == begins) for each in valid]
+    repaired = history_file.append(path, *lines)
+    for each in valid:
+        print(f"{each.id}: {status}{'; later runs are compared with those from here on' if each.id == begins else ''}")
+    return repaired
+
+
+def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[Line]]:
+    """The history of a run, its id, the runs that are decided about together, and the line of one that joins now."""
+    try:
+        directory = find_run(run, output_dir)
+    except InputError:
+        directory = None
+    name = run if directory is None else directory.name
+    for path in [place] if place.suffix == history_file.ENDING else sorted(place.glob(f"*{history_file.ENDING}")):
+        if runs := history_file.read(path).history.with_rerun(name):
+            return path, name, runs, []
+    if directory is None:
+        raise InputError(
+            f"{run!r} is neither in a history of {place} nor a run in {output_dir}",
+            "`loadtest regression history` lists the runs.",
+        )
+    line = history.run_line(found := measured(directory), _verdict(directory))
+    return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
+
+
+def _verdict(directory: Path) -> history.Verdict:
+    """The verdict of a run's comparison; a run that was never compared has none."""
+    try:
+        comparison = msgspec.json.decode((directory / COMPARISON).read_bytes(), type=Comparison)
+    except FileNotFoundError:
+        return "not judged"
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{directory / COMPARISON} cannot be read: {error}") from error
+    return comparison.word

@@ -1,0 +1,207 @@
+"""The blocks of a paired comparison: prepared, loaded, measured; and what is left of them when they end early."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import msgspec
+
+from loadtest.cli import _children as children
+from loadtest.cli._progress import ProgressDisplay
+from loadtest.cli._sides import Pace, PlannedSide, load_environment
+from loadtest.cli._target import ResolvedTarget
+from loadtest.credentials import ENDPOINT_VARIABLE
+from loadtest.errors import ExitCode, LoadtestError
+from loadtest.prepare import endpoint_digest, prepare_run
+from loadtest.record import blocks as record
+from loadtest.record import run_directory, samples
+from loadtest.record.blocks import Block, BlockPlan, Side
+from loadtest.record.run_info import RunInfo
+from loadtest.regression import measurements
+from loadtest.regression.measurements import RunMeasurements
+
+Pair = tuple[RunMeasurements, RunMeasurements]
+
+
+class SeriesEnd(NamedTuple):
+    """How a series of blocks went.
+
+    Attributes:
+        pairs: (base, head) of every pair of which both blocks came to their end, in the order of time.
+        code: ``PASS`` if all did; else why not.
+        reason: likewise, as the rest of a sentence.
+    """
+
+    pairs: list[Pair]
+    code: ExitCode
+    reason: str
+
+
+class Series:
+    """Makes the series of blocks of one comparison.
+
+    Args:
+        directory: of the comparison.
+        sides: as planned.
+        ready: as they are reached.
+        pace: how blocks follow each other.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        sides: Mapping[Side, PlannedSide],
+        ready: Mapping[Side, ResolvedTarget],
+        pace: Pace,
+    ) -> None:
+        self._directory = directory
+        self._sides = sides
+        self._ready = ready
+        self._pace = pace
+        name = sides["base"].loaded.name
+        self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
+
+    def make(self, order: Sequence[Side], seed: int) -> SeriesEnd:
+        """Make the next series: its load, and the measurements of every block.
+
+        Args:
+            order: of the blocks, two a pair.
+            seed: what it was drawn with.
+
+        Raises:
+            LoadtestError: if no block could begin, or the harness broke.
+        """
+        series = len(self._plan.seeds) + 1
+        self._prepare(order, seed, series)
+        failure: LoadtestError | None = None
+        code = int(ExitCode.PASS)
+        try:
+            with ProgressDisplay(self._pace.total_s / len(order)) as display:
+                code = children.make_load(
+                    self._directory,
+                    self._sides["base"].loaded.path.parent,
+                    load_environment(self._ready),
+                    display.show,
+                    ["--series", str(series)],
+                )
+        except LoadtestError as error:
+            failure = error
+        infos = self._keep_begun(series)
+        if failure is not None and (failure.exit_code != ExitCode.TARGET or not infos):
+            raise failure
+        self._note_crashes(infos)
+        measured = measure([self._directory / block.directory for block, _ in infos])
+        return self._end(infos, measured, code, failure)
+
+    def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
+        """Make the directory of every block. One differs from the others of its side by its id alone."""
+        first: dict[Side, RunInfo] = {}
+        for at, side in enumerate(order):
+            name = f"{record.FOLDER}/{len(self._plan.blocks) + 1:02d}-{side}"
+            if side in first:
+                info = msgspec.structs.replace(first[side], id=f"{self._directory.name}/{name}", preflight=[])
+                (self._directory / name).mkdir(parents=True)
+                run_directory.save(info, self._directory / name)
+            else:
+                first[side] = self._prepare_first(side, name, series)
+            self._plan.blocks.append(Block(directory=name, side=side, pair=at // 2, series=series))
+        self._plan.seeds.append(seed)
+        record.save(self._plan, self._directory)
+
+    def _prepare_first(self, side: Side, name: str, series: int) -> RunInfo:
+        planned, ready = self._sides[side], self._ready[side]
+        _, info = prepare_run(
+            planned.loaded,
+            url=ready.url,
+            embedded=ready.embedded is not None,
+            keys=len(ready.keys),
+            command=["loadtest", *sys.argv[1:]],
+            output_dir=self._directory,
+            chosen=ready.chosen,
+            preflight=ready.preflight.sent if series == 1 else (),
+            target_version=planned.options.version,
+            block=name,
+        )
+        if ready.chosen is not None:
+            info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])
+            run_directory.save(info, self._directory / name)
+        return info
+
+    def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
+        """Forget the blocks of a series that never began; gives the others."""
+        kept: list[tuple[Block, RunInfo]] = []
+        for block in self._plan.of(series):
+            directory = self._directory / block.directory
+            info = run_directory.load(directory)
+            if record.begun(info) or (directory / samples.FILE_NAME).exists():
+                kept.append((block, info))
+            else:
+                shutil.rmtree(directory)
+                self._plan.blocks.remove(block)
+        record.save(self._plan, self._directory)
+        return kept
+
+    def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
+        """Note in the last block of a side that its embedded API ended, and keep what it printed."""
+        for side, ready in self._ready.items():
+            if ready.embedded is not None:
+                ready.embedded.write_log(self._directory / f"{side}-target.log")
+                mine = [block for block, _ in infos if block.side == side]
+                if ready.embedded.crashed and mine:
+                    run_directory.note_target_died(self._directory / mine[-1].directory)
+
+    def _end(
+        self,
+        infos: Sequence[tuple[Block, RunInfo]],
+        measured: Mapping[str, RunMeasurements],
+        code: int,
+        failure: LoadtestError | None,
+    ) -> SeriesEnd:
+        found: dict[int, dict[Side, RunMeasurements]] = {}
+        for block, info in infos:
+            if info.end == "finished" and info.id in measured:
+                found.setdefault(block.pair, {})[block.side] = measured[info.id]
+        pairs = [(found[pair]["base"], found[pair]["head"]) for pair in sorted(found) if len(found[pair]) > 1]
+        last = infos[-1][1] if infos else None
+        dead = [side for side, ready in self._ready.items() if ready.embedded is not None and ready.embedded.crashed]
+        if code in {ExitCode.INTERRUPTED, ExitCode.BUG} or code < 0:
+            stopped = ExitCode.INTERRUPTED if code == ExitCode.INTERRUPTED else ExitCode.BUG
+            reason = "interrupted" if stopped == ExitCode.INTERRUPTED else "an error of the harness's own; see load.log"
+        elif last is None or last.end == "interrupted":
+            stopped, reason = ExitCode.INTERRUPTED, "interrupted"
+        elif dead:
+            stopped, reason = ExitCode.TARGET, f"the embedded API of the {dead[0]} side ended; see {dead[0]}-target.log"
+        elif failure is not None:
+            stopped, reason = ExitCode.TARGET, failure.message
+        elif last.end == "aborted":
+            stopped, reason = ExitCode.ABORTED, last.end_reason or "aborted"
+        elif unmeasured := [info.id for _, info in infos if info.id not in measured]:
+            stopped, reason = ExitCode.INVALID, f"{unmeasured[0]} could not be measured"
+        else:
+            return SeriesEnd(pairs, ExitCode.PASS, "")
+        return SeriesEnd(pairs, stopped, reason)
+
+
+def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
+    """Write ``measurements.json`` of each run in a process of its own, and read them; by the run's id.
+
+    A run that cannot be measured is said, and left out.
+    """
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "loadtest.analysis", *map(str, directories)]
+    # A session of its own, so that Ctrl-C reaches only us: what was measured is still compared.
+    subprocess.run(command, check=False, start_new_session=True)
+    found: dict[str, RunMeasurements] = {}
+    for directory in directories:
+        try:
+            content = (directory / measurements.FILE_NAME).read_bytes()
+            one = msgspec.json.decode(content, type=RunMeasurements)
+        except (OSError, msgspec.MsgspecError) as error:
+            click.echo(f"loadtest: {directory} has no measurements: {error}", err=True)
+        else:
+            found[one.run] = one
+    return found

@@ -1,0 +1,308 @@
+"""The two sides of a paired comparison: what each is, what all its blocks ask of it, and whether they may.
+
+Both sides are offered the same: one scenario with one seed. Only what the embedded API is like may differ.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.cli import _children as children
+from loadtest.cli._options import TargetOptions
+from loadtest.cli._target import ResolvedTarget, credentials_for, embedded_target, running_target
+from loadtest.contract import LIMIT_NAMES
+from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, side_environment
+from loadtest.errors import InputError
+from loadtest.faults import CONTROL_VARIABLE
+from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
+from loadtest.record.blocks import SIDES, Side
+from loadtest.record.run_info import TrafficPlan
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario, scaled
+from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
+
+_OWN: Final = "target."
+"""How the keys begin that may differ between the sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideOptions:
+    """What the command line says about a side.
+
+    Attributes:
+        where: a base URL, or the name of an entry; None for an embedded API.
+        overrides: ``KEY=VALUE`` each, of the embedded API's settings.
+        version: what to call its version.
+    """
+
+    where: str | None
+    overrides: tuple[str, ...] = ()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSide:
+    """A side that nothing was sent to yet.
+
+    Attributes:
+        side: which one.
+        options: what the command line says about it.
+        loaded: the scenario in force.
+        chosen: the running target; None for an embedded API.
+        keys: the API keys.
+        endpoint: the value of ``x-wf-endpoint``.
+    """
+
+    side: Side
+    options: SideOptions
+    loaded: LoadedScenario
+    chosen: ChosenTarget | None
+    keys: tuple[str, ...] = field(repr=False)
+    endpoint: str = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """What its limits and its budget belong to: two sides with one base URL share them."""
+        return self.side if self.chosen is None else self.chosen.target.url
+
+    @property
+    def assumed(self) -> AssumedLimits:
+        """What is assumed of its limits."""
+        return assumed_limits_of(self.loaded, self.chosen, embedded=self.chosen is None)
+
+    @property
+    def traffic(self) -> dict[str, TrafficPlan]:
+        """The plan of a block."""
+        return planned_traffic(self.loaded, self.assumed, len(self.keys))
+
+    @property
+    def words(self) -> str:
+        """What it is, in words."""
+        where = "embedded API" if self.chosen is None else self.chosen.target.url
+        if self.chosen is not None and self.chosen.name is not None:
+            where = f"{self.chosen.name}, {where}"
+        return ", ".join([where, *self.options.overrides, *([self.options.version] if self.options.version else [])])
+
+
+Sides = Mapping[Side, PlannedSide]
+
+
+def plan_sides(
+    scenario: str,
+    options: Mapping[Side, SideOptions],
+    *,
+    overrides: Sequence[str],
+    seed: int | None,
+    block_s: float | None,
+    targets: Path | None,
+) -> dict[Side, PlannedSide]:
+    """Find out what both sides are.
+
+    Args:
+        scenario: a file, or a name in scenarios/.
+        options: of each side.
+        overrides: of both sides.
+        seed: takes the place of the scenario's own.
+        block_s: seconds that the longest traffic is scaled to; None for as it is.
+        targets: another file than targets.toml.
+
+    Raises:
+        InputError: if a side cannot be used, or they would not be offered the same.
+    """
+    _check_options(options)
+    path = find_scenario(scenario)
+    embedded: tuple[tuple[str, ...], str] | None = None
+    sides: dict[Side, PlannedSide] = {}
+    for side in SIDES:
+        mine = options[side]
+        loaded = load_scenario(path, (*overrides, *mine.overrides), seed)
+        if block_s is not None:
+            loaded = scaled(loaded, block_s)
+        if mine.where is None:
+            # One set of keys for both, so that nothing but their settings tells them apart.
+            embedded = embedded or children.own_credentials(loaded.scenario)
+            sides[side] = PlannedSide(side, mine, loaded, None, *embedded)
+        else:
+            named = TargetOptions(host=mine.where) if "://" in mine.where else TargetOptions(target=mine.where)
+            chosen = choose(named.host, named.target, targets)
+            sides[side] = PlannedSide(side, mine, loaded, chosen, *credentials_for(chosen, side_environment(side)))
+    _check_same_offer(sides)
+    return sides
+
+
+def _check_options(options: Mapping[Side, SideOptions]) -> None:
+    named = [side for side in SIDES if options[side].where is not None]
+    if len(named) == 1:
+        raise InputError(
+            f"--{named[0]} names a running target, and the other side none",
+            "Name both sides with --base and --head, or neither: then both are embedded APIs on this machine.",
+        )
+    for side in SIDES:
+        for override in options[side].overrides:
+            if named:
+                raise InputError(
+                    f"--{side}-set {override}: {options[side].where} is a running target, whose settings are its own",
+                    "Leave it out, or compare two embedded APIs: without --base and --head.",
+                )
+            if not override.strip().startswith(_OWN):
+                raise InputError(
+                    f"--{side}-set {override}: only keys of [target] may differ between the sides",
+                    f"Write --{side}-set {_OWN}KEY=VALUE, or --set {override} for both sides.",
+                )
+
+
+def _check_same_offer(sides: Sides) -> None:
+    base, head = (sides[side] for side in SIDES)
+    # The keys of both embedded APIs are made for the base side.
+    keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
+    if keys[0] != keys[1]:
+        raise InputError(
+            f"the base side has {keys[0]} API keys and the head side {keys[1]}: they would not be offered the same",
+            f"Give both as many: BASE_{KEYS_VARIABLE} and HEAD_{KEYS_VARIABLE} stand for {KEYS_VARIABLE} on one side.",
+        )
+    others = head.traffic
+    for name, plan in base.traffic.items():
+        for one, other in zip(plan.stages, others[name].stages, strict=True):
+            if (one.rate, one.rate_to, one.burst) != (other.rate, other.rate_to, other.burst):
+                raise InputError(
+                    f"{base.loaded.path}: traffic.{name}.stages.{one.name} comes to {one.rate:g}/s for the base side, "
+                    f"and to {other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
+                    "Write it in requests per second, as 5/s, or give both sides the same limits.",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When the blocks of a series begin.
+
+    Attributes:
+        block_s: how long a block takes at least: its longest traffic, warm-up included.
+        silence_s: how long a target is left alone before its next block, because it would otherwise still count
+            requests of the one before.
+        starts_s: of each block, from the first, if nothing takes longer than planned.
+    """
+
+    block_s: float
+    silence_s: float
+    starts_s: tuple[float, ...]
+
+    @property
+    def total_s(self) -> float:
+        """Of the series, without the drains."""
+        return self.starts_s[-1] + self.block_s
+
+
+def pace_of(sides: Sides, order: Sequence[Side]) -> Pace:
+    """How blocks in an order can follow each other, so that a limit never counts two blocks together.
+
+    Where all blocks of a target one after the other stay within every limit, none has to wait: a limit has nothing to
+    refuse, whatever came before. Else each waits until the longest window that is exceeded has passed in silence.
+    """
+    block_s = max(stage.start_s + stage.duration_s for plan in sides["base"].traffic.values() for stage in plan.stages)
+    places = [sides[side].place for side in order]
+    starts = _starts(places, block_s, 0.0)
+    silence = max(
+        _exceeded_window(one, [start for start, place in zip(starts, places, strict=True) if place == one.place])
+        for one in sides.values()
+    )
+    return Pace(block_s, silence, tuple(_starts(places, block_s, silence)))
+
+
+def _starts(places: Sequence[str], block_s: float, silence_s: float) -> list[float]:
+    starts: list[float] = []
+    ended: dict[str, float] = {}
+    now = 0.0
+    for place in places:
+        now = max(now, ended.get(place, -silence_s) + silence_s)
+        starts.append(now)
+        now += block_s
+        ended[place] = now
+    return starts
+
+
+def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
+    """Seconds of the longest window whose limit the blocks of a side exceed; 0 if they exceed none."""
+    assumed, traffic = side.assumed, side.traffic
+    if assumed.spec.algorithm == CONCURRENCY:
+        return 0.0
+    windows = [assumed.limit_on(name).window for plan in traffic.values() for each in plan.stages for name in each.over]
+    once = minimum_load(side.loaded.scenario, traffic, keys=len(side.keys), preflight=False)
+    load = repeated(once, starts_s)
+    for name in LIMIT_NAMES:
+        limit = assumed.limit_on(name)
+        if load.peak(name, limit, *assumed.together(name)) > limit.count * assumed.quotas(len(side.keys)):
+            windows.append(limit.window)
+    return max(windows, default=0.0)
+
+
+def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
+    """Check that all blocks of each side together stay within what its entry allows.
+
+    Args:
+        sides: as planned.
+        order: of the blocks of a series.
+        rerun: whether a second series may follow: what it costs has to be there before the first request.
+        preflight: whether one comes first.
+
+    Raises:
+        InputError: if not, or if the target may not be loaded now.
+    """
+    order = (*order, *order) if rerun else order
+    pace = pace_of(sides, order)
+    for one in sides.values():
+        if one.chosen is not None:
+            starts = [start for start, side in zip(pace.starts_s, order, strict=True) if sides[side].place == one.place]
+            try:
+                check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
+            except InputError as error:
+                raise InputError(
+                    f"{error.message}; that is for the {len(starts)} blocks of the {one.side} side"
+                    + (", a rerun included" if rerun else ""),
+                    f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} and a shorter --block help, too.",
+                ) from None
+
+
+@contextmanager
+def ready_sides(sides: Sides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
+    """Both sides ready to be loaded; embedded APIs live as long as the block.
+
+    Args:
+        sides: planned, their budgets checked.
+        yes: load a production target without asking.
+        preflight: look at running targets with a few requests.
+
+    Raises:
+        InputError: if a production target was not confirmed.
+        TargetError: if a preflight fails, or an embedded API does not start.
+    """
+    base, head = (sides[side] for side in SIDES)
+    if base.chosen is None or head.chosen is None:
+        with (
+            embedded_target(base.loaded, base.keys, base.endpoint) as first,
+            embedded_target(head.loaded, head.keys, head.endpoint) as second,
+        ):
+            yield {"base": first, "head": second}
+        return
+    for one in {base.chosen.name or base.place: base.chosen, head.chosen.name or head.place: head.chosen}.values():
+        confirm(one, yes=yes)
+    # One preflight is enough where both sides are the same target.
+    yield {
+        "base": running_target(base.loaded, base.chosen, base.keys, base.endpoint, preflight=preflight),
+        "head": running_target(
+            head.loaded, head.chosen, head.keys, head.endpoint, preflight=preflight and head.place != base.place
+        ),
+    }
+
+
+def load_environment(ready: Mapping[Side, ResolvedTarget]) -> dict[str, str]:
+    """The environment of the load of blocks: credentials of both sides, each under names of its own."""
+    environment = dict(os.environ)
+    for side, target in ready.items():
+        for name in (KEYS_VARIABLE, ENDPOINT_VARIABLE, CONTROL_VARIABLE):
+            if name in target.environment:
+                environment[f"{side.upper()}_{name}"] = target.environment[name]
+    return environment

@@ -1,0 +1,247 @@
+"""``loadtest compare``: two versions that can both be reached, in pairs of blocks one after the other."""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+import msgspec
+
+from loadtest.cli import _children as children
+from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
+from loadtest.cli._pairs import Series, SeriesEnd
+from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
+from loadtest.cli._sides_plan import show_plan
+from loadtest.errors import ExitCode, InputError
+from loadtest.record import run_directory
+from loadtest.record.blocks import COMPARISON_NAME, SIDES, Side
+from loadtest.regression.measurements import Key
+from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
+from loadtest.regression.results import Comparison
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.units import parse_duration
+
+_MOST_PAIRS: Final = 200
+
+
+class Wanted(NamedTuple):
+    """How a comparison is to be made.
+
+    Attributes:
+        pairs: that count.
+        rerun: whether a suspicion is settled by a second series.
+        output_dir: parent of its directory.
+        yes: load a production target without asking.
+        preflight: look at running targets first.
+    """
+
+    pairs: int
+    rerun: bool
+    output_dir: Path
+    yes: bool
+    preflight: bool
+
+
+@click.command("compare")
+@click.argument("scenario")
+@click.option("--base", metavar="URL|TARGET", help="Present version: its URL, or its name in targets.toml.")
+@click.option("--head", metavar="URL|TARGET", help="New version. Default of both: two embedded reference APIs.")
+@click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(LEAST_PAIRS, _MOST_PAIRS),
+    default=6,
+    show_default=True,
+    help="Pairs of blocks that count; one more comes before them.",
+)
+@click.option(
+    "--block", metavar="DURATION", help="Scale the stages to blocks of this length, as 20s.  [default: as is]"
+)
+@overrides_option
+@click.option(
+    "--base-set", multiple=True, metavar="KEY=VALUE", help="As --set, of the base side's embedded API alone: target.…"
+)
+@click.option(
+    "--head-set", multiple=True, metavar="KEY=VALUE", help="As --set, of the head side's embedded API alone: target.…"
+)
+@click.option("--base-version", default="", metavar="TEXT", help="What to call the present version.")
+@click.option("--head-version", default="", metavar="TEXT", help="What to call the new version.")
+@seed_option
+@click.option("--yes", is_flag=True, help="Load a production target without asking for its host name.")
+@click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
+@click.option("--no-rerun", is_flag=True, help="Do not settle a suspicion by a second series: exit code 6.")
+@click.option("--fail-on-inconclusive", is_flag=True, help="Exit code 1 instead of 6.")
+@output_dir_option
+@plots_option
+def command(
+    scenario: str,
+    *,
+    base: str | None,
+    head: str | None,
+    targets: Path | None,
+    pairs: int,
+    block: str | None,
+    overrides: tuple[str, ...],
+    base_set: tuple[str, ...],
+    head_set: tuple[str, ...],
+    base_version: str,
+    head_version: str,
+    seed: int | None,
+    yes: bool,
+    no_preflight: bool,
+    no_rerun: bool,
+    fail_on_inconclusive: bool,
+    output_dir: Path,
+    plots: bool,
+) -> int:
+    """Compare two versions of a service by SCENARIO, in pairs of blocks that alternate. The exit code is the verdict.
+
+    A block is the whole scenario once. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
+    """
+    options: dict[Side, SideOptions] = {
+        "base": SideOptions(base, base_set, base_version),
+        "head": SideOptions(head, head_set, head_version),
+    }
+    sides = plan_sides(scenario, options, overrides=overrides, seed=seed, block_s=_block_s(block), targets=targets)
+    wanted = Wanted(pairs, not no_rerun, output_dir, yes, not no_preflight)
+    code = compare(sides, wanted, plots=plots)
+    return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code
+
+
+def _block_s(text: str | None) -> float | None:
+    try:
+        seconds = None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--block: {error}") from None
+    if seconds == 0:
+        raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
+    return seconds
+
+
+def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
+    """Compare two sides: plan, budget, load, verdict, pages; gives the exit code.
+
+    Args:
+        sides: as planned.
+        wanted: how.
+        plots: draw plots, too.
+
+    Raises:
+        LoadtestError: if no block could begin.
+    """
+    children.interrupt_on_terminate()
+    loaded = sides["base"].loaded
+    order, seed = _draw_order(wanted)
+    pace = pace_of(sides, order)
+    show_plan(sides, order, pace, pairs=wanted.pairs, rerun=wanted.rerun)
+    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
+    with ready_sides(sides, yes=wanted.yes, preflight=wanted.preflight) as ready:
+        for side in SIDES:
+            print(f"{side}: {ready[side].description}", flush=True)
+        directory = run_directory.new_run_directory(wanted.output_dir, f"compare-{loaded.name}")
+        series = Series(directory, sides, ready, pace)
+        first = series.make(order, seed)
+        comparison = judge(first, wanted.pairs, loaded)
+        suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
+        if suspects and wanted.rerun and first.code == ExitCode.PASS:
+            print(f"{comparison.sentence} The rerun begins.", flush=True)
+            comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)
+    return _write(directory, _described(comparison, sides), plots=plots)
+
+
+def _draw_order(wanted: Wanted) -> tuple[Sequence[Side], int]:
+    """The order of a series, and the seed that it was drawn with: another one each time, and recorded."""
+    seed = secrets.randbits(32)
+    return block_order(seed, wanted.pairs + DISCARDED), seed
+
+
+def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> Comparison:
+    """The verdict of a first series; of one that ended early, as far as its pairs carry one.
+
+    Args:
+        end: of the series.
+        pairs: that were to count.
+        loaded: the scenario.
+    """
+    if len(end.pairs) <= DISCARDED:
+        return _stopped(_empty(loaded), end, pairs)
+    comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
+    return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, pairs)
+
+
+def settle(first: Comparison, again: SeriesEnd, suspects: Collection[Key]) -> Comparison:
+    """The verdict after the rerun; the first one stands, unsettled, if the rerun ended early.
+
+    Args:
+        first: the verdict with the suspicion.
+        again: the rerun.
+        suspects: what alone can confirm.
+    """
+    if again.code != ExitCode.PASS:
+        sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
+        return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
+    second = compare_pairs(again.pairs, confirming=suspects, title=first.title)
+    earlier = f"Suspected in the first series: {'; '.join(finding.sentence for finding in first.findings)}."
+    return msgspec.structs.replace(
+        second, runs=(*first.runs, *second.runs), reasons=(*second.reasons, earlier), confirmed=True
+    )
+
+
+def _stopped(comparison: Comparison, end: SeriesEnd, pairs: int) -> Comparison:
+    """A comparison that ended early: why comes first, and decides the exit code."""
+    done = max(0, len(end.pairs) - DISCARDED)
+    sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
+    # A side that is gone is no version that can be called slower, or not.
+    carried = done >= LEAST_PAIRS and end.code != ExitCode.TARGET
+    return msgspec.structs.replace(
+        comparison,
+        word=comparison.word if carried else "invalid",
+        exit_code=int(end.code),
+        sentence=f"{sentence} {comparison.sentence}" if carried else sentence,
+    )
+
+
+def _empty(loaded: LoadedScenario) -> Comparison:
+    """A comparison of nothing."""
+    return Comparison(
+        kind="paired",
+        scenario=loaded.name,
+        title=loaded.scenario.title,
+        word="invalid",
+        exit_code=int(ExitCode.INVALID),
+        sentence="",
+        reasons=(),
+        base="",
+        head="",
+        runs=(),
+        confirmed=False,
+        findings=(),
+        metrics=(),
+        controls=(),
+    )
+
+
+def _described(comparison: Comparison, sides: Sides) -> Comparison:
+    """Say of both sides what they are, with every setting that differs."""
+    counts = len(comparison.base_runs), len(comparison.head_runs)
+    base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
+    return msgspec.structs.replace(comparison, base=base, head=head)
+
+
+def _write(directory: Path, comparison: Comparison, *, plots: bool) -> int:
+    """Write the comparison, and have its pages made, which prints the summary; gives the exit code."""
+    content = msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n"
+    run_directory.write_atomically(directory / COMPARISON_NAME, content)
+    sys.stdout.flush()
+    arguments = [*([] if plots else ["--no-plots"]), str(directory)]
+    command = [sys.executable, "-m", "loadtest.report.regression", *arguments]
+    # A session of its own, so that Ctrl-C reaches only us.
+    code = subprocess.run(command, check=False, start_new_session=True).returncode
+    if code != comparison.exit_code:
+        # The verdict stands without its page.
+        print(comparison.sentence)
+        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
+    return comparison.exit_code

@@ -1,0 +1,94 @@
+"""The directory of a paired comparison: its blocks, in the order in which they run. ``blocks.json``, versioned.
+
+A block is the whole scenario once, against one side; its directory is a run directory like any other. The base side is
+the version that is there, the head side the one that would replace it.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from loadtest.errors import RecordError
+from loadtest.record import run_directory
+from loadtest.record.run_info import RunInfo
+
+Side = Literal["base", "head"]
+SIDES: Final[tuple[Side, Side]] = ("base", "head")
+FILE_NAME: Final = "blocks.json"
+COMPARISON_NAME: Final = "comparison.json"
+FOLDER: Final = "blocks"
+SCHEMA_VERSION: Final = 1
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """One block.
+
+    Attributes:
+        directory: below the comparison's: ``blocks/03-head``.
+        side: which version it is sent to.
+        pair: which pair it belongs to, from 0 in each series.
+        series: 1, or 2 for the rerun that confirms.
+    """
+
+    directory: str
+    side: Side
+    pair: int
+    series: int = 1
+
+
+class BlockPlan(msgspec.Struct, kw_only=True):
+    """All blocks of a comparison, in order.
+
+    Attributes:
+        scenario: its name.
+        seeds: by series, what its order was drawn with.
+        silence_s: how long no request goes to a target before its next block begins, so that no limit still counts
+            requests of the block before; 0 where blocks stay within the limits even without a pause.
+        blocks: of all series; those that never began are left out in the end.
+    """
+
+    schema: int = SCHEMA_VERSION
+    scenario: str
+    seeds: list[int]
+    silence_s: float
+    blocks: list[Block]
+
+    def of(self, series: int) -> list[Block]:
+        """The blocks of a series."""
+        return [block for block in self.blocks if block.series == series]
+
+
+def save(plan: BlockPlan, directory: Path) -> None:
+    """Write ``blocks.json``, atomically."""
+    content = msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n"
+    run_directory.write_atomically(directory / FILE_NAME, content)
+
+
+def load(directory: Path) -> BlockPlan:
+    """Read ``blocks.json``.
+
+    Raises:
+        RecordError: if it is missing, damaged, or of another schema version.
+    """
+    path = directory / FILE_NAME
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=BlockPlan)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+    if plan.schema != SCHEMA_VERSION:
+        raise RecordError(f"{path} has schema version {plan.schema}; this loadtest reads version {SCHEMA_VERSION}")
+    return plan
+
+
+def begun(info: RunInfo) -> bool:
+    """Whether a block has sent anything, or may have."""
+    return info.epoch_unix_ns is not None or info.samples is not None or info.end != "running"
+
+
+def ended_unix_s(info: RunInfo) -> float | None:
+    """When a block's record was closed, in unix seconds; None if it was not."""
+    return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()

@@ -1,0 +1,266 @@
+"""One verdict from many metrics, with its exit code and its sentences.
+
+======================  ====  ===================================================================================
+word                    exit  when
+======================  ====  ===================================================================================
+``regressed``              4  a suspected metric was worse again in the rerun, by an effect that matters
+``pass``                   0  nothing is suspected, or the rerun did not confirm it. The sentence says which changes
+                              would have been found: a calm service passes with "+7 %", a noisy one with "+40 %"
+``learning``               0  fewer than five comparable accepted runs: nothing is judged, and it says so
+``inconclusive``           6  someone has to act before it is known: a metric is suspected and awaits its rerun; or
+                              the surroundings moved with it; or the rerun could not measure it; or no metric could
+                              be tested
+``not comparable``         3  scenario, target or (embedded) machine differ; the sentence names the field
+``invalid``                3  the run's own validity does not hold
+======================  ====  ===================================================================================
+
+Metrics that vary too much to exclude a change are ``inconclusive`` each, and do not make the whole so: that is noise,
+every run of a noisy service would be inconclusive, and nobody leaves such a check switched on. Time that only *moved*
+between executionTime and overhead is a finding and no regression. A control that moved turns a suspicion into
+``inconclusive``; a 404 or a do-nothing workflow that became slower only says where the time went.
+"""
+
+import statistics
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from loadtest.errors import ExitCode
+from loadtest.regression import sentences
+from loadtest.regression.findings import find
+from loadtest.regression.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.regression.results import Comparison, ControlComparison, Finding, MetricComparison, Word
+
+_MOST_SENTENCES = 3
+_EXIT_CODES: dict[Word, ExitCode] = {
+    "regressed": ExitCode.REGRESSED,
+    "pass": ExitCode.PASS,
+    "learning": ExitCode.PASS,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "not comparable": ExitCode.INVALID,
+    "invalid": ExitCode.INVALID,
+}
+
+
+class Sides(NamedTuple):
+    """Both sides of a comparison, as far as a verdict needs them.
+
+    Attributes:
+        base: in words.
+        head: likewise.
+        confirming: the keys that a rerun is to confirm; None for a first comparison.
+        reasons: what the way of comparing adds.
+    """
+
+    kind: Literal["paired", "history"]
+    title: str
+    base_runs: tuple[RunMeasurements, ...]
+    head_runs: tuple[RunMeasurements, ...]
+    base: str
+    head: str
+    confirming: Collection[Key] | None
+    reasons: tuple[str, ...] = ()
+
+
+def undecided(sides: Sides, word: Word, sentence: str) -> Comparison:
+    """A comparison that ends before any metric is compared."""
+    return _comparison(sides, word, sentence)
+
+
+def decide(
+    sides: Sides, metrics: tuple[MetricComparison, ...], controls: tuple[ControlComparison, ...], least: int
+) -> Comparison:
+    """The verdict over judged metrics, as the module says.
+
+    Args:
+        sides: both sides.
+        metrics: judged by ``family.judge_family``.
+        controls: compared.
+        least: runs or pairs without which nothing can be judged.
+    """
+    first = sides.confirming is None
+    worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
+    findings = find(metrics, worse)
+    metrics = _without_moved(metrics, findings)
+    regressions = [one for one in findings if one.kind != "moved"]
+    unsettled = [one for one in metrics if one.suspect and one.p is None]
+    moved = [one for one in controls if one.moved]
+    word, sentence = _verdict(sides, metrics, regressions=regressions, unsettled=unsettled, moved=moved, least=least)
+    reasons = (*_reasons(sides, metrics, findings, moved, word), *sides.reasons)
+    return _comparison(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
+
+
+def _verdict(
+    sides: Sides,
+    metrics: Sequence[MetricComparison],
+    *,
+    regressions: Sequence[Finding],
+    unsettled: Sequence[MetricComparison],
+    moved: Sequence[ControlComparison],
+    least: int,
+) -> tuple[Word, str]:
+    """The word of the verdict, and its sentence."""
+    text = ". ".join(one.sentence for one in regressions[:_MOST_SENTENCES])
+    if len(regressions) > _MOST_SENTENCES:
+        text += f". {_count(len(regressions) - _MOST_SENTENCES, 'more finding')}"
+    if regressions and moved:
+        names = sentences.listed([f"{one.name} {_growth(one.ratio)}" for one in moved])
+        return "inconclusive", f"Inconclusive, the surroundings moved: {names}, which the service cannot touch. {text}."
+    if regressions and sides.confirming is None:
+        return "inconclusive", f"{text}. Suspected only: a rerun has to confirm it."
+    if unsettled:
+        names = sentences.listed([_name(one, metrics) for one in unsettled])
+        also = f"{text}. " if text else ""
+        return ("regressed" if regressions else "inconclusive"), f"{also}The rerun could not measure {names}."
+    if regressions:
+        return "regressed", f"{text}. The rerun confirmed it."
+    tested = [one for one in metrics if one.p is not None]
+    if not tested:
+        return _nothing_tested(sides, metrics, least)
+    done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
+    found = [one for one in tested if NATURES[one.metric].scale == "log" and one.detectable is not None]
+    return "pass", f"{done} found in {_count(len(tested), 'metric')}. {_would_have_seen(found, metrics)}".strip()
+
+
+def _nothing_tested(sides: Sides, metrics: Sequence[MetricComparison], least: int) -> tuple[Word, str]:
+    """Why no metric at all was tested."""
+    if any(one.verdict == "learning" for one in metrics) or len(sides.base_runs) < least:
+        unit = "accepted run" if sides.kind == "history" else "pair"
+        there = len(sides.base_runs)
+        if sides.kind == "history":
+            return "learning", (
+                f"Learning: {there} of {least} accepted runs are there, so this run is not judged. "
+                f"{_count(max(1, least - there), f'more {unit}')} needed."
+            )
+        return "inconclusive", f"Inconclusive: {there} of at least {least} pairs are there."
+    why = next((one.why for one in metrics if one.why), "the run has no measurements")
+    return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
+
+
+def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
+    """The smallest and the largest change that would have been found in 80 % of cases."""
+    if not found:
+        return ""
+    ordered = sorted(found, key=lambda one: NATURES[one.metric].worse * ((one.detectable or 1.0) - 1))
+    best, worst = (
+        sentences.detectable(sentences.where((one.traffic, one.stage), metrics), one) for one in _ends(ordered)
+    )
+    return f"It would have found {best}" + (f" to {worst}." if worst != best else ".")
+
+
+def _ends(ordered: Sequence[MetricComparison]) -> tuple[MetricComparison, MetricComparison]:
+    return ordered[0], ordered[-1]
+
+
+def _reasons(
+    sides: Sides,
+    metrics: Sequence[MetricComparison],
+    findings: Sequence[Finding],
+    moved: Sequence[ControlComparison],
+    word: Word,
+) -> tuple[str, ...]:
+    """What else a reader must know, the most important first."""
+    reasons = []
+    if word == "inconclusive" and moved:
+        reasons.append("Run it again at another time or on another machine.")
+    elif word == "inconclusive" and findings:
+        reasons.append("A rerun counts if it is independent: at another time, or better on another machine.")
+    if any(one.kind == "grown" for one in findings):
+        reasons += _attribution(sides.head_runs[-1], metrics)
+    reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
+    if drifting := [one.cause for one in findings if one.cause.drift]:
+        names = sentences.listed([_name(one, metrics) for one in drifting])
+        reasons.append(f"Slow drift: {names} against the first {drifting[0].n} runs since the last accepted change.")
+    if missing := [one for one in metrics if one.head is None]:
+        names = sentences.listed([_name(one, metrics) for one in missing])
+        reasons.append(f"Not measured in this run, though earlier runs have it: {names}.")
+    if improved := [one for one in metrics if one.verdict == "improved"]:
+        texts = [f"{_name(one, metrics)} {sentences.change(one)}" for one in improved]
+        reasons.append(f"Improved: {sentences.listed(texts)}.")
+    learning = [one for one in metrics if one.verdict == "learning"]
+    if learning and word != "learning":
+        names = sentences.listed([_name(one, metrics) for one in learning])
+        reasons.append(f"Still learning, so not judged: {names}.")
+    return tuple(reasons)
+
+
+def _attribution(run: RunMeasurements, metrics: Sequence[MetricComparison]) -> list[str]:
+    """Where the time went, by what happens before any workflow runs and by workflows that do nothing. No excuse."""
+    texts = []
+    for entries, name, inside in (
+        (run.not_found_entries, "Requests that are answered 404, before any workflow runs,", "the workflows"),
+        (run.idle_entries, "Workflows that do nothing", "what the other workflows do"),
+    ):
+        metric = Metric.RESPONSE_TIME_P50
+        seen = [one for one in metrics if one.traffic in entries and one.metric == metric and one.ratio is not None]
+        grew = [one for one in seen if one.suspect or one.verdict == "regressed" or (one.p or 1) <= 0.05]
+        if grew:
+            size = statistics.median(one.ratio or 1.0 for one in grew)
+            texts.append(f"{name} became slower, too ({_growth(size)}): every path did.")
+        elif seen:
+            size = statistics.median(one.ratio or 1.0 for one in seen)
+            texts.append(f"{name} did not become slower beyond chance ({_growth(size)}): the cause is in {inside}.")
+    return texts
+
+
+def _without_moved(metrics: Sequence[MetricComparison], findings: Sequence[Finding]) -> tuple[MetricComparison, ...]:
+    """Metrics whose time only moved are no longer suspected."""
+    keys = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
+    if not keys:
+        return tuple(metrics)
+    changed = []
+    for one in metrics:
+        time = NATURES[one.metric].unit == "ms" and (one.suspect or one.verdict == "regressed")
+        if time and one.p is not None and (one.traffic, one.stage) in keys:
+            changed.append(
+                msgspec.structs.replace(
+                    one, verdict="inconclusive", suspect=False, why="time moved; the whole did not grow"
+                )
+            )
+        else:
+            changed.append(one)
+    return tuple(changed)
+
+
+def _comparison(
+    sides: Sides,
+    word: Word,
+    sentence: str,
+    *,
+    reasons: tuple[str, ...] = (),
+    findings: tuple[Finding, ...] = (),
+    metrics: tuple[MetricComparison, ...] = (),
+    controls: tuple[ControlComparison, ...] = (),
+) -> Comparison:
+    runs = [*sides.base_runs, *sides.head_runs]
+    return Comparison(
+        kind=sides.kind,
+        scenario=sides.head_runs[-1].scenario,
+        title=sides.title,
+        word=word,
+        exit_code=int(_EXIT_CODES[word]),
+        sentence=sentence,
+        reasons=reasons,
+        base=sides.base,
+        head=sides.head,
+        runs=tuple(one.run for one in runs),
+        confirmed=sides.confirming is not None and word in ("regressed", "pass"),
+        findings=findings,
+        metrics=metrics,
+        controls=controls,
+        base_runs=sides.base_runs,
+        head_runs=sides.head_runs,
+    )
+
+
+def _name(one: MetricComparison, metrics: Sequence[MetricComparison]) -> str:
+    return f"{sentences.where((one.traffic, one.stage), metrics)}: {NATURES[one.metric].name}"
+
+
+def _growth(ratio: float) -> str:
+    return f"{sentences.signed(100 * (ratio - 1))} %"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,116 @@
+"""From metrics that became worse to findings: one thing that changed is one finding, whatever it shows in."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.regression.measurements import NATURES, Metric
+from loadtest.regression.results import Finding, MetricComparison
+from loadtest.regression.sentences import moved_sentence, sentence, shown_in, where
+
+_PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
+_TIMES: Final = (
+    *_PARTS,
+    Metric.EXECUTION_TIME_P95,
+    Metric.RESPONSE_TIME_P50,
+    Metric.RESPONSE_TIME_P95,
+    Metric.TIME_TO_RESULT_P95,
+)
+"""From the part to the whole: what is named first is nearer to the cause."""
+_WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95)
+_SYMPTOM_LEVEL: Final = 0.05
+_OPPOSITE: Final = 0.5
+"""Part of a growth that the other part must have lost, so that time moved."""
+
+
+def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[Finding, ...]:
+    """Group metrics that became worse by traffic entry and stage, each finding with its cause and its symptoms.
+
+    Times are one finding. Its cause is the part that grew the most (executionTime or overhead), else the tail of
+    executionTime, else what is seen from outside. Where the other part lost as much, and the whole did not grow, the
+    time *moved*. 429s and errors are findings of their own, and goodput is a symptom where there is any other.
+
+    Args:
+        metrics: all that were compared.
+        worse: those that are suspected, or that a rerun confirmed.
+    """
+    places = list(dict.fromkeys((one.traffic, one.stage) for one in worse))
+    return tuple(finding for place in places for finding in _at(place, metrics, worse))
+
+
+def _at(
+    place: tuple[str, str], metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]
+) -> list[Finding]:
+    """The findings of one traffic entry in one stage."""
+    here = {one.metric: one for one in metrics if (one.traffic, one.stage) == place}
+    bad = {one.metric: one for one in worse if (one.traffic, one.stage) == place}
+    label = where(place, metrics)
+    found: list[Finding] = []
+    for kind, metric in (("failing", Metric.ERROR_RATE), ("throttled", Metric.THROTTLED_RATE)):
+        if metric in bad:
+            found.append(_finding(kind, label, bad[metric], []))
+    if any(metric in bad for metric in _TIMES):
+        found.append(_time(label, here, bad))
+    goodput = here.get(Metric.GOODPUT)
+    if goodput is None or not (Metric.GOODPUT in bad or _symptom(goodput)):
+        return found
+    real = next((place for place, one in enumerate(found) if one.kind != "moved"), None)
+    if real is not None:
+        symptoms = [*found[real].symptoms, goodput]
+        found[real] = _finding(found[real].kind, label, found[real].cause, symptoms)
+    elif Metric.GOODPUT in bad:
+        found.append(_finding("less", label, goodput, []))
+    return found
+
+
+def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison]) -> Finding:
+    """What became of the times of a traffic entry: they grew, or moved."""
+    grown = [metric for metric in _PARTS if metric in bad]
+    cause = max(grown, key=lambda metric: bad[metric].difference or 0) if grown else next(m for m in _TIMES if m in bad)
+    other = _moved_from(here, bad, cause)
+    if other is not None:
+        whole = here[Metric.RESPONSE_TIME_P50]
+        text = moved_sentence(label, bad[cause], other, whole)
+        first = bad[cause]
+        return Finding(
+            kind="moved", traffic=first.traffic, stage=first.stage, sentence=text, cause=first, symptoms=(other,)
+        )
+    symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
+    return _finding("grown", label, bad[cause], symptoms)
+
+
+def _moved_from(
+    here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison], cause: Metric
+) -> MetricComparison | None:
+    """The part that lost what ``cause`` gained, if the whole did not grow."""
+    if cause not in _PARTS or any(metric in bad for metric in _WHOLE):
+        return None
+    other, whole = here.get(_PARTS[1 - _PARTS.index(cause)]), here.get(Metric.RESPONSE_TIME_P50)
+    if other is None or whole is None or other.difference is None or _symptom(whole):
+        return None
+    gained = bad[cause].difference or 0.0
+    return other if -other.difference >= _OPPOSITE * gained else None
+
+
+def _symptom(one: MetricComparison) -> bool:
+    """Whether a metric became worse beyond chance by itself, and by an effect that matters."""
+    if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
+        return False
+    nature = NATURES[one.metric]
+    if nature.scale == "logit":
+        return one.difference >= LEAST_SHARE
+    enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
+    return enough and (nature.unit != "ms" or one.difference >= LEAST_MS)
+
+
+def _finding(kind: str, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison]) -> Finding:
+    text = sentence(label, cause) + shown_in(symptoms)
+    return Finding(
+        kind=kind,  # type: ignore[arg-type] # one of the literals of Finding
+        traffic=cause.traffic,
+        stage=cause.stage,
+        sentence=text,
+        cause=cause,
+        symptoms=tuple(symptoms),
+    )

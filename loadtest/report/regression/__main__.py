@@ -1,0 +1,51 @@
+"""``python -m loadtest.report.regression DIR``: make the pages of DIR's comparison; ends as the comparison says.
+
+With ``--history FILE --output PAGE`` it makes the page of a history instead.
+"""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from loadtest.errors import ExitCode
+from loadtest.report.__main__ import guarded, short
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write every form of a comparison's report and print its short one; errors go to stderr, without a traceback."""
+    parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
+    parser.add_argument("directory", nargs="?", type=Path, help="where comparison.json is")
+    parser.add_argument("--no-plots", action="store_true", help="draw no plots")
+    parser.add_argument("--history", type=Path, metavar="FILE", help="make the page of this history")
+    parser.add_argument("--output", type=Path, metavar="PAGE", help="where to write that page")
+    options = parser.parse_args(argv)
+    directory, history, output = options.directory, options.history, options.output
+    if history is None and output is None and directory is not None:
+        return guarded(lambda: _comparison(directory, plots=not options.no_plots), f"the pages to {directory}")
+    if history is not None and output is not None and directory is None:
+        return guarded(lambda: _history(history, output), f"the page {output}")
+    print(f"{parser.format_usage()}give a directory, or --history and --output", file=sys.stderr)
+    return int(ExitCode.USAGE)
+
+
+def _comparison(directory: Path, *, plots: bool) -> int:
+    # Late, so that a wrong usage is answered at once.
+    from loadtest.report.regression import terminal, write  # noqa: PLC0415 - see above
+
+    report = write.make(directory, short(directory), plots=plots)
+    terminal.show(report, short(directory))
+    terminal.tell_github(report.comparison, directory)
+    return report.comparison.exit_code
+
+
+def _history(file: Path, output: Path) -> int:
+    from loadtest.report.regression import history_page  # noqa: PLC0415 - as above
+
+    history_page.write(file, output)
+    print(f"page  {short(output)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""A comparison in the forms that CI systems read: JUnit, OpenMetrics, GitHub's annotations and outputs."""
+
+import re
+from pathlib import Path
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement
+
+from loadtest.analysis.numbers import NOTHING
+from loadtest.regression.measurements import NATURES
+from loadtest.regression.results import Comparison, MetricComparison, Word
+from loadtest.report.formats.ci import clean, junit_case, junit_file
+from loadtest.report.regression import amounts
+from loadtest.report.regression.content import ComparisonReport, gated
+
+SUITE: Final = "regression"
+
+
+def render_junit(report: ComparisonReport) -> str:
+    """Suite ``regression``: whether the sides can be compared, then a test case for each gated metric.
+
+    A metric fails only if the whole comparison is ``regressed``: a file that is red where the exit code is 0 would be
+    believed by nobody. What could not be judged is skipped, with the smallest change that would have been found. Sides
+    that are not comparable, and an invalid run, are an *error* of the first case: the check itself could not be made,
+    nothing is known of the service, and somebody has to act; every metric is skipped then.
+    """
+    comparison = report.comparison
+    started = comparison.head_runs[-1].started if comparison.head_runs else ""
+    suite = Element("testsuite", name=SUITE)
+    if started:
+        suite.set("timestamp", started.removesuffix("Z").split("+")[0])
+    properties = SubElement(suite, "properties")
+    for name, value in (
+        ("scenario", comparison.scenario), ("verdict", comparison.word), ("sentence", comparison.sentence),
+        ("run", comparison.runs[-1] if comparison.runs else ""),
+    ):  # fmt: skip
+        SubElement(properties, "property", name=name, value=clean(value))
+    case = junit_case(suite, f"{SUITE}.{comparison.scenario}", "can be compared")
+    if comparison.word in ("not comparable", "invalid"):
+        SubElement(case, "error", type=comparison.word, message=clean(_all(comparison)))
+    for one in gated(comparison):
+        name = f"{amounts.name(one)} ({one.stage})"
+        _metric(junit_case(suite, f"{SUITE}.{comparison.scenario}.{one.traffic}", name), one, comparison)
+    return junit_file(suite, 0.0)
+
+
+def _metric(case: Element, one: MetricComparison, comparison: Comparison) -> None:
+    words = _words(one)
+    seen = amounts.detectable(one)
+    least = "" if seen == NOTHING else f"; the smallest change that would have been found is {seen}"
+    why = f": {one.why}" if one.why else ""
+    if comparison.word in ("not comparable", "invalid"):
+        SubElement(case, "skipped", message=f"{comparison.word}: nothing is judged")
+    elif one.verdict == "regressed" and comparison.word == "regressed":
+        SubElement(case, "failure", type="regressed", message=clean(words))
+    elif one.verdict not in ("unchanged", "improved"):
+        settled = one.verdict != "regressed" and not one.suspect
+        SubElement(case, "skipped", message=clean(f"{one.verdict if settled else 'suspected'}{why}{least}"))
+    SubElement(case, "system-out").text = clean(words)
+
+
+def _words(one: MetricComparison) -> str:
+    """``96 ms to 162 ms, +66 ms (95 %: +58 to +75 ms), +69 %``."""
+    change = [
+        f"{amounts.value(one.metric, one.base)} to {amounts.value(one.metric, one.head)}",
+        amounts.difference(one.metric, one.difference),
+    ]
+    if interval := amounts.difference_interval(one):
+        change[1] += f" ({interval})"
+    if not amounts.is_share(one):
+        change.append(amounts.change(one))
+    return f"{one.traffic} {amounts.name(one)}: {', '.join(change)}"
+
+
+def _all(comparison: Comparison) -> str:
+    return " ".join((comparison.sentence, *comparison.reasons))
+
+
+_UNITS: Final = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_second", 1.0)}
+
+
+def render_openmetrics(comparison: Comparison) -> str:
+    """The head's values, a line a metric, for GitLab's ``reports:metrics``, which compares them with the target branch.
+
+    In OpenMetrics' base units: seconds and ratios.
+    """
+    lines = []
+    for metric, nature in NATURES.items():
+        suffix, factor = _UNITS[nature.unit]
+        family = f"loadtest_{metric.replace('.', '_')}_{suffix}"
+        found = [one for one in comparison.metrics if one.metric == metric and one.head is not None]
+        if found:
+            lines += [f"# TYPE {family} gauge", f"# UNIT {family} {suffix}"]
+        for one in found:
+            labels = f'traffic="{_label(one.traffic)}",stage="{_label(one.stage)}"'
+            lines.append(f"{family}{{{labels}}} {(one.head or 0.0) * factor:.6g}")
+    lines += ["# TYPE loadtest_regressed_metrics gauge", f"loadtest_regressed_metrics {_regressed(comparison)}"]
+    return "\n".join([*lines, "# EOF"]) + "\n"
+
+
+def _regressed(comparison: Comparison) -> int:
+    return sum(one.verdict == "regressed" for one in gated(comparison))
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+_LEVELS: Final[dict[Word, str]] = {
+    "regressed": "error",
+    "not comparable": "error",
+    "invalid": "error",
+    "inconclusive": "warning",
+    "learning": "notice",
+}
+
+
+def annotations(comparison: Comparison) -> list[str]:
+    """GitHub's workflow commands: one for each finding, or one for the verdict; none for a pass."""
+    level = _LEVELS.get(comparison.word)
+    if level is None:
+        return []
+    title = _escaped(f"{comparison.scenario}: {comparison.word}", more=":,")
+    sentences = [finding.sentence for finding in comparison.findings] if comparison.word == "regressed" else []
+    return [f"::{level} title={title}::{_escaped(text)}" for text in sentences or [_all(comparison)]]
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """As the runner's own toolkit does: per cent, line ends, and in properties colon and comma."""
+    return re.sub(rf"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def outputs(comparison: Comparison, page: Path) -> str:
+    """Lines for ``$GITHUB_OUTPUT``: verdict, exit_code, sentence, page."""
+    values = {
+        "verdict": comparison.word,
+        "exit_code": str(comparison.exit_code),
+        "sentence": comparison.sentence,
+        "page": str(page),
+    }
+    return "".join(f"{key}={' '.join(value.split())}\n" for key, value in values.items())

@@ -1,0 +1,145 @@
+"""The page of a history: what was checked, found and decided, and every metric over runs and segments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from loadtest.analysis.numbers import NOTHING
+from loadtest.errors import InputError
+from loadtest.record.run_directory import write_atomically
+from loadtest.regression import history_file
+from loadtest.regression.history import History, HistoryRun, Status, segments
+from loadtest.report.formats.pages import render_template
+from loadtest.report.regression.content import Step
+from loadtest.report.regression.plots import over_history
+from loadtest.report.regression.tables import commit, minute
+from loadtest.report.report import Plot
+from loadtest.report.tables.table import Cell, Table, Tone
+
+_STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
+_VERDICTS: Final[dict[str, Tone]] = {
+    "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
+}  # fmt: skip
+_STEPS: Final = 3
+"""Runs that wait for a decision, of which the page gives the command."""
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """What the page shows.
+
+    Attributes:
+        name: of the scenario.
+        file: of the history, as a user may type it.
+        sentence: how many runs there are, and what became of them.
+        tone: whether somebody has to do something.
+        steps: what to do about the latest runs that wait.
+        warnings: what is wrong with the file.
+        plots: the first one is open, the others are folded.
+        segments: where the service was accepted as changed.
+        runs: every run, the newest first.
+    """
+
+    name: str
+    file: str
+    sentence: str
+    tone: Tone
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...]
+    plots: tuple[Plot, ...]
+    segments: Table
+    runs: Table
+
+
+def write(file: Path, output: Path) -> None:
+    """Write the page of a history.
+
+    Raises:
+        InputError: if the history is not there or cannot be read.
+    """
+    if not file.is_file():
+        raise InputError(f"there is no history {file}", "`loadtest regression check SCENARIO` begins one.")
+    contents = history_file.read(file)
+    page = build(contents.history, file, contents.warnings)
+    write_atomically(output, render_template("history.html.j2", page=page))
+
+
+def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryPage:
+    """Make the page of a history.
+
+    Args:
+        history: in order.
+        file: that it was read from.
+        warnings: of the file.
+    """
+    runs = history.runs
+    waiting = [one for one in runs if one.status == "waiting"]
+    steps = [
+        Step(
+            f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
+            f"loadtest regression accept {one.id} --reason '…'",
+        )
+        for one in waiting[: -1 - _STEPS : -1]
+    ]
+    return HistoryPage(
+        name=runs[-1].measurements.scenario if runs else file.stem,
+        file=str(file),
+        sentence=sentence(history),
+        tone="unsure" if waiting or warnings else "good",
+        steps=tuple(steps),
+        warnings=tuple(warnings),
+        plots=over_history.draw_all(runs) if runs else (),
+        segments=segments_table(runs),
+        runs=runs_table(runs),
+    )
+
+
+def sentence(history: History) -> str:
+    """How many runs there are since when, and what became of them."""
+    runs = history.runs
+    if not runs:
+        return "No run has been checked yet."
+    count = {status: sum(one.status == status for one in runs) for status in _STATUSES}
+    parts = [f"{number} {status}" for status, number in count.items() if number]
+    regressed = sum(one.line.verdict == "regressed" for one in runs)
+    found = f"{regressed} regressed" if regressed else "none regressed"
+    many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{many} since {runs[0].measurements.started[:10]}: {', '.join(parts)}; {found}."
+
+
+def segments_table(runs: Sequence[HistoryRun]) -> Table:
+    """Where a segment starts, by whose decision and why; empty while there is one segment."""
+    cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
+    rows = tuple(
+        (
+            Cell(minute(part[0].measurements.started), tone="head"),
+            Cell(part[0].id),
+            Cell(part[0].measurements.target_version or NOTHING),
+            Cell(part[0].reason or NOTHING),
+            Cell(str(len(part))),
+        )
+        for part in cut[1:]
+    )
+    columns = (("Since", False), ("First run", False), ("Version", False), ("Reason", False), ("Accepted runs", True))
+    return Table("segments", "Accepted changes", columns, rows, "A run is compared with those since the last of them.")
+
+
+def runs_table(runs: Sequence[HistoryRun]) -> Table:
+    """Every run, the newest first."""
+    columns = (
+        ("Started", False), ("Verdict", False), ("Status", False), ("What was found", False), ("Version", False),
+        ("Run", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(minute(one.measurements.started), tone="head"),
+            Cell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
+            Cell(one.status, one.reason, _STATUSES[one.status]),
+            Cell(one.line.sentence or NOTHING),
+            Cell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
+            Cell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
+        )
+        for one in reversed(runs)
+    )
+    return Table("runs", "Every run", columns, rows)

@@ -1,0 +1,184 @@
+"""Both sides' distributions, and the shift function: by how much each quantile moved, beside run-to-run noise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from loadtest.regression.measurements import PROBABILITIES, Metric, RunMeasurements
+from loadtest.regression.results import Comparison, MetricComparison
+from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
+from loadtest.report.regression import amounts
+from loadtest.report.regression.content import gated
+from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
+
+Floats = NDArray[np.float64]
+Time = Literal["response_time", "execution_time"]
+
+_NAMES: Final[dict[Time, str]] = {"response_time": "response time", "execution_time": "executionTime"}
+_MOST: Final = 3
+"""Entries that are drawn."""
+_TOLD: Final = (0.1, 0.5, 0.9)
+"""Quantiles that the title names."""
+_PANEL_IN: Final = 2.3
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """By how much each quantile of one time of one traffic entry moved.
+
+    Attributes:
+        base: quantiles in ms, a row a run.
+        head: likewise.
+        difference: of the sides' mean quantiles, ms.
+        noise: half width of the band in which ``difference`` lies in 95 % of cases without a change, quantile by
+            quantile; None where runs are too few.
+    """
+
+    traffic: str
+    stage: str
+    time: Time
+    base: Floats
+    head: Floats
+    difference: Floats
+    noise: Floats | None
+
+
+def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats | None]:
+    """The shift function (Doksum 1974) of the sides' mean quantiles, and its noise from run to run.
+
+    For each quantile by itself t · s · √(1/k + 1/n), s the standard deviation of the base runs' quantile; of pairs
+    t · s ÷ √k, s the standard deviation of the pairs' differences, in which what both share is gone.
+
+    Args:
+        base: quantiles, a row a run.
+        head: likewise; of pairs a row for each of ``base``.
+        paired: whether rows belong together.
+
+    Returns:
+        The difference, and the half width of its band; None below two base runs.
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
+
+    difference = head.mean(axis=0) - base.mean(axis=0)
+    k, n = len(base), len(head)
+    if k < 2:
+        return difference, None
+    t = float(stdtrit(k - 1, 0.975))
+    if paired and k == n:
+        return difference, t * np.std(head - base, axis=0, ddof=1) / math.sqrt(k)
+    return difference, t * np.std(base, axis=0, ddof=1) * math.sqrt(1 / k + 1 / n)
+
+
+def draw(comparison: Comparison) -> Drawing | None:
+    """Distribution and shift function of each entry with a finding, or of the one that changed most."""
+    if not comparison.base_runs or not comparison.head_runs:
+        return None
+    found = [one for of in _affected(comparison) if (one := _shift(comparison, of)) is not None][:_MOST]
+    if not found:
+        return None
+    figure, axes = panels(2 * len(found), _PANEL_IN, columns=2, share_x=False)
+    stages = amounts.has_stages(comparison.metrics)
+    for row, one in enumerate(found):
+        name = f"{one.traffic} / {one.stage}" if stages else one.traffic
+        _spectrum(axes[2 * row], one)
+        _difference(axes[2 * row + 1], one)
+        axes[2 * row].set_title(f"{short(name)}  ·  {_NAMES[one.time]}, ms")
+        axes[2 * row + 1].set_title("head − base, ms")
+    for panel in axes[-2:]:
+        panel.set_xlabel("percentile")
+    keys = [
+        Line2D([], [], color=FADED, lw=0.8), Line2D([], [], color=BASE, lw=2), Line2D([], [], color=HEAD, lw=2),
+        Patch(**BAND),
+    ]  # fmt: skip
+    single = "a block" if comparison.kind == "paired" else "a run"
+    legend_of(figure, keys, [single, "base, mean", "head, mean", "what run-to-run noise alone would give"])
+    caption = (
+        "Left the percentiles of both sides, right their difference (the shift function): flat where each request "
+        "takes as many ms longer, rising where slow ones became slower still. The band holds 95 % of the differences "
+        "that noise alone gives, each percentile by itself. No verdict rests on this picture."
+    )
+    if any(one.noise is None for one in found):
+        caption += " One run of the base side tells nothing of noise: there is no band."
+    return Drawing(_title(found[0], stages=stages), caption, figure)
+
+
+def _affected(comparison: Comparison) -> list[tuple[str, str, Time]]:
+    causes = [finding.cause for finding in comparison.findings]
+    if not causes:
+        times = [one for one in gated(comparison) or comparison.metrics if _time(one) is not None]
+        causes = sorted(times, key=lambda one: -abs(amounts.worsening(one)))[:1]
+    return list(dict.fromkeys((one.traffic, one.stage, _time(one) or "response_time") for one in causes))
+
+
+def _time(one: MetricComparison) -> Time | None:
+    if one.metric in {Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95}:
+        return "execution_time"
+    return "response_time" if one.metric.endswith((".p50", ".p95")) else None
+
+
+def _shift(comparison: Comparison, of: tuple[str, str, Time]) -> Shift | None:
+    base, head = _quantiles(comparison.base_runs, of), _quantiles(comparison.head_runs, of)
+    if base is None or head is None:
+        return None
+    difference, noise = shift(base, head, paired=comparison.kind == "paired")
+    return Shift(*of, base, head, difference, noise)
+
+
+def _quantiles(runs: Sequence[RunMeasurements], of: tuple[str, str, Time]) -> Floats | None:
+    rows = [
+        one.quantiles_ms
+        for run in runs
+        for one in run.sketches
+        if (one.traffic, one.stage, one.time) == of and len(one.quantiles_ms) == len(PROBABILITIES)
+    ]
+    return np.array(rows) if rows else None
+
+
+_PERCENTILES: Final = np.array(PROBABILITIES) * 100
+
+
+def _spectrum(panel: Axes, one: Shift) -> None:
+    for rows, colour in ((one.base, FADED), (one.head if len(one.head) > 1 else one.head[:0], INK)):
+        for row in rows:
+            panel.plot(_PERCENTILES, row, color=colour, lw=0.7, alpha=0.7 if colour == FADED else 0.3)
+    panel.plot(_PERCENTILES, one.base.mean(axis=0), color=BASE, lw=2, ls=(0, (5, 1.5)), label="base, mean")
+    panel.plot(_PERCENTILES, one.head.mean(axis=0), color=HEAD, lw=2, label="head, mean")
+    low, high = min(one.base.min(), one.head.min()), max(one.base.max(), one.head.max())
+    if low > 0 and high / low > 20:
+        panel.set_yscale("log")
+        plain_log(panel.yaxis)
+    else:
+        panel.set_ylim(0, high * 1.05 or 1)
+        plain(panel.yaxis)
+    panel.set_xlim(0, 100)
+
+
+def _difference(panel: Axes, one: Shift) -> None:
+    if one.noise is not None:
+        panel.fill_between(_PERCENTILES, -one.noise, one.noise, **BAND)
+    panel.axhline(0, color=INK, lw=0.8)
+    panel.plot(_PERCENTILES, one.difference, color=HEAD, lw=2, label="head − base")
+    panel.set_xlim(0, 100)
+    plain(panel.yaxis)
+
+
+def _title(one: Shift, *, stages: bool) -> str:
+    name = f"{one.traffic} / {one.stage}" if stages else one.traffic
+    told = []
+    for p in _TOLD:
+        at = PROBABILITIES.index(p)
+        told.append(f"{amounts.difference(Metric.RESPONSE_TIME_P50, float(one.difference[at]))} at p{p * 100:.0f}")
+    words = f"{short(name, 60)}: {_NAMES[one.time]} {', '.join(told)}"
+    if one.noise is None:
+        return words
+    beyond = int(np.sum(np.abs(one.difference) > one.noise))
+    if beyond == 0:
+        return f"{words}: all of it within run-to-run noise"
+    return f"{words}; beyond run-to-run noise at {beyond} of {len(PROBABILITIES)} percentiles"

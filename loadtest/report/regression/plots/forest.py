@@ -1,0 +1,149 @@
+"""Every change with its 95 % interval, beside the least effect that counts: a forest plot."""
+
+import math
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.regression.measurements import NATURES, Metric
+from loadtest.regression.results import Comparison, MetricComparison
+from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
+from loadtest.report.regression import amounts
+from loadtest.report.regression.content import gated
+from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked
+
+_ROW_IN: Final = 0.2
+_FRAME_IN: Final = 0.55
+"""Height of a panel without its rows."""
+_MOST: Final = 60
+"""Rows of the figure; the table has all."""
+_LETTERS: Final = 40
+_BEYOND: Final = 1.6
+"""How far beyond the outermost estimate an interval is drawn before it is cut, in reaches of the estimates."""
+_LEAST_REACH: Final = math.log(1.15)
+
+
+def draw(comparison: Comparison) -> Drawing | None:
+    """One row for each gated metric: estimate, interval, least effect, and what would have been found."""
+    known = [one for one in gated(comparison) if _estimate(one) is not None]
+    if not known:
+        return None
+    shown = _most_telling(known)
+    groups = [
+        ("times: more is worse", [one for one in shown if NATURES[one.metric].unit == "ms"]),
+        ("goodput: less is worse", [one for one in shown if one.metric is Metric.GOODPUT]),
+        ("shares: more is worse", [one for one in shown if amounts.is_share(one)]),
+    ]
+    groups = [(title, rows) for title, rows in groups if rows]
+    figure, axes = stacked([_FRAME_IN + _ROW_IN * len(rows) for _, rows in groups])
+    stages = amounts.has_stages(comparison.metrics)
+    for panel, (title, rows) in zip(axes, groups, strict=True):
+        _panel(panel, rows, stages=stages)
+        panel.set_title(title)
+    _legend(figure, shown)
+    caption = (
+        "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer. In "
+        "the shaded band a change is too small to count, whatever its interval: below "
+        f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, of shares below {LEAST_SHARE * 100:g} point. "
+        "The thin stroke is the smallest change for the worse that is found in 80 % of cases. The verdict takes into "
+        "account how many metrics there are."
+    )
+    if len(known) > len(shown):
+        caption += f" The {len(shown)} of {len(known)} metrics that changed most."
+    return Drawing(_title(comparison, known), caption, figure, ())
+
+
+def _most_telling(metrics: list[MetricComparison]) -> list[MetricComparison]:
+    """All of them in their order; of very many those that changed most."""
+    if len(metrics) <= _MOST:
+        return metrics
+    kept = sorted(metrics, key=lambda one: (one.verdict != "regressed", -abs(amounts.worsening(one))))[:_MOST]
+    return [one for one in metrics if one in kept]
+
+
+def _estimate(one: MetricComparison) -> tuple[float, float, float] | None:
+    """Change and its interval, as drawn: log ratios, or percentage points of shares."""
+    if amounts.is_share(one):
+        if one.difference is None or one.difference_interval is None:
+            return None
+        low, high = one.difference_interval
+        return one.difference * 100, low * 100, high * 100
+    if one.ratio is None or one.ratio_interval is None or min(one.ratio, *one.ratio_interval) <= 0:
+        return None
+    low, high = one.ratio_interval
+    return math.log(one.ratio), math.log(low), math.log(high)
+
+
+def _least(one: MetricComparison) -> tuple[float, float]:
+    """The band in which a change is too small to count, as drawn."""
+    if amounts.is_share(one):
+        return -LEAST_SHARE * 100, LEAST_SHARE * 100
+    low, high = -LEAST_RATIO, LEAST_RATIO
+    if NATURES[one.metric].unit == "ms" and one.base:
+        high = max(high, math.log1p(LEAST_MS / one.base))
+        low = min(low, math.log1p(-LEAST_MS / one.base) if one.base > LEAST_MS else -math.inf)
+    return low, high
+
+
+def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
+    estimates = [_estimate(one) or (0.0, 0.0, 0.0) for one in rows]
+    low, high = _limits(rows, estimates)
+    for place, (one, (centre, left, right)) in enumerate(zip(rows, estimates, strict=True)):
+        band = _least(one)
+        panel.barh(place, min(band[1], high) - max(band[0], low), left=max(band[0], low), height=0.92, **BAND)
+        look = marked(one)
+        panel.hlines(place, max(left, low), min(right, high), color=look["color"], lw=2.0, alpha=0.55)
+        for bound, edge, arrow in ((left, low, "<"), (right, high, ">")):
+            if (bound < edge) if arrow == "<" else (bound > edge):
+                panel.plot([edge], [place], marker=arrow, color=look["color"], ms=4, clip_on=False)
+        panel.plot([centre], [place], ls="", ms=5.5, **look)
+        if one.detectable and not amounts.is_share(one) and low <= math.log(one.detectable) <= high:
+            panel.vlines(math.log(one.detectable), place - 0.32, place + 0.32, color=MUTED, lw=1.0)
+    panel.axvline(0, color=INK, lw=0.8)
+    panel.set_yticks(range(len(rows)), [label(one, stages=stages, letters=_LETTERS) for one in rows])
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xlim(low, high)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(visible=False, axis="y")
+    if amounts.is_share(rows[0]):
+        panel.set_xlabel("difference, percentage points")
+    else:
+        change_axis(panel.xaxis)
+        panel.set_xlabel("change (log scale)")
+
+
+def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen."""
+    least = 2.0 if amounts.is_share(rows[0]) else _LEAST_REACH
+    reach = max(least, max(abs(centre) for centre, _, _ in estimates) * _BEYOND)
+    low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
+    high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
+    return low, high
+
+
+def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
+    present = [verdict for verdict in VERDICTS if any(one.verdict == verdict for one in shown)]
+    keys: list[Line2D | Patch] = [
+        Line2D([], [], color=VERDICTS[verdict][0], marker=VERDICTS[verdict][1], lw=2.0, ms=5.5) for verdict in present
+    ]
+    keys.append(Patch(**BAND))
+    names = [*present, "too small to count"]
+    if any(one.detectable for one in shown):
+        keys.append(Line2D([], [], color=MUTED, marker="|", ls="", ms=8))
+        names.append("smallest change that would be found")
+    legend_of(figure, keys, names)
+
+
+def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
+    stages = amounts.has_stages(comparison.metrics)
+    worse = [one for one in known if one.verdict == "regressed"]
+    worst = max(worse or known, key=amounts.worsening)
+    change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
+    name = label(worst, stages=stages)
+    if worse:
+        return f"{len(worse)} of {len(known)} gated metrics became worse, most of all {name}: {change}"
+    return f"None of {len(known)} gated metrics is found to be worse; the largest change for the worse: {name} {change}"

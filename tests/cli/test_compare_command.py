@@ -1,0 +1,336 @@
+"""``loadtest compare``: one real comparison, how early ends are judged, and what is refused before anything is sent."""
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from plugins.processes import clean_environment
+from plugins.records import RunDirectory
+
+from loadtest.cli._pairs import SeriesEnd
+from loadtest.cli._sides import SideOptions, pace_of, plan_sides
+from loadtest.cli.compare import judge, settle
+from loadtest.errors import ExitCode
+from loadtest.record import blocks
+from loadtest.regression.measurements import (
+    Control,
+    GeneratorIdentity,
+    Key,
+    Measurement,
+    Metric,
+    RunMeasurements,
+    TargetIdentity,
+)
+from loadtest.regression.paired import block_order
+from loadtest.regression.results import Comparison
+from loadtest.scenario import load_scenario
+
+Fixture = Callable[..., Any]
+SCENARIO = """
+title = "Is the new version slower?"
+seed = 5
+drain = "3s"
+warmup = "200ms"
+[traffic.greetings]
+operation = "sync_run"
+workflow = "say-hello"
+parameters = { name = "Ada" }
+arrivals = "poisson"
+stages = [{ name = "first", rate = "40/s", duration = "6s" }, { name = "then", rate = "60/s", duration = "4s" }]
+[target]
+enforce = { sync_run = "100000/1s", async_submit = "100000/1s", retrieval = "100000/1s" }
+"""
+OF_LIMIT = "traffic.greetings.stages.first.rate=50% of limit"
+SLOWER = 'target.fault=[{ kind = "slow-execution", ms = 60 }]'
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison that was made, and what it printed."""
+
+    directory: Path
+    code: int
+    said: str
+
+    @property
+    def comparison(self) -> Comparison:
+        """What it found."""
+        return msgspec.json.decode((self.directory / "comparison.json").read_bytes(), type=Comparison)
+
+    @property
+    def blocks(self) -> list[tuple[blocks.Block, RunDirectory]]:
+        """Its blocks in order, each a run directory."""
+        return [(block, RunDirectory(self.directory / block.directory)) for block in blocks.load(self.directory).blocks]
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """Two embedded APIs, of which the head takes 60 ms longer, with a rerun."""
+    folder = tmp_path_factory.mktemp("slower")
+    (folder / "s.toml").write_text(SCENARIO)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "loadtest.cli", "compare", "s.toml", "--pairs", "3", "--block", "700ms"),
+            *("--head-set", SLOWER, "--head-version", "v2"),
+        ],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr
+    (directory,) = (folder / "reports").iterdir()
+    return Compared(directory, done.returncode, done.stdout)
+
+
+@pytest.mark.judged
+def test_a_slower_head_is_found_and_confirmed(slower: Compared) -> None:
+    """A slow-down of 60 ms is suspected, rerun and confirmed; the exit code is the verdict, the page is there."""
+    found = slower.comparison
+    if found.word == "invalid":
+        assert slower.code == ExitCode.INVALID
+        pytest.skip(f"this machine is too busy for valid blocks: {found.sentence}")
+    # The surroundings may have moved as well: that is no verdict on the head.
+    assert (found.word, found.exit_code) in {("regressed", 4), ("inconclusive", 6)}
+    assert slower.code == found.exit_code
+    assert found.confirmed
+    assert found.findings[0].sentence.startswith("greetings")
+    assert Metric.EXECUTION_TIME_P50 in {one.metric for one in found.metrics if one.verdict == "regressed"}
+    assert found.head.startswith(f"embedded API, {SLOWER}, v2")
+    assert any("Suspected in the first series" in reason for reason in found.reasons)
+    assert (slower.directory / "comparison.html").is_file()
+    assert "The rerun begins." in slower.said
+
+
+@pytest.mark.judged
+def test_both_sides_are_offered_the_same_in_mirrored_order(slower: Compared) -> None:
+    """Pairs alternate as the recorded seed says; every block has the same arrivals, each side at its own server."""
+    plan = blocks.load(slower.directory)
+    for number, seed in enumerate(plan.seeds, 1):
+        assert [block.side for block in plan.of(number)] == list(block_order(seed, 4))
+    assert len(plan.seeds) == 2
+    offered, urls = set(), set()
+    for block, run in slower.blocks:
+        outcomes = run.check_conservation()
+        assert set(outcomes) == {"ok"}
+        offered.add(tuple(sorted((row["arrival"], row["stage"], row["intended_start"]) for row in run.operations)))
+        urls.add((block.side, run.info.target.url))
+        assert run.info.id == f"{slower.directory.name}/{block.directory}"
+        assert [fault.text for fault in run.info.target.faults] == (
+            ["slow-execution,ms=60"] if block.side == "head" else []
+        )
+    assert len(offered) == 1
+    assert len(urls) == 2
+    starts = [run.info.epoch_unix_ns for _, run in slower.blocks]
+    assert starts == sorted(starts)
+
+
+@pytest.mark.judged
+def test_blocks_are_scaled_and_no_runs_of_their_own(slower: Compared) -> None:
+    """Stages shrink in proportion, rates stay; `latest` and the list of runs know nothing of blocks."""
+    info = slower.blocks[0][1].info
+    stages = {stage.name: (stage.start_s, stage.duration_s, stage.rate) for stage in info.traffic["greetings"].stages}
+    assert stages["first"] == (pytest.approx(0.014), pytest.approx(0.42), 40)
+    assert stages["then"] == (pytest.approx(0.434), pytest.approx(0.28), 60)
+    assert not (slower.directory.parent / "latest").exists()
+    lines = slower.said.splitlines()
+    assert lines[1].startswith("8 blocks of 0.714 s: 3 pairs that count, after one that does not; 6 s at least")
+    assert "1 of 8" in slower.said
+    assert "rerun, block 8 of 8" in slower.said
+
+
+def test_an_interrupted_comparison_keeps_what_it_has(
+    launch: Fixture, until: Fixture, runs_in: Fixture, tmp_path: Path
+) -> None:
+    """Ctrl-C closes the record under way, forgets blocks that never began, says so, and ends with 130."""
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO)
+    out = tmp_path / "out"
+    run = launch("loadtest.cli", "compare", str(path), "--pairs", "3", "--output-dir", str(out), "--no-plots")
+    until(lambda: "block 1 of 8" in run.said)
+    (directory,) = out.iterdir()
+    until(lambda: any(one.info.epoch_unix_ns for one in runs_in(directory / "blocks")))
+    family = run.family()
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == ExitCode.INTERRUPTED
+    compared = Compared(directory, ExitCode.INTERRUPTED, run.said)
+    ((block, begun),) = compared.blocks
+    assert [path.name for path in (directory / "blocks").iterdir()] == [Path(block.directory).name]
+    begun.check_conservation()
+    assert begun.info.end == "interrupted"
+    assert (compared.comparison.word, compared.comparison.exit_code) == ("invalid", 130)
+    assert "Stopped after 0 of 3 pairs: interrupted." in run.said
+    assert "Traceback" not in run.said + run.complained
+    until(lambda: not [process for process in family if process.is_running()])
+
+
+def measured(number: int, p50: float) -> RunMeasurements:
+    """A block with one time."""
+    metric = Metric.EXECUTION_TIME_P50
+    one = Measurement(traffic="t", stage="s", metric=metric, value=p50, score=math.log(p50), n=500, se=0.005)
+    return RunMeasurements(
+        run=f"blocks/{number}",
+        scenario="s",
+        scenario_hash="h",
+        started="2026-01-01T00:00:00",
+        commit="",
+        target_version="",
+        embedded=True,
+        target=TargetIdentity(host="embedded", endpoint="", limits="", faults=(), keys=1),
+        generator=GeneratorIdentity(os="Linux", cpu="x", cores="2", workers=1),
+        valid=True,
+        verdict="pass",
+        sentence="",
+        controls=(Control(name="CPU loop", value_ms=0.3, se=0.01),),
+        measurements=(one,),
+        sketches=(),
+    )
+
+
+def pairs(count: int, head_ms: float) -> list[tuple[RunMeasurements, RunMeasurements]]:
+    """So many pairs, base at 100 ms."""
+    return [(measured(2 * k, 100 + 0.3 * (k % 3)), measured(2 * k + 1, head_ms)) for k in range(count)]
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Any:
+    """The scenario."""
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO)
+    return load_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("done", "code", "word"),
+    [
+        (0, ExitCode.INTERRUPTED, "invalid"),
+        (3, ExitCode.INTERRUPTED, "invalid"),
+        (5, ExitCode.INTERRUPTED, "inconclusive"),
+        (5, ExitCode.ABORTED, "inconclusive"),
+        (5, ExitCode.TARGET, "invalid"),
+    ],
+)
+def test_an_early_end_is_judged_as_far_as_its_pairs_carry(loaded: Any, done: int, code: ExitCode, word: str) -> None:
+    """Too few pairs, or a side that is gone, are no verdict; why it ended comes first and is the exit code."""
+    found = judge(SeriesEnd(pairs(done, 150.0), code, "the reason"), 6, loaded)
+    assert (found.word, found.exit_code) == (word, code)
+    assert found.sentence.startswith(f"Stopped after {max(0, done - 1)} of 6 pairs: the reason.")
+    assert ("executionTime p50 +50 ms" in found.sentence) == (word == "inconclusive")
+
+
+def test_only_a_rerun_that_came_to_its_end_settles_a_suspicion(loaded: Any) -> None:
+    """It confirms or clears what was suspected; one that ended early leaves it open, with its own exit code."""
+    first = judge(SeriesEnd(pairs(7, 150.0), ExitCode.PASS, ""), 6, loaded)
+    suspects = {Key(one.traffic, one.stage, one.metric) for one in first.metrics if one.suspect}
+    assert (first.word, first.exit_code, len(suspects)) == ("inconclusive", 6, 1)
+    again = settle(first, SeriesEnd(pairs(7, 150.0), ExitCode.PASS, ""), suspects)
+    assert (again.word, again.exit_code, again.confirmed) == ("regressed", 4, True)
+    cleared = settle(first, SeriesEnd(pairs(7, 100.0), ExitCode.PASS, ""), suspects)
+    assert (cleared.word, cleared.exit_code) == ("pass", 0)
+    cut = settle(first, SeriesEnd(pairs(2, 150.0), ExitCode.INTERRUPTED, "interrupted"), suspects)
+    assert (cut.word, cut.exit_code) == ("inconclusive", 130)
+    assert cut.sentence.startswith("The rerun ended early: interrupted.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--base", "http://127.0.0.1:9"], "--base names a running target, and the other side none"),
+        (
+            ["--base", "http://127.0.0.1:9", "--head", "http://127.0.0.1:10", "--head-set", "target.keys=2"],
+            "--head-set target.keys=2: http://127.0.0.1:10 is a running target",
+        ),
+        (["--head-set", "seed=2"], "--head-set seed=2: only keys of [target] may differ"),
+        (["--head-set", "target.keys=2"], "the base side has 1 API keys and the head side 2"),
+        (["--head-set", "target.kezs=2"], "did you mean 'keys'?"),
+        (["--block", "soon"], "--block: 'soon' is no duration"),
+        (["--block", "10ms"], "traffic.greetings.stages.first would last 0.006 s of 0.01 s"),
+        (["--block", "0s"], "--block 0s: a block needs time"),
+        (
+            ["--set", OF_LIMIT, "--head-set", 'target.enforce.sync_run="50/1s"'],
+            "traffic.greetings.stages.warmup comes to 50000/s for the base side, and to 25/s for the head side",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(loadtest: Fixture, tmp_path: Path, arguments: list[str], said: str) -> None:
+    """One clear sentence, exit code 2, and nothing made."""
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    ended = loadtest("compare", "s.toml", *arguments)
+    assert ended.code == ExitCode.USAGE
+    assert said in ended.err
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.fixture
+def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
+    """Write a scenario of 500 requests, and two entries where nobody listens, which allow so much."""
+
+    def write(allowed: str) -> None:
+        text = SCENARIO.replace('arrivals = "poisson"', "").replace('warmup = "200ms"', "")
+        (tmp_path / "s.toml").write_text(text.replace('"6s"', '"8s"').replace('"4s"', '"3s"'))
+        about = f'environment = "test"\nowner = "team-x"\nmax_share = 1\n{allowed}\n'
+        about += 'limits = { sync_run = "100000/1s", retrieval = "100000/1s" }\n'
+        entries = {"old": f"http://127.0.0.1:{free_port}", "new": f"http://localhost:{free_port}"}
+        (tmp_path / "targets.toml").write_text(
+            "".join(f'[{name}]\nurl = "{url}"\n{about}' for name, url in entries.items())
+        )
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("allowed", "more", "said"),
+    [
+        ("max_requests = 7000", (), "at least 7,002 are planned"),
+        ("max_requests = 7000", ("--no-rerun",), ""),
+        ("max_operations = 3000", ("--no-rerun",), "3,500 are planned; that is for the 7 blocks of the base side"),
+    ],
+)
+def test_the_budget_is_that_of_all_blocks_of_a_side(
+    loadtest: Fixture, offered: Callable[[str], None], allowed: str, more: tuple[str, ...], said: str
+) -> None:
+    """All blocks of a side, a possible rerun included, must fit into its entry before the first request."""
+    offered(allowed)
+    ended = loadtest("compare", "s.toml", "--base", "old", "--head", "new", *more)
+    assert said in ended.err
+    # Nobody listens there: what is allowed goes on to the preflight.
+    assert ended.code == (ExitCode.USAGE if said else ExitCode.TARGET)
+    assert not Path("reports").exists()
+
+
+@pytest.fixture
+def silence(tmp_path: Path) -> Iterator[Callable[[str, str], float]]:
+    """How long a target is left alone between its blocks, by the stage of a scenario and its limit."""
+
+    def of(stage: str, limit: str) -> float:
+        path = tmp_path / "s.toml"
+        path.write_text(
+            f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "echo"\n'
+            f'stages = [{{ name = "s", {stage} }}]\n[target]\nenforce = {{ sync_run = "{limit}" }}\n'
+        )
+        options: dict[blocks.Side, SideOptions] = {"base": SideOptions(None), "head": SideOptions(None)}
+        sides = plan_sides(str(path), options, overrides=(), seed=None, block_s=None, targets=None)
+        pace = pace_of(sides, ("base", "head", "head", "base"))
+        # Two blocks in a row against one side are those that have to wait.
+        assert pace.starts_s[1] == pytest.approx(pace.block_s)
+        assert pace.starts_s[2] == pytest.approx(2 * pace.block_s + pace.silence_s)
+        return pace.silence_s
+
+    return of
+
+
+def test_a_limit_never_counts_two_blocks_together(silence: Callable[[str, str], float]) -> None:
+    """Blocks wait for a window where a stage exceeds its limit, or where two in a row would; else they do not wait."""
+    assert silence('rate = "50/min", duration = "10s"', "100/1m") == 0
+    assert silence('rate = "100/min", duration = "10s"', "100/1m") == 0
+    assert silence('rate = "200/min", duration = "10s"', "100/1m") == 60
+    assert silence('burst = 60, duration = "10s"', "100/1m") == 60
+    assert silence('burst = 60, duration = "60s"', "100/10s") == 0

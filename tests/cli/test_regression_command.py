@@ -1,0 +1,350 @@
+"""``loadtest regression``: checks against a history, decisions about runs, and the audit; one chain of real runs."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from history_parts import made_line, made_run
+from plugins.served import NO_LIMITS
+
+from loadtest.analysis.measurements import generator_identity, target_identity
+from loadtest.cli import _check, main
+from loadtest.cli.run import MadeRun
+from loadtest.errors import ExitCode
+from loadtest.prepare import prepare_run
+from loadtest.record.run_directory import LATEST
+from loadtest.regression import history, history_file, suspects
+from loadtest.regression.history import History
+from loadtest.regression.measurements import Measurement, Metric, RunMeasurements
+from loadtest.regression.results import Comparison
+from loadtest.scenario import load_scenario, scenario_hash
+
+Fixture = Callable[..., Any]
+SLEEPY = '''
+"""A workflow that is as fast as a file says."""
+import time
+from pathlib import Path
+
+def nap() -> dict[str, object]:
+    """Sleep."""
+    time.sleep(float(Path(__file__).with_name("seconds").read_text()))
+    return {}
+'''
+SCENARIO = """
+title = "Is it as fast as it was?"
+seed = 1
+drain = "3s"
+[traffic.naps]
+operation = "sync_run"
+workflow = "nap"
+stages = [{ name = "steady", rate = "40/s", duration = "1s" }]
+"""
+
+
+def recorded(place: Path) -> History:
+    """The history of a folder's one file."""
+    (path,) = place.glob("*.jsonl")
+    return history_file.read(path).history
+
+
+def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLine]:
+    """Six nights on which naps took 50 ms, more or less, by the same generator against the same target."""
+    directory, info = prepare_run(
+        load_scenario(scenario), url=url, embedded=False, keys=1, command=[], output_dir=folder
+    )
+    shutil.rmtree(directory)
+    lines = []
+    for number, value in enumerate((48.0, 50.0, 52.0, 49.0, 51.0, 50.0)):
+        line = made_line(number)
+        one = Measurement(
+            traffic="naps",
+            stage="steady",
+            metric=Metric.EXECUTION_TIME_P50,
+            value=value,
+            score=math.log(value),
+            n=40,
+        )
+        run = msgspec.structs.replace(
+            line.run,
+            scenario="naps",
+            scenario_hash=info.scenario.hash,
+            target=target_identity(info),
+            generator=generator_identity(info),
+            measurements=(one,),
+            sketches=(),
+            controls=(),
+        )
+        lines.append(msgspec.structs.replace(line, run=run))
+    return lines
+
+
+@pytest.mark.judged
+def test_a_slower_service_is_found_and_may_be_accepted(
+    loadtest: Fixture, serve: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside six nights a service that takes four times as long is suspected, run again, and confirmed: exit 4.
+
+    Both runs are in the history and wait, and once accepted they are what later runs are compared with.
+    """
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    (tmp_path / "seconds").write_text("0.2")
+    (scenario := tmp_path / "naps.toml").write_text(SCENARIO)
+    secrets = {"WORKFLOW_API_KEYS": "k3y-0451", "WORKFLOW_ENDPOINT": "naps"}
+    url = serve("--workflows", str(tmp_path / "sleepy.py"), *NO_LIMITS, **secrets).url
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    place = tmp_path / "baselines"
+    history_file.append(place / "naps.jsonl", *earlier_nights(scenario, url, tmp_path / "reports"))
+
+    check = ("regression", "check", "naps.toml", "--host", url, "--no-preflight", "--no-plots", "--history", str(place))
+    slower = loadtest(*check, "--target-version", "2.0")
+    assert slower.code == ExitCode.REGRESSED, slower.err
+    assert "naps: executionTime p50 +" in slower.out
+    *_, suspect, rerun = recorded(place).runs
+    assert (suspect.line.verdict, suspect.status) == ("inconclusive", "waiting")
+    assert (rerun.line.verdict, rerun.status, rerun.line.confirms) == ("regressed", "waiting", suspect.id)
+    assert suspect.measurements.target_version == rerun.measurements.target_version == "2.0"
+    latest = (tmp_path / "reports" / LATEST).resolve()
+    assert latest.name == rerun.id
+    comparison = msgspec.json.decode((latest / "comparison.json").read_bytes(), type=Comparison)
+    assert (comparison.word, comparison.confirmed) == ("regressed", True)
+    assert comparison.runs[-2:] == (suspect.id, rerun.id)
+    found = suspects.load(latest.parent / suspect.id)
+    assert {key.metric for key in found.keys} == {Metric.EXECUTION_TIME_P50}
+    assert not [path for path in tmp_path.rglob("*.json*") if b"k3y-0451" in path.read_bytes()]
+
+    accepted = loadtest("regression", "accept", LATEST, "--reason", "it naps longer now", "--history", str(place))
+    assert accepted.code == 0, accepted.err
+    later = msgspec.structs.replace(rerun.measurements, run="a later one", started="2030-01-01T12:00:00+00:00")
+    assert [run.run for run in recorded(place).evidence(later)] == [suspect.id, rerun.id]
+    (line,) = (line for line in loadtest("runs").out.splitlines() if rerun.id in line)
+    assert line.split()[1:3] == ["pass", "regressed"]
+
+
+@pytest.fixture(name="checked")
+def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fixture:
+    """Check runs that were made before: no traffic, no report, no page. Ten nights are known.
+
+    Called with what the runs of a check are, one after the other, each as (factor of greetings' times, exit code of the
+    run); and more arguments.
+    """
+    scenario = tmp_path / "regression.toml"
+    scenario.write_text(SCENARIO)
+    hashed = scenario_hash(load_scenario(scenario).scenario)
+    days = iter(range(100, 200))
+
+    def run(day: int, factor: float = 1.0, **options: Any) -> RunMeasurements:
+        made = made_run(day, {"greetings": factor}, sd=0.01, **options)
+        return msgspec.structs.replace(made, scenario_hash=hashed)
+
+    place = tmp_path / "baselines" / "regression.jsonl"
+    history_file.append(place, *(history.run_line(run(day), "pass") for day in range(10)))
+    confirmed: list[bool] = []
+
+    def check(*arguments: str, runs: list[tuple[float, int]], **options: Any) -> Any:
+        queue = list(runs)
+
+        def make(_: Any, target: Any, *, output_dir: Path, **__: Any) -> MadeRun:
+            factor, code = queue.pop(0)
+            made = run(next(days), factor, **options)
+            (directory := output_dir / made.run).mkdir(parents=True)
+            (directory / "measurements.json").write_bytes(msgspec.json.encode(made))
+            confirmed.append(target.yes)
+            return MadeRun(directory, code)
+
+        monkeypatch.setattr(_check, "make_run", make)
+        monkeypatch.setattr(_check, "show", lambda _, comparison: print(comparison.sentence))
+        said = loadtest("regression", *arguments, "--history", str(place.parent))
+        assert not queue, "every run was asked for"
+        return said, recorded(place.parent).runs[10:], list(confirmed)
+
+    return check
+
+
+CHECK = ("check", "regression.toml")
+
+
+def test_a_run_that_passes_joins_the_history(checked: Fixture) -> None:
+    """By itself, and without a rerun."""
+    said, (run,), _ = checked(*CHECK, runs=[(1.0, 0)])
+    assert said.code == 0, said.err
+    assert (run.line.verdict, run.status, run.line.confirms) == ("pass", "accepted", "")
+
+
+def test_a_suspicion_that_is_not_confirmed_is_noise(checked: Fixture) -> None:
+    """Both runs join the history: without them it would know less noise than there is. The exit code is 0.
+
+    A production target was confirmed for the first run; the rerun does not ask again.
+    """
+    said, (suspect, rerun), asked = checked(*CHECK, runs=[(1.5, 0), (1.0, 0)])
+    assert said.code == 0, said.err
+    assert (suspect.line.verdict, suspect.status) == ("inconclusive", "accepted")
+    assert suspect.reason == f"not confirmed by {rerun.id}"
+    assert (rerun.line.verdict, rerun.status) == ("pass", "accepted")
+    assert asked == [False, True]
+
+
+def test_two_steps_on_two_machines(checked: Fixture, tmp_path: Path) -> None:
+    """Exit 6 with suspects.json; the second job needs that file alone, and records both runs in its own history."""
+    said, (suspect,), _ = checked(*CHECK, "--no-rerun", "--set", "drain=3s", runs=[(1.5, 0)])
+    assert said.code == ExitCode.INCONCLUSIVE
+    file = tmp_path / "reports" / suspect.id / suspects.FILE_NAME
+    assert f"loadtest regression confirm {file.relative_to(tmp_path)}" in said.out
+    path = tmp_path / "baselines" / "regression.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:10]))  # the second job's checkout
+    said, (again, rerun), asked = checked("confirm", str(file), runs=[(1.5, 0)])
+    assert said.code == ExitCode.REGRESSED, said.err
+    assert again == suspect
+    assert (rerun.line.verdict, rerun.status, rerun.line.confirms) == ("regressed", "waiting", suspect.id)
+    assert asked == [False, False], "who confirms a production target there, has to say so"
+
+
+def test_only_what_was_suspected_can_be_confirmed(checked: Fixture, tmp_path: Path) -> None:
+    """Another scenario, a newer or damaged file, an unknown key in it: one sentence, exit 2, and no run."""
+    _, (suspect,), _ = checked(*CHECK, "--no-rerun", runs=[(1.5, 0)])
+    file = tmp_path / "reports" / suspect.id / suspects.FILE_NAME
+    good = json.loads(file.read_text())
+    for content, words in (
+        ({**good, "schema": 2}, "has schema version 2"),
+        ({**good, "more": 1}, "unknown field `more`"),
+        ({**good, "history": [{}]}, "is damaged"),
+    ):
+        file.write_text(json.dumps(content))
+        said, _, _ = checked("confirm", str(file), runs=[])
+        assert (said.code, words in said.err) == (ExitCode.USAGE, True), said.err
+    file.write_text(json.dumps(good))
+    (tmp_path / "regression.toml").write_text(SCENARIO.replace("40/s", "50/s"))
+    said, runs, _ = checked("confirm", str(file), runs=[])
+    assert said.code == ExitCode.USAGE
+    assert "is not the scenario that was suspected" in said.err
+    assert [run.id for run in runs] == [suspect.id]
+
+
+@pytest.mark.parametrize("code", [ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.BUG])
+def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCode) -> None:
+    """Nor compared. A rerun that is cut short leaves the suspicion recorded as what it is."""
+    said, runs, _ = checked(*CHECK, runs=[(1.0, code)])
+    assert (said.code, runs) == (code, ())
+    said, (suspect,), _ = checked(*CHECK, runs=[(1.5, 0), (1.0, code)])
+    assert said.code == code
+    assert (suspect.line.verdict, suspect.status) == ("inconclusive", "waiting")
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "code"),
+    [
+        ([(1.0, ExitCode.FAIL)], [], ExitCode.FAIL),
+        ([(1.0, ExitCode.INCONCLUSIVE)], [], ExitCode.INCONCLUSIVE),
+        ([(1.0, ExitCode.INCONCLUSIVE)], ["--fail-on-inconclusive"], ExitCode.FAIL),
+        ([(1.5, ExitCode.FAIL)], ["--no-rerun"], ExitCode.FAIL),
+        ([(1.5, 0)], ["--no-rerun", "--fail-on-inconclusive"], ExitCode.FAIL),
+        ([(1.5, ExitCode.FAIL), (1.5, ExitCode.FAIL)], [], ExitCode.REGRESSED),
+        ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.PASS),
+    ],
+)
+def test_the_exit_code_is_that_of_the_weightier_verdict(
+    checked: Fixture, runs: list[tuple[float, int]], options: list[str], code: ExitCode
+) -> None:
+    """Of the run's own thresholds and the comparison; after a rerun, of the rerun's."""
+    said, _, _ = checked(*CHECK, *options, runs=runs)
+    assert said.code == code
+
+
+def test_what_cannot_be_compared_is_recorded_as_that(checked: Fixture) -> None:
+    """Another target: exit 3, naming the field, until somebody accepts the run. An invalid run is never evidence."""
+    other = {"host": "https://elsewhere.example.com:443"}
+    said, (run,), _ = checked(*CHECK, runs=[(1.0, 0)], **other)
+    assert said.code == ExitCode.INVALID
+    assert "elsewhere.example.com" in said.out
+    assert (run.line.verdict, run.status) == ("not comparable", "waiting")
+    assert main(["regression", "accept", run.id, "--reason", "it moved", "--history", "baselines"]) == 0
+    said, (_, second), _ = checked(*CHECK, runs=[(1.0, 0)], **other)
+    assert (said.code, second.line.verdict) == (0, "learning")
+    said, (*_, third), _ = checked(*CHECK, runs=[(1.0, ExitCode.INVALID)], valid=False)
+    assert said.code == ExitCode.INVALID
+    assert (third.line.verdict, third.status) == ("invalid", "invalid")
+    assert main(["regression", "accept", third.id, "--reason", "please", "--history", "baselines"]) == ExitCode.USAGE
+
+
+def test_a_damaged_history_stops_a_check_before_any_traffic(checked: Fixture, tmp_path: Path) -> None:
+    """One sentence with file and line, exit 2. A last line that was cut off is repaired and said."""
+    path = tmp_path / "baselines" / "regression.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"verdict"', b'"verdikt"', 1))
+    assert main(["regression", *CHECK, "--history", "baselines"]) == ExitCode.USAGE
+    path.write_bytes(whole[:-100])
+    said, _, _ = checked(*CHECK, runs=[(1.0, 0)])
+    assert said.code == 0
+    assert "the last line was cut off" in said.err
+    assert len(recorded(path.parent).runs) == 10
+
+
+def test_deciding_about_runs(tmp_path: Path, loadtest: Fixture) -> None:
+    """By id or directory, with a reason; a run that was never recorded joins; what is not there is an error."""
+    place = tmp_path / "baselines"
+    lines = [made_line(day) for day in range(3)]
+    history_file.append(place / "regression.jsonl", *lines)
+    options = ("--history", str(place))
+    said = loadtest("regression", "reject", made_run(1).run, "--reason", "the wrong branch", *options)
+    assert said.code == 0
+    assert [run.status for run in recorded(place).runs] == ["accepted", "rejected", "accepted"]
+    said = loadtest("regression", "accept", made_run(2).run, "--reason", "a new server", "--new-segment", *options)
+    assert "compared with those from here on" in said.out
+    assert [run.new_segment for run in recorded(place).runs] == [False, False, True]
+    (directory := tmp_path / "reports" / made_run(5).run).mkdir(parents=True)
+    (directory / "run.json").write_text("{}")
+    (directory / "measurements.json").write_bytes(msgspec.json.encode(made_run(5)))
+    assert loadtest("regression", "accept", directory.name, "--reason", "known good", *options).code == 0
+    assert recorded(place).runs[-1].line.verdict == "not judged"
+    for run, reason in (("nobody", "why not"), (made_run(1).run, "  ")):
+        assert loadtest("regression", "reject", run, "--reason", reason, *options).code == ExitCode.USAGE
+
+
+def test_a_run_whose_rerun_is_invalid(tmp_path: Path, loadtest: Fixture) -> None:
+    """It can be decided about; its rerun cannot, and is not."""
+    place = tmp_path / "baselines"
+    suspect, rerun = made_line(1, "inconclusive"), made_line(2, "invalid", confirms=made_run(1).run, valid=False)
+    history_file.append(place / "regression.jsonl", suspect, rerun)
+    options = ("--reason", "a slow night", "--history", str(place))
+    said = loadtest("regression", "accept", rerun.run.run, *options)
+    assert (said.code, f"{rerun.run.run} is invalid" in said.err) == (ExitCode.USAGE, True)
+    assert loadtest("regression", "accept", suspect.run.run, *options).code == 0
+    assert [(run.status, run.new_segment) for run in recorded(place).runs] == [("accepted", False), ("invalid", False)]
+
+
+def test_showing_and_exporting_a_history(tmp_path: Path, loadtest: Fixture) -> None:
+    """A table of all runs; other tools' formats of the valid ones; an audit with its bound."""
+    place = tmp_path / "baselines"
+    for verb in ("history", "audit"):
+        said = loadtest("regression", verb)
+        assert (said.code, "there is no history in reports/baselines" in said.err) == (ExitCode.USAGE, True)
+    history_file.append(place / "regression.jsonl", *(made_line(day, sd=0.02) for day in range(12)))
+    history_file.append(place / "regression.jsonl", made_line(12, valid=False), made_line(13, "regressed"))
+    history_file.append(place / "smoke.jsonl", made_line(1))
+    options = ("--history", str(place))
+    said = loadtest("regression", "history", *options)
+    assert "regression.jsonl: 14 runs, 12 accepted, 1 waiting" in said.out
+    assert "smoke.jsonl: 1 run," in said.out
+    assert all(made_run(day).run in said.out for day in range(14))
+    assert loadtest("regression", "history", "--to", "bmf", *options).code == ExitCode.USAGE, "which of the two"
+    said = loadtest("regression", "history", "regression", "--to", "otava", *options)
+    head, *rows = said.out.splitlines()
+    assert head.startswith("time,run,commit,version,greetings/steady/response_time.p50,")
+    assert len(rows) == 13
+    said = loadtest("regression", "history", "regression", "--to", "bmf", *options)
+    bounds = json.loads(said.out)["greetings/steady"]["response_time.p50"]
+    assert bounds["value"] == pytest.approx(223.456789)
+    assert bounds["lower_value"] < bounds["value"] < bounds["upper_value"]
+    said = loadtest("regression", "history", "regression", "--to", "benchmark-action", *options)
+    assert [each["name"] for each in json.loads(said.out)] == [
+        f"{entry}/steady/response_time.{statistic}" for entry in ("greetings", "jobs") for statistic in ("p50", "p95")
+    ]
+    said = loadtest("regression", "audit", "regression", *options)
+    assert "0 of 12 replayed checks ended in a false alarm" in said.out
+    assert "at most 22.1%" in said.out, "1 − 0.05^(1/12)"
+    assert loadtest("regression", "audit", "none", *options).code == ExitCode.USAGE

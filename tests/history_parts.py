@@ -1,0 +1,91 @@
+"""Made runs of a history."""
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from math import log
+
+from loadtest.regression.history import RunLine, Verdict, run_line
+from loadtest.regression.measurements import (
+    PROBABILITIES,
+    Control,
+    GeneratorIdentity,
+    Measurement,
+    Metric,
+    RunMeasurements,
+    Sketch,
+    TargetIdentity,
+)
+
+BASE_MS = {"greetings": 223.456789, "jobs": 512.3456789}
+
+
+def moment(day: int) -> str:
+    """Noon of a day of 2025, counted from the first of January."""
+    return (datetime(2025, 1, 1, 12, tzinfo=UTC) + timedelta(days=day)).isoformat()
+
+
+def made_run(
+    day: int = 0,
+    factors: Mapping[str, float] | None = None,
+    *,
+    sd: float = 0.0,
+    host: str = "https://staging.example.com:443",
+    valid: bool = True,
+) -> RunMeasurements:
+    """A run of that day: p50, p95 and goodput of two traffic entries.
+
+    Args:
+        day: also the seed of its noise.
+        factors: by which an entry is slower.
+        sd: of its noise from run to run, on the log scale.
+        host: of its target.
+        valid: whether it is.
+    """
+    draws = random.Random(day)
+    measurements = []
+    for entry, base in BASE_MS.items():
+        for metric, value in (
+            (Metric.RESPONSE_TIME_P50, base),
+            (Metric.RESPONSE_TIME_P95, 2 * base),
+            (Metric.GOODPUT, 100 / base),
+        ):
+            slower = (factors or {}).get(entry, 1.0) if metric != Metric.GOODPUT else 1.0
+            noisy = value * slower * 2.718281828 ** draws.gauss(0, sd)
+            one = Measurement(
+                traffic=entry, stage="steady", metric=metric, value=noisy, score=log(noisy), n=200, se=0.01234567891
+            )
+            measurements.append(one)
+    return RunMeasurements(
+        run=f"{moment(day)[:10].replace('-', '')}T120000Z-regression-{day:06x}",
+        scenario="regression",
+        scenario_hash="0123456789ab",
+        started=moment(day),
+        commit="c0ffee" * 6,
+        target_version=f"1.{day}",
+        embedded=False,
+        target=TargetIdentity(host=host, endpoint="0a1b2c3d", limits="fixed-window", faults=(), keys=1),
+        generator=GeneratorIdentity(os="Linux", cpu="a processor", cores="2", workers=1),
+        valid=valid,
+        verdict="pass" if valid else "invalid",
+        sentence="Pass: the run is valid." if valid else "Invalid: dispatch lag.",
+        controls=(Control(name="dispatch lag p99", value_ms=0.5), Control(name="CPU loop", value_ms=0.3, se=0.01)),
+        measurements=tuple(measurements),
+        sketches=tuple(
+            Sketch(
+                traffic=entry,
+                stage="steady",
+                time="response_time",
+                n=200,
+                quantiles_ms=tuple(base * (0.5 + p) for p in PROBABILITIES),
+            )
+            for entry, base in BASE_MS.items()
+        ),
+    )
+
+
+def made_line(day: int = 0, verdict: Verdict = "pass", *, confirms: str = "", **run: object) -> RunLine:
+    """The line of such a run, recorded five minutes after its start."""
+    made = made_run(day, **run)  # type: ignore[arg-type]
+    recorded = (datetime.fromisoformat(made.started) + timedelta(minutes=5)).isoformat()
+    return run_line(made, verdict, sentence=f"day {day}", confirms=confirms, recorded=recorded)

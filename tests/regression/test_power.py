@@ -1,0 +1,139 @@
+"""The short form of ``bench/regression_power.py``: the bars on a few families, and whether it measures what it says."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import regression_blocks as blocks
+from regression_checks import CHANGED, NONE, Change, as_matrices, block_sd, check, families
+from regression_families import HISTORY, PAIRED, draw, rows
+from regression_power import BRIEF, Tally, bar_table, collected, interval
+from regression_rivals import rivals, threshold
+from scipy.stats import mannwhitneyu, ttest_ind
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def brief():
+    """Results of the short form, a few families each."""
+    return collected(BRIEF, 60, None, None)
+
+
+def test_the_bars_hold_in_the_short_form(brief):
+    """No bar is missed by more than so few families explain."""
+    lines, held = bar_table(brief, strict=False)
+    assert held, lines
+    assert len(lines) == 2 + 8
+
+
+def test_a_rule_that_always_alarms_misses_the_bars():
+    """The bars can be missed."""
+    always = Tally(np.ones(60, bool), np.ones(60, bool), {}, {}, {})
+    lines, held = bar_table({"h05": {NONE: always}, "pr1": {NONE: always}}, strict=False)
+    assert not held
+    assert sum("**no**" in line for line in lines) == 3
+
+
+def test_a_rule_that_never_alarms_misses_the_bars_of_power():
+    """Silence is no virtue."""
+    never = Tally(np.zeros(60, bool), np.zeros(60, bool), {}, {}, {})
+    results = {"h05": {NONE: never, Change(1.2): never, Change(1.1, everywhere=True): never}}
+    lines, held = bar_table(results, strict=False)
+    assert not held
+    assert [line.split(" | ")[0] for line in lines if "**no**" in line] == [
+        "| history: +20 % on one entry, sd ≤ 3 %",
+        "| history: +10 % on all entries, sd ≤ 3 %",
+    ]
+
+
+def test_the_documentation_lists_regimes_and_seeds_as_they_are():
+    """Whoever changes a regime or a seed changes the page."""
+    page = (ROOT / "docs" / "regression.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in rows() if line and line not in page] == []
+
+
+@pytest.mark.parametrize("kind", blocks.REGIMES)
+def test_there_are_enough_real_blocks(kind):
+    """At least 200 a side, each with every entry."""
+    found = Counter((row.side, row.entry) for row in blocks.read() if row.regime == kind)
+    assert set(found) == {(side, entry) for side in ("base", "head") for entry in (*blocks.ENTRIES, blocks.VARIANT)}
+    assert min(found.values()) >= 200
+
+
+def test_the_real_change_is_as_large_as_it_says():
+    """The slower workflow is slower by its factor."""
+    for name, regime in blocks.REGIMES.items():
+        rows_ = [row for row in blocks.read() if row.regime == name]
+        medians = {
+            entry: np.median([row.execution_p50 for row in rows_ if row.entry == entry])
+            for entry in (CHANGED, blocks.VARIANT)
+        }
+        assert medians[blocks.VARIANT] / medians[CHANGED] == pytest.approx(regime.slower, rel=0.02)
+
+
+def test_real_lognormal_blocks_vary_as_theory_says():
+    """A median of 40 draws of σ 0.4 has a standard deviation of about 8 %."""
+    sds = {metric.value: sd for metric, sd in block_sd("lognormal").items()}
+    assert 0.06 < sds["execution_time.p50"] < 0.10
+
+
+def test_simulated_runs_vary_as_their_regime_says():
+    """The sd and the correlation of what is drawn."""
+    noise, _ = draw(HISTORY["h06"], 2000, paired=False)
+    flat = noise.reshape(-1, noise.shape[2])
+    assert flat.std() == pytest.approx(0.03, rel=0.05)
+    assert np.corrcoef(flat[:, 0], flat[:, 5])[0, 1] == pytest.approx(0.6, abs=0.05)
+
+
+def test_mirrored_pairs_cancel_a_linear_drift():
+    """Of two pairs in a row, one begins with the other side."""
+    noise, _ = draw(PAIRED["p01"]._replace(sd=1e-9, runs=6), 50, paired=True)
+    differences = (noise[:, 1::2] - noise[:, ::2]).mean(axis=2)
+    assert np.abs(differences).min() > 1e-3
+    assert differences[:, :2].sum(axis=1) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_change_is_added_to_run_and_rerun_alone():
+    """The history keeps its values."""
+    (same,), (slower,) = (list(families("h05", change, 1)) for change in (NONE, Change(1.2)))
+    base, head, entries = as_matrices([slower])
+    base_before, head_before, _ = as_matrices([same])
+    changed = np.array([entry == CHANGED for entry in entries])
+    assert (base == base_before).all()
+    assert (head - head_before)[:, :, changed] == pytest.approx(np.log(1.2))
+    assert (head == head_before)[:, :, ~changed].all()
+
+
+def test_a_large_change_is_found_on_the_right_entry():
+    """+100 % on one entry of a calm history: that entry, and no other."""
+    (family,) = families("h02", Change(2.0), 1)
+    outcome = check(family, paired=False)
+    assert outcome.rerun
+    assert outcome.regressed
+    assert outcome.entries == {CHANGED}
+
+
+def test_other_rules_agree_with_scipy():
+    """Welch's p and the Mann–Whitney U are SciPy's."""
+    random = np.random.default_rng(1)
+    base, head = random.normal(4, 0.1, (3, 12, 2)), random.normal(4.05, 0.1, (3, 12, 2))
+    found = rivals(base, head, True, None)
+    welch = ttest_ind(head[:, :6], base[:, :6], axis=1, equal_var=False, alternative="greater")
+    assert found["Welch"].single == pytest.approx(1 - welch.pvalue)
+    u = mannwhitneyu(head[:, :6], base[:, :6], axis=1).statistic
+    assert found["Mann-Whitney"].single == pytest.approx(u / 36)
+
+
+def test_equal_false_alarms_are_never_more_than_allowed():
+    """At the threshold as many families alarm as allowed, fewer where values are tied."""
+    values = np.array([0.1, 0.9, 0.9, 0.5, 0.3])
+    assert [(values > threshold(values, k)).sum() for k in range(4)] == [0, 0, 2, 3]
+    assert (values > threshold(values, 5)).all()
+
+
+def test_an_interval_of_a_share():
+    """None of 300 bounds a rate at about 1.2 %; the interval is Clopper and Pearson's."""
+    assert interval(0, 300) == (0.0, pytest.approx(0.01222, abs=1e-5))
+    assert interval(300, 300)[1] == 1.0
