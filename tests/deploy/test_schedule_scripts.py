@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def test_one_issue_is_kept_while_the_api_is_slower(
     if lines:
         history.write_text("\n".join(lines) + "\n")
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    done = run("python3", SCHEDULES / "github" / "track_issue.py", history, PATH=path)
+    done = run(sys.executable, SCHEDULES / "github" / "track_issue.py", history, PATH=path)
     assert (done.returncode, done.stderr) == (0, "")
     made = [call.split("\0") for call in calls.read_text().split("\0\n") if call]
     assert [" ".join(call[:2]) for call in made] == ["issue list", *does]
