@@ -164,14 +164,15 @@ TITLE = "Load test regression: the API is slower, or refuses more"
         (TWICE, True, []),
         ([*TWICE, line("d", 6, "inconclusive")], True, []),
         ([*TWICE, line("d", 6, "pass")], True, ["issue close"]),
+        ([*TWICE, line("d", 6, "learning")], True, ["issue close"]),
         ([*TWICE, line("d", 6, "pass")], False, []),
     ],
-    ids=["no history", "once", "twice", "known", "undecided", "recovered", "quiet"],
+    ids=["no history", "once", "twice", "known", "undecided", "recovered", "accepted", "quiet"],
 )
 def test_one_issue_is_kept_while_the_api_is_slower(
     lines: list[str], opened: bool, does: list[str], tmp_path: Path, stub: Stub
 ) -> None:
-    """Opened after two regressed checks in a row, closed by one that passes, and else left alone."""
+    """Opened after two regressed checks in a row, closed by one that passes or learns anew, and else left alone."""
     issues = [{"number": 7, "title": TITLE}] if opened else []
     issues.append({"number": 8, "title": "Load test of another scenario"})
     (tmp_path / "issues.json").write_text(json.dumps(issues))
