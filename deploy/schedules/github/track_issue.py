@@ -1,5 +1,6 @@
-"""Keep one issue while an API stays slower: opened after two regressed checks in a row, closed by one that passes or learns anew.
+"""Keep one issue while an API stays slower.
 
+It is opened after two regressed checks in a row, and closed by one that passes or learns anew.
 ``track_issue.py HISTORY.jsonl``, where ``gh`` is logged in. Uses Python's standard library alone.
 """
 
