@@ -87,14 +87,14 @@ def check(order: Order, *, rerun: bool) -> int:
     warn(history_file.append(path, line))
     found = suspects.suspected(comparison, line, evidence, order.repeat)
     if found is None:
-        show(made.directory, comparison)
+        show(made.directory, comparison, path)
         return order.exit_code(made.exit_code, comparison)
     file = suspects.save(found, made.directory)
     if rerun:
         print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n", flush=True)
         # Who loads a production target has typed its name for the first run.
         return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
-    show(made.directory, comparison)
+    show(made.directory, comparison, path)
     print(f"Suspected, not confirmed: `loadtest regression confirm {file}` decides, best on another machine.")
     return order.exit_code(made.exit_code, comparison)
 
@@ -133,7 +133,7 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
     line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
     _save(comparison, made.directory)
     warn(history_file.append(path, *_lines(found.line, line, path)))
-    show(made.directory, comparison)
+    show(made.directory, comparison, path)
     return order.exit_code(made.exit_code, comparison)
 
 
@@ -187,10 +187,10 @@ def _save(comparison: Comparison, directory: Path) -> None:
     write_atomically(directory / COMPARISON, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
 
 
-def show(directory: Path, comparison: Comparison) -> None:
-    """Make the pages of a comparison, in a process of its own, which prints the summary."""
+def show(directory: Path, comparison: Comparison, path: Path) -> None:
+    """Make the pages of a comparison with a history, in a process of its own, which prints the summary."""
     sys.stdout.flush()
-    command = [sys.executable, "-m", "loadtest.report.regression", str(directory)]
+    command = [sys.executable, "-m", "loadtest.report.regression", f"--history={path}", str(directory)]
     code = subprocess.run(command, check=False, start_new_session=True).returncode
     if code != comparison.exit_code:
         # The verdict stands without its page.
