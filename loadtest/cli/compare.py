@@ -72,6 +72,7 @@ class Wanted(NamedTuple):
 @seed_option
 @click.option("--yes", is_flag=True, help="Load a production target without asking for its host name.")
 @click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only print what would be sent, and check the budgets.")
 @click.option("--no-rerun", is_flag=True, help="Do not settle a suspicion by a second series: exit code 6.")
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit code 1 instead of 6.")
 @output_dir_option
@@ -92,6 +93,7 @@ def command(
     seed: int | None,
     yes: bool,
     no_preflight: bool,
+    plan_only: bool,
     no_rerun: bool,
     fail_on_inconclusive: bool,
     output_dir: Path,
@@ -107,7 +109,12 @@ def command(
     }
     sides = plan_sides(scenario, options, overrides=overrides, seed=seed, block_s=_block_s(block), targets=targets)
     wanted = Wanted(pairs, not no_rerun, output_dir, yes, not no_preflight)
-    code = compare(sides, wanted, plots=plots)
+    order, seed_of_order = _draw_order(wanted)
+    show_plan(sides, order, pace_of(sides, order), pairs=pairs, rerun=wanted.rerun)
+    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
+    if plan_only:
+        return int(ExitCode.PASS)
+    code = compare(sides, wanted, order, seed_of_order, plots=plots)
     return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code
 
 
@@ -121,12 +128,14 @@ def _block_s(text: str | None) -> float | None:
     return seconds
 
 
-def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
-    """Compare two sides: plan, budget, load, verdict, pages; gives the exit code.
+def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, plots: bool) -> int:
+    """Compare two sides: load, verdict, pages; gives the exit code.
 
     Args:
-        sides: as planned.
+        sides: as planned, their budgets checked.
         wanted: how.
+        order: of the blocks of the first series.
+        seed: what it was drawn with.
         plots: draw plots, too.
 
     Raises:
@@ -134,15 +143,11 @@ def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
     """
     children.interrupt_on_terminate()
     loaded = sides["base"].loaded
-    order, seed = _draw_order(wanted)
-    pace = pace_of(sides, order)
-    show_plan(sides, order, pace, pairs=wanted.pairs, rerun=wanted.rerun)
-    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
     with ready_sides(sides, yes=wanted.yes, preflight=wanted.preflight) as ready:
         for side in SIDES:
             print(f"{side}: {ready[side].description}", flush=True)
         directory = run_directory.new_run_directory(wanted.output_dir, f"compare-{loaded.name}")
-        series = Series(directory, sides, ready, pace)
+        series = Series(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
         comparison = judge(first, wanted.pairs, loaded)
         suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
