@@ -25,8 +25,10 @@ SHORT: Final = 200
 COMPARED: Final = 1000
 """Families on which changes and the other rules are tried, the first ones."""
 BRIEF: Final = ("h05", "h08", "p03", "hr3", "pr1", "pr6")
-WITH_PEERS: Final = ("h05", "h08", "p03", "p06", *HISTORY_REAL, *PAIRED_REAL)
-"""Regimes on which Otava and inference-doctor are tried: they take a minute each."""
+SHOWN: Final = ("h05", "h08", "h11", "h21", *HISTORY_REAL, "p03", "p06", "p15", *PAIRED_REAL)
+"""Regimes in which the other rules are shown."""
+WITH_PEERS: Final = ("h05", "hr1", "p03", "pr1", "pr4", "pr6")
+"""Regimes in which Otava and inference-doctor are tried: each takes minutes."""
 
 
 def changes(name: str) -> tuple[Change, ...]:
@@ -184,11 +186,11 @@ def bar_table(results: Results, *, strict: bool) -> tuple[list[str], bool]:
 
 
 def default_table(results: Results) -> Iterator[str]:
-    """False alarms of the other rules as they come, without a rerun, over the family."""
+    """False alarms of the other rules as they come, without a rerun, over the family, in %."""
     rules = list(dict.fromkeys(rule for tallies in results.values() for rule in tallies[NONE].rivals))
     yield f"| regime | {' | '.join(rules)} | ours, suspects | ours, confirmed |"
     yield "| --- |" + " --- |" * (len(rules) + 2)
-    for name, tallies in results.items():
+    for name, tallies in ((name, tallies) for name, tallies in results.items() if name in SHOWN):
         none, cells = tallies[NONE], []
         for rule in rules:
             limit = none.defaults.get(rule)
@@ -197,14 +199,14 @@ def default_table(results: Results) -> Iterator[str]:
 
 
 def rival_table(results: Results) -> Iterator[str]:
-    """Power at equal false alarms: the threshold for all regimes together, then for the regime alone."""
+    """Power at equal false alarms: the threshold for all regimes together / for the regime alone."""
     for kind, names in (("history", {**HISTORY, **HISTORY_REAL}), ("paired", {**PAIRED, **PAIRED_REAL})):
         chosen = {name: tallies for name, tallies in results.items() if name in names}
         rules = list(dict.fromkeys(rule for tallies in chosen.values() for rule in tallies[NONE].rivals))
         together = {rule: _together(chosen, rule) for rule in rules}
         yield f"| {kind} | change | ours | {' | '.join(rules)} |"
         yield "| --- | --- | --- |" + " --- |" * len(rules)
-        for name, tallies in chosen.items():
+        for name, tallies in ((name, tallies) for name, tallies in chosen.items() if name in SHOWN):
             for change, tally in list(tallies.items())[1:]:
                 cells = [_powers(tallies[NONE], tally, rule, together[rule]) for rule in rules]
                 ours = f"{100 * tally.found[:COMPARED].mean():.0f}"

@@ -18,7 +18,9 @@ from loadtest.units import split_quantity
 Unit = Literal["ms", "per_s", "share", "number"]
 Judgement = Literal["pass", "fail", "inconclusive"]
 
-STATISTICS: Final = ("mean", "p50", "p90", "p95", "p99", "max")
+QUANTILES: Final = ("p50", "p90", "p95", "p99")
+"""Statistics that have an interval."""
+STATISTICS: Final = ("mean", *QUANTILES, "max")
 TIMES: Final = (
     "response_time",
     "service_time",
@@ -97,6 +99,8 @@ class Threshold:
     traffic: str | None = None
     operation: str | None = None
     stage: str | None = None
+    confident: bool = False
+    """Whether the whole 95 % interval of its percentile has to hold, and to fail it, none of it."""
 
     @property
     def scope(self) -> str:
@@ -124,12 +128,18 @@ def scope_of(traffic: str | None, operation: str | None, stage: str | None) -> s
 
 
 def parse_threshold(
-    text: str, *, traffic: str | None = None, operation: str | None = None, stage: str | None = None
+    text: str,
+    *,
+    traffic: str | None = None,
+    operation: str | None = None,
+    stage: str | None = None,
+    confident: bool = False,
 ) -> Threshold:
     """Read a requirement such as ``response_time.p50 < 800ms``.
 
     Raises:
-        InputError: if the form, the metric's name, or a value's unit is wrong; it names the nearest metric.
+        InputError: if the form, the metric's name, or a value's unit is wrong; it names the nearest metric. If it is
+            to be confident, and its metric has no interval.
     """
     match = _FORM.match(text)
     if match is None:
@@ -141,7 +151,13 @@ def parse_threshold(
     unit = METRICS.get(metric)
     if unit is None:
         raise InputError(f"{metric!r} is no metric in {text!r}", _nearest_metric(metric))
-    make = partial(Threshold, text, metric, unit, traffic=traffic, operation=operation, stage=stage)
+    if confident and metric.rpartition(".")[2] not in QUANTILES:
+        raise InputError(
+            f"{text!r} cannot be confident: {metric} has no interval", f"Only {', '.join(QUANTILES)} have one."
+        )
+    make = partial(
+        Threshold, text, metric, unit, traffic=traffic, operation=operation, stage=stage, confident=confident
+    )
     if match["d"] is not None:
         if metric not in EXPECTED:
             raise InputError(f"{metric} has no expected value in {text!r}", f"Only {' and '.join(EXPECTED)} have one.")

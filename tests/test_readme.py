@@ -153,7 +153,7 @@ def test_the_comparison_shown_is_one():
     _, verb, *rest = shlex.split(line)
     given = app.get_command(click.Context(app), verb).make_context(verb, rest).params
     loaded = load_scenario(find_scenario(given["scenario"], ROOT / "scenarios"), given["head_set"])
-    assert [fault.ms for fault in loaded.scenario.target.fault] == [20]
+    assert [fault.factor for fault in loaded.scenario.target.settings.fault] == [1.2]
 
 
 def test_the_target_shown_is_one(tmp_path):

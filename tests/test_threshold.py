@@ -145,3 +145,11 @@ def test_a_threshold_says_where_it_holds() -> None:
     assert parse_threshold("error_rate < 1%").scope == "overall"
     assert parse_threshold("error_rate < 1%", traffic="greetings", stage="within").scope == "greetings / within"
     assert parse_threshold("error_rate < 1%", operation="sync_run").scope == "sync_run"
+
+
+def test_only_percentiles_can_be_judged_with_confidence() -> None:
+    """A count or a mean has no interval that could be judged."""
+    assert parse_threshold("response_time.p95 < 1s", confident=True).confident
+    for text in ("error_rate < 1%", "response_time.mean < 1s", "operations.ok > 3"):
+        with pytest.raises(InputError, match="cannot be confident"):
+            parse_threshold(text, confident=True)

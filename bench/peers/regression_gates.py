@@ -12,15 +12,15 @@ import numpy as np
 from inference_doctor.stats import welch_log_ratio_interval
 from otava.analysis import compute_change_points
 
-LOOSEST = 0.4
+LOOSEST = 0.05
 """Otava is asked for change points up to this p: the threshold is chosen afterwards."""
 
 
 def otava(base: Sequence[float], head: Sequence[float]) -> float:
-    """1 − p of a change point for the worse where head begins; 0 without one."""
+    """1 − p of a change point for the worse where head begins, or one value beside; 0 without one."""
     series, begins = np.exp([*base, *head]), len(base)
     found, _ = compute_change_points(series, window_len=50, max_pvalue=LOOSEST, min_magnitude=0.0)
-    worse = [one for one in found if one.index == begins and one.stats.mean_2 > one.stats.mean_1]
+    worse = [one for one in found if abs(one.index - begins) <= 1 and one.stats.mean_2 > one.stats.mean_1]
     return max((1 - one.stats.pvalue for one in worse), default=0.0)
 
 

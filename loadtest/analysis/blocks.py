@@ -72,14 +72,6 @@ class Grid(NamedTuple):
         whole = len(counts) // self.per_block * self.per_block
         return int(np.count_nonzero(counts[:whole].reshape(-1, self.per_block).sum(axis=1))) >= LEAST_BLOCKS
 
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of an error: 1.5 times those of blocks that don't overlap.
-
-        Meketon & Schmeiser, "Overlapping batch means: something for nothing?", 1984.
-        """
-        return 1.5 * (self.bins / self.per_block - 1)
-
 
 def grid(start_s: float, seconds: float) -> Grid | None:
     """The bins of a stretch of time; None where it is too short for blocks."""

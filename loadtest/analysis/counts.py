@@ -16,7 +16,7 @@ from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Rows, StageKey
 from loadtest.analysis.distribution import Distribution, distribution, known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
-from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, Outcome, RequestKind
+from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS, Outcome, RequestKind
 from loadtest.record.run_info import RunInfo, StagePlan
 
 GAPS: Final = 5_000_000
@@ -247,18 +247,18 @@ _POLL: Final = KINDS.index(RequestKind.POLL)
 _RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
 
 
-class PollUse:
-    """Counts polls and retrieves of each traffic entry in each stretch: the time between two stage boundaries of any.
+class RequestsInTime:
+    """Counts requests of each traffic entry in each stretch: the time between two stage boundaries of any.
 
-    A poll counts where it was sent, as it draws on that time's quota: one of a stage's last jobs may be sent in the
-    next stage, or in the drain, which is in no figure. Memory: 16 bytes for each entry and stretch.
+    A request counts where it was sent, as it draws on that time's quota: a poll of a stage's last jobs may be sent in
+    the next stage, or in the drain, which is in no figure. Memory: 32 bytes for each entry and stretch.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._entries = vocabulary.entries
         ends = {t for _, stage in vocabulary.stage_keys for t in (stage.start_s, stage.start_s + stage.duration_s)}
         self._edges = np.array(sorted(ends))
-        self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 2), np.int64)
+        self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 4), np.int64)
         cut_short = info.end != "finished" and info.elapsed_s is not None
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
 
@@ -267,9 +267,11 @@ class PollUse:
         for stage_index, rows in chunk.requests.by_stage:
             seconds = rows.floats("start") / 1e9
             stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
-            kind = rows.words("kind")
-            for place, of in enumerate((_RETRIEVE, _POLL)):
-                tally(self._counts[chunk.vocabulary.entry_of[stage_index], :, place], stretch[kind == of])
+            kind, status = rows.words("kind"), rows.floats("status")
+            accepted = ~np.isnan(status) & (status != THROTTLED_STATUS)
+            counts = self._counts[chunk.vocabulary.entry_of[stage_index]]
+            for place, some in enumerate((kind == _RETRIEVE, kind == _POLL, None, accepted)):
+                tally(counts[:, place], stretch if some is None else stretch[some])
 
     def during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
         """Polls that entries sent during stages of theirs; and polls and retrieves of all traffic in that time."""
@@ -279,7 +281,15 @@ class PollUse:
             covered = self._covered([stage for entry, stage in planned if entry == name])
             polls += int(self._counts[self._entries.index(name), covered, 1].sum())
             on |= covered
-        return polls, int(self._counts[:, on].sum())
+        return polls, int(self._counts[:, on, :2].sum())
+
+    def sent_during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
+        """Requests that entries sent during stages of theirs, and how many of these were accepted."""
+        sent = np.zeros(2, np.int64)
+        for name in dict.fromkeys(name for name, _ in planned):
+            covered = self._covered([stage for entry, stage in planned if entry == name])
+            sent += self._counts[self._entries.index(name), covered, 2:].sum(axis=0)
+        return int(sent[0]), int(sent[1])
 
     def _covered(self, stages: list[StagePlan]) -> np.ndarray:
         return np.array(

@@ -191,6 +191,8 @@ def results(findings: Findings) -> Results:
             info.target,
             clock_shift_s=expectation.shift_s,
             agreement=expectation.agreement,
+            agreement_as_sent=expectation.agreement_as_sent,
+            reordered=expectation.reordered,
             why_not=expectation.why_not,
         ),
         observed_429=findings.observed_429.result(),

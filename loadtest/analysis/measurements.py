@@ -195,7 +195,7 @@ class _Stage:
                 ),
             )
             for name, field in times
-            if (whole := self.times[field]).n
+            if (whole := self.times[field]).n and math.isfinite(whole.most - whole.least)
         ]
 
     def _waits(self) -> str:
@@ -215,6 +215,8 @@ class _Stage:
         if not whole.n:
             return None
         value = _at(whole, quantile)
+        if not math.isfinite(value):
+            return None
         resolution = self._resolution(field, value, quantile)
         times = None if self.blocks is None else self.blocks.times.get(field)
         return Measurement(
@@ -335,5 +337,7 @@ def _round(value: float, digits: int = _DIGITS) -> float:
 
 
 def _rounded(value: float | None) -> float | None:
-    """An error; what is left of adding up equal numbers is none."""
-    return None if value is None else _round(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0
+    """An error; what is left of adding up equal numbers is none, and what no number holds is unknown."""
+    if value is None or not math.isfinite(value):
+        return None
+    return _round(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0

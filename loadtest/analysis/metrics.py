@@ -126,7 +126,7 @@ class _Maker:
         return {
             "seconds": seconds,
             "operations": operations,
-            "requests": self._requests(stage_indices, statuses, seconds),
+            "requests": self._requests(planned, statuses, seconds),
             "throttled_rate": _ratio(operations.throttled, operations.sent),
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
             "error_rate": _ratio(operations.failed + operations.timed_out, operations.sent),
@@ -150,23 +150,29 @@ class _Maker:
             sent_rate=_ratio(sent, seconds),
         )
 
-    def _requests(self, stage_indices: list[int], statuses: np.ndarray, seconds: float) -> RequestCounts:
+    def _requests(self, planned: Planned, statuses: np.ndarray, seconds: float) -> RequestCounts:
+        made, stage_indices = self.record.counts, self.record.stage_indices(planned)
         sent, throttled = int(statuses.sum()), int(statuses[THROTTLED_STATUS])
         accepted = sent - int(statuses[NO_ANSWER]) - throttled
+        # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
+        sent_then, accepted_then = self.record.in_time.sent_during(planned)
+        errors = int(made.errors[stage_indices].sum())
+        calm = self.record.stage_indices([key for key in planned if not key.stage.expect_429])
         return RequestCounts(
             sent=sent,
             accepted=accepted,
             throttled=throttled,
-            errors=int(self.record.counts.errors[stage_indices].sum()),
-            sent_rate=_ratio(sent, seconds),
-            accepted_rate=_ratio(accepted, seconds),
+            errors=errors,
+            failed=errors + int(made.statuses[calm, THROTTLED_STATUS].sum()),
+            sent_rate=_ratio(sent_then, seconds),
+            accepted_rate=_ratio(accepted_then, seconds),
             throttled_rate=_ratio(throttled, sent),
             expected_throttled_rate=_mean(self.of_requests, stage_indices),
         )
 
     def _polling(self, planned: Planned) -> PollingCost:
         record = self.record
-        polls, retrievals = record.poll_use.during(planned)
+        polls, retrievals = record.in_time.during(planned)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         # A limit on how many are answered at a time allows no number of them.

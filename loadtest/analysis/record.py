@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.columns import OK, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import Arrivals, Counts, Means, PollUse
+from loadtest.analysis.counts import Arrivals, Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests, limiter_requests
@@ -79,7 +79,7 @@ class Record:
         anomalies: values that cannot be.
         jobs: what became of each.
         slowest: operations.
-        poll_use: how much of what is retrieved is polls.
+        in_time: requests by the stretch of time in which they were sent.
         consistency: which rows cannot be true.
     """
 
@@ -97,7 +97,7 @@ class Record:
     anomalies: Anomalies
     jobs: JobTracker
     slowest: Slowest
-    poll_use: PollUse
+    in_time: RequestsInTime
     consistency: Consistency
 
     @cached_property
@@ -221,7 +221,7 @@ def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
         "anomalies": Anomalies(vocabulary),
         "jobs": JobTracker(vocabulary),
         "slowest": Slowest(vocabulary),
-        "poll_use": PollUse(vocabulary, info),
+        "in_time": RequestsInTime(vocabulary, info),
         "consistency": Consistency(vocabulary, info),
     }
     rows = scan(directory, vocabulary, list(parts.values()), on_progress)

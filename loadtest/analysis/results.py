@@ -100,12 +100,13 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Requests. Rates are per second.
+    """Requests. Rates are per second, of what was sent in the stages' time.
 
     Attributes:
         accepted: answered, and not with 429.
         throttled: answered with 429.
         errors: that failed or timed out.
+        failed: these, and 429s in stages of which none is expected: what Locust and CI systems call a failure.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: the same of a replay of the assumed limiter.
     """
@@ -114,6 +115,7 @@ class RequestCounts(Result, frozen=True, kw_only=True):
     accepted: Count
     throttled: Count
     errors: Count
+    failed: Count
     sent_rate: Number | None
     accepted_rate: Number | None
     throttled_rate: Share | None
@@ -271,6 +273,9 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     Attributes:
         clock_shift_s: the server's clock minus ours that agreed best; null where it does not matter.
         agreement: share of the observed decisions that it predicts.
+        agreement_as_sent: the same, with the requests of bursts in the order of sending; ``agreement`` has the accepted
+            ones first, since requests of a burst may arrive in any order.
+        reordered: requests that were put in another order for it.
         why_not: why nothing could be replayed.
     """
 
@@ -280,4 +285,6 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     limit_scope: str
     clock_shift_s: float | None
     agreement: Share | None
+    agreement_as_sent: Share | None
+    reordered: Count
     why_not: str | None

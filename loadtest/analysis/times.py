@@ -107,6 +107,8 @@ class TimeDistributions:
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
         self.not_found = Distributions(len(vocabulary.stage_keys))
         """Response times of operations that are ok because they were answered 404, deliberate mistakes included."""
+        self.waited = Distributions(len(vocabulary.stage_keys))
+        """Of ok operations, response time − the service time of the request that was answered: lag, retries, polls."""
 
     def __getitem__(self, name: str) -> Distributions:
         return self._by_name[name]
@@ -128,6 +130,7 @@ class TimeDistributions:
         self._by_name["response_time_ms"].add_to(stage_index, response, rows.late)
         self._by_name["execution_time_ms"].add_to(stage_index, rows.floats("execution_time_ms"))
         self._by_name["overhead_ms"].add_to(stage_index, overhead(rows, operation))
+        self.waited.add_to(stage_index, response_time(rows.ok) - submit_time(rows.ok))
         if operation == Operation.ASYNC_RUN:
             self._asynchronous(stage_index, rows, response)
 

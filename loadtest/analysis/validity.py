@@ -106,13 +106,19 @@ OF_GENERATOR: Final = (
 
 
 class Check(Result, frozen=True):
-    """One check: its value beside its limit, as text with units, and a sentence about it."""
+    """One check: its value beside its limit, as text with units, and a sentence about it.
+
+    Attributes:
+        ok: whether nothing speaks against the run; of a check that could not be made nothing does.
+        judged: whether it could be made.
+    """
 
     name: str
     value: str
     limit: str
     ok: bool
     words: str
+    judged: bool = True
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[Check]:
@@ -136,6 +142,10 @@ def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenne
         _cpu(info.cpu),
         *_own(info),
     ]
+
+
+def _not_judged(name: str, limit: str, why: str) -> Check:
+    return Check(name=name, value="not judged", limit=limit, ok=True, words=why, judged=False)
 
 
 def _sent(overall: OverallFigures) -> Check:
@@ -188,7 +198,7 @@ def _dispatch_lag(record: Record) -> Check:
     lags = record.time("dispatch_lag_ms", record.stages())
     limit = f"≤ {DISPATCH_LAG_MS:g} ms"
     if not lags.n:
-        return Check("dispatch lag p99", "–", limit, True, "nothing was sent, so nothing was late")
+        return _not_judged("dispatch lag p99", limit, "nothing was sent, so nothing was late")
     # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
     p99 = float(lags.at([rank(lags.n, 0.99)])[0])
     ok = p99 <= DISPATCH_LAG_MS
@@ -204,7 +214,7 @@ def _dispatch_lag(record: Record) -> Check:
 def _cpu(cpu: list[CpuSample]) -> Check:
     limit = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
     if not cpu:
-        return Check("generator CPU", "–", limit, True, "no CPU of the generator was recorded")
+        return _not_judged("generator CPU", limit, "no CPU of the generator was recorded")
     workers = {sample.worker for sample in cpu}
     longest = max(_longest_busy([s for s in cpu if s.worker == worker]) for worker in workers)
     ok = longest < CPU_SECONDS
@@ -250,7 +260,7 @@ def _evenness(evenness: Mapping[str, Evenness]) -> Check:
         if one.bins_sent is not None and one.bins_intended is not None
     ]
     if not known:
-        return Check("evenness", "–", limit, True, "arrivals were too few for their evenness to be judged")
+        return _not_judged("evenness", limit, "arrivals were too few for their evenness to be judged")
     excess, sent, intended, name = max(known)
     ok = excess <= UNEVENNESS
     words = "requests left as evenly as the schedule has them"

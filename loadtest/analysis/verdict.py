@@ -25,7 +25,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.validity import Check
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
-from loadtest.threshold import EXPECTED, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
+from loadtest.threshold import EXPECTED, QUANTILES, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
 from loadtest.threshold import TIMES as THRESHOLD_TIMES
 
 
@@ -39,6 +39,8 @@ class Judged(Result, frozen=True, kw_only=True):
         interval: 95 % interval of a percentile, from order statistics: sampling only.
         expected: of metrics that have an expected value.
         margin: distance to the nearest edge of what is allowed: above zero inside, below zero outside.
+        marginal: whether it holds, or fails, by its value only: in a part of the interval it is the other way round.
+        confident: whether the interval was judged, so that a marginal one is inconclusive.
         n: how many values, requests or operations it rests on.
         why: why it is inconclusive; empty otherwise.
     """
@@ -54,6 +56,8 @@ class Judged(Result, frozen=True, kw_only=True):
     interval: Interval | None = None
     expected: float | None = None
     margin: float | None = None
+    marginal: bool = False
+    confident: bool = False
     n: Count | None = None
     why: str = ""
 
@@ -75,7 +79,13 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
     except msgspec.ValidationError as error:
         raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.threshold`") from error
     return [
-        parse_threshold(entry.require, traffic=entry.traffic, operation=entry.operation, stage=entry.stage)
+        parse_threshold(
+            entry.require,
+            traffic=entry.traffic,
+            operation=entry.operation,
+            stage=entry.stage,
+            confident=entry.confident,
+        )
         for entry in entries
     ]
 
@@ -87,6 +97,7 @@ class _Entry(msgspec.Struct):
     traffic: str | None = None
     operation: str | None = None
     stage: str | None = None
+    confident: bool = False
 
 
 def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
@@ -103,6 +114,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
         operation=threshold.operation,
         stage=threshold.stage,
         unit=threshold.unit,
+        confident=threshold.confident,
     )
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -110,6 +122,9 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
     measured = measure(threshold.metric, figures)
     expected = _expected(threshold.metric, figures)
     judgement = judge(threshold, measured.bounds or measured.value, expected)
+    marginal = judgement != "inconclusive" and _marginal(threshold, measured, judgement)
+    if marginal and threshold.confident:
+        judgement = "inconclusive"
     bounds = measured.bounds
     return judged(
         judgement=judgement,
@@ -119,9 +134,18 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
         interval=measured.interval,
         expected=expected,
         margin=_margin(threshold, measured.value, expected),
+        marginal=marginal,
         n=measured.n,
-        why=_why(threshold, measured, expected) if judgement == "inconclusive" else "",
+        why=_why(threshold, measured, expected, marginal=marginal) if judgement == "inconclusive" else "",
     )
+
+
+def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
+    """Whether a part of a percentile's 95 % interval would be judged otherwise than its value."""
+    if measured.value is None or threshold.metric.rpartition(".")[2] not in QUANTILES:
+        return False
+    # One that nothing but time-outs bounds from above has no upper end.
+    return judge(threshold, measured.interval or (measured.value, inf)) != judgement
 
 
 def _margin(threshold: Threshold, value: float | None, expected: float | None) -> float | None:
@@ -197,8 +221,12 @@ def _expected(metric: str, figures: Figures) -> float | None:
     return (figures.requests if "." in metric else figures).expected_throttled_rate
 
 
-def _why(threshold: Threshold, measured: Measured, expected: float | None) -> str:
-    value, bounds, _, n = measured
+def _why(threshold: Threshold, measured: Measured, expected: float | None, *, marginal: bool) -> str:
+    value, bounds, interval, n = measured
+    if marginal:
+        say = partial(quantity, unit=threshold.unit)
+        ends = f"{say(interval[0])} to {say(interval[1])}" if interval else "which has no upper end"
+        return f"it was {say(value or 0.0)}, and a part of its 95\u00a0% interval, {ends}, is on the other side"
     if value is None:
         if n:
             return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
@@ -276,7 +304,16 @@ def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[W
     if not judged:
         return "pass", "the run is valid; no thresholds set.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
+    if marginal := [one for one in judged if one.marginal]:
+        by = "within its 95\u00a0% interval" if len(marginal) == 1 else "within their 95\u00a0% intervals"
+        only = f"{len(marginal)} of them" if len(judged) > 1 else "though"
+        return "pass", f"{held}, {only} marginally ({by}: {_nearest(marginal)}), and the run is valid.", []
     return "pass", f"{held}, and the run is valid.", []
+
+
+def _nearest(marginal: list[Judged]) -> str:
+    one = min(marginal, key=lambda each: abs(each.margin or 0.0))
+    return f"{one.scope}: {one.require}, and it was {amount(one)}"
 
 
 def sentence(one: Judged) -> str:

@@ -76,8 +76,8 @@ def check(order: Order, *, rerun: bool) -> int:
     warn(history_file.read(path).warnings)
     history_file.check_writable(path)
     made = _run(order, loaded)
-    if made.exit_code in _NO_RUN:
-        return _not_compared(made)
+    if (code := _without_measurements(made)) is not None:
+        return code
     run = measured(made.directory)
     # Read only now: another check may have ended meanwhile.
     evidence = history_file.read(path).history.evidence(run)
@@ -121,8 +121,8 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
         )
     history_file.check_writable(path)
     made = _run(order, loaded)
-    if made.exit_code in _NO_RUN:
-        return _not_compared(made)
+    if (code := _without_measurements(made)) is not None:
+        return code
     run = measured(made.directory)
     comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
     comparison = msgspec.structs.replace(
@@ -160,9 +160,12 @@ def _run(order: Order, loaded: LoadedScenario) -> MadeRun:
     )
 
 
-def _not_compared(made: MadeRun) -> int:
-    click.echo(f"{made.directory.name} did not come to its end: it is not compared and not recorded.", err=True)
-    return made.exit_code
+def _without_measurements(made: MadeRun) -> int | None:
+    """The exit code of a run that cannot be compared, because it was cut short or left no measurements; else None."""
+    if made.exit_code not in _NO_RUN and (made.directory / measurements.FILE_NAME).is_file():
+        return None
+    click.echo(f"loadtest: {made.directory.name} was not completed: it is not compared and not recorded", err=True)
+    return made.exit_code or int(ExitCode.BUG)
 
 
 def measured(directory: Path) -> RunMeasurements:

@@ -235,9 +235,10 @@ def check_reachable(target: Target) -> None:
         ) from None
 
 
-def report_command(directory: Path, *, plots: bool) -> list[str]:
+def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = ()) -> list[str]:
     """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
-    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), str(directory)]
+    earlier = [f"--baseline={one}" for one in baselines]
+    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]
 
 
 def make_report(directory: Path, *, plots: bool) -> int:

@@ -40,21 +40,22 @@ def decide(
     """
     if not reason.strip():
         raise InputError("--reason is empty", "Say why: whoever reads the history in a year wants to know.")
-    path, runs, lines = _found(run, place, output_dir)
-    if any(each.status == "invalid" for each in runs):
-        raise InputError(
-            f"{runs[0].id} is invalid or did not come to its end, so it cannot be {status}", "Check again."
-        )
-    start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in runs))
-    for number, each in enumerate(runs):
-        begins = start and number == 0
-        lines.append(history.decision_line(each.id, status, reason.strip(), new_segment=begins))
-        print(f"{each.id}: {status}{'; later runs are compared with those from here on' if begins else ''}")
-    return history_file.append(path, *lines)
+    path, name, runs, lines = _found(run, place, output_dir)
+    # The rerun of a run may be invalid: the run itself can be decided about all the same.
+    valid = [each for each in runs if each.status != "invalid"]
+    if name not in {each.id for each in valid}:
+        raise InputError(f"{name} is invalid or did not come to its end, so it cannot be {status}", "Check again.")
+    start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
+    begins = valid[0].id if start else None
+    lines += [history.decision_line(each.id, status, reason.strip(), new_segment=each.id == begins) for each in valid]
+    repaired = history_file.append(path, *lines)
+    for each in valid:
+        print(f"{each.id}: {status}{'; later runs are compared with those from here on' if each.id == begins else ''}")
+    return repaired
 
 
-def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, list[HistoryRun], list[Line]]:
-    """The history of a run, the runs that are decided about together, and the line of one that joins it now."""
+def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[Line]]:
+    """The history of a run, its id, the runs that are decided about together, and the line of one that joins now."""
     try:
         directory = find_run(run, output_dir)
     except InputError:
@@ -62,14 +63,14 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, list[HistoryR
     name = run if directory is None else directory.name
     for path in [place] if place.suffix == history_file.ENDING else sorted(place.glob(f"*{history_file.ENDING}")):
         if runs := history_file.read(path).history.with_rerun(name):
-            return path, runs, []
+            return path, name, runs, []
     if directory is None:
         raise InputError(
             f"{run!r} is neither in a history of {place} nor a run in {output_dir}",
             "`loadtest regression history` lists the runs.",
         )
     line = history.run_line(found := measured(directory), _verdict(directory))
-    return history_file.path_for(place, found.scenario), list(history.fold([line]).runs), [line]
+    return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
 
 
 def _verdict(directory: Path) -> history.Verdict:

@@ -16,8 +16,16 @@ _SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 @click.command()
 @run_argument
 @plots_option
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="RUN",
+    help="Say how the run differs from this earlier one. Repeatable; the verdict stays. From five on differences are "
+    "judged, in the words of `loadtest regression check`.",
+)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
-def command(run: str, schema: bool, plots: bool) -> int:
+def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> int:
     """Make the report of RUN again from its record. The exit code is the verdict.
 
     RUN is a run directory, a run's id, or 'latest' (the default).
@@ -26,4 +34,5 @@ def command(run: str, schema: bool, plots: bool) -> int:
         click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
         return 0
     directory = run_directory.find_run(run)
-    return subprocess.run(report_command(directory, plots=plots), check=False).returncode
+    earlier = [run_directory.find_run(one) for one in baselines]
+    return subprocess.run(report_command(directory, plots=plots, baselines=earlier), check=False).returncode

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,6 +22,7 @@ from loadtest.regression.history import DecisionLine, History, Line, RunLine
 ENDING: Final = ".jsonl"
 DAMAGED: Final = ".damaged"
 _CONFLICT: Final = (b"<<<<<<< ", b"=======", b">>>>>>> ", b"||||||| ")
+_CRC: Final = re.compile(rb',"crc":"([0-9a-f]{8})"}\s*\Z')
 _RUN_ID: Final = re.compile(rb'"run":"([^"\\]{1,200})"')
 
 
@@ -99,7 +101,7 @@ def append(path: Path, *lines: Line) -> list[str]:
         # A whole last line may lack its newline, where an editor saved the file.
         begin = b"\n" if size and data[size - 1 : size] != b"\n" else b""
         try:
-            _write(file, begin + b"".join(msgspec.json.encode(line) + b"\n" for line in lines), size)
+            _write(file, begin + b"".join(map(_encode, lines)), size)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size)
@@ -209,6 +211,22 @@ def _parse(data: bytes, path: Path) -> tuple[list[Line], bytes]:
     return [_line(text, path, number) for number, text in enumerate(whole, 1) if text.strip()], cut_off
 
 
+def _encode(line: Line) -> bytes:
+    """A line with the CRC-32 of all before it, so that a flipped bit cannot become another verdict."""
+    text = msgspec.json.encode(line)[:-1]
+    return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
+
+
+def _check_crc(text: bytes, where: str) -> None:
+    # A line without one was written by hand, which is allowed.
+    found = _CRC.search(text)
+    if found is not None and zlib.crc32(text[: found.start()]) != int(found[1], 16):
+        raise InputError(
+            f"{where} is damaged: its checksum does not fit",
+            "Restore the file from version control or a backup. Or, if it was changed on purpose, delete its key crc.",
+        )
+
+
 def _is_json(text: bytes) -> bool:
     try:
         msgspec.json.decode(text)
@@ -225,6 +243,7 @@ def _line(text: bytes, path: Path, number: int) -> Line:
             "Delete the lines with the marks and keep all others. With `*.jsonl merge=union` in .gitattributes Git "
             "does it by itself.",
         )
+    _check_crc(text, where)
     try:
         _check_version(text, where)
         line = msgspec.json.decode(text, type=RunLine | DecisionLine)

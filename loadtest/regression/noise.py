@@ -7,11 +7,13 @@ what a run knows of itself is too small. The variance is therefore an average of
     s² = (ν₀·s₀² + df·s_h²) ÷ (ν₀ + df),   ν₀ = 4
     s₀² = prior² · max(1, a, b)
     a = mean of s_h² ÷ prior² over the same metric of all traffic entries and stages
-    b = median of s_h² ÷ prior² over all metrics with the same prior sd, freed from the bias of the median
+    b = median of s_h² ÷ prior² over all metrics with the same prior sd, freed from the bias of the median;
+        only where there are fewer than three of the same metric
 
 The second line is what keeps the check of a noisier service quiet: a prior that is too small shows in many metrics at
 once. The mean is of one metric, since a p95 or a small overhead varies more than a p50 and would make the check deaf
-to the others. The median over all of them helps where a scenario has one entry; a single noisy metric cannot move it.
+to the others. That holds for a median over all metrics, too, as most of them may be of the noisy sort; it helps where a
+scenario has one entry or two, and the mean would be of little more than the metric itself.
 """
 
 import math
@@ -25,6 +27,8 @@ PRIOR_DF: Final = 4
 """ν₀: what the prior counts, in runs."""
 SE_FACTOR: Final = 1.3
 """By which a standard error from blocks of time is too small at run lengths of minutes."""
+_ENOUGH_ALIKE: Final = 3
+"""Of the same metric, in other entries and stages, that tell its noise well enough by themselves."""
 _WINSOR: Final = 2.5
 # MAD × 1.4826 is the sd of normal values; the second factors make up for its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
@@ -79,7 +83,7 @@ def inflation(spreads: Iterable[Spread]) -> dict[Metric, float]:
         metric: max(
             1.0,
             sum(one.df * one.seen / one.prior for one in same) / sum(one.df for one in same),
-            statistics.median(alike[NATURES[metric].prior_sd]),
+            statistics.median(alike[NATURES[metric].prior_sd]) if len(same) < _ENOUGH_ALIKE else 1.0,
         )
         for metric, same in by_metric.items()
     }

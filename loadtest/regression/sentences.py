@@ -7,6 +7,8 @@ from loadtest.regression.measurements import NATURES
 from loadtest.regression.results import MetricComparison
 
 _MINUS: Final = "\N{MINUS SIGN}"
+_TIMES_FROM: Final = 3.0
+"""From here on "12 times" says more than "+1,133 %"."""
 
 
 def where(place: tuple[str, str], metrics: Iterable[MetricComparison]) -> str:
@@ -25,13 +27,16 @@ def change(one: MetricComparison) -> str:
     """How much a metric changed, with its interval."""
     nature = NATURES[one.metric]
     if nature.scale == "logit":
-        interval = _range(one.difference_interval, 100, "points")
+        ends = _range(one.difference_interval, 100, "points")
         size = f"{signed(100 * (one.difference or 0))} percentage points"
-        return f"{size} (from {share(one.base)} to {share(one.head)}{interval})"
-    percent = signed(100 * ((one.ratio or 1) - 1))
-    low_high = None if one.ratio_interval is None else (one.ratio_interval[0] - 1, one.ratio_interval[1] - 1)
+        return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
     unit = " ms" if nature.unit == "ms" else "/s"
-    return f"{signed(one.difference or 0)}{unit} ({percent} %{_range(low_high, 100, '%')})"
+    ratio, interval = one.ratio or 1.0, one.ratio_interval
+    if ratio >= _TIMES_FROM:
+        ends = "" if interval is None else f", 95 %: {number(interval[0])} to {number(interval[1])} times"
+        return f"{signed(one.difference or 0)}{unit} ({number(ratio)} times as much{ends})"
+    low_high = None if interval is None else (interval[0] - 1, interval[1] - 1)
+    return f"{signed(one.difference or 0)}{unit} ({signed(100 * (ratio - 1))} %{_range(low_high, 100, '%')})"
 
 
 def shown_in(symptoms: Sequence[MetricComparison]) -> str:

@@ -1,4 +1,4 @@
-"""``python -m loadtest.report [--no-plots] RUN_DIR``: make a run's report from its record; ends as its verdict says.
+"""``python -m loadtest.report RUN_DIR``: make a run's report from its record; ends as its verdict says.
 
 A process of its own, because a run's process has been patched by gevent and must not draw.
 """
@@ -6,6 +6,7 @@ A process of its own, because a run's process has been patched by gevent and mus
 import os
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,21 +15,21 @@ from loadtest.errors import ExitCode, LoadtestError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the report and print its summary; errors go to stderr, without a traceback."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    plots = arguments[:1] != ["--no-plots"]
-    if len(arguments) != (1 if plots else 2):
-        print("usage: python -m loadtest.report [--no-plots] RUN_DIR", file=sys.stderr)
-        return int(ExitCode.USAGE)
-    directory = Path(arguments[-1])
-    return guarded(lambda: _make(directory, plots=plots), f"the report to {directory}")
+    parser = ArgumentParser(prog="python -m loadtest.report", description="Make a run's report from its record.")
+    parser.add_argument("directory", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--no-plots", action="store_true", help="draw no plots")
+    parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
+    options = parser.parse_args(argv)
+    directory = options.directory
+    return guarded(lambda: _make(directory, options.baseline, plots=not options.no_plots), f"the report to {directory}")
 
 
-def _make(directory: Path, *, plots: bool) -> int:
+def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     from loadtest.report import write  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
-    report = write.make(directory, plots=plots)
+    report = write.make(directory, plots=plots, baselines=baselines)
     terminal.show(report, short(directory))
     return int(report.verdict.exit_code)
 

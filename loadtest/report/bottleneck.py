@@ -78,16 +78,14 @@ def bottleneck(findings: Findings) -> Bottleneck:
     if (words := _capacity(findings)) is not None:
         return Bottleneck("capacity", words)
     called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
-    if use.share > 1:
+    if use.busiest > 1:
         return Bottleneck(
             "none",
-            f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for "
-            f"{numbers.times_what(use.share)} what it allows.",
+            f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for {_asked(use)}.",
         )
     return Bottleneck(
         "none",
-        f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for "
-        f"{numbers.times(use.share)} of what it allows.",
+        f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for {_asked(use)}.",
     )
 
 
@@ -111,13 +109,21 @@ def _allowed(findings: Findings, use: LimitUse) -> str:
     )
 
 
+def _asked(use: LimitUse) -> str:
+    """``80 % of what it allows``; of keys that have quotas of their own the busiest, where others ask for less."""
+    if not use.uneven:
+        return f"{numbers.times_what(use.busiest)} what it allows"
+    every = f"{numbers.times(use.share)} over all keys"
+    return f"{numbers.times_what(use.busiest)} what it allows key {use.keys[0].key} ({every})"
+
+
 def _of_limit(findings: Findings, use: LimitUse) -> str:
     called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         held = f"{numbers.share(use.share)} of that was in use on average"
         return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
-    asked = f"{numbers.times_what(use.share)} what it allows{' on average' if use.share <= 1 else ''}"
+    asked = f"{_asked(use)}{' on average' if use.busiest <= 1 else ''}"
     return f"The {called} ({allowed}): in “{use.stretch}” it was asked {asked}, and {got}"
 
 
@@ -125,8 +131,8 @@ def _without_need(findings: Findings, use: LimitUse) -> str:
     called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
     return (
         f"429s that no limit explains: in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests got 429 "
-        f"though the {called} ({allowed}) had room for them; it was asked {numbers.times_what(use.share)} what it "
-        "allows. The target has another reason, or somebody else draws on the limit."
+        f"though the {called} ({allowed}) had room for them; it was asked {_asked(use)}. The target has another "
+        "reason, or somebody else draws on the limit."
     )
 
 

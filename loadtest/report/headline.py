@@ -11,11 +11,11 @@ from loadtest.analysis import numbers
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import LimitUse
 from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
+from loadtest.report.prediction import expected_rate, predicted, window_phase
 from loadtest.stats import QUANTILES, needed
 
 CALLED: Final[dict[str, tuple[str, str]]] = {
@@ -105,10 +105,6 @@ def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
     stages = findings.metrics.traffic[entry.traffic].stages
     counts = [stages[stage.name].operations for stage in entry.stages]
     return {word: sum(getattr(each, word) for each in counts) for word in ("offered", *OUTCOMES)}
-
-
-_AGREES: Final = 0.02
-"""Observed and expected 429 rate differ by no more than this: predicted."""
 
 
 def headline(findings: Findings) -> str:
@@ -223,7 +219,7 @@ def _limits(findings: Findings) -> str:
     entry, requests = main_entry(findings), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return ""  # nothing was answered
-    uses = [use for use in findings.uses if use.share > 1 or use.throttled]
+    uses = [use for use in findings.uses if use.busiest > 1 or use.throttled]
     if not uses:
         return "" if requests.throttled else "no request got 429"
     # The limit of the operation that the sentence is about, if that was overdrawn.
@@ -232,42 +228,20 @@ def _limits(findings: Findings) -> str:
         for u in uses
         if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
     ]
-    use = max(own or uses, key=lambda one: (one.throttled, one.share))
+    use = max(own or uses, key=lambda one: (one.throttled, one.busiest))
     assumed_limits = findings.record.assumed_limits
     words = f"the {numbers.limit_name(use.limit)}"
     if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while.
-    average = " on average" if use.share <= 1 and use.throttled and expected_rate(findings, use) else ""
+    average = " on average" if use.busiest <= 1 and use.throttled and expected_rate(findings, use) else ""
     quotas = findings.record.quotas_on(use.limit)
-    at = f"at {numbers.times_what(use.share)} {words}{average}{f' (over {quotas} keys)' if quotas > 1 else ''}"
+    keys = f" (over {quotas} keys)" if quotas > 1 else ""
+    if use.uneven:
+        keys = f" of key {use.keys[0].key} ({numbers.times(use.share)} over {quotas} keys)"
+    at = f"at {numbers.times_what(use.busiest)} {words}{average}{keys}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
-    return f"{at} {got}{_predicted(findings, use)}"
-
-
-def _predicted(findings: Findings, use: LimitUse) -> str:
-    expected = expected_rate(findings, use)
-    if expected is None:
-        return ""
-    assumed_limits = findings.record.assumed_limits
-    allowed = numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits)
-    limiter = f"{assumed_limits.words.partition(',')[0]} of {allowed}"
-    if abs(expected - use.throttled_rate) <= _AGREES:
-        return f", as {limiter} predicts"
-    if not expected:
-        return f", though {limiter} predicts none"
-    return f", where {limiter} predicts {numbers.share(expected)}"
-
-
-def expected_rate(findings: Findings, use: LimitUse) -> float | None:
-    """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
-    record = findings.record
-    sent = record.on_limit(use.limit)
-    sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
-    if len(sent) < use.sent:  # only the first so many requests of a record are replayed
-        return None
-    rejected = findings.expectation.rejected.reindex(sent.index).dropna()
-    return float(rejected.mean()) if len(rejected) else None
+    return f"{at} {got}{predicted(findings, use)}"
 
 
 _Z: Final = 1.959964
@@ -283,7 +257,7 @@ class KeyFigure:
         value: with its unit; a dash where there is none.
         interval: its 95 % interval as text; empty without one.
         n: on how many it rests, in words; empty without any.
-        why: why there is no value, or no interval; empty otherwise.
+        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
     """
 
     label: str
@@ -347,6 +321,7 @@ def _throttled(findings: Findings) -> KeyFigure:
         numbers.share(requests.throttled_rate),
         f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
         f"n = {numbers.count(requests.sent)} request{'' if requests.sent == 1 else 's'}",
+        window_phase(findings) if requests.throttled else "",
     )
 
 

@@ -71,7 +71,7 @@ def _load(findings: Findings) -> Iterator[str]:
     if not stages:
         return
     if not any(stage.over for stage in stages):
-        most = max((use.share for use in findings.uses), default=None)
+        most = max((use.busiest for use in findings.uses), default=None)
         reached = f": the most that was asked of one is {numbers.times(most)}" if most is not None and most <= 1 else ""
         yield f"anything planned above the limits{reached}"
     elif not any(within_limits(stage) for stage in stages):

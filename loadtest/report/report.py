@@ -19,8 +19,9 @@ from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
+from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
-from loadtest.report.tables.table import Table
+from loadtest.report.tables.table import Table, Tone
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
@@ -29,8 +30,13 @@ _PEERS_NAMED: Final = 10
 """Addresses of a target that are listed."""
 
 
-def facts(record: Record) -> tuple[tuple[str, str], ...]:
-    """(label, value) pairs that say what a run was."""
+def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
+    """(label, value) pairs that say what a run was.
+
+    Args:
+        record: of the run.
+        windows: how far into the server's windows it began, where that is known.
+    """
     info = record.info
     where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
@@ -57,6 +63,7 @@ def facts(record: Record) -> tuple[tuple[str, str], ...]:
         ("Workers", all_workers(info)),
         ("Connected to", _peers(info.peers)),
         ("Clock", clock),
+        ("Windows", windows),
         (
             "Machine",
             ", ".join(f"{value}" if name != "cores" else f"{value} cores" for name, value in info.machine.items()),
@@ -145,6 +152,25 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Differences:
+    """How a run differs from its baselines.
+
+    Attributes:
+        title: how many baselines there are.
+        sentence: what the rule says of it.
+        reasons: what else a reader must know.
+        tone: how that is meant.
+        table: every metric.
+    """
+
+    title: str
+    sentence: str
+    reasons: tuple[str, ...]
+    tone: Tone
+    table: Table
+
+
+@dataclass(frozen=True)
 class Report:
     """A report.
 
@@ -165,6 +191,7 @@ class Report:
         tables: every other table, in order.
         draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.
+        differences: from the runs that were given as its baselines; None if none were.
     """
 
     run_id: str
@@ -183,6 +210,7 @@ class Report:
     tables: tuple[Table, ...]
     draw: Callable[[], tuple[Plot, ...]]
     command: str
+    differences: Differences | None = None
 
     @cached_property
     def plots(self) -> tuple[Plot, ...]:
@@ -205,7 +233,7 @@ def build(findings: Findings) -> Report:
         target=about_target(findings),
         not_tested=not_tested(findings),
         summary=main.summary(findings),
-        facts=facts(findings.record),
+        facts=facts(findings.record, window_phase(findings)),
         caveats=caveats(findings),
         tables=main.all_others(findings),
         draw=lambda: _draw(findings),

@@ -1,8 +1,9 @@
 """Writing a run's report into its directory, from its record alone, with a progress bar where that takes long."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci, pages
+from loadtest.report.regression.baselines import differences, load_measurements
 from loadtest.report.report import Report, build, without_plots
 
 LONG: Final = 2_000_000
@@ -53,7 +55,7 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         yield show
 
 
-def make(directory: Path, *, plots: bool = True) -> Report:
+def make(directory: Path, *, plots: bool = True, baselines: Sequence[Path] = ()) -> Report:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
     metrics.json, report.html, report.md, plots/*.png and *.csv; for CI systems junit.xml, load-performance.json and
@@ -64,14 +66,18 @@ def make(directory: Path, *, plots: bool = True) -> Report:
     Args:
         directory: of the run.
         plots: draw them, too; without them it takes less than half as long.
+        baselines: directories of earlier runs; the report says how this one differs from them.
 
     Raises:
-        RecordError: if the directory holds no readable record.
-        InputError: if a threshold of the scenario in force can't be read.
+        RecordError: if a directory holds no readable record.
+        InputError: if a threshold of the scenario in force can't be read, or a run is to be its own baseline.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
         report = build(found) if plots else without_plots(build(found))
+    if baselines:
+        earlier = [load_measurements(one) for one in baselines]
+        report = replace(report, differences=differences(measurements.measure(found), earlier))
     analysis.write(found)
     measurements.write(found)
     folder = directory / "plots"

@@ -29,6 +29,8 @@ class ThresholdEntry(Strict):
     stage: str | None = None
     abort: bool = False
     """End the run as soon as it is seen not to hold."""
+    confident: bool = False
+    """Judge the 95 % interval of the percentile, not its value: inconclusive where the interval holds in part."""
 
     def parse(self) -> Threshold:
         """Read the requirement (see ``loadtest.threshold``).
@@ -36,7 +38,13 @@ class ThresholdEntry(Strict):
         Raises:
             InputError: if it is not one.
         """
-        return parse_threshold(self.require, traffic=self.traffic, operation=self.operation, stage=self.stage)
+        return parse_threshold(
+            self.require,
+            traffic=self.traffic,
+            operation=self.operation,
+            stage=self.stage,
+            confident=self.confident,
+        )
 
     @model_validator(mode="after")
     def _valid(self) -> Self:

@@ -210,3 +210,19 @@ def test_evenness_tells_a_bursty_sender_from_an_even_one(maker: ModuleType, tmp_
     assert found.bins_sent > 0.8
     assert found.gap_error_ms.p99 == pytest.approx(190)
     assert np.isfinite(found.gap_error_ms.mean)
+
+
+def test_rates_of_requests_are_of_what_was_sent_in_the_time(maker: ModuleType, tmp_path: Path) -> None:
+    """Ten submits in ten seconds, and thirty polls in the drain: one request a second, though 40 were sent in all."""
+    common = {"operation": "async_run"}
+    rows = []
+    for k in range(10):
+        rows.append(maker.request("t", k, k * 1000, k * 1000 + 5, kind="submit", status=202, **common))
+        rows += [
+            maker.request("t", k, 11_000 + k * 10 + poll, 11_001 + k * 10 + poll, kind="poll", **common)
+            for poll in range(3)
+        ]
+        rows.append(maker.operation("t", k, k * 1000, 11_003 + k * 10, poll=3, **common))
+    run = maker.info({"t": maker.plan("async_run", [maker.stage("within", 0, 10, 1)], offered=10)})
+    requests = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics.traffic["t"].requests
+    assert (requests.sent, requests.sent_rate, requests.accepted_rate) == (40, 1.0, 1.0)

@@ -9,6 +9,7 @@ import pytest
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.report.bottleneck import bottleneck
 
 
 def found(
@@ -56,3 +57,23 @@ def test_few_operations_name_no_key(maker: ModuleType, tmp_path: Path) -> None:
     assert found(maker, tmp_path / "few", slow, n=12).slow_keys == []
     alone = found(maker, tmp_path / "alone", slow, keys=1)
     assert (alone.keys, alone.slow_keys) == ([], [])
+
+
+def test_what_a_limit_allows_is_by_key(maker: ModuleType, tmp_path: Path) -> None:
+    """An entry that keeps to one of five keys asks for 60 % of that key's quota, and for 12 % of all of them."""
+    rows = [
+        row
+        for k in range(60)
+        for row in (
+            maker.request("t", k, k * 1000, k * 1000 + 5, key_index=3 if k % 15 else 1),
+            maker.operation("t", k, k * 1000, k * 1000 + 5, key_index=3 if k % 15 else 1),
+        )
+    ]
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=60)}
+    traffic["t"].key_count = 5
+    result = find(load_record(maker.save(tmp_path / "run", maker.info(traffic, keys=5), rows)))
+    (use,) = result.uses
+    assert (use.share, use.busiest, use.uneven) == (0.3, 0.56, True)
+    assert [(one.key, one.sent, one.share) for one in use.keys] == [(3, 56, 0.56), (1, 4, 0.04)]
+    words = bottleneck(result).words.replace("\u00a0", " ")
+    assert "asked for 56 % of what it allows key 3 (30 % over all keys)" in words

@@ -6,6 +6,7 @@ import pytest
 
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import Record, load_record
+from loadtest.analysis.verdict import decide, judge_all
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import CpuSample
 from loadtest.record.samples import FILE_NAME, Sample
@@ -164,6 +165,30 @@ def test_time_outs_fail_a_threshold_only_beyond_what_is_known(maker: ModuleType,
     require = ["response_time.p95 < 80ms", "response_time.p95 < 150ms", "response_time.p50 < 30ms"]
     judged = find(simple(maker, tmp_path / "run", rows=rows, require=require)).judged
     assert [one.judgement for one in judged] == ["fail", "inconclusive", "pass"]
+
+
+def test_a_threshold_within_its_interval_is_marginal(maker: ModuleType, tmp_path: Path) -> None:
+    """It passes or fails by its value, visibly so; one that is to be confident is inconclusive instead."""
+    rows = [
+        row
+        for k in range(100)
+        for row in (maker.request("t", k, k * 100.0, k * 100.0 + k), maker.operation("t", k, k * 100.0, k * 100.0 + k))
+    ]
+    require = [f"response_time.p50 {bound}" for bound in ("< 52ms", "< 48ms", "< 70ms", "< 20ms")]
+    found = find(simple(maker, tmp_path / "run", rows=rows, require=require))
+    assert [(one.judgement, one.marginal) for one in found.judged] == [
+        ("pass", True), ("fail", True), ("pass", False), ("fail", False),
+    ]  # fmt: skip
+    sure = {"traffic": "t", "confident": True}
+    scenario = found.record.info.scenario
+    scenario.effective["threshold"] = [{"require": each, **sure} for each in require]
+    assert [one.judgement for one in judge_all(found.record.info, found.metrics)] == [
+        "inconclusive", "inconclusive", "pass", "fail",
+    ]  # fmt: skip
+    scenario.effective["threshold"] = [{"require": require[0], "traffic": "t"}]
+    verdict = decide(found.record.info, [], judge_all(found.record.info, found.metrics))
+    assert verdict.word == "pass"
+    assert "though marginally" in verdict.statement
 
 
 def test_metrics_json_is_strict_json(maker: ModuleType, tmp_path: Path) -> None:

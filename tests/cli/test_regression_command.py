@@ -305,6 +305,18 @@ def test_deciding_about_runs(tmp_path: Path, loadtest: Fixture) -> None:
         assert loadtest("regression", "reject", run, "--reason", reason, *options).code == ExitCode.USAGE
 
 
+def test_a_run_whose_rerun_is_invalid(tmp_path: Path, loadtest: Fixture) -> None:
+    """It can be decided about; its rerun cannot, and is not."""
+    place = tmp_path / "baselines"
+    suspect, rerun = made_line(1, "inconclusive"), made_line(2, "invalid", confirms=made_run(1).run, valid=False)
+    history_file.append(place / "regression.jsonl", suspect, rerun)
+    options = ("--reason", "a slow night", "--history", str(place))
+    said = loadtest("regression", "accept", rerun.run.run, *options)
+    assert (said.code, f"{rerun.run.run} is invalid" in said.err) == (ExitCode.USAGE, True)
+    assert loadtest("regression", "accept", suspect.run.run, *options).code == 0
+    assert [(run.status, run.new_segment) for run in recorded(place).runs] == [("accepted", False), ("invalid", False)]
+
+
 def test_showing_and_exporting_a_history(tmp_path: Path, loadtest: Fixture) -> None:
     """A table of all runs; other tools' formats of the valid ones; an audit with its bound."""
     place = tmp_path / "baselines"

@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
+from loadtest.prepare import endpoint_digest
+
 Fixture = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 MARKER = "s3cr3t-marker-0451"
@@ -28,6 +30,7 @@ def test_no_key_is_shown_anywhere(
     url = serve(WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT="e2e").url
     run = launch(
         *("loadtest.cli", "run", tiny(), "--host", url, "--output-dir", str(tmp_path / "out")),
+        *("--target-version", "2.31.0"),
         WORKFLOW_API_KEYS=MARKER,
         WORKFLOW_ENDPOINT="e2e",
     )
@@ -46,8 +49,13 @@ def test_no_key_is_shown_anywhere(
     (found,) = runs_in(tmp_path / "out")
     found.check_conservation()
     assert {row["status"] for row in found.operations} == {200}, "the key was accepted"
+    info = found.info
+    assert (info.target_version, info.target.endpoint_digest) == ("2.31.0", endpoint_digest("e2e"))
+    assert info.generators[0].cpu_loop.before_ms
     files = [path for path in found.directory.rglob("*") if path.is_file()]
-    assert {"run.json", "samples.arrows", "metrics.json", "report.html"} <= {path.name for path in files}
+    assert {"run.json", "samples.arrows", "metrics.json", "measurements.json", "report.html"} <= {
+        path.name for path in files
+    }
     assert not [path for path in files if MARKER.encode() in path.read_bytes()]
 
 

@@ -45,6 +45,11 @@ def test_a_slower_way_to_the_service_is_named_overhead() -> None:
     assert [one.cause.metric for one in found.findings] == [OVER.metric]
 
 
+def test_many_times_as_much_is_said_in_times() -> None:
+    found = judged({OVER: 2.0}, {OVER: 24.0})
+    assert found.sentence.startswith("greetings: overhead p50 +22 ms (12 times as much, 95 %: 1")
+
+
 def test_a_longer_tail_is_named_by_p95() -> None:
     found = judged(PLAIN, {EXEC95: 200.0, RESP95: 240.0})
     assert [one.cause.metric for one in found.findings] == [EXEC95.metric]

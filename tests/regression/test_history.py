@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -190,8 +192,13 @@ def test_what_an_editor_does_is_no_damage(path: Path, text: bytes) -> None:
     assert len(history_file.read(path).history.runs) == 4
 
 
+def without_checksum(text: bytes) -> bytes:
+    """Lines as somebody may write them by hand."""
+    return re.sub(rb',"crc":"[0-9a-f]{8}"}', b"}", text)
+
+
 def _replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    return lambda line: line.replace(old, new, 1)
+    return lambda line: without_checksum(line).replace(old, new, 1)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +218,9 @@ def _replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (_replaced(b'"recorded":"2025', b'"recorded":"once'), "line 2 is damaged"),
         (_replaced(b'"response_time.p50"', b'"response_time.p7"'), "line 2 is damaged"),
         (_replaced(b'"schema":1', b'"schema":2'), "line 2 was written by a newer loadtest"),
-        (lambda line: line.replace(b'"schema":1', b'"schema":1,"more":true'), ""),
-        (lambda line: b'"schema":9'.join(line.rsplit(b'"schema":1', 1)), "line 2 was written by a newer loadtest"),
+        (_replaced(b'"run":{"schema":1', b'"run":{"schema":9'), "line 2 was written by a newer loadtest"),
+        (_replaced(b'"schema":1', b'"schema":1,"more":true'), ""),
+        (lambda line: line.replace(b'"schema":1', b'"schema":2'), "line 2 is damaged: its checksum does not fit"),
     ],
 )
 def test_a_damaged_line_is_named_and_nothing_is_written(
@@ -233,6 +241,42 @@ def test_a_damaged_line_is_named_and_nothing_is_written(
         assert raised.value.remedy
         assert raised.value.exit_code == ExitCode.USAGE
     assert path.read_bytes() == before
+
+
+@pytest.fixture(name="content", scope="module")
+def two_runs_and_a_decision(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small file."""
+    path = tmp_path_factory.mktemp("history") / NAME
+    lines = [made_line(day, sd=0.1) for day in range(2)]
+    history_file.append(path, *lines, decision(lines[0].run.run, 9, "rejected"))
+    return path.read_bytes()
+
+
+@given(data=st.data())
+def test_a_flipped_bit_is_never_another_history(content: bytes, data: st.DataObject) -> None:
+    """Anywhere in the file: an error, or the same runs, or a last line that is moved away and said."""
+    flipped = bytearray(content)
+    flipped[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / NAME
+        path.write_bytes(content)
+        before = history_file.read(path).history
+        path.write_bytes(flipped)
+        try:
+            found = history_file.read(path)
+        except InputError:
+            return
+        assert found.history == before or found.warnings
+
+
+def test_a_line_written_by_hand_needs_no_checksum(path: Path) -> None:
+    """One that was changed fits no more; without its checksum it is taken as it is."""
+    changed = path.read_bytes().replace(b'"value":223.4', b'"value":923.4', 1)
+    path.write_bytes(changed)
+    with pytest.raises(InputError, match="line 1 is damaged: its checksum does not fit"):
+        history_file.read(path)
+    path.write_bytes(without_checksum(changed))
+    assert history_file.read(path).history.runs[0].measurements.measurements[0].value > 900
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The first screen: what was found out in a sentence, three numbers, what bound the run, what was not tested."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from loadtest import limiters
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
+from loadtest.limiters import LimiterSpec
 from loadtest.record.run_info import CpuSample, LimitInfo
 from loadtest.report.formats import pages
 from loadtest.report.formats import terminal as text
@@ -18,6 +21,7 @@ from loadtest.report.formats.pages import render_markdown as as_markdown
 from loadtest.report.headline import wilson
 from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
+from loadtest.units import Limit
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
 UNREACHABLE = {"status": None, "outcome": "failed", "reason": "connection_refused"}
@@ -95,6 +99,28 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     whats = [one.what for one in report.not_tested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
+
+
+def test_the_limiter_that_decides_is_named_where_it_is_not_the_assumed_one(maker: ModuleType, tmp_path: Path) -> None:
+    """A sliding log's rate is near a fixed window's; its decisions are others, and that is the news."""
+    traffic = {"greetings": maker.tour_traffic()["greetings"]}
+    simulation = maker.Simulation(traffic)
+    simulation.limiters["sync_run"] = limiters.make(LimiterSpec("sliding-log"), Limit(100, 60.0))
+    rows = simulation.run()
+    report = made(maker, tmp_path, (maker.info(traffic), rows))
+    said = report.headline.replace("\u00a0", " ")
+    assert "got 429, as a sliding log of 100 per minute decides (" in said
+    assert said.endswith(" decisions contradict a fixed window of 100 per minute, which was assumed).")
+
+
+def test_the_phase_of_the_servers_windows_stands_beside_the_429_rate(toured: tuple[Path, Report]) -> None:
+    """The second at which a run meets the window moves its 429 rate, so it is on the first screen."""
+    _, report = toured
+    rate = report.figures[1]
+    assert rate.label == "429 rate, all requests"
+    # The record's epoch is 40.25 s into a minute of our clock; the server's is 0.3 s ahead, and known to half a second.
+    assert re.search(r"the run began 40\.\d s into a window of 1 min \(± 0\.5 s\)", rate.words)
+    assert dict(report.facts)["Windows"] in rate.words
 
 
 def test_time_outs_do_not_hide_how_long_the_others_took(maker: ModuleType, tmp_path: Path) -> None:

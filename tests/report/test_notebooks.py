@@ -1,6 +1,7 @@
 """docs/notebooks.md does what it shows."""
 
 import doctest
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +26,11 @@ def test_figures_are_those_of_metrics_json(maker: ModuleType, tmp_path: Path) ->
     found = analysis.understand(maker.tour(tmp_path / "run"))
     table = analysis.metrics(found).set_index(["traffic", "stage", "metric", "statistic"])
     assert table.index.is_unique
-    block = found.metrics.traffic["jobs"].stages["above"].response_time_ms
-    row = table.loc[("jobs", "above", "response_time", "p50")]
+    block = found.metrics.traffic["jobs"].stages["within"].response_time_ms
+    row = table.loc[("jobs", "within", "response_time", "p50")]
     assert [row["value"], row["low"], row["high"], row["n"]] == [block.p50, *block.p50_interval, block.n]
-    assert row["at_least"]
+    assert not row["at_least"]
+    censored = table.loc[("jobs", "above", "response_time", "p50")]
+    assert censored["at_least"]
+    assert math.isnan(censored["high"])
     assert table.loc[("overall", "", "goodput", ""), "value"] == found.metrics.overall.goodput

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, lag, limits, response_time
+from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -125,3 +125,49 @@ def test_all_lags_are_shown_as_they_are_distributed(maker: ModuleType, tmp_path:
         "all start lags": pytest.approx({1.0: 90.0, 202.0: 100.0}),
         "all dispatch lags": pytest.approx({1.0: 90.0, 2.0: 100.0}),
     }
+
+
+def waiting_jobs(maker: ModuleType, directory: Path) -> Findings:
+    """Runs that were quick but for one that waited 18 s; and jobs of which a quarter timed out."""
+    rows = []
+    for k in range(400):
+        late = 18_000 if k == 200 else 0.2
+        at = k * 100 + late
+        rows += [maker.request("runs", k, at, at + 50), maker.operation("runs", k, k * 100, at + 50, start_ms=at)]
+        common = {"operation": "async_run", "stage": "within"}
+        ended = k % 4 != 0
+        fate = {"execution_time_ms": 300.0} if ended else {"outcome": "timed_out", "status": 200, "reason": "give_up"}
+        end = k * 100 + (1_000 if ended else 2_000)
+        rows += [
+            maker.request("jobs", k, k * 100, k * 100 + 5, kind="submit", status=202, **common),
+            maker.request(
+                "jobs", k, end - 5, end, kind="poll", job_state="completed" if ended else "pending", **common
+            ),
+            maker.operation("jobs", k, k * 100, end, poll=1, **{**common, **fate}),
+        ]
+    stages = [maker.stage("within", 0, 40, 10)]
+    traffic = {
+        "runs": maker.plan("sync_run", stages, offered=400),
+        "jobs": maker.plan("async_run", stages, offered=400),
+    }
+    return find(load_record(maker.save(directory, maker.info(traffic), rows)))
+
+
+def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -> None:
+    """A wait of 18 s is in the title, censored tails are no shortest ones, and figures of ok operations say so."""
+    found = waiting_jobs(maker, tmp_path / "run")
+    titles = {}
+    for name, draw in (
+        ("service", response_time.draw_service),
+        ("spectrum", response_time.draw_spectrum),
+        ("parts", execution.draw_decomposition),
+        ("overhead", overhead.draw),
+    ):
+        with styled(name):
+            titles[name] = drawn(draw(found)).title.replace("\u00a0", " ")
+    assert titles["service"] == (
+        "Beside their answered request, ok operations of runs waited 0.20 ms or less at the median, 18.00 s at most"
+    )
+    assert titles["spectrum"].endswith("; jobs reached time-outs, so that the tail is longer than is known")
+    assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"
+    assert titles["overhead"] == "Median overhead of ok operations: jobs (75.0 % were ok) 700 ms"

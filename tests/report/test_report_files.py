@@ -22,7 +22,7 @@ from loadtest.report import write
 from loadtest.report.plots import NAMES, SOMETIMES
 from loadtest.report.report import Report
 
-FILES = ("metrics.json", "report.html", "report.md")
+FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
 
 
 def files(directory: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """What followed the 429s: when requests passed again, what became of retries, and whether others felt the excess.
 
-Interference is read from the others' 429s: while one party is being refused, and while it is not.
+Interference is read from the others: from their 429s while one party is being refused, and while it is not, and from
+their times and errors (``felt``).
 
 A party is a traffic entry, or a key. That others are refused more often while it is can mean that they share a limit,
 or only that all are above theirs in the same stage. What decides are 429s that the assumed limiter does not explain:
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.columns import OK, OUTCOMES
 from loadtest.analysis.distribution import Distributions, summarize
+from loadtest.analysis.limits.felt import Felt, felt_by_others
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Summary
@@ -142,14 +144,18 @@ class Interference(Result, frozen=True, kw_only=True):
         while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
             assumed limiter.
         while_not: likewise in all other seconds.
-        felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do it once
-            in a thousand times; None where nothing is expected or either time is empty.
+        refusals_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
+            it once in a thousand times; None where nothing is expected or either time is empty.
+        others: what else others felt; None where there was no time without it.
+        felt: whether others felt anything, be it 429s, longer times or errors; None where none of it is known.
     """
 
     kind: Kind
     party: str
     while_refused: tuple[int, int, int]
     while_not: tuple[int, int, int]
+    refusals_felt: bool | None
+    others: Felt | None
     felt: bool | None
 
 
@@ -157,7 +163,7 @@ def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
     """Each party that was refused anything while others sent.
 
     Args:
-        sent: requests in figures.
+        sent: requests in figures, as ``SentRequests.frame`` has them.
         wrong: of each, whether it was refused though its assumed limiter had room; None if that is unknown.
     """
     found: list[Interference] = []
@@ -193,9 +199,20 @@ def _parties(
         apart = _three((everyone - own)[:, ~over])
         if not by_party[each] or not during[0]:
             continue
-        felt = _felt(during, apart) if wrong is not None and apart[0] else None
-        party_name = names[each] if names else str(each)
-        found.append(Interference(kind=kind, party=party_name, while_refused=during, while_not=apart, felt=felt))
+        refusals = _felt(during, apart) if wrong is not None and apart[0] else None
+        others = felt_by_others(sent, party == each)
+        known = [one for one in (refusals, None if others is None else others.anything) if one is not None]
+        found.append(
+            Interference(
+                kind=kind,
+                party=names[each] if names else str(each),
+                while_refused=during,
+                while_not=apart,
+                refusals_felt=refusals,
+                others=others,
+                felt=any(known) if known else None,
+            )
+        )
     return found
 
 

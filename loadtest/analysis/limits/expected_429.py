@@ -45,12 +45,16 @@ class Expectation:
         shift_s: server's clock minus ours that agreed best; None where it does not matter to the limiter, or nothing
             could be replayed.
         agreement: share of the observed decisions (429 or not) that it predicts; None without any.
+        agreement_as_sent: the same where no request of a burst was put before another; None where that was not asked.
+        reordered: requests of bursts that were put in another order than they were sent in: accepted ones first.
         why_not: in words, why nothing could be replayed.
     """
 
     rejected: "pd.Series[float]"
     shift_s: float | None = None
     agreement: float | None = None
+    agreement_as_sent: float | None = None
+    reordered: int = 0
     why_not: str | None = None
 
 
@@ -74,7 +78,29 @@ def expect(record: Record) -> Expectation:
     rejected = nothing.copy()
     for group, allowed in zip(groups, decisions, strict=True):
         rejected.loc[group.index] = (~allowed).astype(float)
-    return Expectation(rejected, shift if assumed_limits.aligned else None, agreed / judged if judged else None)
+    agreed_as_sent, reordered = _as_sent(record, groups, decisions)
+    held = assumed_limits.spec.algorithm == CONCURRENCY  # who holds a slot for how long depends on the order, too
+    return Expectation(
+        rejected,
+        shift if assumed_limits.aligned else None,
+        agreed / judged if judged else None,
+        agreed_as_sent / judged if judged and not (held and reordered) else None,
+        reordered,
+    )
+
+
+def _as_sent(record: Record, groups: list[LimiterRequests], decisions: list[NDArray[np.bool_]]) -> tuple[int, int]:
+    """Decisions that a replay predicts in the order of sending, and how many requests ``_arrival_order`` put elsewhere.
+
+    Requests that were put in another order took each other's times, so that the replay is the same.
+    """
+    agreed = moved = 0
+    starts = record.sent_requests["start"]
+    for group, allowed in zip(groups, decisions, strict=True):
+        order = np.lexsort((group.index.to_numpy(), starts.loc[group.index].to_numpy()))
+        moved += int((order != np.arange(len(order))).sum())
+        agreed += int(((~allowed == group.was_429[order]) & group.answered[order]).sum())
+    return agreed, moved
 
 
 _Tried = tuple[int, float, list[NDArray[np.bool_]]]

@@ -225,9 +225,7 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
         wrong[place] = refuted
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
-    felt = interference(
-        sent.loc[figures, ["traffic", "key_index", "start", "status"]], wrong[figures] if known else None
-    )
+    felt = interference(sent.loc[figures], wrong[figures] if known else None)
     return Observed429(limits, {}, felt, record.sent.complete, None if limits else "no request drew on a limit")
 
 

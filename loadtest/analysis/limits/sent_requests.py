@@ -25,8 +25,9 @@ MOST: Final = 1_000_000
 """Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _COLUMNS: Final = {
-    **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival"), np.float64),
+    **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
+    "outcome": np.int8,
     **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may make up as many as it likes
     "stage_index": np.int64,
     "kind": np.int8,
@@ -81,7 +82,8 @@ class SentRequests:
     def frame(self) -> pd.DataFrame:
         """One row for each request, in the order of the record.
 
-        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival`` (floats, NaN for null);
+        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (floats,
+        NaN for null); ``outcome`` (a place in ``OUTCOMES``);
         ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``stage_index`` (-1 for the set-up),
         ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
         """

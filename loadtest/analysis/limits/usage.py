@@ -1,6 +1,7 @@
 """How far each limit was used, in each stretch between stage boundaries and over time; and which one bound a run."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,22 @@ from loadtest.analysis.results import Count, Result, Share
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MOST_KEYS: Final = 64
+"""Keys of a stretch that are kept: the busiest."""
+_UNEVEN: Final = 1.05
+
+
+class KeyUse(Result, frozen=True, kw_only=True):
+    """What one key asked of its own quota: ``share`` is its requests ÷ what the limit allows it."""
+
+    key: Count
+    sent: Count
+    throttled: Count
+    share: float
+
 
 class LimitUse(Result, frozen=True, kw_only=True):
     """What was asked of one limit while the same stages were on.
@@ -21,7 +38,8 @@ class LimitUse(Result, frozen=True, kw_only=True):
     ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
     together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
     had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
-    the stretch. ``throttled_rate`` is 429s ÷ requests sent.
+    the stretch. ``throttled_rate`` is 429s ÷ requests sent. ``keys`` are those that have quotas of their own, the
+    busiest first; there is none where there is one quota, or where concurrency is limited.
     """
 
     limit: str
@@ -32,6 +50,17 @@ class LimitUse(Result, frozen=True, kw_only=True):
     throttled: Count
     share: float
     throttled_rate: Share
+    keys: tuple[KeyUse, ...] = ()
+
+    @property
+    def busiest(self) -> float:
+        """The share of the busiest key, which is refused first; of all where they have one quota."""
+        return self.keys[0].share if self.keys else self.share
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the busiest key asks for more of its quota than all keys together ask of theirs."""
+        return self.busiest > _UNEVEN * self.share
 
 
 class LimitUses:
@@ -49,6 +78,9 @@ class LimitUses:
         stretches = max(0, len(self._edges) - 1)
         self._sent = np.zeros((len(KINDS), stretches), np.int64)
         self._throttled = np.zeros_like(self._sent)
+        self._keys = record.info.keys if record.info.keys > 1 and record.assumed_limits.per_key else 0
+        self._by_key = np.zeros((2, len(KINDS), self._keys, stretches), np.int64)
+        """Requests and 429s by kind, key and stretch, where keys have quotas of their own."""
         self._answering = np.zeros(self._sent.shape)
         """Seconds of accepted requests within each stretch."""
 
@@ -59,6 +91,8 @@ class LimitUses:
             stretch = distribution.place(start, self._edges)
             tally(self._sent[kind], stretch)
             tally(self._throttled[kind], stretch[status == THROTTLED_STATUS])
+            if self._keys:
+                self._count_keys(kind, rows, stretch)
             if self._record.assumed_limits.spec.algorithm == CONCURRENCY:
                 end = rows.floats("end") / 1e9
                 accepted = (status != THROTTLED_STATUS) & ~np.isnan(end)
@@ -66,6 +100,23 @@ class LimitUses:
                     first = np.maximum(start[accepted], self._edges[place])
                     held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
                     self._answering[kind, place] += held.sum()
+
+    def _count_keys(self, kind: int, rows: Rows, stretch: Ints) -> None:
+        key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
+        # A key beyond those of the run is no key: such a record is invalid.
+        places = np.where((stretch < 0) | (key >= self._keys), -1, key * self._by_key.shape[3] + stretch)
+        for counts, some in zip(self._by_key, (slice(None), rows.floats("status") == THROTTLED_STATUS), strict=True):
+            tally(counts[kind].reshape(-1), places[some])
+
+    def _of_keys(self, kinds: list[int], place: int, allowed: float) -> tuple[KeyUse, ...]:
+        """What each key asked of what is allowed to it, the busiest first."""
+        sent, throttled = self._by_key[..., place][:, kinds].sum(axis=1)
+        busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
+        return tuple(
+            KeyUse(key=key, sent=int(sent[key]), throttled=int(throttled[key]), share=float(sent[key]) / allowed)
+            for key in busiest
+            if sent[key]
+        )
 
     def result(self) -> list[LimitUse]:
         """One row for each limit that was asked anything and each stretch."""
@@ -80,10 +131,12 @@ class LimitUses:
                 if not sent:
                     continue
                 begin, end = float(self._edges[place]), float(self._edges[place + 1])
+                keys: tuple[KeyUse, ...] = ()
                 if record.assumed_limits.spec.algorithm == CONCURRENCY:
                     share = float(self._answering[kinds, place].sum()) / (end - begin) / (limit.count * quotas)
                 else:
                     share = sent / (limit.rate * quotas * (end - begin))
+                    keys = self._of_keys(kinds, place, limit.rate * (end - begin)) if quotas > 1 else ()
                 throttled = int(self._throttled[kinds, place].sum())
                 uses.append(
                     LimitUse(
@@ -95,6 +148,7 @@ class LimitUses:
                         throttled=throttled,
                         share=share,
                         throttled_rate=throttled / sent,
+                        keys=keys,
                     )
                 )
         return uses
@@ -112,11 +166,7 @@ class LimitUses:
 
 def bottleneck_limit(uses: list[LimitUse]) -> LimitUse | None:
     """The limit that bound the run: most 429s; without any, the one that came nearest to its limit."""
-    return max(uses, key=lambda use: (use.throttled, use.share), default=None)
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+    return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,10 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
 
 
+_VOID: Final = ("invalid", "aborted")
+"""Verdicts of runs by which nothing is judged."""
+
+
 def render_junit(findings: Findings) -> str:
     """One suite: validity first, then the thresholds. What could not be judged is skipped, with the reason.
 
@@ -41,6 +45,7 @@ def render_junit(findings: Findings) -> str:
         ("scenario_hash", info.scenario.hash),
         ("seed", str(info.seed)),
         ("target", info.target.url),
+        ("failed_requests", str(findings.metrics.overall.requests.failed)),
     ):
         SubElement(properties, "property", name=name, value=clean(value))
     for check in findings.checks:
@@ -48,11 +53,13 @@ def render_junit(findings: Findings) -> str:
         if not check.ok:
             words = f"{check.words} ({check.value}, allowed {check.limit})"
             SubElement(case, "error", type="invalid", message=clean(words))
+        elif not check.judged:
+            SubElement(case, "skipped", message=clean(f"not judged: {check.words}"))
     if info.end == "aborted":
         SubElement(
             junit_case(suite, "run", "came to its end"), "error", type="aborted", message=clean(verdict.statement)
         )
-    void = verdict.word if verdict.word in ("invalid", "aborted") else None
+    void = verdict.word if verdict.word in _VOID else None
     for one in findings.judged:
         _threshold(junit_case(suite, f"threshold.{one.scope}", one.require), one, void)
     return junit_file(suite, findings.record.covered_s)
@@ -70,7 +77,8 @@ def _threshold(case: Element, one: Judged, void: str | None) -> None:
         SubElement(case, "skipped", message=clean(f"inconclusive: {one.why}"))
     elif one.judgement == "fail":
         SubElement(case, "failure", type="threshold", message=clean(sentence(one)))
-    SubElement(case, "system-out").text = clean(f"value {amount(one)}, n {'–' if one.n is None else one.n}")
+    marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
+    SubElement(case, "system-out").text = clean(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
 
 
 def junit_file(suite: Element, seconds: float) -> str:
@@ -91,18 +99,23 @@ def clean(text: str) -> str:
 
 
 def render_gitlab(findings: Findings) -> str:
-    """The file's text. Thresholds and checks of validity are its checks; times are in ms and of all requests."""
+    """The file's text: times are in ms and of all requests.
+
+    Thresholds and checks of validity are its checks, but for those that could not be judged, which JUnit skips.
+    """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
-    judged = [one.judgement == "pass" for one in findings.judged] + [check.ok for check in findings.checks]
+    void = findings.verdict.word in _VOID
+    judged = [one.judgement == "pass" for one in findings.judged if one.judgement != "inconclusive" and not void]
+    judged += [check.ok for check in findings.checks if check.judged]
     passed = sum(judged)
     metrics: dict[str, Any] = {
         "checks": {"passes": passed, "fails": len(judged) - passed, "value": passed / len(judged)},
         "http_reqs": {"count": requests.sent, "rate": requests.sent_rate or 0.0},
         "http_req_failed": {
-            "passes": requests.errors,
-            "fails": requests.sent - requests.errors,
-            "value": requests.errors / requests.sent if requests.sent else 0.0,
+            "passes": requests.failed,
+            "fails": requests.sent - requests.failed,
+            "value": requests.failed / requests.sent if requests.sent else 0.0,
         },
     }
     for name, ours in (("http_req_waiting", "first_byte_ms"), ("http_req_duration", "service_time_ms")):
@@ -136,7 +149,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """The file's text: a row for each traffic entry, and one for all requests together.
 
-    Response times are Locust's: of single requests, which are service times here. Failures are 429s and errors.
+    Response times are Locust's: of single requests, which are service times here. Failures are Locust's, too: errors,
+    and 429s in stages of which none is expected.
     """
     record = findings.record
     text = io.StringIO(newline="")
@@ -151,7 +165,7 @@ def render_locust_csv(findings: Findings) -> str:
 def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[StageKey]) -> list[object]:
     requests, stage_indices = figures.requests, record.stage_indices(stages)
     times = record.times["service_time_ms"].get(stage_indices)
-    failed = requests.errors + requests.throttled
+    failed = requests.failed
     seconds = figures.seconds
     return [
         kind, name, requests.sent, failed, *_times(times),

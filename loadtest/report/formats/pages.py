@@ -14,6 +14,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from loadtest.analysis.validity import Check
 from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Plot, Report
 from loadtest.report.tables.table import Cell, Table
@@ -89,12 +90,14 @@ def render_markdown(report: Report) -> str:
     ]
     if report.thresholds is not None:
         parts.append(markdown_table(report.thresholds))
-    checks = "\n".join(
-        f"- {'✓' if c.ok else '✗'} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks
-    )
+    checks = "\n".join(f"- {_mark(c)} {escape(f'{c.name}: {c.value} ({c.limit}), {c.words}')}" for c in report.checks)
     parts += ["## Validity", checks, f"**Binding constraint.** {escape(report.bottleneck.words)}"]
     if report.target:
         parts += ["**About the target**", "\n".join(f"- {escape(one)}" for one in report.target)]
+    if report.differences is not None:
+        parts.append(f"**{escape(report.differences.title)}.** {escape(report.differences.sentence)}")
+        parts.append("\n".join(f"- {escape(reason)}" for reason in report.differences.reasons))
+        parts += [markdown_table(report.differences.table)] if report.differences.table.rows else []
     parts += [f"> {escape(note)}" for note in report.caveats]
     if report.not_tested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
@@ -107,6 +110,12 @@ def render_markdown(report: Report) -> str:
     parts += [markdown_table(table) for table in report.tables if table.rows]
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _mark(check: Check) -> str:
+    if not check.ok:
+        return "✗"
+    return "✓" if check.judged else "?"
 
 
 def _figures(figures: tuple[KeyFigure, ...]) -> str:

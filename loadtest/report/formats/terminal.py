@@ -52,6 +52,10 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
         console.print(Text(f"! {note}", style="yellow"))
     for sentence in report.target:
         console.print(Text.assemble(("About the target  ", "dim"), sentence))
+    if report.differences is not None:
+        console.print(Text.assemble((f"{report.differences.title}  ", "dim"), report.differences.sentence))
+        for reason in report.differences.reasons:
+            console.print(Text(f"  {reason}"))
     console.print(Text.assemble(("Binding constraint  ", "dim"), report.bottleneck.words))
     if report.not_tested:
         phrases = "; ".join(one.what for one in report.not_tested)

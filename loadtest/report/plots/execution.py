@@ -82,7 +82,9 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it."
     )
-    return Drawing(_decomposition_title(rows), caption, figure, tuple(_table(name, rows[name]) for name in names))
+    return Drawing(
+        _decomposition_title(findings, rows), caption, figure, tuple(_table(name, rows[name]) for name in names)
+    )
 
 
 def _table(name: str, rows: list[_Row]) -> Table:
@@ -170,7 +172,7 @@ def _keys() -> list[Patch]:
     ]
 
 
-def _decomposition_title(rows: dict[str, list[_Row]]) -> str:
+def _decomposition_title(findings: Findings, rows: dict[str, list[_Row]]) -> str:
     shares = {}
     for name, found in rows.items():
         known = [row for row in found if row.execution is not None]
@@ -183,9 +185,19 @@ def _decomposition_title(rows: dict[str, list[_Row]]) -> str:
     if not shares:
         return "Where the time of an operation goes"
     if len(shares) > _MOST_NAMED:
-        return f"Of the mean response time, executionTime is {numbers.listed(shares, numbers.share)}"
-    parts = ", ".join(f"{numbers.share(share)} for {name}" for name, share in shares.items())
-    return f"Of the mean response time, executionTime is {parts}"
+        return f"Of the mean time of an ok operation, executionTime is {numbers.listed(shares, numbers.share)}"
+    parts = ", ".join(
+        f"{numbers.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items()
+    )
+    return f"Of the mean time of an ok operation, executionTime is {parts}"
+
+
+def ended_share(findings: Findings, name: str) -> str:
+    """Of how many of the operations that were sent a figure of ok ones is; empty where all were ok."""
+    operations = findings.metrics.traffic[name].operations
+    if operations.ok == operations.sent:
+        return ""
+    return f" ({numbers.share(operations.ok / operations.sent)} were ok)" if operations.sent else ""
 
 
 _OVER_TIME: Final = "executionTime over time"
@@ -299,7 +311,7 @@ def _over_time_title(findings: Findings) -> str:
     traffic = findings.metrics.traffic
     medians = {name: p50 for name in findings.executions if (p50 := traffic[name].execution_time_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
-        return f"Median executionTime: {numbers.listed(medians, numbers.duration_ms)}"
+        return f"Median executionTime of ok operations: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in findings.executions:
         figures = findings.metrics.traffic[name]
@@ -312,13 +324,17 @@ def _over_time_title(findings: Findings) -> str:
             parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
         else:
             parts.append(f"{name} {numbers.duration_ms(figures.execution_time_ms.p50)}")
-    return f"Median executionTime: {', '.join(parts)}" if parts else "Too few answers for a median executionTime"
+    return (
+        f"Median executionTime of ok operations: {', '.join(parts)}"
+        if parts
+        else "Too few answers for a median executionTime"
+    )
 
 
 def _against_title(findings: Findings) -> str:
     anomalous = {name: entry.anomaly_count for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
-        return "No executionTime is longer than the client waited for it"
+        return "No executionTime is below zero or longer than the client waited for it"
     count = sum(anomalous.values())
     names = ", ".join(anomalous)
     verb = "executionTime of" if count == 1 else "executionTimes of"

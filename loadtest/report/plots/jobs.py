@@ -183,9 +183,8 @@ def _waiting_title(found: list[_Stage]) -> str:
     if interval_ranks(one.queue[1].n, 0.5) is not None:
         low, high = (_at(bound, bound.n)[_POINTS // 2] for bound in one.queue)
         waited = f"{numbers.duration_ms(low)} to {numbers.duration_ms(high)}"
-        words += (
-            f"; the median queue wait is {waited if low >= _NOTHING * high else f'at most {numbers.duration_ms(high)}'}"
-        )
+        waited = waited if low >= _NOTHING * high else f"at most {numbers.duration_ms(high)}"
+        words += f"; the median queue wait of those that ended is {waited}"
     return words
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis import distribution, numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.expected_429 import boundaries
+from loadtest.analysis.limits.expected_429 import Expectation, boundaries
 from loadtest.analysis.limits.usage import bottleneck_limit
 from loadtest.analysis.limits.windows import AcceptedWindows
 from loadtest.analysis.numbers import count
@@ -63,9 +63,12 @@ def _rates_title(findings: Findings) -> str:
     if use.throttled:
         got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {called} bound the run: {got}"
-    if use.share > 1:
-        return f"No request got 429, though the {called} was asked {numbers.times_what(use.share)} what it allows"
-    return f"No limit was reached; the nearest was the {called}, at {numbers.times(use.share)} of what it allows"
+    whom = f" key {use.keys[0].key}" if use.uneven else ""
+    if use.busiest > 1:
+        asked = f"the {called} was asked {numbers.times_what(use.busiest)} what it allows{whom}"
+        return f"No request got 429, though {asked}"
+    near = f"the nearest was the {called}, at {numbers.times(use.busiest)} of what it allows{whom}"
+    return f"No limit was reached; {near}"
 
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
@@ -157,6 +160,12 @@ def _caption(findings: Findings) -> str:
     if expectation.why_not is not None:
         return f"{text} Nothing was expected, because {expectation.why_not}."
     text += f" Expected is what {findings.record.assumed_limits.words}, does with the recorded sends"
+    if expectation.reordered:
+        moved = "1 request" if expectation.reordered == 1 else f"{count(expectation.reordered)} requests"
+        text += (
+            f", {moved} of bursts put in another order: such arrive in any, so that their number is compared and "
+            "not which of them passed"
+        )
     if expectation.shift_s is None:
         return f"{text}."
     # Adding zero makes a rounded −0 a 0.
@@ -169,9 +178,17 @@ def _429_rate_title(findings: Findings) -> str:
     title = f"{numbers.share(observed)} of requests got 429"
     if expected is None:
         return title
-    agreement = findings.expectation.agreement
-    agrees = f"; {numbers.share(agreement)} of the decisions are as expected" if agreement is not None else ""
-    return f"{title}, {numbers.share(expected)} was expected{agrees}"
+    return f"{title}, {numbers.share(expected)} was expected{_agreement(findings.expectation)}"
+
+
+def _agreement(found: Expectation) -> str:
+    """How many decisions a replay predicts: in the order of sending first, which nothing was changed for."""
+    if found.agreement is None:
+        return ""
+    if not found.reordered:
+        return f"; {numbers.share(found.agreement)} of the decisions are as expected"
+    as_sent = "" if found.agreement_as_sent is None else f"{numbers.share(found.agreement_as_sent)} in the order sent, "
+    return f"; as expected are {as_sent}{numbers.share(found.agreement)} with accepted requests of bursts first"
 
 
 _WINDOWS_TITLE = "Accepted per window"

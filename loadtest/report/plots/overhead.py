@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
-from loadtest.report.plots.execution import why_none
+from loadtest.report.plots.execution import ended_share, why_none
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
 from loadtest.stats import ranks_to_draw
 
@@ -121,7 +121,7 @@ def _title(findings: Findings, names: list[str]) -> str:
     stage_indices = findings.metrics.traffic
     medians = {name: p50 for name in names if (p50 := stage_indices[name].overhead_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
-        return f"Median overhead: {numbers.listed(medians, numbers.duration_ms)}"
+        return f"Median overhead of ok operations: {numbers.listed(medians, numbers.duration_ms)}"
     parts = []
     for name in names:
         figures = findings.metrics.traffic[name]
@@ -132,13 +132,16 @@ def _title(findings: Findings, names: list[str]) -> str:
         ]
         if not steps:
             continue
+        ended = ended_share(findings, name)
         (slow, before, _), (fast, after, _) = min(steps), max(steps)
         (_, least, quick), (_, most, late) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
         if fast > _FASTER * slow:
             ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
-            parts.append(f"{name} {ends} at {numbers.rate(fast)}")
+            parts.append(f"{name}{ended} {ends} at {numbers.rate(fast)}")
         elif most > _FASTER * least:
-            parts.append(f"{name} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”")
+            parts.append(
+                f"{name}{ended} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”"
+            )
         else:
-            parts.append(f"{name} {numbers.duration_ms(figures.overhead_ms.p50)}")
-    return f"Median overhead: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"
+            parts.append(f"{name}{ended} {numbers.duration_ms(figures.overhead_ms.p50)}")
+    return f"Median overhead of ok operations: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"

@@ -29,7 +29,7 @@ from loadtest.report.plots.style import (
     time_axis,
 )
 from loadtest.report.tables.table import Cell, Table
-from loadtest.stats import interval_ranks, ranks_to_draw
+from loadtest.stats import interval_ranks, rank, ranks_to_draw
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -173,21 +173,36 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 
 def _spectrum_title(findings: Findings) -> str:
-    tails = []
+    """Of the entries whose tail is known: one that reaches time-outs has a longer one than any figure says."""
+    known, censored = {}, []
     for name, figures in findings.metrics.traffic.items():
         block = figures.response_time_ms
-        for statistic in ("p99", "p95", "p90"):
-            tail = block.get(statistic)
-            if block.p50 and tail.value is not None:
-                tails.append((tail.value / block.p50, name, statistic, tail))
-                break
-    if not tails:
-        return "Too few answers to speak of a tail"
-    ratio, name, statistic, longest = max(tails, key=lambda each: each[:3])
-    words = f"{statistic} {numbers.bounded(longest)}, {numbers.times_as(ratio)} times its median"
-    if ratio < _NO_TAIL:
-        return f"There is hardly a tail; the longest is that of {name}: {words}"
-    return f"The longest tail is that of {name}: {words}"
+        if block.p50 and "p50" not in block.at_least and not block.at_least:
+            known[name] = block
+        elif block.n and block.at_least:
+            censored.append(name)
+    late = f"; {_named(censored)} reached time-outs, so that the tail is longer than is known" if censored else ""
+    statistic = next((each for each in ("p99", "p95", "p90") if any(b.get(each).value for b in known.values())), None)
+    if statistic is None:
+        return f"Too few answers to speak of a tail{late}"
+    ratios = {name: value / (b.p50 or 1.0) for name, b in known.items() if (value := b.get(statistic).value)}
+    name = max(ratios, key=lambda each: ratios[each])
+    words = (
+        f"{numbers.duration_ms(known[name].get(statistic).value)}, {numbers.times_as(ratios[name])} times its median"
+    )
+    if len(ratios) == 1:
+        return f"{statistic} of {name} is {words}{late}"
+    of = "" if len(ratios) == len(findings.metrics.traffic) else f", of {len(ratios)} entries that carry it"
+    if ratios[name] < _NO_TAIL:
+        return f"There is hardly a tail: the longest {statistic}{of}, that of {name}, is {words}{late}"
+    return f"By {statistic}{of}, the longest tail is that of {name}: {words}{late}"
+
+
+def _named(names: list[str]) -> str:
+    """Some names, or how many."""
+    if len(names) > _MOST_NAMED:
+        return f"{len(names)} entries"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 _CURVE_POINTS = 600
@@ -240,19 +255,20 @@ def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any
 
 
 def _service_title(findings: Findings) -> str:
-    gaps = []
-    for name, figures in findings.metrics.traffic.items():
-        response, service = figures.response_time_ms.p50, figures.service_time_ms.p50
-        polled = findings.record.info.traffic[name].operation == Operation.ASYNC_RUN
-        if response is not None and service is not None and not polled:
-            gaps.append((response - service, name))
-    if not gaps:
+    """What operations waited, each beside its own request: medians of operations and of requests have no difference."""
+    record, waits = findings.record, {}
+    for name, plan in record.info.traffic.items():
+        waited = record.times.waited.get(record.stage_indices(record.stages(traffic=name)))
+        if plan.operation != Operation.ASYNC_RUN and interval_ranks(waited.n, 0.5) is not None:
+            waits[name] = waited
+    if not waits:
         return _polled_title(findings)
-    gap, name = max(gaps)
-    if gap < 1:
-        return f"Response time is service time: waiting adds at most {numbers.duration_ms(max(gap, 0))} at the median"
-    median = numbers.duration_ms(findings.metrics.traffic[name].response_time_ms.p50)
-    return f"Waiting and retries are {numbers.duration_ms(gap)} of the median response time of {name}, {median}"
+    halves = {name: float(waited.at([rank(waited.n, 0.5)])[0]) for name, waited in waits.items()}
+    most = max(waits, key=lambda each: waits[each].most)
+    whose = "ok operations" if len(waits) == len(record.info.traffic) else f"ok operations of {_named(list(waits))}"
+    half = numbers.duration_ms(max(0.0, *halves.values()))
+    at_most = f"{numbers.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
+    return f"Beside their answered request, {whose} waited {half} or less at the median, {at_most}"
 
 
 def _polled_title(findings: Findings) -> str:

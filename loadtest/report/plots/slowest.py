@@ -92,4 +92,7 @@ def _title(shown: list[SlowOperation]) -> str:
     worst = shown[0]
     asked = len(worst.phases)
     requests = "1 request" if asked == 1 else f"{numbers.count(asked)} requests"
-    return f"The slowest operation, of {worst.traffic}, took {numbers.duration_ms(worst.response_ms)} in {requests}"
+    took = f"{numbers.duration_ms(worst.response_ms)} in {requests}"
+    if worst.outcome != Outcome.OK:
+        return f"The slowest operation, of {worst.traffic}, was given up after {took}"
+    return f"The slowest operation, of {worst.traffic}, took {took}"

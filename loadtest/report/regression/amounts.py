@@ -8,7 +8,7 @@ from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import MetricComparison
 
 _NBSP: Final = "\u00a0"
-_SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
+SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """Metrics whose value is a difference by itself: observed − expected."""
 _FACTOR_FROM: Final = 3.0
 """From this ratio on, a factor reads better than a percentage."""
@@ -36,7 +36,7 @@ def value(metric: Metric, amount: float | None) -> str:
     unit = NATURES[metric].unit
     if unit == "ms":
         return duration_ms(amount)
-    if metric in _SIGNED:
+    if metric in SIGNED:
         return _points(amount)
     return share(amount) if unit == "share" else f"{_digits(amount)}{_NBSP}/s"
 
@@ -79,7 +79,7 @@ def change_interval(one: MetricComparison) -> str:
         return ""
     low, high = one.ratio_interval
     if high >= _FACTOR_FROM:
-        return f"95{_NBSP}%: × {_factor(low)} to × {_factor(high)}"
+        return f"95{_NBSP}%: × {factor(low)} to × {factor(high)}"
     return f"95{_NBSP}%: {percent(low).removesuffix(f'{_NBSP}%')} to {percent(high)}"
 
 
@@ -88,7 +88,7 @@ def detectable(one: MetricComparison) -> str:
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
-        return f"odds × {_factor(one.detectable)}"
+        return f"odds × {factor(one.detectable)}"
     return percent(one.detectable)
 
 
@@ -112,7 +112,7 @@ def probability(p: float | None) -> str:
 def percent(ratio: float) -> str:
     """A ratio as a change: ``+69 %``, ``−0.4 %``; from three times on as ``× 4.2``."""
     if ratio >= _FACTOR_FROM:
-        return f"× {_factor(ratio)}"
+        return f"× {factor(ratio)}"
     amount = (ratio - 1) * 100
     return f"{_sign(amount)}{_digits(abs(amount))}{_NBSP}%"
 
@@ -144,7 +144,8 @@ def _digits(size: float) -> str:
     return f"{size:.1f}" if size >= 0.995 else f"{size:.2g}" if size >= 0.001 else "0"
 
 
-def _factor(ratio: float) -> str:
+def factor(ratio: float) -> str:
+    """A ratio as a number: two digits, or all of its whole ones."""
     return grouped(ratio) if ratio >= 100 else f"{ratio:.2g}"
 
 

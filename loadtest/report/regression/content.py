@@ -1,14 +1,13 @@
 """A finished report of a comparison as a value: what every format shows, and nothing that it must compute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-from loadtest.analysis.numbers import NOTHING
-from loadtest.regression.results import Comparison, Finding, MetricComparison, Word
+from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
 from loadtest.report.headline import KeyFigure
 from loadtest.report.regression import amounts, tables
@@ -44,7 +43,7 @@ class ComparisonReport:
         heading: of the page: the scenario's question.
         steps: what to do next.
         figures: the numbers that matter most.
-        findings: a heading for each, and its table.
+        findings: what changed, and its symptoms.
         metrics: the table of every metric.
         controls: of what the service cannot touch.
         identities: who was measured by whom.
@@ -56,7 +55,7 @@ class ComparisonReport:
     heading: str
     steps: tuple[Step, ...]
     figures: tuple[KeyFigure, ...]
-    findings: tuple[tuple[str, Table], ...]
+    findings: Table
     metrics: Table
     controls: Table
     identities: Table
@@ -93,25 +92,13 @@ def build(comparison: Comparison, directory: Path) -> ComparisonReport:
         heading=comparison.title or f"Did {comparison.scenario} get slower?",
         steps=next_steps(comparison, directory),
         figures=key_figures(comparison),
-        findings=tuple(
-            (_heading(finding, comparison), tables.finding_table(finding, comparison))
-            for finding in comparison.findings
-        ),
+        findings=tables.findings_table(comparison),
         metrics=tables.metrics_table(comparison),
         controls=tables.controls_table(comparison),
         identities=tables.identities_table(comparison),
         runs=tables.runs_table(comparison),
         draw=lambda: _draw(comparison),
     )
-
-
-def _heading(finding: Finding, comparison: Comparison) -> str:
-    """Its sentence; shorter where the verdict's sentence is that already."""
-    count = 1 + len(finding.symptoms)
-    if finding.sentence not in comparison.sentence:
-        return finding.sentence
-    where = f"{finding.traffic} / {finding.stage}" if amounts.has_stages(comparison.metrics) else finding.traffic
-    return f"{where}: seen in {count} metrics" if count > 1 else f"{where}: seen in this metric alone"
 
 
 def _draw(comparison: Comparison) -> tuple[Plot, ...]:
@@ -136,19 +123,26 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
     others = len(comparison.metrics) - len(metrics)
     words = f"{others} more are not judged" if others else "each may decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
-    stages = amounts.has_stages(comparison.metrics)
-    changed = [one for one in metrics if amounts.change(one) != NOTHING]
-    if changed:
-        worst = max(changed, key=amounts.worsening)
-        place = f"{amounts.where(worst, stages=stages)}: {amounts.name(worst)}"
-        found = (amounts.change(worst), place) if amounts.worsening(worst) > 0 else ("none", "no time or rate is worse")
-        figures.append(KeyFigure("largest change for the worse", found[0], why=found[1]))
+    if worst := _worst(comparison, metrics):
+        place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {amounts.name(worst)}"
+        share = amounts.is_share(worst)
+        size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
+        label = "what changed" if comparison.findings else "largest change for the worse"
+        figures.append(KeyFigure(label, size, why=place))
     seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and not amounts.is_share(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        words = f"by metric from {low} to {high}, in 80 % of cases; times and goodput"
-        figures.append(KeyFigure("would be found, typically", f"from {amounts.size(median(seen))} on", why=words))
+        words = f"median; by metric {low} to {high}, of times and goodput, in 80 % of cases"
+        figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
+
+
+def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> MetricComparison | None:
+    """Where the first finding shows; without one the time or rate that changed most for the worse, if any did."""
+    if comparison.findings:
+        return comparison.findings[0].cause
+    worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
+    return max(worse, key=amounts.worsening, default=None)
 
 
 def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:

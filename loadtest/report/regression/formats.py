@@ -41,9 +41,8 @@ def _markdown(report: ComparisonReport, metrics: Table) -> str:
         f"Base: {escape(comparison.base)}. Head: {escape(comparison.head)}. Exit code {comparison.exit_code}.",
         "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in report.figures),
     ]
-    for heading, symptoms in report.findings:
-        titled = Table(symptoms.name, heading, symptoms.columns, symptoms.rows)
-        parts.append(markdown_table(titled, level=3))
+    if report.findings.rows:
+        parts.append(markdown_table(report.findings, level=3))
     if metrics.rows:
         parts.append(_folded(metrics) if len(metrics.rows) > _FOLDED_FROM else markdown_table(metrics, level=3))
     if report.controls.rows:

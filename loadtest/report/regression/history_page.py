@@ -11,6 +11,7 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.regression import history_file
 from loadtest.regression.history import History, HistoryRun, Status, segments
 from loadtest.report.formats.pages import render_template
+from loadtest.report.regression.content import Step
 from loadtest.report.regression.plots import over_history
 from loadtest.report.regression.tables import commit, minute
 from loadtest.report.report import Plot
@@ -20,6 +21,8 @@ _STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "re
 _VERDICTS: Final[dict[str, Tone]] = {
     "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
 }  # fmt: skip
+_STEPS: Final = 3
+"""Runs that wait for a decision, of which the page gives the command."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class HistoryPage:
         file: of the history, as a user may type it.
         sentence: how many runs there are, and what became of them.
         tone: whether somebody has to do something.
-        notes: what to do, and what is wrong with the file.
+        steps: what to do about the latest runs that wait.
+        warnings: what is wrong with the file.
         plots: the first one is open, the others are folded.
         segments: where the service was accepted as changed.
         runs: every run, the newest first.
@@ -41,7 +45,8 @@ class HistoryPage:
     file: str
     sentence: str
     tone: Tone
-    notes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...]
     plots: tuple[Plot, ...]
     segments: Table
     runs: Table
@@ -70,17 +75,21 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> History
     """
     runs = history.runs
     waiting = [one for one in runs if one.status == "waiting"]
-    decide = [
-        f"{one.id} waits: `loadtest regression accept {one.id} --reason …` if its change is intended, else `reject`."
-        for one in waiting[-3:]
+    steps = [
+        Step(
+            f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
+            f"loadtest regression accept {one.id} --reason '…'",
+        )
+        for one in waiting[: -1 - _STEPS : -1]
     ]
     return HistoryPage(
         name=runs[-1].measurements.scenario if runs else file.stem,
         file=str(file),
         sentence=sentence(history),
         tone="unsure" if waiting or warnings else "good",
-        notes=(*decide, *warnings),
-        plots=over_history.draw_all(runs),
+        steps=tuple(steps),
+        warnings=tuple(warnings),
+        plots=over_history.draw_all(runs) if runs else (),
         segments=segments_table(runs),
         runs=runs_table(runs),
     )
@@ -120,7 +129,7 @@ def runs_table(runs: Sequence[HistoryRun]) -> Table:
     """Every run, the newest first."""
     columns = (
         ("Started", False), ("Verdict", False), ("Status", False), ("What was found", False), ("Version", False),
-        ("Commit", False), ("Run", False),
+        ("Run", False),
     )  # fmt: skip
     rows = tuple(
         (
@@ -128,8 +137,7 @@ def runs_table(runs: Sequence[HistoryRun]) -> Table:
             Cell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
             Cell(one.status, one.reason, _STATUSES[one.status]),
             Cell(one.line.sentence or NOTHING),
-            Cell(one.measurements.target_version or NOTHING),
-            Cell(commit(one.measurements)),
+            Cell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
             Cell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
         )
         for one in reversed(runs)

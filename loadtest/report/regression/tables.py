@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
-from loadtest.regression.measurements import RunMeasurements
-from loadtest.regression.results import Comparison, Finding, MetricComparison, MetricVerdict
+from loadtest.regression.measurements import Key, RunMeasurements
+from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.report.regression import amounts
 from loadtest.report.tables.table import Cell, Table, Tone
 
@@ -17,43 +17,55 @@ TONES: Final[dict[MetricVerdict, Tone]] = {
     "learning": "faint",
     "not comparable": "unsure",
 }
-_ORDER: Final[tuple[MetricVerdict, ...]] = (
-    "regressed", "not comparable", "inconclusive", "improved", "unchanged", "learning",
-)  # fmt: skip
 _SHA: Final = 12
 """Digits of a commit that are shown."""
 _MOST_NAMED: Final = 3
 
 
-def ordered(metrics: Sequence[MetricComparison]) -> tuple[MetricComparison, ...]:
-    """What a verdict may rest on first; of those what regressed, then what could not be settled, then the largest."""
-    return tuple(
-        sorted(
-            metrics,
-            key=lambda one: (not one.gated, _ORDER.index(one.verdict), not one.suspect, -amounts.worsening(one)),
-        )
-    )
+def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
+    """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
+    found = [place_of(one) for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
+    rank = {key: place for place, key in enumerate(found)}
+
+    def order(one: MetricComparison) -> tuple[int, bool, bool]:
+        return rank.get(place_of(one), len(rank)), not is_changed(one), not one.gated
+
+    return tuple(sorted(comparison.metrics, key=order))
 
 
-def finding_table(finding: Finding, comparison: Comparison) -> Table:
-    """The metric in which a finding shows first, and its symptoms."""
+def place_of(one: MetricComparison) -> Key:
+    """Of what it is the comparison."""
+    return Key(one.traffic, one.stage, one.metric)
+
+
+def is_changed(one: MetricComparison) -> bool:
+    """Whether it is suspected, regressed or improved."""
+    return one.suspect or one.verdict in ("regressed", "improved")
+
+
+def findings_table(comparison: Comparison) -> Table:
+    """The metric in which each finding shows first, and its symptoms below it."""
     stages = amounts.has_stages(comparison.metrics)
-    columns = (("Metric", False), ("Base", True), ("Head", True), ("Difference", True), ("Change", True), ("p", True))
+    columns = (
+        ("Traffic", False), ("Metric", False), ("Base", True), ("Head", True), ("Difference", True), ("Change", True),
+        ("p", True),
+    )  # fmt: skip
     rows = []
-    for one in (finding.cause, *finding.symptoms):
-        first = one is finding.cause
-        rows.append(
-            (
-                Cell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
-                Cell(amounts.value(one.metric, one.base)),
-                Cell(amounts.value(one.metric, one.head)),
-                Cell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
-                Cell(amounts.change(one), amounts.change_interval(one)),
-                _p(one),
+    for finding in comparison.findings:
+        for one in (finding.cause, *finding.symptoms):
+            first = one is finding.cause
+            rows.append(
+                (
+                    Cell(amounts.where(one, stages=stages) if first else "", tone="head"),
+                    Cell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
+                    Cell(amounts.value(one.metric, one.base)),
+                    Cell(amounts.value(one.metric, one.head)),
+                    Cell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
+                    Cell(amounts.change(one), amounts.change_interval(one)),
+                    _p(one),
+                )
             )
-        )
-    title = f"{finding.traffic} / {finding.stage}" if stages else finding.traffic
-    return Table("finding", title, columns, tuple(rows))
+    return Table("findings", "What changed, and where it shows", columns, tuple(rows))
 
 
 def metrics_table(comparison: Comparison) -> Table:
@@ -77,7 +89,7 @@ def metrics_table(comparison: Comparison) -> Table:
             Cell(amounts.detectable(one)),
             Cell(count(one.n)),
         )
-        for one in ordered(comparison.metrics)
+        for one in ordered(comparison)
     )
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "

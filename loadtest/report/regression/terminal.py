@@ -13,7 +13,7 @@ from loadtest.regression.results import Comparison
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
 from loadtest.report.regression import amounts, ci
 from loadtest.report.regression.content import ComparisonReport
-from loadtest.report.regression.tables import metrics_table
+from loadtest.report.regression.tables import is_changed, metrics_table
 from loadtest.report.tables.table import Table
 
 PAGE: Final = "comparison.html"
@@ -59,7 +59,7 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
 
 def _what_matters(comparison: Comparison) -> Table:
     """What is suspected, regressed or improved; where nothing is, the largest changes for the worse."""
-    found = [one for one in comparison.metrics if one.suspect or one.verdict in ("regressed", "improved")]
+    found = [one for one in comparison.metrics if is_changed(one)]
     tested = sorted((one for one in comparison.metrics if one.p is not None), key=lambda one: -amounts.worsening(one))
     whole = metrics_table(msgspec.structs.replace(comparison, metrics=tuple(found or tested[:_LARGEST])))
     place = [[label for label, _ in whole.columns].index(name) for name in _COLUMNS]

@@ -1,8 +1,10 @@
 """Tables of what came with the 429s, and of what followed them."""
 
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.aftermath import Interference
+from loadtest.analysis.limits.felt import Felt
 from loadtest.analysis.limits.observed_429 import NO_CODE, LimitObserved429
-from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share, times_as
 from loadtest.contract import ALL
 from loadtest.report.tables.table import Cell, Table
 
@@ -180,7 +182,8 @@ def _retries(findings: Findings) -> Table:
 def _interference(findings: Findings) -> Table:
     columns = (
         ("Who was refused", False), ("429 rate of all others meanwhile", True), ("at other times", True),
-        ("Unexplained meanwhile", True), ("at other times", True), ("Felt by others", False),
+        ("Unexplained meanwhile", True), ("at other times", True), ("Errors meanwhile", True),
+        ("at other times", True), ("Felt by others", False),
     )  # fmt: skip
     found = findings.observed_429.interference
     rows = tuple(
@@ -191,16 +194,45 @@ def _interference(findings: Findings) -> Table:
                 for sent, refused, _ in (one.while_refused, one.while_not)
             ),
             *(Cell(count(wrong)) for _, _, wrong in (one.while_refused, one.while_not)),
-            Cell({True: "yes", False: "no", None: "unknown"}[one.felt], tone="bad" if one.felt else ""),
+            *_errors_of_others(one.others),
+            Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
         )
         for one in found
     )
     felt = sum(bool(one.felt) for one in found)
     heading = f"The excess of {count(felt)} of {count(len(found))} is felt by others, beyond what they share"
     if not felt:
-        heading = "Nobody’s excess is felt by others, beyond the limits that they share"
+        heading = "Nobody’s excess is felt by others in unexplained 429s, longer times or errors"
+        if not all(one.felt is False for one in found):
+            heading = "Whether anybody’s excess is felt by others is not known of all"
     note = (
         "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
-        "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid."
+        "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid. "
+        "Errors and times are compared in the stages in which it got a 429 with all other times; longer: a median or "
+        "p95 of the others by half at least, with 95 % intervals apart."
     )
     return Table("limits-touches", heading, columns, rows, note)
+
+
+def _errors_of_others(found: Felt | None) -> tuple[Cell, Cell]:
+    if found is None:
+        return Cell(NOTHING), Cell(NOTHING)
+    during, apart = (
+        Cell(share(failed / sent) if sent else NOTHING, f"of {count(sent)}")
+        for sent, failed in (found.errors_meanwhile, found.errors_otherwise)
+    )
+    return during, apart
+
+
+def _how(one: Interference) -> str:
+    """In what others felt it."""
+    ways = ["unexplained 429s"] if one.refusals_felt else []
+    if one.others is not None:
+        names = {"service_time": "service time", "execution_time": "executionTime"}
+        ways += [
+            f"{names[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "
+            f"{times_as(slow.factor)} times as long"
+            for slow in one.others.slower
+        ]
+        ways += ["errors"] if one.others.more_errors else []
+    return "; ".join(ways)

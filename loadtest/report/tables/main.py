@@ -5,6 +5,7 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.usage import LimitUse
 from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
@@ -36,6 +37,7 @@ _LATENCIES: Final = {
     "start_lag_ms": "start lag",
     "dispatch_lag_ms": "dispatch lag",
 }
+_KEYS_NAMED: Final = 5
 _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 
@@ -46,7 +48,7 @@ def thresholds(judged: list[Judged]) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            Cell(one.judgement, tone=_TONES[one.judgement]),
+            _result(one),
             Cell(one.scope),
             Cell(one.require, one.why),
             Cell(amount(one), _beside(one)),
@@ -55,9 +57,16 @@ def thresholds(judged: list[Judged]) -> Table:
         )
         for one in judged
     )
-    return Table(
-        "thresholds", "Thresholds", columns, rows, "Margin is the distance to the nearest value that would change it."
-    )
+    note = "Margin is the distance to the nearest value that would change it."
+    if any(one.marginal for one in judged):
+        note += " Marginal: in a part of the value’s 95 % interval it is the other way round."
+    return Table("thresholds", "Thresholds", columns, rows, note)
+
+
+def _result(one: Judged) -> Cell:
+    if one.marginal and one.judgement != "inconclusive":
+        return Cell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
+    return Cell(one.judgement, tone=_TONES[one.judgement])
 
 
 def _signed(one: Judged) -> str:
@@ -167,7 +176,7 @@ def _limits(findings: Findings) -> Table:
             Cell(f"{round(use.start_s, 2):g}"),
             Cell(f"{round(use.end_s, 2):g}"),
             Cell(count(use.sent)),
-            Cell(f"{count(use.share * 100)} %"),
+            Cell(f"{count(use.share * 100)} %", _busiest(use)),
             Cell(count(use.throttled)),
             Cell(share(use.throttled_rate)),
         )
@@ -177,6 +186,13 @@ def _limits(findings: Findings) -> Table:
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
     return Table("limits", "What was asked of each limit", columns, rows, note)
+
+
+def _busiest(use: LimitUse) -> str:
+    """What the busiest keys ask of their own quotas, where those differ."""
+    if not use.uneven:
+        return ""
+    return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
 
 
 def _latency(name: str, figures: OperationStage) -> Table:

@@ -183,6 +183,42 @@ def test_a_limit_that_is_shared_unsaid_is_felt(maker: ModuleType, tmp_path: Path
         assert touch.while_refused[2] > 50
 
 
+@pytest.mark.parametrize("harm", ["nothing", "times", "errors"])
+def test_what_others_feel_beside_429s(maker: ModuleType, tmp_path: Path, harm: str) -> None:
+    """A victim that is slowed 4.4 times, or fails more often, feels its aggressor, without a 429 of its own."""
+    rows = []
+    for k in range(200):
+        beside = k >= 100
+        took = 44 if beside and harm == "times" else 10
+        fate = {} if harm != "errors" or not beside or k % 3 else {"status": 500, "outcome": "failed"}
+        common = {"stage": "beside" if beside else "alone", "key_index": 0, "execution_time_ms": took - 2.0, **fate}
+        rows += [
+            maker.request("victim", k, k * 500, k * 500 + took + k % 7 / 10, **common),
+            maker.operation("victim", k, k * 500, k * 500 + took + k % 7 / 10, **common),
+        ]
+    for k in range(500):
+        fate = {} if k < 100 else {"status": 429, "outcome": "throttled", "reason": "throttled"}
+        common = {"stage": "beside", "key_index": 1, **fate}
+        at = 50_000 + k * 100
+        rows += [
+            maker.request("aggressor", k, at, at + 1, **common),
+            maker.operation("aggressor", k, at, at + 1, **common),
+        ]
+    traffic = {
+        "victim": maker.plan("sync_run", [maker.stage("alone", 0, 50, 2), maker.stage("beside", 50, 50, 2)]),
+        "aggressor": maker.plan("sync_run", [maker.stage("beside", 50, 50, 10)]),
+    }
+    told = look(maker, tmp_path / "run", rows, traffic, keys=2)
+    touch = next(each for each in told.interference if each.party == "aggressor")
+    assert touch.felt is (harm != "nothing")
+    assert not touch.refusals_felt
+    assert touch.others is not None
+    assert touch.others.more_errors == (harm == "errors")
+    slower = [(one.time, one.traffic, one.statistic, round(one.factor, 1)) for one in touch.others.slower]
+    both = [("execution_time", "victim", "p50", 5.2), ("service_time", "victim", "p50", 4.3)]
+    assert slower == (both if harm == "times" else [])
+
+
 def test_without_a_429_there_is_nothing_to_infer(maker: ModuleType, tmp_path: Path) -> None:
     """No 429: counts are there, and no limiter is named."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 1)])}

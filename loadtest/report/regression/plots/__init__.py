@@ -6,11 +6,11 @@ from typing import Final
 
 from loadtest.regression.results import Comparison
 from loadtest.report.plots import finished
-from loadtest.report.plots.style import Drawing, NoData
+from loadtest.report.plots.style import Drawing
 from loadtest.report.regression.plots import distributions, forest, over_runs
 from loadtest.report.report import Plot
 
-_DRAW: Final[dict[str, Callable[[Comparison], Drawing | NoData | None]]] = {
+_DRAW: Final[dict[str, Callable[[Comparison], Drawing | None]]] = {
     "changes": forest.draw,
     "over-runs": over_runs.draw_first,
     "distributions": distributions.draw,
@@ -23,6 +23,6 @@ FOLDER: Final = "comparison-plots"
 
 
 def draw_all(comparison: Comparison) -> tuple[Plot, ...]:
-    """Draw every plot that says something, or is missed where it doesn't."""
+    """Draw every plot that there are data for."""
     drawn = (finished(name, partial(draw, comparison)) for name, draw in _DRAW.items())
     return tuple(plot for plot in drawn if plot is not None)

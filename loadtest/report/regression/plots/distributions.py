@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from loadtest.regression.measurements import PROBABILITIES, Metric, RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import FADED, INK, Drawing, NoData, legend_of, panels, plain, plain_log
+from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
-from loadtest.report.regression.tables import ordered
 
 Floats = NDArray[np.float64]
 Time = Literal["response_time", "execution_time"]
@@ -77,13 +76,13 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
     return difference, t * np.std(base, axis=0, ddof=1) * math.sqrt(1 / k + 1 / n)
 
 
-def draw(comparison: Comparison) -> Drawing | NoData | None:
+def draw(comparison: Comparison) -> Drawing | None:
     """Distribution and shift function of each entry with a finding, or of the one that changed most."""
     if not comparison.base_runs or not comparison.head_runs:
         return None
     found = [one for of in _affected(comparison) if (one := _shift(comparison, of)) is not None][:_MOST]
     if not found:
-        return NoData("Distributions of both sides", "no time was recorded on both sides")
+        return None
     figure, axes = panels(2 * len(found), _PANEL_IN, columns=2, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
     for row, one in enumerate(found):
@@ -113,7 +112,7 @@ def draw(comparison: Comparison) -> Drawing | NoData | None:
 def _affected(comparison: Comparison) -> list[tuple[str, str, Time]]:
     causes = [finding.cause for finding in comparison.findings]
     if not causes:
-        times = [one for one in ordered(gated(comparison) or comparison.metrics) if _time(one) is not None]
+        times = [one for one in gated(comparison) or comparison.metrics if _time(one) is not None]
         causes = sorted(times, key=lambda one: -abs(amounts.worsening(one)))[:1]
     return list(dict.fromkeys((one.traffic, one.stage, _time(one) or "response_time") for one in causes))
 

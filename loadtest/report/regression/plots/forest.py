@@ -11,12 +11,11 @@ from matplotlib.patches import Patch
 from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import INK, MUTED, Drawing, NoData, legend_of, stacked
+from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked
 
-_TITLE: Final = "Changes with their intervals"
 _ROW_IN: Final = 0.2
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows."""
@@ -28,12 +27,11 @@ _BEYOND: Final = 1.6
 _LEAST_REACH: Final = math.log(1.15)
 
 
-def draw(comparison: Comparison) -> Drawing | NoData:
+def draw(comparison: Comparison) -> Drawing | None:
     """One row for each gated metric: estimate, interval, least effect, and what would have been found."""
     known = [one for one in gated(comparison) if _estimate(one) is not None]
     if not known:
-        why = "no metric has an interval" if comparison.metrics else "nothing could be compared"
-        return NoData(_TITLE, why)
+        return None
     shown = _most_telling(known)
     groups = [
         ("times: more is worse", [one for one in shown if NATURES[one.metric].unit == "ms"]),
@@ -122,8 +120,8 @@ def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, fl
     """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen."""
     least = 2.0 if amounts.is_share(rows[0]) else _LEAST_REACH
     reach = max(least, max(abs(centre) for centre, _, _ in estimates) * _BEYOND)
-    low = max(-reach, min(*(left for _, left, _ in estimates), -least) * 1.05)
-    high = min(reach, max(*(right for _, _, right in estimates), least) * 1.05)
+    low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
+    high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
     return low, high
 
 

@@ -24,6 +24,8 @@ VERDICTS: Final[dict[MetricVerdict, tuple[str, str]]] = {
 }
 """Colour and marker: told apart in grey, too."""
 _LETTERS: Final = 30
+_DECADES_FROM: Final = 20
+"""From this ratio on an axis has powers of ten."""
 
 
 def short(name: str, letters: int = _LETTERS) -> str:
@@ -49,7 +51,9 @@ def change_axis(axis: Axis) -> None:
     steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
     step = next((one for one in steps if reach <= 4.5 * one), None)
     if step is None:
-        ratios = [2.0**k for k in range(-12, 13, max(1, math.ceil(reach / math.log(2) / 5)))]
+        base, most = (2.0, 6) if reach < math.log(_DECADES_FROM) else (10.0, 9)
+        every = max(1, math.ceil(reach / math.log(base) / 4))
+        ratios = [base**k for k in range(-most * every, most * every + 1, every)]
     else:
         ratios = [1 + step * k for k in range(-20, 120) if 1 + step * k > 0]
     ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
@@ -64,5 +68,5 @@ def _tick(value: float) -> str:
     if abs(value) < 1e-9:
         return "0"
     if ratio >= 3 or ratio <= 0.3:
-        return f"× {ratio:.2g}"
+        return f"× {amounts.factor(ratio)}"
     return amounts.percent(round(ratio, 6)).replace(".0", "")

@@ -1,5 +1,6 @@
 """Every metric of a history over its runs, with their statuses and the segments between accepted changes."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
@@ -12,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from loadtest.regression.history import HistoryRun
 from loadtest.regression.measurements import NATURES, Key, Metric
 from loadtest.report.plots import finished
-from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
+from loadtest.report.regression import amounts
 from loadtest.report.regression.plots.looks import short
 from loadtest.report.report import Plot
 
@@ -22,6 +24,7 @@ _FIRST: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _COLUMNS: Final = 2
 _PANEL_IN: Final = 1.5
 _LETTERS: Final = 28
+_BESIDE: Final = "against the median of the accepted runs before it"
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
     "accepted": {"color": MUTED, "marker": "o", "ms": 3.5},
     "waiting": {"color": UNSURE, "marker": "D", "ms": 5},
@@ -45,12 +48,12 @@ def look_of(run: HistoryRun) -> str:
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
-def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | NoData | None:
+def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | None:
     keys = list(dict.fromkeys(one.key for run in runs for one in run.measurements.measurements))
     shown = [key for metric in metrics for key in keys if key.metric == metric]
     shown.sort(key=lambda key: (key.traffic, key.stage))
     if not shown:
-        return NoData("Response time over runs", "there is no run yet") if metrics == _FIRST else None
+        return None
     figure, axes = panels(min(len(shown), _MOST), _PANEL_IN, columns=min(_COLUMNS, len(shown)), share_x=False)
     for panel, key in zip(axes, shown, strict=False):
         _panel(panel, runs, key)
@@ -67,7 +70,7 @@ def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | 
     caption = "Scales differ from panel to panel and do not start at zero."
     if len(shown) > _MOST:
         caption += f" The first {_MOST} of {len(shown)} of them."
-    return Drawing(_title(runs, shown, metrics), caption, figure)
+    return Drawing(_title(runs, shown), caption, figure)
 
 
 def _panel(panel: Axes, runs: Sequence[HistoryRun], key: Key) -> None:
@@ -95,11 +98,27 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], key: Key) -> None:
     panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[NATURES[key.metric].unit])
 
 
-def _title(runs: Sequence[HistoryRun], shown: Sequence[Key], metrics: tuple[Metric, ...]) -> str:
-    changes = sum(run.new_segment for run in runs)
-    said = {0: "no accepted change", 1: "1 accepted change"}.get(changes, f"{changes} accepted changes")
-    name = "response time" if metrics == _FIRST else NATURES[metrics[0]].name
-    entries = len({(key.traffic, key.stage) for key in shown})
-    of = "1 traffic entry" if entries == 1 else f"{entries} traffic entries"
-    many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    return f"{name[0].upper()}{name[1:]} of {of} over {many}, with {said}"
+def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
+    """Which of them is furthest from the median of the present segment in the last run."""
+    found = [one for one in (_last(runs, key) for key in shown) if one is not None]
+    name = NATURES[shown[0].metric].name
+    if not found:
+        return f"{name}: the last run has none, or nothing to compare it with"
+    _, words = max(found)
+    return words
+
+
+def _last(runs: Sequence[HistoryRun], key: Key) -> tuple[float, str] | None:
+    """How far the last run is from the median of the accepted ones before it in its segment, and that in words."""
+    start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
+    before = [run for run in runs[start:-1] if run.status == "accepted"]
+    values = [one.value for run in before if (one := run.measurements.by_key().get(key)) is not None]
+    last = runs[-1].measurements.by_key().get(key)
+    if last is None or not values:
+        return None
+    middle = median(values)
+    label = f"{short(key.traffic)} {NATURES[key.metric].name}"
+    said = f"{label}: the last run has {amounts.value(key.metric, last.value)}"
+    if NATURES[key.metric].unit == "share" or middle <= 0 or last.value <= 0:
+        return abs(last.value - middle), f"{said}, {amounts.difference(key.metric, last.value - middle)} {_BESIDE}"
+    return abs(math.log(last.value / middle)), f"{said}, {amounts.percent(last.value / middle)} {_BESIDE}"

@@ -9,13 +9,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.regression.measurements import NATURES, Key
+from loadtest.regression.measurements import NATURES
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked
-from loadtest.report.regression.tables import ordered
+from loadtest.report.regression.tables import is_changed, place_of
 
 _FIRST: Final = 6
 """Panels of the first figure."""
@@ -26,13 +26,10 @@ _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
 
 
-def draw_first(comparison: Comparison) -> Drawing | NoData | None:
+def draw_first(comparison: Comparison) -> Drawing | None:
     """The metrics of the findings, or where there is none those that changed most."""
     chosen = _chosen(comparison)
-    if not chosen:
-        what = "pair by pair" if comparison.kind == "paired" else "over runs"
-        return NoData(f"Metrics {what}", "nothing could be compared") if comparison.metrics else None
-    return _draw(comparison, chosen[:_FIRST])
+    return _draw(comparison, chosen[:_FIRST]) if chosen else None
 
 
 def draw_others(comparison: Comparison) -> Drawing | None:
@@ -44,20 +41,23 @@ def draw_others(comparison: Comparison) -> Drawing | None:
 def _chosen(comparison: Comparison) -> list[MetricComparison]:
     """Every gated metric that can be drawn; those of the findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
-    named = {(one.traffic, one.stage, one.metric) for one in found}
-    others = [one for one in ordered(gated(comparison)) if (one.traffic, one.stage, one.metric) not in named]
+    named = {place_of(one) for one in found}
+    others = [one for one in gated(comparison) if place_of(one) not in named]
+    # A share may have changed by a large factor and a hundredth of a point.
+    others.sort(key=lambda one: (not is_changed(one), amounts.is_share(one), -abs(amounts.worsening(one))))
     paired = comparison.kind == "paired"
-    return [one for one in (*found, *others) if (_pairs(one) if paired else one.later)]
+    return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
 
 
-def _pairs(one: MetricComparison) -> list[float]:
-    """The change of each pair, as drawn: log ratios, or percentage points of shares."""
-    both = list(zip(one.earlier, one.later, strict=False))
+def _pairs(comparison: Comparison, one: MetricComparison) -> list[float]:
+    """The change of each pair, as drawn: differences of scores, which are log ratios; of shares percentage points."""
+    key = place_of(one)
+    both = zip(comparison.base_runs, comparison.head_runs, strict=False)
+    measured = [(base.by_key().get(key), head.by_key().get(key)) for base, head in both]
+    known = [(base, head) for base, head in measured if base is not None and head is not None]
     if amounts.is_share(one):
-        return [(head - base) * 100 for base, head in both]
-    if any(base <= 0 or head <= 0 for base, head in both):
-        return []
-    return [math.log(head / base) for base, head in both]
+        return [(head.value - base.value) * 100 for base, head in known]
+    return [head.score - base.score for base, head in known]
 
 
 def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
@@ -67,7 +67,7 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
     paired = comparison.kind == "paired"
     for panel, one in zip(axes, chosen, strict=True):
         if paired:
-            _pair_panel(panel, one)
+            _pair_panel(panel, one, _pairs(comparison, one))
         else:
             _run_panel(panel, one, _later(comparison, one))
         panel.set_title(label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
@@ -106,13 +106,12 @@ def _of(chosen: list[MetricComparison], verdict: str) -> MetricComparison:
 
 def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
     """The values of the new run, the suspected one before its rerun."""
-    key = Key(one.traffic, one.stage, one.metric)
+    key = place_of(one)
     known = (run.by_key().get(key) for run in comparison.head_runs[:-1])
     return (*(found.value for found in known if found is not None), *one.later)
 
 
-def _pair_panel(panel: Axes, one: MetricComparison) -> None:
-    changes = _pairs(one)
+def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> None:
     numbers = range(1, len(changes) + 1)
     share = amounts.is_share(one)
     interval = one.difference_interval if share else one.ratio_interval
@@ -168,14 +167,15 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
     if one.difference is None or one.difference_interval is None:
         return None
     low, high = one.difference_interval
-    return one.base - (high - one.difference), one.base + (one.difference - low)
+    below, above = one.base - max(0.0, high - one.difference), one.base + max(0.0, one.difference - low)
+    return (below if one.metric in amounts.SIGNED else max(0.0, below)), above
 
 
 def _title(comparison: Comparison, chosen: list[MetricComparison]) -> str:
     first = chosen[0]
     name = label(first, stages=amounts.has_stages(comparison.metrics))
     if comparison.kind == "paired":
-        changes = _pairs(first)
+        changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)
         pairs = "1 pair" if len(changes) == 1 else f"{len(changes)} pairs"
         return f"{name}: the head was worse in {worse} of {pairs}"

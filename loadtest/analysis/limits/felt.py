@@ -1,0 +1,146 @@
+"""What others feel of one party's excess beside 429s: longer service times and executionTimes, and more errors.
+
+They are compared in the party's stages in which it was refused anything with all other times, by traffic entry and kind
+of request: an aggressor that floods a service slows others down long before its first 429 of a window.
+"""
+
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES
+from loadtest.analysis.distribution import distribution, percentile
+from loadtest.analysis.results import Result
+from loadtest.contract import THROTTLED_STATUS, Outcome
+from loadtest.stats import log10_at_most
+
+Bools = NDArray[np.bool_]
+
+MOST: Final = 100_000
+"""Requests that are compared, evenly picked of more."""
+_SLOWER: Final = 1.5
+"""By how much slower others have to be: as for keys that are slower than others."""
+_UNLIKELY: Final = -3.0
+_STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0.5), ("p95", 0.95))
+_FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
+
+
+class Slowdown(Result, frozen=True, kw_only=True):
+    """A time of others that is significantly longer meanwhile: 95 % intervals apart, and half as long again at least.
+
+    Attributes:
+        time: what is longer: ``service_time`` of a request, or its ``execution_time``.
+        traffic: whose.
+        kind: of request.
+        statistic: in which it is longer: ``p50``, or ``p95`` where that is not.
+        meanwhile_ms: while the party was refused.
+        otherwise_ms: at other times.
+        factor: how many times as long.
+    """
+
+    time: Literal["service_time", "execution_time"]
+    traffic: str
+    kind: str
+    statistic: Literal["p50", "p95"]
+    meanwhile_ms: float
+    otherwise_ms: float
+    factor: float
+
+
+class Felt(Result, frozen=True, kw_only=True):
+    """What others felt of one party, but for 429s.
+
+    Attributes:
+        slower: times that were longer meanwhile, the most so first.
+        errors_meanwhile: others' requests that were sent meanwhile, and how many failed or timed out.
+        errors_otherwise: likewise at other times.
+        more_errors: whether so many more failed meanwhile that chance would not do it once in a thousand times.
+    """
+
+    slower: tuple[Slowdown, ...]
+    errors_meanwhile: tuple[int, int]
+    errors_otherwise: tuple[int, int]
+    more_errors: bool
+
+    @property
+    def anything(self) -> bool:
+        """Whether they felt anything."""
+        return bool(self.slower) or self.more_errors
+
+
+def felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
+    """What all others felt of a party; None where there was no other time to compare with.
+
+    Args:
+        sent: requests in figures, in any order: ``start``, ``end``, ``status``, ``outcome``, ``execution_time_ms``,
+            ``traffic``, ``kind`` and ``stage_index``.
+        party: which of them are the party's own.
+    """
+    start = sent["start"].to_numpy(float)
+    meanwhile = _meanwhile(
+        start, sent["stage_index"].to_numpy(), party, (sent["status"] == THROTTLED_STATUS).to_numpy()
+    )
+    others = np.flatnonzero(~party)
+    if not meanwhile[others].any() or meanwhile[others].all():
+        return None
+    failed = np.isin(sent["outcome"].to_numpy(), _FAILED)
+    during, apart = (_errors(failed[others], mask[others]) for mask in (meanwhile, ~meanwhile))
+    picked = others[:: -(-len(others) // MOST)]
+    slower = _slower(sent.iloc[picked], meanwhile[picked])
+    return Felt(
+        slower=tuple(sorted(slower, key=lambda one: -one.factor)),
+        errors_meanwhile=during,
+        errors_otherwise=apart,
+        more_errors=_more(during, apart),
+    )
+
+
+def _meanwhile(start: NDArray[np.float64], stage: NDArray[np.int64], party: Bools, refused: Bools) -> Bools:
+    """Which requests were sent while the party was in a stage in which it was refused anything."""
+    found = np.zeros(len(start), bool)
+    for index in np.unique(stage[party & refused]).tolist():
+        own = start[party & (stage == index)]
+        found |= (start >= own.min()) & (start <= own.max())
+    return found
+
+
+def _errors(failed: Bools, mask: Bools) -> tuple[int, int]:
+    return int(mask.sum()), int((failed & mask).sum())
+
+
+def _more(during: tuple[int, int], apart: tuple[int, int]) -> bool:
+    """Fisher's question, asked of a binomial: given all errors, are so many of them meanwhile?"""
+    total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
+    return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
+
+
+def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
+    found = []
+    ok = (sent["outcome"] == OK).to_numpy()
+    times: dict[Literal["service_time", "execution_time"], NDArray[np.float64]] = {
+        "service_time": ((sent["end"] - sent["start"]) / 1e6).to_numpy(float),
+        "execution_time": sent["execution_time_ms"].to_numpy(float),
+    }
+    entries, kinds = sent["traffic"].cat, sent["kind"].cat
+    pair = entries.codes.to_numpy(np.int64) * len(KINDS) + kinds.codes.to_numpy(np.int64)
+    for code in np.unique(pair[ok]).tolist():
+        own = np.flatnonzero(ok & (pair == code))
+        traffic, kind = entries.categories[code // len(KINDS)], KINDS[code % len(KINDS)]
+        for name, values in times.items():
+            now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
+            for statistic, quantile in _STATISTICS:
+                during, apart = (percentile(distribution(each), quantile) for each in (now, then))
+                if during.value is None or during.low is None or not apart.value or apart.high is None:
+                    continue
+                factor = during.value / apart.value
+                if during.low > apart.high and factor >= _SLOWER:
+                    found.append(
+                        Slowdown(
+                            time=name, traffic=str(traffic), kind=str(kind), statistic=statistic,
+                            meanwhile_ms=during.value, otherwise_ms=apart.value, factor=factor,
+                        )
+                    )  # fmt: skip
+                    break
+    return found

@@ -1,0 +1,95 @@
+"""How values, differences and changes of compared metrics read."""
+
+import made_comparisons as made
+import msgspec
+import pytest
+
+from loadtest.regression.measurements import Metric
+from loadtest.regression.results import MetricComparison
+from loadtest.report.regression import amounts
+
+SLOWER = made.CASES["slower"]()
+TIME = SLOWER.findings[0].cause
+SHARE = next(one for one in SLOWER.metrics if one.metric is Metric.ERROR_RATE)
+
+
+def plain(text: str) -> str:
+    """Text whose spaces are all the same."""
+    return text.replace("\u00a0", " ").replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "difference", "words"),
+    [
+        (Metric.RESPONSE_TIME_P50, 96.04, 66.2, ("96.0 ms", "+66.2 ms")),
+        (Metric.EXECUTION_TIME_P95, 12_345.0, -1_200.0, ("12.35 s", "−1.20 s")),
+        (Metric.OVERHEAD_P50, 0.5, 0.0, ("0.50 ms", "±0 ms")),
+        (Metric.ERROR_RATE, 0.012, 0.0034, ("1.2 %", "+0.34 points")),
+        (Metric.THROTTLED_RATE, -0.021, 0.15, ("−2.1 points", "+15 points")),
+        (Metric.GOODPUT, 1.333, -0.25, ("1.3 /s", "−0.25 /s")),
+        (Metric.GOODPUT, 1_250.0, 12.4, ("1 250 /s", "+12 /s")),
+    ],
+)
+def test_a_value_and_a_difference_carry_their_units(
+    metric: Metric, value: float, difference: float, words: tuple[str, str]
+) -> None:
+    """Times in ms or s, shares in percentage points where they are differences, rates by the second."""
+    assert (plain(amounts.value(metric, value)), plain(amounts.difference(metric, difference))) == words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.69, "+69 %"),
+        (0.7, "−30 %"),
+        (1.004, "+0.4 %"),
+        (1.0, "±0 %"),
+        (2.99, "+199 %"),
+        (4.2, "× 4.2"),
+        (250.0, "× 250"),
+    ],
+)
+def test_a_ratio_reads_as_a_change(ratio: float, words: str) -> None:
+    """In per cent; from three times on as a factor."""
+    assert plain(amounts.percent(ratio)) == words
+
+
+def test_an_interval_has_the_unit_of_what_it_follows() -> None:
+    """Both bounds signed; ms for a difference, per cent for a change, points for a share, which has no ratio."""
+    time = msgspec.structs.replace(TIME, difference_interval=(58.2, 75.0), ratio_interval=(1.58, 1.75))
+    assert plain(amounts.difference_interval(time)) == "95 %: +58.2 to +75.0 ms"
+    assert plain(amounts.change_interval(time)) == "95 %: +58 to +75 %"
+    share = msgspec.structs.replace(SHARE, difference_interval=(-0.002, 0.021))
+    assert plain(amounts.difference_interval(share)) == "95 %: −0.2 to +2.1 points"
+    assert amounts.change(share) == "–"
+    assert amounts.change_interval(share) == ""
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    """No None and no nan reaches a reader."""
+    nothing = dict.fromkeys(
+        (
+            "base",
+            "head",
+            "difference",
+            "difference_interval",
+            "ratio",
+            "ratio_interval",
+            "p",
+            "p_adjusted",
+            "detectable",
+        )
+    )
+    bare: MetricComparison = msgspec.structs.replace(TIME, **nothing)
+    shown = [
+        amounts.value(bare.metric, bare.base), amounts.difference(bare.metric, bare.difference), amounts.change(bare),
+        amounts.detectable(bare), amounts.probability(bare.p),
+    ]  # fmt: skip
+    assert shown == ["–"] * 5
+    assert amounts.difference_interval(bare) == amounts.change_interval(bare) == ""
+
+
+def test_a_fall_of_goodput_is_for_the_worse() -> None:
+    """Sorting by what became worse knows that less of it is worse, and more time is."""
+    less = msgspec.structs.replace(TIME, metric=Metric.GOODPUT, ratio=0.5)
+    assert amounts.worsening(less) == pytest.approx(amounts.worsening(msgspec.structs.replace(TIME, ratio=2.0)))

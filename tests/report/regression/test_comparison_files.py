@@ -1,0 +1,190 @@
+"""The files of a comparison, for every kind of it: page, Markdown, JUnit, OpenMetrics, terminal, GitHub."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import made_comparisons as made
+import msgspec
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from loadtest.errors import ExitCode
+from loadtest.regression.results import Comparison
+from loadtest.report.regression import ci, formats, terminal
+from loadtest.report.regression.__main__ import main
+from loadtest.report.regression.content import build
+from loadtest.report.regression.plots import FOLDER
+
+CASES = {name: make() for name, make in made.CASES.items()}
+FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")
+
+
+def save(comparison: Comparison, directory: Path) -> Path:
+    """A directory with a comparison."""
+    (directory / "comparison.json").write_bytes(msgspec.json.encode(comparison))
+    return directory
+
+
+def suite(comparison: Comparison) -> ET.Element:
+    """Its JUnit suite."""
+    found = ET.fromstring(ci.render_junit(build(comparison, Path()))).find("testsuite")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_comparison_has_all_its_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is the comparison's; each form says its sentence; nothing is None or nan."""
+    comparison = CASES[name]
+    assert main(["--no-plots", str(save(comparison, tmp_path))]) == comparison.exit_code
+    texts = {file: (tmp_path / file).read_text(encoding="utf-8") for file in FILES}
+    shown = re.sub(r"<(style|script).*?</\1>", "", texts["comparison.html"], flags=re.DOTALL)
+    for text in (shown, texts["comparison.md"], capsys.readouterr().out):
+        assert re.search(r"\b(None|nan|inf)\b", text) is None
+        assert "rerun" in text or not comparison.confirmed
+        assert comparison.sentence[-20:] in " ".join(text.replace("\\_", "_").split())
+    families = list(text_string_to_metric_families(texts["comparison.openmetrics.txt"]))
+    values = sum(len(family.samples) for family in families)
+    assert values == 1 + sum(one.head is not None for one in comparison.metrics)
+
+
+def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Long names with markup in them: one file below 2 MB, each picture beside it, nothing unescaped."""
+    changed = CASES["crowded"].metrics[8:16]  # what there are more of takes only longer
+    comparison = msgspec.structs.replace(CASES["crowded"], metrics=changed)
+    assert main([str(save(comparison, tmp_path))]) == ExitCode.REGRESSED
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    pictures = sorted(path.stem for path in (tmp_path / FOLDER).glob("*.png"))
+    assert pictures == ["changes", "distributions", "over-runs", "over-runs-others"]
+    assert page.count("<svg") == 4
+    assert len(page.encode()) < 2_000_000
+    assert "<b>entry" not in page
+    assert "<script>alert" not in page
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="http://www\.w3\.org[^"]*"', "", page).replace(
+        "http://www.w3.org", ""
+    )
+    assert capsys.readouterr().err == ""
+
+
+def test_a_junit_case_for_each_gated_metric() -> None:
+    """What regressed has failed, what could not be settled is skipped with the change that would have been found."""
+    comparison = CASES["slower"]
+    found = suite(comparison)
+    gated = [one for one in comparison.metrics if one.gated]
+    assert found.get("name") == "regression"
+    assert found.get("tests") == str(len(gated) + 1)  # whether they can be compared is one, too
+    regressed = sum(one.verdict == "regressed" for one in gated)
+    assert found.get("failures") == str(regressed) == "4"
+    skipped = [one.get("message", "") for one in found.iterfind("testcase/skipped")]
+    assert len(skipped) == sum(one.verdict == "inconclusive" for one in gated) > 0
+    assert all("smallest change that would have been found" in message for message in skipped)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_junit_is_red_only_where_the_exit_code_is(name: str) -> None:
+    """A regression fails; sides that cannot be compared, and an invalid run, are an error; all else is not red."""
+    comparison, found = CASES[name], suite(CASES[name])
+    red = (int(found.get("failures", "")) > 0, int(found.get("errors", "")) > 0)
+    assert red == (comparison.word == "regressed", comparison.word in ("not comparable", "invalid"))
+
+
+def test_a_regressed_metric_of_an_unsettled_comparison_does_not_fail() -> None:
+    """When the surroundings moved, too, its metrics are skipped: nobody is to believe them."""
+    comparison = CASES["moved-surroundings"]
+    assert comparison.word == "inconclusive"
+    assert any(one.verdict == "regressed" for one in comparison.metrics)
+    assert any("suspected" in (one.get("message") or "") for one in suite(comparison).iterfind("testcase/skipped"))
+
+
+def test_the_terminal_shows_the_finding_first_and_only_what_matters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence, then the metrics that changed; the twenty others are counted."""
+    main(["--no-plots", str(save(CASES["slower"], tmp_path))])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("Regressed. greetings: executionTime p50 +")
+    assert sum("regressed" in line for line in lines) == 4
+    assert "20 more metrics in the page" in lines
+    assert not any(line.startswith("jobs") for line in lines)
+    assert f"  loadtest regression accept {CASES['slower'].runs[-1]} --reason '…'" in lines
+
+
+def test_a_suspicion_says_how_to_confirm_it(tmp_path: Path) -> None:
+    """With the file that the check left; without one, what to run again."""
+    assert "regression check" in build(CASES["suspected"], tmp_path).steps[0].command
+    (tmp_path / "suspects.json").touch()
+    assert (
+        build(CASES["suspected"], tmp_path).steps[0].command == f"loadtest regression confirm {tmp_path}/suspects.json"
+    )
+
+
+def test_markdown_stays_below_githubs_limit() -> None:
+    """Of two thousand metrics it shows those that changed, and says how many it leaves out."""
+    comparison = CASES["slower"]
+    many = msgspec.structs.replace(comparison, metrics=comparison.metrics * 80)
+    text = formats.render_markdown(build(many, Path()))
+    assert len(text.encode()) <= formats.MOST_BYTES
+    assert re.search(r"[\d,]+ more rows are in comparison\.html", text)
+    assert "executionTime p50" in text
+
+
+def test_github_is_told_by_annotation_output_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its special characters are escaped, and an output is one line; elsewhere nothing is printed or written."""
+    comparison = msgspec.structs.replace(CASES["slower"], sentence="greetings:\n+69 %", findings=())
+    (tmp_path / "comparison.md").write_text("# Summary\n", encoding="utf-8")
+    output, summary = tmp_path / "output", tmp_path / "summary"
+    terminal.tell_github(comparison, tmp_path, {})
+    assert capsys.readouterr().out == ""
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(summary)}
+    terminal.tell_github(comparison, tmp_path, environment)
+    printed = capsys.readouterr().out
+    assert printed.startswith("::error title=regression%3A regressed::greetings:%0A+69 %25")
+    assert output.read_text(encoding="utf-8").splitlines() == [
+        "verdict=regressed", "exit_code=4", "sentence=greetings: +69 %", f"page={tmp_path}/comparison.html",
+    ]  # fmt: skip
+    assert summary.read_text(encoding="utf-8") == "# Summary\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("slower", "error"),
+        ("not-comparable", "error"),
+        ("suspected", "warning"),
+        ("learning", "notice"),
+        ("pass", None),
+    ],
+)
+def test_an_annotation_is_as_grave_as_the_verdict(name: str, level: str | None) -> None:
+    """A pass has none."""
+    found = ci.annotations(CASES[name])
+    assert [line.split(" ")[0] for line in found] == ([f"::{level}"] if level else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read"),
+        (b'{"schema": 1, "kind"', "damaged"),
+        (b'{"schema": 1}', "damaged"),
+        (b'{"schema": 99}', "schema version 99"),
+    ],
+)
+def test_a_comparison_that_cannot_be_read(
+    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence that names the file, and no traceback."""
+    if content is not None:
+        (tmp_path / "comparison.json").write_bytes(content)
+    assert main([str(tmp_path)]) == ExitCode.INVALID
+    said = capsys.readouterr().err
+    assert words in said
+    assert "comparison.json" in said
+    assert "Traceback" not in said
+
+
+def test_the_page_of_neither_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a directory or a history there is nothing to show."""
+    assert main([]) == ExitCode.USAGE
+    assert "usage" in capsys.readouterr().err
