@@ -1,8 +1,6 @@
 """``loadtest compare``: two versions that can both be reached, in pairs of blocks one after the other."""
 
 import secrets
-import subprocess
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,13 +9,14 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
+from loadtest.cli._comparison import save, show
 from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
 from loadtest.cli._pairs import Series, SeriesEnd
 from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
 from loadtest.cli._sides_plan import show_plan
 from loadtest.errors import ExitCode, InputError
 from loadtest.record import run_directory
-from loadtest.record.blocks import COMPARISON_NAME, SIDES, Side
+from loadtest.record.blocks import SIDES, Side
 from loadtest.regression.measurements import Key
 from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
 from loadtest.regression.results import Comparison
@@ -154,7 +153,10 @@ def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, p
         if suspects and wanted.rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
             comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)
-    return _write(directory, _described(comparison, sides), plots=plots)
+    comparison = _described(comparison, sides)
+    save(comparison, directory)
+    show(directory, comparison, plots=plots)
+    return comparison.exit_code
 
 
 def _draw_order(wanted: Wanted) -> tuple[Sequence[Side], int]:
@@ -234,19 +236,3 @@ def _described(comparison: Comparison, sides: Sides) -> Comparison:
     counts = len(comparison.base_runs), len(comparison.head_runs)
     base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
     return msgspec.structs.replace(comparison, base=base, head=head)
-
-
-def _write(directory: Path, comparison: Comparison, *, plots: bool) -> int:
-    """Write the comparison, and have its pages made, which prints the summary; gives the exit code."""
-    content = msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n"
-    run_directory.write_atomically(directory / COMPARISON_NAME, content)
-    sys.stdout.flush()
-    arguments = [*([] if plots else ["--no-plots"]), str(directory)]
-    command = [sys.executable, "-m", "loadtest.report.regression", *arguments]
-    # A session of its own, so that Ctrl-C reaches only us.
-    code = subprocess.run(command, check=False, start_new_session=True).returncode
-    if code != comparison.exit_code:
-        # The verdict stands without its page.
-        print(comparison.sentence)
-        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
-    return comparison.exit_code
