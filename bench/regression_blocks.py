@@ -4,7 +4,7 @@ A session is one reference API without limits that matter and one load process; 
 whose order is randomised (base, head, head, base or the reverse). Both sides are the same service: what differs between
 blocks is noise. Each entry sleeps, for a constant time or for draws of the server (lognormal); the entry
 ``variant`` does what ``second`` does, but takes longer, so that a block can be had with a real slow-down of one entry.
-``python bench/regression_power.py --collect FOLDER`` makes them anew (about 45 minutes; three sessions at a time).
+``python bench/regression_power.py --collect FOLDER`` makes them anew (about 80 minutes; three sessions at a time).
 """
 
 import csv
@@ -25,8 +25,8 @@ from offering import offered, quantile, target
 from loadtest import analysis
 
 DATA: Final = Path(__file__).parent / "data" / "regression-blocks.csv.gz"
-SESSIONS, PAIRS, BLOCK_S = 19, 12, 5
-"""The first pair of each session is discarded: 19 × 11 = 209 blocks a side and regime."""
+PAIRS, BLOCK_S = 12, 5
+"""The first pair of each session is discarded: 19 sessions × 11 = 209 blocks a side."""
 SEED: Final = 11
 ENTRIES: Final = {"first": 40, "second": 60, "third": 90, "fourth": 120, "fifth": 180}
 """Median of each entry's workflow, in ms."""
@@ -40,17 +40,19 @@ class Regime(NamedTuple):
         rate: arrivals a second of each entry.
         sigma: of the lognormal draws: the standard deviation of the logarithm; 0 for a constant time.
         slower: the factor by which ``variant`` takes longer than ``second``.
+        sessions: how many there are.
     """
 
     rate: int
     sigma: float
     slower: float
+    sessions: int
 
 
 REGIMES: Final = {
-    "constant": Regime(rate=16, sigma=0.0, slower=1.1),
-    "narrow": Regime(rate=8, sigma=0.2, slower=1.1),
-    "lognormal": Regime(rate=8, sigma=0.4, slower=1.2),
+    "constant": Regime(rate=16, sigma=0.0, slower=1.1, sessions=19),
+    "narrow": Regime(rate=8, sigma=0.2, slower=1.1, sessions=38),
+    "lognormal": Regime(rate=8, sigma=0.4, slower=1.2, sessions=19),
 }
 """By theory a median of 40 draws has a standard deviation of 1.25 × sigma ÷ √40: 4 % (narrow) and 8 % (lognormal)."""
 
@@ -117,10 +119,10 @@ def collect(folder: Path) -> None:
     """Make all sessions, the regimes side by side, each session in a process of its own."""
 
     def one_regime(name: str) -> None:
-        for session in range(SESSIONS):
+        for session in range(REGIMES[name].sessions):
             make = f"from regression_blocks import *; collect_session({name!r}, {session}, Path({str(folder)!r}))"
             subprocess.run([sys.executable, "-c", make], check=True, cwd=Path(__file__).parent)
-            print(f"{name} {session + 1}/{SESSIONS}", flush=True)
+            print(f"{name} {session + 1}/{REGIMES[name].sessions}", flush=True)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(one_regime, REGIMES))
@@ -128,8 +130,8 @@ def collect(folder: Path) -> None:
 
 def reduce(folder: Path) -> Iterator[Row]:
     """The rows of every record in a folder."""
-    for name in REGIMES:
-        for session in range(SESSIONS):
+    for name, regime in REGIMES.items():
+        for session in range(regime.sessions):
             place = folder / f"{name}-{session:02}"
             if (place / "done").exists():
                 (directory,) = (each for each in place.iterdir() if each.is_dir() and not each.is_symlink())
