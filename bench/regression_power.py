@@ -29,7 +29,7 @@ SHOWN: Final = ("h05", "h08", "h11", "h21", *HISTORY_REAL, "p03", "p06", "p15", 
 """Regimes in which the other rules are shown."""
 OURS: Final = "our p, the same way"
 """The rule's own p with a threshold like that of the others, in their table."""
-WITH_PEERS: Final = ("h05", "hr4", "p03", "pr6", "pr7", "pr8")
+WITH_PEERS: Final = ("h05", "p03", "pr6", "pr8")
 """Regimes in which Otava and inference-doctor are tried: each takes minutes."""
 
 

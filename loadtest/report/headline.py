@@ -110,7 +110,7 @@ def headline(findings: Findings) -> str:
     told = {(entry.traffic, stage.name) for stage in entry.stages}
     # Where nothing has a time, it was said why.
     parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
-    text = "; ".join(part for part in parts if part) + "."
+    text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]
     return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text
