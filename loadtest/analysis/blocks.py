@@ -33,7 +33,7 @@ RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
 OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
-"""Blocks with anything in them that an error needs: of fewer, it would be off by half of itself."""
+"""Blocks with anything in them that an error needs: of fewer, it would be off by more than a third."""
 LEAST_MS: Final = 0.01
 """Times are compared as if none were shorter: below it a clock's grain is all there is, and of zero there is no log."""
 _BLOCK_S: Final = (1.0, 30.0)
@@ -61,6 +61,11 @@ class Grid(NamedTuple):
     seconds: float
     bins: int
     per_block: int
+
+    @property
+    def block_s(self) -> float:
+        """How long a block lasts."""
+        return self.seconds / self.bins * self.per_block
 
     def place(self, seconds: Floats) -> Ints:
         """The bin of each time since the epoch; what is outside belongs to the nearest one."""
@@ -199,9 +204,14 @@ class StageBlocks:
         k, n = (_resampled(self.grid, counts) for counts in (events, whole))
         return scatter(self.grid, _log_odds(k, n))
 
-    def excess_error(self) -> float | None:
-        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither."""
-        if not self.grid.carries(self.decided):
+    def excess_error(self, window_s: float) -> float | None:
+        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
+
+        Args:
+            window_s: of the limit. Where a limiter refuses more than is expected, it does so at the end of each window:
+                that is no chance, but would be taken for it by blocks that are shorter, so that they have no error.
+        """
+        if self.grid.block_s < window_s or not self.grid.carries(self.decided):
             return None
         refused, expected, n = (_resampled(self.grid, c) for c in (self.refused, self.expected, self.decided))
         return scatter(self.grid, _log_odds(refused, n) - _log_odds(expected, n))

@@ -26,7 +26,7 @@ from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import EXECUTING_OPERATIONS, LimitName, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, LimitName, Operation
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
 from loadtest.regression.measurements import (
@@ -150,6 +150,9 @@ class _Stage:
         self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
         self.blocks: StageBlocks | None = findings.blocks.get(self.index)
         self.whole_ms = findings.blocks.whole_milliseconds(self.index)
+        assumed = record.assumed_limits
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.operation])
+        self.window_s = assumed.limit_on(limit).window if limit in record.limits() else 0.0
         self.why_no_expectation = findings.expectation.why_not
         retries = findings.observed_429.retries.get(key.traffic)
         self.retried = retries is not None and retries.operations > 0
@@ -271,7 +274,7 @@ class _Stage:
             value=refused / n - known,
             score=share_score(refused, n) - share_score(known * n, n),
             n=n,
-            se=None if self.blocks is None else self.blocks.excess_error(),
+            se=None if self.blocks is None else self.blocks.excess_error(self.window_s),
             expected=None if why_not else known,
             why_not=why_not,
         )

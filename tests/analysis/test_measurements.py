@@ -144,6 +144,7 @@ def test_the_windows_phase_is_in_no_judged_measurement(tours: list[RunMeasuremen
     for each in (one, other):
         throttled = each[Metric.THROTTLED_RATE]
         assert throttled.gated
+        assert throttled.se is None, "blocks are shorter than the window"
         assert throttled.value == pytest.approx(0, abs=0.01)
         assert throttled.score == pytest.approx(0, abs=0.05)
         assert not each[Metric.GOODPUT].gated
