@@ -122,6 +122,10 @@ class Recode(NamedTuple):
         return f"{self.status or ''}" + (f"/{self.code}" if self.code else "")
 
 
+BUILT_IN_WORKFLOWS: Final = ("say-hello", "echo", "fail", "sleep", "cpu")
+"""Workflows that every reference API has; ``workflows`` adds others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSettings:
     """What a reference API is like: options of ``loadtest serve`` and keys of a scenario's ``[target]``."""

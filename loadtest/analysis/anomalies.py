@@ -16,7 +16,7 @@ from loadtest.analysis.columns import GREATEST_MS, KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
-from loadtest.contract import EXECUTING_OPERATIONS, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
 
 GROUPS: Final = 500
 """Groups that are told apart; a server that makes up codes without end fills no memory."""
@@ -116,8 +116,19 @@ WORDS: Final = {
     "negative": "executionTime below zero",
     "longer_than_seen": "executionTime longer than the client waited for it",
     "no_time": "executionTime of 31 years or more",
+    "seconds": "executionTime near a thousandth of the time that the client waited: seconds for milliseconds",
+    "unknown_state": "a job state that is not documented, and counts as pending",
     "wrong_result": "a result that is not that of what was asked",
 }
+
+
+SECONDS: Final = (950.0, 1500.0)
+"""What was waited ÷ executionTime, where that is in seconds: a thousand, and something for the way."""
+_NEARLY_ALL: Final = 0.8
+_FEW: Final = 5
+"""Runs below which a ratio may be chance."""
+_LONGEST: Final = 60
+"""Characters of a target's word that are kept."""
 
 
 class Anomaly(Result, frozen=True, kw_only=True):
@@ -130,6 +141,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
         traffic: the entry of the first.
         request_id: the trace id of the first.
         worst_ms: the executionTime that is furthest from possible; None where that means nothing.
+        example: what the first one held, where that is a word; empty otherwise.
     """
 
     name: str
@@ -138,6 +150,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
     traffic: str = ""
     request_id: str | None = None
     worst_ms: float | None = None
+    example: str = ""
 
     @property
     def words(self) -> str:
@@ -162,13 +175,30 @@ class Anomalies:
                         self._found[name], possible=self._found[name].possible + possible
                     )
                     anomalous[name].append(found)
+        for stage_index, rows in chunk.requests.by_stage:
+            if self._vocabulary.in_figures[stage_index]:
+                self._states(rows)
         for name, pieces in anomalous.items():
             if found_now := [rows for rows in pieces if len(rows)]:
                 self._found[name] = self._counted(self._found[name], found_now)
 
     def result(self) -> list[Anomaly]:
         """Those that occurred."""
-        return [one for one in self._found.values() if one.count]
+        return [one for one in self._found.values() if one.count and (one.name != "seconds" or _nearly_all(one))]
+
+    def _states(self, rows: Rows) -> None:
+        """Job states that the API does not document; a target may make up others, so the first is kept as it is."""
+        state = rows.words("job_state")
+        known = np.isin(state, self._vocabulary.codes("job_state", list(JobState)))
+        found, odd = self._found["unknown_state"], rows.where((state >= 0) & ~known)
+        found = msgspec.structs.replace(found, possible=found.possible + int(np.count_nonzero(state >= 0)))
+        if len(odd):
+            first = not found.count
+            found = self._counted(found, [odd])
+            if first:
+                word = self._vocabulary.words["job_state"][odd.words("job_state")[0]]
+                found = msgspec.structs.replace(found, example=word[:_LONGEST])
+        self._found["unknown_state"] = found
 
     def _counted(self, anomaly: Anomaly, pieces: list[Rows]) -> Anomaly:
         """With some more rows that have it."""
@@ -177,13 +207,17 @@ class Anomalies:
             first = min(pieces, key=lambda rows: int(rows.places[0]))
             traffic = self._vocabulary.words["traffic"][first.words("traffic")[0]]
             request_id = first.text("request_id", 0)
-        if anomaly.name not in ("wrong_result", "no_time"):
+        if anomaly.name not in ("wrong_result", "no_time", "unknown_state"):
             execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
             further = min if anomaly.name == "negative" else max
             own = float(execution.min() if anomaly.name == "negative" else execution.max())
             worst = own if worst is None else further(own, worst)
         count = anomaly.count + sum(len(rows) for rows in pieces)
         return msgspec.structs.replace(anomaly, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
+
+
+def _nearly_all(anomaly: Anomaly) -> bool:
+    return anomaly.count >= max(_FEW, _NEARLY_ALL * anomaly.possible)
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
@@ -194,6 +228,11 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     absurd = execution >= GREATEST_MS
     yield "longer_than_seen", len(good), good.where(~absurd & (execution > seen_ms(good, operation) + GRAIN_MS))
     yield "no_time", len(good), good.where(absurd)
+    if operation == Operation.SYNC_RUN:
+        # Of a job the wait for a poll may be a thousand times its time by chance.
+        ratio = seen_ms(good, operation) / np.where(execution > 0, execution, np.nan)
+        low, high = SECONDS
+        yield "seconds", int(np.count_nonzero(execution > 0)), good.where((ratio >= low) & (ratio <= high))
     matched = rows.floats("result_matched")
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
 

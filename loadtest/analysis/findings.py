@@ -25,7 +25,7 @@ from loadtest.analysis.results import ExpectedLimiter, OperationFigures, Overall
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, Word, decide, judge_all
+from loadtest.analysis.verdict import Judged, Verdict, Word, decide, judge_all, nothing_ok
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
@@ -80,7 +80,7 @@ def find(record: Record) -> Findings:
     """
     expectation = expect(record)
     metrics = compute(record, expectation)
-    judged = judge_all(record.info, metrics)
+    judged = [*judge_all(record.info, metrics), *nothing_ok(record.info, metrics)]
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])

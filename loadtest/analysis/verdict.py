@@ -1,6 +1,6 @@
 """The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from typing import Final, Literal, NamedTuple
@@ -23,6 +23,7 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import Check
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import EXPECTED, QUANTILES, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
@@ -43,6 +44,7 @@ class Judged(Result, frozen=True, kw_only=True):
         confident: whether the interval was judged, so that a marginal one is inconclusive.
         n: how many values, requests or operations it rests on.
         why: why it is inconclusive; empty otherwise.
+        implicit: whether no scenario set it: something of each traffic entry has to be ok.
     """
 
     require: str
@@ -60,6 +62,7 @@ class Judged(Result, frozen=True, kw_only=True):
     confident: bool = False
     n: Count | None = None
     why: str = ""
+    implicit: bool = False
 
     @property
     def scope(self) -> str:
@@ -103,6 +106,43 @@ class _Entry(msgspec.Struct):
 def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     """Judge every threshold of the scenario against the metrics."""
     return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
+
+
+def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
+    """A threshold that fails for each traffic entry of which operations were sent and none was ok.
+
+    Nobody has to ask for it: a run of which nothing worked says nothing good of a service. It is not asked of an entry
+    that the scenario expects to be refused in every stage, nor of a run that was cut short.
+    """
+    if info.end != "finished":
+        return []
+    threshold = parse_threshold("operations.ok > 0")
+    return [
+        msgspec.structs.replace(judge_one(replace(threshold, traffic=name), metrics), implicit=True)
+        for name, figures in metrics.traffic.items()
+        if figures.operations.sent and not figures.operations.ok and not _meant_to_be_refused(info, name)
+    ]
+
+
+def _meant_to_be_refused(info: RunInfo, traffic: str) -> bool:
+    """Whether the scenario says of every stage of an entry that it expects 429 and nothing else."""
+    try:
+        entry = msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), _Expecting)
+    except msgspec.ValidationError:
+        return False
+    return bool(entry.stages) and all(stage.expect == [THROTTLED_STATUS] for stage in entry.stages)
+
+
+class _ExpectingStage(msgspec.Struct):
+    """A stage as it is written down, as far as it expects anything."""
+
+    expect: list[int] = []
+
+
+class _Expecting(msgspec.Struct):
+    """A traffic entry, likewise."""
+
+    stages: list[_ExpectingStage] = []
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
@@ -302,7 +342,7 @@ def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[W
         rest = f"{len(unclear)} of {_count(len(judged))} cannot be judged"
         return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
     if not judged:
-        return "pass", "the run is valid; no thresholds set.", []
+        return "pass", "no thresholds set; the run is valid.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
     if marginal := [one for one in judged if one.marginal]:
         by = "within its 95\u00a0% interval" if len(marginal) == 1 else "within their 95\u00a0% intervals"
@@ -319,6 +359,9 @@ def _nearest(marginal: list[Judged]) -> str:
 def sentence(one: Judged) -> str:
     """One judged threshold in words: where, what, and what it was."""
     where = f"{one.scope}: {one.require}"
+    if one.implicit:
+        sent = "the one operation that was offered" if one.n == 1 else f"{one.n} operations that were offered"
+        return f"{one.scope}: nothing was ok of {sent}"
     if one.judgement == "inconclusive":
         return f"{where} ({one.why})"
     return f"{where}, but it was {amount(one)}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
 from loadtest.credentials import ENDPOINT_VARIABLE, credentials
-from loadtest.errors import TargetError
+from loadtest.errors import InputError, TargetError
+from loadtest.plan.contradictions import unknown_workflows
 from loadtest.prepare import check_before_run
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
@@ -73,8 +74,11 @@ def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) 
         endpoint: what it is sent as ``x-wf-endpoint``.
 
     Raises:
+        InputError: if the scenario runs a workflow that it does not have.
         TargetError: if it does not start.
     """
+    for wrong in unknown_workflows(loaded.scenario):
+        raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
     environment = children.child_environment(keys, endpoint)
     with children.embedded_target(loaded.scenario.target.settings, environment) as embedded:
         yield ResolvedTarget(

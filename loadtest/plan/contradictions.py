@@ -1,20 +1,24 @@
 """Where a plan contradicts itself: the key of the scenario, what is wrong, and what to write instead. Pure."""
 
+import difflib
 import math
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName, Operation
+from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, ErrorCode, LimitName, Operation
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.record.run_info import StagePlan
+from loadtest.reference_settings import BUILT_IN_WORKFLOWS
+from loadtest.scenario import Scenario
 from loadtest.stats import QUANTILES, needed
 from loadtest.threshold import Threshold
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times of which every operation that was sent has one; the others are known of those that were not refused."""
+_GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _SAME: Final = 0.01
 """Shares of 429s that differ by less are the same whenever a run starts."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
@@ -30,8 +34,8 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """Something in a plan that cannot work."""
 
     kind: str
-    """``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``, ``multiplier``,
-    ``wait``."""
+    """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
+    ``multiplier``, ``wait``."""
     key: str
     """Where the scenario says so, as --set would name it."""
     message: str
@@ -40,7 +44,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
     """Every contradiction of a plan, in the order in which to mend them."""
-    found = [*_multiplier(question), *_pools(question), *_retries(question)]
+    found = [*unknown_workflows(question.scenario), *_multiplier(question), *_pools(question), *_retries(question)]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast)]
     for number, entry in enumerate(question.scenario.threshold):
@@ -52,6 +56,27 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
                 # Else limits alone decide nothing: the target refuses on purpose.
                 found += _decided(forecast, threshold, key)
     return list(dict.fromkeys(found))
+
+
+def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
+    """Workflows that the reference API with the scenario's settings does not have, where none is expected to miss.
+
+    What a module adds to the built-in ones is known to the target only, so that nothing is said where there is one.
+    """
+    if scenario.target.settings.workflows:
+        return
+    for name, traffic in scenario.traffic.items():
+        meant = traffic.expect.status is not None or any(_GONE in stage.expect for stage in traffic.stages)
+        if traffic.workflow is None or traffic.workflow in BUILT_IN_WORKFLOWS or meant:
+            continue
+        near = difflib.get_close_matches(traffic.workflow, BUILT_IN_WORKFLOWS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(BUILT_IN_WORKFLOWS)}."
+        yield Contradiction(
+            kind="workflow",
+            key=f"traffic.{name}.workflow",
+            message=f"the reference API has no workflow {traffic.workflow!r}: it would answer with {_GONE}",
+            remedy=f"{hint} Workflows of a module are named in target.workflows; another target may have others.",
+        )
 
 
 def _multiplier(question: Question) -> Iterator[Contradiction]:

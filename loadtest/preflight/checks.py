@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 from urllib.parse import quote
 
-from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, RequestKind
+from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, JobState, RequestKind
 from loadtest.http_headers import ClockOffset
 from loadtest.preflight.client import PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
@@ -16,6 +16,11 @@ _JOBS: Final = JOBS_PATH.removeprefix("/")
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
 _Result = Literal["ok", "failed", "unknown"]
+_TIME: Final = "executionTime"
+_SECONDS: Final = (950.0, 1500.0)
+"""What an answer took ÷ its executionTime, where that is in seconds."""
+_KEYS, _LONGEST = 6, 40
+"""Keys of an answer that are shown, and characters of what a target calls something."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
@@ -129,12 +134,20 @@ class Checks:
         body = reply.body if isinstance(reply.body, dict) else {}
         remedy = "This is not the documented API: compare its answer with docs/contract.md."
         if sync:
-            if isinstance(body.get("result"), dict) and _is_number(body.get("executionTime")):
-                return self._note("answer", "result and executionTime, as documented")
-            return self._note("answer", "a run's answer lacks result or executionTime", remedy)
-        job = body.get("jobId")
-        if not isinstance(job, str) or not job or not isinstance(body.get("status"), str):
-            return self._note("answer", "a submit's answer lacks jobId or status", remedy)
+            checks = {"result": isinstance(body.get("result"), dict), _TIME: _is_number(body.get(_TIME))}
+            if lacking := [key for key, there in checks.items() if not there]:
+                return self._note("answer", f"a run's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+            if (ratio := in_seconds(body[_TIME], reply.took_s)) is not None:
+                words = f"executionTime {body[_TIME]:g} looks like seconds: the answer took {ratio}"
+                return self._note("answer", words, known=False)
+            return self._note("answer", "result and executionTime, as documented")
+        job, state = body.get("jobId"), body.get("status")
+        checks = {"jobId": isinstance(job, str) and bool(job), "status": isinstance(state, str)}
+        if lacking := [key for key, there in checks.items() if not there]:
+            return self._note("answer", f"a submit's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+        return self._retrieve(str(job), str(state), remedy)
+
+    def _retrieve(self, job: str, state: str, remedy: str) -> bool:
         retrieved = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
         if retrieved.status == THROTTLED_STATUS:
             return self._note("answer", "429: the retrieval limit is used up", known=False)
@@ -143,6 +156,10 @@ class Checks:
             return self._note(
                 "answer", f"the job just submitted was answered with {retrieved.failure or retrieved.summary}", remedy
             )
+        odd = [each for each in dict.fromkeys((state, found["status"])) if each not in set(JobState)]
+        if odd:
+            listed = ", ".join(f"{each[:_LONGEST]!r}" for each in odd)
+            return self._note("answer", f"job state {listed} is not documented: it counts as pending", known=False)
         return self._note("answer", "jobId and status, as documented")
 
     def _clock(self) -> None:
@@ -158,6 +175,19 @@ class Checks:
             self._note("clock", "the Date headers contradict each other", known=False)
         elif self._replies and self._replies[0].failure is None:
             self._note("clock", "there is no Date header", known=False)
+
+
+def _has(body: dict[str, object]) -> str:
+    """Which keys an answer has instead, as far as they can be shown."""
+    keys = [key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable()]
+    return f"; it has {', '.join(keys)}" if keys else ""
+
+
+def in_seconds(execution: float, took_s: float) -> str | None:
+    """How long an answer took, if an executionTime in ms would be near a thousandth of that; else None."""
+    if not execution or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
+        return None
+    return f"{took_s * 1000:.0f} ms"
 
 
 def _remedy(status: int) -> str:

@@ -15,15 +15,9 @@ from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
+from loadtest.report.failures import CALLED, named_errors, worst_stage
 from loadtest.report.prediction import expected_rate, predicted, window_phase
 from loadtest.stats import QUANTILES, needed
-
-CALLED: Final[dict[str, tuple[str, str]]] = {
-    Operation.SYNC_RUN: ("sync run", "sync runs"),
-    Operation.ASYNC_RUN: ("job", "jobs"),
-    Operation.RETRIEVAL: ("retrieval", "retrievals"),
-}
-"""One, and several, of what an operation is called in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,9 @@ def headline(findings: Findings) -> str:
     entry = main_entry(findings)
     if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
-    parts = [_times(findings, entry), _limits(findings)]
+    told = {(entry.traffic, stage.name) for stage in entry.stages}
+    # Where nothing has a time, it was said why.
+    parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
     text = "; ".join(part for part in parts if part) + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]
@@ -155,7 +151,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
         else:
             took = f"{n} {entry.words}{_whose(findings, entry)} took {times} at most"
         took += ", too few for a percentile"
-        return f"{where}{took}{_wrong(counts)}"
+        return f"{where}{took}{_wrong(findings, counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
     whose = f"{numbers.count(n)} {entry.words}{_whose(findings, entry)}"
     if found.at_least:
@@ -166,7 +162,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
             text += f", and half took at most {numbers.duration_ms(half.most)}"
         return text
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.most)}"
-    return f"{where}{took}{_wrong(counts)}"
+    return f"{where}{took}{_wrong(findings, counts)}"
 
 
 def _whose(findings: Findings, entry: MainEntry) -> str:
@@ -175,7 +171,7 @@ def _whose(findings: Findings, entry: MainEntry) -> str:
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""
 
 
-def _wrong(counts: dict[str, int]) -> str:
+def _wrong(findings: Findings, counts: dict[str, int]) -> str:
     """What became of operations that no time is given of, or that timed out; empty where all were ok."""
     bad = {
         Outcome.THROTTLED: ("was throttled", "were throttled"),
@@ -187,7 +183,8 @@ def _wrong(counts: dict[str, int]) -> str:
         f"{numbers.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
     ]
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
-    return f" (of {numbers.count(counts['offered'])}, {listed})" if found else ""
+    named = f": {named_errors(findings)}" if counts[Outcome.FAILED] and named_errors(findings) else ""
+    return f" (of {numbers.count(counts['offered'])}, {listed}{named})" if found else ""
 
 
 def _no_times(findings: Findings) -> str:
@@ -200,12 +197,11 @@ def _no_times(findings: Findings) -> str:
     if counts.throttled == sent:
         why = f"{subject} {was} throttled (429)"
     elif counts.failed == sent:
-        reasons: dict[str, int] = {}
-        for figures in findings.metrics.traffic.values():
-            for word, number in figures.reasons.items():
-                reasons[word] = reasons.get(word, 0) + number
-        most = max(reasons, key=lambda word: reasons[word], default="")
-        why = f"{subject} failed" + (f", most with {most}" if len(reasons) > 1 else f" ({most})" if most else "")
+        named = named_errors(findings)
+        # One error explains most of them; where it is that of all, there is nothing else to say.
+        why = (
+            named if named.startswith(("all ", "the only ")) else f"{subject} failed" + (f": {named}" if named else "")
+        )
     elif counts.throttled or counts.failed:
         why = (
             f"of {numbers.count(sent)} operations {numbers.count(counts.throttled)} were throttled and "
@@ -288,8 +284,21 @@ def wilson(hits: int, n: int) -> tuple[float, float] | None:
 
 
 def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
-    """Response time of the main operation, 429 rate, goodput."""
-    return _response(main_entry(findings)), _throttled(findings), _goodput(findings)
+    """Response time of the main operation, 429 rate, goodput, and what was not ok."""
+    return _response(main_entry(findings)), _throttled(findings), _goodput(findings), _not_ok(findings)
+
+
+def _not_ok(findings: Findings) -> KeyFigure:
+    """429s apart from errors and time-outs: the first are a limit's doing, the others the service's."""
+    counts = findings.metrics.overall.operations
+    if not counts.sent:
+        return KeyFigure("not ok", numbers.NOTHING, why="no data, because no operation was sent")
+    parts = {"429": counts.throttled, "failed": counts.failed, "timed out": counts.timed_out}
+    words = ", ".join(f"{name} {numbers.share(number / counts.sent)}" for name, number in parts.items())
+    bad = sum(parts.values())
+    return KeyFigure(
+        "not ok, of operations sent", numbers.share(bad / counts.sent), n=f"n = {numbers.count(counts.sent)}", why=words
+    )
 
 
 def _response(entry: MainEntry | None) -> KeyFigure:

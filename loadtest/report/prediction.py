@@ -23,10 +23,13 @@ def predicted(findings: Findings, use: LimitUse) -> str:
     expected = expected_rate(findings, use)
     if expected is None:
         return ""
-    found = findings.observed_429.limits.get(use.limit)
+    found, limiter = findings.observed_429.limits.get(use.limit), _assumed(findings, use)
     if found is not None and found.assumed is not None and use.throttled and _contradicted(findings, use, found):
-        return _by_another(findings, use, found)
-    limiter = _assumed(findings, use)
+        return (
+            _by_another(findings, use, found)
+            if expected or found.inference.named
+            else f", though {limiter} predicts none"
+        )
     if abs(expected - use.throttled_rate) <= _AGREES:
         return f", as {limiter} predicts"
     if not expected:

@@ -180,7 +180,7 @@ class Report:
         verdict: word, sentence, reasons, exit code.
         thresholds: each with value, margin and n; None if the scenario sets none.
         headline: what was found out, in a sentence or two.
-        figures: the three numbers that matter most.
+        figures: the numbers that matter most.
         checks: of validity.
         bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
@@ -211,6 +211,11 @@ class Report:
     draw: Callable[[], tuple[Plot, ...]]
     command: str
     differences: Differences | None = None
+
+    @property
+    def leads_with_verdict(self) -> bool:
+        """Whether the broken threshold is what a reader has to know first."""
+        return self.verdict.word in ("fail", "regressed")
 
     @cached_property
     def plots(self) -> tuple[Plot, ...]:

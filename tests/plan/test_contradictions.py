@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from loadtest.reference_api.workflows.builtin import BUILT_IN
+from loadtest.reference_settings import BUILT_IN_WORKFLOWS
+
 Fixture = Callable[..., Any]
 STAGE = {"name": "s", "duration": "120s"}
 
@@ -159,3 +162,19 @@ def test_samples_are_those_that_are_not_refused(plan: Fixture) -> None:
     many = runs("2.5x limit")
     found = plan({"t": many}, threshold=requires("response_time.p99 < 1s") + requires("start_lag.p99 < 1s"))
     assert [warning.key for warning in found.warnings] == ["threshold.0.require"]
+
+
+def test_a_workflow_that_the_reference_api_does_not_have_is_named(plan: Fixture) -> None:
+    """With the name that was meant; none where a module may bring it, or where a 404 is what is expected."""
+    typo = runs() | {"workflow": "say-helo"}
+    (found,) = [one for one in plan({"runs": typo}).warnings if one.kind == "workflow"]
+    assert found.key == "traffic.runs.workflow"
+    assert found.remedy.startswith("Did you mean say-hello?")
+    for entry, target in ((typo | {"expect": {"status": 404}}, {}), (typo, {"workflows": ["mine"]})):
+        warnings = plan({"runs": entry}, target=target).warnings
+        assert not [one for one in warnings if one.kind == "workflow"]
+
+
+def test_the_built_in_workflows_are_those_of_the_reference_api() -> None:
+    """The list is kept where plans can read it, and is the one that is served."""
+    assert set(BUILT_IN_WORKFLOWS) == set(BUILT_IN)

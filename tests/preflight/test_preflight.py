@@ -13,6 +13,7 @@ from plugins.stubs import UNKNOWN, Stub, pending_forever
 
 from loadtest.cli import main
 from loadtest.preflight.__main__ import main as look
+from loadtest.preflight.checks import in_seconds
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import load_scenario
 from loadtest.targets import PreflightOrder
@@ -112,9 +113,12 @@ def after_404(status: int, body: Any) -> Callable[..., Any]:
         ),
         (
             after_404(200, {"result": {}}),
-            ("sync_run", "answer: a run's answer lacks result or executionTime", "compare"),
+            ("sync_run", "answer: a run's answer lacks executionTime; it has result", "compare"),
         ),
-        (after_404(202, {"id": "x"}), ("async_run", "answer: a submit's answer lacks jobId or status", "compare")),
+        (
+            after_404(202, {"id": "x"}),
+            ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare"),
+        ),
         (
             after_404(202, {"jobId": "x", "status": "pending"}),
             ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare"),
@@ -192,3 +196,31 @@ def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path, serve: 
     overall = json.loads((directory / "metrics.json").read_text())["overall"]
     assert overall["operations"]["throttled"] == 7
     assert overall["expected_throttled_rate"] == 0.7
+
+
+def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(
+    tmp_path: Path, run_here: Callable[..., tuple[int, str]], stub: Callable[..., Stub]
+) -> None:
+    """A job state that is not documented is no failure, and costs no further request."""
+
+    def queued(method: str, path: str, *_: Any) -> tuple[int, Any]:
+        if method == "GET":
+            return (200, {"jobId": "x", "status": "running"}) if path.endswith("/x") else UNKNOWN
+        return 202, {"jobId": "x", "status": "queued"}
+
+    server = stub(queued)
+    write_scenario(tmp_path, operation="async_run")
+    code, text = run_here("preflight", "s.toml", "--host", server.url)
+    assert code == 0
+    assert table(text)["answer"] == (
+        "unknown", "job state 'queued', 'running' is not documented: it counts as pending",
+    )  # fmt: skip
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("execution", "took", "found"), [(0.25, 0.252, "252 ms"), (250.0, 0.252, None), (0.25, 2.0, None), (0, 0.2, None)]
+)
+def test_seconds_are_told_from_milliseconds(execution: float, took: float, found: str | None) -> None:
+    """An executionTime whose thousandfold is about what the answer took is in seconds."""
+    assert in_seconds(execution, took) == found

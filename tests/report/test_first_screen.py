@@ -53,7 +53,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "many": ([{}] * 80, {}, "Within the limits 95 % of 80 sync runs took at most 5.00 ms; "),
     "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within the limits 95 % of 78 sync runs took at most 5.00 ms ("),
     "all throttled": ([REFUSED] * 9, {}, "No response time, because all 9 operations were throttled (429); "),
-    "all failed": ([UNREACHABLE] * 9, {}, "No response time, because all 9 operations failed (connection_refused)."),
+    "all failed": ([UNREACHABLE] * 9, {}, "No response time, because all 9 runs failed: nothing listens at the target"),
     "all late": ([LATE] * 80, {}, "Within the limits 80 of 80 sync runs timed out, the first after 5.00 ms."),
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
                     "Until it was interrupted after 2 s: within the limits 95 % of 80 sync runs took at most 5.00 ms"),
@@ -68,7 +68,7 @@ def test_every_run_has_its_sentence(maker: ModuleType, tmp_path: Path, case: str
     fates, changes, sentence = CASES[case]
     report = made(maker, tmp_path, one_stage(maker, fates, **changes))
     assert report.headline.replace("\u00a0", " ").startswith(sentence)
-    assert len(report.figures) == 3
+    assert len(report.figures) == 4
     for figure in report.figures:
         assert (figure.value == "–") == figure.why.startswith("no data, because ")
     page, markdown = pages.render_html(report), as_markdown(report)
@@ -89,16 +89,50 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     stages = metrics["traffic"]["greetings"]["stages"]
     p95 = stages["within"]["response_time_ms"]["p95"]
     rate = stages["above"]["requests"]["throttled_rate"]
+    jobs = metrics["traffic"]["jobs"]["stages"]["above"]
     expected = (
         f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms; at 2.5 times the sync_run limit "
-        f"{rate * 100:.1f} % of the requests got 429, as a fixed window of 100 per minute predicts."
+        f"{rate * 100:.1f} % of the requests got 429, as a fixed window of 100 per minute predicts; "
+        f"of 2 400 jobs of “jobs” sent in “above” {jobs['error_rate'] * 100:.1f} % were never seen to end."
     )
-    assert report.headline.replace("\u00a0", " ") == expected
+    assert report.headline.replace("\u00a0", " ").replace("\u202f", " ") == expected
     assert report.figures[0].value.replace("\u00a0", " ") == f"{p95:.0f} ms"
     assert report.bottleneck.kind == "poll budget"
     whats = [one.what for one in report.not_tested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
+
+
+def test_an_error_is_named_and_a_typo_shown(maker: ModuleType, tmp_path: Path) -> None:
+    """A run of which nothing worked fails without any threshold, and says which name was misspelt."""
+    unknown = {"status": 404, "outcome": "failed", "reason": "unexpected_status", "error_code": "unknown_workflow"}
+    run, rows = one_stage(maker, [unknown] * 30)
+    run.traffic["t"].workflow = "say-helo"
+    report = made(maker, tmp_path, (run, rows))
+    named = "all 30 runs got 404 unknown_workflow; there is no workflow “say-helo”, did you mean say-hello?"
+    assert named in report.headline
+    assert report.verdict.word == "fail"
+    assert (
+        report.verdict.statement
+        == "1 of 1 threshold does not hold: t: nothing was ok of 30 operations that were offered."
+    )
+    assert report.thresholds is not None
+    assert [cell.text for cell in report.thresholds.rows[0][:3]] == ["fail", "t", "operations.ok > 0"]
+    lead = pages.render_html(report).partition('class="lead">')[2].partition("</p>")[0]
+    assert "nothing was ok of 30 operations" in lead
+
+
+@pytest.mark.parametrize(("expect", "end", "word"), [
+    ([[429]], "finished", "pass"), ([[429], []], "finished", "fail"),
+    ([], "finished", "fail"), ([], "interrupted", "pass"),
+])  # fmt: skip
+def test_only_what_is_meant_to_be_refused_may_be(
+    maker: ModuleType, tmp_path: Path, expect: list[list[int]], end: str, word: str
+) -> None:
+    """An entry of which nothing was ok fails unless every stage of it expects 429, or the run was cut short."""
+    run, rows = one_stage(maker, [REFUSED] * 9, end=end, elapsed_s=60.0)
+    run.scenario.effective["traffic"] = {"t": {"stages": [{"name": "s", "expect": each} for each in expect]}}
+    assert made(maker, tmp_path, (run, rows)).verdict.word == word
 
 
 def test_the_limiter_that_decides_is_named_where_it_is_not_the_assumed_one(maker: ModuleType, tmp_path: Path) -> None:
@@ -199,3 +233,26 @@ def test_wilsons_interval(hits: int, n: int, low: float, high: float) -> None:
 def test_no_share_of_nothing() -> None:
     """Of nothing there is no interval."""
     assert wilson(0, 0) is None
+
+
+def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(maker: ModuleType, tmp_path: Path) -> None:
+    """executionTime near a thousandth of each wait, and a job state that nobody documented: each with an example."""
+    common = {"operation": "async_run"}
+    rows = []
+    for k in range(20):
+        trace = {"request_id": f"{k:032x}"}
+        took, ran = 100.0 + k, (98.0 + k) / 1000
+        at = k * 1000
+        rows += [
+            maker.request("runs", k, at, at + took, execution_time_ms=ran, **trace),
+            maker.operation("runs", k, at, at + took, execution_time_ms=ran, **trace),
+            maker.request("jobs", k, at, at + 5, kind="submit", status=202, job_state="queued", **common, **trace),
+            maker.request("jobs", k, at + 995, at + 999, kind="poll", job_state="completed", **common, **trace),
+            maker.operation("jobs", k, at, at + 999, poll=1, execution_time_ms=1.0, **common, **trace),
+        ]
+    stages = [maker.stage("within", 0, 20, 1)]
+    traffic = {"runs": maker.plan("sync_run", stages, offered=20), "jobs": maker.plan("async_run", stages, offered=20)}
+    told = " ".join(made(maker, tmp_path, (maker.info(traffic), rows)).target).replace("\u00a0", " ")
+    assert "20 of 20 answers gave an executionTime near a thousandth of what was waited, as if in seconds" in told
+    assert "20 of 40 answers gave a job state that is not documented, and counts as pending (“queued”)" in told
+    assert f"the first is of trace {0:032x}" in told

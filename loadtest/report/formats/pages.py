@@ -83,7 +83,7 @@ def render_markdown(report: Report) -> str:
     parts = [
         f"# {escape(report.title)}",
         f"**{escape(report.verdict.sentence)}**",
-        escape(report.headline),
+        f"**{escape(report.headline)}**" if not report.leads_with_verdict else escape(report.headline),
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
         _figures(report.figures),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",

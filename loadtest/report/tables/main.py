@@ -50,7 +50,7 @@ def thresholds(judged: list[Judged]) -> Table:
         (
             _result(one),
             Cell(one.scope),
-            Cell(one.require, one.why),
+            Cell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
             Cell(amount(one), _beside(one)),
             Cell(NOTHING if one.margin is None else _signed(one)),
             Cell(NOTHING if one.n is None else count(one.n)),

@@ -19,6 +19,8 @@ _ANOMALY_WORDS: Final = {
     "negative": "gave an executionTime below zero",
     "longer_than_seen": "gave an executionTime longer than the client waited",
     "no_time": "gave an executionTime of 31 years or more, which counts as 31 years",
+    "seconds": "gave an executionTime near a thousandth of what was waited, as if in seconds: it is documented in ms",
+    "unknown_state": "gave a job state that is not documented, and counts as pending",
     "wrong_result": "held a result that is not that of what was asked",
 }
 
@@ -36,16 +38,28 @@ def _shape_findings(findings: Findings) -> Iterator[str]:
     """Answers without what the contract asks of them, a missing or negative executionTime among them."""
     for name, figures in findings.metrics.traffic.items():
         if wrong := figures.reasons.get(Reason.WRONG_SHAPE):
+            groups = [one for one in findings.errors if one.traffic == name and one.reason == Reason.WRONG_SHAPE]
+            example = groups[0].request_id if groups else None
             yield (
                 f"{count(wrong)} of {count(figures.operations.sent)} operations of {name} were answered in another "
-                "shape than the documented one: executionTime missing or below zero, or another field amiss."
+                "shape than the documented one: executionTime missing or below zero, or another field amiss"
+                f"{_first(example)}."
             )
 
 
 def _anomaly_findings(findings: Findings) -> Iterator[str]:
     for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f", at worst {duration_ms(one.worst_ms)}"
+        if one.name == "seconds":
+            worst = f" (at most {duration_ms(one.worst_ms)})"
+        worst += f" (“{one.example}”)" if one.example else ""
+        worst += _first(one.request_id)
         yield f"{count(one.count)} of {count(one.possible)} answers {_ANOMALY_WORDS[one.name]}{worst}."
+
+
+def _first(request_id: str | None) -> str:
+    """Where to look the first one up."""
+    return f"; the first is of trace {request_id}" if request_id else ""
 
 
 def _job_findings(findings: Findings) -> Iterator[str]:

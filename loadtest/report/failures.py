@@ -1,0 +1,107 @@
+"""What was not ok, in sentences for people: errors by name, and the stage in which most operations did not end well.
+
+A code or a reason is data; here it is said what it means, and where a name was misspelt, which one was meant.
+"""
+
+import difflib
+from typing import Final
+
+from loadtest.analysis import numbers
+from loadtest.analysis.anomalies import ErrorGroup
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import OperationStage
+from loadtest.contract import THROTTLED_STATUS, ErrorCode, Operation, Outcome, Reason, RequestKind
+from loadtest.reference_settings import BUILT_IN_WORKFLOWS
+
+CALLED: Final[dict[str, tuple[str, str]]] = {
+    Operation.SYNC_RUN: ("sync run", "sync runs"),
+    Operation.ASYNC_RUN: ("job", "jobs"),
+    Operation.RETRIEVAL: ("retrieval", "retrievals"),
+}
+"""One, and several, of what an operation is called in a sentence."""
+_REQUESTS: Final[dict[str, tuple[str, str]]] = {
+    RequestKind.RUN: ("run", "runs"),
+    RequestKind.SUBMIT: ("submit", "submits"),
+    RequestKind.RETRIEVE: ("retrieval", "retrievals"),
+    RequestKind.POLL: ("poll", "polls"),
+}
+_NAMED: Final = 0.01
+"""Share of an entry's operations in a stage that have to fail or time out for a sentence to speak of it."""
+
+
+def named_errors(findings: Findings) -> str:
+    """The most frequent error, by its name: ``all 30 runs got 404 unknown_workflow; there is no workflow …``.
+
+    Empty where there is none but 429s.
+    """
+    groups = [group for group in findings.errors if group.status != THROTTLED_STATUS]
+    if not groups:
+        return ""
+    group = groups[0]
+    asked = findings.record.requests
+    sent = int((asked["kind"] == group.kind).sum()) if findings.record.sent.complete else group.count
+    one, several = _REQUESTS[group.kind]
+    who = f"{numbers.count(group.count)} of {numbers.count(sent)} {several}"
+    if group.count >= sent:
+        who = f"the only {one}" if sent == 1 else f"all {numbers.count(sent)} {several}"
+    return f"{who} {_what(group)}{_meant(findings, group)}"
+
+
+def _what(group: ErrorGroup) -> str:
+    """What came of a request, with the explanation of its reason where no code says it."""
+    if group.status is not None and group.code:
+        return f"got {group.status} {group.code}"
+    reason = "" if group.reason is None else group.reason
+    known = next((word.sentence for word in Reason if word == reason), "")
+    explained = f": {known[0].lower()}{known[1:].rstrip('.')} ({reason})" if known else f" ({reason})" if reason else ""
+    if group.status is not None and reason == Reason.UNEXPECTED_STATUS:
+        return f"got {group.status}"
+    return f"failed{explained}" if group.status is None else f"got {group.status} and failed{explained}"
+
+
+def _meant(findings: Findings, group: ErrorGroup) -> str:
+    """What to do about a name that the target does not know."""
+    if group.code != ErrorCode.UNKNOWN_WORKFLOW:
+        return ""
+    plan = findings.record.info.traffic.get(group.traffic)
+    if plan is None or plan.workflow is None:
+        return ""
+    missing = f"; there is no workflow “{plan.workflow}”"
+    near = difflib.get_close_matches(plan.workflow, BUILT_IN_WORKFLOWS, n=1)
+    return f"{missing}, did you mean {near[0]}?" if near and findings.record.info.target.embedded else missing
+
+
+def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
+    """Where most operations failed or were never seen to end: ``48.8 % of 2 400 jobs in “above” timed out``.
+
+    Args:
+        findings: of the run.
+        told: traffic entries and stages whose outcomes a reader knows already.
+
+    Returns:
+        A clause; empty where no stage that is left had any to speak of.
+    """
+    found = [
+        (part.operations.failed + part.operations.timed_out, name, stage, part)
+        for name, figures in findings.metrics.traffic.items()
+        for stage, part in figures.stages.items()
+        if (name, stage) not in told and (part.error_rate or 0.0) >= _NAMED
+    ]
+    if not found:
+        return ""
+    _, name, stage, part = max(found, key=lambda one: one[0])
+    plan = findings.record.info.traffic[name]
+    called = CALLED[plan.operation][part.operations.sent != 1]
+    ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}
+    if plan.operation != Operation.ASYNC_RUN:
+        ends[Outcome.TIMED_OUT] = "timed out"
+    shares = " and ".join(
+        f"{numbers.share(_part(part, outcome) / part.operations.sent)} {words}"
+        for outcome, words in ends.items()
+        if _part(part, outcome)
+    )
+    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}"
+
+
+def _part(part: OperationStage, outcome: Outcome) -> int:
+    return part.operations.timed_out if outcome == Outcome.TIMED_OUT else part.operations.failed
