@@ -79,6 +79,9 @@ def _signed(one: Judged) -> str:
 def _beside(one: Judged) -> str:
     if one.expected is not None:
         return f"{quantity(one.expected, one.unit)} expected"
+    if one.base is not None and one.interval is not None:
+        low, high = (quantity(each, one.unit) for each in one.interval)
+        return f"95 % of the distance: {low} to {high}"
     if one.interval is not None and one.bounds is None:
         return f"95 %: {milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
     return ""
