@@ -197,15 +197,32 @@ def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> li
     return [_Maker(record, metrics, values, each).answer() for each in comparisons_of(record.info)]
 
 
-def sends_the_same(info: RunInfo, one: str, other: str) -> bool:
+def same_inputs(info: RunInfo, one: str, other: str) -> bool:
     """Whether arrival k of two entries sends the same row of the same inputs."""
+    first, second = _entry(info, one), _entry(info, other)
+    return first == second and first.inputs is not None and first.inputs_order == "sequential"
+
+
+def shift_of_inputs(info: RunInfo, entry: str, base: int, head: int) -> int | None:
+    """By how many arrivals two stages of an entry are apart, if these send the same rows of inputs in the same order.
+
+    Args:
+        info: of the run.
+        entry: the traffic entry.
+        base: the first arrival of one stage.
+        head: of the other.
+    """
+    rows = info.traffic[entry].input_rows
+    if rows is None or _entry(info, entry).inputs_order != "sequential" or (head - base) % rows:
+        return None
+    return head - base
+
+
+def _entry(info: RunInfo, name: str) -> _Entry:
     try:
-        sides = [
-            msgspec.convert(info.scenario.effective.get("traffic", {}).get(name, {}), _Entry) for name in (one, other)
-        ]
+        return msgspec.convert(info.scenario.effective.get("traffic", {}).get(name, {}), _Entry)
     except (msgspec.ValidationError, AttributeError):
-        return False
-    return sides[0] == sides[1] and sides[0].inputs is not None and sides[0].inputs_order == "sequential"
+        return _Entry()
 
 
 def compare(
@@ -213,7 +230,7 @@ def compare(
     base: Values | None,
     head: Values | None,
     *,
-    paired: bool,
+    shift: int | None,
     factor: float = 1.0,
     confidence: float = 0.95,
 ) -> Difference | None:
@@ -223,17 +240,16 @@ def compare(
         metric: with its statistic.
         base: the values of one side.
         head: of the other.
-        paired: whether arrivals of the same number are compared with each other, where they have one.
+        shift: arrival k of the base and k + shift of the head are a pair; None: there are no pairs.
         factor: head − factor × base.
         confidence: of the interval.
     """
     if base is None or head is None or metric.endswith(".max"):
         return None
-    one, other = base.numbers, head.numbers
-    paired = paired and base.arrivals is not None and head.arrivals is not None
-    if paired and base.arrivals is not None and head.arrivals is not None:
-        _, left, right = np.intersect1d(base.arrivals, head.arrivals, return_indices=True)
-        one, other = one[left], other[right]
+    one, other, paired = base.numbers, head.numbers, False
+    if shift is not None and base.arrivals is not None and head.arrivals is not None:
+        _, left, right = np.intersect1d(base.arrivals, head.arrivals - shift, return_indices=True)
+        one, other, paired = one[left], other[right], True
     statistic = metric.rpartition(".")[2]
     if statistic in QUANTILES:
         return percentile_difference(
@@ -277,10 +293,23 @@ class _Maker:
         return self.metrics.traffic[self.written.entry].stages[name]
 
     def _values(self, metric: str, name: str) -> Values | None:
-        entry = self.written.entry or name
-        stages = self.record.stages(traffic=entry)
+        return self.values.get(metric, self._stages(name), whole=True)
+
+    def _stages(self, name: str) -> list[int]:
+        """The indices of a side's stages."""
+        stages = self.record.stages(traffic=self.written.entry or name)
         chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
-        return self.values.get(metric, self.record.stage_indices(chosen), whole=True)
+        return self.record.stage_indices(chosen)
+
+    def _shift(self, base: str, head: str) -> int | None:
+        """Which arrivals of two sides are pairs, as ``compare`` takes it."""
+        info = self.record.info
+        if self.written.entry is None:
+            return 0 if same_inputs(info, base, head) else None
+        begin, other = (self.values.first_arrival(self._stages(name)) for name in (base, head))
+        if begin is None or other is None:
+            return None
+        return shift_of_inputs(info, self.written.entry, begin, other)
 
     def _side(self, name: str) -> Side:
         figures = self._figures(name)
@@ -288,9 +317,8 @@ class _Maker:
         return Side(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
-        paired = self.written.entry is None and sends_the_same(self.record.info, base, head)
         sides = self._values(metric, base), self._values(metric, head)
-        found = compare(metric, *sides, paired=paired, confidence=confidence)
+        found = compare(metric, *sides, shift=self._shift(base, head), confidence=confidence)
         if found is None:
             one, other = (measure(metric, self._figures(name)) for name in (base, head))
             known = one.value is not None and other.value is not None

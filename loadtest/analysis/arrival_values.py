@@ -107,6 +107,11 @@ class ArrivalValues:
             return None
         return Values(of[metric]()[sent], rows["arrival"][sent].astype(np.int64))
 
+    def first_arrival(self, stages: Sequence[int]) -> int | None:
+        """The number of the first arrival of some stages; None without any."""
+        arrivals = self._whole(self._operations, stages)["arrival"]
+        return int(arrivals[0]) if arrivals.size else None
+
     def _first(self, what: str, index: int, rows: Rows) -> Rows:
         """As many of the rows as may still be kept."""
         kept = self._kept.get((what, index), 0)

@@ -20,6 +20,7 @@ from loadtest.analysis.limits.expected_429 import Expectation, expect
 from loadtest.analysis.limits.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.metrics import RunFigures, compute
+from loadtest.analysis.on_purpose import Mistakes, OnPurpose
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
@@ -73,6 +74,8 @@ class Findings:
     """How figures scatter within the run."""
     answers: list[Answer]
     """What the scenario's comparisons come to."""
+    on_purpose: list[OnPurpose]
+    """Mistakes, and errors that were expected."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -91,10 +94,11 @@ def find(record: Record) -> Findings:
     retried, observed_429 = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
     blocks = Blocks(record, expectation)
-    thresholds = thresholds_of(record.info)
+    thresholds, mistakes = thresholds_of(record.info), Mistakes(record.vocabulary)
     values = ArrivalValues(record.vocabulary, sorted(compared_entries(record.info) | referred_entries(thresholds)))
     visitors: list[Visitor] = [
         uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks, values,
+        mistakes,
     ]  # fmt: skip
     scan(record.directory, record.vocabulary, visitors)
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
@@ -120,6 +124,7 @@ def find(record: Record) -> Findings:
         keys.slow(),
         blocks,
         answer_all(record, metrics, values),
+        mistakes.result(record.info, metrics.traffic),
         checks,
         judged,
         verdict,
@@ -147,6 +152,7 @@ class Results(Result, frozen=True, kw_only=True):
         generators: what each generator process knows of itself.
         evenness: by traffic entry.
         answers: what the scenario's comparisons come to, in their order.
+        on_purpose: operations that were to be answered with an error, by traffic entry and kind.
         operations: by operation.
         traffic: by traffic entry.
     """
@@ -173,6 +179,7 @@ class Results(Result, frozen=True, kw_only=True):
     generators: list[Generator]
     evenness: dict[str, Evenness]
     answers: list[Answer]
+    on_purpose: list[OnPurpose]
     overall: OverallFigures
     operations: dict[str, OperationFigures]
     traffic: dict[str, OperationFigures]

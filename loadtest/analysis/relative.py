@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from loadtest.analysis.answers import compare, sends_the_same
+from loadtest.analysis.answers import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import quantity
@@ -85,20 +85,27 @@ def _interval(
     threshold: Threshold, base: Threshold, record: Record, values: ArrivalValues
 ) -> tuple[float, float] | None:
     sides = [_values(each, record, values) for each in (threshold, base)]
-    paired = (
-        threshold.traffic is not None
-        and base.traffic is not None
-        and threshold.traffic != base.traffic
-        and sends_the_same(record.info, threshold.traffic, base.traffic)
-    )
-    found = compare(threshold.metric, sides[1], sides[0], paired=paired, factor=threshold.value)
+    shift = _shift(threshold, base, record, values)
+    found = compare(threshold.metric, sides[1], sides[0], shift=shift, factor=threshold.value)
     return None if found is None else found.interval
 
 
-def _values(threshold: Threshold, record: Record, values: ArrivalValues) -> Values | None:
+def _shift(threshold: Threshold, base: Threshold, record: Record, values: ArrivalValues) -> int | None:
+    """Which arrivals are pairs, as ``compare`` takes it."""
+    here, there = threshold.traffic or "", base.traffic or ""
+    if here != there:
+        return 0 if same_inputs(record.info, here, there) else None
+    first = [values.first_arrival(_stages(each, record)) for each in (base, threshold)]
+    return None if first[0] is None or first[1] is None else shift_of_inputs(record.info, here, first[0], first[1])
+
+
+def _stages(threshold: Threshold, record: Record) -> list[int]:
     stages = record.stages(traffic=threshold.traffic)
-    chosen = [key for key in stages if threshold.stage in (None, key.stage.name)]
-    return values.get(threshold.metric, record.stage_indices(chosen), whole=False)
+    return record.stage_indices([key for key in stages if threshold.stage in (None, key.stage.name)])
+
+
+def _values(threshold: Threshold, record: Record, values: ArrivalValues) -> Values | None:
+    return values.get(threshold.metric, _stages(threshold, record), whole=False)
 
 
 def _why(
