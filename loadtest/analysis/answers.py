@@ -117,11 +117,13 @@ class Answer(Result, frozen=True, kw_only=True):
         confidence: of the interval of each difference, so that all of a family hold together at 95 %.
         sides: of an effect the baseline first.
         differences: of each pair of alternatives, or of each stage and the baseline; by metric.
-        chosen: of alternatives, which is the best one by the first metric; of those that cannot be told apart from
-            it, one that is told apart as cheaper by the others, in their order. Null where none can be chosen.
+        best: of alternatives, the best one by the first metric; null where there is none.
+        chosen: the best one, or one that cannot be told apart from it and is told apart as cheaper by the other
+            metrics, in their order.
         tied: which cannot be told apart from the best one by the first metric, the best one and ``chosen`` included.
         worse: which are told apart from it.
         thinned: whether sides had more arrivals than were compared.
+        bursts: whether arrivals came all at once, so that all of them met the limiter at one moment of its window.
     """
 
     kind: Literal["alternatives", "effect"]
@@ -130,10 +132,12 @@ class Answer(Result, frozen=True, kw_only=True):
     confidence: float
     sides: list[Side]
     differences: list[SideDifference]
+    best: str | None = None
     chosen: str | None = None
     tied: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
     thinned: bool = False
+    bursts: bool = False
 
     def side(self, name: str) -> Side:
         """A side by its name."""
@@ -249,7 +253,8 @@ def compare(
     one, other, paired = base.numbers, head.numbers, False
     if shift is not None and base.arrivals is not None and head.arrivals is not None:
         _, left, right = np.intersect1d(base.arrivals, head.arrivals - shift, return_indices=True)
-        one, other, paired = one[left], other[right], True
+        order = np.argsort(left)
+        one, other, paired = one[left[order]], other[right[order]], True
     statistic = metric.rpartition(".")[2]
     if statistic in QUANTILES:
         return percentile_difference(
@@ -284,6 +289,9 @@ class _Maker:
             sides=[self._side(name) for name in names],
             differences=differences,
             thinned=self.values.cut,
+            bursts=any(
+                self.record.vocabulary.stage_keys[index].stage.burst for name in names for index in self._stages(name)
+            ),
         )
         return found if effect else _chosen(found)
 
@@ -387,14 +395,15 @@ def _chosen(found: Answer) -> Answer:
     worse = [name for name, one in apart.items() if one is not None and one.told_apart]
     tied = [side.name for side in known if side.name not in worse]
     chosen = _cheapest(found, best, tied)
-    return msgspec.structs.replace(found, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
+    return msgspec.structs.replace(found, best=best, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
 
 
 def _cheapest(found: Answer, best: str, tied: Sequence[str]) -> str:
     """Of the tied ones the one with the least price, if it is told apart from the best one's by any metric of it."""
+    reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
         sign = -1.0 if metric in MORE_IS_BETTER else 1.0
-        least = min(tied, key=lambda name: (_or_last(sign * found.side(name).figures[place].size), name != best))
+        least = min(reached, key=lambda name: (_or_last(sign * found.side(name).figures[place].size), name != best))
         one = found.between(best, least, metric)
         if one is not None and one.told_apart:
             return least

@@ -29,7 +29,9 @@ _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that judge us and not the service, of every operation that was sent."""
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 _FAILED: Final = OUTCOMES.index(Outcome.FAILED)
-_COLUMNS: Final = ("arrival", "outcome", "mistake")
+_COLUMNS: Final = ("arrival", "outcome", "mistake", "intended_start")
+_SCATTER: Final = 0.6180339887498949
+"""Multiples of the golden ratio are spread evenly between whole numbers."""
 _OF_OPERATION: Final = tuple(name for name in TIMES if name != _SERVICE)
 
 
@@ -110,7 +112,7 @@ class ArrivalValues:
     def first_arrival(self, stages: Sequence[int]) -> int | None:
         """The number of the first arrival of some stages; None without any."""
         arrivals = self._whole(self._operations, stages)["arrival"]
-        return int(arrivals[0]) if arrivals.size else None
+        return int(arrivals.min()) if arrivals.size else None
 
     def _first(self, what: str, index: int, rows: Rows) -> Rows:
         """As many of the rows as may still be kept."""
@@ -129,6 +131,7 @@ class ArrivalValues:
         return {
             **values,
             "arrival": rows.floats("arrival"),
+            "intended_start": rows.floats("intended_start"),
             "response_time": response,
             "time_to_result": response,
             "start_lag": start_lag(rows),
@@ -167,6 +170,10 @@ class ArrivalValues:
         names = _REQUEST_COLUMNS if by == "start" else (*_COLUMNS, *_OF_OPERATION, "polls")
         whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
         order = np.argsort(whole[by], kind="stable")
+        if by != "start":
+            # Of arrivals at the same moment none comes first: in the order of their numbers, those of a burst would
+            # look like a trend, as its first ones are accepted. The same order for every entry keeps pairs together.
+            order = np.lexsort((whole["arrival"] * _SCATTER % 1.0, whole["intended_start"]))
         return {name: values[order] for name, values in whole.items()}
 
 

@@ -3,7 +3,6 @@
 import math
 from typing import Final
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import Answer, SideFigure
@@ -117,6 +116,5 @@ def _title(found: Answer) -> str:
     if found.worse:
         verb = "is" if len(found.worse) == 1 else "are"
         worse = worse_word(first) if first.partition(".")[0] in TIMES else f"worse by {label(first)}"
-        best = min(found.tied, key=lambda name: np.nan_to_num(found.side(name).figures[0].size))
-        parts.append(f"{quoted(found.worse)} {verb} {worse} than “{best}”")
+        parts.append(f"{quoted(found.worse)} {verb} {worse} than “{found.best}”")
     return "; ".join(parts)

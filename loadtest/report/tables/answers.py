@@ -15,6 +15,10 @@ from loadtest.threshold import METRICS
 
 _ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
 
+_BURST: Final = (
+    " The arrivals of a burst meet a limiter at one moment of its window: no interval knows what another would give."
+)
+
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
     """What belongs to the first screen: a table for each comparison; of mistakes where nothing is compared."""
@@ -36,15 +40,15 @@ def pair_tables(findings: Findings) -> Iterator[Table]:
 
 
 def _alternatives(name: str, found: Answer) -> Table:
-    first, chosen = found.by[0], found.chosen
-    against = f"Against “{chosen}”" if chosen is not None else "Against the best one"
+    first = found.by[0]
+    against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
     columns = (
         ("Alternative", False), ("Sent", True), ("ok", True), *((_capital(label(metric)), True) for metric in found.by),
-        (f"{against}, {label(first)}", False),
+        (against, False),
     )  # fmt: skip
     rows = tuple(
         (
-            Cell(side.name, tone="head"),
+            Cell(side.name, "chosen" if side.name == found.chosen else "", "head"),
             Cell(count(side.sent)),
             Cell(share(side.ok / side.sent) if side.sent else NOTHING),
             *(_figure(figure) for figure in side.figures),
@@ -144,9 +148,10 @@ def _difference(one: SideDifference) -> Cell:
 
 
 def _against(found: Answer, side: Side) -> Cell:
-    if found.chosen is None or side.name == found.chosen:
-        return Cell("chosen" if side.name == found.chosen else NOTHING, tone="good" if found.chosen else "faint")
-    one = found.between(found.chosen, side.name, found.by[0])
+    """How a side is, beside the best one by the first metric."""
+    if found.best is None or side.name == found.best:
+        return Cell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
+    one = found.between(found.best, side.name, found.by[0])
     if one is None or one.interval is None:
         return Cell("unknown", "" if one is None else one.why, "unsure")
     shown = _verdict(one, head=one.head == side.name)
@@ -187,6 +192,7 @@ def _how(paired: set[bool]) -> str:
 
 def _intervals(found: Answer, what: str) -> str:
     cut = " Of stages with more arrivals, the first 100 000 are compared." if found.thinned else ""
+    cut += _BURST if found.bursts else ""
     each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     return f"Small print: 95 % intervals; those of differences hold for {what} together{each}.{cut}"
 
