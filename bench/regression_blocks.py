@@ -4,12 +4,11 @@ A session is one reference API without limits that matter and one load process; 
 whose order is randomised (base, head, head, base or the reverse). Both sides are the same service: what differs between
 blocks is noise. Each entry sleeps, for a constant time or for draws of the server (lognormal); the entry
 ``variant`` does what ``second`` does, but takes longer, so that a block can be had with a real slow-down of one entry.
-``python bench/regression_power.py --collect FOLDER`` makes them anew (about 45 minutes; three sessions at a time).
+``python bench/regression_power.py --collect FOLDER`` makes them anew (about 80 minutes; three sessions at a time).
 """
 
 import csv
-import gzip
-import io
+import lzma
 import random
 import subprocess
 import sys
@@ -24,9 +23,9 @@ from offering import offered, quantile, target
 
 from loadtest import analysis
 
-DATA: Final = Path(__file__).parent / "data" / "regression-blocks.csv.gz"
-SESSIONS, PAIRS, BLOCK_S = 19, 12, 5
-"""The first pair of each session is discarded: 19 × 11 = 209 blocks a side and regime."""
+DATA: Final = Path(__file__).parent / "data" / "regression-blocks.csv.xz"
+PAIRS, BLOCK_S = 12, 5
+"""The first pair of each session is discarded: 19 sessions × 11 = 209 blocks a side."""
 SEED: Final = 11
 ENTRIES: Final = {"first": 40, "second": 60, "third": 90, "fourth": 120, "fifth": 180}
 """Median of each entry's workflow, in ms."""
@@ -40,17 +39,19 @@ class Regime(NamedTuple):
         rate: arrivals a second of each entry.
         sigma: of the lognormal draws: the standard deviation of the logarithm; 0 for a constant time.
         slower: the factor by which ``variant`` takes longer than ``second``.
+        sessions: how many there are.
     """
 
     rate: int
     sigma: float
     slower: float
+    sessions: int
 
 
 REGIMES: Final = {
-    "constant": Regime(rate=16, sigma=0.0, slower=1.1),
-    "narrow": Regime(rate=8, sigma=0.2, slower=1.1),
-    "lognormal": Regime(rate=8, sigma=0.4, slower=1.2),
+    "constant": Regime(rate=16, sigma=0.0, slower=1.1, sessions=19),
+    "narrow": Regime(rate=8, sigma=0.2, slower=1.1, sessions=38),
+    "lognormal": Regime(rate=8, sigma=0.4, slower=1.2, sessions=19),
 }
 """By theory a median of 40 draws has a standard deviation of 1.25 × sigma ÷ √40: 4 % (narrow) and 8 % (lognormal)."""
 
@@ -117,10 +118,10 @@ def collect(folder: Path) -> None:
     """Make all sessions, the regimes side by side, each session in a process of its own."""
 
     def one_regime(name: str) -> None:
-        for session in range(SESSIONS):
+        for session in range(REGIMES[name].sessions):
             make = f"from regression_blocks import *; collect_session({name!r}, {session}, Path({str(folder)!r}))"
             subprocess.run([sys.executable, "-c", make], check=True, cwd=Path(__file__).parent)
-            print(f"{name} {session + 1}/{SESSIONS}", flush=True)
+            print(f"{name} {session + 1}/{REGIMES[name].sessions}", flush=True)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(one_regime, REGIMES))
@@ -128,8 +129,8 @@ def collect(folder: Path) -> None:
 
 def reduce(folder: Path) -> Iterator[Row]:
     """The rows of every record in a folder."""
-    for name in REGIMES:
-        for session in range(SESSIONS):
+    for name, regime in REGIMES.items():
+        for session in range(regime.sessions):
             place = folder / f"{name}-{session:02}"
             if (place / "done").exists():
                 (directory,) = (each for each in place.iterdir() if each.is_dir() and not each.is_symlink())
@@ -169,7 +170,7 @@ def _rank(values: pd.Series, share: float) -> float:
 @cache
 def read() -> tuple[Row, ...]:
     """The rows that are kept with the bench, without the pair that each session discards."""
-    with gzip.open(DATA, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(DATA, "rt", encoding="utf-8", newline="") as file:
         rows = [
             Row(*(kind(text) for kind, text in zip(Row.__annotations__.values(), line, strict=True)))
             for line in list(csv.reader(file))[1:]
@@ -180,9 +181,7 @@ def read() -> tuple[Row, ...]:
 def write(rows: Iterator[Row]) -> None:
     """Keep rows with the bench; the same rows give the same bytes."""
     DATA.parent.mkdir(exist_ok=True)
-    with DATA.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+    with lzma.open(DATA, "wt", encoding="utf-8", newline="", preset=9) as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows(rows)
-        text.flush()

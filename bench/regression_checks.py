@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from loadtest.regression.measurements import (
     share_score,
 )
 from loadtest.regression.paired import compare_pairs
-from loadtest.regression.results import Comparison
+from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.regression.rule import judge_history
 
 STAGE: Final = "steady"
@@ -33,6 +34,9 @@ _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _SAMPLES: Final = 400
 """Operations of an entry in a simulated run."""
 _GOODPUT_SD: Final = 0.002
+LEAST_RATIO: Final = 1.05
+"""The least change of a time that counts."""
+_P50: Final = ("response_p50", "execution_p50")
 _VALID_LAG_MS: Final = 50.0
 """Dispatch lag p99 above which a run is invalid."""
 _CPU_LOOP: Final = (20.0, 0.01)
@@ -103,6 +107,34 @@ def check(family: Family, paired: bool) -> Outcome:
     found = compare(True, suspected)
     entries = frozenset(one.traffic for one in found.metrics if one.verdict == "regressed")
     return Outcome(rerun=True, regressed=found.word == "regressed", entries=entries)
+
+
+def evidence(family: Family, paired: bool) -> dict[str, float]:
+    """The least −log10 p of both sessions (run and rerun) in the most telling time of each entry, by the rule's own p.
+
+    It is what the other rules are compared by: without Holm, levels, controls and validity. Changes that do not count
+    (below 5 % or 1 ms) are none.
+    """
+    half = len(family.base) // 2
+    pairs = list(zip(family.base, family.head, strict=True)) if paired else []
+    found: list[dict[Key, float]] = []
+    for rerun in (False, True):
+        if paired:
+            comparison = compare_pairs(pairs[half:] if rerun else pairs[:half], discarded=0)
+        else:
+            comparison = judge_history(family.base, family.head[int(rerun)])
+        found.append({Key(one.traffic, one.stage, one.metric): _strength(one) for one in comparison.metrics})
+    strongest: dict[str, float] = defaultdict(float)
+    for key in found[0].keys() & found[1].keys():
+        if key.metric in {*_TIMES, *_EXECUTION}:
+            strongest[key.traffic] = max(strongest[key.traffic], min(one[key] for one in found))
+    return strongest
+
+
+def _strength(one: MetricComparison) -> float:
+    if one.p is None or one.ratio is None or one.difference is None or one.ratio < LEAST_RATIO or one.difference < 1:
+        return 0.0
+    return -math.log10(max(one.p, 1e-300))
 
 
 def families(name: str, change: Change, count: int) -> Iterator[Family]:
@@ -224,18 +256,34 @@ _GENERATOR: Final = GeneratorIdentity(os="", cpu="", cores="", workers=1)
 class _Blocks:
     """The real blocks of a kind, as measurements, made once for each change.
 
+    Args:
+        kind: constant, narrow or lognormal.
+        most_sd: leaves out sessions whose blocks vary by more.
+
     Attributes:
-        pairs: (base, head) rows of each pair, with their sessions.
+        pairs: session and number of each pair.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, most_sd: float | None = None) -> None:
         found: dict[tuple[int, int, str], dict[str, blocks.Row]] = defaultdict(dict)
         for row in blocks.read():
             if row.regime == kind:
                 found[row.session, row.pair, row.side][row.entry] = row
         self._rows = found
-        self.pairs = sorted({(session, pair) for session, pair, _ in found})
+        calm = {session for session, *_ in found if most_sd is None or self.sd(session) <= most_sd}
+        self.pairs = sorted({(session, pair) for session, pair, _ in found if session in calm})
         self._made: dict[tuple[int, int, str, Change], RunMeasurements] = {}
+
+    def sd(self, session: int | None = None) -> float:
+        """The sd from block to block of response time or executionTime p50, the larger, in the median entry.
+
+        Args:
+            session: within it; None for all blocks.
+        """
+        chosen = [entries for (at, *_), entries in self._rows.items() if session in (at, None)]
+        columns = [[getattr(rows[entry], name) for rows in chosen] for name in _P50 for entry in ENTRIES]
+        sds = np.log(columns).std(axis=1, ddof=1).reshape(len(_P50), len(ENTRIES))
+        return float(np.median(sds, axis=1).max())
 
     def block(self, session: int, pair: int, side: str, change: Change) -> RunMeasurements:
         """A block with a change."""
@@ -267,7 +315,7 @@ def _real_block(rows: dict[str, blocks.Row], name: str, change: Change) -> RunMe
 
 
 def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
-    real, random = _Blocks(drawn.blocks), np.random.default_rng(drawn.seed)
+    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed)
     # An invalid run never enters a history, and is never judged.
     valid: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
     for session, pair in real.pairs:
@@ -283,26 +331,29 @@ def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterat
 
 
 def _resampled_pairs(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
-    real, random = _Blocks(drawn.blocks), np.random.default_rng(drawn.seed)
+    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed)
     for _ in range(count):
         places = [real.pairs[at] for at in random.integers(0, len(real.pairs), 2 * drawn.runs)]
         base = tuple(real.block(*place, "base", NONE) for place in places)
         yield Family(base, tuple(real.block(*place, "head", change) for place in places))
 
 
-def block_sd(kind: str) -> dict[Metric, float]:
-    """Of each metric that is gated, the median over entries of its sd from block to block, on the log scale."""
-    real = _Blocks(kind)
-    columns: dict[Key, list[float]] = defaultdict(list)
-    for place in real.pairs:
-        for side in ("base", "head"):
-            for one in real.block(*place, side, NONE).measurements:
-                if one.gated and one.metric.value.endswith(("p50", "p95")):
-                    columns[one.key].append(one.score)
-    by_metric: dict[Metric, list[float]] = defaultdict(list)
-    for key, scores in columns.items():
-        by_metric[key.metric].append(float(np.std(scores, ddof=1)))
-    return {metric: float(np.median(sds)) for metric, sds in by_metric.items()}
+@cache
+def real_blocks(drawn: Resampled) -> _Blocks:
+    """The blocks of a regime; kept, since each is made into measurements once."""
+    return _Blocks(drawn.blocks, drawn.most_sd)
+
+
+def described(drawn: Resampled) -> str:
+    """How many blocks a side a regime draws from, how much they vary, and how many are invalid."""
+    real = real_blocks(drawn)
+    sds = [real.sd(session) for session in sorted({session for session, _ in real.pairs})]
+    made = [real.block(*pair, side, NONE) for pair in real.pairs for side in ("base", "head")]
+    invalid = sum(not one.valid for one in made) / len(made)
+    return (
+        f"{len(real.pairs)} blocks a side of {len(sds)} sessions, sd from block to block {100 * np.median(sds):.1f} % "
+        f"in the median session ({100 * min(sds):.1f} to {100 * max(sds):.1f} %), {100 * invalid:.0f} % invalid"
+    )
 
 
 def as_matrices(found: Sequence[Family]) -> tuple[Scores, Scores, list[str]]:

@@ -1,8 +1,6 @@
 """How a run is checked against a history: made, judged, and made once more where something is suspected."""
 
 import dataclasses
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,10 +8,10 @@ from typing import Final
 import click
 import msgspec
 
+from loadtest.cli._comparison import save, show
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.errors import ExitCode, InputError
-from loadtest.record.run_directory import write_atomically
 from loadtest.regression import history, history_file, measurements, suspects
 from loadtest.regression.history import RunLine
 from loadtest.regression.measurements import RunMeasurements
@@ -23,7 +21,6 @@ from loadtest.regression.suspects import Repeat, Suspects
 from loadtest.scenario import find_scenario, load_scenario, scenario_hash
 from loadtest.scenario.parse import LoadedScenario
 
-COMPARISON: Final = "comparison.json"
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """How a run ends of which no comparison is made."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
@@ -83,18 +80,18 @@ def check(order: Order, *, rerun: bool) -> int:
     evidence = history_file.read(path).history.evidence(run)
     comparison = judge_history(evidence, run, title=loaded.scenario.title)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
-    _save(comparison, made.directory)
+    save(comparison, made.directory)
     warn(history_file.append(path, line))
     found = suspects.suspected(comparison, line, evidence, order.repeat)
     if found is None:
-        show(made.directory, comparison)
+        show(made.directory, comparison, plots=order.plots, history=path)
         return order.exit_code(made.exit_code, comparison)
     file = suspects.save(found, made.directory)
     if rerun:
         print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n", flush=True)
         # Who loads a production target has typed its name for the first run.
         return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
-    show(made.directory, comparison)
+    show(made.directory, comparison, plots=order.plots, history=path)
     print(f"Suspected, not confirmed: `loadtest regression confirm {file}` decides, best on another machine.")
     return order.exit_code(made.exit_code, comparison)
 
@@ -131,9 +128,9 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
         head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
     )
     line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
-    _save(comparison, made.directory)
+    save(comparison, made.directory)
     warn(history_file.append(path, *_lines(found.line, line, path)))
-    show(made.directory, comparison)
+    show(made.directory, comparison, plots=order.plots, history=path)
     return order.exit_code(made.exit_code, comparison)
 
 
@@ -181,21 +178,6 @@ def measured(directory: Path) -> RunMeasurements:
         raise InputError(f"cannot read {path}: {error.strerror}", f"`loadtest report {directory}` makes it.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", f"`loadtest report {directory}` makes it again.") from error
-
-
-def _save(comparison: Comparison, directory: Path) -> None:
-    write_atomically(directory / COMPARISON, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
-
-
-def show(directory: Path, comparison: Comparison) -> None:
-    """Make the pages of a comparison, in a process of its own, which prints the summary."""
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "loadtest.report.regression", str(directory)]
-    code = subprocess.run(command, check=False, start_new_session=True).returncode
-    if code != comparison.exit_code:
-        # The verdict stands without its page.
-        print(comparison.sentence)
-        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
 
 
 def warn(messages: list[str]) -> None:

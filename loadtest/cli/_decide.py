@@ -5,7 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from loadtest.cli._check import COMPARISON, measured
+from loadtest.cli._check import measured
+from loadtest.cli._comparison import COMPARISON
 from loadtest.errors import InputError
 from loadtest.record.run_directory import find_run
 from loadtest.regression import history, history_file

@@ -21,6 +21,8 @@ from loadtest.regression.measurements import NATURES
 
 _WIDTH: Final = 100
 _COMMIT: Final = 8
+_TRIPLE: Final = 3.0
+"""From here on a factor is easier to read than percent."""
 
 
 def history_files(place: Path, scenario: str | None) -> list[Path]:
@@ -147,11 +149,15 @@ def _sensitivity(each: Sensitivity) -> list[str]:
     if each.detectable is None:
         smallest = "–"
     elif nature.scale == "log":
-        smallest = f"{each.detectable - 1:+.0%}"
+        smallest = f"{each.detectable - 1:+.0%}" if each.detectable < _TRIPLE else f"× {_factor(each.detectable)}"
     else:
-        smallest = f"odds × {each.detectable:.2g}"
+        smallest = f"odds × {_factor(each.detectable)}"
     spread = "–" if each.sd is None else f"{each.sd:.1%}" if nature.scale == "log" else f"{each.sd:.2f} log odds"
     return [each.traffic, each.stage, nature.name, value, spread, smallest]
+
+
+def _factor(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _console() -> Console:

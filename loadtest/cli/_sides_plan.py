@@ -29,7 +29,7 @@ def show_plan(sides: Sides, order: Sequence[Side], pace: Pace, *, pairs: int, re
     click.echo(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     again = ", and as long again if something is suspected" if rerun else ""
     click.echo(
-        f"{len(order)} blocks of {pace.block_s:g} s: {pairs} pairs that count, after one that does not; "
+        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs that count, after one that does not; "
         f"{_minutes(pace.total_s)} at least{again}."
     )
     if pace.silence_s:

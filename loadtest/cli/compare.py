@@ -1,8 +1,6 @@
 """``loadtest compare``: two versions that can both be reached, in pairs of blocks one after the other."""
 
 import secrets
-import subprocess
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,13 +9,14 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
+from loadtest.cli._comparison import save, show
 from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
 from loadtest.cli._pairs import Series, SeriesEnd
 from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
 from loadtest.cli._sides_plan import show_plan
 from loadtest.errors import ExitCode, InputError
 from loadtest.record import run_directory
-from loadtest.record.blocks import COMPARISON_NAME, SIDES, Side
+from loadtest.record.blocks import SIDES, Side
 from loadtest.regression.measurements import Key
 from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
 from loadtest.regression.results import Comparison
@@ -72,6 +71,7 @@ class Wanted(NamedTuple):
 @seed_option
 @click.option("--yes", is_flag=True, help="Load a production target without asking for its host name.")
 @click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only print what would be sent, and check the budgets.")
 @click.option("--no-rerun", is_flag=True, help="Do not settle a suspicion by a second series: exit code 6.")
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit code 1 instead of 6.")
 @output_dir_option
@@ -92,6 +92,7 @@ def command(
     seed: int | None,
     yes: bool,
     no_preflight: bool,
+    plan_only: bool,
     no_rerun: bool,
     fail_on_inconclusive: bool,
     output_dir: Path,
@@ -107,7 +108,12 @@ def command(
     }
     sides = plan_sides(scenario, options, overrides=overrides, seed=seed, block_s=_block_s(block), targets=targets)
     wanted = Wanted(pairs, not no_rerun, output_dir, yes, not no_preflight)
-    code = compare(sides, wanted, plots=plots)
+    order, seed_of_order = _draw_order(wanted)
+    show_plan(sides, order, pace_of(sides, order), pairs=pairs, rerun=wanted.rerun)
+    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
+    if plan_only:
+        return int(ExitCode.PASS)
+    code = compare(sides, wanted, order, seed_of_order, plots=plots)
     return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code
 
 
@@ -121,12 +127,14 @@ def _block_s(text: str | None) -> float | None:
     return seconds
 
 
-def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
-    """Compare two sides: plan, budget, load, verdict, pages; gives the exit code.
+def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, plots: bool) -> int:
+    """Compare two sides: load, verdict, pages; gives the exit code.
 
     Args:
-        sides: as planned.
+        sides: as planned, their budgets checked.
         wanted: how.
+        order: of the blocks of the first series.
+        seed: what it was drawn with.
         plots: draw plots, too.
 
     Raises:
@@ -134,22 +142,21 @@ def compare(sides: Sides, wanted: Wanted, *, plots: bool) -> int:
     """
     children.interrupt_on_terminate()
     loaded = sides["base"].loaded
-    order, seed = _draw_order(wanted)
-    pace = pace_of(sides, order)
-    show_plan(sides, order, pace, pairs=wanted.pairs, rerun=wanted.rerun)
-    check_budgets(sides, order, rerun=wanted.rerun, preflight=wanted.preflight)
     with ready_sides(sides, yes=wanted.yes, preflight=wanted.preflight) as ready:
         for side in SIDES:
             print(f"{side}: {ready[side].description}", flush=True)
         directory = run_directory.new_run_directory(wanted.output_dir, f"compare-{loaded.name}")
-        series = Series(directory, sides, ready, pace)
+        series = Series(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
         comparison = judge(first, wanted.pairs, loaded)
         suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
         if suspects and wanted.rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
             comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)
-    return _write(directory, _described(comparison, sides), plots=plots)
+    comparison = _described(comparison, sides)
+    save(comparison, directory)
+    show(directory, comparison, plots=plots)
+    return comparison.exit_code
 
 
 def _draw_order(wanted: Wanted) -> tuple[Sequence[Side], int]:
@@ -229,19 +236,3 @@ def _described(comparison: Comparison, sides: Sides) -> Comparison:
     counts = len(comparison.base_runs), len(comparison.head_runs)
     base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
     return msgspec.structs.replace(comparison, base=base, head=head)
-
-
-def _write(directory: Path, comparison: Comparison, *, plots: bool) -> int:
-    """Write the comparison, and have its pages made, which prints the summary; gives the exit code."""
-    content = msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n"
-    run_directory.write_atomically(directory / COMPARISON_NAME, content)
-    sys.stdout.flush()
-    arguments = [*([] if plots else ["--no-plots"]), str(directory)]
-    command = [sys.executable, "-m", "loadtest.report.regression", *arguments]
-    # A session of its own, so that Ctrl-C reaches only us.
-    code = subprocess.run(command, check=False, start_new_session=True).returncode
-    if code != comparison.exit_code:
-        # The verdict stands without its page.
-        print(comparison.sentence)
-        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)
-    return comparison.exit_code

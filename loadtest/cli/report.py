@@ -21,8 +21,8 @@ _SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"
     "baselines",
     multiple=True,
     metavar="RUN",
-    help="Say how the run differs from this earlier one. Repeatable; the verdict stays. From five on differences are "
-    "judged, in the words of `loadtest regression check`.",
+    help="Say how the run differs from this earlier one. Repeatable; the verdict stays. From five baselines on, "
+    "differences are judged, in the words of `loadtest regression check`.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
 def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> int:

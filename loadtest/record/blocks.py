@@ -17,7 +17,6 @@ from loadtest.record.run_info import RunInfo
 Side = Literal["base", "head"]
 SIDES: Final[tuple[Side, Side]] = ("base", "head")
 FILE_NAME: Final = "blocks.json"
-COMPARISON_NAME: Final = "comparison.json"
 FOLDER: Final = "blocks"
 SCHEMA_VERSION: Final = 1
 

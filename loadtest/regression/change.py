@@ -1,10 +1,10 @@
-"""A change of one metric: an estimate on the metric's scale, and what it means in ms, shares and rates."""
+"""A change of a time or a rate: an estimate on the log scale, and what it means in ms and 1/s (not of shares)."""
 
 import math
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from loadtest.regression.measurements import NATURES, Key, Measurement, Nature, logit
+from loadtest.regression.measurements import NATURES, Key, Measurement, Nature
 
 LEAST_RATIO: Final = math.log(1.05)
 """The least effect on times and rates that can be a regression: 5 %, on the log scale …"""
@@ -15,25 +15,23 @@ LEAST_SHARE: Final = 0.01
 _MOST_SCORE: Final = 50.0
 """e⁵⁰ ms are older than the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
-_UNCHANGED_SHARE: Final = 0.02
 CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
-# A change counts as found when the first comparison *and* the rerun find it: √.8 each makes 80 % of both.
-_EACH_FINDS: Final = math.sqrt(0.8)
+EACH_FINDS: Final = math.sqrt(0.8)
+"""A change counts as found when the first comparison *and* the rerun find it: √.8 each makes 80 % of both."""
 
 
 class Change(NamedTuple):
     """Head − base of one metric, estimated.
 
     Attributes:
-        centre: of the base side, on the metric's scale.
+        centre: logarithm of the base side.
         delta: head − base, likewise.
         se: standard error of ``delta``; with ``df`` degrees of freedom it is a scaled Student t.
         sd: from run to run, or pair to pair, that ``se`` rests on.
         n: runs of the history, or pairs.
         base: the base side's value, in the metric's unit.
         head: the head side's, likewise.
-        expected: of a 429 rate, the share that was expected of the head; None where it is unknown.
         resolution_ms: what a poll interval hides; a smaller difference is none.
         looks: how often the change was looked for, each with a baseline of its own; p is multiplied by it.
         anchored: whether the baseline are the segment's first runs (slow drift), not the latest.
@@ -50,7 +48,6 @@ class Change(NamedTuple):
     n: int
     base: float
     head: float
-    expected: float | None = None
     resolution_ms: float = 0.0
     looks: int = 1
     anchored: bool = False
@@ -83,37 +80,26 @@ class Change(NamedTuple):
         """Head − base in the metric's unit."""
         return self.head - self.base
 
-    def difference_interval(self) -> tuple[float, float] | None:
-        """95 % interval of ``difference``; None for a 429 rate whose expectation is unknown."""
+    def difference_interval(self) -> tuple[float, float]:
+        """95 % interval of ``difference``."""
         low, high = self.interval()
-        if self.nature.scale == "log":
-            base = math.exp(self.centre)
-            return base * math.expm1(low), base * math.expm1(high)
-        origin = self._base_log_odds()
-        return None if origin is None else (_share_difference(origin, low), _share_difference(origin, high))
+        base = math.exp(self.centre)
+        return base * math.expm1(low), base * math.expm1(high)
 
     def matters(self, *, better: bool = False) -> bool:
         """Whether the estimate reaches the minimum effect for the worse (or the better)."""
         sign = -1 if better else 1
-        if self.nature.scale == "logit":
-            return sign * self.nature.worse * self.difference() >= LEAST_SHARE
         enough = sign * self.worse >= LEAST_RATIO
         if self.nature.unit == "ms":
             enough = enough and sign * self.difference() >= max(LEAST_MS, self.resolution_ms)
         return enough
 
     def unchanged(self) -> bool:
-        """Whether the 95 % interval ends below + 10 % (of shares, below + 2 percentage points) for the worse."""
-        if self.nature.scale == "log":
-            return self.worse + student(CONFIDENCE, self.df) * self.se < _UNCHANGED_RATIO
-        interval = self.difference_interval()
-        if interval is None:
-            # log odds change a share the fastest at one half, so the difference is at most this.
-            return _share_difference(-self.interval()[1] / 2, self.interval()[1]) < _UNCHANGED_SHARE
-        return interval[1] < _UNCHANGED_SHARE
+        """Whether the 95 % interval ends below + 10 % for the worse."""
+        return self.worse + student(CONFIDENCE, self.df) * self.se < _UNCHANGED_RATIO
 
     def detectable(self, level: float) -> float | None:
-        """The least change for the worse that is found, and confirmed, in 80 % of cases: a factor, or an odds ratio.
+        """The least change for the worse that is found, and confirmed, in 80 % of cases, as a factor.
 
         Args:
             level: the one-sided p that decides.
@@ -122,28 +108,14 @@ class Change(NamedTuple):
             None where no change would be found.
         """
         critical = student(1 - level / self.looks, self.df) * self.se
-        least = max(critical, self._least()) + student(_EACH_FINDS, self.df) * self.se
+        least = max(critical, self._least()) + student(EACH_FINDS, self.df) * self.se
         return math.exp(self.nature.worse * least) if least < _MOST_SCORE else None
 
     def _least(self) -> float:
         """The minimum effect on the scale."""
-        if self.nature.scale == "log":
-            least = LEAST_RATIO
-            if self.nature.unit == "ms":
-                least = max(least, math.log1p(max(LEAST_MS, self.resolution_ms) / math.exp(self.centre)))
-            return least
-        origin = self._base_log_odds()
-        origin = 0.0 if origin is None else origin
-        after = _expit(origin) + LEAST_SHARE
-        return logit(after) - origin if after < 1 else math.inf
-
-    def _base_log_odds(self) -> float | None:
-        """The log odds that the base side's share would have now; of a 429 rate, at what is expected now."""
-        if self.key.metric.value != "throttled_rate":
-            return self.centre
-        if self.expected is None:
-            return None
-        return logit(min(max(self.expected, 1e-4), 1 - 1e-4)) + self.centre
+        if self.nature.unit != "ms":
+            return LEAST_RATIO
+        return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / math.exp(self.centre)))
 
 
 @lru_cache(maxsize=1024)
@@ -152,19 +124,6 @@ def student(quantile: float, df: float) -> float:
     from scipy.special import stdtrit  # noqa: PLC0415 - as above
 
     return float(stdtrit(df, quantile))
-
-
-def within_variance(one: Measurement) -> float:
-    """Variance of a score within its run: what its blocks say; of a share at least that of its count.
-
-    A share of n independent requests has var(log odds) ≈ 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe). Without
-    that, the first error ever would be infinitely surprising.
-    """
-    variance = known_se(one) ** 2
-    if NATURES[one.metric].scale == "logit" and one.n > 0:
-        events = min(max(one.value + (one.expected or 0.0), 0.0), 1.0) * one.n
-        variance = max(variance, 1 / (events + 0.5) + 1 / (one.n - events + 0.5))
-    return variance
 
 
 def known_se(one: Measurement) -> float:
@@ -180,11 +139,3 @@ def unfit(one: Measurement) -> str:
 
 
 Side = Literal["base", "head"]
-
-
-def _expit(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0  # below it, exp overflows
-
-
-def _share_difference(origin: float, delta: float) -> float:
-    return _expit(origin + delta) - _expit(origin)

@@ -8,6 +8,9 @@ from typing import Final, NamedTuple
 from loadtest.regression.change import Change
 from loadtest.regression.measurements import Key, Metric
 from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
+from loadtest.regression.shares import ShareChange
+
+AnyChange = Change | ShareChange
 
 IMPROVED_LEVEL: Final = 0.05
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
@@ -62,7 +65,7 @@ def suspects(comparison: Comparison) -> tuple[Key, ...]:
 
 
 def judge_family(
-    compared: Sequence[Change | Untested],
+    compared: Sequence[AnyChange | Untested],
     levels: Levels,
     confirming: Collection[Key] | None,
     *,
@@ -75,7 +78,7 @@ def judge_family(
     Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
     inconclusive.
     """
-    changes, first = [one for one in compared if isinstance(one, Change)], confirming is None
+    changes, first = [one for one in compared if isinstance(one, Change | ShareChange)], confirming is None
     raw = {one.key: one.p() for one in changes}
     if confirming is None:
         adjusted, alpha = holm(raw), levels.suspect
@@ -95,7 +98,7 @@ def judge_family(
 
 
 def _judged(
-    change: Change,
+    change: AnyChange,
     ps: tuple[float, float | None],
     detectable: float | None,
     *,
@@ -131,7 +134,7 @@ def _judged(
     )
 
 
-def _verdict(change: Change, *, found: bool, improved: bool, first: bool) -> tuple[MetricVerdict, str]:
+def _verdict(change: AnyChange, *, found: bool, improved: bool, first: bool) -> tuple[MetricVerdict, str]:
     """The verdict on a tested metric, and why, where it is none."""
     if found:
         return ("inconclusive", "suspected: a rerun has to confirm it") if first else ("regressed", "")

@@ -6,19 +6,18 @@ what a run knows of itself is too small. The variance is therefore an average of
 
     s² = (ν₀·s₀² + df·s_h²) ÷ (ν₀ + df),   ν₀ = 4
     s₀² = prior² · max(1, a, b)
-    a = mean of s_h² ÷ prior² over the same metric of all traffic entries and stages
-    b = median of s_h² ÷ prior² over all metrics with the same prior sd, freed from the bias of the median;
-        only where there are fewer than three of the same metric
+    a = mean of s_h² ÷ prior² over the same metric of entries and stages of like size
+    b = median of s_h² ÷ prior² over all metrics of like size, freed from the bias of the median
 
 The second line is what keeps the check of a noisier service quiet: a prior that is too small shows in many metrics at
-once. The mean is of one metric, since a p95 or a small overhead varies more than a p50 and would make the check deaf
-to the others. That holds for a median over all metrics, too, as most of them may be of the noisy sort; it helps where a
-scenario has one entry or two, and the mean would be of little more than the metric itself.
+once. Like size is within a factor of three: 1 ms varies by more per cent than 300 ms does, and a p95 more than a p50.
+If all metrics counted as alike, the noise of a do-nothing workflow would make the check deaf to the others. The median
+helps where a scenario has one entry; a few noisy metrics cannot move it.
 """
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from loadtest.regression.measurements import NATURES, Metric
@@ -27,9 +26,8 @@ PRIOR_DF: Final = 4
 """ν₀: what the prior counts, in runs."""
 SE_FACTOR: Final = 1.3
 """By which a standard error from blocks of time is too small at run lengths of minutes."""
-_ENOUGH_ALIKE: Final = 3
-"""Of the same metric, in other entries and stages, that tell its noise well enough by themselves."""
 _WINSOR: Final = 2.5
+_ALIKE: Final = 3.0
 # MAD × 1.4826 is the sd of normal values; the second factors make up for its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
@@ -40,12 +38,14 @@ class Spread(NamedTuple):
 
     Attributes:
         metric: of which.
+        size: the metric's value; 1 of shares.
         prior: variance that was assumed.
         seen: variance of the values.
         df: degrees of freedom of ``seen``.
     """
 
     metric: Metric
+    size: float
     prior: float
     seen: float
     df: int
@@ -71,22 +71,24 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     return [min(max(value, middle - reach), middle + reach) for value in values]
 
 
-def inflation(spreads: Iterable[Spread]) -> dict[Metric, float]:
-    """By metric, the factor by which the assumed variances are too small over the family; 1 if they are not."""
-    by_metric: dict[Metric, list[Spread]] = {}
-    alike: dict[float, list[float]] = {}
+def inflation(spreads: Sequence[Spread]) -> list[float]:
+    """By which factor the assumed variance of each metric is too small, by what the family shows; 1 if it is not."""
+    # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
+    ratios = [(one.seen / one.prior, (1 - 2 / (9 * one.df)) ** 3) for one in spreads]
+    factors = []
     for one in spreads:
-        by_metric.setdefault(one.metric, []).append(one)
-        # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
-        alike.setdefault(NATURES[one.metric].prior_sd, []).append(one.seen / one.prior / (1 - 2 / (9 * one.df)) ** 3)
-    return {
-        metric: max(
-            1.0,
-            sum(one.df * one.seen / one.prior for one in same) / sum(one.df for one in same),
-            statistics.median(alike[NATURES[metric].prior_sd]) if len(same) < _ENOUGH_ALIKE else 1.0,
-        )
-        for metric, same in by_metric.items()
-    }
+        alike = [place for place, other in enumerate(spreads) if _alike(one, other)]
+        same = [ratios[place][0] for place in alike if spreads[place].metric == one.metric]
+        middle = statistics.median_low(ratios[place][0] / ratios[place][1] for place in alike)
+        factors.append(max(1.0, statistics.fmean(same), middle))
+    return factors
+
+
+def _alike(one: Spread, other: Spread) -> bool:
+    """Whether two metrics are of one unit, and their values within a factor of three."""
+    if NATURES[one.metric].unit != NATURES[other.metric].unit:
+        return False
+    return one.size <= _ALIKE * other.size and other.size <= _ALIKE * one.size
 
 
 def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
@@ -94,7 +96,7 @@ def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
 
     Args:
         spread: of the metric.
-        factor: its metric's ``inflation``.
+        factor: its ``inflation``.
     """
     df = PRIOR_DF + spread.df
     return (PRIOR_DF * spread.prior * factor + spread.df * spread.seen) / df, df

@@ -10,15 +10,16 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.regression.change import LEAST_RATIO, Change, Side, student, unfit, within_variance
+from loadtest.regression.change import LEAST_RATIO, Change, Side, known_se, student, unfit
 from loadtest.regression.controls import compare_controls
 from loadtest.regression.decision import Sides, decide, undecided
-from loadtest.regression.family import Levels, Untested, judge_family
+from loadtest.regression.family import AnyChange, Levels, Untested, judge_family
 from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
 from loadtest.regression.noise import PRIOR_DF, Spread, inflation, shrunk, variance
 from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.regression.sentences import where
+from loadtest.regression.shares import ShareChange, count, counted_variance
 
 DISCARDED: Final = 1
 """Pairs at the beginning that are left out: both sides warm up in them."""
@@ -29,6 +30,7 @@ LEVELS: Final = Levels(suspect=0.15, confirm=0.05, holm_when_confirming=True)
 levels that are alike find more than a strict one followed by a lenient one."""
 _ENOUGH: Final = math.log(1.10)
 _MOST_PAIRS: Final = 200
+_Column = Sequence[tuple[Measurement, Measurement]]
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
@@ -89,7 +91,7 @@ def compare_pairs(
     return decide(sides._replace(reasons=reasons), metrics, compare_controls(counted, None), LEAST_PAIRS)
 
 
-def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> list[Change | Untested]:
+def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> list[AnyChange | Untested]:
     """The difference of each metric over the pairs that count; unjudged."""
     columns: dict[Key, list[tuple[Measurement, Measurement]]] = {}
     shown: dict[Key, tuple[list[float], list[float], str]] = {}
@@ -106,9 +108,9 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
                 columns.setdefault(one.key, []).append((one, other))
     tested = {key: column for key, column in columns.items() if len(column) >= LEAST_PAIRS}
     spreads = {key: _spread(key, column) for key, column in tested.items()}
-    factors = inflation(spreads.values())
-    result: list[Change | Untested] = [
-        _change(key, column, spreads[key], factors[key.metric]) for key, column in tested.items()
+    factors = dict(zip(spreads, inflation(list(spreads.values())), strict=True))
+    result: list[AnyChange | Untested] = [
+        _change(key, column, spreads[key], factors[key]) for key, column in tested.items()
     ]
     for key, (base_values, head_values, why) in shown.items():
         if key not in tested:
@@ -123,40 +125,58 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
     return result
 
 
-def _spread(key: Key, column: Sequence[tuple[Measurement, Measurement]]) -> Spread:
+def _spread(key: Key, column: _Column) -> Spread:
     """The variance of a pair's difference: the larger of that between pairs, and that within them.
 
-    Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance.
+    Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance. Of
+    shares, it is what there is beyond counting.
     """
     between = variance([head.score - base.score for base, head in column])
-    within = statistics.fmean(within_variance(base) + within_variance(head) for base, head in column)
-    prior_sd = NATURES[key.metric].prior_sd
-    return Spread(key.metric, 2 * prior_sd**2, max(between, within), len(column) - 1)
+    within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
+    nature = NATURES[key.metric]
+    counted, size = 0.0, 1.0
+    if nature.scale == "logit":
+        counted = statistics.fmean(counted_variance(base) + counted_variance(head) for base, head in column)
+    else:
+        size = math.exp(statistics.fmean(base.score for base, _ in column))
+    seen = max(0.0, max(between, within) - counted)
+    return Spread(key.metric, size, 2 * nature.prior_sd**2, seen, len(column) - 1)
 
 
-def _change(key: Key, column: Sequence[tuple[Measurement, Measurement]], spread: Spread, factor: float) -> Change:
+def _change(key: Key, column: _Column, spread: Spread, factor: float) -> AnyChange:
     """The mean difference of the pairs, SE = s ÷ √n."""
     squared_sd, df = shrunk(spread, factor)
-    n = len(column)
-    bases, heads = [base for base, _ in column], [head for _, head in column]
+    n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
+    earlier, later = (tuple(one.value for one in side) for side in (bases, heads))
+    if NATURES[key.metric].scale == "logit":
+        return ShareChange(
+            key=key,
+            base_counts=tuple(count(one) for one in bases),
+            head_counts=tuple(count(one) for one in heads),
+            varies=(squared_sd / (2 * n), squared_sd / (2 * n)),
+            df=df,
+            sd=math.sqrt(squared_sd),
+            n=n,
+            base=statistics.fmean(earlier),
+            head=statistics.fmean(later),
+            earlier=earlier,
+            later=later,
+        )
     centre = statistics.fmean(one.score for one in bases)
     delta = statistics.fmean(head.score - base.score for base, head in column)
-    log = NATURES[key.metric].scale == "log"
-    expected = [one.expected for one in heads if one.expected is not None]
     return Change(
-        key,
-        centre,
-        delta,
-        math.sqrt(squared_sd / n),
-        df,
-        math.sqrt(squared_sd),
-        n,
-        math.exp(centre) if log else statistics.fmean(one.value for one in bases),
-        math.exp(centre + delta) if log else statistics.fmean(one.value for one in heads),
-        expected=statistics.fmean(expected) if len(expected) == n else None,
+        key=key,
+        centre=centre,
+        delta=delta,
+        se=math.sqrt(squared_sd / n),
+        df=df,
+        sd=math.sqrt(squared_sd),
+        n=n,
+        base=math.exp(centre),
+        head=math.exp(centre + delta),
         resolution_ms=max(one.resolution_ms for one in (*bases, *heads)),
-        earlier=tuple(one.value for one in bases),
-        later=tuple(one.value for one in heads),
+        earlier=earlier,
+        later=later,
     )
 
 

@@ -10,14 +10,15 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from loadtest.regression.change import Change, known_se, unfit, within_variance
+from loadtest.regression.change import Change, known_se, unfit
 from loadtest.regression.controls import compare_controls
 from loadtest.regression.decision import Sides, decide, undecided
-from loadtest.regression.family import Levels, Untested, judge_family
+from loadtest.regression.family import AnyChange, Levels, Untested, judge_family
 from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
 from loadtest.regression.noise import SE_FACTOR, Spread, inflation, shrunk, variance, winsorised
 from loadtest.regression.results import Comparison
+from loadtest.regression.shares import ShareChange, count, counted_variance
 
 LEAST_RUNS: Final = 5
 """Below it a history is still learning."""
@@ -73,7 +74,7 @@ def judge_history(
     return decide(sides, metrics, compare_controls([(one, None) for one in comparable], run), LEAST_RUNS)
 
 
-def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[Change | Untested]:
+def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[AnyChange | Untested]:
     """Each measurement of a run compared with those of comparable runs before it; unjudged.
 
     Args:
@@ -85,7 +86,7 @@ def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> lis
         for one in earlier.measurements:
             if one.key in columns and not unfit(one):
                 columns[one.key].append(one)
-    result: list[Change | Untested] = []
+    result: list[AnyChange | Untested] = []
     testable: list[_Column] = []
     for one in run.measurements:
         column = columns[one.key]
@@ -115,55 +116,73 @@ class _Baseline(NamedTuple):
     spread: Spread
 
 
-def _compare(columns: Iterable[_Column]) -> list[Change]:
+def _compare(columns: Iterable[_Column]) -> list[AnyChange]:
     """The change of each column against its latest runs, or against the first ones if that is the worse."""
     columns = list(columns)
     latest = [_baseline(each, each.earlier[-WINDOW:]) for each in columns]
     anchored = [_baseline(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
     drifts = {each.key: each for each in _changes(anchored, anchored=True)}
-    return [min(each, drifts.get(each.key, each), key=Change.p) for each in _changes(latest, anchored=False)]
+    return [min((each, drifts.get(each.key, each)), key=_p) for each in _changes(latest, anchored=False)]
+
+
+def _p(change: AnyChange) -> float:
+    return change.p()
 
 
 def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
-    """Scores of a baseline, odd runs pulled in, and their spread."""
-    nature = NATURES[column.head.metric]
-    within = [known_se(one) ** 2 for one in (*earlier, column.head)]
-    prior = nature.prior_sd**2 + SE_FACTOR**2 * statistics.fmean(within)
-    scores = winsorised([one.score for one in earlier], math.sqrt(prior))
-    spread = Spread(column.head.metric, prior, variance(scores), len(scores) - 1)
-    return _Baseline(column, earlier, scores, spread)
+    """Scores of a baseline, odd runs pulled in, and their spread; of shares, what there is beyond counting."""
+    nature, metric = NATURES[column.head.metric], column.head.metric
+    within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*earlier, column.head))
+    counted = 0.0
+    if nature.scale == "logit":
+        counted = statistics.fmean(counted_variance(one) for one in earlier)
+    prior = nature.prior_sd**2 + max(0.0, within - counted)
+    scores = winsorised([one.score for one in earlier], math.sqrt(prior + counted))
+    size = 1.0 if nature.scale == "logit" else math.exp(statistics.fmean(scores))
+    seen = max(0.0, variance(scores) - counted)
+    return _Baseline(column, earlier, scores, Spread(metric, size, prior, seen, len(scores) - 1))
 
 
-def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[Change]:
-    factors = inflation(each.spread for each in baselines)
-    return [_change(each, factors[each.spread.metric], anchored=anchored) for each in baselines]
+def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[AnyChange]:
+    factors = inflation([each.spread for each in baselines])
+    return [_change(each, factor, anchored=anchored) for each, factor in zip(baselines, factors, strict=True)]
 
 
-def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> Change:
+def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
     """The change of one metric: the new run's prediction error is SE = s·√(1/k + 1)."""
     head, earlier = baseline.column.head, baseline.earlier
-    nature, k = NATURES[head.metric], len(earlier)
-    squared_sd, df = shrunk(baseline.spread, factor)
-    squared = squared_sd * (1 + 1 / k)
-    if nature.scale == "logit":
-        counted = within_variance(head) + statistics.fmean(map(within_variance, earlier)) / k
-        squared = max(squared, nature.prior_sd**2 * (1 + 1 / k) + counted)
-    centre = statistics.fmean(baseline.scores)
+    k, (squared_sd, df) = len(earlier), shrunk(baseline.spread, factor)
     values = tuple(one.value for one in baseline.column.earlier)
-    base = math.exp(centre) if nature.scale == "log" else statistics.fmean(one.value for one in earlier)
+    looks = 2 if len(values) >= ANCHORED_FROM else 1
+    if NATURES[head.metric].scale == "logit":
+        return ShareChange(
+            key=head.key,
+            base_counts=tuple(count(one) for one in earlier),
+            head_counts=(count(head),),
+            varies=(squared_sd / k, squared_sd),
+            df=df,
+            sd=math.sqrt(squared_sd),
+            n=k,
+            base=statistics.fmean(one.value for one in earlier),
+            head=head.value,
+            looks=looks,
+            anchored=anchored,
+            earlier=values,
+            later=(head.value,),
+        )
+    centre = statistics.fmean(baseline.scores)
     return Change(
-        head.key,
-        centre,
-        head.score - centre,
-        math.sqrt(squared),
-        df,
-        math.sqrt(squared_sd),
-        k,
-        base,
-        head.value,
-        expected=head.expected,
+        key=head.key,
+        centre=centre,
+        delta=head.score - centre,
+        se=math.sqrt(squared_sd * (1 + 1 / k)),
+        df=df,
+        sd=math.sqrt(squared_sd),
+        n=k,
+        base=math.exp(centre),
+        head=head.value,
         resolution_ms=head.resolution_ms,
-        looks=2 if len(values) >= ANCHORED_FROM else 1,
+        looks=looks,
         anchored=anchored,
         earlier=values,
         later=(head.value,),

@@ -31,11 +31,11 @@ def change(one: MetricComparison) -> str:
         size = f"{signed(100 * (one.difference or 0))} percentage points"
         return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
     unit = " ms" if nature.unit == "ms" else "/s"
-    ratio, interval = one.ratio or 1.0, one.ratio_interval
+    ratio, ratios = one.ratio or 1.0, one.ratio_interval
     if ratio >= _TIMES_FROM:
-        ends = "" if interval is None else f", 95 %: {number(interval[0])} to {number(interval[1])} times"
+        ends = "" if ratios is None else f", 95 %: {number(ratios[0])} to {number(ratios[1])} times"
         return f"{signed(one.difference or 0)}{unit} ({number(ratio)} times as much{ends})"
-    low_high = None if interval is None else (interval[0] - 1, interval[1] - 1)
+    low_high = None if ratios is None else (ratios[0] - 1, ratios[1] - 1)
     return f"{signed(one.difference or 0)}{unit} ({signed(100 * (ratio - 1))} %{_range(low_high, 100, '%')})"
 
 

@@ -113,7 +113,7 @@ def headline(findings: Findings) -> str:
     parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
     if answered := answer(findings):
         parts = [answered, worst_stage(findings, set())]
-    text = "; ".join(part for part in parts if part) + "."
+    text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]
     return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text

@@ -19,6 +19,7 @@ from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
+from loadtest.report.outcome_bars import OutcomeBar, outcome_bars
 from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
@@ -185,6 +186,7 @@ class Report:
         headline: what was found out, in a sentence or two.
         figures: the numbers that matter most.
         answers: tables of what the scenario compares, or of its mistakes on purpose; their picture is ``picture``.
+        bars: what became of the operations of each traffic entry and stage.
         checks: of validity.
         bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
@@ -205,6 +207,7 @@ class Report:
     headline: str
     figures: tuple[KeyFigure, ...]
     answers: tuple[Table, ...]
+    bars: tuple[OutcomeBar, ...]
     checks: tuple[Check, ...]
     bottleneck: Bottleneck
     target: tuple[str, ...]
@@ -244,6 +247,7 @@ def build(findings: Findings) -> Report:
         headline=headline(findings),
         figures=key_figures(findings),
         answers=answer_tables(findings),
+        bars=outcome_bars(findings),
         checks=tuple(findings.checks),
         bottleneck=bottleneck(findings),
         target=about_target(findings),

@@ -81,8 +81,8 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     """The scenario with the lengths of all stages scaled, so that its longest traffic takes so many seconds.
 
-    Rates and bursts stay as they are. The warm-up becomes shorter in proportion, never longer; the drain stays, since
-    it is only waited for while something is in flight.
+    Rates and bursts stay as they are. The warm-up becomes shorter in proportion, but never longer, nor shorter than a
+    second if it was longer; the drain stays, since it is only waited for while something is in flight.
 
     Raises:
         InputError: if a stage would be shorter than 10 ms.
@@ -90,7 +90,8 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     scenario = loaded.scenario
     factor = seconds / max(traffic.duration for traffic in scenario.traffic.values())
     raw = copy.deepcopy(loaded.effective)
-    raw["warmup"] = _seconds(scenario.warmup * min(1.0, factor))
+    # Clients of each block connect anew, which takes its time.
+    raw["warmup"] = _seconds(min(scenario.warmup, max(1.0, scenario.warmup * factor)))
     for name, traffic in scenario.traffic.items():
         for stage, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True):
             duration = stage.duration * factor

@@ -138,11 +138,11 @@ def test_blocks_are_scaled_and_no_runs_of_their_own(slower: Compared) -> None:
     """Stages shrink in proportion, rates stay; `latest` and the list of runs know nothing of blocks."""
     info = slower.blocks[0][1].info
     stages = {stage.name: (stage.start_s, stage.duration_s, stage.rate) for stage in info.traffic["greetings"].stages}
-    assert stages["first"] == (pytest.approx(0.014), pytest.approx(0.42), 40)
-    assert stages["then"] == (pytest.approx(0.434), pytest.approx(0.28), 60)
+    assert stages["first"] == (pytest.approx(0.2), pytest.approx(0.42), 40)
+    assert stages["then"] == (pytest.approx(0.62), pytest.approx(0.28), 60)
     assert not (slower.directory.parent / "latest").exists()
     lines = slower.said.splitlines()
-    assert lines[1].startswith("8 blocks of 0.714 s: 3 pairs that count, after one that does not; 6 s at least")
+    assert lines[1].startswith("8 blocks of 0.9 s: 3 pairs that count, after one that does not; 7 s at least")
     assert "1 of 8" in slower.said
     assert "rerun, block 8 of 8" in slower.said
 

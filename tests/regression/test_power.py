@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import regression_blocks as blocks
-from regression_checks import CHANGED, NONE, Change, as_matrices, block_sd, check, families
-from regression_families import HISTORY, PAIRED, draw, rows
+from regression_checks import CHANGED, NONE, Change, as_matrices, check, families, real_blocks
+from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, draw, rows
 from regression_power import BRIEF, Tally, bar_table, collected, interval
 from regression_rivals import rivals, threshold
 from scipy.stats import mannwhitneyu, ttest_ind
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def brief():
     """Results of the short form, a few families each."""
-    return collected(BRIEF, 60, None, None)
+    return collected(BRIEF, 40, None, None)
 
 
 def test_the_bars_hold_in_the_short_form(brief):
@@ -31,7 +31,7 @@ def test_the_bars_hold_in_the_short_form(brief):
 def test_a_rule_that_always_alarms_misses_the_bars():
     """The bars can be missed."""
     always = Tally(np.ones(60, bool), np.ones(60, bool), {}, {}, {})
-    lines, held = bar_table({"h05": {NONE: always}, "pr1": {NONE: always}}, strict=False)
+    lines, held = bar_table({"h05": {NONE: always}, "pr7": {NONE: always}}, strict=False)
     assert not held
     assert sum("**no**" in line for line in lines) == 3
 
@@ -75,8 +75,21 @@ def test_the_real_change_is_as_large_as_it_says():
 
 def test_real_lognormal_blocks_vary_as_theory_says():
     """A median of 40 draws of σ 0.4 has a standard deviation of about 8 %."""
-    sds = {metric.value: sd for metric, sd in block_sd("lognormal").items()}
-    assert 0.06 < sds["execution_time.p50"] < 0.10
+    sds = [
+        np.log([row.execution_p50 for row in blocks.read() if (row.regime, row.entry) == ("lognormal", entry)]).std()
+        for entry in blocks.ENTRIES
+    ]
+    assert 0.06 < np.median(sds) < 0.10
+
+
+@pytest.mark.parametrize("name", ["hr4", "pr7", "pr8"])
+def test_blocks_of_a_given_sd_are_of_sessions_that_have_it(name):
+    """Every session that is drawn from varies by no more, and others are left out."""
+    drawn = {**HISTORY_REAL, **PAIRED_REAL}[name]
+    calm, every = real_blocks(drawn), real_blocks(drawn._replace(most_sd=None))
+    sessions = {session for session, _ in calm.pairs}
+    assert max(every.sd(session) for session in sessions) <= drawn.most_sd
+    assert len(sessions) < len({session for session, _ in every.pairs})
 
 
 def test_simulated_runs_vary_as_their_regime_says():

@@ -1,5 +1,6 @@
-"""Keep one issue while an API stays slower: opened after two regressed checks in a row, closed by one that passes.
+"""Keep one issue while an API stays slower.
 
+It is opened after two regressed checks in a row, and closed by one that passes or learns anew.
 ``track_issue.py HISTORY.jsonl``, where ``gh`` is logged in. Uses Python's standard library alone.
 """
 
@@ -42,9 +43,10 @@ def main(path: Path) -> None:
         gh("label", "create", LABEL, "--force", "--color", "B60205", "--description", "Found by a load test")
         body = "\n".join(["Confirmed by two checks in a row:", "", *(f"- {sentence}" for _, sentence in found[-2:])])
         gh("issue", "create", "--title", title, "--label", LABEL, "--body", body)
-    elif verdicts[-1:] == ["pass"]:
+    elif verdicts and verdicts[-1] in {"pass", "learning"}:
+        # Learning again: somebody has accepted the change.
         for number in numbers:
-            gh("issue", "close", number, "--comment", f"The latest check passed. {found[-1][1]}")
+            gh("issue", "close", number, "--comment", f"The latest check: {verdicts[-1]}. {found[-1][1]}")
 
 
 if __name__ == "__main__":

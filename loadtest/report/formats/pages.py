@@ -89,6 +89,7 @@ def render_markdown(report: Report) -> str:
         _figures(report.figures),
         *(markdown_table(table) for table in report.answers),
         *(_picture(report.picture) if report.picture else ()),
+        "\n".join(f"- {escape(f'{bar.traffic} · {bar.stage}: {bar.words}')}" for bar in report.bars),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
     if report.thresholds is not None:

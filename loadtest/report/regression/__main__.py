@@ -1,6 +1,7 @@
 """``python -m loadtest.report.regression DIR``: make the pages of DIR's comparison; ends as the comparison says.
 
-With ``--history FILE --output PAGE`` it makes the page of a history instead.
+With ``--history FILE`` they show the runs of that history before the last accepted change, too. Without a directory,
+and with ``--output PAGE``, it makes the page of the history instead.
 """
 
 import sys
@@ -17,23 +18,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
     parser.add_argument("directory", nargs="?", type=Path, help="where comparison.json is")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
-    parser.add_argument("--history", type=Path, metavar="FILE", help="make the page of this history")
-    parser.add_argument("--output", type=Path, metavar="PAGE", help="where to write that page")
+    parser.add_argument("--history", type=Path, metavar="FILE", help="the history that the run was compared with")
+    parser.add_argument("--output", type=Path, metavar="PAGE", help="where to write a page of the history itself")
     options = parser.parse_args(argv)
     directory, history, output = options.directory, options.history, options.output
-    if history is None and output is None and directory is not None:
-        return guarded(lambda: _comparison(directory, plots=not options.no_plots), f"the pages to {directory}")
+    if output is None and directory is not None:
+        plots = not options.no_plots
+        return guarded(lambda: _comparison(directory, history, plots=plots), f"the pages to {directory}")
     if history is not None and output is not None and directory is None:
         return guarded(lambda: _history(history, output), f"the page {output}")
     print(f"{parser.format_usage()}give a directory, or --history and --output", file=sys.stderr)
     return int(ExitCode.USAGE)
 
 
-def _comparison(directory: Path, *, plots: bool) -> int:
+def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     from loadtest.report.regression import terminal, write  # noqa: PLC0415 - see above
 
-    report = write.make(directory, short(directory), plots=plots)
+    report = write.make(directory, short(directory), history, plots=plots)
     terminal.show(report, short(directory))
     terminal.tell_github(report.comparison, directory)
     return report.comparison.exit_code

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
 from loadtest.report.headline import KeyFigure
@@ -80,12 +81,13 @@ class ComparisonReport:
         return self.draw()
 
 
-def build(comparison: Comparison, directory: Path) -> ComparisonReport:
+def build(comparison: Comparison, directory: Path, history: History | None = None) -> ComparisonReport:
     """Make the report of a comparison.
 
     Args:
         comparison: what was found.
         directory: where ``comparison.json`` is, as a user may type it.
+        history: that the run was compared with, if it is there.
     """
     return ComparisonReport(
         comparison=comparison,
@@ -97,14 +99,14 @@ def build(comparison: Comparison, directory: Path) -> ComparisonReport:
         controls=tables.controls_table(comparison),
         identities=tables.identities_table(comparison),
         runs=tables.runs_table(comparison),
-        draw=lambda: _draw(comparison),
+        draw=lambda: _draw(comparison, history),
     )
 
 
-def _draw(comparison: Comparison) -> tuple[Plot, ...]:
+def _draw(comparison: Comparison, history: History | None) -> tuple[Plot, ...]:
     from loadtest.report.regression.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
 
-    return draw_all(comparison)
+    return draw_all(comparison, history)
 
 
 def gated(comparison: Comparison) -> tuple[MetricComparison, ...]:

@@ -93,8 +93,8 @@ def metrics_table(comparison: Comparison) -> Table:
     )
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
-        "interval below. p is one-sided, that the metric became worse, adjusted by Holm over the gated metrics. “Would "
-        "see” is the smallest change for the worse that is found in 80 % of cases."
+        "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
+        "the rule does that. “Would see” is the smallest change for the worse that is found in 80 % of cases."
     )
     return Table("metrics", "Every metric", columns, rows, note)
 

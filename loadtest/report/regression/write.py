@@ -9,6 +9,7 @@ import msgspec
 
 from loadtest.errors import RecordError
 from loadtest.record.run_directory import write_atomically
+from loadtest.regression import history_file
 from loadtest.regression.results import Comparison
 from loadtest.report.regression import ci, formats
 from loadtest.report.regression.content import ComparisonReport, build
@@ -42,18 +43,21 @@ class _Versioned(msgspec.Struct):
     schema: int
 
 
-def make(directory: Path, shown: Path, *, plots: bool = True) -> ComparisonReport:
+def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> ComparisonReport:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
     Args:
         directory: where ``comparison.json`` is.
         shown: the same, as a user may type it.
+        history: the file that the run was compared with; the pages then show the runs before the last accepted change.
         plots: draw them, too.
 
     Raises:
         RecordError: if it cannot be read.
+        InputError: if the history cannot be read.
     """
-    report = build(load(directory), shown)
+    runs = None if history is None else history_file.read(history).history
+    report = build(load(directory), shown, runs)
     if not plots:
         report = replace(report, draw=tuple)
     folder = directory / FOLDER

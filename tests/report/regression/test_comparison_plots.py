@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
+from loadtest.regression import history
 from loadtest.regression.measurements import NATURES
+from loadtest.regression.rule import judge_history
 from loadtest.report.regression.plots import distributions, forest, over_runs
 from loadtest.report.regression.plots.distributions import shift
 
@@ -61,7 +63,7 @@ def test_titles_state_what_was_found() -> None:
     assert drawn.title.startswith("4 of 24 gated metrics became worse, most of all greetings")
     pairs = over_runs.draw_first(PAIRED)
     assert pairs is not None
-    assert pairs.title == "greetings  executionTime p50: the head was worse in 7 of 7 pairs"
+    assert pairs.title == "greetings: executionTime p50, the head was worse in 7 of 7 pairs"
     moved = distributions.draw(PAIRED)
     assert moved is not None
     assert moved.title.startswith("greetings: executionTime +")
@@ -69,6 +71,24 @@ def test_titles_state_what_was_found() -> None:
     unchanged = forest.draw(made.CASES["pass"]())
     assert unchanged is not None
     assert unchanged.title.startswith("None of 24 gated metrics is found to be worse")
+
+
+def test_runs_before_an_accepted_change_are_drawn_apart() -> None:
+    """With a dashed line and the reason; the comparison rests on those after it alone."""
+    old = [made.a_run(made.PLAIN, k) for k in range(4)]
+    new = [made.a_run(made.SLOWER, k) for k in range(4, 10)]
+    lines = [history.run_line(run, "pass", recorded=run.started) for run in (*old, *new)]
+    decision = history.decision_line(new[0].run, "accepted", "the new model", new_segment=True)
+    whole = history.fold([*lines, decision])
+    comparison = judge_history(new, made.a_run(made.SLOWER, 100))
+    before = over_runs.segments_before(comparison, whole)
+    assert [[one.id for one in part] for part in before.segments] == [[run.run for run in old]]
+    drawn = over_runs.draw_first(comparison, before)
+    assert drawn is not None
+    assert "accepted changes: 2026-01-05 (the new model)." in drawn.caption
+    lines_drawn = drawn.figure.axes[0].lines
+    assert [len(line.get_xdata()) for line in lines_drawn][:3] == [4, 2, 6]  # before, the dashed line, the base
+    assert over_runs.segments_before(comparison, history.fold(lines)).segments == []
 
 
 @pytest.mark.parametrize("name", ["first", "not-comparable", "invalid", "nothing"])

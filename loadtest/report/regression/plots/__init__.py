@@ -4,16 +4,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from loadtest.regression.history import History
 from loadtest.regression.results import Comparison
 from loadtest.report.plots import finished
 from loadtest.report.plots.style import Drawing
 from loadtest.report.regression.plots import distributions, forest, over_runs
 from loadtest.report.report import Plot
 
-_DRAW: Final[dict[str, Callable[[Comparison], Drawing | None]]] = {
-    "changes": forest.draw,
+_DRAW: Final[dict[str, Callable[[Comparison, over_runs.Before], Drawing | None]]] = {
+    "changes": lambda comparison, _: forest.draw(comparison),
     "over-runs": over_runs.draw_first,
-    "distributions": distributions.draw,
+    "distributions": lambda comparison, _: distributions.draw(comparison),
     "over-runs-others": over_runs.draw_others,
 }
 FOLDED: Final = ("over-runs-others",)
@@ -22,7 +23,13 @@ FOLDER: Final = "comparison-plots"
 """Where their files are, beside ``comparison.json``; a run's own plots are elsewhere."""
 
 
-def draw_all(comparison: Comparison) -> tuple[Plot, ...]:
-    """Draw every plot that there are data for."""
-    drawn = (finished(name, partial(draw, comparison)) for name, draw in _DRAW.items())
+def draw_all(comparison: Comparison, history: History | None = None) -> tuple[Plot, ...]:
+    """Draw every plot that there are data for.
+
+    Args:
+        comparison: what was found.
+        history: that the run was compared with, for its earlier segments; without it there are none.
+    """
+    before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
+    drawn = (finished(name, partial(draw, comparison, before)) for name, draw in _DRAW.items())
     return tuple(plot for plot in drawn if plot is not None)

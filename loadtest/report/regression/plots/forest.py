@@ -14,7 +14,7 @@ from loadtest.regression.results import Comparison, MetricComparison
 from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked
+from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked, verdict
 
 _ROW_IN: Final = 0.2
 _FRAME_IN: Final = 0.55
@@ -126,9 +126,9 @@ def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, fl
 
 
 def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
-    present = [verdict for verdict in VERDICTS if any(one.verdict == verdict for one in shown)]
+    present = [word for word in VERDICTS if any(verdict(one) == word for one in shown)]
     keys: list[Line2D | Patch] = [
-        Line2D([], [], color=VERDICTS[verdict][0], marker=VERDICTS[verdict][1], lw=2.0, ms=5.5) for verdict in present
+        Line2D([], [], color=VERDICTS[word][0], marker=VERDICTS[word][1], lw=2.0, ms=5.5) for word in present
     ]
     keys.append(Patch(**BAND))
     names = [*present, "too small to count"]
@@ -140,10 +140,11 @@ def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
 
 def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
     stages = amounts.has_stages(comparison.metrics)
-    worse = [one for one in known if one.verdict == "regressed"]
+    worse = [one for one in known if one.suspect or one.verdict == "regressed"]
     worst = max(worse or known, key=amounts.worsening)
     change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
     name = label(worst, stages=stages)
     if worse:
-        return f"{len(worse)} of {len(known)} gated metrics became worse, most of all {name}: {change}"
+        became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
+        return f"{len(worse)} of {len(known)} gated metrics {became}, most of all {name} {change}"
     return f"None of {len(known)} gated metrics is found to be worse; the largest change for the worse: {name} {change}"

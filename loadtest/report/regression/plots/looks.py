@@ -6,7 +6,7 @@ from typing import Any, Final
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from loadtest.regression.results import MetricComparison, MetricVerdict
+from loadtest.regression.results import MetricComparison
 from loadtest.report.plots.style import BAD, FADED, GOOD, INK, MUTED, UNSURE
 from loadtest.report.regression import amounts
 
@@ -14,7 +14,8 @@ BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
 """What is expected of no change."""
 BASE: Final = MUTED
 HEAD: Final = INK
-VERDICTS: Final[dict[MetricVerdict, tuple[str, str]]] = {
+VERDICTS: Final[dict[str, tuple[str, str]]] = {
+    "suspected": (BAD, "D"),
     "regressed": (BAD, "X"),
     "improved": (GOOD, "P"),
     "unchanged": (INK, "o"),
@@ -34,13 +35,18 @@ def short(name: str, letters: int = _LETTERS) -> str:
 
 
 def label(one: MetricComparison, *, stages: bool, letters: int = _LETTERS) -> str:
-    """``greetings  executionTime p50``."""
-    return f"{short(amounts.where(one, stages=stages), letters)}  {amounts.name(one)}"
+    """``greetings: executionTime p50``."""
+    return f"{short(amounts.where(one, stages=stages), letters)}: {amounts.name(one)}"
+
+
+def verdict(one: MetricComparison) -> str:
+    """Its verdict in a word; ``suspected`` where a rerun has to confirm it."""
+    return "suspected" if one.suspect else one.verdict
 
 
 def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
     """Colour and marker of its verdict."""
-    colour, marker = VERDICTS[one.verdict]
+    colour, marker = VERDICTS[verdict(one)]
     return {"color": colour, "marker": marker, **more}
 
 

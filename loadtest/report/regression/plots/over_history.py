@@ -62,11 +62,12 @@ def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | 
         panel.set_xlabel("run, in order of start")
     present = [name for name in _LOOKS if any(look_of(run) == name for run in runs)]
     keys_shown = [Line2D([], [], ls="", **_LOOKS[name]) for name in present]
-    legend_of(
-        figure,
-        [*keys_shown, Line2D([], [], color=INK, lw=1), Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)))],
-        [*present, "median of a segment’s accepted runs", "accepted change"],
-    )
+    keys_shown.append(Line2D([], [], color=INK, lw=1))
+    names = [*present, "median of a segment’s accepted runs"]
+    if any(run.new_segment for run in runs):
+        keys_shown.append(Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2))))
+        names.append("accepted change")
+    legend_of(figure, keys_shown, names)
     caption = "Scales differ from panel to panel and do not start at zero."
     if len(shown) > _MOST:
         caption += f" The first {_MOST} of {len(shown)} of them."
@@ -104,7 +105,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
     name = NATURES[shown[0].metric].name
     if not found:
         return f"{name}: the last run has none, or nothing to compare it with"
-    _, words = max(found)
+    _, words = max(found, key=lambda one: one[0])
     return words
 
 

@@ -2,21 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from loadtest.regression.history import History, HistoryRun, segments
 from loadtest.regression.measurements import NATURES
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.report.plots.style import GRID, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
+from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
-from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked
+from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked, verdict
 from loadtest.report.regression.tables import is_changed, place_of
 
+
+class Before(NamedTuple):
+    """The history before the runs that a comparison rests on.
+
+    Attributes:
+        segments: of accepted runs, the oldest first.
+        changes: the run at which each of them ends, with the reason for which the change was accepted.
+    """
+
+    segments: Sequence[Sequence[HistoryRun]] = ()
+    changes: Sequence[HistoryRun] = ()
+
+
+_NOTHING: Final = Before()
+_MOST_BEFORE: Final = 40
+"""Runs of earlier segments that are drawn."""
 _FIRST: Final = 6
 """Panels of the first figure."""
 _MOST: Final = 36
@@ -26,16 +43,30 @@ _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
 
 
-def draw_first(comparison: Comparison) -> Drawing | None:
-    """The metrics of the findings, or where there is none those that changed most."""
+def draw_first(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
+    """The metrics of the findings, or where there is none those that changed most.
+
+    Args:
+        comparison: what was found.
+        before: the history before the runs that it rests on.
+    """
     chosen = _chosen(comparison)
-    return _draw(comparison, chosen[:_FIRST]) if chosen else None
+    return _draw(comparison, chosen[:_FIRST], before) if chosen else None
 
 
-def draw_others(comparison: Comparison) -> Drawing | None:
+def draw_others(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
     """All other gated metrics."""
     others = _chosen(comparison)[_FIRST:]
-    return _draw(comparison, others[:_MOST]) if others else None
+    return _draw(comparison, others[:_MOST], before) if others else None
+
+
+def segments_before(comparison: Comparison, history: History) -> Before:
+    """The latest segments of a history before that of a comparison's base, of as many runs as can be seen."""
+    base = {one.run for one in comparison.base_runs}
+    cut = segments([one for one in history.runs if one.status == "accepted"])
+    own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
+    shown = segments([one for part in cut[:own] for one in part][-_MOST_BEFORE:]) if own else []
+    return Before(shown, [part[0] for part in cut[own + 1 - len(shown) : own + 1]] if shown else [])
 
 
 def _chosen(comparison: Comparison) -> list[MetricComparison]:
@@ -60,7 +91,7 @@ def _pairs(comparison: Comparison, one: MetricComparison) -> list[float]:
     return [head.score - base.score for base, head in known]
 
 
-def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
+def _draw(comparison: Comparison, chosen: list[MetricComparison], before: Before) -> Drawing:
     columns = min(_COLUMNS, len(chosen))
     figure, axes = panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
@@ -69,14 +100,14 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
         if paired:
             _pair_panel(panel, one, _pairs(comparison, one))
         else:
-            _run_panel(panel, one, _later(comparison, one))
+            _run_panel(panel, one, _later(comparison, one), before)
         panel.set_title(label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")
-    verdicts = list(dict.fromkeys(one.verdict for one in chosen))
-    keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **marked(_of(chosen, verdict))) for verdict in verdicts]
-    names = [f"{verdict}" for verdict in verdicts]
+    looks = {verdict(one): marked(one) for one in chosen}
+    keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **look) for look in looks.values()]
+    names = list(looks)
     if paired:
         keys += [Line2D([], [], color=MUTED, lw=1.2), Patch(**BAND)]
         names += ["over all pairs", "its 95 % interval"]
@@ -86,22 +117,31 @@ def _draw(comparison: Comparison, chosen: list[MetricComparison]) -> Drawing:
             "times and rates have log scales."
         )
     else:
-        keys += [Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5), Patch(**BAND)]
-        names += ["accepted runs", "95 % prediction band: where a run without a change lies"]
+        keys.append(Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5))
+        names.append("accepted runs")
         if len(comparison.head_runs) > 1:
-            keys.insert(-2, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
-            names.insert(-2, "suspected run, before its rerun")
-        caption = (
-            "Each dot is a run. The band follows from the accepted runs of this segment, for each metric alone; of "
-            "many metrics some lie outside by chance, which the verdict takes into account. Scales differ from panel "
-            "to panel and do not start at zero."
-        )
+            keys.insert(-1, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
+            names.insert(-1, "suspected run, before its rerun")
+        caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
+        if any(prediction_band(one) for one in chosen):
+            keys.append(Patch(**BAND))
+            names.append("95 % prediction band: where a run without a change lies")
+            caption += (
+                " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
+                "lie outside by chance, which the verdict takes into account."
+            )
+        caption += _accepted(before)
+        if before.segments:
+            keys.append(Line2D([], [], color=FADED, marker="o", ms=3, lw=0.8))
+            names.append("accepted runs before a change")
     legend_of(figure, keys, names)
     return Drawing(_title(comparison, chosen), caption, figure)
 
 
-def _of(chosen: list[MetricComparison], verdict: str) -> MetricComparison:
-    return next(one for one in chosen if one.verdict == verdict)
+def _accepted(before: Before) -> str:
+    """What the dashed lines are, with the reasons for which changes were accepted."""
+    told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
+    return f" Dashed lines are accepted changes: {told}." if told else ""
 
 
 def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
@@ -133,28 +173,43 @@ def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> Non
         change_axis(panel.yaxis)
 
 
-def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float]) -> None:
+def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], before_it: Before) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
+    old = _segments_panel(panel, one, before_it, factor)
+    begin = len(old)
     before = [value * factor for value in one.earlier]
     new = [value * factor for value in later]
+    end = begin + len(before) + len(new)
     band = prediction_band(one)
     if band is not None:
-        panel.axhspan(band[0] * factor, band[1] * factor, **BAND)
-    if one.base is not None:
-        panel.axhline(one.base * factor, color=GRID, lw=1.2)
-    panel.plot(range(1, len(before) + 1), before, color=BASE, marker="o", ms=3.5, lw=0.8, label="accepted runs")
-    for place, value in enumerate(new, len(before) + 1):
-        last = place == len(before) + len(new)
+        panel.fill_between((begin + 0.5, end + 0.5), band[0] * factor, band[1] * factor, **BAND)
+    places = range(begin + 1, begin + len(before) + 1)
+    panel.plot(places, before, color=BASE, marker="o", ms=3.5, lw=0.8, label="accepted runs")
+    for place, value in enumerate(new, begin + len(before) + 1):
+        last = place == end
         look = marked(one) if last else {"color": UNSURE, "marker": "o", "mfc": "none"}
         panel.plot([place], [value], ls="", ms=6.5, label="new run" if last else "suspected run", **look)
-    shown = [*before, *new, *((bound * factor for bound in band) if band else ())]
+    shown = [*old, *before, *new, *((bound * factor for bound in band) if band else ())]
     spread = max(shown) - min(shown) or abs(shown[0]) * 0.1 or 1.0
     panel.set_ylim(min(shown) - 0.15 * spread, max(shown) + 0.15 * spread)
-    panel.set_xlim(0.5, len(before) + len(new) + 0.5)
+    panel.set_xlim(0.5, end + 0.5)
     plain(panel.yaxis)
     panel.yaxis.set_major_locator(MaxNLocator(4))
     unit = NATURES[one.metric].unit
     panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[unit])
+
+
+def _segments_panel(panel: Axes, one: MetricComparison, before: Before, factor: float) -> list[float]:
+    """Draw the runs before, with a dashed line after each segment; gives their values."""
+    drawn: list[float] = []
+    key = place_of(one)
+    for part in before.segments:
+        values = [found.value * factor for run in part if (found := run.measurements.by_key().get(key)) is not None]
+        places = range(len(drawn) + 1, len(drawn) + len(values) + 1)
+        panel.plot(places, values, color=FADED, marker="o", ms=3, lw=0.8)
+        drawn += values
+        panel.axvline(len(drawn) + 0.5, color=INK, lw=0.8, ls=(0, (4, 2)))
+    return drawn
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
@@ -178,11 +233,11 @@ def _title(comparison: Comparison, chosen: list[MetricComparison]) -> str:
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)
         pairs = "1 pair" if len(changes) == 1 else f"{len(changes)} pairs"
-        return f"{name}: the head was worse in {worse} of {pairs}"
+        return f"{name}, the head was worse in {worse} of {pairs}"
     band = prediction_band(first)
     new = first.later[-1]
     said = amounts.value(first.metric, new)
     if band is None:
-        return f"{name}: {said}; the runs before are too few for a prediction band"
+        return f"{name} {said}; the runs before are too few for a prediction band"
     side = "above" if new > band[1] else "below" if new < band[0] else "within"
-    return f"{name}: {said}, {side} the band in which a run without a change lies"
+    return f"{name} {said}, {side} the band in which a run without a change lies"
