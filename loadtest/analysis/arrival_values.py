@@ -5,7 +5,7 @@ themselves, in the order of time and by arrival. So they are kept of the entries
 ``MOST`` arrivals of each stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,7 @@ class ArrivalValues:
         entries: names of the traffic entries that are compared.
     """
 
-    def __init__(self, vocabulary: Vocabulary, entries: Sequence[str]) -> None:
+    def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         self._vocabulary = vocabulary
         self._wanted = {
             index

@@ -95,12 +95,9 @@ def find(record: Record) -> Findings:
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
     blocks = Blocks(record, expectation)
     thresholds, mistakes = thresholds_of(record.info), Mistakes(record.vocabulary)
-    values = ArrivalValues(record.vocabulary, sorted(compared_entries(record.info) | referred_entries(thresholds)))
-    visitors: list[Visitor] = [
-        uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks, values,
-        mistakes,
-    ]  # fmt: skip
-    scan(record.directory, record.vocabulary, visitors)
+    values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
+    visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
+    scan(record.directory, record.vocabulary, [*visitors, values, mistakes])
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
     verdict = decide(record.info, checks, judged)

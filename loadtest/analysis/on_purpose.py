@@ -12,9 +12,8 @@ import numpy as np
 from loadtest.analysis.columns import OK, OUTCOMES, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, OperationFigures, Result
-from loadtest.contract import JobState, Outcome
+from loadtest.contract import MISTAKE_STATUS, JobState, Outcome
 from loadtest.record.run_info import RunInfo
-from loadtest.scenario import MISTAKE_STATUS
 
 EXPECTED: Final = "expected"
 """The kind of operations that are right, and whose error the scenario expects."""

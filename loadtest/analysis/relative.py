@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from loadtest.analysis.answers import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import quantity
+from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, measure
 from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of

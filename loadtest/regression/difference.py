@@ -213,7 +213,9 @@ def _share(values: _Values, tail: float) -> Estimate:
     z = student(1 - tail, df)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), values)
+    # At the ends rounding would leave the share itself outside.
+    low, high = (0.0 if share == 0 else max(0.0, middle - half)), (1.0 if share == 1 else min(1.0, middle + half))
+    return Estimate(share, low, high, values)
 
 
 def _mean(values: _Values, tail: float) -> Estimate:

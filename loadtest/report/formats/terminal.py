@@ -38,10 +38,7 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console.print()
-    for table in report.answers:
-        console.print(Text(table.title, style="bold"))
-        console.print(rich_table(table, details=True))
-        console.print()
+    _answers(report, console)
     console.print(rich_table(report.summary))
     console.print()
     console.print(_figures(report.figures))
@@ -74,6 +71,13 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     # Paths are printed unwrapped, so that they can be copied.
     console.print(Text.assemble(("report  ", "dim"), str(files / "report.html")), soft_wrap=True)
     console.print(Text.assemble(("next    ", "dim"), _next(report, files)), soft_wrap=True)
+
+
+def _answers(report: Report, console: Console) -> None:
+    for table in report.answers:
+        console.print(Text(table.title, style="bold"))
+        console.print(rich_table(table, details=True))
+        console.print()
 
 
 def _next(report: Report, files: Path) -> str:
