@@ -158,17 +158,18 @@ def _described(found: Answer, side: Side, *, whole: bool) -> str:
         said = f"{verb}{value(figure)}" + (f"{rest} ({statistic})" if whole else "")
     else:
         said = f"has {label(metric)} {value(figure)}"
-    costs = []
-    for one in price:
-        number = METRICS[one.metric] == "number"
-        costs.append(
-            value(one)
-            if not whole
-            else f"{value(one)} {label(one.metric)}"
-            if number
-            else f"{label(one.metric)} {value(one)}"
-        )
+    costs = [_price(one, whole=whole) for one in price]
     return f"“{side.name}” {said}" + (f" for {' and '.join(costs)}" if costs else "")
+
+
+def _price(figure: SideFigure, *, whole: bool) -> str:
+    """What an alternative costs by one metric: ``3.6 requests per operation``; the number alone after the first."""
+    if not whole:
+        return value(figure)
+    if METRICS[figure.metric] != "number":
+        return f"{label(figure.metric)} {value(figure)}"
+    name = label(figure.metric)
+    return f"{value(figure)} {name.replace('requests', 'request', 1) if figure.value == 1 else name}"
 
 
 def _effect(found: Answer) -> str:
