@@ -12,6 +12,7 @@ from loadtest.analysis.answers import MORE_IS_BETTER, Answer, Bounds, Side, Side
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.failures import CALLED
@@ -31,6 +32,7 @@ _VERBS: Final = {
 }
 _MOST_TIED: Final = 3
 """Sides that are described in a sentence, of those that cannot be told apart; the table has them all."""
+_TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "the two", 3: "the three", 4: "the four", 5: "the five"}
 
 
@@ -248,15 +250,16 @@ def _bursts(findings: Findings) -> str:
         limit = record.assumed_limits.drawn_on(LIMIT_OF_OPERATION[Operation(plan.operation)])
         if record.assumed_limits.spec.algorithm == CONCURRENCY or limit not in record.limits():
             continue
-        quota = record.assumed_limits.limit_on(limit).count * record.quotas_on(limit)
+        each = record.assumed_limits.limit_on(limit)
+        quota = each.count * record.quotas_on(limit)
+        limiter = f"{record.assumed_limits.words.partition(',')[0]} of {numbers.limit_of(each, record.assumed_limits)}"
         for stage in plan.stages:
             figures = findings.metrics.traffic[name].stages.get(stage.name)
             if figures is None or not figures.operations.sent or stage.burst < quota:
                 continue
             counts, requests = figures.operations, figures.requests
-            times = (
-                "a whole quota" if stage.burst == quota else f"{numbers.times_as(stage.burst / quota)} times the quota"
-            )
+            ratio = stage.burst / quota
+            times = _TIMES.get(ratio, f"{numbers.times_as(ratio)} times the quota")
             called = CALLED[plan.operation][counts.sent != 1]
             what = f"{times} at once (“{stage.name}”, {numbers.count(counts.sent)} {called})"
             accepted = counts.sent - counts.throttled
@@ -264,15 +267,15 @@ def _bursts(findings: Findings) -> str:
             bad = counts.failed + counts.timed_out
             failed = f", {numbers.count(bad)} of the accepted failed or timed out" if bad else ""
             told.append(
-                f"{what}: {numbers.count(accepted)} accepted, {refused}{failed}"
-                f"{_as_expected(requests.throttled_rate, requests.expected_throttled_rate)}"
+                f"{what}: {numbers.count(accepted)} accepted, {refused}{failed}{_as_expected(limiter, requests)}"
             )
     return "; ".join(told)
 
 
-def _as_expected(observed: float | None, expected: float | None) -> str:
+def _as_expected(limiter: str, requests: RequestCounts) -> str:
+    observed, expected = requests.throttled_rate, requests.expected_throttled_rate
     if observed is None or expected is None:
         return ""
     if abs(observed - expected) <= AGREES:
-        return ", as the assumed limiter predicts"
-    return f", where the assumed limiter predicts {numbers.share(expected)} refused"
+        return f", as {limiter} predicts"
+    return f", where {limiter} predicts {numbers.share(expected)} refused"

@@ -170,7 +170,7 @@ def test_a_burst_says_how_many_were_accepted(maker: ModuleType, tmp_path: Path, 
     stage = maker.stage("twice", 0, 5, 0, burst=200, over=["sync_run"], expect_429=True)
     run = maker.info({"t": maker.plan("sync_run", [stage], offered=200)})
     said = words(build(find(load_record(maker.save(tmp_path / "run", run, rows)))).headline)
-    how = "100 accepted, 100 refused, as the assumed limiter predicts"
+    how = "100 accepted, 100 refused, as a fixed window of 100 per minute predicts"
     if not refused:
-        how = "200 accepted, none refused, where the assumed limiter predicts 50.0 % refused"
-    assert said == f"2 times the quota at once (“twice”, 200 sync runs): {how}."
+        how = "200 accepted, none refused, where a fixed window of 100 per minute predicts 50.0 % refused"
+    assert said == f"Twice the quota at once (“twice”, 200 sync runs): {how}."
