@@ -312,16 +312,20 @@ def _figure(metric: str, values: Values | None, figures: Figures) -> SideFigure:
 def _chosen(found: Answer) -> Answer:
     """Choose: the best by the first metric, or of those not told apart from it the one that is surely cheaper."""
     first = found.by[0]
-    sign = -1.0 if first in MORE_IS_BETTER else 1.0
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if not known or all(side.figures[0].infinite for side in known):
         return found
-    best = min(known, key=lambda side: sign * side.figures[0].size).name
+    best = min(known, key=_rank).name
     apart = {side.name: found.between(best, side.name, first) for side in known if side.name != best}
     worse = [name for name, one in apart.items() if one is not None and one.told_apart]
     tied = [side.name for side in known if side.name not in worse]
     chosen = _cheapest(found, best, tied)
     return msgspec.structs.replace(found, best=best, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
+
+
+def _rank(side: Side) -> list[float]:
+    """What sides are ordered by, the best one first: equal ones by the metrics that follow."""
+    return [_or_last(-one.size if one.metric in MORE_IS_BETTER else one.size) for one in side.figures]
 
 
 def _cheapest(found: Answer, best: str, tied: Sequence[str]) -> str:

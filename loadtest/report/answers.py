@@ -96,8 +96,8 @@ def quoted(names: Sequence[str]) -> str:
 
 
 def worse_word(metric: str) -> str:
-    """What the worse side of a metric is: ``slower`` by a time."""
-    return "slower" if metric.partition(".")[0] in TIMES else f"worse in {label(metric)}"
+    """What the worse side of a metric is: ``slower`` by a time, else ``worse``."""
+    return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
 
 def sentence(found: Answer) -> str:
@@ -159,9 +159,13 @@ def _described(found: Answer, side: Side, *, whole: bool) -> str:
         verb, _, rest = _VERBS[name].partition("{}")
         said = f"{verb}{value(figure)}" + (f"{rest} ({statistic})" if whole else "")
     else:
-        said = f"has {label(metric)} {value(figure)}"
+        said = f"has {_with_article(label(metric))} of {value(figure)}" if whole else f"has {value(figure)}"
     costs = [_price(one, whole=whole) for one in price]
     return f"“{side.name}” {said}" + (f" for {' and '.join(costs)}" if costs else "")
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _price(figure: SideFigure, *, whole: bool) -> str:
@@ -169,7 +173,7 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
     if not whole:
         return value(figure)
     if METRICS[figure.metric] != "number":
-        return f"{label(figure.metric)} {value(figure)}"
+        return f"{_with_article(label(figure.metric))} of {value(figure)}"
     name = label(figure.metric)
     return f"{value(figure)} {name.replace('requests', 'request', 1) if figure.value == 1 else name}"
 

@@ -89,7 +89,14 @@ def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str
         panel.plot([end], [row], marker=">", color=FADED if figure.infinite else colour, ms=5, ls="")
     if figure.value is not None:
         panel.plot(
-            [figure.value * factor], [row], marker="o", ms=6, color=colour, mfc=colour if lead else "none", clip_on=False, ls=""
+            [figure.value * factor],
+            [row],
+            marker="o",
+            ms=6,
+            color=colour,
+            mfc=colour if lead else "none",
+            clip_on=False,
+            ls="",
         )
     panel.annotate(
         value(figure), (end, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5,

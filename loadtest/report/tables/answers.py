@@ -173,7 +173,7 @@ def _verdict(one: SideDifference, *, head: bool) -> Cell:
         return Cell("cannot be told apart", tone="unsure")
     if one.better is head:
         return Cell("better", tone="good")
-    return Cell(worse_word(one.metric).partition(" in ")[0], tone="bad")
+    return Cell(worse_word(one.metric), tone="bad")
 
 
 def _title(found: Answer) -> str:
