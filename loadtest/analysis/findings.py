@@ -11,6 +11,7 @@ import msgspec
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.blocks import Blocks
 from loadtest.analysis.consistency import Inconsistency
+from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.limits.aftermath import Retried
@@ -68,6 +69,8 @@ class Findings:
     """Keys that are slower than the others of their entry, the slowest first."""
     blocks: Blocks
     """How figures scatter within the run."""
+    intervals: list[MetricInterval]
+    """How sure figures are, by traffic entry and stage."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -110,6 +113,7 @@ def find(record: Record) -> Findings:
         keys.result(),
         keys.slow(),
         blocks,
+        metric_intervals(record, expectation, metrics, blocks),
         checks,
         judged,
         verdict,
@@ -136,6 +140,7 @@ class Results(Result, frozen=True, kw_only=True):
         slowest: operations, by traffic entry.
         generators: what each generator process knows of itself.
         evenness: by traffic entry.
+        intervals: of figures by traffic entry and stage: ranges over the phases of the server's windows, or from blocks.
         operations: by operation.
         traffic: by traffic entry.
     """
@@ -161,6 +166,7 @@ class Results(Result, frozen=True, kw_only=True):
     slowest: dict[str, list[SlowOperation]]
     generators: list[Generator]
     evenness: dict[str, Evenness]
+    intervals: list[MetricInterval]
     overall: OverallFigures
     operations: dict[str, OperationFigures]
     traffic: dict[str, OperationFigures]
