@@ -8,8 +8,7 @@ blocks is noise. Each entry sleeps, for a constant time or for draws of the serv
 """
 
 import csv
-import gzip
-import io
+import lzma
 import random
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from offering import offered, quantile, target
 
 from loadtest import analysis
 
-DATA: Final = Path(__file__).parent / "data" / "regression-blocks.csv.gz"
+DATA: Final = Path(__file__).parent / "data" / "regression-blocks.csv.xz"
 PAIRS, BLOCK_S = 12, 5
 """The first pair of each session is discarded: 19 sessions × 11 = 209 blocks a side."""
 SEED: Final = 11
@@ -171,7 +170,7 @@ def _rank(values: pd.Series, share: float) -> float:
 @cache
 def read() -> tuple[Row, ...]:
     """The rows that are kept with the bench, without the pair that each session discards."""
-    with gzip.open(DATA, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(DATA, "rt", encoding="utf-8", newline="") as file:
         rows = [
             Row(*(kind(text) for kind, text in zip(Row.__annotations__.values(), line, strict=True)))
             for line in list(csv.reader(file))[1:]
@@ -182,9 +181,7 @@ def read() -> tuple[Row, ...]:
 def write(rows: Iterator[Row]) -> None:
     """Keep rows with the bench; the same rows give the same bytes."""
     DATA.parent.mkdir(exist_ok=True)
-    with DATA.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+    with lzma.open(DATA, "wt", encoding="utf-8", newline="", preset=9) as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows(rows)
-        text.flush()

@@ -29,7 +29,7 @@ SHOWN: Final = ("h05", "h08", "h11", "h21", *HISTORY_REAL, "p03", "p06", "p15", 
 """Regimes in which the other rules are shown."""
 OURS: Final = "our p, the same way"
 """The rule's own p with a threshold like that of the others, in their table."""
-WITH_PEERS: Final = ("h05", "hr4", "p03", "pr6", "pr7", "pr8")
+WITH_PEERS: Final = ("h05", "p03", "pr6", "pr8")
 """Regimes in which Otava and inference-doctor are tried: each takes minutes."""
 
 
@@ -61,17 +61,20 @@ class Tally(NamedTuple):
     defaults: dict[str, float | None]
 
 
-def measure(name: str, change: Change, count: int, peers: Path | None) -> Tally:
-    """Check families of a regime, and try the other rules on the first ones."""
+def measure(name: str, change: Change, count: int, peers: Path | None, *, alone: bool = False) -> Tally:
+    """Check families of a regime, and try the other rules on the first ones, unless the rule is measured alone."""
     paired = name in PAIRED or name in PAIRED_REAL
     count = count if change == NONE else min(count, COMPARED)
     kept, outcomes = [], []
     for family in families(name, change, count):
         outcomes.append(check(family, paired))
-        if len(kept) < min(count, COMPARED):
+        if not alone and len(kept) < min(count, COMPARED):
             kept.append(family)
     one = change.factor > 1 and not change.everywhere
     found = [CHANGED in each.entries if one else each.regressed for each in outcomes]
+    confirmed, reruns = np.array(found), np.array([each.rerun for each in outcomes])
+    if alone:
+        return Tally(reruns, confirmed, {}, {}, {})
     base, head, entries = as_matrices(kept)
     columns = [at for at, entry in enumerate(entries) if not one or entry == CHANGED]
     others = rivals(base[:, :, columns], head[:, :, columns], paired, peers if name in WITH_PEERS else None)
@@ -81,8 +84,8 @@ def measure(name: str, change: Change, count: int, peers: Path | None) -> Tally:
         wanted = [CHANGED] if one else list(dict.fromkeys(entries))
         statistics[OURS] = np.array([max(each.get(entry, 0.0) for entry in wanted) for each in strengths])
     return Tally(
-        np.array([each.rerun for each in outcomes]),
-        np.array(found),
+        reruns,
+        confirmed,
         statistics,
         {rule: each.single.max(axis=1) for rule, each in others.items()},
         {rule: each.default for rule, each in others.items()},
@@ -231,7 +234,9 @@ def _powers(none: Tally, tally: Tally, rule: str, together: float) -> str:
     return f"{100 * (statistic > together).mean():.0f} / {100 * (statistic > own).mean():.0f}"
 
 
-def collected(names: Sequence[str], count: int, peers: Path | None, folder: Path | None) -> Results:
+def collected(
+    names: Sequence[str], count: int, peers: Path | None = None, folder: Path | None = None, *, alone: bool = False
+) -> Results:
     """Measure regimes; those whose results are in the folder are taken from there."""
     results: Results = {}
     for name in names:
@@ -239,7 +244,7 @@ def collected(names: Sequence[str], count: int, peers: Path | None, folder: Path
         if kept and kept.exists():
             results[name] = pickle.loads(kept.read_bytes())
             continue
-        results[name] = {change: measure(name, change, count, peers) for change in changes(name)}
+        results[name] = {change: measure(name, change, count, peers, alone=alone) for change in changes(name)}
         print(f"{name}: false alarms {share(results[name][NONE].found)} %", file=sys.stderr, flush=True)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)

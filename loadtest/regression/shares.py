@@ -1,24 +1,28 @@
 """A change of a share (errors, 429s): counts of few events, compared as counts and not as if they were normal.
 
 Differences are taken of log odds. Of 0 errors in 3,000 the log odds say almost nothing (their standard error is 1.4),
-yet 12 in 600 after them are plain. So p comes from the likelihood: r = ± √(2·(ℓ of two rates − ℓ of one)), the signed
-root of the likelihood ratio (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4), with half an event's
-correction for continuity, divided by what rates vary from run to run beyond counting (overdispersion: §4.5), on
-Student's t. Its degrees of freedom are Satterthwaite's: counting needs no estimate. 429s are compared beyond the
-expected ones, whose log odds are an offset. The interval of the difference is Newcombe's (1998), of Wilson's for both
-sides at their effective counts.
+yet 12 in 600 after them are plain. So p comes from the counts: Fisher's exact test, as a normal deviate. Where another
+share was expected of each run (429s; its log odds are an offset), or there are very many events, the deviate is the
+signed root of the likelihood ratio, r = ± √(2·(ℓ of two rates − ℓ of one)), with half an event's correction for
+continuity (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). It is divided by what rates vary from run to
+run beyond counting (overdispersion: §4.5), on Student's t with Satterthwaite's degrees of freedom, since counting needs
+no estimate. The interval of the difference is Newcombe's (1998), of Wilson's for both sides at their effective counts.
 """
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from loadtest.regression.change import CONFIDENCE, EACH_FINDS, LEAST_SHARE, student
 from loadtest.regression.measurements import NATURES, Key, Measurement, Metric, Nature, logit
 
 _UNCHANGED: Final = 0.02
-_STEPS: Final = 40
+_STEPS: Final = 25
 _MOST_DF: Final = 1e4
+_MOST_EVENTS: Final = 2000
 
 
 class Count(NamedTuple):
@@ -70,8 +74,8 @@ class ShareChange(NamedTuple):
         """One-sided p: that the share grew (or fell), under no change."""
         from scipy.special import stdtr  # noqa: PLC0415 - slow to import, and most commands need none of it
 
-        t, df = self._t(self.head_counts)
-        return min(1.0, self.looks * float(stdtr(df, t if better else -t)))
+        t, df = self._t(self.head_counts, better=better)
+        return min(1.0, self.looks * float(stdtr(df, -t)))
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of ``delta`` (Wald)."""
@@ -108,8 +112,17 @@ class ShareChange(NamedTuple):
         Args:
             level: the one-sided p that decides.
         """
-        base, n = _rate(self.base_counts, half=True), sum(one.n for one in self.head_counts)
+        n = sum(one.n for one in self.head_counts)
         offset = sum(one.offset for one in self.head_counts) / len(self.head_counts)
+        # Of what matters here alone, so that entries that are alike are computed once.
+        same = self._replace(
+            key=Key("", "", self.key.metric), head_counts=(), sd=0.0, base=0.0, head=0.0, earlier=(), later=()
+        )
+        return _detectable(same, n, offset, level / self.looks)
+
+    def least_found(self, n: float, offset: float, level: float) -> float | None:
+        """As ``detectable``, of a head of n with these expected log odds."""
+        base = _rate(self.base_counts, half=True)
         before = _expit(base + offset)
         low, high = min(before + LEAST_SHARE, 1.0), 1.0
         for _ in range(_STEPS):
@@ -117,7 +130,7 @@ class ShareChange(NamedTuple):
             t, df = self._t([Count(share * n, n, offset)])
             reach = student(EACH_FINDS, df)
             clear = (share - before - LEAST_SHARE) >= reach * math.sqrt(share * (1 - share) / n)
-            if clear and t >= student(1 - level / self.looks, df) + reach:
+            if clear and t >= student(1 - level, df) + reach:
                 high = share
             else:
                 low = share
@@ -127,20 +140,20 @@ class ShareChange(NamedTuple):
         """Degrees of freedom of a sum of variances of which the first is known (Satterthwaite, 1946)."""
         return min(_MOST_DF, self.df * ((counting + varies) / varies) ** 2)
 
-    def _t(self, head: Sequence[Count]) -> tuple[float, float]:
-        """The signed root of the likelihood ratio over its overdispersion, and its degrees of freedom."""
-        base = _pooled(self.base_counts)
-        head = _corrected(_pooled(head), _rate([*base, *head]))
-        both = [*base, *head]
-        rates = [_rate(side) for side in (base, head, both)]
-        separate = _log_likelihood(base, rates[0]) + _log_likelihood(head, rates[1])
-        root = math.sqrt(max(0.0, 2 * (separate - _log_likelihood(both, rates[2]))))
-        if root == 0:
+    def _t(self, head: Sequence[Count], *, better: bool = False) -> tuple[float, float]:
+        """Deviate of a growth (or a fall) over its overdispersion, and its degrees of freedom."""
+        base, head = _pooled(self.base_counts), _pooled(head)
+        rate = _rate([*base, *head])
+        if math.isinf(rate):
             return 0.0, _MOST_DF
-        counting = 1 / _information(base, rates[2]) + 1 / _information(head, rates[2])
-        t = math.copysign(root, rates[1] - rates[0]) / math.sqrt(1 + sum(self.varies) / counting)
-        # To three digits: quantiles are kept.
-        return t, float(f"{self._df(counting, sum(self.varies)):.3g}")
+        events = sum(one.events for one in (*base, *head))
+        if len(base) == len(head) == 1 and base[0].offset == head[0].offset and events <= _MOST_EVENTS:
+            deviate = _fisher(base[0], head[0], better=better)
+        else:
+            deviate = (-1 if better else 1) * _likelihood_root(base, head, rate)
+        counting, varies = 1 / _information(base, rate) + 1 / _information(head, rate), sum(self.varies)
+        # To three digits, since quantiles are kept.
+        return deviate / math.sqrt(1 + varies / counting), float(f"{self._df(counting, varies):.3g}")
 
     def _side(self, counts: Sequence[Count], varies: float) -> tuple[float, float, float]:
         """A side's share and its Wilson interval, at the count to which its overdispersion amounts."""
@@ -152,6 +165,11 @@ class ShareChange(NamedTuple):
         middle = (share + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
         return share, max(0.0, middle - half), min(1.0, middle + half)
+
+
+@lru_cache(maxsize=1024)
+def _detectable(change: ShareChange, n: float, offset: float, level: float) -> float | None:
+    return change.least_found(n, offset, level)
 
 
 def count(one: Measurement) -> Count:
@@ -177,6 +195,31 @@ def _pooled(counts: Sequence[Count]) -> Sequence[Count]:
     return [Count(sum(one.events for one in counts), sum(one.n for one in counts), offset)]
 
 
+def _fisher(base: Count, head: Count, *, better: bool) -> float:
+    """One-sided p of Fisher's exact test, as a normal deviate: above 0 if the head has more (or fewer) events."""
+    from scipy.special import gammaln, ndtri  # noqa: PLC0415 - as above
+
+    here, n, others = round(head.events), round(head.n), round(base.n)
+    events = here + round(base.events)
+    first, last = max(0, events - others), min(events, n)
+    k = np.arange(first, here + 1) if better else np.arange(here, last + 1)
+    ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    ways += gammaln(others + 1) - gammaln(events - k + 1) - gammaln(others - events + k + 1)
+    total = gammaln(n + others + 1) - gammaln(events + 1) - gammaln(n + others - events + 1)
+    p = float(np.exp(ways - total).sum())
+    return -float(ndtri(min(max(p, 1e-300), 1 - 1e-16)))
+
+
+def _likelihood_root(base: Sequence[Count], head: Sequence[Count], rate: float) -> float:
+    """The signed root of the likelihood ratio: above 0 if the head has more."""
+    head = _corrected(head, rate)
+    both = [*base, *head]
+    rates = [_rate(side) for side in (base, head, both)]
+    separate = _log_likelihood(base, rates[0]) + _log_likelihood(head, rates[1])
+    root = math.sqrt(max(0.0, 2 * (separate - _log_likelihood(both, rates[2]))))
+    return math.copysign(root, rates[1] - rates[0]) if root else 0.0
+
+
 def _corrected(counts: Sequence[Count], rate: float) -> Sequence[Count]:
     """Counts with half an event less of what sets them apart from a rate (correction for continuity)."""
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
@@ -184,6 +227,8 @@ def _corrected(counts: Sequence[Count], rate: float) -> Sequence[Count]:
     aim = max(expected, events - 0.5) if events > expected else min(expected, events + 0.5)
     if events > expected:
         return [one._replace(events=one.events * aim / events) for one in counts]
+    if events == n:
+        return counts
     return [one._replace(events=one.events + (aim - events) * (one.n - one.events) / (n - events)) for one in counts]
 
 

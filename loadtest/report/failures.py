@@ -10,7 +10,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import THROTTLED_STATUS, ErrorCode, Operation, Outcome, Reason, RequestKind
+from loadtest.contract import OPERATIONS, THROTTLED_STATUS, ErrorCode, Operation, Outcome, Reason, RequestKind
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 
 CALLED: Final[dict[str, tuple[str, str]]] = {
@@ -29,12 +29,18 @@ _NAMED: Final = 0.01
 """Share of an entry's operations in a stage that have to fail or time out for a sentence to speak of it."""
 
 
-def named_errors(findings: Findings) -> str:
+def named_errors(findings: Findings, operation: Operation | None = None) -> str:
     """The most frequent error, by its name: ``all 30 runs got 404 unknown_workflow; there is no workflow …``.
 
-    Empty where there is none but 429s.
+    Args:
+        findings: of the run.
+        operation: whose requests are meant; those of all by default.
+
+    Returns:
+        A clause; empty where there is none but 429s.
     """
-    groups = [group for group in findings.errors if group.status != THROTTLED_STATUS]
+    kinds = OPERATIONS[operation] if operation is not None else tuple(RequestKind)
+    groups = [group for group in findings.errors if group.status != THROTTLED_STATUS and group.kind in kinds]
     if not groups:
         return ""
     group = groups[0]

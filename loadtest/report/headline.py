@@ -110,7 +110,7 @@ def headline(findings: Findings) -> str:
     told = {(entry.traffic, stage.name) for stage in entry.stages}
     # Where nothing has a time, it was said why.
     parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
-    text = "; ".join(part for part in parts if part) + "."
+    text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]
     return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text
@@ -151,7 +151,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
         else:
             took = f"{n} {entry.words}{_whose(findings, entry)} took {times} at most"
         took += ", too few for a percentile"
-        return f"{where}{took}{_wrong(findings, counts)}"
+        return f"{where}{took}{_wrong(findings, entry, counts)}"
     share = f"{entry.quantile[1] * 100:.0f}\u00a0%"
     whose = f"{numbers.count(n)} {entry.words}{_whose(findings, entry)}"
     if found.at_least:
@@ -162,7 +162,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
             text += f", and half took at most {numbers.duration_ms(half.most)}"
         return text
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.most)}"
-    return f"{where}{took}{_wrong(findings, counts)}"
+    return f"{where}{took}{_wrong(findings, entry, counts)}"
 
 
 def _whose(findings: Findings, entry: MainEntry) -> str:
@@ -171,7 +171,7 @@ def _whose(findings: Findings, entry: MainEntry) -> str:
     return f" of “{entry.traffic}”" if len(alike) > 1 else ""
 
 
-def _wrong(findings: Findings, counts: dict[str, int]) -> str:
+def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
     """What became of operations that no time is given of, or that timed out; empty where all were ok."""
     bad = {
         Outcome.THROTTLED: ("was throttled", "were throttled"),
@@ -183,7 +183,8 @@ def _wrong(findings: Findings, counts: dict[str, int]) -> str:
         f"{numbers.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
     ]
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
-    named = f": {named_errors(findings)}" if counts[Outcome.FAILED] and named_errors(findings) else ""
+    named = named_errors(findings, Operation(entry.operation)) if counts[Outcome.FAILED] else ""
+    named = f"; the most frequent error: {named}" if named else ""
     return f" (of {numbers.count(counts['offered'])}, {listed}{named})" if found else ""
 
 

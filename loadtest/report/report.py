@@ -19,6 +19,7 @@ from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import KeyFigure, headline, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
+from loadtest.report.outcome_bars import OutcomeBar, outcome_bars
 from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
 from loadtest.report.tables.table import Table, Tone
@@ -181,6 +182,7 @@ class Report:
         thresholds: each with value, margin and n; None if the scenario sets none.
         headline: what was found out, in a sentence or two.
         figures: the numbers that matter most.
+        bars: what became of the operations of each traffic entry and stage.
         checks: of validity.
         bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
@@ -200,6 +202,7 @@ class Report:
     thresholds: Table | None
     headline: str
     figures: tuple[KeyFigure, ...]
+    bars: tuple[OutcomeBar, ...]
     checks: tuple[Check, ...]
     bottleneck: Bottleneck
     target: tuple[str, ...]
@@ -233,6 +236,7 @@ def build(findings: Findings) -> Report:
         thresholds=main.thresholds(findings.judged) if findings.judged else None,
         headline=headline(findings),
         figures=key_figures(findings),
+        bars=outcome_bars(findings),
         checks=tuple(findings.checks),
         bottleneck=bottleneck(findings),
         target=about_target(findings),

@@ -182,11 +182,23 @@ def test_what_cannot_be_run_is_said_before_anything_is_sent(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_cannot_begin_ends_with_the_loads_sentence(launch: Fixture, tmp_path: Path) -> None:
-    """An unknown workflow: seeding is refused, exit code 5, and nothing is reported as if it had run."""
+def test_a_misspelt_workflow_is_known_before_anything_starts(launch: Fixture, tmp_path: Path) -> None:
+    """Exit code 2, the key of the scenario, and the name that was meant."""
     run = launch(
         *("loadtest.cli", "run", "smoke", "--output-dir", str(tmp_path / "out")),
-        *("--set", "traffic.lookups.workflow=no-such"),
+        *("--set", "traffic.lookups.workflow=say-helo"),
+    )
+    assert run.wait() == 2
+    assert "traffic.lookups.workflow: the reference API has no workflow 'say-helo'" in run.complained
+    assert "Did you mean say-hello?" in run.complained
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_cannot_begin_ends_with_the_loads_sentence(launch: Fixture, tmp_path: Path) -> None:
+    """Parameters that a workflow does not take: seeding is refused, exit code 5, and no report."""
+    run = launch(
+        *("loadtest.cli", "run", "smoke", "--output-dir", str(tmp_path / "out")),
+        *("--set", "traffic.lookups.workflow=cpu", "--set", "traffic.lookups.parameters.no-such=1"),
     )
     assert run.wait() == 5
     assert "could not be seeded" in run.complained

@@ -24,9 +24,9 @@ def toured(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return directory, build(find(load_record(directory)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, offline."""
+    """Chromium, offline. Of a module: while Playwright is on, no other test of the process can run an event loop."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         if os.environ.get("CI"):

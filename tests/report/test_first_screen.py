@@ -135,6 +135,19 @@ def test_only_what_is_meant_to_be_refused_may_be(
     assert made(maker, tmp_path, (run, rows)).verdict.word == word
 
 
+def test_each_stage_has_a_bar_of_its_outcomes(toured: tuple[Path, Report]) -> None:
+    """Every operation that was sent is in it once, and the page draws it as wide as its share."""
+    directory, report = toured
+    assert [(bar.traffic, bar.stage) for bar in report.bars] == [
+        (name, stage) for name in ("greetings", "jobs", "lookups") for stage in ("within", "above")
+    ]
+    for bar in report.bars:
+        assert sum(part.percent for part in bar.parts) == pytest.approx(100)
+    metrics = json.loads((directory / "metrics.json").read_text())
+    late = metrics["traffic"]["jobs"]["stages"]["above"]["error_rate"] * 100
+    assert f'<i class="timed_out" style="width:{late:.2f}%">' in pages.render_html(report)
+
+
 def test_the_limiter_that_decides_is_named_where_it_is_not_the_assumed_one(maker: ModuleType, tmp_path: Path) -> None:
     """A sliding log's rate is near a fixed window's; its decisions are others, and that is the news."""
     traffic = {"greetings": maker.tour_traffic()["greetings"]}

@@ -86,6 +86,7 @@ def render_markdown(report: Report) -> str:
         f"**{escape(report.headline)}**" if not report.leads_with_verdict else escape(report.headline),
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
         _figures(report.figures),
+        "\n".join(f"- {escape(f'{bar.traffic} · {bar.stage}: {bar.words}')}" for bar in report.bars),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
     if report.thresholds is not None:
