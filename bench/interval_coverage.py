@@ -214,9 +214,7 @@ def coverage(name: str, runs: int = RUNS, seed: int = SEED, truth_runs: int = TR
             if found.low is not None and found.high is not None:
                 stated[place] += 1
                 held[place] += found.low <= value <= found.high
-    return {
-        metric: Coverage(runs, int(stated[place]), int(held[place])) for place, metric in enumerate(METRICS)
-    }
+    return {metric: Coverage(runs, int(stated[place]), int(held[place])) for place, metric in enumerate(METRICS)}
 
 
 def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[int, tuple[float, float], float]:
@@ -233,7 +231,8 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
     intended, limit = np.concatenate((calm, above)), Limit(regime.count, regime.window_s)
     counted = (intended >= regime.window_s)[:, None]
     seen, ranges, replayed = [], [], 1 if regime.spec.algorithm == FIXED else 20
-    for run, phase in enumerate(np.arange(runs) + random.random(runs)) / runs * regime.window_s):
+    phases = (np.arange(runs) + random.random(runs)) / runs * regime.window_s
+    for run, phase in enumerate(phases.tolist()):
         sent = np.sort(intended + random.exponential(_LAG_S, len(intended)))
         if run % replayed == 0:
             refused = refused_by_phase(regime.spec, limit, [(sent, counted)])
@@ -249,7 +248,7 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
 
 
 def fails(regime: Regime, found: Coverage) -> bool:
-    """Whether an interval is not what it says: 90-99 % must hold; of drift an eighth of the runs may mislead at most."""
+    """Whether an interval is not what it says: 90-99 % must hold; of drift an eighth of the runs may mislead."""
     if not regime.told:
         return found.misled > 1 / 8
     return found.stated < 0.7 * found.runs or not LEAST <= found.covered <= MOST

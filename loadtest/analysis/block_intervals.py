@@ -1,10 +1,10 @@
 """95 % intervals of shares and percentiles from blocks of time, which survive that requests are correlated.
 
 A stage is cut into bins of time. How the events of neighbouring bins vary together tells to how many independent
-requests those of the stage amount: the effective n (Kish, *Survey Sampling*, 1965). A share has Wilson's score interval
-at that n, with Student's t for z, since blocks are few (Brown, Cai & DasGupta, Statistical Science 2001). A percentile's
-interval is every value of which that score does not say that more or fewer lie below than should: the inverted test
-(Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
+requests those of the stage amount: the effective n (Kish, *Survey Sampling*, 1965). A share has Wilson's score
+interval at that n, with Student's t for z, since blocks are few (Brown, Cai & DasGupta, Statistical Science 2001). A
+percentile's interval is every value of which that score does not say that more or fewer lie below than should: the
+inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
 
 The variance is the greater of two estimates: that of overlapping batch means, an eighth of the stage long (Meketon &
 Schmeiser, 1984), and that of an autoregression of first order over the bins, with Kendall's correction (Biometrika
@@ -38,7 +38,7 @@ _DRIFT: Final = 1 / 10
 TOO_FEW: Final = "too few blocks of the stage hold anything"
 CONSTANT: Final = "it was the same all along, so that nothing shows how it varies"
 DRIFTS: Final = "it drifts through the stage, longer than blocks can tell"
-NO_BOUND: Final = "too few independent values, so that it has no bound on one side"
+NO_BOUND: Final = "too few independent values for a bound on both sides"
 TIME_OUTS: Final = "its upper bound reaches time-outs"
 
 

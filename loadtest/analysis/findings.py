@@ -140,7 +140,7 @@ class Results(Result, frozen=True, kw_only=True):
         slowest: operations, by traffic entry.
         generators: what each generator process knows of itself.
         evenness: by traffic entry.
-        intervals: of figures by traffic entry and stage: ranges over the phases of the server's windows, or from blocks.
+        intervals: how sure figures are, by traffic entry and stage.
         operations: by operation.
         traffic: by traffic entry.
     """

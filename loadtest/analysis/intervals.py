@@ -31,6 +31,7 @@ _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _STATISTICS: Final = ("p50", "p90", "p95")
 _SLACK: Final = 0.01
 """Share of the requests by which what was seen may be outside of the range: those that are decided at a boundary."""
+_NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 _SHORT: Final = "the stage is too short for blocks"
 
 
@@ -69,12 +70,13 @@ def metric_intervals(
 ) -> list[MetricInterval]:
     """Those of every traffic entry and stage, in order; figures that have no value are left out."""
     ranges = phase_ranges(record, expectation)
+    replayed = expectation.why_not is None
     return [
         one
         for key in record.stages()
-        for one in _Stage(
-            record, key, metrics.traffic[key.traffic].stages[key.stage.name], blocks, ranges, expectation
-        ).intervals()
+        for one in _Stage(record, key, metrics, blocks, ranges.get(record.stage_indices([key])[0], _NONE)).intervals(
+            replayed=replayed
+        )
     ]
 
 
@@ -87,23 +89,25 @@ class _Stage:
     """Makes the intervals of one traffic entry in one stage."""
 
     def __init__(
-        self,
-        record: Record,
-        key: StageKey,
-        figures: OperationStage,
-        blocks: Blocks,
-        ranges: dict[int, PhaseRange],
-        expectation: Expectation,
+        self, record: Record, key: StageKey, metrics: RunFigures, blocks: Blocks, over_phases: PhaseRange
     ) -> None:
-        self._record, self._key, self._figures = record, key, figures
-        (self._index,) = record.stage_indices([key])
-        self._blocks: StageBlocks | None = blocks.get(self._index)
+        self._record, self._key, self._range = record, key, over_phases
+        self._figures: OperationStage = metrics.traffic[key.traffic].stages[key.stage.name]
+        (index,) = record.stage_indices([key])
+        self._operation = record.vocabulary.operation_of[index]
+        self._blocks: StageBlocks | None = blocks.get(index)
         self._pace = None if self._blocks is None else self._blocks.times[RESPONSE]
-        self._range = ranges.get(self._index)
-        self._why_phases = self._depends(expectation)
+        self._why_phases = ""
+        """Why what is refused here depends on the server's windows, so that blocks say nothing of it."""
 
-    def intervals(self) -> Iterator[MetricInterval]:
-        """All of them."""
+    def intervals(self, *, replayed: bool) -> Iterator[MetricInterval]:
+        """All of them.
+
+        Args:
+            replayed: whether the assumed limiter could be replayed at all.
+        """
+        if replayed:
+            self._why_phases = self._depends()
         counts, figures = self._figures.operations, self._figures
         if figures.throttled_rate is not None:
             yield self._of(THROTTLED_RATE, figures.throttled_rate, counts.sent, **self._throttled())
@@ -111,8 +115,7 @@ class _Stage:
             yield self._of(ERROR_RATE, figures.error_rate, counts.sent, **self._errors())
         if figures.goodput is not None and counts.offered:
             yield self._of(GOODPUT, figures.goodput, counts.offered, **self._goodput())
-        executes = self._record.vocabulary.operation_of[self._index] in EXECUTING_OPERATIONS
-        for name in _TIMES if executes else _TIMES[:1]:
+        for name in _TIMES if self._operation in EXECUTING_OPERATIONS else _TIMES[:1]:
             summary: Summary = getattr(figures, name)
             for statistic in _STATISTICS:
                 value = summary.get(statistic).value
@@ -124,18 +127,16 @@ class _Stage:
         given: dict[str, object] = {"traffic": self._key.traffic, "stage": self._key.stage.name, "metric": metric}
         return MetricInterval(**given, value=value, n=n, **found)  # type: ignore[arg-type] # by name, from one place
 
-    def _depends(self, expectation: Expectation) -> str:
-        """Why what is refused here depends on the server's windows, so that blocks say nothing of it; else empty."""
+    def _depends(self) -> str:
         plan, assumed = self._key.stage, self._record.assumed_limits
-        operation = self._record.vocabulary.operation_of[self._index]
-        limit = assumed.drawn_on(LIMIT_OF_OPERATION[operation])
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self._operation])
         calm = not (plan.over or plan.expect_429 or self._figures.operations.throttled)
-        if calm or expectation.why_not is not None or not assumed.windowed or limit not in self._record.limits():
+        if calm or not assumed.windowed or limit not in self._record.limits():
             return ""
         window = assumed.limit_on(limit).window
         if not assumed.aligned and self._blocks is not None and batch_s(self._blocks.grid) >= window:
             return ""
-        if self._range is not None and self._range.why_not:
+        if self._range.why_not not in ("", _NONE.why_not):
             return self._range.why_not
         kind = depends_on_phase(self._record, self._key.traffic)
         return f"it sends {kind}, which depend on the server’s windows" if kind else "blocks are shorter than a window"
@@ -154,16 +155,14 @@ class _Stage:
         return self._share(None if self._blocks is None else self._blocks.errors)
 
     def _share(self, events: Ints | None) -> dict[str, object]:
-        if self._why_phases:
-            return {"why_not": self._why_phases}
-        if self._blocks is None or events is None:
-            return {"why_not": _SHORT}
+        if self._why_phases or self._blocks is None or events is None:
+            return {"why_not": self._why_phases or _SHORT}
         return _from_blocks(share_interval(events, self._blocks.sent, self._pace))
 
     def _replayed(self) -> PhaseRange | None:
         """The range over phases, if what was seen is in it; else None."""
         found, counts = self._range, self._figures.operations
-        if found is None or found.why_not or found.sent != counts.sent:
+        if found.why_not or found.sent != counts.sent:
             return None
         slack = max(1.0, _SLACK * counts.sent)
         inside = found.least - slack <= counts.throttled <= found.most + slack
@@ -181,22 +180,18 @@ class _Stage:
             shared = {"phases": found.phases, "low": least / seconds, "high": most / seconds}
             if counts.ok == counts.sent - counts.throttled:
                 return {"kind": "phases", **shared}
-            if blocks is None:
-                return {"why_not": _SHORT}
-            well = share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
-            if well.low is None or well.high is None:
-                return {"why_not": f"operations that passed did not all end well: {well.why_not}"}
+            well = None if blocks is None else share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
+            if well is None or well.low is None or well.high is None:
+                why = _SHORT if well is None else well.why_not
+                return {"why_not": f"of what passed not all ended well: {why}"}
             low, high = least * well.low / seconds, most * well.high / seconds
             return {**shared, "kind": "phases and blocks", "low": low, "high": high}
-        if self._why_phases:
-            return {"why_not": self._why_phases}
-        if blocks is None:
-            return {"why_not": _SHORT}
+        if self._why_phases or blocks is None:
+            return {"why_not": self._why_phases or _SHORT}
         return _from_blocks(share_interval(blocks.ok, blocks.offered, self._pace), counts.offered / seconds)
 
     def _percentile(self, name: str, quantile: float) -> dict[str, object]:
-        operation = self._record.vocabulary.operation_of[self._index]
-        if why := waits(self._key.stage, operation, retried=retries(self._record, self._key.traffic)):
+        if why := waits(self._key.stage, self._operation, retried=retries(self._record, self._key.traffic)):
             return {"why_not": why}
         times = None if self._blocks is None else self._blocks.times.get(name)
         if times is None:

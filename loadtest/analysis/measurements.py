@@ -27,7 +27,7 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.phases import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
 from loadtest.regression.measurements import (

@@ -152,9 +152,7 @@ def _over_phases(
     }
 
 
-def refused_by_phase(
-    spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, NDArray[np.bool_]]]
-) -> Ints | None:
+def refused_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> Ints | None:
     """``[phase, stage]``: requests refused at each phase of the windows; None where there are too many to replay.
 
     Args:
@@ -171,13 +169,12 @@ def refused_by_phase(
     if most < _LEAST_PHASES:
         return None
     phases = _phases(np.concatenate(times) - base, limit.window, most, exact=fixed)
-    found = []
+    total = np.zeros((len(phases), asked[0][1].shape[1]), np.int64)
     for each, counted in asked:
         if fixed:
-            found.append(_fixed_windows(limit, each - base, counted, phases, windows))
+            total += _fixed_windows(limit, each - base, counted, phases, windows)
         else:
-            found.append(_one_by_one(spec, limit, each - base, counted, phases))
-    total: Ints = np.sum(found, axis=0)
+            total += _one_by_one(spec, limit, each - base, counted, phases)
     return total
 
 
@@ -186,14 +183,12 @@ def _phases(times: Floats, window: float, most: int, *, exact: bool) -> Floats:
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):
-        return np.arange(number) * (window / number)
+        return np.linspace(0.0, window, number, endpoint=False)
     found: Floats = (places + np.append(places[1:], places[0] + window)) / 2 % window
     return found
 
 
-def _fixed_windows(
-    limit: Limit, times: Floats, counted: NDArray[np.bool_], phases: Floats, windows: int
-) -> Ints:
+def _fixed_windows(limit: Limit, times: Floats, counted: NDArray[np.bool_], phases: Floats, windows: int) -> Ints:
     """The first ``count`` requests of each window pass, whichever stage they are of."""
     begins = phases[:, None] + (np.arange(windows) - 1) * limit.window
     first = np.searchsorted(times, begins)
