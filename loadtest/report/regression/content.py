@@ -10,7 +10,7 @@ from typing import Final
 from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Table, Tone
