@@ -14,7 +14,7 @@ _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, 
 
 
 def attribution(
-    run: RunMeasurements, metrics: Sequence[MetricComparison], findings: Sequence[Finding]
+    runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
     """What 404s and do-nothing workflows say of the finding that grew the most; nothing where they cannot tell.
 
@@ -22,20 +22,20 @@ def attribution(
     is above it. "Not slower beyond chance" is no evidence: of 1 ms, +80 % may be within chance.
 
     Args:
-        run: the head's, which says which entries these are.
+        runs: the last of the base and of the head: a workflow that did nothing before may take long now.
         metrics: all that were compared.
         findings: what was found.
     """
     texts = []
     for entries, name, elsewhere, here in (
         (
-            run.not_found_entries,
+            {name for run in runs for name in run.not_found_entries},
             "Requests that are answered 404, before any workflow runs,",
-            "the cause is in what comes after, the workflows among it",
+            "the time is lost later, where workflows run",
             "that part of the cause lies before any workflow",
         ),
         (
-            run.idle_entries,
+            {name for run in runs for name in run.idle_entries},
             "Workflows that do nothing",
             "the cause is in what the other workflows do",
             "that part of the cause lies around the workflows",

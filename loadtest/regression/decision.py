@@ -170,7 +170,7 @@ def _reasons(
     elif word == "inconclusive" and findings:
         reasons.append("A rerun counts if it is independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
-        reasons += attribution(sides.head_runs[-1], metrics, findings)
+        reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
     reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
     if drifting := [one.cause for one in findings if one.cause.drift]:
         names = sentences.listed([_name(one, metrics) for one in drifting])

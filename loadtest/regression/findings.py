@@ -123,7 +123,7 @@ def _symptom(one: MetricComparison) -> bool:
     if nature.scale == "logit":
         return one.difference >= LEAST_SHARE
     enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
-    return enough and (nature.unit != "ms" or one.difference >= LEAST_MS)
+    return enough and (nature.unit != "ms" or one.difference >= max(LEAST_MS, one.resolution_ms))
 
 
 def _finding(

@@ -1,5 +1,6 @@
 """One thing that changed is one finding; controls and attribution."""
 
+import msgspec
 import pytest
 from regression_parts import controls, jittered, key, measurement, run
 
@@ -127,7 +128,7 @@ def test_a_control_that_moved_alone_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("idle", "said"),
     [
-        (10.0, "changed by at most 0.48 ms of the 40 ms: the cause is in what"),
+        (10.0, "changed by at most 0.48 ms of the 40 ms: the "),
         (50.0, "became slower, too, by +38 to +42 ms (95 %) of the 40 ms: that part of the cause lies"),
     ],
 )
@@ -144,6 +145,14 @@ def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: flo
     assert len(told) == 2, found.reasons
     assert told[0].startswith("Requests that are answered 404, before any workflow runs,")
     assert told[1].startswith("Workflows that do nothing")
+
+
+def test_a_workflow_that_did_nothing_before_attributes_too() -> None:
+    """It takes 20 ms now, so that the head does not call it idle."""
+    values = {EXEC: 100.0, RESP: 110.0, IDLE: 1.0}
+    history = [msgspec.structs.replace(one, idle_entries=("idle",)) for one in jittered(values)]
+    found = judge_history(history, run({EXEC: 120.0, RESP: 130.0, IDLE: 21.0}, 9), confirming=[EXEC, RESP])
+    assert any(reason.startswith("Workflows that do nothing became slower, too") for reason in found.reasons)
 
 
 @pytest.mark.parametrize("percent", [1.0, 40.0])

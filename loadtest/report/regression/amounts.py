@@ -6,7 +6,7 @@ from typing import Final
 from loadtest.analysis.numbers import NOTHING, duration_ms, grouped, milliseconds, share
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import MetricComparison
-from loadtest.regression.sentences import LEAST_PERCENT_MS, in_percent
+from loadtest.regression.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
@@ -85,11 +85,13 @@ def change_interval(one: MetricComparison) -> str:
 
 
 def detectable(one: MetricComparison) -> str:
-    """The smallest change for the worse that would have been found: ``+12 %``; of shares as a factor of the odds."""
+    """The smallest change for the worse that would have been found: ``+12 %``; of short times ms, of shares odds."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
         return f"odds × {factor(one.detectable)}"
+    if NATURES[one.metric].unit == "ms" and not in_percent(one):
+        return difference(one.metric, detectable_ms(one))
     return percent(one.detectable)
 
 
