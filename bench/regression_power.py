@@ -1,8 +1,8 @@
 """How often a regression check alarms without cause, and how often it finds a change; beside other rules.
 
 ``docs/regression.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
-form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 20 minutes of CPU time); beside Otava and
-inference-doctor: ``--peers PYTHON``, an interpreter that has both.
+form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 20 minutes of CPU time);
+beside Otava and inference-doctor: ``--peers PYTHON``, an interpreter that has both.
 """
 
 import argparse
