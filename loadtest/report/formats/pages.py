@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtest.analysis.validity import Check
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Plot, Report
 from loadtest.report.tables.table import Cell, Table
 
