@@ -103,7 +103,6 @@ def find(record: Record) -> Findings:
     scan(record.directory, record.vocabulary, [*visitors, values, mistakes])
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
-    verdict = decide(record.info, checks, judged)
     return Findings(
         record,
         expectation,
@@ -128,7 +127,7 @@ def find(record: Record) -> Findings:
         metric_intervals(record, expectation, metrics, blocks),
         checks,
         judged,
-        verdict,
+        decide(record.info, checks, judged),
     )
 
 
