@@ -25,7 +25,7 @@ _SECTIONS: Final = (
     (
         "How long it took",
         ("response-time", "heat", "by-rate", "service-time", "spectrum", "execution-time"),
-        ("latency-",),
+        ("latency-", "intervals"),
     ),
     ("executionTime", ("execution-over-time", "execution-latency", "overhead"), ()),
     ("Jobs", ("waiting", "polling"), ("waits", "polling", "pending")),
