@@ -11,7 +11,7 @@ from loadtest.errors import ExitCode
 from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
-from loadtest.regression.sentences import LEAST_PERCENT_MS, in_percent
+from loadtest.regression.sentences import in_percent
 from loadtest.report.headline import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
@@ -152,8 +152,7 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
     seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        of = f"of goodput and times above {LEAST_PERCENT_MS:.0f} ms"
-        words = f"median; by metric {low} to {high}, {of}, in 80 % of cases"
+        words = f"median; by metric {low} to {high}, without short and polled times, in 80 % of cases"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
 
