@@ -138,6 +138,11 @@ def worsening(one: MetricComparison) -> float:
     return math.log1p(one.base * (one.ratio - 1) / max(one.base, LEAST_PERCENT_MS))
 
 
+def telling(one: MetricComparison) -> tuple[bool, float]:
+    """For sorting by what changed most: short and polled times after the others, whose percentages say more."""
+    return in_percent(one), worsening(one)
+
+
 def _points(amount: float) -> str:
     return f"{_bare_points(amount)}{_NBSP}points"
 

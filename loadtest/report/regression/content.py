@@ -162,7 +162,7 @@ def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> Metri
     if comparison.findings:
         return comparison.findings[0].cause
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    return max(worse, key=amounts.worsening, default=None)
+    return max(worse, key=amounts.telling, default=None)
 
 
 def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:

@@ -25,6 +25,8 @@ _MOST: Final = 60
 _LETTERS: Final = 40
 _BEYOND: Final = 1.6
 """How far beyond the outermost estimate an interval is drawn before it is cut, in reaches of the estimates."""
+_SHORT_REACH: Final = math.log(1.5)
+"""How far short and polled times stretch the scale."""
 _LEAST_REACH: Final = math.log(1.15)
 
 
@@ -134,6 +136,7 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
         va="center",
         fontsize=7,
         color=marked(one)["color"],
+        bbox={"fc": "white", "ec": "none", "pad": 0.5},
     )
 
 
@@ -146,6 +149,7 @@ def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, fl
     least = 2.0 if share else _LEAST_REACH
     telling = [estimate for one, estimate in zip(rows, estimates, strict=True) if share or in_percent(one)] or estimates
     reach = max(least, max(abs(centre) for centre, _, _ in telling) * _BEYOND)
+    reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
     high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
     return low, high
@@ -167,7 +171,7 @@ def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
 def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
     stages = amounts.has_stages(comparison.metrics)
     worse = [one for one in known if one.suspect or one.verdict == "regressed"]
-    worst = max(worse or known, key=lambda one: (in_percent(one), amounts.worsening(one)))
+    worst = max(worse or known, key=amounts.telling)
     change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
     name = label(worst, stages=stages)
     if worse:

@@ -28,7 +28,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
 """Colour and marker: told apart in grey, too."""
 _LETTERS: Final = 30
 _MOST_TICKS: Final = 7
-_LEAST_GAPS: Final = 8.0
+_LEAST_GAPS: Final = 7.0
 """So many labels would fill an axis."""
 _LEAST_FACTOR: Final = 1e-9
 """1 − 20 · 5 % is not quite zero."""
