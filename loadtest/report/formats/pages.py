@@ -15,11 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtest.analysis.validity import Check
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Plot, Report
 from loadtest.report.tables.table import Cell, Table
 
 _SECTIONS: Final = (
+    ("What was compared", (), ("pairs-",)),
     ("Limits and 429s", ("rates", "throttling", "windows"), ("limits",)),
     (
         "How long it took",
@@ -86,6 +87,8 @@ def render_markdown(report: Report) -> str:
         f"**{escape(report.headline)}**" if not report.leads_with_verdict else escape(report.headline),
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
         _figures(report.figures),
+        *(markdown_table(table) for table in report.answers),
+        *(_picture(report.picture) if report.picture else ()),
         "\n".join(f"- {escape(f'{bar.traffic} · {bar.stage}: {bar.words}')}" for bar in report.bars),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
@@ -104,13 +107,17 @@ def render_markdown(report: Report) -> str:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
     parts.append(markdown_table(report.summary))
     for plot in report.plots:
-        parts.append(f"## {escape(plot.title)}")
-        if plot.png:
-            parts.append(f"![{escape(plot.title)}](plots/{plot.name}.png)")
-        parts.append(escape(plot.caption))
+        if plot is not report.picture:
+            parts += _picture(plot)
     parts += [markdown_table(table) for table in report.tables if table.rows]
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _picture(plot: Plot) -> list[str]:
+    """A plot's title, its file beside the page, and how to read it."""
+    image = [f"![{escape(plot.title)}](plots/{plot.name}.png)"] if plot.png else []
+    return [f"## {escape(plot.title)}", *image, escape(plot.caption)]
 
 
 def _mark(check: Check) -> str:

@@ -6,11 +6,12 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import by_rate, data, execution, jobs, lag, limits, overhead, response_time, slowest
+from loadtest.report.plots import answers, by_rate, data, execution, jobs, lag, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.report import Plot
+from loadtest.report.report import ANSWER, Plot
 
 _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
+    ANSWER: answers.draw,
     "rates": limits.draw_rates,
     "throttling": limits.draw_429_rate,
     "windows": limits.draw_windows,
@@ -30,7 +31,7 @@ _DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
 }
 NAMES: Final = tuple(_DRAW)
 """Every plot, in the order of the report."""
-SOMETIMES: Final = ("heat", "by-rate")
+SOMETIMES: Final = (ANSWER, "heat", "by-rate")
 """Those that are left out where they would say nothing."""
 
 

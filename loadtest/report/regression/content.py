@@ -12,7 +12,7 @@ from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
 from loadtest.regression.sentences import in_percent
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Table, Tone
@@ -148,7 +148,8 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
         share = amounts.is_share(worst)
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
-        figures.append(KeyFigure(label, size, why=place))
+        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; short and polled times aside"
+        figures.append(KeyFigure(label, size, why=place + aside))
     seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))

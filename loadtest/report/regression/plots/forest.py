@@ -177,4 +177,5 @@ def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} gated metrics {became}, most of all {name} {change}"
-    return f"None of {len(known)} gated metrics is found to be worse; the largest change for the worse: {name} {change}"
+    most = "most changed for the worse, short and polled times aside" if in_percent(worst) else "most changed"
+    return f"None of {len(known)} gated metrics is found to be worse; {most}: {name} {change}"
