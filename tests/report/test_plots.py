@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time
+from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time, spectrum
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -66,7 +66,7 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
 def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
     with styled("spectrum"):
-        figure = drawn(response_time.draw_spectrum(ladder)).figure
+        figure = drawn(spectrum.draw(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
@@ -159,7 +159,7 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
     titles = {}
     for name, draw in (
         ("service", response_time.draw_service),
-        ("spectrum", response_time.draw_spectrum),
+        ("spectrum", spectrum.draw),
         ("parts", execution.draw_decomposition),
         ("overhead", overhead.draw),
     ):
@@ -168,6 +168,6 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
     assert titles["service"] == (
         "Beside their answered request, ok operations of runs waited 0.20 ms or less at the median, 18.00 s at most"
     )
-    assert titles["spectrum"].endswith("; jobs reached time-outs, so that the tail is longer than is known")
+    assert titles["spectrum"].endswith("; jobs reached time-outs: that tail is longer than is known")
     assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"
     assert titles["overhead"] == "Median overhead of ok operations: jobs (75.0 % were ok) 700 ms"
