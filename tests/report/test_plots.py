@@ -171,3 +171,66 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
     assert titles["spectrum"].endswith("; jobs reached time-outs: that tail is longer than is known")
     assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"
     assert titles["overhead"] == "Median overhead of ok operations: jobs (75.0 % were ok) 700 ms"
+
+
+@pytest.fixture(scope="module")
+def refused(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """A burst of 200 in the last second of two minutes with 20 a minute: half get 429 in under a millisecond."""
+    times = [k * 3_000.0 for k in range(39)] + [119_000.0 + k for k in range(200)]
+    rows = []
+    for k, at in enumerate(times):
+        late = k >= 139
+        fate = {"status": 429, "outcome": "throttled", "reason": "throttled"} if late else {}
+        took = 0.7 if late else 200 + k % 40
+        rows += [maker.request("t", k, at, at + took, **fate), maker.operation("t", k, at, at + took, **fate)]
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 120, 2)], offered=len(times))}
+    required = ("response_time.p50 < 210ms", "response_time.p95 < 300ms", "response_time.p90 < 60s")
+    thresholds = [{"require": one, "traffic": "t"} for one in required]
+    run = maker.info(traffic, thresholds=thresholds)
+    return find(load_record(maker.save(tmp_path_factory.mktemp("refused") / "run", run, rows)))
+
+
+def test_a_peak_does_not_hide_the_limit(refused: Findings) -> None:
+    """Rates end at three times the limit and a little, the peak is named, and the CSV still has it."""
+    with styled("rates"):
+        figure = drawn(limits.draw_rates(refused)).figure
+    (panel,) = figure.axes
+    peak = max(float(np.nanmax(one.y)) for one in data.series(figure))
+    assert peak > 2_000
+    assert panel.get_ylim()[1] == pytest.approx(3 * 100 * 1.08)
+    assert any(text.get_text().startswith("↑ ") and "peak" in text.get_text() for text in panel.texts)
+
+
+def test_429s_do_not_squash_response_times(refused: Findings) -> None:
+    """The axis holds what took time; a threshold near it is a line where it is, one far above it only named."""
+    with styled("response-time"):
+        figure = drawn(response_time.draw_scatter(refused)).figure
+    (panel,) = figure.axes
+    low, high = panel.get_ylim()
+    assert 50 < low < 200
+    assert 300 < high < 1_000
+    lines = {float(line.get_ydata()[0]) for line in panel.lines if line.get_label() == "threshold"}
+    assert lines == {210.0, 300.0}
+    (ticks,) = [line for line in panel.lines if line.get_label() == "429"]
+    assert len(ticks.get_xdata()) == 100
+    words = [text.get_text().strip() for text in panel.texts]
+    assert {"p50 < 210ms", "p95 < 300ms", "p90 < 60s ↑"} <= set(words)
+
+
+def test_percentiles_are_ranked_by_ms_over_their_threshold(refused: Findings) -> None:
+    """The title names the one that is furthest over what is allowed, whatever the ratio to its median."""
+    with styled("spectrum"):
+        title = drawn(spectrum.draw(refused)).title.replace("\u00a0", " ")
+    assert title == "Furthest over its threshold, in ms, is p50 of t: 217 ms where 210 ms are allowed"
+
+
+def test_only_jobs_have_no_plot_of_service_time(maker: ModuleType, tmp_path: Path) -> None:
+    """One of a job's many requests is no part to hold against the whole."""
+    traffic = {"jobs": maker.plan("async_run", [maker.stage("within", 0, 1, 1)], offered=1)}
+    rows = [
+        maker.request("jobs", 0, 0, 5, operation="async_run", kind="submit", status=202),
+        maker.request("jobs", 0, 500, 505, operation="async_run", kind="poll", poll=1, job_state="completed"),
+        maker.operation("jobs", 0, 0, 505, operation="async_run", poll=1),
+    ]
+    found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
+    assert response_time.draw_service(found) is None

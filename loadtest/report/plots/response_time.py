@@ -56,7 +56,8 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
         "too few to carry them. Errors are marked apart; 429s, which take no work and so no time, are ticks at the "
-        "lower edge. Neither is in any line. Dashed lines are thresholds, each over the stage that it holds for."
+        "lower edge. Neither is in any line. Dashed lines are thresholds, each over the stage that it holds for; one "
+        "far above all times is only named."
     )
     if marked:
         caption += f" {stages.window_words(record)}"
@@ -78,6 +79,10 @@ def _scatter_title(findings: Findings) -> str:
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 
+_LEAST_SPAN: Final = 4.0
+"""Factor from the lower to the upper end of the axis, at least."""
+
+
 def _panel(panel: Axes, findings: Findings, name: str) -> None:
     responses, operation = findings.responses[name], findings.record.info.traffic[name].operation
     good = len(responses.dots.get("ok", ((),))[0])
@@ -94,8 +99,12 @@ def _panel(panel: Axes, findings: Findings, name: str) -> None:
                 label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
             )  # fmt: skip
     stages.draw_bins(panel, responses.n, responses.cuts, responses.binned)
-    thresholds.draw_lines(panel, findings, name)
     panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    # A steady value is to look steady.
+    wider = max(1.0, (_LEAST_SPAN * low / high) ** 0.5)
+    panel.set_ylim(low / wider, high * wider)
+    thresholds.draw_lines(panel, findings, name)
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
     _rug(panel, responses.dots.get("429", ((), ()))[0])

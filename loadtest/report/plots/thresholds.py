@@ -1,6 +1,7 @@
 """Thresholds on response times, as plots show them: a line where a time must not be longer."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,9 +59,20 @@ def _holds_for(one: Judged, traffic: str | None, plan: TrafficPlan) -> bool:
     return named and one.stage in {None, *(stage.name for stage in plan.stages)}
 
 
+_FAR: Final = 8.0
+"""Times the highest value drawn, above which a line would squash all below it."""
+
+
 def draw_lines(panel: Axes, findings: Findings, traffic: str) -> None:
-    """Over the stage that it holds for, each with what it asks, on an axis of seconds since the epoch."""
-    end = findings.record.covered_s
+    """Over the stage that it holds for, each with what it asks; one far above all values only named at the upper edge.
+
+    Args:
+        panel: seconds since the epoch, against ms on a log scale that has its limits.
+        findings: of a run.
+        traffic: the entry that is drawn.
+    """
+    end, (low, high) = findings.record.covered_s, panel.get_ylim()
+    edges, above = [low, high], Counter[float]()
     for bound in on_response_time(findings, traffic):
         stages = [s for s in findings.record.info.traffic[traffic].stages if s.name == bound.judged.stage]
         begin = stages[0].start_s if stages else 0.0
@@ -68,8 +80,14 @@ def draw_lines(panel: Axes, findings: Findings, traffic: str) -> None:
         if until <= begin:
             continue
         colour = BAD if bound.judged.judgement == "fail" else INK
-        panel.plot([begin, until], [bound.edge_ms] * 2, color=colour, lw=1.0, ls=(0, (6, 2)), label="threshold")
+        words, far = bound.judged.require.partition(".")[2], bound.edge_ms > high * _FAR
         panel.annotate(
-            bound.judged.require.partition(".")[2], (until, bound.edge_ms), xytext=(-3, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize=7.5, color=colour,
+            f"{words} ↑" if far else words, (until, 1.0 if far else bound.edge_ms),
+            xycoords=("data", "axes fraction" if far else "data"), xytext=(-3, -3 - 10 * above[until] if far else 2),
+            textcoords="offset points", ha="right", va="top" if far else "bottom", fontsize=7.5, color=colour,
         )  # fmt: skip
+        above[until] += far
+        if not far:
+            panel.plot([begin, until], [bound.edge_ms] * 2, color=colour, lw=1.0, ls=(0, (6, 2)), label="threshold")
+            edges += [bound.edge_ms / 1.1, bound.edge_ms * 1.1]
+    panel.set_ylim(min(edges), max(edges))
