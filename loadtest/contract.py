@@ -12,7 +12,7 @@ The members are strings: they equal their text, and are written to files as it.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from loadtest.units import Limit
 
@@ -261,3 +261,12 @@ class Reason(Word):
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
 """Why an operation failed whose job ended in this state, and was to end in the other."""
+
+MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
+MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
+    "unknown_job": ErrorCode.UNKNOWN_JOB.status,
+    "unknown_workflow": ErrorCode.UNKNOWN_WORKFLOW.status,
+    "invalid_body": ErrorCode.INVALID_REQUEST.status,
+    "bad_key": ErrorCode.INVALID_API_KEY.status,
+}
+"""The status that each deliberate mistake expects, as the documentation lists them."""

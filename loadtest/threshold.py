@@ -45,6 +45,7 @@ METRICS: Final[dict[str, Unit]] = {
     "error_rate": "share",
     "goodput": "per_s",
     "amplification": "number",
+    "requests_per_operation": "number",
     **{f"{time}.{statistic}": "ms" for time in TIMES for statistic in STATISTICS},
     **{f"polls.{statistic}": "number" for statistic in STATISTICS},
 }
@@ -67,6 +68,7 @@ LIVE_SHARES: Final = ("requests.throttled_rate", "throttled_rate", "error_rate")
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _FORM: Final = re.compile(
     r"^\s*(?P<metric>[\w.]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
+    r"(?:\s+(?P<kind>stage|traffic)\s+(?P<other>\S+))?"
     r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
 )
 _SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
@@ -84,6 +86,17 @@ _WRITE_AS: Final[dict[Unit, str]] = {
 }
 
 
+_FACTOR: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)x")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a relative threshold compares with: the same metric of another stage, or of another traffic entry."""
+
+    kind: Literal["stage", "traffic"]
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """A requirement on one metric. Values are in ms, 1/s, shares from 0 to 1, or plain numbers."""
@@ -94,13 +107,15 @@ class Threshold:
     operator: str
     """``<``, ``<=``, ``>``, ``>=``, ``==``, ``between`` or ``within``."""
     value: float
-    """Of ``between`` the lower end, of ``within`` the distance."""
+    """Of ``between`` the lower end, of ``within`` the distance; of a relative threshold the factor."""
     upper: float | None = None
     traffic: str | None = None
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
     """Whether the whole 95 % interval of its percentile has to hold, and to fail it, none of it."""
+    reference: Reference | None = None
+    """What it is relative to; None: nothing."""
 
     @property
     def scope(self) -> str:
@@ -135,7 +150,7 @@ def parse_threshold(
     stage: str | None = None,
     confident: bool = False,
 ) -> Threshold:
-    """Read a requirement such as ``response_time.p50 < 800ms``.
+    """Read a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
 
     Raises:
         InputError: if the form, the metric's name, or a value's unit is wrong; it names the nearest metric. If it is
@@ -145,12 +160,13 @@ def parse_threshold(
     if match is None:
         raise InputError(
             f"{text!r} is not a threshold",
-            "Write METRIC OP VALUE (OP one of < <= > >= ==), METRIC between A and B, or METRIC within D of expected.",
+            "Write METRIC OP VALUE (OP one of < <= > >= ==), METRIC OP FACTORx stage NAME (or traffic NAME), "
+            "METRIC between A and B, or METRIC within D of expected.",
         )
     metric = match["metric"]
     unit = METRICS.get(metric)
     if unit is None:
-        raise InputError(f"{metric!r} is no metric in {text!r}", _nearest_metric(metric))
+        raise InputError(f"{metric!r} is no metric in {text!r}", nearest_metric(metric))
     if confident and metric.rpartition(".")[2] not in QUANTILES:
         raise InputError(
             f"{text!r} cannot be confident: {metric} has no interval", f"Only {', '.join(QUANTILES)} have one."
@@ -167,12 +183,30 @@ def parse_threshold(
         if low > high:
             raise InputError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
         return make("between", low, high)
+    factor = _FACTOR.fullmatch(match["value"])
+    if match["kind"] is not None or factor is not None:
+        return _relative(make, match, factor, text)
     return make(match["op"], _value(match["value"], unit, text))
+
+
+def _relative(
+    make: Callable[..., Threshold], match: re.Match[str], factor: re.Match[str] | None, text: str
+) -> Threshold:
+    kind, metric, operator = match["kind"], match["metric"], match["op"]
+    if kind is None or factor is None or operator == "==":
+        raise InputError(
+            f"{text!r} is no relative threshold",
+            f"Write {metric} < 1.2x stage NAME, or {metric} < 1.2x traffic NAME (one of < <= > >=).",
+        )
+    reference = Reference("stage" if kind == "stage" else "traffic", match["other"])
+    return make(operator, float(factor["number"]), reference=reference)
 
 
 def why_not_early(threshold: Threshold) -> str | None:
     """Why a threshold cannot be seen not to hold before the end of a run; None if it can."""
     metric = threshold.metric
+    if threshold.reference is not None:
+        return "what it is relative to is known at the end only"
     if threshold.operator == "within":
         return "what is expected is known at the end only"
     if metric in LIVE_COUNTS or metric == "response_time.max":
@@ -230,7 +264,8 @@ def _value(text: str, unit: Unit, threshold: str) -> float:
     return value
 
 
-def _nearest_metric(metric: str) -> str:
+def nearest_metric(metric: str) -> str:
+    """What to write instead of a metric that there is not."""
     if metric in TIMES or metric == "polls":
         return f"Name a statistic of it: {', '.join(f'{metric}.{name}' for name in STATISTICS)}."
     if metric.split(".", maxsplit=1)[0].endswith("_ms"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import InputError
-from loadtest.threshold import METRICS, Threshold, judge, parse_threshold
+from loadtest.threshold import METRICS, Reference, Threshold, judge, parse_threshold, why_not_early
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,20 @@ def test_requirements_are_read(text: str, metric: str, operator: str, value: flo
 
 
 @pytest.mark.parametrize(
+    ("text", "operator", "factor", "reference"),
+    [
+        ("response_time.p50 < 1.2x stage alone", "<", 1.2, Reference("stage", "alone")),
+        ("error_rate<=2x traffic second", "<=", 2.0, Reference("traffic", "second")),
+    ],
+)
+def test_relative_requirements_are_read(text: str, operator: str, factor: float, reference: Reference) -> None:
+    """A factor, and the stage or traffic whose same metric it is of; what is known at the end only cannot abort."""
+    read = parse_threshold(text)
+    assert (read.operator, read.value, read.reference) == (operator, factor, reference)
+    assert "known at the end only" in str(why_not_early(read))
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "is not a threshold"),
@@ -43,6 +57,10 @@ def test_requirements_are_read(text: str, metric: str, operator: str, value: flo
         ("response_time.p50 <", "is not a threshold"),
         ("response_time.p50 < 1s < 2s", "is not a threshold"),
         ("response_time.p50 != 1s", "is not a threshold"),
+        ("response_time.p50 == 1x stage alone", "is no relative threshold"),
+        ("response_time.p50 < 1.2x", "Write response_time.p50 < 1.2x stage NAME"),
+        ("response_time.p50 < 5ms stage alone", "is no relative threshold"),
+        ("response_time.p50 < 1.2x stge alone", "is not a threshold"),
         ("response_time.p50 between 1s", "is not a threshold"),
         ("response_tme.p50 < 1s", "Did you mean response_time.p50?"),
         ("response_time < 1s", "Name a statistic of it: response_time.mean, response_time.p50"),

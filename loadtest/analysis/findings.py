@@ -9,6 +9,8 @@ from typing import Final, Literal
 import msgspec
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
+from loadtest.analysis.answers import Answer, answer_all, compared_entries
+from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.blocks import Blocks
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.jobs import Ledger
@@ -18,14 +20,16 @@ from loadtest.analysis.limits.expected_429 import Expectation, expect
 from loadtest.analysis.limits.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.metrics import RunFigures, compute
+from loadtest.analysis.on_purpose import Mistakes, OnPurpose
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
+from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary, result_of
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, Word, decide, judge_all, nothing_ok
+from loadtest.analysis.verdict import Judged, Verdict, Word, decide, nothing_ok, thresholds_of
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
@@ -68,6 +72,10 @@ class Findings:
     """Keys that are slower than the others of their entry, the slowest first."""
     blocks: Blocks
     """How figures scatter within the run."""
+    answers: list[Answer]
+    """What the scenario's comparisons come to."""
+    on_purpose: list[OnPurpose]
+    """Mistakes, and errors that were expected."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -80,15 +88,17 @@ def find(record: Record) -> Findings:
     """
     expectation = expect(record)
     metrics = compute(record, expectation)
-    judged = [*judge_all(record.info, metrics), *nothing_ok(record.info, metrics)]
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
     retried, observed_429 = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
     blocks = Blocks(record, expectation)
+    thresholds, mistakes = thresholds_of(record.info), Mistakes(record.vocabulary)
+    values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
-    scan(record.directory, record.vocabulary, visitors)
+    scan(record.directory, record.vocabulary, [*visitors, values, mistakes])
+    judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
     verdict = decide(record.info, checks, judged)
     return Findings(
@@ -110,6 +120,8 @@ def find(record: Record) -> Findings:
         keys.result(),
         keys.slow(),
         blocks,
+        answer_all(record, metrics, values),
+        mistakes.result(record.info, metrics.traffic),
         checks,
         judged,
         verdict,
@@ -136,6 +148,8 @@ class Results(Result, frozen=True, kw_only=True):
         slowest: operations, by traffic entry.
         generators: what each generator process knows of itself.
         evenness: by traffic entry.
+        answers: what the scenario's comparisons come to, in their order.
+        on_purpose: operations that were to be answered with an error, by traffic entry and kind.
         operations: by operation.
         traffic: by traffic entry.
     """
@@ -161,6 +175,8 @@ class Results(Result, frozen=True, kw_only=True):
     slowest: dict[str, list[SlowOperation]]
     generators: list[Generator]
     evenness: dict[str, Evenness]
+    answers: list[Answer]
+    on_purpose: list[OnPurpose]
     overall: OverallFigures
     operations: dict[str, OperationFigures]
     traffic: dict[str, OperationFigures]

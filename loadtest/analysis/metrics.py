@@ -120,18 +120,20 @@ class _Maker:
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         operations = self._operations(stage_indices, lost, seconds)
         statuses, reasons = made.statuses[stage_indices].sum(axis=0), made.reasons[stage_indices].sum(axis=0)
+        requests = self._requests(planned, statuses, seconds)
         answers = {"none" if s == NO_ANSWER else str(s): int(statuses[s]) for s in statuses.nonzero()[0].tolist()}
         words = record.vocabulary.words["reason"]
         tally = {words[place]: int(reasons[place]) for place in reasons.nonzero()[0].tolist()}
         return {
             "seconds": seconds,
             "operations": operations,
-            "requests": self._requests(planned, statuses, seconds),
+            "requests": requests,
             "throttled_rate": _ratio(operations.throttled, operations.sent),
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
             "error_rate": _ratio(operations.failed + operations.timed_out, operations.sent),
             "goodput": _ratio(operations.ok, seconds),
             "amplification": _ratio(int(made.first[stage_indices].sum()), operations.sent),
+            "requests_per_operation": _ratio(requests.sent, operations.sent),
             "statuses": dict(sorted(answers.items())),
             "reasons": dict(sorted(tally.items())),
         }

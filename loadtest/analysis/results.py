@@ -149,6 +149,7 @@ class Figures(Result, frozen=True, kw_only=True):
         error_rate: failed and timed-out operations ÷ operations sent.
         goodput: ok operations per second.
         amplification: requests of kind run, submit and retrieve ÷ operations sent.
+        requests_per_operation: requests of every kind, polls included, ÷ operations sent.
     """
 
     seconds: Number
@@ -159,6 +160,7 @@ class Figures(Result, frozen=True, kw_only=True):
     error_rate: Share | None
     goodput: Number | None
     amplification: Number | None
+    requests_per_operation: Number | None
 
 
 class OverallStage(Figures, frozen=True, kw_only=True):

@@ -45,6 +45,8 @@ class Judged(Result, frozen=True, kw_only=True):
         n: how many values, requests or operations it rests on.
         why: why it is inconclusive; empty otherwise.
         implicit: whether no scenario set it: something of each traffic entry has to be ok.
+        base: of a relative threshold, the value of what it is relative to; ``interval`` is then that of the distance
+            value − factor × base, and ``margin`` that distance from zero.
     """
 
     require: str
@@ -63,6 +65,7 @@ class Judged(Result, frozen=True, kw_only=True):
     n: Count | None = None
     why: str = ""
     implicit: bool = False
+    base: float | None = None
 
     @property
     def scope(self) -> str:
@@ -103,11 +106,6 @@ class _Entry(msgspec.Struct):
     confident: bool = False
 
 
-def judge_all(info: RunInfo, metrics: RunFigures) -> list[Judged]:
-    """Judge every threshold of the scenario against the metrics."""
-    return [judge_one(threshold, metrics) for threshold in thresholds_of(info)]
-
-
 def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     """A threshold that fails for each traffic entry of which operations were sent and none was ok.
 
@@ -146,7 +144,7 @@ class _Expecting(msgspec.Struct):
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
-    """Judge one threshold; what the record can't answer is inconclusive, and says why."""
+    """Judge one threshold that is not relative; what the record can't answer is inconclusive, and says why."""
     judged = partial(
         Judged,
         require=threshold.text,
@@ -374,6 +372,8 @@ def amount(one: Judged) -> str:
     if one.bounds is not None:
         low, high = (bound if bound is None else quantity(bound, one.unit) for bound in one.bounds)
         return f"at least {low}" if high is None else f"{low} to {high}"
+    if one.base:
+        return f"{quantity(one.value, one.unit)}, {one.value / one.base:.3g}x of {quantity(one.base, one.unit)}"
     return quantity(one.value, one.unit)
 
 

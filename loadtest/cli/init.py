@@ -59,6 +59,17 @@ require = "error_rate == 0"
 traffic = "{name}"
 stage = "within"
 require = "{latency}"
+
+# With a second stage (or traffic) the report can say what changed, and a threshold be relative:
+# [[compare]]
+# entry = "{name}"
+# stages = ["within", "above"]            # the first is the baseline; or entries = [...]: which of these is best?
+# by = ["response_time.p50", "throttled_rate", "requests_per_operation"]
+#
+# [[threshold]]
+# traffic = "{name}"
+# stage = "above"
+# require = "response_time.p50 < 1.2x stage within"
 """
 
 _TARGETS_TEXT: Final = """\

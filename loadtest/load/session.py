@@ -100,6 +100,9 @@ def make_entry(
     plan = info.traffic[name]
     expect = traffic.expect
     schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
+    rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
+    # Arrivals that send the same row can be compared pair by pair.
+    plan.input_rows = None if rows is None else len(rows)
     return TrafficEntry(
         name=name,
         index=index,
@@ -115,7 +118,7 @@ def make_entry(
         bodies=Bodies(
             traffic.workflow or "say-hello",
             traffic.parameters,
-            None if traffic.inputs is None else read_inputs(base / traffic.inputs),
+            rows,
             order=traffic.inputs_order,
             seed=(info.seed, name),
         ),

@@ -164,6 +164,8 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     key_count: Number = 1
     offered: Number | None = None
     """Arrivals that became due before the end; null until the end."""
+    input_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    """Rows of its inputs; null without, and in older records."""
     stages: list[StagePlan] = []
 
 

@@ -59,7 +59,7 @@ class Difference(NamedTuple):
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
-class _Estimate(NamedTuple):
+class Estimate(NamedTuple):
     """One side: its figure, its interval, and what each value adds to the figure's error (for the correlation)."""
 
     value: float
@@ -140,6 +140,23 @@ def mean_difference(
     return _joined(_mean(one, tail), _mean(other, tail), (one.size, other.size), paired=paired, factor=factor)
 
 
+def estimate_percentile(values: _Values, quantile: float, confidence: float = 0.95) -> Estimate | None:
+    """A percentile (nearest rank) of values in the order of time; None where they carry no interval."""
+    return _percentile(values, quantile, (1 - confidence) / 2)
+
+
+def estimate_share(values: _Values, confidence: float = 0.95) -> Estimate | None:
+    """The share of ones among zeros and ones in the order of time; None without any."""
+    return _share(values, (1 - confidence) / 2) if values.size else None
+
+
+def estimate_mean(values: _Values, confidence: float = 0.95) -> Estimate | None:
+    """The mean of values in the order of time; None of fewer than two, and where one is infinite."""
+    if values.size < 2 or not np.isfinite(values).all():
+        return None
+    return _mean(values, (1 - confidence) / 2)
+
+
 def effective_n(values: _Values) -> tuple[float, int]:
     """To how many independent values a series amounts, by batch means; and the degrees of freedom of that.
 
@@ -156,7 +173,7 @@ def effective_n(values: _Values) -> tuple[float, int]:
     return n / max(1.0, inflation), batches - 1
 
 
-def _percentile(values: _Values, quantile: float, tail: float) -> _Estimate | None:
+def _percentile(values: _Values, quantile: float, tail: float) -> Estimate | None:
     """A percentile with its interval from order statistics, at the effective n; None where n carries none."""
     ordered, n = np.sort(values), values.size
     figure = float(ordered[rank(n, quantile) - 1])
@@ -167,7 +184,7 @@ def _percentile(values: _Values, quantile: float, tail: float) -> _Estimate | No
         return None
     # The same shares of the whole: rank l of 40 effective values is rank l·n ÷ 40 of n.
     low, high = (min(n, max(1, round(each * n / independent))) for each in ranks)
-    return _Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
+    return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
 
 
 def _drawn(base: _Values, head: _Values, quantile: float, factor: float, tail: float) -> tuple[float, float]:
@@ -190,23 +207,25 @@ def _drawn(base: _Values, head: _Values, quantile: float, factor: float, tail: f
     return float(lowest[beyond]), float(highest[-1 - beyond])
 
 
-def _share(values: _Values, tail: float) -> _Estimate:
+def _share(values: _Values, tail: float) -> Estimate:
     """A share with its Wilson interval, at the effective n; Student's t for z, since the batches are few."""
     share, (n, df) = float(values.mean()), effective_n(values)
     z = student(1 - tail, df)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return _Estimate(share, max(0.0, middle - half), min(1.0, middle + half), values)
+    # At the ends rounding would leave the share itself outside.
+    low, high = (0.0 if share == 0 else max(0.0, middle - half)), (1.0 if share == 1 else min(1.0, middle + half))
+    return Estimate(share, low, high, values)
 
 
-def _mean(values: _Values, tail: float) -> _Estimate:
+def _mean(values: _Values, tail: float) -> Estimate:
     """A mean with its interval by Student's t, at the effective n."""
     mean, (n, df) = float(values.mean()), effective_n(values)
     half = student(1 - tail, df) * float(values.std(ddof=1)) / math.sqrt(n)
-    return _Estimate(mean, mean - half, mean + half, values)
+    return Estimate(mean, mean - half, mean + half, values)
 
 
-def _joined(base: _Estimate, head: _Estimate, n: tuple[int, int], *, paired: bool, factor: float) -> Difference:
+def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool, factor: float) -> Difference:
     """Head − factor × base, by MOVER."""
     correlation = _correlation(base.influence, head.influence) if paired else 0.0
     low = _reach(head.value - head.low, factor * (base.high - base.value), correlation)

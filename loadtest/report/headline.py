@@ -15,6 +15,7 @@ from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
+from loadtest.report.answers import answer
 from loadtest.report.failures import CALLED, named_errors, worst_stage
 from loadtest.report.prediction import expected_rate, predicted, window_phase
 from loadtest.stats import QUANTILES, needed
@@ -110,6 +111,8 @@ def headline(findings: Findings) -> str:
     told = {(entry.traffic, stage.name) for stage in entry.stages}
     # Where nothing has a time, it was said why.
     parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
+    if answered := answer(findings):
+        parts = [answered, worst_stage(findings, set())]
     text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
     text = _until(findings) + text
     text = text[0].upper() + text[1:]

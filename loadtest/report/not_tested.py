@@ -6,6 +6,7 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import JobFigures
 from loadtest.contract import LIMIT_NAMES
 from loadtest.report.headline import within_limits
@@ -34,7 +35,7 @@ def not_tested(findings: Findings) -> tuple[NotTested, ...]:
     """What was not tested, the most important first."""
     return tuple(
         NotTested(*phrase.split(": ", 1))
-        for found in (_cut_short, _target, _load, _limits, _keys, _percentiles, _polls, _workflows, _length)
+        for found in (_cut_short, _mistakes, _target, _load, _limits, _keys, _percentiles, _polls, _workflows, _length)
         for phrase in found(findings)
     )
 
@@ -56,6 +57,19 @@ def _cut_short(findings: Findings) -> Iterator[str]:
             else f"{numbers.count(dropped)} arrivals that came due and were"
         )
         yield f"{arrivals} never sent"
+
+
+def _mistakes(findings: Findings) -> Iterator[str]:
+    kinds = {one.kind: False for one in findings.on_purpose if one.kind != EXPECTED}
+    for one in findings.on_purpose:
+        if one.kind in kinds:
+            kinds[one.kind] |= one.sent > one.throttled
+    if untested := [kind for kind, tested in kinds.items() if not tested]:
+        yield f"how {' and '.join(untested)} {_are(untested)} answered: none was sent, or 429 came first"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"
 
 
 def _target(findings: Findings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from loadtest.analysis.limits.usage import LimitUse
 from loadtest.inference.fit import Fit
 from loadtest.inference.inference import same, words
 
-_AGREES: Final = 0.02
+AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
 
 
@@ -30,7 +30,7 @@ def predicted(findings: Findings, use: LimitUse) -> str:
             if expected or found.inference.named
             else f", though {limiter} predicts none"
         )
-    if abs(expected - use.throttled_rate) <= _AGREES:
+    if abs(expected - use.throttled_rate) <= AGREES:
         return f", as {limiter} predicts"
     if not expected:
         return f", though {limiter} predicts none"

@@ -23,11 +23,14 @@ from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.outcome_bars import OutcomeBar, outcome_bars
 from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
+from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.table import Table, Tone
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is given in ms."""
+ANSWER: Final = "answer"
+"""Name of the plot that shows what a scenario compares."""
 _PEERS_NAMED: Final = 10
 """Addresses of a target that are listed."""
 
@@ -133,6 +136,7 @@ def caveats(findings: Findings) -> tuple[str, ...]:
 class Section(StrEnum):
     """Where a page has a plot or table, by the heading, in order."""
 
+    COMPARED = "What was compared"
     LIMITS = "Limits and 429s"
     TIMES = "How long it took"
     EXECUTION = "executionTime"
@@ -199,6 +203,7 @@ class Report:
         thresholds: each with value, margin and n; None if the scenario sets none.
         headline: what was found out, in a sentence or two.
         figures: the numbers that matter most.
+        answers: tables of what the scenario compares, or of its mistakes on purpose; their picture is ``picture``.
         bars: what became of the operations of each traffic entry and stage.
         checks: of validity.
         bottleneck: what bound the run.
@@ -219,6 +224,7 @@ class Report:
     thresholds: Table | None
     headline: str
     figures: tuple[KeyFigure, ...]
+    answers: tuple[Table, ...]
     bars: tuple[OutcomeBar, ...]
     checks: tuple[Check, ...]
     bottleneck: Bottleneck
@@ -238,6 +244,11 @@ class Report:
         return self.verdict.word in ("fail", "regressed")
 
     @cached_property
+    def picture(self) -> Plot | None:
+        """The plot that belongs to the answer; None without one."""
+        return next((plot for plot in self.plots if plot.name == ANSWER), None)
+
+    @cached_property
     def plots(self) -> tuple[Plot, ...]:
         """Every plot, in order; drawn when the first is looked at, since that takes longer than all the rest."""
         return self.draw()
@@ -253,6 +264,7 @@ def build(findings: Findings) -> Report:
         thresholds=main.thresholds(findings.judged) if findings.judged else None,
         headline=headline(findings),
         figures=key_figures(findings),
+        answers=answer_tables(findings),
         bars=outcome_bars(findings),
         checks=tuple(findings.checks),
         bottleneck=bottleneck(findings),

@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from loadtest.contract import JOB_OPERATIONS, Operation
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
+from loadtest.scenario.comparison import Comparison
 from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
-from loadtest.threshold import ASYNC_ONLY, TIMES, Threshold, parse_threshold, why_not_early
+from loadtest.threshold import ASYNC_ONLY, TIMES, Reference, Threshold, parse_threshold, why_not_early
 
 # Draft 7 is what editors' TOML plug-ins know; nothing in here needs a later one.
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
@@ -96,6 +97,8 @@ class Scenario(Strict):
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
     """Groups of API keys with how many each has, taken from WORKFLOW_API_KEYS in this order."""
     threshold: list[ThresholdEntry] = []
+    compare: list[Comparison] = []
+    """What the report answers from: alternatives among traffic entries, or effects between stages of one."""
     breakers: Breakers = Breakers()
     target: TargetSettings = TargetSettings()
 
@@ -131,6 +134,13 @@ class Scenario(Strict):
                 raise ValueError(f"threshold[{number}] ({entry.require}): {problem}")
         return self
 
+    @model_validator(mode="after")
+    def _comparisons_meet_traffic(self) -> Self:
+        for number, comparison in enumerate(self.compare):
+            for problem in comparison.misfits(self.traffic):
+                raise ValueError(f"compare.{number}.{problem}")
+        return self
+
 
 def _misfits(entry: ThresholdEntry, traffic: dict[str, Traffic]) -> Iterator[str]:
     """Say what in a threshold's scope does not exist in the scenario."""
@@ -151,6 +161,28 @@ def _misfits(entry: ThresholdEntry, traffic: dict[str, Traffic]) -> Iterator[str
     metric = entry.parse().metric
     if metric.startswith(ASYNC_ONLY) and not any(each.operation == Operation.ASYNC_RUN for each in chosen):
         yield f"{metric} is known for async_run only"
+    reference = entry.parse().reference
+    if reference is not None:
+        yield from _misfits_of_reference(entry, reference, traffic)
+
+
+def _misfits_of_reference(entry: ThresholdEntry, reference: Reference, traffic: dict[str, Traffic]) -> Iterator[str]:
+    """Say what in that to which a threshold is relative does not exist, or is what it is about itself."""
+    if entry.traffic is None:
+        yield "a relative threshold needs a traffic beside it"
+        return
+    known = traffic[entry.traffic].stage_names if reference.kind == "stage" else list(traffic)
+    if reference.name not in known:
+        yield f"there is no {reference.kind} {reference.name!r}; there is {', '.join(known)}"
+    elif reference.name == (entry.stage if reference.kind == "stage" else entry.traffic):
+        yield f"it is relative to itself; there is {', '.join(known)}"
+    elif reference.kind == "traffic":
+        other = traffic[reference.name]
+        if entry.stage is not None and entry.stage not in other.stage_names:
+            yield f"traffic {reference.name!r} has no stage {entry.stage!r}; it has {', '.join(other.stage_names)}"
+        metric = entry.parse().metric
+        if metric.startswith(ASYNC_ONLY) and other.operation != Operation.ASYNC_RUN:
+            yield f"{metric} is known for async_run only, and {reference.name!r} is none"
 
 
 def scenario_schema() -> dict[str, Any]:

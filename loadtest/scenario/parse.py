@@ -20,7 +20,7 @@ from loadtest.strict import explain, read_toml
 FOLDER: Final = Path("scenarios")
 _SHORTEST: Final = 0.01
 """Seconds of a stage that is scaled."""
-_NOT_HASHED: Final = {"title", "description", "threshold", "seed", "breakers"}
+_NOT_HASHED: Final = {"title", "description", "threshold", "compare", "seed", "breakers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _seconds(duration: float) -> str:
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Twelve hex digits of what shapes the load: all but title, description, thresholds, breakers and seed.
+    """Twelve hex digits of what shapes the load: all but title, description, thresholds, comparisons, breakers, seed.
 
     Values at their defaults count as unsaid, so that a default added later changes no hash.
     """

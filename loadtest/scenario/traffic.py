@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.contract import JOB_OPERATIONS, ErrorCode, Operation
+from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, MistakeKind, Operation
 from loadtest.scenario.fields import (
     ArrivalRate,
     Burst,
@@ -22,15 +22,6 @@ from loadtest.scenario.fields import (
     Strict,
 )
 from loadtest.units import Rate
-
-MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
-MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
-    "unknown_job": ErrorCode.UNKNOWN_JOB.status,
-    "unknown_workflow": ErrorCode.UNKNOWN_WORKFLOW.status,
-    "invalid_body": ErrorCode.INVALID_REQUEST.status,
-    "bad_key": ErrorCode.INVALID_API_KEY.status,
-}
-"""The status that each deliberate mistake expects, as the documentation lists them."""
 
 
 class Retry(Strict):

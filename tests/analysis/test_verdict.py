@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import Record, load_record
-from loadtest.analysis.verdict import decide, judge_all
+from loadtest.analysis.verdict import decide
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import CpuSample
 from loadtest.record.samples import FILE_NAME, Sample
@@ -182,11 +182,11 @@ def test_a_threshold_within_its_interval_is_marginal(maker: ModuleType, tmp_path
     sure = {"traffic": "t", "confident": True}
     scenario = found.record.info.scenario
     scenario.effective["threshold"] = [{"require": each, **sure} for each in require]
-    assert [one.judgement for one in judge_all(found.record.info, found.metrics)] == [
+    assert [one.judgement for one in find(found.record).judged] == [
         "inconclusive", "inconclusive", "pass", "fail",
     ]  # fmt: skip
     scenario.effective["threshold"] = [{"require": require[0], "traffic": "t"}]
-    verdict = decide(found.record.info, [], judge_all(found.record.info, found.metrics))
+    verdict = decide(found.record.info, [], find(found.record).judged)
     assert verdict.word == "pass"
     assert "though marginally" in verdict.statement
 

@@ -97,7 +97,37 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("threshold.1.operation", "sync_run", "scenario", "time_to_result.p95 is known for async_run only"),
     ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "name one beside it"),
     ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
-]
+    ("threshold.0.require", "goodput > 1.2 stage above", "threshold.0", "is no relative threshold"),
+    ("threshold.0.require", "goodput > 1.2x stage abve", "scenario", "there is no stage 'abve'; there is within"),
+    ("threshold.0.require", "goodput > 1.2x stage within", "scenario", "it is relative to itself"),
+    ("threshold.0.require", "goodput > 1x traffic jbs", "scenario", "there is no traffic 'jbs'; there is greetings"),
+    ("threshold.0.require", "goodput > 1x traffic jobs", "scenario", "traffic 'jobs' has no stage 'within'"),
+    ("threshold.2.require", "goodput > 1x stage within", "scenario", "a relative threshold needs a traffic"),
+    # comparisons
+    ("compare", {}, "compare", "valid list"),
+    ("compare", [{"entries": ["greetings", "jobs"]}], "compare.0.by", "is missing"),
+    ("compare", [{"by": ["goodput"]}], "compare.0", "give entries (alternatives), or entry with stages (an effect)"),
+    ("compare", [{"entries": ["jobs"], "by": ["goodput"]}], "compare.0.entries", "at least 2 items"),
+    ("compare", [{"entries": ["jobs", "jobs"], "by": ["goodput"]}], "compare.0", "entries names something twice"),
+    ("compare", [{"entry": "jobs", "by": ["goodput"]}], "compare.0", "entry and stages belong together"),
+    ("compare", [{"entires": ["jobs", "lookups"], "by": ["goodput"]}], "compare.0.entires", "did you mean 'entries'"),
+    (
+        "compare", [{"entries": ["jobs", "greetngs"], "by": ["goodput"]}], "scenario",
+        "compare.0.entries: there is no traffic 'greetngs'; did you mean 'greetings'?",
+    ),
+    (
+        "compare", [{"entry": "greetings", "stages": ["within", "abov"], "by": ["goodput"]}], "scenario",
+        "compare.0.stages: there is no stage 'abov'; did you mean 'above'?",
+    ),
+    (
+        "compare", [{"entries": ["greetings", "jobs"], "by": ["polls.mean"]}], "scenario",
+        "compare.0.by: polls.mean is known for async_run only, and greetings is none",
+    ),
+    (
+        "compare", [{"entries": ["greetings", "jobs"], "by": ["response_time.p51"]}], "compare.0.by.0",
+        "is no metric. Did you mean response_time.p",
+    ),
+]  # fmt: skip
 
 
 def put(table: Any, where: str, value: Any) -> None:

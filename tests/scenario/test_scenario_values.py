@@ -127,6 +127,7 @@ def test_the_effective_scenario_is_a_scenario(load: Any, whole: Any) -> None:
     [
         (["title=Other", "description=Other", "seed=99"], True),
         (["threshold=[]"], True),
+        (['compare=[{entries = ["greetings", "jobs"], by = ["goodput", "requests_per_operation"]}]'], True),
         (["breakers.auth=true"], True),
         (["warmup=5000ms", "traffic.greetings.stages.above.duration=120s"], True),
         (["traffic.greetings.stages.above.duration=2min"], True),

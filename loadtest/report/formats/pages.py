@@ -25,6 +25,7 @@ from loadtest.report.report import Plot, Report, Section
 from loadtest.report.tables.table import Cell, Table
 
 _TABLES: Final[dict[Section, tuple[str, ...]]] = {
+    Section.COMPARED: ("pairs-",),
     Section.LIMITS: ("limits",),
     Section.TIMES: ("latency-",),
     Section.EXECUTION: (),
@@ -35,7 +36,8 @@ _TABLES: Final[dict[Section, tuple[str, ...]]] = {
 }
 """Of each section the tables, by the beginning of their name."""
 _FEWEST: Final = 3
-"""Plots that stand before all sections, if there are as many."""
+_MOST: Final = 5
+"""How many plots stand before all sections: no fewer, if there are as many, and no more, with that of the answer."""
 
 _FOLDERS: Final = (Path(__file__).parent, Path(__file__).parents[1] / "regression")
 """Where templates are: of every page, and of comparisons."""
@@ -57,19 +59,21 @@ class _Folded:
         return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
 
 
-def _leading(plots: tuple[Plot, ...]) -> tuple[Plot, ...]:
-    """The few that carry the answer; where most of those have nothing to show, others take their place."""
-    drawn = [plot for plot in plots if plot.svg]
+def _leading(report: Report) -> tuple[Plot, ...]:
+    """The few that carry the answer, less its own picture; where most have nothing to show, others take their place."""
+    drawn = [plot for plot in report.plots if plot.svg and plot is not report.picture]
     chosen = [plot for plot in drawn if plot.leads]
     rest = [plot for plot in drawn if not plot.leads]
-    return tuple(chosen + rest[: max(0, _FEWEST - len(chosen))])
+    shown = 0 if report.picture is None else 1
+    return tuple((chosen + rest[: max(0, _FEWEST - len(chosen))])[: _MOST - shown])
 
 
 def _sections(report: Report, leading: tuple[Plot, ...]) -> list[_Folded]:
     """Those that hold anything."""
     found = []
     for section in Section:
-        plots = tuple(p for p in report.plots if p.section == section and p.svg and p not in leading)
+        open_ones = (*leading, report.picture)
+        plots = tuple(p for p in report.plots if p.section == section and p.svg and p not in open_ones)
         tables = tuple(t for t in report.tables if t.rows and t.name.startswith(_TABLES[section]))
         if plots or tables:
             found.append(_Folded(section, section.name.lower(), plots, tables))
@@ -78,7 +82,7 @@ def _sections(report: Report, leading: tuple[Plot, ...]) -> list[_Folded]:
 
 def render_html(report: Report) -> str:
     """The whole page."""
-    leading = _leading(report.plots)
+    leading = _leading(report)
     return render_template(
         "report.html.j2",
         terms=TERMS,
@@ -92,7 +96,9 @@ def render_html(report: Report) -> str:
 
 def _missing(report: Report) -> tuple[str, ...]:
     """What could not be drawn, and why: one line each, and no empty frame."""
-    return tuple(f"{plot.title}: {plot.caption}" for plot in report.plots if not plot.svg)
+    return tuple(
+        f"{plot.title}: {plot.caption}" for plot in report.plots if not plot.svg and plot is not report.picture
+    )
 
 
 def render_template(name: str, *, terms: Mapping[str, str] | None = None, **values: object) -> str:
@@ -127,6 +133,8 @@ def render_markdown(report: Report) -> str:
         f"**{escape(report.headline)}**" if not report.leads_with_verdict else escape(report.headline),
         "\n".join(f"- {escape(reason)}" for reason in report.verdict.reasons),
         _figures(report.figures),
+        *(markdown_table(table) for table in report.answers),
+        *(_picture(report.picture) if report.picture else ()),
         "\n".join(f"- {escape(f'{bar.traffic} · {bar.stage}: {bar.words}')}" for bar in report.bars),
         f"Run {escape(report.run_id)}, exit code {int(report.verdict.exit_code)}.",
     ]
@@ -144,14 +152,20 @@ def render_markdown(report: Report) -> str:
     if report.not_tested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
     parts.append(markdown_table(report.summary))
-    leading = _leading(report.plots)
-    for plot in (*leading, *(one for one in report.plots if one.png and one not in leading)):
-        picture = f"![{escape(plot.title)}](plots/{plot.name}.png)"
-        parts += [f"## {escape(plot.title)}", picture, escape(plot.caption)]
+    leading = _leading(report)
+    drawn = [one for one in report.plots if one.png and one is not report.picture and one not in leading]
+    for plot in (*leading, *drawn):
+        parts += _picture(plot)
     parts += [markdown_table(table) for table in report.tables if table.rows]
     parts.append("\n".join(f"- {escape(one)}" for one in _missing(report)))
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _picture(plot: Plot) -> list[str]:
+    """A plot's title, its file beside the page, and how to read it."""
+    image = [f"![{escape(plot.title)}](plots/{plot.name}.png)"] if plot.png else []
+    return [f"## {escape(plot.title)}", *image, escape(plot.caption)]
 
 
 def _mark(check: Check) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from loadtest.analysis.verdict import Word
 from loadtest.report.headline import KeyFigure
 from loadtest.report.report import Report
-from loadtest.report.tables.table import Table
+from loadtest.report.tables.table import Cell, Table
 
 WIDTH: Final = 100
 _COLOURS: Final[dict[Word, str]] = {
@@ -38,6 +38,7 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console.print()
+    _answers(report, console)
     console.print(rich_table(report.summary))
     console.print()
     console.print(_figures(report.figures))
@@ -72,6 +73,13 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
     console.print(Text.assemble(("next    ", "dim"), _next(report, files)), soft_wrap=True)
 
 
+def _answers(report: Report, console: Console) -> None:
+    for table in report.answers:
+        console.print(Text(table.title, style="bold"))
+        console.print(rich_table(table, details=True))
+        console.print()
+
+
 def _next(report: Report, files: Path) -> str:
     if report.verdict.word == "invalid":
         return (
@@ -90,12 +98,13 @@ def _figures(figures: tuple[KeyFigure, ...]) -> RichTable:
     return rich
 
 
-def rich_table(table: Table, whole: Collection[str] = ()) -> RichTable:
-    """A table for the terminal, without the columns that it has no room for, and without details.
+def rich_table(table: Table, whole: Collection[str] = (), *, details: bool = False) -> RichTable:
+    """A table for the terminal, without the columns that it has no room for.
 
     Args:
         table: what to show.
         whole: labels of columns of text that are never broken into lines; those of numbers never are.
+        details: whether a cell's detail stands below its text.
     """
     rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", collapse_padding=True)
     shown = [place for place, (label, _) in enumerate(table.columns) if label not in _LEFT_OUT]
@@ -104,5 +113,10 @@ def rich_table(table: Table, whole: Collection[str] = ()) -> RichTable:
         rich.add_column(label, justify="right" if number else "left", overflow="fold", no_wrap=number or label in whole)
     for row in table.rows:
         cells = [row[place] for place in shown]
-        rich.add_row(*(Text(cell.text, style=TONES[cell.tone]) for cell in cells))
+        rich.add_row(*(_text(cell, details=details) for cell in cells))
     return rich
+
+
+def _text(cell: Cell, *, details: bool) -> Text:
+    text = Text(cell.text, style=TONES[cell.tone])
+    return text.append(f"\n{cell.detail}", style="not bold dim") if details and cell.detail else text

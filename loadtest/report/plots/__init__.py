@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import (
+    answers,
     by_rate,
     data,
     execution,
@@ -20,7 +21,7 @@ from loadtest.report.plots import (
     spectrum,
 )
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.report import Plot, Section
+from loadtest.report.report import ANSWER, Plot, Section
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class _Kind:
 
 
 _PLOTS: Final = {
+    ANSWER: _Kind(answers.draw, Section.COMPARED),
     "windows": _Kind(limits.draw_windows, Section.LIMITS, leads=True),
     "rates": _Kind(limits.draw_rates, Section.LIMITS, leads=True),
     "throttling": _Kind(limits.draw_429_rate, Section.LIMITS),
@@ -52,7 +54,7 @@ _PLOTS: Final = {
 """The one place that names them, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
 """Every plot, in the order of the report."""
-SOMETIMES: Final = ("heat", "by-rate", "service-time", "execution-latency")
+SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
 """Those that are left out where they would say nothing."""
 
 

@@ -13,6 +13,7 @@ from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.record.run_info import PauseInfo
+from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.table import Cell, Table, Tone
@@ -79,6 +80,9 @@ def _signed(one: Judged) -> str:
 def _beside(one: Judged) -> str:
     if one.expected is not None:
         return f"{quantity(one.expected, one.unit)} expected"
+    if one.base is not None and one.interval is not None:
+        low, high = (quantity(each, one.unit) for each in one.interval)
+        return f"95 % of the distance: {low} to {high}"
     if one.interval is not None and one.bounds is None:
         return f"95 %: {milliseconds(one.interval[0])} to {milliseconds(one.interval[1])}"
     return ""
@@ -128,6 +132,7 @@ def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
 def all_others(findings: Findings) -> tuple[Table, ...]:
     """Every table but those of the first screen."""
     return (
+        *pair_tables(findings),
         _outcomes(findings),
         _limits(findings),
         *observed_429_tables(findings),

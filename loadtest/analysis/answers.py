@@ -1,0 +1,352 @@
+"""What a scenario's comparisons come to: each side's figures, how far sides are apart, and which one to choose.
+
+Every arrival that was sent counts: one that never became ok took infinitely long, so that a policy that gives up early
+does not look fast. Where traffic entries send the same inputs, row k for arrival k, arrivals are compared pair by pair.
+Intervals of differences hold together at 95 %, by Bonferroni: of alternatives for each metric (all pairs of them), of
+an effect for all of its metrics and stages.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+
+from loadtest.analysis.arrival_values import ArrivalValues, Values
+from loadtest.analysis.metrics import RunFigures
+from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
+from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Figures, Result
+from loadtest.analysis.verdict import measure
+from loadtest.contract import Outcome
+from loadtest.errors import RecordError
+from loadtest.record.run_info import RunInfo
+from loadtest.regression.difference import (
+    Difference,
+    Estimate,
+    estimate_mean,
+    estimate_percentile,
+    estimate_share,
+)
+from loadtest.stats import QUANTILES, rank
+from loadtest.threshold import METRICS, Unit
+
+MORE_IS_BETTER: Final = ("goodput", f"operations.{Outcome.OK}", "requests.accepted", "requests.accepted_rate")
+_ERROR: Final = 0.05
+Bounds = tuple[float | None, float | None]
+"""Of an interval; null: infinite on that side."""
+
+
+class SideFigure(Result, frozen=True, kw_only=True):
+    """One metric of one side.
+
+    Attributes:
+        value: null where there is none, or where it is infinite.
+        infinite: whether an arrival that never became ok decides it.
+        interval: at 95 %, for as many values as correlated ones amount to.
+        n: values.
+        why: why there is no value or no interval; empty otherwise.
+    """
+
+    metric: str
+    unit: Unit
+    value: float | None
+    infinite: bool = False
+    interval: Bounds | None = None
+    n: Count
+    why: str = ""
+
+    @property
+    def size(self) -> float:
+        """The value, infinite where it is; NaN without any."""
+        return math.inf if self.infinite else math.nan if self.value is None else self.value
+
+
+class Side(Result, frozen=True, kw_only=True):
+    """A traffic entry, or a stage of one.
+
+    Attributes:
+        sent: operations.
+        ok: of these, how many ended well.
+        figures: by the comparison's metrics, in order.
+    """
+
+    name: str
+    sent: Count
+    ok: Count
+    figures: list[SideFigure]
+
+
+class SideDifference(Result, frozen=True, kw_only=True):
+    """Head − base, of one metric.
+
+    Attributes:
+        difference: null where it is infinite or unknown.
+        interval: at the comparison's ``confidence``.
+        paired: whether arrivals were compared pair by pair, as they sent the same inputs.
+        n: values of base and head.
+        told_apart: whether the interval leaves zero out.
+        better: whether head is, where they are told apart.
+        why: why there is no interval; empty otherwise.
+    """
+
+    base: str
+    head: str
+    metric: str
+    difference: float | None
+    interval: Bounds | None
+    paired: bool
+    n: tuple[int, int]
+    told_apart: bool
+    better: bool | None
+    why: str = ""
+
+
+class Answer(Result, frozen=True, kw_only=True):
+    """One comparison of the scenario, answered.
+
+    Attributes:
+        kind: ``alternatives`` of traffic entries, or the ``effect`` of stages of one.
+        entry: of an effect, whose stages they are.
+        by: metrics; of alternatives the first decides.
+        confidence: of the interval of each difference, so that all of a family hold together at 95 %.
+        sides: of an effect the baseline first.
+        differences: of each pair of alternatives, or of each stage and the baseline; by metric.
+        best: of alternatives, the best one by the first metric; null where there is none.
+        chosen: the best one, or one that cannot be told apart from it and is told apart as cheaper by the other
+            metrics, in their order.
+        tied: which cannot be told apart from the best one by the first metric, the best one and ``chosen`` included.
+        worse: which are told apart from it.
+        thinned: whether sides had more arrivals than were compared.
+        bursts: whether arrivals came all at once, so that all of them met the limiter at one moment of its window.
+    """
+
+    kind: Literal["alternatives", "effect"]
+    entry: str | None
+    by: list[str]
+    confidence: float
+    sides: list[Side]
+    differences: list[SideDifference]
+    best: str | None = None
+    chosen: str | None = None
+    tied: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+    thinned: bool = False
+    bursts: bool = False
+
+    def side(self, name: str) -> Side:
+        """A side by its name."""
+        return next(side for side in self.sides if side.name == name)
+
+    def between(self, one: str, other: str, metric: str) -> SideDifference | None:
+        """The difference of two sides, whichever is the base; None of a side and itself."""
+        return next(
+            (each for each in self.differences if each.metric == metric and {each.base, each.head} == {one, other}),
+            None,
+        )
+
+
+class _Written(msgspec.Struct):
+    """A comparison as it is written down."""
+
+    by: list[str]
+    entries: list[str] | None = None
+    entry: str | None = None
+    stages: list[str] | None = None
+
+
+def comparisons_of(info: RunInfo) -> list[_Written]:
+    """The comparisons of the scenario in force.
+
+    Raises:
+        RecordError: if what is there is no list of comparisons, or one compares what the run has not.
+    """
+    try:
+        found = msgspec.convert(info.scenario.effective.get("compare", []), list[_Written])
+    except msgspec.ValidationError as error:
+        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.compare`") from error
+    for each in found:
+        names = each.entries or [each.entry or ""]
+        unknown = [name for name in names if name not in info.traffic]
+        unknown += [metric for metric in each.by if metric not in METRICS]
+        if each.entries is None and not unknown:
+            known = {stage.name for stage in info.traffic[names[0]].stages}
+            unknown += [stage for stage in each.stages or [] if stage not in known]
+        if unknown or not each.by or len(each.entries or each.stages or []) < 2:
+            raise RecordError(f"run.json is damaged: a comparison of {', '.join(unknown) or 'nothing'}")
+    return found
+
+
+def compared_entries(info: RunInfo) -> set[str]:
+    """The traffic entries whose values comparisons need."""
+    return {name for each in comparisons_of(info) for name in each.entries or [each.entry or ""]}
+
+
+def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> list[Answer]:
+    """Answer every comparison of the scenario."""
+    return [_Maker(record, metrics, values, each).answer() for each in comparisons_of(record.info)]
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Answers one comparison."""
+
+    record: Record
+    metrics: RunFigures
+    values: ArrivalValues
+    written: _Written
+
+    def answer(self) -> Answer:
+        written = self.written
+        effect = written.entries is None
+        names = (written.stages if effect else written.entries) or []
+        pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
+        family = len(pairs) * (len(written.by) if effect else 1)
+        confidence = 1 - _ERROR / family
+        differences = [self._difference(metric, *pair, confidence) for metric in written.by for pair in pairs]
+        found = Answer(
+            kind="effect" if effect else "alternatives",
+            entry=written.entry,
+            by=written.by,
+            confidence=confidence,
+            sides=[self._side(name) for name in names],
+            differences=differences,
+            thinned=self.values.cut,
+            bursts=any(
+                self.record.vocabulary.stage_keys[index].stage.burst for name in names for index in self._stages(name)
+            ),
+        )
+        return found if effect else _chosen(found)
+
+    def _figures(self, name: str) -> Figures:
+        if self.written.entry is None:
+            return self.metrics.traffic[name]
+        return self.metrics.traffic[self.written.entry].stages[name]
+
+    def _values(self, metric: str, name: str) -> Values | None:
+        return self.values.get(metric, self._stages(name), whole=True)
+
+    def _stages(self, name: str) -> list[int]:
+        """The indices of a side's stages."""
+        stages = self.record.stages(traffic=self.written.entry or name)
+        chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
+        return self.record.stage_indices(chosen)
+
+    def _shift(self, base: str, head: str) -> int | None:
+        """Which arrivals of two sides are pairs, as ``compare`` takes it."""
+        info = self.record.info
+        if self.written.entry is None:
+            return 0 if same_inputs(info, base, head) else None
+        begin, other = (self.values.first_arrival(self._stages(name)) for name in (base, head))
+        if begin is None or other is None:
+            return None
+        return shift_of_inputs(info, self.written.entry, begin, other)
+
+    def _side(self, name: str) -> Side:
+        figures = self._figures(name)
+        made = [_figure(metric, self._values(metric, name), figures) for metric in self.written.by]
+        return Side(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
+
+    def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
+        sides = self._values(metric, base), self._values(metric, head)
+        found = compare(metric, *sides, shift=self._shift(base, head), confidence=confidence)
+        if found is None:
+            one, other = (measure(metric, self._figures(name)) for name in (base, head))
+            known = one.value is not None and other.value is not None
+            apart = (other.value or 0.0) - (one.value or 0.0) if known else None
+            why = "a maximum, a count and a rate have no interval" if known else "no values"
+            n = (one.n or 0, other.n or 0)
+            found = Difference(one.value, other.value, apart, None, False, n, why)
+        sign = -1.0 if metric in MORE_IS_BETTER else 1.0
+        better = None
+        if found.told_apart and found.interval is not None:
+            better = sign * found.interval[1] < 0
+        return SideDifference(
+            base=base,
+            head=head,
+            metric=metric,
+            difference=_finite(found.difference),
+            interval=_bounds(found.interval),
+            paired=found.paired,
+            n=found.n,
+            told_apart=found.told_apart,
+            better=better,
+            why=found.why,
+        )
+
+
+def _figure(metric: str, values: Values | None, figures: Figures) -> SideFigure:
+    """A side's metric: of every arrival where single ones have values of it, else as in the run's figures."""
+    unit = METRICS[metric]
+    if values is None:
+        measured = measure(metric, figures)
+        why = "a count or a rate has no interval" if measured.value is not None else "nothing to measure"
+        return SideFigure(metric=metric, unit=unit, value=measured.value, n=measured.n or 0, why=why)
+    numbers, statistic = values.numbers, metric.rpartition(".")[2]
+    if not numbers.size:
+        return SideFigure(metric=metric, unit=unit, value=None, n=0, why="nothing to measure")
+    found: Estimate | None
+    if statistic in QUANTILES:
+        found = estimate_percentile(numbers, QUANTILES[statistic])
+        plain = float(np.sort(numbers)[rank(numbers.size, QUANTILES[statistic]) - 1])
+    elif statistic == "max":
+        found, plain = None, float(numbers.max())
+    else:
+        found = estimate_share(numbers) if unit == "share" else estimate_mean(numbers)
+        plain = float(numbers.mean())
+    value = plain if found is None else found.value
+    return SideFigure(
+        metric=metric,
+        unit=unit,
+        value=_finite(value),
+        infinite=math.isinf(value),
+        interval=None if found is None else _bounds((found.low, found.high)),
+        n=numbers.size,
+        why="too few values for an interval" if found is None and statistic != "max" else "",
+    )
+
+
+def _chosen(found: Answer) -> Answer:
+    """Choose: the best by the first metric, or of those not told apart from it the one that is surely cheaper."""
+    first = found.by[0]
+    known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
+    if not known or all(side.figures[0].infinite for side in known):
+        return found
+    best = min(known, key=_rank).name
+    apart = {side.name: found.between(best, side.name, first) for side in known if side.name != best}
+    worse = [name for name, one in apart.items() if one is not None and one.told_apart]
+    tied = [side.name for side in known if side.name not in worse]
+    chosen = _cheapest(found, best, tied)
+    return msgspec.structs.replace(found, best=best, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
+
+
+def _rank(side: Side) -> list[float]:
+    """What sides are ordered by, the best one first: equal ones by the metrics that follow."""
+    return [_or_last(-one.size if one.metric in MORE_IS_BETTER else one.size) for one in side.figures]
+
+
+def _cheapest(found: Answer, best: str, tied: Sequence[str]) -> str:
+    """Of the tied ones the one with the least price, if it is told apart from the best one's by any metric of it."""
+    reached = [name for name in tied if not found.side(name).figures[0].infinite]
+    for place, metric in enumerate(found.by[1:], 1):
+        sign = -1.0 if metric in MORE_IS_BETTER else 1.0
+        least = min(reached, key=lambda name: (_or_last(sign * found.side(name).figures[place].size), name != best))
+        one = found.between(best, least, metric)
+        if one is not None and one.told_apart:
+            return least
+    return best
+
+
+def _or_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _bounds(interval: tuple[float, float] | None) -> Bounds | None:
+    return None if interval is None else (_finite(interval[0]), _finite(interval[1]))

@@ -1,0 +1,200 @@
+"""Values of single arrivals, of the traffic entries that a scenario compares: what differences are computed from.
+
+Figures elsewhere are made of counts and distributions, since a record may be of any size. A difference needs the values
+themselves, in the order of time and by arrival. So they are kept of the entries that something asks for, of the first
+``MOST`` arrivals of each stage.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
+from loadtest.analysis.counts import FIRST
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.times import dispatch_lag, overhead, response_time, service_time, start_lag, submit_time
+from loadtest.contract import THROTTLED_STATUS, Outcome
+from loadtest.threshold import TIMES
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MOST: Final = 100_000
+"""Arrivals of a stage whose values are kept: the first."""
+_SERVICE: Final = "service_time"
+_OURS: Final = ("start_lag", "dispatch_lag")
+"""Times that judge us and not the service, of every operation that was sent."""
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
+_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
+_COLUMNS: Final = ("arrival", "outcome", "mistake", "intended_start")
+_SCATTER: Final = 0.6180339887498949
+"""Multiples of the golden ratio are spread evenly between whole numbers."""
+_OF_OPERATION: Final = tuple(name for name in TIMES if name != _SERVICE)
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Values of one metric in the order of time.
+
+    Attributes:
+        numbers: infinite where a time never ended.
+        arrivals: the arrival of each; None where they are of requests, of which an arrival may have several.
+    """
+
+    numbers: Floats
+    arrivals: Ints | None = None
+
+
+class ArrivalValues:
+    """Gathers the values of some traffic entries.
+
+    Args:
+        vocabulary: of the record.
+        entries: names of the traffic entries that are compared.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
+        self._vocabulary = vocabulary
+        self._wanted = {
+            index
+            for index, key in enumerate(vocabulary.stage_keys)
+            if key.traffic in entries and vocabulary.in_figures[index]
+        }
+        self._operations: dict[int, list[dict[str, Floats]]] = {index: [] for index in self._wanted}
+        self._requests: dict[int, list[dict[str, Floats]]] = {index: [] for index in self._wanted}
+        self._kept: dict[tuple[str, int], int] = {}
+        self.cut = False
+        """Whether a stage had more than was kept."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        if not self._wanted:
+            return
+        for index, rows in chunk.operations.by_stage:
+            if index in self._wanted:
+                self._operations[index].append(self._of_operations(index, self._first("operations", index, rows)))
+        for index, rows in chunk.requests.by_stage:
+            if index in self._wanted:
+                self._requests[index].append(_of_requests(self._first("requests", index, rows)))
+
+    def get(self, metric: str, stages: Sequence[int], *, whole: bool) -> Values | None:
+        """The values of a metric, named as in a threshold, in some stages.
+
+        Args:
+            metric: with its statistic.
+            stages: their indices, of one entry.
+            whole: whether every arrival that was sent counts, so that one that never became ok took infinitely long.
+                Else those count that the figures of ``metrics.json`` are of: ok and timed-out ones.
+
+        Returns:
+            None where a metric is a count or a rate, which no single arrival has a value of.
+        """
+        name = metric.partition(".")[0]
+        if metric == "requests.throttled_rate" or name == _SERVICE:
+            return self._by_request(name, stages)
+        rows = self._whole(self._operations, stages)
+        sent = ~np.isnan(rows["start_lag"])
+        if name in TIMES or name == "polls":
+            return _times(name, {key: values[sent] for key, values in rows.items()}, whole=whole)
+        of: dict[str, Callable[[], Floats]] = {
+            "throttled_rate": lambda: (rows["outcome"] == _THROTTLED).astype(float),
+            "error_rate": lambda: np.isin(rows["outcome"], (_FAILED, TIMED_OUT)).astype(float),
+            "requests_per_operation": lambda: self._asked(rows["arrival"], stages, first=False),
+            "amplification": lambda: self._asked(rows["arrival"], stages, first=True),
+        }
+        if metric not in of:
+            return None
+        return Values(of[metric]()[sent], rows["arrival"][sent].astype(np.int64))
+
+    def first_arrival(self, stages: Sequence[int]) -> int | None:
+        """The number of the first arrival of some stages; None without any."""
+        arrivals = self._whole(self._operations, stages)["arrival"]
+        return int(arrivals.min()) if arrivals.size else None
+
+    def _first(self, what: str, index: int, rows: Rows) -> Rows:
+        """As many of the rows as may still be kept."""
+        kept = self._kept.get((what, index), 0)
+        room = MOST - kept
+        if len(rows) > room:
+            self.cut = True
+            rows = rows.at(np.arange(room))
+        self._kept[what, index] = kept + len(rows)
+        return rows
+
+    def _of_operations(self, index: int, rows: Rows) -> dict[str, Floats]:
+        operation = self._vocabulary.operation_of[index]
+        values = {name: rows.words(name).astype(np.float64) for name in ("outcome", "mistake")}
+        response = response_time(rows)
+        return {
+            **values,
+            "arrival": rows.floats("arrival"),
+            "intended_start": rows.floats("intended_start"),
+            "response_time": response,
+            "time_to_result": response,
+            "start_lag": start_lag(rows),
+            "dispatch_lag": dispatch_lag(rows),
+            "execution_time": rows.floats("execution_time_ms"),
+            "overhead": overhead(rows, operation),
+            "submit": submit_time(rows),
+            "polls": rows.floats("poll"),
+        }
+
+    def _by_request(self, name: str, stages: Sequence[int]) -> Values:
+        rows = self._whole(self._requests, stages, by="start")
+        if name != _SERVICE:
+            return Values((rows["status"] == THROTTLED_STATUS).astype(float))
+        late = rows["outcome"] == TIMED_OUT
+        answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
+        return Values(np.where(late, np.inf, rows["service_time"])[answered])
+
+    def _asked(self, arrivals: Floats, stages: Sequence[int], *, first: bool) -> Floats:
+        """Requests of each arrival: of every kind, or those that begin an operation."""
+        rows = self._whole(self._requests, stages, by="start")
+        kept = ~np.isnan(rows["parent_arrival"]) & ((rows["kind"] < FIRST) if first else True)
+        parents = rows["parent_arrival"][kept].astype(np.int64)
+        if not arrivals.size:
+            return np.zeros(0)
+        low, high = int(arrivals.min()), int(arrivals.max())
+        inside = parents[(parents >= low) & (parents <= high)]
+        counts = np.bincount(inside - low, minlength=high - low + 1)
+        return counts[(arrivals - low).astype(np.int64)].astype(np.float64)
+
+    def _whole(
+        self, parts: dict[int, list[dict[str, Floats]]], stages: Sequence[int], by: str = "arrival"
+    ) -> dict[str, Floats]:
+        """Every column of some stages in one piece, in the order of time."""
+        found = [part for index in stages for part in parts.get(index, [])]
+        names = _REQUEST_COLUMNS if by == "start" else (*_COLUMNS, *_OF_OPERATION, "polls")
+        whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
+        order = np.argsort(whole[by], kind="stable")
+        if by != "start":
+            # Of arrivals at the same moment none comes first: in the order of their numbers, those of a burst would
+            # look like a trend, as its first ones are accepted. The same order for every entry keeps pairs together.
+            order = np.lexsort((whole["arrival"] * _SCATTER % 1.0, whole["intended_start"]))
+        return {name: values[order] for name, values in whole.items()}
+
+
+_REQUEST_COLUMNS: Final = ("start", "status", "outcome", "mistake", "kind", "parent_arrival", "service_time")
+
+
+def _of_requests(rows: Rows) -> dict[str, Floats]:
+    words = {name: rows.words(name).astype(np.float64) for name in ("outcome", "mistake", "kind")}
+    numbers = {name: rows.floats(name) for name in ("start", "status", "parent_arrival")}
+    return {**words, **numbers, "service_time": service_time(rows)}
+
+
+def _times(name: str, rows: dict[str, Floats], *, whole: bool) -> Values:
+    """A time of operations that were sent; none of what was wrong on purpose."""
+    values, outcome = rows[name], rows["outcome"]
+    kept = np.ones(len(outcome), bool)
+    if name not in _OURS:
+        ok, late = outcome == OK, outcome == TIMED_OUT
+        kept = (rows["mistake"] < 0) & (ok | late | whole)
+        if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):
+            never = late | ~ok if name != "submit" else np.isnan(values)
+            values = np.where(never, np.inf, values)
+    kept &= ~np.isnan(values)
+    return Values(values[kept], rows["arrival"][kept].astype(np.int64))

@@ -1,0 +1,285 @@
+"""The answer to a scenario's question in sentences: what its comparisons come to, or else what it did on purpose.
+
+What a scenario compares comes first. Without that, mistakes on purpose are counted, and bursts of a whole quota are
+said to be accepted or refused; any other scenario is answered by its times and limits (``headline``).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from loadtest.analysis import numbers
+from loadtest.analysis.answers import MORE_IS_BETTER, Answer, Bounds, Side, SideDifference, SideFigure
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, quantity
+from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.analysis.results import RequestCounts
+from loadtest.assumed_limits import CONCURRENCY
+from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.report.failures import CALLED
+from loadtest.report.prediction import AGREES
+from loadtest.threshold import METRICS, TIMES, Unit
+
+_LABELS: Final = {
+    "throttled_rate": "429 rate",
+    "requests.throttled_rate": "429 rate of requests",
+    "execution_time": "executionTime",
+    "overhead": "wait beyond executionTime",
+}
+_VERBS: Final = {
+    "overhead": "waits {} beyond executionTime",
+    "response_time": "takes {}",
+    "time_to_result": "has its result after {}",
+}
+_MOST_TIED: Final = 3
+"""Sides that are described in a sentence, of those that cannot be told apart; the table has them all."""
+_TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
+_NUMBERS: Final = {2: "the two", 3: "the three", 4: "the four", 5: "the five"}
+
+
+def answer(findings: Findings) -> str:
+    """The answer, as clauses without a full stop; empty where the scenario neither compares nor errs nor bursts."""
+    if findings.answers:
+        return ". ".join(_capital(sentence(one)) for one in findings.answers)
+    return _mistakes(findings) or _bursts(findings)
+
+
+def label(metric: str) -> str:
+    """A metric in words: ``response time p50``, ``429 rate``, ``requests per operation``."""
+    if metric in _LABELS:
+        return _LABELS[metric]
+    name, _, statistic = metric.partition(".")
+    words = _LABELS.get(name, name.replace("_", " "))
+    return f"{words} {statistic.replace('_', ' ')}" if statistic else words
+
+
+def value(figure: SideFigure) -> str:
+    """A figure with its unit; ``never`` where an arrival that never became ok decides it."""
+    if figure.infinite:
+        return "never"
+    return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
+
+
+def interval(bounds: Bounds | None, unit: Unit) -> str:
+    """An interval with its unit: ``104 ms to 120 ms``; empty without one."""
+    if bounds is None:
+        return ""
+    low, high = bounds
+    ends = ("" if low is None else quantity(low, unit), "never" if high is None else quantity(high, unit))
+    return " to ".join(end for end in ends if end)
+
+
+def signed(amount: float, unit: Unit) -> str:
+    """A difference with its sign: ``+12 ms``, ``−3 points``."""
+    sign = "+" if amount > 0 else "−" if amount < 0 else "±"
+    if unit == "share":
+        return f"{sign}{abs(amount) * 100:.3g}\u00a0points"
+    return f"{sign}{quantity(abs(amount), unit)}"
+
+
+def change(one: SideDifference) -> str:
+    """The interval of a difference: ``−3 ms to +5 ms``; why there is none."""
+    unit = METRICS[one.metric]
+    if one.interval is None:
+        return one.why
+    low, high = one.interval
+    if low is None and high is None:
+        return "without end" if one.told_apart else "by any amount"
+    if low is None or high is None:
+        return f"at least {signed(low, unit)}" if low is not None else f"at most {signed(high or 0.0, unit)}"
+    return f"{signed(low, unit)} to {signed(high, unit)}"
+
+
+def quoted(names: Sequence[str]) -> str:
+    """``“a”, “b” and “c”``."""
+    marked = [f"“{name}”" for name in names]
+    return marked[0] if len(marked) == 1 else f"{', '.join(marked[:-1])} and {marked[-1]}" if marked else ""
+
+
+def worse_word(metric: str) -> str:
+    """What the worse side of a metric is: ``slower`` by a time, else ``worse``."""
+    return "slower" if metric.partition(".")[0] in TIMES else "worse"
+
+
+def sentence(found: Answer) -> str:
+    """What a comparison comes to, in one sentence without its full stop."""
+    return _effect(found) if found.kind == "effect" else _alternatives(found)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _alternatives(found: Answer) -> str:
+    first = found.by[0]
+    if found.chosen is None:
+        names = quoted([side.name for side in found.sides])
+        return f"none of {names} can be chosen by {label(first)}: it is not known, or never reached, for each of them"
+    order = [found.chosen, *(name for name in _by_first(found, found.tied) if name != found.chosen)]
+    told = [_described(found, found.side(name), whole=place == 0) for place, name in enumerate(order[:_MOST_TIED])]
+    text = "; ".join(told)
+    n = min(side.figures[0].n for side in found.sides if side.name in (*found.tied, *found.worse))
+    parts = []
+    if len(order) > 1:
+        which = _NUMBERS.get(len(order), f"these {len(order)}")
+        named = which if len(order) <= _MOST_TIED else quoted(order)
+        parts.append(f"{named} cannot be told apart")
+    if found.worse:
+        named = _listed_with_values(found, _by_first(found, found.worse))
+        than = "" if len(order) == 1 else " than both" if len(order) == 2 else " than these"
+        if not _worse_than_all(found, order):
+            than = f" than “{found.best}”"
+        verb = "is" if len(found.worse) == 1 else "are"
+        parts.append(f"{named} {verb} {worse_word(first)}{than}")
+    return f"{text}: at n = {numbers.count(n)} {', '.join(parts)}" if parts else text
+
+
+def _worse_than_all(found: Answer, tied: Sequence[str]) -> bool:
+    pairs = [found.between(one, other, found.by[0]) for one in tied for other in found.worse]
+    return all(pair is not None and pair.told_apart for pair in pairs)
+
+
+def _by_first(found: Answer, names: Sequence[str]) -> list[str]:
+    """By the first metric, the best first; the best one of the tied is that from which the others are not told."""
+    reverse = found.by[0] in MORE_IS_BETTER
+    return sorted(names, key=lambda name: found.side(name).figures[0].size, reverse=reverse)
+
+
+def _listed_with_values(found: Answer, names: Sequence[str]) -> str:
+    listed = [f"“{name}” ({value(found.side(name).figures[0])})" for name in names]
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def _described(found: Answer, side: Side, *, whole: bool) -> str:
+    """``“a” waits 0.7 s beyond executionTime (p50) for 3.6 requests per operation``; shorter unless it is the first."""
+    metric, figure, price = found.by[0], side.figures[0], side.figures[1:]
+    name, _, statistic = metric.partition(".")
+    if figure.infinite:
+        said = f"never becomes ok at {statistic}"
+    elif name in _VERBS:
+        verb, _, rest = _VERBS[name].partition("{}")
+        said = f"{verb}{value(figure)}" + (f"{rest} ({statistic})" if whole else "")
+    else:
+        said = f"has {_with_article(label(metric))} of {value(figure)}" if whole else f"has {value(figure)}"
+    costs = [_price(one, whole=whole) for one in price]
+    return f"“{side.name}” {said}" + (f" for {' and '.join(costs)}" if costs else "")
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _price(figure: SideFigure, *, whole: bool) -> str:
+    """What an alternative costs by one metric: ``3.6 requests per operation``; the number alone after the first."""
+    if not whole:
+        return value(figure)
+    if METRICS[figure.metric] != "number":
+        return f"{_with_article(label(figure.metric))} of {value(figure)}"
+    name = label(figure.metric)
+    return f"{value(figure)} {name.replace('requests', 'request', 1) if figure.value == 1 else name}"
+
+
+def _effect(found: Answer) -> str:
+    base, *heads = found.sides
+    changed = [each for each in found.differences if each.told_apart]
+    names = list(dict.fromkeys(each.head for each in changed))
+    n = min(side.figures[0].n for side in found.sides)
+    listed = "; ".join(_metric_change(found, metric) for metric in found.by)
+    who, against = f"“{found.entry}”", f"“{base.name}”"
+    if not changed:
+        others = quoted([side.name for side in heads])
+        return f"no change of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
+    words = []
+    for better, word in ((False, "worse"), (True, "better")):
+        stages = [name for name in names if any(each.head == name and each.better is better for each in changed)]
+        metrics = list(dict.fromkeys(each.metric for each in changed if each.better is better))
+        if stages:
+            slower = all(metric.partition(".")[0] in TIMES for metric in metrics)
+            kind = {"worse": "slower", "better": "faster"}[word] if slower else word
+            words.append(f"{kind} in {quoted(stages)}")
+    return f"{who} is {' and '.join(words)} than in {against}: {listed}"
+
+
+def _metric_change(found: Answer, metric: str) -> str:
+    """``response time p50 102 ms → 104 ms (at most +5 ms)``: the whole interval where a change is told."""
+    place = found.by.index(metric)
+    base, *heads = found.sides
+    said = []
+    for head in heads:
+        one = found.between(base.name, head.name, metric)
+        where = f" in “{head.name}”" if len(heads) > 1 else ""
+        said.append(f"{value(head.figures[place])}{where}{_sure(one)}")
+    return f"{label(metric)} {value(base.figures[place])} → {', '.join(said)}"
+
+
+def _sure(one: SideDifference | None) -> str:
+    """How sure a change is: its interval; of one that is not told, how much worse it can be at most."""
+    if one is None or one.interval is None:
+        return " (not judged)"
+    if one.told_apart:
+        return f" ({change(one)})"
+    worst = one.interval[0] if one.metric in MORE_IS_BETTER else one.interval[1]
+    unit = METRICS[one.metric]
+    return f" (at most {signed(worst, unit)})" if worst is not None else " (by any amount)"
+
+
+def _mistakes(findings: Findings) -> str:
+    """How many mistakes were answered as documented; empty where none were to be made."""
+    if not any(one.kind != EXPECTED for one in findings.on_purpose):
+        return ""
+    sent = sum(one.sent for one in findings.on_purpose)
+    good = sum(one.as_documented for one in findings.on_purpose)
+    kinds = list(dict.fromkeys(one.kind for one in findings.on_purpose))
+    told, untested = [], []
+    for kind in kinds:
+        some = [one for one in findings.on_purpose if one.kind == kind]
+        count, right = sum(one.sent for one in some), sum(one.as_documented for one in some)
+        refused = sum(one.throttled for one in some)
+        name = "errors that the scenario expects" if kind == EXPECTED else kind
+        if not count:
+            untested.append(name)
+            continue
+        short = f", {numbers.count(refused)} got 429 instead" if refused else ""
+        told.append(f"{name} {numbers.count(right)} of {numbers.count(count)}{short}")
+    head = f"{numbers.count(good)} of {numbers.count(sent)} mistakes and expected errors were answered as documented"
+    if not sent:
+        head = "no mistake was sent, so that no answer to one was tested"
+    never = f"; not tested, as none was sent: {', '.join(untested)}" if untested and sent else ""
+    return head + (f": {', '.join(told)}" if told else "") + never
+
+
+def _bursts(findings: Findings) -> str:
+    """How many of a burst of a whole quota or more were accepted; empty without one."""
+    record, told = findings.record, []
+    for name, plan in record.info.traffic.items():
+        limit = record.assumed_limits.drawn_on(LIMIT_OF_OPERATION[Operation(plan.operation)])
+        if record.assumed_limits.spec.algorithm == CONCURRENCY or limit not in record.limits():
+            continue
+        each = record.assumed_limits.limit_on(limit)
+        quota = each.count * record.quotas_on(limit)
+        limiter = f"{record.assumed_limits.words.partition(',')[0]} of {numbers.limit_of(each, record.assumed_limits)}"
+        for stage in plan.stages:
+            figures = findings.metrics.traffic[name].stages.get(stage.name)
+            if figures is None or not figures.operations.sent or stage.burst < quota:
+                continue
+            counts, requests = figures.operations, figures.requests
+            ratio = stage.burst / quota
+            times = _TIMES.get(ratio, f"{numbers.times_as(ratio)} times the quota")
+            called = CALLED[plan.operation][counts.sent != 1]
+            what = f"{times} at once (“{stage.name}”, {numbers.count(counts.sent)} {called})"
+            accepted = counts.sent - counts.throttled
+            refused = f"{numbers.count(counts.throttled)} refused" if counts.throttled else "none refused"
+            bad = counts.failed + counts.timed_out
+            failed = f", {numbers.count(bad)} of the accepted failed or timed out" if bad else ""
+            told.append(
+                f"{what}: {numbers.count(accepted)} accepted, {refused}{failed}{_as_expected(limiter, requests)}"
+            )
+    return "; ".join(told)
+
+
+def _as_expected(limiter: str, requests: RequestCounts) -> str:
+    observed, expected = requests.throttled_rate, requests.expected_throttled_rate
+    if observed is None or expected is None:
+        return ""
+    if abs(observed - expected) <= AGREES:
+        return f", as {limiter} predicts"
+    return f", where {limiter} predicts {numbers.share(expected)} refused"

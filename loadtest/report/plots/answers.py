@@ -1,0 +1,127 @@
+"""The picture of the answer: each side of a comparison as a dot with its interval, one panel for each metric."""
+
+import math
+from typing import Final
+
+from matplotlib.axes import Axes
+
+from loadtest.analysis.answers import Answer, SideFigure
+from loadtest.analysis.findings import Findings
+from loadtest.report.answers import label, quoted, value, worse_word
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, Drawing, panels, plain
+from loadtest.report.tables.answers import answer_tables
+from loadtest.threshold import TIMES, Unit
+
+_ROW_IN: Final = 0.27
+_METRICS: Final = 4
+"""Metrics of one comparison that are drawn: the first."""
+_SCALE: Final[dict[Unit, tuple[float, str]]] = {
+    "ms": (1.0, "ms"), "share": (100.0, "%"), "per_s": (1.0, "1/s"), "number": (1.0, ""),
+}  # fmt: skip
+_SECOND: Final = 1000.0
+
+
+def draw(findings: Findings) -> Drawing | None:
+    """A panel for each metric of each comparison; None where nothing is compared."""
+    drawn = [(found, place) for found in findings.answers for place in range(min(_METRICS, len(found.by)))]
+    drawn = [(found, place) for found, place in drawn if _known(found, place)]
+    if not drawn:
+        return None
+    most = max(len(found.sides) for found, _ in drawn)
+    figure, axes = panels(len(drawn), 0.62 + _ROW_IN * most, columns=min(2, len(drawn)), share_x=False)
+    for panel, (found, place) in zip(axes, drawn, strict=True):
+        _panel(panel, findings, found, place)
+    caption = (
+        "A dot is a side’s figure, its line the 95 % interval; where the line ends in an arrow it has no end. Further "
+        "left is less. Whether two sides can be told apart is said by the interval of their difference, in the table, "
+        "and not by lines that overlap."
+    )
+    return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))
+
+
+def _known(found: Answer, place: int) -> bool:
+    return any(side.figures[place].value is not None for side in found.sides)
+
+
+def _panel(panel: Axes, findings: Findings, found: Answer, place: int) -> None:
+    figures = [side.figures[place] for side in found.sides]
+    unit = figures[0].unit
+    factor, unit_name = _SCALE[unit]
+    longest = max((end for each in figures for end in _ends(each) if math.isfinite(end)), default=0.0)
+    if unit == "ms" and longest >= _SECOND:
+        factor, unit_name = 1 / _SECOND, "s"
+    right = longest * factor * 1.12 or 1.0
+    for row, side in enumerate(found.sides):
+        each = figures[row]
+        operation = findings.record.info.traffic[found.entry or side.name].operation
+        lead = side.name == found.chosen or (found.kind == "effect" and row == 0)
+        _dot(panel, each, len(found.sides) - 1 - row, (factor, right, OPERATIONS[operation]), lead=lead)
+    panel.set_yticks(range(len(found.sides)), [side.name for side in reversed(found.sides)])
+    panel.set_ylim(-0.6, len(found.sides) - 0.4)
+    panel.set_xlim(0, right * 1.16)
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0, labelcolor=INK)
+    name = label(found.by[place])
+    panel.set_title(name if found.entry is None else f"{found.entry}: {name}")
+    panel.set_xlabel(unit_name)
+    plain(panel.xaxis)
+
+
+def _ends(figure: SideFigure) -> tuple[float, ...]:
+    bounds = figure.interval or (None, None)
+    return tuple(end for end in (figure.value, *bounds) if end is not None)
+
+
+def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str], *, lead: bool) -> None:
+    factor, right, colour = how
+    if figure.value is None and not figure.infinite:
+        panel.text(right * 0.01, row, figure.why, va="center", color=MUTED, fontsize=7)
+        return
+    low, high = figure.interval or (figure.value, figure.value)
+    begin = 0.0 if low is None else low * factor
+    if figure.infinite and low is None:
+        begin = right
+    endless = high is None
+    end = right if high is None else high * factor
+    if figure.interval is not None or figure.infinite:
+        panel.plot([begin, end], [row, row], color=colour if not figure.infinite else FADED, lw=2.4, alpha=0.55)
+    if endless or figure.infinite:
+        panel.plot([end], [row], marker=">", color=FADED if figure.infinite else colour, ms=5, ls="")
+    if figure.value is not None:
+        panel.plot(
+            [figure.value * factor],
+            [row],
+            marker="o",
+            ms=6,
+            color=colour,
+            mfc=colour if lead else "none",
+            clip_on=False,
+            ls="",
+        )
+    panel.annotate(
+        value(figure), (end, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5,
+        color=INK, fontweight="bold" if lead else "normal",
+    )  # fmt: skip
+
+
+def _title(found: Answer) -> str:
+    """What the intervals of differences say, in a few words."""
+    first = found.by[0]
+    if found.kind == "effect":
+        base, *heads = [side.name for side in found.sides]
+        changed = list(dict.fromkeys(label(each.metric) for each in found.differences if each.told_apart))
+        where = f"“{found.entry}” in {quoted(heads)}"
+        if changed:
+            return f"{where} differs from “{base}” in {' and '.join(changed)}"
+        return f"{where} cannot be told from “{base}”"
+    if found.chosen is None:
+        return f"{quoted([side.name for side in found.sides])} by {label(first)}"
+    tied = [name for name in found.tied if name != found.chosen]
+    parts = []
+    if tied:
+        parts.append(f"{quoted([found.chosen, *tied])} cannot be told apart by {label(first)}")
+    if found.worse:
+        verb = "is" if len(found.worse) == 1 else "are"
+        worse = worse_word(first) if first.partition(".")[0] in TIMES else f"worse by {label(first)}"
+        parts.append(f"{quoted(found.worse)} {verb} {worse} than “{found.best}”")
+    return "; ".join(parts)

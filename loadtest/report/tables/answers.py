@@ -1,0 +1,201 @@
+"""Tables of the answer to a scenario's question: each comparison's sides, every pair of them, and its mistakes."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.numbers import NOTHING, count, share
+from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.report.answers import change, interval, label, quoted, signed, value, worse_word
+from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.threshold import METRICS
+
+_ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
+
+_BURST: Final = (
+    " The arrivals of a burst meet a limiter at one moment of its window: no interval knows what another would give."
+)
+
+
+def answer_tables(findings: Findings) -> tuple[Table, ...]:
+    """What belongs to the first screen: a table for each comparison; of mistakes where nothing is compared."""
+    if findings.answers:
+        return tuple(
+            _effect(f"answer-{number}", one) if one.kind == "effect" else _alternatives(f"answer-{number}", one)
+            for number, one in enumerate(findings.answers, 1)
+        )
+    if any(one.kind != EXPECTED for one in findings.on_purpose):
+        return (_mistakes(findings),)
+    return ()
+
+
+def pair_tables(findings: Findings) -> Iterator[Table]:
+    """Every difference of alternatives: what the first screen has no room for."""
+    for number, one in enumerate(findings.answers, 1):
+        if one.kind == "alternatives" and (len(one.sides) > 2 or len(one.by) > 1):
+            yield _pairs(f"pairs-{number}", one)
+
+
+def _alternatives(name: str, found: Answer) -> Table:
+    first = found.by[0]
+    against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
+    columns = (
+        ("Alternative", False), ("Sent", True), ("ok", True), *((_capital(label(metric)), True) for metric in found.by),
+        (against, False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(side.name, "chosen" if side.name == found.chosen else "", "head"),
+            Cell(count(side.sent)),
+            Cell(share(side.ok / side.sent) if side.sent else NOTHING),
+            *(_figure(figure) for figure in side.figures),
+            _against(found, side),
+        )
+        for side in _ordered(found)
+    )
+    paired = {each.paired for each in found.differences if each.metric == first}
+    pairs = len(found.differences) // len(found.by)
+    note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {pairs} pairs' if pairs > 1 else 'the pair')}"
+    return Table(name, _title(found), columns, rows, note)
+
+
+def _effect(name: str, found: Answer) -> Table:
+    columns = (("Metric", False), ("Stage", False), ("n", True), ("Value", True), ("Change", True), ("", False))
+    rows = []
+    base = found.sides[0]
+    for place, metric in enumerate(found.by):
+        for side in found.sides:
+            figure, one = side.figures[place], found.between(base.name, side.name, metric)
+            rows.append(
+                (
+                    Cell(_capital(label(metric)) if side is base else "", tone="head"),
+                    Cell(side.name),
+                    Cell(count(figure.n)),
+                    _figure(figure),
+                    Cell(NOTHING, tone="faint") if one is None else _difference(one),
+                    Cell("baseline", tone="faint") if one is None else _verdict(one, head=True),
+                )
+            )
+    number = len(found.differences)
+    paired = {each.paired for each in found.differences}
+    note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {number} changes' if number > 1 else 'the change')}"
+    return Table(name, _title(found), columns, tuple(rows), note)
+
+
+def _pairs(name: str, found: Answer) -> Table:
+    columns = (
+        ("Metric", False), ("Of", False), ("Less", False), ("n", True), ("Difference", True), ("", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(_capital(label(one.metric)), tone="head"),
+            Cell(one.head),
+            Cell(one.base),
+            Cell(count(min(one.n)), "paired" if one.paired else "unpaired"),
+            _difference(one),
+            _verdict(one, head=True),
+        )
+        for one in found.differences
+    )
+    names = quoted([side.name for side in found.sides])
+    note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
+    return Table(name, f"Every difference between {names}", columns, rows, note)
+
+
+def _mistakes(findings: Findings) -> Table:
+    columns = (
+        ("Traffic", False), ("Mistake", False), ("To be answered", False), ("Sent", True), ("As documented", True),
+        ("429 instead", True), ("Otherwise", True), ("", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(one.traffic, tone="head"),
+            Cell("none, an error is expected" if one.kind == EXPECTED else one.kind),
+            Cell(one.answer),
+            *(Cell(count(number)) for number in (one.sent, one.as_documented, one.throttled, one.otherwise)),
+            _tested(one.sent, one.as_documented, one.otherwise),
+        )
+        for one in findings.on_purpose
+    )
+    note = "A kind of which none was sent is not tested, however well the others were answered."
+    return Table("answer-mistakes", "Mistakes on purpose, and how they were answered", columns, rows, note)
+
+
+def _tested(sent: int, right: int, wrong: int) -> Cell:
+    if wrong:
+        return Cell("answered otherwise", tone="bad")
+    if not right:
+        return Cell("not tested" if not sent else "not tested: 429 only", tone="unsure")
+    return Cell("as documented", tone="good")
+
+
+def _ordered(found: Answer) -> list[Side]:
+    """The chosen one first, then as the scenario has them."""
+    return sorted(found.sides, key=lambda side: side.name != found.chosen)
+
+
+def _figure(figure: SideFigure) -> Cell:
+    tone: Tone = "faint" if figure.value is None and not figure.infinite else ""
+    return Cell(value(figure), interval(figure.interval, figure.unit) or figure.why, tone)
+
+
+def _difference(one: SideDifference) -> Cell:
+    amount = NOTHING if one.difference is None else signed(one.difference, METRICS[one.metric])
+    return Cell(amount, change(one))
+
+
+def _against(found: Answer, side: Side) -> Cell:
+    """How a side is, beside the best one by the first metric."""
+    if found.best is None or side.name == found.best:
+        return Cell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
+    one = found.between(found.best, side.name, found.by[0])
+    if one is None or one.interval is None:
+        return Cell("unknown", "" if one is None else one.why, "unsure")
+    shown = _verdict(one, head=one.head == side.name)
+    low, high = one.interval
+    if one.head != side.name:
+        low, high = (None if high is None else -high), (None if low is None else -low)
+    return Cell(shown.text, change(_turned(one, (low, high))), shown.tone)
+
+
+def _turned(one: SideDifference, bounds: tuple[float | None, float | None]) -> SideDifference:
+    return msgspec.structs.replace(one, interval=bounds)
+
+
+def _verdict(one: SideDifference, *, head: bool) -> Cell:
+    """What can be told of a difference, seen from its head or its base."""
+    if one.interval is None:
+        return Cell("not judged", tone="unsure")
+    if not one.told_apart:
+        return Cell("cannot be told apart", tone="unsure")
+    if one.better is head:
+        return Cell("better", tone="good")
+    return Cell(worse_word(one.metric), tone="bad")
+
+
+def _title(found: Answer) -> str:
+    if found.kind == "effect":
+        return f"“{found.entry}” in {quoted([side.name for side in found.sides])}"
+    return f"{quoted([side.name for side in found.sides])} by {label(found.by[0])}"
+
+
+def _how(paired: set[bool]) -> str:
+    if paired == {True}:
+        return "Compared pair by pair: arrivals that sent the same row of the inputs."
+    if paired == {False}:
+        return "Compared unpaired."
+    return "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
+
+
+def _intervals(found: Answer, what: str) -> str:
+    cut = " Of stages with more arrivals, the first 100 000 are compared." if found.thinned else ""
+    cut += _BURST if found.bursts else ""
+    each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
+    return f"Small print: 95 % intervals; those of differences hold for {what} together{each}.{cut}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,176 @@
+"""The first screen answers a scenario's question: from its comparisons, its mistakes on purpose, or its bursts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.formats import pages, terminal
+from loadtest.report.plots import answers, figure
+from loadtest.report.plots.style import Drawing, styled
+from loadtest.report.report import Report, build
+
+REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
+
+
+def sides(maker: ModuleType, directory: Path, shifts: dict[str, float], **effective: Any) -> Findings:
+    """A run of entries side by side: 90 arrivals each, with the same inputs, slower by so many ms."""
+    rows = []
+    for name, shift in shifts.items():
+        for k in range(90):
+            took = 100.0 + (k * 37) % 151 + shift
+            rows += [maker.request(name, k, k * 1000, k * 1000 + took) for _ in range(3 if name == "eager" else 1)]
+            rows.append(maker.operation(name, k, k * 1000, k * 1000 + took))
+    stages = [maker.stage("within", 0, 90, 1)]
+    run = maker.info({name: maker.plan("sync_run", stages, offered=90) for name in shifts})
+    inputs = {name: {"workflow": "sleep", "inputs": "rows.jsonl"} for name in shifts}
+    run.scenario.effective |= {"traffic": inputs, **effective}
+    return find(load_record(maker.save(directory / "run", run, rows)))
+
+
+@pytest.fixture(scope="module")
+def compared(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """Three alternatives: one that is slower than the others, one of these with three requests for each run."""
+    by = ["response_time.p50", "requests_per_operation"]
+    compare = [{"entries": ["eager", "calm", "slow"], "by": by}]
+    shifts = {"eager": 0.0, "calm": 0.0, "slow": 40.0}
+    return sides(maker, tmp_path_factory.mktemp("compared"), shifts, compare=compare)
+
+
+def words(text: str) -> str:
+    """Without the spaces that keep numbers and units together."""
+    return " ".join(text.replace("\u00a0", " ").replace("\u202f", " ").split())
+
+
+def test_the_choice_is_the_first_sentence(compared: Findings) -> None:
+    """Who is chosen, for what price, which cannot be told from it, and which are worse."""
+    assert words(build(compared).headline) == (
+        "“calm” takes 174 ms (p50) for 1 request per operation; “eager” takes 174 ms for 3: at n = 90 the two "
+        "cannot be told apart, “slow” (214 ms) is slower than both."
+    )
+
+
+def test_every_form_has_the_answers_table(compared: Findings, tmp_path: Path) -> None:
+    """Figures with intervals, and how each stands beside the best, in the page, in Markdown and in the terminal."""
+    report = replace(build(compared), draw=tuple)
+    (table,) = report.answers
+    assert [row[0].text for row in table.rows] == ["calm", "eager", "slow"]
+    assert [row[-1].text for row in table.rows] == ["cannot be told apart", "best", "slower"]
+    assert "Compared pair by pair" in table.note
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    terminal.show(report, tmp_path / "run", console)
+    for text in (pages.render_html(report), pages.render_markdown(report), console.export_text()):
+        for part in ("214 ms", "cannot be told", "slower"):
+            assert part in words(text)
+    pairs = next(one for one in report.tables if one.name == "pairs-1")
+    assert len(pairs.rows) == 2 * 3
+
+
+def test_the_picture_has_a_dot_and_an_interval_for_each(compared: Findings) -> None:
+    """Dots are the figures, and the title says what the intervals of differences do."""
+    with styled("answer"):
+        drawn = answers.draw(compared)
+    assert isinstance(drawn, Drawing)
+    assert drawn.title == (
+        "“calm” and “eager” cannot be told apart by response time p50; “slow” is slower than “eager”"
+    )
+    panel = drawn.figure.axes[0]
+    dots = {int(line.get_ydata()[0]): line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"}
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    figures = {side.name: side.figures[0].value for side in compared.answers[0].sides}
+    assert {names[row]: x for row, x in dots.items()} == figures
+    assert len([line for line in panel.lines if np.ptp(np.asarray(line.get_xdata(), float)) > 0]) == 3
+
+
+def test_without_a_comparison_there_is_no_picture(toured: tuple[Path, Report]) -> None:
+    """A scenario that compares nothing has neither table nor picture of it."""
+    _, report = toured
+    assert report.answers == ()
+    assert report.picture is None
+
+
+@pytest.mark.parametrize(
+    ("shift", "said", "verdict"),
+    [
+        (0.0, "No change of “v” from “alone” to “beside” can be told at n = 80: response time p50 172 ms → 172 ms (at",
+         "cannot be told apart"),
+        (60.0, "“v” is slower in “beside” than in “alone”: response time p50 172 ms → 232 ms (+60 ms to +60 ms)",
+         "slower"),
+        (-60.0, "“v” is faster in “beside” than in “alone”: response time p50 172 ms → 112 ms (−60 ms to −60 ms)",
+         "better"),
+    ],
+)  # fmt: skip
+def test_an_effect_is_said_with_what_can_be_told(
+    maker: ModuleType, tmp_path: Path, shift: float, said: str, verdict: str
+) -> None:
+    """Slower, faster, or no change that can be told and how great it may be at most."""
+    rows = []
+    for k in range(160):
+        took, stage = 100.0 + (k % 80 * 37) % 151 + (shift if k >= 80 else 0.0), "beside" if k >= 80 else "alone"
+        rows += [maker.request("v", k, k * 1000, k * 1000 + took, stage=stage)]
+        rows += [maker.operation("v", k, k * 1000, k * 1000 + took, stage=stage)]
+    plan = maker.plan("sync_run", [maker.stage("alone", 0, 80, 1), maker.stage("beside", 80, 80, 1)], offered=160)
+    plan.input_rows = 80
+    run = maker.info({"v": plan})
+    run.scenario.effective["compare"] = [
+        {"entry": "v", "stages": ["alone", "beside"], "by": ["response_time.p50", "throttled_rate"]}
+    ]
+    found = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    assert words(build(found).headline).startswith(said)
+    (table,) = build(found).answers
+    assert [row[-1].text for row in table.rows] == ["baseline", verdict, "baseline", "cannot be told apart"]
+    assert figure("answer", found) is not None
+
+
+def mistaken(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], mistakes: dict[str, Any]) -> Report:
+    """A report of a run with mistakes on purpose, an operation a second."""
+    rows = []
+    for k, fate in enumerate(fates):
+        rows += [maker.request("t", k, k * 1000, k * 1000 + 5, **fate)]
+        rows += [maker.operation("t", k, k * 1000, k * 1000 + 5, **fate)]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=len(fates))
+    run = maker.info({"t": entry}, thresholds=[{"traffic": "t", "require": "error_rate == 0"}])
+    run.scenario.effective["traffic"] = {"t": {"workflow": "say-hello", "mistakes": mistakes}}
+    return replace(build(find(load_record(maker.save(directory / "run", run, rows)))), draw=tuple)
+
+
+def test_mistakes_are_counted_by_kind(maker: ModuleType, tmp_path: Path) -> None:
+    """So many of each kind answered as documented; one that was refused or never sent is not tested."""
+    wrong = {"status": 200, "outcome": "failed", "reason": "unexpected_status", "mistake": "invalid_body"}
+    good = {"status": 404, "mistake": "unknown_workflow"}
+    fates = [{}] * 10 + [good] * 6 + [wrong] + [{**wrong, "status": 400, "outcome": "ok", "reason": None}] * 3
+    planned = {"unknown_workflow": "15%", "invalid_body": 0.1, "bad_key": "1%"}
+    report = mistaken(maker, tmp_path, [*fates, {**REFUSED, "mistake": "unknown_workflow"}], planned)
+    assert words(report.headline).startswith(
+        "9 of 11 mistakes and expected errors were answered as documented: unknown_workflow 6 of 7, 1 got 429 instead, "
+        "invalid_body 3 of 4; not tested, as none was sent: bad_key"
+    )
+    (table,) = report.answers
+    assert [(row[1].text, row[-1].text) for row in table.rows] == [
+        ("unknown_workflow", "as documented"), ("invalid_body", "answered otherwise"), ("bad_key", "not tested"),
+    ]  # fmt: skip
+    assert "how bad_key is answered" in " ".join(one.words for one in report.not_tested)
+
+
+@pytest.mark.parametrize("refused", [0, 100])
+def test_a_burst_says_how_many_were_accepted(maker: ModuleType, tmp_path: Path, refused: int) -> None:
+    """Twice the quota at once: so many accepted, so many refused, and not a rate over five seconds."""
+    rows = []
+    fate: Callable[[int], dict[str, Any]] = lambda k: REFUSED if k >= 200 - refused else {}  # noqa: E731
+    for k in range(200):
+        rows += [maker.request("t", k, k / 100, 20 + k / 100, stage="twice", **fate(k))]
+        rows += [maker.operation("t", k, 0, 20 + k / 100, stage="twice", **fate(k))]
+    stage = maker.stage("twice", 0, 5, 0, burst=200, over=["sync_run"], expect_429=True)
+    run = maker.info({"t": maker.plan("sync_run", [stage], offered=200)})
+    said = words(build(find(load_record(maker.save(tmp_path / "run", run, rows)))).headline)
+    how = "100 accepted, 100 refused, as a fixed window of 100 per minute predicts"
+    if not refused:
+        how = "200 accepted, none refused, where a fixed window of 100 per minute predicts 50.0 % refused"
+    assert said == f"Twice the quota at once (“twice”, 200 sync runs): {how}."
