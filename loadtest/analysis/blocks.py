@@ -23,7 +23,7 @@ from loadtest.analysis.limits.expected_429 import Expectation
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.times import dispatch_lag, overhead, response_time
-from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS
+from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
 
 Floats = NDArray[np.float64]
@@ -116,21 +116,25 @@ class Times:
     Args:
         grid_: the bins.
         whole: all of the times, which the levels are taken from.
+
+    Attributes:
+        cuts: the greatest value of each level, ascending.
+        counts: ``[bin, level]`` values.
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
         self.grid = grid_
         n = whole.n
         if not n:
-            self._cuts, self._exact = np.zeros(1), True
+            self.cuts, self._exact = np.zeros(1), True
         else:
             even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, max(1.0, n / 5), _TAIL_LEVELS)
             ranks = np.arange(1, n + 1) if n <= _EVEN_LEVELS else np.unique(np.append(even, tail).astype(np.int64))
-            self._cuts = np.unique(whole.at(ranks))
+            self.cuts = np.unique(whole.at(ranks))
             self._exact = n <= _EVEN_LEVELS
         middles = distribution.MIDDLES
-        self._level_of_bucket = None if whole.counts is None else np.searchsorted(self._cuts[:-1], middles)
-        self._counts = np.zeros((grid_.bins, len(self._cuts)), np.int64)
+        self._level_of_bucket = None if whole.counts is None else np.searchsorted(self.cuts[:-1], middles)
+        self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
         """Take in values; NaN is left out.
@@ -144,25 +148,25 @@ class Times:
             places, values = places.take(known), values.take(known)
         # The last level takes what is greater than it, too: a histogram's middles may be.
         if self._level_of_bucket is None:
-            level = np.searchsorted(self._cuts[:-1], values)
+            level = np.searchsorted(self.cuts[:-1], values)
         else:
             level = self._level_of_bucket.take(distribution.buckets(values))
-        tally(self._counts.reshape(-1), places * len(self._cuts) + level)
+        tally(self.counts.reshape(-1), places * len(self.cuts) + level)
 
     def error(self, quantile: float) -> float | None:
         """Standard error of the logarithm of a percentile; None where the values are spread over too few blocks."""
-        if not self.grid.carries(self._counts.sum(axis=1)):
+        if not self.grid.carries(self.counts.sum(axis=1)):
             return None
-        below = np.cumsum(_resampled(self.grid, self._counts), axis=1)
+        below = np.cumsum(_resampled(self.grid, self.counts), axis=1)
         below = below[below[:, -1] > 0]
         target = np.ceil(np.round(quantile * below[:, -1:], 6))
         level = (below < target).sum(axis=1)
-        found = self._cuts[level]
+        found = self.cuts[level]
         if not self._exact:
             rows, lower = np.arange(len(below)), np.maximum(level - 1, 0)
             before = np.where(level > 0, below[rows, lower], 0.0)
             share = (target[:, 0] - before) / np.maximum(below[rows, level] - before, 1e-9)
-            found = self._cuts[lower] + share * (found - self._cuts[lower])
+            found = self.cuts[lower] + share * (found - self.cuts[lower])
         return scatter(self.grid, np.log(np.maximum(found, LEAST_MS)))
 
 
@@ -177,6 +181,7 @@ class StageBlocks:
         sent: of which a request was sent.
         ok: that ended well.
         errors: that failed or timed out.
+        throttled: that ended in a 429.
         decided: sent operations of which it is known what the assumed limiter would answer; by their last run, submit
             or retrieve, as the next two.
         refused: of these, with 429.
@@ -189,12 +194,13 @@ class StageBlocks:
     sent: Ints = field(init=False)
     ok: Ints = field(init=False)
     errors: Ints = field(init=False)
+    throttled: Ints = field(init=False)
     decided: Ints = field(init=False)
     refused: Ints = field(init=False)
     expected: Ints = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("offered", "sent", "ok", "errors", "decided", "refused", "expected"):
+        for name in ("offered", "sent", "ok", "errors", "throttled", "decided", "refused", "expected"):
             setattr(self, name, np.zeros(self.grid.bins, np.int64))
 
     def share_error(self, events: Ints, whole: Ints) -> float | None:
@@ -289,6 +295,7 @@ class Blocks:
         tally(stage.sent, places[~np.isnan(rows.floats("start"))])
         tally(stage.ok, places[outcome == OK])
         tally(stage.errors, places[np.isin(outcome, _ERRORS)])
+        tally(stage.throttled, places[outcome == _THROTTLED])
         traffic = self._record.vocabulary.stage_keys[index].traffic
         timed = rows.ok if traffic in self._record.not_found_entries else rows.without_mistakes.answered
         if timed is not rows:
@@ -318,4 +325,5 @@ class Blocks:
             tally(stage.expected, places[rejected[places_of]])
 
 
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 _ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]

@@ -13,6 +13,7 @@ from loadtest.analysis.answers import Answer, answer_all, compared_entries
 from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.blocks import Blocks
 from loadtest.analysis.consistency import Inconsistency
+from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.limits.aftermath import Retried
@@ -76,6 +77,8 @@ class Findings:
     """What the scenario's comparisons come to."""
     on_purpose: list[OnPurpose]
     """Mistakes, and errors that were expected."""
+    intervals: list[MetricInterval]
+    """How sure figures are, by traffic entry and stage."""
     checks: list[Check]
     judged: list[Judged]
     verdict: Verdict
@@ -122,6 +125,7 @@ def find(record: Record) -> Findings:
         blocks,
         answer_all(record, metrics, values),
         mistakes.result(record.info, metrics.traffic),
+        metric_intervals(record, expectation, metrics, blocks),
         checks,
         judged,
         verdict,
@@ -150,6 +154,7 @@ class Results(Result, frozen=True, kw_only=True):
         evenness: by traffic entry.
         answers: what the scenario's comparisons come to, in their order.
         on_purpose: operations that were to be answered with an error, by traffic entry and kind.
+        intervals: how sure figures are, by traffic entry and stage.
         operations: by operation.
         traffic: by traffic entry.
     """
@@ -177,6 +182,7 @@ class Results(Result, frozen=True, kw_only=True):
     evenness: dict[str, Evenness]
     answers: list[Answer]
     on_purpose: list[OnPurpose]
+    intervals: list[MetricInterval]
     overall: OverallFigures
     operations: dict[str, OperationFigures]
     traffic: dict[str, OperationFigures]

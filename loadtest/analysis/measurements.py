@@ -25,8 +25,9 @@ from loadtest.analysis.blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, St
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits.phases import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
 from loadtest.regression.measurements import (
@@ -51,7 +52,6 @@ _DIGITS: Final = 6
 _SKETCH_DIGITS: Final = 4
 _NOTHING: Final = 1e-9
 _TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
-_PHASE: Final = "the server's next window, which no two runs meet at the same second"
 
 
 def write(findings: Findings) -> Path:
@@ -203,11 +203,7 @@ class _Stage:
 
     def _waits(self) -> str:
         """Why times and errors here are those of waiting for the server's windows; empty if they are not."""
-        if self.operation == Operation.ASYNC_RUN and LimitName.RETRIEVAL in self.plan.over:
-            return f"polls above the retrieval limit are refused until {_PHASE}"
-        if self.retried and self.plan.expect_429:
-            return f"retries above a limit wait for {_PHASE}"
-        return ""
+        return waits(self.plan, self.operation, retried=self.retried)
 
     def _ran_before(self) -> str:
         executes = self.operation in EXECUTING_OPERATIONS
@@ -293,7 +289,7 @@ class _Stage:
             n=counts.offered,
             se=_rounded(None if self.blocks is None else self.blocks.goodput_error()),
             gated=not above,
-            why_not=f"above a limit it depends on {_PHASE}" if above else "",
+            why_not=f"above a limit it depends on {NEXT_WINDOW}" if above else "",
         )
 
     def _share(

@@ -20,6 +20,7 @@ from loadtest.record.blocks import SIDES, Side
 from loadtest.regression.measurements import Key
 from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
 from loadtest.regression.results import Comparison
+from loadtest.regression.sentences import listed, short, where
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.units import parse_duration
 
@@ -191,9 +192,10 @@ def settle(first: Comparison, again: SeriesEnd, suspects: Collection[Key]) -> Co
         sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
         return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
     second = compare_pairs(again.pairs, confirming=suspects, title=first.title)
-    earlier = f"Suspected in the first series: {'; '.join(finding.sentence for finding in first.findings)}."
+    named = [f"{where((one.traffic, one.stage), first.metrics)}: {short(one.cause)}" for one in first.findings]
+    earlier = (f"Suspected in the first series: {listed(named)}.",) if named else ()
     return msgspec.structs.replace(
-        second, runs=(*first.runs, *second.runs), reasons=(*second.reasons, earlier), confirmed=True
+        second, runs=(*first.runs, *second.runs), reasons=(*second.reasons, *earlier), confirmed=True
     )
 
 

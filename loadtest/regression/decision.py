@@ -20,7 +20,7 @@ between executionTime and overhead is a finding and no regression. A control tha
 ``inconclusive``; a 404 or a do-nothing workflow that became slower only says where the time went.
 """
 
-import statistics
+import math
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
@@ -28,11 +28,12 @@ import msgspec
 
 from loadtest.errors import ExitCode
 from loadtest.regression import sentences
+from loadtest.regression.attribution import attribution
 from loadtest.regression.findings import find
-from loadtest.regression.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.regression.measurements import NATURES, Key, RunMeasurements
 from loadtest.regression.results import Comparison, ControlComparison, Finding, MetricComparison, Word
+from loadtest.regression.summary import summary
 
-_MOST_SENTENCES = 3
 _EXIT_CODES: dict[Word, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
     "pass": ExitCode.PASS,
@@ -101,9 +102,7 @@ def _verdict(
     least: int,
 ) -> tuple[Word, str]:
     """The word of the verdict, and its sentence."""
-    text = ". ".join(one.sentence for one in regressions[:_MOST_SENTENCES])
-    if len(regressions) > _MOST_SENTENCES:
-        text += f". {_count(len(regressions) - _MOST_SENTENCES, 'more finding')}"
+    text = summary(regressions, metrics)
     if regressions and moved:
         names = sentences.listed([f"{one.name} {_growth(one.ratio)}" for one in moved])
         return "inconclusive", f"Inconclusive, the surroundings moved: {names}, which the service cannot touch. {text}."
@@ -126,12 +125,12 @@ def _verdict(
 def _nothing_tested(sides: Sides, metrics: Sequence[MetricComparison], least: int) -> tuple[Word, str]:
     """Why no metric at all was tested."""
     if any(one.verdict == "learning" for one in metrics) or len(sides.base_runs) < least:
-        unit = "accepted run" if sides.kind == "history" else "pair"
         there = len(sides.base_runs)
         if sides.kind == "history":
+            left = least - there - 1
+            rest = f"{left} more {'is' if left == 1 else 'are'} needed" if left > 0 else "the next one can be judged"
             return "learning", (
-                f"Learning: {there} of {least} accepted runs are there, so this run is not judged. "
-                f"{_count(max(1, least - there), f'more {unit}')} needed."
+                f"Learning: {there} of {least} accepted runs are there, so this run is not judged. With it, {rest}."
             )
         return "inconclusive", f"Inconclusive: {there} of at least {least} pairs are there."
     why = next((one.why for one in metrics if one.why), "the run has no measurements")
@@ -139,18 +138,22 @@ def _nothing_tested(sides: Sides, metrics: Sequence[MetricComparison], least: in
 
 
 def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
-    """The smallest and the largest change that would have been found in 80 % of cases."""
-    if not found:
-        return ""
-    ordered = sorted(found, key=lambda one: NATURES[one.metric].worse * ((one.detectable or 1.0) - 1))
-    best, worst = (
-        sentences.detectable(sentences.where((one.traffic, one.stage), metrics), one) for one in _ends(ordered)
+    """The smallest and the largest change that would have been found in 80 % of cases; of short times in ms."""
+    parts = []
+    ordered = sorted(
+        (one for one in found if sentences.in_percent(one)),
+        key=lambda one: NATURES[one.metric].worse * math.log(one.detectable or 1.0),
     )
-    return f"It would have found {best}" + (f" to {worst}." if worst != best else ".")
-
-
-def _ends(ordered: Sequence[MetricComparison]) -> tuple[MetricComparison, MetricComparison]:
-    return ordered[0], ordered[-1]
+    if ordered:
+        ends = (
+            sentences.detectable(sentences.where((one.traffic, one.stage), metrics), one)
+            for one in (ordered[0], ordered[-1])
+        )
+        parts.append(" to ".join(dict.fromkeys(ends)))
+    if short := sorted(sentences.detectable_ms(one) for one in found if not sentences.in_percent(one)):
+        sizes = dict.fromkeys(sentences.signed(end) for end in (short[0], short[-1]))
+        parts.append(f"{' to '.join(sizes)} ms of times below {sentences.LEAST_PERCENT_MS:.0f} ms")
+    return f"It would have found {', and '.join(parts)}." if parts else ""
 
 
 def _reasons(
@@ -167,7 +170,7 @@ def _reasons(
     elif word == "inconclusive" and findings:
         reasons.append("A rerun counts if it is independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
-        reasons += _attribution(sides.head_runs[-1], metrics)
+        reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
     reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
     if drifting := [one.cause for one in findings if one.cause.drift]:
         names = sentences.listed([_name(one, metrics) for one in drifting])
@@ -183,25 +186,6 @@ def _reasons(
         names = sentences.listed([_name(one, metrics) for one in learning])
         reasons.append(f"Still learning, so not judged: {names}.")
     return tuple(reasons)
-
-
-def _attribution(run: RunMeasurements, metrics: Sequence[MetricComparison]) -> list[str]:
-    """Where the time went, by what happens before any workflow runs and by workflows that do nothing. No excuse."""
-    texts = []
-    for entries, name, inside in (
-        (run.not_found_entries, "Requests that are answered 404, before any workflow runs,", "the workflows"),
-        (run.idle_entries, "Workflows that do nothing", "what the other workflows do"),
-    ):
-        metric = Metric.RESPONSE_TIME_P50
-        seen = [one for one in metrics if one.traffic in entries and one.metric == metric and one.ratio is not None]
-        grew = [one for one in seen if one.suspect or one.verdict == "regressed" or (one.p or 1) <= 0.05]
-        if grew:
-            size = statistics.median(one.ratio or 1.0 for one in grew)
-            texts.append(f"{name} became slower, too ({_growth(size)}): every path did.")
-        elif seen:
-            size = statistics.median(one.ratio or 1.0 for one in seen)
-            texts.append(f"{name} did not become slower beyond chance ({_growth(size)}): the cause is in {inside}.")
-    return texts
 
 
 def _without_moved(metrics: Sequence[MetricComparison], findings: Sequence[Finding]) -> tuple[MetricComparison, ...]:

@@ -77,21 +77,26 @@ def judge_family(
     matters. Rerun: a metric of ``confirming`` *regressed* if p ≤ ``levels.confirm`` and its effect matters again.
     Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
     inconclusive.
+
+    Holm counts the tests that could reject: a share without a single event on either side is no test (Tarone, "A
+    modified Bonferroni method for discrete data", Biometrics 1990). Most error rates are such.
     """
     changes, first = [one for one in compared if isinstance(one, Change | ShareChange)], confirming is None
     raw = {one.key: one.p() for one in changes}
+    tests = [one for one in changes if not (isinstance(one, ShareChange) and one.decided())]
     if confirming is None:
-        adjusted, alpha = holm(raw), levels.suspect
+        adjusted, alpha = holm({one.key: raw[one.key] for one in tests}), levels.suspect
     else:
         asked = {key: p for key, p in raw.items() if key in confirming}
         adjusted, alpha = holm(asked) if levels.holm_when_confirming else asked, levels.confirm
-    better = holm({one.key: one.p(better=True) for one in changes})
+    better = holm({one.key: one.p(better=True) for one in tests})
     judged = []
     for one in changes:
         p = adjusted.get(one.key)
         found = p is not None and p <= alpha and one.matters()
-        improved = better[one.key] <= IMPROVED_LEVEL and one.matters(better=True)
-        detectable = one.detectable(levels.suspect / len(changes))
+        improved = better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True)
+        # With an event it would be one test more.
+        detectable = one.detectable(levels.suspect / (len(tests) + (one.key not in better)))
         judged.append(_judged(one, (raw[one.key], p), detectable, found=found, improved=improved, first=first))
     shown = [_shown(one, confirming) for one in (*compared, *missing) if isinstance(one, Untested)]
     return tuple(sorted((*judged, *shown), key=lambda one: (one.traffic, one.stage, _ORDER[one.metric])))
@@ -131,6 +136,7 @@ def _judged(
         drift=change.anchored,
         earlier=change.earlier,
         later=change.later,
+        resolution_ms=change.resolution_ms if isinstance(change, Change) else 0.0,
     )
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import Finding, MetricComparison
-from loadtest.regression.sentences import moved_sentence, sentence, shown_in, where
+from loadtest.regression.sentences import hidden_by_polls, moved_sentence, sentence, shown_in, where
+from loadtest.regression.summary import alike
 
 _PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
 _TIMES: Final = (
@@ -18,7 +19,9 @@ _TIMES: Final = (
     Metric.TIME_TO_RESULT_P95,
 )
 """From the part to the whole: what is named first is nearer to the cause."""
+_EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95)
+_KINDS: Final = ("failing", "throttled", "grown", "less", "moved")
 _SYMPTOM_LEVEL: Final = 0.05
 _OPPOSITE: Final = 0.5
 """Part of a growth that the other part must have lost, so that time moved."""
@@ -29,14 +32,23 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
 
     Times are one finding. Its cause is the part that grew the most (executionTime or overhead), else the tail of
     executionTime, else what is seen from outside. Where the other part lost as much, and the whole did not grow, the
-    time *moved*. 429s and errors are findings of their own, and goodput is a symptom where there is any other.
+    time *moved*; what a poll interval hides is no loss. 429s and errors are findings of their own, and goodput is a
+    symptom where there is any other. The finding that matters most comes first: errors, 429s, then the times that
+    grew, those first of which the lower end of the 95 % interval is the most ms; findings with one cause side by side.
 
     Args:
         metrics: all that were compared.
         worse: those that are suspected, or that a rerun confirmed.
     """
     places = list(dict.fromkeys((one.traffic, one.stage) for one in worse))
-    return tuple(finding for place in places for finding in _at(place, metrics, worse))
+    found = [finding for place in places for finding in _at(place, metrics, worse)]
+    return tuple(one for group in alike(sorted(found, key=_order)) for one in group)
+
+
+def _order(one: Finding) -> tuple[int, float]:
+    """Where a finding stands: by its kind, then by the change that is certain."""
+    low, high = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
+    return _KINDS.index(one.kind), -low if NATURES[one.cause.metric].worse > 0 else high
 
 
 def _at(
@@ -77,20 +89,30 @@ def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, Me
             kind="moved", traffic=first.traffic, stage=first.stage, sentence=text, cause=first, symptoms=(other,)
         )
     symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
-    return _finding("grown", label, bad[cause], symptoms)
+    text = sentence(label, bad[cause]) + shown_in(symptoms)
+    overhead = here.get(Metric.OVERHEAD_P50)
+    seen = any(one.metric in _WHOLE for one in symptoms)
+    if cause in _EXECUTION and not seen and overhead and overhead.resolution_ms > (bad[cause].difference or 0.0):
+        text += hidden_by_polls(overhead.resolution_ms)
+    return _finding("grown", label, bad[cause], symptoms, text)
 
 
 def _moved_from(
     here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison], cause: Metric
 ) -> MetricComparison | None:
-    """The part that lost what ``cause`` gained, if the whole did not grow."""
+    """The part that lost what ``cause`` gained, if the whole did not grow.
+
+    Of jobs that are polled, overhead is known within the poll interval: an execution that ends 30 ms later ends at the
+    same poll, and shows as 30 ms less overhead. Within it nothing can be lost, or gained.
+    """
     if cause not in _PARTS or any(metric in bad for metric in _WHOLE):
         return None
     other, whole = here.get(_PARTS[1 - _PARTS.index(cause)]), here.get(Metric.RESPONSE_TIME_P50)
     if other is None or whole is None or other.difference is None or _symptom(whole):
         return None
-    gained = bad[cause].difference or 0.0
-    return other if -other.difference >= _OPPOSITE * gained else None
+    gained, lost = bad[cause].difference or 0.0, -other.difference
+    hidden = max(bad[cause].resolution_ms, other.resolution_ms)
+    return other if lost >= _OPPOSITE * gained and min(gained, lost) > hidden else None
 
 
 def _symptom(one: MetricComparison) -> bool:
@@ -101,16 +123,18 @@ def _symptom(one: MetricComparison) -> bool:
     if nature.scale == "logit":
         return one.difference >= LEAST_SHARE
     enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
-    return enough and (nature.unit != "ms" or one.difference >= LEAST_MS)
+    return enough and (nature.unit != "ms" or one.difference >= max(LEAST_MS, one.resolution_ms))
 
 
-def _finding(kind: str, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison]) -> Finding:
-    text = sentence(label, cause) + shown_in(symptoms)
+def _finding(
+    kind: str, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison], text: str = ""
+) -> Finding:
+    """A finding; its sentence says its cause and its symptoms, unless it is given."""
     return Finding(
         kind=kind,  # type: ignore[arg-type] # one of the literals of Finding
         traffic=cause.traffic,
         stage=cause.stage,
-        sentence=text,
+        sentence=text or sentence(label, cause) + shown_in(symptoms),
         cause=cause,
         symptoms=tuple(symptoms),
     )

@@ -34,6 +34,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         why: why it is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for pictures.
         later: values of the head side, likewise.
+        resolution_ms: what a poll interval hides; a smaller difference is none.
     """
 
     traffic: str
@@ -57,6 +58,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     drift: bool = False
     earlier: tuple[float, ...] = ()
     later: tuple[float, ...] = ()
+    resolution_ms: float = 0.0
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

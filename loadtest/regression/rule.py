@@ -18,6 +18,7 @@ from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
 from loadtest.regression.noise import SE_FACTOR, Spread, inflation, shrunk, variance, winsorised
 from loadtest.regression.results import Comparison
+from loadtest.regression.sentences import minute
 from loadtest.regression.shares import ShareChange, count, counted_variance
 
 LEAST_RUNS: Final = 5
@@ -50,7 +51,7 @@ def judge_history(
         title: of the scenario.
     """
     comparable = [one for one in history if one.valid and not mismatch(one, run)]
-    words = _in_words(comparable)
+    words = _in_words(comparable or [one for one in history if one.valid], comparable=bool(comparable))
     if len(comparable) > ANCHOR + WINDOW:
         # Nothing rests on those between; a comparison of a long history stays small.
         comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
@@ -205,16 +206,17 @@ def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[U
     ]
 
 
-def _in_words(history: Sequence[RunMeasurements]) -> str:
+def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
     """Where and when the history ran."""
     if not history:
         return "no accepted run yet"
     runs = "1 accepted run" if len(history) == 1 else f"{len(history)} accepted runs"
     first, last = history[0].started[:10], history[-1].started[:10]
-    return f"{runs}, {first}" + (f" to {last}" if last != first else "")
+    none = "" if comparable else ", none of them comparable"
+    return f"{runs}, {first}" + (f" to {last}" if last != first else "") + none
 
 
 def _head(run: RunMeasurements) -> str:
     """Which run it is."""
     version = f", version {run.target_version}" if run.target_version else ""
-    return f"{run.run}, {run.started}{version}, against {run.target.host}"
+    return f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"

@@ -1,12 +1,16 @@
 """What a comparison says to people: the finding first, with the interval in the unit of the figure that it follows."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from loadtest.regression.measurements import NATURES
+from loadtest.regression.change import LEAST_MS, LEAST_RATIO
+from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import MetricComparison
 
 _MINUS: Final = "\N{MINUS SIGN}"
+LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
+"""Of times below these 20 ms the least effect is 1 ms, not 5 %: a percentage says little of them."""
 _TIMES_FROM: Final = 3.0
 """From here on "12 times" says more than "+1,133 %"."""
 
@@ -54,6 +58,43 @@ def moved_sentence(label: str, grown: MetricComparison, shrunk: MetricComparison
     return f"{label}: time moved from {parts[0]} to {parts[1]}; {total}"
 
 
+def short(one: MetricComparison) -> str:
+    """``executionTime p50 +66 ms``."""
+    return f"{NATURES[one.metric].name} {_short(one)}"
+
+
+def hidden_by_polls(resolution_ms: float) -> str:
+    """Why the response time of a polled job does not show what its executionTime does."""
+    return f"; the response time does not show it, since polls hide up to {number(resolution_ms)} ms"
+
+
+def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], shown: Sequence[Metric]) -> str:
+    """``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
+
+    Args:
+        labels: what each place is called, the one that matters most first.
+        causes: the same metric in each of them.
+        shown: metrics in which it shows, too.
+    """
+    nature, sizes = NATURES[causes[0].metric], [one.difference or 0.0 for one in causes]
+    unit = {"ms": " ms", "share": " points", "1/s": "/s"}[nature.unit]
+    factor = 100 if nature.unit == "share" else 1
+    ends = list(dict.fromkeys(signed(factor * end) for end in (min(sizes), max(sizes))))
+    text = f"{nature.name} {' to '.join(ends)}{unit} in {listed(labels)}; {labels[0]}: {change(causes[0])}"
+    return text + (f"; seen in {listed([NATURES[one].name for one in shown])}" if shown else "")
+
+
+def in_percent(one: MetricComparison) -> bool:
+    """Whether a percentage says how much a metric changed: goodput, and times that are not short."""
+    nature = NATURES[one.metric]
+    return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) >= LEAST_PERCENT_MS)
+
+
+def detectable_ms(one: MetricComparison) -> float:
+    """The least growth of a time that would have been found, in ms."""
+    return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
+
+
 def detectable(label: str, one: MetricComparison) -> str:
     """``+12 % (greetings: executionTime p50)``: the least change for the worse that would have been found."""
     factor = one.detectable or 1.0
@@ -79,6 +120,11 @@ def signed(value: float) -> str:
     """The same with its sign: +66, −6.6, 0."""
     text = number(value)
     return text if value <= 0 else f"+{text}"
+
+
+def minute(started: str) -> str:
+    """``2026-11-26 02:00 UTC`` of an ISO time."""
+    return f"{started[:10]} {started[11:16]} UTC"
 
 
 def share(value: float | None) -> str:

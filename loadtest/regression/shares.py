@@ -77,6 +77,10 @@ class ShareChange(NamedTuple):
         t, df = self._t(self.head_counts, better=better)
         return min(1.0, self.looks * float(stdtr(df, -t)))
 
+    def decided(self) -> bool:
+        """Whether both sides are all alike (no event at all, or nothing else): then no test could reject anything."""
+        return math.isinf(_rate([*self.base_counts, *self.head_counts]))
+
     def interval(self) -> tuple[float, float]:
         """95 % interval of ``delta`` (Wald)."""
         counting = sum(
@@ -96,7 +100,9 @@ class ShareChange(NamedTuple):
         base = self._side(self.base_counts, self.varies[0])
         low = math.hypot(head[0] - head[1], base[2] - base[0])
         high = math.hypot(head[2] - head[0], base[0] - base[1])
-        return self.difference() - low, self.difference() + high
+        difference = self.difference()
+        # Rounding must not lead beyond what a difference of shares can be.
+        return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
     def matters(self, *, better: bool = False) -> bool:
         """Whether the estimate reaches one percentage point for the worse (or the better)."""

@@ -1,35 +1,33 @@
-"""The first screen: what a run found out, in a sentence or two that can be passed on, and its three key figures.
+"""The first screen: what a run found out, in a sentence or two that can be passed on.
 
-Both speak of one operation, within its limits if it was ever there.
+It speaks of one operation in one stage, within its limits if it was ever there.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.record.run_info import StagePlan
 from loadtest.report.answers import answer
 from loadtest.report.failures import CALLED, named_errors, worst_stage
-from loadtest.report.prediction import expected_rate, predicted, window_phase
+from loadtest.report.prediction import expected_rate, predicted
 from loadtest.stats import QUANTILES, needed
 
 
 @dataclass(frozen=True)
 class MainEntry:
-    """A traffic entry in some of its stages.
+    """A traffic entry in one of its stages.
 
     Attributes:
         traffic: its name.
         operation: what it does.
-        stages: the ones that are meant.
-        within: whether these are all that were planned within the limits (else: all that were judged).
+        stages: the one that is meant; none of an entry without stages.
+        within: whether that was planned within the limits.
+        only: whether it is the only such stage, so that it need not be named.
         times: response times of their operations that were ok or timed out.
     """
 
@@ -37,6 +35,7 @@ class MainEntry:
     operation: str
     stages: tuple[StagePlan, ...]
     within: bool
+    only: bool
     times: Distribution
 
     @property
@@ -89,10 +88,11 @@ def _entry(findings: Findings, name: str) -> MainEntry:
     planned = record.stages(traffic=name)
     calm = [key for key in planned if within_limits(key.stage)]
     within = bool(calm) and bool(record.time("response_time_ms", calm).n)
-    chosen = calm if within else planned
-    stages = tuple(key.stage for key in chosen)
-    times = record.time("response_time_ms", chosen)
-    return MainEntry(name, record.info.traffic[name].operation, stages, within, times)
+    # Never a blend: of several, the stage that has the most times.
+    found = [(record.time("response_time_ms", [key]), key.stage) for key in (calm if within else planned)]
+    times, stage = max(found, key=lambda one: one[0].n, default=(Distribution(), None))
+    stages = () if stage is None else (stage,)
+    return MainEntry(name, record.info.traffic[name].operation, stages, within, len(found) == 1, times)
 
 
 def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
@@ -169,9 +169,10 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 
 
 def _whose(findings: Findings, entry: MainEntry) -> str:
-    """Whose operations they are, where several traffic entries do the same."""
+    """Whose operations they are, where several traffic entries do the same; and which stage, where there are more."""
     alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
-    return f" of “{entry.traffic}”" if len(alike) > 1 else ""
+    where = "" if entry.only else f" in “{entry.stages[0].name}”"
+    return (f" of “{entry.traffic}”" if len(alike) > 1 else "") + where
 
 
 def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
@@ -242,113 +243,3 @@ def _limits(findings: Findings) -> str:
     at = f"at {numbers.times_what(use.busiest)} {words}{average}{keys}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{predicted(findings, use)}"
-
-
-_Z: Final = 1.959964
-"""Two-sided 95 %."""
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """A number as text.
-
-    Attributes:
-        label: what it is.
-        value: with its unit; a dash where there is none.
-        interval: its 95 % interval as text; empty without one.
-        n: on how many it rests, in words; empty without any.
-        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
-    """
-
-    label: str
-    value: str
-    interval: str = ""
-    n: str = ""
-    why: str = ""
-
-    @property
-    def words(self) -> str:
-        """All that belongs beside the value and its label."""
-        interval = f"95 %: {self.interval}" if self.interval else ""
-        return ", ".join(part for part in (interval, self.n, self.why) if part)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float] | None:
-    """A 95 % interval of a share by Wilson's score (Brown, Cai and DasGupta, Statistical Science 2001); None for n = 0.
-
-    Like the intervals of percentiles it knows of sampling only.
-    """
-    if not n:
-        return None
-    share, spread = hits / n, _Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / 4 / n)
-    # At the ends rounding would leave the value itself outside.
-    return 0.0 if hits == 0 else max(0.0, middle - half), 1.0 if hits == n else min(1.0, middle + half)
-
-
-def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
-    """Response time of the main operation, 429 rate, goodput, and what was not ok."""
-    return _response(main_entry(findings)), _throttled(findings), _goodput(findings), _not_ok(findings)
-
-
-def _not_ok(findings: Findings) -> KeyFigure:
-    """429s apart from errors and time-outs: the first are a limit's doing, the others the service's."""
-    counts = findings.metrics.overall.operations
-    if not counts.sent:
-        return KeyFigure("not ok", numbers.NOTHING, why="no data, because no operation was sent")
-    parts = {"429": counts.throttled, "failed": counts.failed, "timed out": counts.timed_out}
-    words = ", ".join(f"{name} {numbers.share(number / counts.sent)}" for name, number in parts.items())
-    bad = sum(parts.values())
-    return KeyFigure(
-        "not ok, of operations sent", numbers.share(bad / counts.sent), n=f"n = {numbers.count(counts.sent)}", why=words
-    )
-
-
-def _response(entry: MainEntry | None) -> KeyFigure:
-    if entry is None or not entry.times.n:
-        return KeyFigure("p95 response time", numbers.NOTHING, why="no data, because no operation was ok or timed out")
-    where = f"{entry.traffic} within the limits" if entry.within else entry.traffic
-    n = f"n = {numbers.count(entry.times.n)} {entry.words}"
-    found = entry.percentile
-    if found is None or found.value is None or entry.quantile is None:
-        longest = ("≥\u00a0" if entry.times.late else "") + numbers.duration_ms(entry.times.most)
-        return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
-    high = numbers.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
-    value = Value(found.value, found.interval, found.at_least, found.most if found.most != found.value else None)
-    return KeyFigure(
-        f"{entry.quantile[0]} response time, {where}",
-        numbers.bounded(value._replace(most=None) if found.at_least else value),
-        f"{numbers.duration_ms(found.low)} to {high}",
-        n,
-    )
-
-
-def _throttled(findings: Findings) -> KeyFigure:
-    requests = findings.metrics.overall.requests
-    bounds = wilson(requests.throttled, requests.sent)
-    if bounds is None:
-        return KeyFigure("429 rate", numbers.NOTHING, why="no data, because no request was sent")
-    return KeyFigure(
-        "429 rate, all requests",
-        numbers.share(requests.throttled_rate),
-        f"{numbers.share(bounds[0])} to {numbers.share(bounds[1])}",
-        f"n = {numbers.count(requests.sent)} request{'' if requests.sent == 1 else 's'}",
-        window_phase(findings) if requests.throttled else "",
-    )
-
-
-def _goodput(findings: Findings) -> KeyFigure:
-    """The schedule sets how many come in a second; what varies is the share of them that ends well."""
-    overall = findings.metrics.overall
-    counts, rate = overall.operations, overall.operations.offered_rate
-    bounds = wilson(counts.ok, counts.offered)
-    if bounds is None or rate is None or not counts.sent:
-        return KeyFigure("goodput", numbers.NOTHING, why="no data, because no operation was sent")
-    low, high = (numbers.rate(bound * rate) for bound in bounds)
-    return KeyFigure(
-        "goodput, ok operations",
-        numbers.rate(overall.goodput),
-        f"{low} to {high}",
-        f"n = {numbers.count(counts.offered)} offered",
-    )

@@ -18,7 +18,8 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL
 from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
-from loadtest.report.headline import KeyFigure, headline, key_figures
+from loadtest.report.headline import headline
+from loadtest.report.key_figures import KeyFigure, key_figures
 from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.outcome_bars import OutcomeBar, outcome_bars
 from loadtest.report.prediction import window_phase

@@ -123,6 +123,21 @@ def test_a_noisy_comparison_passes_and_says_how_many_pairs_would_do() -> None:
     assert any(one.verdict == "inconclusive" for one in compared.metrics)
 
 
+def test_what_does_nothing_asks_for_no_more_pairs() -> None:
+    """It varies by 150 %, of 1 ms."""
+    short = key(Metric.EXECUTION_TIME_P50, "nothing")
+    wild = [(run({short: 0.5 * 3 ** (n % 3)}, n), run({short: 0.5 * 3 ** ((n + 1) % 3)}, n)) for n in range(8)]
+    both = [
+        (run([*a.measurements, *c.measurements], n), run([*b.measurements, *d.measurements], n))
+        for n, ((a, b), (c, d)) in enumerate(zip(pairs(PLAIN, PLAIN, percent=25.0), wild, strict=False))
+    ]
+    compared = compare_pairs(both)
+    asked = [reason for reason in compared.reasons if reason.startswith("To find +10 %")]
+    assert len(asked) == 1
+    assert asked[0].startswith("To find +10 % in every metric, except times below 20 ms and what polls hide, takes ")
+    assert "nothing" not in asked[0]
+
+
 def test_more_noise_needs_more_pairs() -> None:
     needed = [pairs_needed(sd, 10) for sd in (0.02, 0.04, 0.08)]
     assert needed == sorted(needed)  # type: ignore[type-var]

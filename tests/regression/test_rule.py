@@ -2,13 +2,14 @@
 
 import math
 import random
+import re
 import statistics
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regression_parts import TARGET, jittered, key, measurement, run
+from regression_parts import TARGET, N, jittered, key, measurement, run
 from scipy.special import stdtr
 
 from loadtest.regression.family import suspects
@@ -26,12 +27,15 @@ def of(comparison: Comparison, metric: Metric, traffic: str = "greetings") -> Me
     return next(one for one in comparison.metrics if (one.traffic, one.metric) == (traffic, metric))
 
 
-@pytest.mark.parametrize("runs", [0, 1, 4])
-def test_a_short_history_is_learning(runs: int) -> None:
+@pytest.mark.parametrize(
+    ("runs", "rest"), [(0, "4 more are needed"), (3, "1 more is needed"), (4, "the next one can be judged")]
+)
+def test_a_short_history_is_learning(runs: int, rest: str) -> None:
     """Below five runs nothing is judged, however slow the run is; it passes and says so."""
     judged = judge_history(jittered(CALM, runs), run({P50: 900.0, P95: 900.0, OTHER: 900.0}, 9))
     assert (judged.word, judged.exit_code) == ("learning", 0)
     assert f"{runs} of 5 accepted runs" in judged.sentence
+    assert judged.sentence.endswith(f"With it, {rest}.")
     assert {one.verdict for one in judged.metrics} == {"learning"}
     assert not suspects(judged)
 
@@ -42,6 +46,32 @@ def test_an_unchanged_run_passes_and_says_what_it_would_have_found() -> None:
     assert judged.sentence.startswith("No regression found in 3 metrics. It would have found +")
     assert {one.verdict for one in judged.metrics} == {"unchanged"}
     assert all(one.detectable is not None and 1.05 < one.detectable < 1.2 for one in judged.metrics)
+
+
+def test_what_would_have_been_found_is_in_ms_of_short_times() -> None:
+    """Of 1 ms, the least effect is + 100 %: a percentage would say that the check is deaf."""
+    short = key(Metric.EXECUTION_TIME_P95, "nothing")
+    judged = judge_history(jittered({P50: 120.0, short: 0.9}), run({P50: 120.0, short: 0.9}, 9))
+    assert "greetings: response time p50), and +1." in judged.sentence
+    assert judged.sentence.endswith(" ms of times below 20 ms.")
+    assert "nothing" not in judged.sentence
+    only = judge_history(jittered({short: 0.9}), run({short: 0.9}, 9))
+    assert re.search(r"It would have found \+1\.\d ms of times below 20 ms\.$", only.sentence)
+
+
+def test_shares_without_any_event_are_no_tests() -> None:
+    """Fifty error rates of nothing do not make the check less sharp."""
+    silent = {key(Metric.ERROR_RATE, f"entry-{n}"): 0.0 for n in range(50)}
+    alone, beside = (
+        judge_history(jittered(values), run({**values, P50: 126.0}, 9)) for values in (CALM, {**CALM, **silent})
+    )
+    assert of(alone, P50.metric).p_adjusted == of(beside, P50.metric).p_adjusted
+    assert of(alone, P50.metric).detectable == of(beside, P50.metric).detectable
+    # With one error there is something to test.
+    once = judge_history(
+        jittered({**CALM, **silent}), run({**CALM, **silent, key(Metric.ERROR_RATE, "entry-0"): 1 / N, P50: 126.0}, 9)
+    )
+    assert (of(once, P50.metric).p_adjusted or 0) > (of(beside, P50.metric).p_adjusted or 1)
 
 
 def test_a_slower_run_is_suspected_and_its_rerun_decides() -> None:
@@ -196,6 +226,8 @@ def test_not_comparable_names_the_field() -> None:
     assert (judged.word, judged.exit_code) == ("not comparable", 3)
     assert "assumed limits differs: fixed window before, 100 per 60 s now" in judged.sentence
     assert not judged.metrics
+    assert judged.base == "7 accepted runs, 2026-01-01 to 2026-01-07, none of them comparable"
+    assert judged.head == "run-009, 2026-01-10 02:00 UTC, against https://flow.example"
 
 
 def test_runs_that_are_not_comparable_are_no_evidence() -> None:

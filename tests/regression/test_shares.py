@@ -113,3 +113,18 @@ def test_figures_are_consistent(k: int, m: int, j: int, n: int, varies: float) -
     assert noisier.p() >= min(one.p(), 0.5) - 1e-6
     detectable = one.detectable(0.01)
     assert detectable is None or detectable > 1
+
+
+@pytest.mark.parametrize("before", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("now", [0.0, 0.02, 0.2, 0.9])
+@pytest.mark.parametrize("expected", [0.0, 0.1])
+def test_the_interval_of_a_difference_holds_it(before: float, now: float, expected: float) -> None:
+    """Of 429s with an expected share of none, too, whose log odds are an offset."""
+    throttled = key(Metric.THROTTLED_RATE)
+    history = [run([measurement(throttled, before, expected=expected)], number) for number in range(6)]
+    one = judge_history(history, run([measurement(throttled, now, expected=expected)], 9)).metrics[0]
+    assert one.difference == pytest.approx(now - before)
+    assert one.difference_interval is not None
+    low, high = one.difference_interval
+    assert low <= now - before <= high
+    assert high - low < 0.3

@@ -18,7 +18,6 @@ from loadtest.record.run_info import CpuSample, LimitInfo
 from loadtest.report.formats import pages
 from loadtest.report.formats import terminal as text
 from loadtest.report.formats.pages import render_markdown as as_markdown
-from loadtest.report.headline import wilson
 from loadtest.report.not_tested import not_tested
 from loadtest.report.report import Report, build
 from loadtest.units import Limit
@@ -164,7 +163,8 @@ def test_the_phase_of_the_servers_windows_stands_beside_the_429_rate(toured: tup
     """The second at which a run meets the window moves its 429 rate, so it is on the first screen."""
     _, report = toured
     rate = report.figures[1]
-    assert rate.label == "429 rate, all requests"
+    assert rate.label == "429 rate, greetings in “above”"
+    assert "46.4 % to 60.0 % over all phases of the server’s windows" in rate.words.replace("\u00a0", " ")
     # The record's epoch is 40.25 s into a minute of our clock; the server's is 0.3 s ahead, and known to half a second.
     assert re.search(r"the run began 40\.\d s into a window of 1 min \(± 0\.5 s\)", rate.words)
     assert dict(report.facts)["Windows"] in rate.words
@@ -233,19 +233,6 @@ def test_a_generator_that_was_late_binds_before_any_limit(maker: ModuleType, tmp
     cpu = [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]
     report = made(maker, tmp_path, one_stage(maker, [REFUSED] * 9, cpu=cpu))
     assert report.bottleneck.kind == "generator"
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"), [(0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (5, 10, 0.237, 0.763)]
-)
-def test_wilsons_interval(hits: int, n: int, low: float, high: float) -> None:
-    """The interval of a share, beside tabulated values; it always holds the share itself."""
-    assert wilson(hits, n) == pytest.approx((low, high), abs=5e-4)
-
-
-def test_no_share_of_nothing() -> None:
-    """Of nothing there is no interval."""
-    assert wilson(0, 0) is None
 
 
 def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(maker: ModuleType, tmp_path: Path) -> None:

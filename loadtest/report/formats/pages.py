@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from loadtest.analysis.validity import Check
 from loadtest.report.glossary import TERMS, anchor, explained, linked
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Plot, Report, Section
 from loadtest.report.tables.table import Cell, Table
 

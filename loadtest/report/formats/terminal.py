@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from loadtest.analysis.verdict import Word
-from loadtest.report.headline import KeyFigure
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Cell, Table
 

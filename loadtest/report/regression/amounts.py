@@ -6,6 +6,7 @@ from typing import Final
 from loadtest.analysis.numbers import NOTHING, duration_ms, grouped, milliseconds, share
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import MetricComparison
+from loadtest.regression.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
@@ -84,11 +85,13 @@ def change_interval(one: MetricComparison) -> str:
 
 
 def detectable(one: MetricComparison) -> str:
-    """The smallest change for the worse that would have been found: ``+12 %``; of shares as a factor of the odds."""
+    """The smallest change for the worse that would have been found: ``+12 %``; of short times ms, of shares odds."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
         return f"odds × {factor(one.detectable)}"
+    if NATURES[one.metric].unit == "ms" and not in_percent(one):
+        return difference(one.metric, detectable_ms(one))
     return percent(one.detectable)
 
 
@@ -123,10 +126,17 @@ def is_share(one: MetricComparison) -> bool:
 
 
 def worsening(one: MetricComparison) -> float:
-    """How much it changed for the worse, for sorting: the logarithm of its ratio; negative if it became better."""
+    """How much it changed for the worse, for sorting; negative if it became better.
+
+    It is the logarithm of its ratio. A time below 20 ms counts as if it were of 20 ms, of which 1 ms is 5 %: otherwise
+    whatever does nothing would always have changed the most.
+    """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
-    return NATURES[one.metric].worse * math.log(one.ratio)
+    if NATURES[one.metric].unit != "ms" or in_percent(one):
+        return NATURES[one.metric].worse * math.log(one.ratio)
+    base = one.base or 0.0
+    return math.log1p(max(base * (one.ratio - 1), -base) / LEAST_PERCENT_MS)
 
 
 def _points(amount: float) -> str:
@@ -145,8 +155,10 @@ def _digits(size: float) -> str:
 
 
 def factor(ratio: float) -> str:
-    """A ratio as a number: two digits, or all of its whole ones."""
-    return grouped(ratio) if ratio >= 100 else f"{ratio:.2g}"
+    """A ratio as a number: two digits, or all of its whole ones; never with an exponent."""
+    if ratio >= 99.5:
+        return grouped(ratio)
+    return f"{ratio:.2g}" if ratio >= 0.001 else "0.000…"
 
 
 def _sign(amount: float) -> str:

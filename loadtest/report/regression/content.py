@@ -7,10 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from loadtest.errors import ExitCode
 from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
-from loadtest.report.headline import KeyFigure
+from loadtest.regression.sentences import LEAST_PERCENT_MS, in_percent
+from loadtest.report.key_figures import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Table, Tone
@@ -25,6 +27,13 @@ TONES: Final[dict[Word, Tone]] = {
 }
 SUSPECTS: Final = "suspects.json"
 """What a check leaves for a rerun on another machine, beside ``comparison.json``."""
+
+_RUN_AGAIN: Final = "Read in the run’s own report why it is invalid, then run it again."
+_WHY_INVALID: Final = {
+    int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
+    int(ExitCode.ABORTED): "Read in the last run’s own report why it was stopped, then compare again.",
+    int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class ComparisonReport:
 
     Attributes:
         comparison: what was found.
+        name: of the comparison: its directory; of a history, the run in question.
         heading: of the page: the scenario's question.
         steps: what to do next.
         figures: the numbers that matter most.
@@ -53,6 +63,7 @@ class ComparisonReport:
     """
 
     comparison: Comparison
+    name: str
     heading: str
     steps: tuple[Step, ...]
     figures: tuple[KeyFigure, ...]
@@ -91,6 +102,7 @@ def build(comparison: Comparison, directory: Path, history: History | None = Non
     """
     return ComparisonReport(
         comparison=comparison,
+        name=_name(comparison, directory),
         heading=comparison.title or f"Did {comparison.scenario} get slower?",
         steps=next_steps(comparison, directory),
         figures=key_figures(comparison),
@@ -101,6 +113,12 @@ def build(comparison: Comparison, directory: Path, history: History | None = Non
         runs=tables.runs_table(comparison),
         draw=lambda: _draw(comparison, history),
     )
+
+
+def _name(comparison: Comparison, directory: Path) -> str:
+    if comparison.kind == "paired":
+        return directory.resolve().name
+    return comparison.runs[-1] if comparison.runs else ""
 
 
 def _draw(comparison: Comparison, history: History | None) -> tuple[Plot, ...]:
@@ -131,10 +149,11 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
         figures.append(KeyFigure(label, size, why=place))
-    seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and not amounts.is_share(one))
+    seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        words = f"median; by metric {low} to {high}, of times and goodput, in 80 % of cases"
+        of = f"of goodput and times above {LEAST_PERCENT_MS:.0f} ms"
+        words = f"median; by metric {low} to {high}, {of}, in 80 % of cases"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
 
@@ -182,5 +201,5 @@ def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:
     if comparison.word == "not comparable":
         return (Step("Compare like with like: restore what differs, or begin a history of its own with --history."),)
     if comparison.word == "invalid":
-        return (Step("Read in the run’s own report why it is invalid, then run it again."),)
+        return (Step(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN)),)
     return ()

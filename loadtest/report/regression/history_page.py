@@ -10,10 +10,11 @@ from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
 from loadtest.regression import history_file
 from loadtest.regression.history import History, HistoryRun, Status, segments
+from loadtest.regression.sentences import minute
 from loadtest.report.formats.pages import render_template
 from loadtest.report.regression.content import Step
 from loadtest.report.regression.plots import over_history
-from loadtest.report.regression.tables import commit, minute
+from loadtest.report.regression.tables import commit
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Cell, Table, Tone
 

@@ -6,6 +6,7 @@ from typing import Final
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
 from loadtest.regression.measurements import Key, RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
+from loadtest.regression.sentences import minute
 from loadtest.report.regression import amounts
 from loadtest.report.tables.table import Cell, Table, Tone
 
@@ -209,8 +210,3 @@ def runs_table(comparison: Comparison) -> Table:
         for run in runs
     )
     return Table("runs", "Every run", columns, rows)
-
-
-def minute(started: str) -> str:
-    """``2026-11-26 02:00 UTC`` of an ISO time."""
-    return f"{started[:10]} {started[11:16]} UTC"

@@ -14,6 +14,7 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.tables.answers import pair_tables
+from loadtest.report.tables.intervals import intervals
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.table import Cell, Table, Tone
@@ -137,6 +138,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _limits(findings),
         *observed_429_tables(findings),
         *(_latency(name, figures) for name, figures in findings.metrics.traffic.items()),
+        intervals(findings),
         *job_tables(findings),
         _answers(findings),
         *target_tables(findings),
@@ -215,7 +217,7 @@ def _latency(name: str, figures: OperationStage) -> Table:
         for key, label in _LATENCIES.items()
         if isinstance(block := getattr(figures, key), Summary) and block.n
     ]
-    note = "Small print: 95 % intervals, sampling only; requests of one run are correlated, so the truth is wider."
+    note = "Small print: 95 % intervals, sampling only, over all stages; those that know of correlation: see below."
     return Table(f"latency-{name}", f"Times of {name}", columns, tuple(rows), note)
 
 

@@ -89,6 +89,13 @@ def test_what_is_unknown_is_a_dash() -> None:
     assert amounts.difference_interval(bare) == amounts.change_interval(bare) == ""
 
 
+def test_what_would_have_been_found_of_a_short_time_is_in_ms() -> None:
+    """× 104 of 10 µs says that a check is deaf; it is one millisecond."""
+    one = msgspec.structs.replace(TIME, base=0.01, detectable=104.0)
+    assert plain(amounts.detectable(one)) == "+1.03 ms"
+    assert plain(amounts.detectable(msgspec.structs.replace(TIME, base=100.0, detectable=1.066))) == "+6.6 %"
+
+
 def test_a_fall_of_goodput_is_for_the_worse() -> None:
     """Sorting by what became worse knows that less of it is worse, and more time is."""
     less = msgspec.structs.replace(TIME, metric=Metric.GOODPUT, ratio=0.5)

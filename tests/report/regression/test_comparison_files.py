@@ -67,6 +67,21 @@ def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
 
 
+def test_a_page_of_pairs_is_headed_by_the_comparison_not_by_its_last_block(tmp_path: Path) -> None:
+    paired, history = CASES["paired-slower"], CASES["slower"]
+    assert build(paired, tmp_path).name == tmp_path.name
+    assert f"<code>{tmp_path.name}</code>" in formats.render_html(build(paired, tmp_path))
+    assert build(history, tmp_path).name == history.runs[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(ExitCode.INVALID, "why it is invalid"), (ExitCode.TARGET, "up and can be reached")]
+)
+def test_what_to_do_next_fits_why_it_ended(code: ExitCode, words: str, tmp_path: Path) -> None:
+    stopped = msgspec.structs.replace(CASES["paired-slower"], word="invalid", exit_code=int(code))
+    assert words in build(stopped, tmp_path).steps[0].words
+
+
 def test_a_junit_case_for_each_gated_metric() -> None:
     """What regressed has failed, what could not be settled is skipped with the change that would have been found."""
     comparison = CASES["slower"]

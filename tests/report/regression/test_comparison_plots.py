@@ -6,6 +6,7 @@ import made_comparisons as made
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from loadtest.regression import history
@@ -13,6 +14,7 @@ from loadtest.regression.measurements import NATURES
 from loadtest.regression.rule import judge_history
 from loadtest.report.regression.plots import distributions, forest, over_runs
 from loadtest.report.regression.plots.distributions import shift
+from loadtest.report.regression.plots.looks import change_axis
 
 SLOWER = made.CASES["slower"]()
 PAIRED = made.CASES["paired-slower"]()
@@ -97,3 +99,31 @@ def test_nothing_is_drawn_of_nothing(name: str) -> None:
     comparison = made.CASES[name]()
     assert forest.draw(comparison) is None
     assert over_runs.draw_first(comparison) is None
+
+
+@pytest.mark.parametrize("reach", [0.01, 0.04, 0.2, 0.7, 1.25, 2.0, 2.9, 4.0, 6.3, 9.0])
+@pytest.mark.parametrize("below", [0.0, 0.1, 1.0])
+def test_labels_of_changes_have_room_and_no_exponents(reach: float, below: float) -> None:
+    """Of +1 %, of × 18 and of × 500: few, apart from each other, and plain."""
+    figure = Figure()
+    axis = figure.subplots().yaxis
+    axis.axes.set_ylim(-below * reach, reach)
+    change_axis(axis)
+    ticks = list(axis.get_majorticklocs())
+    assert 2 <= len(ticks) <= 7
+    assert 0.0 in ticks
+    assert min(np.diff(ticks)) >= (1 + below) * reach / 8
+    words = [axis.get_major_formatter()(tick) for tick in ticks]
+    assert len(set(words)) == len(words)
+    assert not any("e+" in word or "e-" in word for word in words), words
+
+
+def test_what_changed_most_is_not_what_does_nothing() -> None:
+    """0.2 ms varies by more per cent than 96 ms do; a title names what matters."""
+    unchanged = made.CASES["pass"]()
+    noop = next(one for one in unchanged.metrics if one.traffic == "noop" and one.metric == "execution_time.p50")
+    wild = msgspec.structs.replace(noop, ratio=1.9, ratio_interval=(0.5, 7.0), detectable=9.0)
+    metrics = tuple(wild if one is noop else one for one in unchanged.metrics)
+    drawn = forest.draw(msgspec.structs.replace(unchanged, metrics=metrics))
+    assert drawn is not None
+    assert "noop: executionTime" not in drawn.title

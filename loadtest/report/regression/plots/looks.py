@@ -1,6 +1,8 @@
 """How both sides and each verdict look in every plot of a comparison."""
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from matplotlib.axis import Axis
@@ -25,8 +27,11 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
 }
 """Colour and marker: told apart in grey, too."""
 _LETTERS: Final = 30
-_DECADES_FROM: Final = 20
-"""From this ratio on an axis has powers of ten."""
+_MOST_TICKS: Final = 7
+_LEAST_GAPS: Final = 8.0
+"""So many labels would fill an axis."""
+_LEAST_FACTOR: Final = 1e-9
+"""1 − 20 · 5 % is not quite zero."""
 
 
 def short(name: str, letters: int = _LETTERS) -> str:
@@ -52,21 +57,29 @@ def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
 
 def change_axis(axis: Axis) -> None:
     """Label an axis of log ratios with changes: −20 %, 0, +20 %, × 3."""
-    low, high = axis.get_view_interval()
-    reach = max(abs(low), abs(high))
-    steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
-    step = next((one for one in steps if reach <= 4.5 * one), None)
-    if step is None:
-        base, most = (2.0, 6) if reach < math.log(_DECADES_FROM) else (10.0, 9)
-        every = max(1, math.ceil(reach / math.log(base) / 4))
-        ratios = [base**k for k in range(-most * every, most * every + 1, every)]
-    else:
-        ratios = [1 + step * k for k in range(-20, 120) if 1 + step * k > 0]
-    ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
-    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_locator(FixedLocator(_ticks(*axis.get_view_interval())))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(float(value))))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Log ratios to label: the finest steps of which there are few, and none too close to the next one."""
+    ticks = [0.0]
+    for ratios in _scales():
+        ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
+        gaps = [after - before for before, after in pairwise(ticks)]
+        if len(ticks) <= _MOST_TICKS and all(gap * _LEAST_GAPS >= high - low for gap in gaps):
+            break
+    return ticks
+
+
+def _scales() -> Iterator[list[float]]:
+    """Ratios in steps of some per cent, then powers, from the finest on; each scale has 1."""
+    for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
+        yield [1 + step * k for k in range(-20, 21) if 1 + step * k > _LEAST_FACTOR]
+    for power in range(1, 10):
+        yield [2.0 ** (power * k) for k in range(-6, 7)]
 
 
 def _tick(value: float) -> str:

@@ -1,0 +1,183 @@
+"""The numbers of the first screen: each of one traffic entry in one stage, with what is known of how sure it is.
+
+An interval says what it is: over all phases of the server's windows, from blocks of time, or from order statistics,
+which know of sampling only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from loadtest.analysis import numbers
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
+from loadtest.analysis.limits.phases import depends_on_phase
+from loadtest.analysis.results import OperationStage, Value
+from loadtest.report.headline import MainEntry, main_entry
+from loadtest.report.prediction import window_phase
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number as text.
+
+    Attributes:
+        label: what it is.
+        value: with its unit; a dash where there is none.
+        interval: what is known of how sure it is, as text; empty without.
+        n: on how many it rests, in words; empty without any.
+        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
+    """
+
+    label: str
+    value: str
+    interval: str = ""
+    n: str = ""
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """All that belongs beside the value and its label."""
+        return ", ".join(part for part in (self.interval, self.n, self.why) if part)
+
+
+class _Part(NamedTuple):
+    """One traffic entry in one stage."""
+
+    traffic: str
+    stage: str
+    figures: OperationStage
+
+    @property
+    def label(self) -> str:
+        return f"{self.traffic} in “{self.stage}”"
+
+
+def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
+    """Response time of the main operation, 429 rate and goodput where most got 429, and what was not ok."""
+    entry = main_entry(findings)
+    part = _most_throttled(findings, entry)
+    return _response(findings, entry), _throttled(findings, part), _goodput(findings, part), _not_ok(findings)
+
+
+def _parts(findings: Findings) -> Iterator[_Part]:
+    for traffic, figures in findings.metrics.traffic.items():
+        for stage, part in figures.stages.items():
+            if part.requests.sent:
+                yield _Part(traffic, stage, part)
+
+
+def _most_throttled(findings: Findings, entry: MainEntry | None) -> _Part | None:
+    """Where most got 429: of the main entry, else of any; without one the main entry's stage."""
+    parts = list(_parts(findings))
+    own = [part for part in parts if entry is not None and part.traffic == entry.traffic]
+    for some in (own, parts):
+        if any(part.figures.requests.throttled for part in some):
+            return max(some, key=lambda part: part.figures.requests.throttled_rate or 0.0)
+    main = [part for part in own if entry is not None and part.stage in {stage.name for stage in entry.stages}]
+    return next(iter(main or own or parts), None)
+
+
+def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
+    if entry is None or not entry.times.n:
+        return KeyFigure("p95 response time", numbers.NOTHING, why="no data, because no operation was ok or timed out")
+    stage = entry.stages[0].name
+    where = f"{entry.traffic} within the limits" if entry.within and entry.only else f"{entry.traffic} in “{stage}”"
+    n = f"n = {numbers.count(entry.times.n)} {entry.words}"
+    found = entry.percentile
+    if found is None or found.value is None or entry.quantile is None:
+        longest = ("≥\u00a0" if entry.times.late else "") + numbers.duration_ms(entry.times.most)
+        return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
+    high = numbers.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
+    value = Value(found.value, found.interval, found.at_least, found.most if found.most != found.value else None)
+    name = entry.quantile[0]
+    blocks = find_interval(findings.intervals, entry.traffic, stage, f"response_time.{name}")
+    from_blocks = "" if blocks is None or blocks.kind is None else f"{in_words(blocks)}; "
+    return KeyFigure(
+        f"{name} response time, {where}",
+        numbers.bounded(value._replace(most=None) if found.at_least else value),
+        f"{from_blocks}sampling only: {numbers.duration_ms(found.low)} to {high}",
+        n,
+        f"no interval from blocks: {blocks.why_not}" if blocks is not None and blocks.kind is None else "",
+    )
+
+
+def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
+    if part is None:
+        return KeyFigure("429 rate", numbers.NOTHING, why="no data, because no request was sent")
+    whole = findings.metrics.overall.requests
+    if not whole.throttled:
+        return KeyFigure("429 rate, all requests", numbers.share(0.0), n=_n(whole.sent, "request"), why="not one 429")
+    requests, operations = part.figures.requests, part.figures.operations
+    found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
+    # Of retries and polls there is none: they are requests of which no operation ends in the 429.
+    alike = (requests.sent, requests.throttled) == (operations.sent, operations.throttled)
+    kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"
+    why = f"no range: it sends {kind}, and what they meet depends on the server’s windows"
+    if alike:
+        why = "" if found is None or found.kind is not None else f"no interval: {found.why_not}"
+    return KeyFigure(
+        f"429 rate, {part.label}",
+        numbers.share(requests.throttled_rate),
+        in_words(found) if alike and found is not None else "",
+        _n(requests.sent, "request"),
+        "; ".join(each for each in (why, window_phase(findings)) if each),
+    )
+
+
+def _goodput(findings: Findings, part: _Part | None) -> KeyFigure:
+    found = None if part is None else find_interval(findings.intervals, part.traffic, part.stage, GOODPUT)
+    if part is None or found is None:
+        return KeyFigure("goodput", numbers.NOTHING, why="no data, because no operation was sent")
+    return KeyFigure(
+        f"goodput, ok {part.label}",
+        numbers.rate(found.value),
+        in_words(found),
+        f"n = {numbers.count(found.n)} offered",
+        f"no interval: {found.why_not}" if found.kind is None else "",
+    )
+
+
+def _not_ok(findings: Findings) -> KeyFigure:
+    """429s apart from errors and time-outs: the first are a limit's doing, the others the service's."""
+    parts = [part for part in _parts(findings) if part.figures.operations.sent]
+    if not parts:
+        return KeyFigure("not ok", numbers.NOTHING, why="no data, because no operation was sent")
+    worst = max(parts, key=lambda part: _bad(part.figures) / part.figures.operations.sent)
+    counts = worst.figures.operations
+    if not _bad(worst.figures):
+        sent = findings.metrics.overall.operations.sent
+        return KeyFigure("not ok, of operations sent", numbers.share(0.0), n=f"n = {numbers.count(sent)}")
+    shares = {"429": counts.throttled, "failed": counts.failed, "timed out": counts.timed_out}
+    return KeyFigure(
+        f"not ok, {worst.label}" + (", the worst" if len(parts) > 1 else ""),
+        numbers.share(_bad(worst.figures) / counts.sent),
+        n=f"n = {numbers.count(counts.sent)}",
+        why=", ".join(f"{name} {numbers.share(number / counts.sent)}" for name, number in shares.items()),
+    )
+
+
+def _bad(figures: OperationStage) -> int:
+    counts = figures.operations
+    return counts.throttled + counts.failed + counts.timed_out
+
+
+def _n(number: int, what: str) -> str:
+    return f"n = {numbers.count(number)} {what}{'' if number == 1 else 's'}"
+
+
+def in_words(found: MetricInterval) -> str:
+    """An interval with what it is; empty where there is none."""
+    if found.kind is None or found.low is None or found.high is None:
+        return ""
+    if found.metric.endswith("_rate"):
+        ends = f"{numbers.share(found.low)} to {numbers.share(found.high)}"
+    elif found.metric == GOODPUT:
+        ends = f"{numbers.rate(found.low)} to {numbers.rate(found.high)}"
+    else:
+        ends = f"{numbers.duration_ms(found.low)} to {numbers.duration_ms(found.high)}"
+    if found.kind == "phases":
+        return f"{ends} over all phases of the server’s windows"
+    if found.kind == "phases and blocks":
+        return f"{ends} over all phases of the server’s windows, and 95\u00a0% from blocks"
+    return f"95\u00a0% from blocks: {ends}"

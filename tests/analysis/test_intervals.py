@@ -1,0 +1,182 @@
+"""How sure figures are: ranges over the phases of the server's windows, and intervals from blocks of time."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import interval_coverage as bench
+import numpy as np
+import pytest
+
+from loadtest import limiters
+from loadtest.analysis.block_intervals import CONSTANT, TOO_FEW, percentile_interval, share_interval
+from loadtest.analysis.blocks import Grid, Times, grid
+from loadtest.analysis.distribution import distribution
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.intervals import MetricInterval, find_interval
+from loadtest.analysis.limits.phases import refused_by_phase
+from loadtest.analysis.record import load_record
+from loadtest.limiters import LimiterSpec
+from loadtest.stats import interval_ranks
+from loadtest.units import Limit
+
+RUNS = 60
+
+
+@pytest.fixture(scope="module")
+def cells() -> Grid:
+    found = grid(0.0, 60.0)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("regime", ["1 s", "stalls"])
+def test_intervals_from_blocks_hold_the_truth(regime: str) -> None:
+    """The short form of ``bench/interval_coverage.py``: of 60 runs at least 51 hold it."""
+    for metric, found in bench.coverage(regime, RUNS, truth_runs=400).items():
+        assert found.stated >= 0.9 * RUNS, metric
+        assert found.held >= 0.85 * found.stated, metric
+
+
+def test_what_drifts_through_the_stage_has_mostly_no_interval() -> None:
+    """Blocks cannot tell what lasts a sixth of the stage: most runs say so, whichever figure it is."""
+    for found in bench.coverage("drift", RUNS, truth_runs=100).values():
+        assert found.stated < 0.6 * RUNS
+
+
+def test_independent_requests_have_about_the_interval_of_order_statistics(cells: Grid) -> None:
+    """Knowing of correlation costs little where there is none."""
+    random, ratios = np.random.default_rng(4), []
+    for _ in range(20):
+        values = random.lognormal(5, 0.5, size=600)
+        whole = distribution(values)
+        times = Times(cells, whole)
+        times.add(cells.place(np.arange(600) / 10), values)
+        found, ranks = percentile_interval(times, whole, 0.5), interval_ranks(600, 0.5)
+        assert found.low is not None
+        assert found.high is not None
+        assert ranks is not None
+        low, high = whole.at(ranks)
+        ratios.append((found.high - found.low) / (high - low))
+        assert found.effective_n is not None
+        assert found.effective_n <= 600
+    assert 1 <= np.mean(ratios) < 1.4
+
+
+def test_there_is_none_where_nothing_shows_how_it_varies(cells: Grid) -> None:
+    """Not of what is always the same, nor of what all happened at once."""
+    always, never = np.full(cells.bins, 10), np.zeros(cells.bins, np.int64)
+    assert share_interval(never, always).why_not == CONSTANT
+    assert share_interval(always, always).why_not == CONSTANT
+    burst = never.copy()
+    burst[3] = 100
+    assert share_interval(never, burst).why_not == TOO_FEW
+
+
+def test_time_outs_leave_a_percentile_without_an_upper_bound(cells: Grid) -> None:
+    """A time-out is as long as it may be: a bound that reaches it is none."""
+    values = np.random.default_rng(2).lognormal(5, 0.5, size=600)
+    whole = distribution(values, values > np.quantile(values, 0.96))
+    times = Times(cells, whole)
+    times.add(cells.place(np.arange(600) / 10), values)
+    assert percentile_interval(times, whole, 0.5).low is not None
+    found = percentile_interval(times, whole, 0.95)
+    assert found.low is None
+    assert "time-outs" in found.why_not
+
+
+def brute(limit: Limit, spec: LimiterSpec, times: np.ndarray, counted: np.ndarray, phases: np.ndarray) -> list[int]:
+    """Refused requests that count, by the limiter itself, at each phase."""
+    return [
+        int((~np.array(limiters.replay(limiters.make(spec, limit), (times - phase + 60).tolist())) & counted).sum())
+        for phase in phases
+    ]
+
+
+def test_every_phase_is_replayed() -> None:
+    """No other second has more or fewer 429s than the range; and both ends of it occur."""
+    random = np.random.default_rng(6)
+    times, limit = np.sort(random.uniform(1000, 1030, 240)), Limit(30, 5.0)
+    counted = times > 1010
+    refused = refused_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
+    assert refused is not None
+    tried = brute(limit, LimiterSpec(), times, counted, np.linspace(0, 5, 300, endpoint=False))
+    assert (refused.min(), refused.max()) == (min(tried), max(tried))
+
+
+@pytest.mark.parametrize("regime", ["2.5 times 100 per minute, 2 min", "2 times 50 per 5 s, 32 s"])
+def test_the_range_over_phases_holds_every_run(regime: str) -> None:
+    """Runs with the same sends, each a little late on its own, that meet the server's window at another second."""
+    held, (least, most), outside = bench.windows_held(bench.WINDOWS[regime], 40)
+    assert held == 40
+    assert outside == 0
+    assert most - least > 0.02
+
+
+def made(maker: ModuleType, directory: Path, *, shift_s: float, policy: str = "none", **more: Any) -> Findings:
+    """Sync runs within their limit of 20 per 5 s, then at 2.5 times of it."""
+    stages = [
+        maker.stage("within", 0, 10, 3),
+        maker.stage("above", 10, 22, 10, over=["sync_run"], expect_429=True),
+    ]
+    traffic = {"t": maker.plan("sync_run", stages)}
+    simulation = maker.Simulation(traffic, shift_s=shift_s, limits={**maker.DOCUMENTED, "sync_run": (20, 5.0)}, **more)
+    run = maker.info(traffic)
+    run.scenario.effective["traffic"] = {"t": {"retry": {"policy": policy}}}
+    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(count=20, window_s=5.0)
+    return find(load_record(maker.save(directory, run, simulation.run())))
+
+
+def interval(findings: Findings, stage: str, metric: str) -> MetricInterval:
+    found = find_interval(findings.intervals, "t", stage, metric)
+    assert found is not None
+    return found
+
+
+def test_a_run_gives_the_range_that_other_phases_lie_in(maker: ModuleType, tmp_path: Path) -> None:
+    """429 rate and goodput of runs that began at another second are in the range of each; within the limits it is 0."""
+    runs = [made(maker, tmp_path / f"{shift}", shift_s=shift) for shift in (0.05, 0.3, 0.55)]
+    for metric in ("throttled_rate", "goodput"):
+        found = [interval(run, "above", metric) for run in runs]
+        for one in found:
+            assert (one.kind, one.why_not) == ("phases", "")
+            assert one.low is not None
+            assert one.high is not None
+            assert all(one.low <= other.value <= one.high for other in found)
+        calm = interval(runs[0], "within", metric)
+        assert calm.low == calm.high == calm.value
+
+
+def test_errors_of_what_passed_widen_the_range_of_goodput(maker: ModuleType, tmp_path: Path) -> None:
+    """They are the service's, and vary; what is refused does not depend on them."""
+    found = made(maker, tmp_path / "run", shift_s=0.3, error_share=0.2)
+    goodput, rate = interval(found, "above", "goodput"), interval(found, "above", "throttled_rate")
+    assert rate.kind == "phases"
+    assert goodput.kind in ("phases and blocks", None)
+    assert goodput.kind is not None or "not all ended well" in goodput.why_not
+
+
+def test_entries_with_polls_or_retries_have_no_range(maker: ModuleType, tmp_path: Path) -> None:
+    """What they send depends on the phase, and they say so; so does whoever shares their limit."""
+    found = find(load_record(maker.tour(tmp_path / "run")))
+    for traffic, metric in (("jobs", "throttled_rate"), ("lookups", "throttled_rate"), ("lookups", "goodput")):
+        one = find_interval(found.intervals, traffic, "above", metric)
+        assert one is not None
+        assert one.kind is None
+        assert "“jobs” sends polls" in one.why_not
+    sync = find_interval(found.intervals, "greetings", "above", "throttled_rate")
+    assert sync is not None
+    assert sync.low is not None
+    assert sync.high is not None
+    # The span of the documented limits' tour, 46 to 60 %.
+    assert (round(sync.low, 2), round(sync.high, 2)) == (0.46, 0.6)
+
+
+def test_a_policy_of_retries_is_enough(maker: ModuleType, tmp_path: Path) -> None:
+    """It need not have been at work: at another phase it might be."""
+    found = made(maker, tmp_path / "run", shift_s=0.3, policy="exponential")
+    for stage in ("within", "above"):
+        one = interval(found, stage, "throttled_rate")
+        assert one.kind is None
+    assert "“t” sends retries" in one.why_not
+    assert "retries above a limit wait" in interval(found, "above", "response_time.p50").why_not
