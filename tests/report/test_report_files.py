@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from edge_records import records
+from markupsafe import escape
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode
@@ -58,6 +59,7 @@ def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]
         assert bool(plot.png) == bool(plot.svg) == (directory / "plots" / f"{plot.name}.png").exists()
         assert plot.svg or plot.caption.startswith("No data, because ")
     assert page.count("<svg") == sum(bool(plot.svg) for plot in report.plots)
+    assert all(f"<span>{escape(table.title)}</span></caption>" in page for table in report.tables if table.rows)
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
     shown = re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()

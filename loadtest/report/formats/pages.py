@@ -30,7 +30,7 @@ _TABLES: Final[dict[Section, tuple[str, ...]]] = {
     Section.TIMES: ("latency-",),
     Section.EXECUTION: (),
     Section.JOBS: ("waits", "polling", "pending"),
-    Section.OUTCOMES: ("outcomes", "answers", "errors", "oddities", "jobs"),
+    Section.OUTCOMES: ("outcomes", "intervals", "answers", "errors", "oddities", "jobs"),
     Section.SLOWEST: ("slowest",),
     Section.LOAD: ("load", "generators"),
 }
