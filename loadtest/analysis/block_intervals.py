@@ -113,10 +113,11 @@ def percentile_interval(times: Times, values: Distribution, quantile: float) -> 
     n = float(found.n[_level(found.share, quantile)])
     if _drifting(steady, len(whole)):
         return BlockInterval(effective_n=n, why_not=DRIFTS)
-    # Of the last level nothing can be said: all values lie below it.
-    far = np.abs(found.share - quantile) > found.t * np.sqrt(quantile * (1 - quantile) / found.n)
-    inside = np.flatnonzero(~far[:-1])
-    if not len(inside) or inside[0] == 0 or inside[-1] >= len(far) - 2:
+    near = np.abs(found.share - quantile) <= found.t * np.sqrt(quantile * (1 - quantile) / found.n)
+    # Levels that no value or every value lies below tell of nothing, and are no bounds.
+    known = (found.share > 0) & (found.share < 1)
+    inside = np.flatnonzero(near & known)
+    if not len(inside) or not known[inside[0] - 1] or not known[inside[-1] + 1]:
         return BlockInterval(effective_n=n, why_not=NO_BOUND)
     low, high = float(times.cuts[inside[0]]), float(times.cuts[inside[-1] + 1])
     if high >= values.open_from:

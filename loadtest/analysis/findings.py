@@ -89,8 +89,7 @@ def find(record: Record) -> Findings:
 
     What is seen over time is gathered in a second pass: bins need to know how much there is and when windows begin.
     """
-    expectation = expect(record)
-    metrics = compute(record, expectation)
+    metrics = compute(record, expectation := expect(record))
     uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
     points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
     phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
@@ -103,7 +102,6 @@ def find(record: Record) -> Findings:
     scan(record.directory, record.vocabulary, [*visitors, values, mistakes])
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
-    verdict = decide(record.info, checks, judged)
     return Findings(
         record,
         expectation,
@@ -128,7 +126,7 @@ def find(record: Record) -> Findings:
         metric_intervals(record, expectation, metrics, blocks),
         checks,
         judged,
-        verdict,
+        decide(record.info, checks, judged),
     )
 
 

@@ -32,13 +32,13 @@ def attribution(
             {name for run in runs for name in run.not_found_entries},
             "Requests that are answered 404, before any workflow runs,",
             "the time is lost later, where workflows run",
-            "that part of the cause lies before any workflow",
+            "so much is lost before any workflow runs",
         ),
         (
             {name for run in runs for name in run.idle_entries},
             "Workflows that do nothing",
             "the cause is in what the other workflows do",
-            "that part of the cause lies around the workflows",
+            "so much is lost around the workflows, not in them",
         ),
     ):
         suspect = _suspect(findings, entries)

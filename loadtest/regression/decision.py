@@ -138,7 +138,7 @@ def _nothing_tested(sides: Sides, metrics: Sequence[MetricComparison], least: in
 
 
 def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
-    """The smallest and the largest change that would have been found in 80 % of cases; of short times in ms."""
+    """The smallest and the largest change that is found in 80 % of cases; of short or polled times in ms."""
     parts = []
     ordered = sorted(
         (one for one in found if sentences.in_percent(one)),
@@ -152,7 +152,7 @@ def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[Metric
         parts.append(" to ".join(dict.fromkeys(ends)))
     if short := sorted(sentences.detectable_ms(one) for one in found if not sentences.in_percent(one)):
         sizes = dict.fromkeys(sentences.signed(end) for end in (short[0], short[-1]))
-        parts.append(f"{' to '.join(sizes)} ms of times below {sentences.LEAST_PERCENT_MS:.0f} ms")
+        parts.append(f"{' to '.join(sizes)} ms of short or polled times")
     return f"It would have found {', and '.join(parts)}." if parts else ""
 
 

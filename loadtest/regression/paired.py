@@ -18,7 +18,7 @@ from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Measurement, RunMeasurements
 from loadtest.regression.noise import PRIOR_DF, Spread, inflation, shrunk, variance
 from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.regression.sentences import LEAST_PERCENT_MS, in_percent, where
+from loadtest.regression.sentences import in_percent, where
 from loadtest.regression.shares import ShareChange, count, counted_variance
 
 DISCARDED: Final = 1
@@ -202,16 +202,13 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     tested = [one for one in metrics if one.p is not None]
     times = [one for one in tested if NATURES[one.metric].scale == "log" and one.sd is not None]
     # Of 1 ms, and below the poll interval, +10 % is nothing that counts.
-    telling = [one for one in times if in_percent(one) and one.resolution_ms <= math.expm1(_ENOUGH) * (one.base or 0.0)]
-    loose = [one for one in telling if one.verdict == "inconclusive" and not one.suspect]
+    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)
         need = pairs_needed(worst.sd or 0.0, len(tested))
         many = f"{need} pairs" if need else f"more than {_MOST_PAIRS} pairs (use longer blocks)"
         name = f"{where((worst.traffic, worst.stage), metrics)}: {NATURES[worst.metric].name}"
-        but = (
-            f", except times below {LEAST_PERCENT_MS:.0f} ms and what polls hide," if len(telling) < len(times) else ""
-        )
+        but = "" if all(map(in_percent, times)) else ", except short and polled times,"
         reasons.append(f"To find +10 % in every metric{but} takes {many}; {name} varies the most.")
     if 0 < discarded < pairs:
         reasons.append(

@@ -85,9 +85,9 @@ def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], sh
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether a percentage says how much a metric changed: goodput, and times that are not short."""
-    nature = NATURES[one.metric]
-    return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) >= LEAST_PERCENT_MS)
+    """Whether 5 % is the least effect: of goodput, and of times that are neither short nor hidden by polls."""
+    nature, ms = NATURES[one.metric], max(LEAST_MS, one.resolution_ms)
+    return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
 
 def detectable_ms(one: MetricComparison) -> float:

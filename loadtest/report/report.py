@@ -5,6 +5,7 @@ Beside figures, tables and plots it has facts (what was loaded, with what, and b
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
@@ -133,6 +134,19 @@ def caveats(findings: Findings) -> tuple[str, ...]:
     return tuple(found)
 
 
+class Section(StrEnum):
+    """Where a page has a plot or table, by the heading, in order."""
+
+    COMPARED = "What was compared"
+    LIMITS = "Limits and 429s"
+    TIMES = "How long it took"
+    EXECUTION = "executionTime"
+    JOBS = "Jobs"
+    OUTCOMES = "Outcomes"
+    SLOWEST = "The slowest"
+    LOAD = "How good the load was"
+
+
 @dataclass(frozen=True)
 class Plot:
     """A finished plot, or why there is none.
@@ -145,6 +159,8 @@ class Plot:
         png: the same on white, with its title; empty if there is no plot.
         data: its numbers, in short.
         csv: its numbers, all that are drawn; empty if there is no plot.
+        section: of the page; None on pages that have none.
+        leads: whether it is one of the few that stand before all sections.
     """
 
     name: str
@@ -154,6 +170,8 @@ class Plot:
     png: bytes = b""
     data: tuple[Table, ...] = ()
     csv: str = ""
+    section: Section | None = None
+    leads: bool = False
 
 
 @dataclass(frozen=True)

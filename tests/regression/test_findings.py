@@ -129,7 +129,7 @@ def test_a_control_that_moved_alone_is_nothing() -> None:
     ("idle", "said"),
     [
         (10.0, "changed by at most 0.48 ms of the 40 ms: the "),
-        (50.0, "became slower, too, by +38 to +42 ms (95 %) of the 40 ms: that part of the cause lies"),
+        (50.0, "became slower, too, by +38 to +42 ms (95 %) of the 40 ms: so much is lost"),
     ],
 )
 def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: float, said: str) -> None:

@@ -134,7 +134,7 @@ def test_what_does_nothing_asks_for_no_more_pairs() -> None:
     compared = compare_pairs(both)
     asked = [reason for reason in compared.reasons if reason.startswith("To find +10 %")]
     assert len(asked) == 1
-    assert asked[0].startswith("To find +10 % in every metric, except times below 20 ms and what polls hide, takes ")
+    assert asked[0].startswith("To find +10 % in every metric, except short and polled times, takes ")
     assert "nothing" not in asked[0]
 
 

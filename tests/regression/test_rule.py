@@ -53,10 +53,10 @@ def test_what_would_have_been_found_is_in_ms_of_short_times() -> None:
     short = key(Metric.EXECUTION_TIME_P95, "nothing")
     judged = judge_history(jittered({P50: 120.0, short: 0.9}), run({P50: 120.0, short: 0.9}, 9))
     assert "greetings: response time p50), and +1." in judged.sentence
-    assert judged.sentence.endswith(" ms of times below 20 ms.")
+    assert judged.sentence.endswith(" ms of short or polled times.")
     assert "nothing" not in judged.sentence
     only = judge_history(jittered({short: 0.9}), run({short: 0.9}, 9))
-    assert re.search(r"It would have found \+1\.\d ms of times below 20 ms\.$", only.sentence)
+    assert re.search(r"It would have found \+1\.\d ms of short or polled times\.$", only.sentence)
 
 
 def test_shares_without_any_event_are_no_tests() -> None:

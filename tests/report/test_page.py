@@ -34,6 +34,7 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, axe: str, scheme:
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
+    page.evaluate("document.querySelectorAll('details.section').forEach((one) => { one.open = true; })")
     page.evaluate(axe)
     contrast = "true" if (scheme, width) in {("light", 1200), ("dark", 390)} else "false"
     options = f"{{rules: {{'color-contrast': {{enabled: {contrast}}}}}}}"
@@ -83,10 +84,51 @@ def test_the_page_is_whole_without_javascript(browser: Any, address: str) -> Non
     assert "Not tested" in texts[0]
 
 
+def test_folded_sections_open_where_they_are_linked(browser: Any, address: str) -> None:
+    """Without JavaScript: on paper, from the list of contents, which counts them right, and from a term."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    tables = page.locator("#outcomes table").first
+    page.emulate_media(media="print")
+    assert "What became of every operation" in page.locator("#outcomes").inner_text()
+    page.emulate_media(media="screen")
+    assert not tables.is_visible()
+    for entry in page.locator("nav li").all():
+        section = page.locator(str(entry.locator("a").get_attribute("href")))
+        entry.locator("a").click()
+        section.wait_for(state="visible")
+        counted = dict(reversed(part.split(" ")) for part in entry.locator("small").inner_text().split(", "))
+        for noun, selector in (("table", ":scope > .block table"), ("plot", ":scope > figure")):
+            shown = int(counted.get(noun, 0)) or int(counted.get(f"{noun}s", 0))
+            assert shown == section.locator(selector).count()
+    page.goto("about:blank")
+    page.goto(address)
+    term = page.locator("dl.figures a.term").first
+    meaning = page.locator(str(term.get_attribute("href")))
+    assert not meaning.is_visible()
+    term.click()
+    meaning.wait_for(state="visible")
+    assert term.get_attribute("title") == meaning.locator("xpath=following-sibling::dd[1]").inner_text()
+    context.close()
+
+
+def test_a_phone_shows_verdict_answer_and_figures_first(browser: Any, address: str) -> None:
+    """Nobody scrolls for what the run has found; between three and five plots stand open below it."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    for seen in (page.locator(".verdict .lead"), page.locator("dl.figures > div").nth(2)):
+        box = seen.bounding_box()
+        assert box["y"] + box["height"] <= 844
+    assert 3 <= page.locator("main > figure").count() <= 5
+    page.close()
+
+
 def test_every_plot_says_what_it_shows(browser: Any, address: str) -> None:
     """Each drawing is an image with the finding as its text, and its numbers are a table that unfolds."""
     page = browser.new_page()
     page.goto(address)
+    page.evaluate("document.querySelectorAll('details.section').forEach((one) => { one.open = true; })")
     drawings = page.locator("figure [role=img]")
     assert drawings.count() == page.locator("svg").count() > 5
     for figure in page.locator("figure:has(svg)").all():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time
+from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time, spectrum
 from loadtest.report.plots.style import Drawing, styled
 
 
@@ -66,7 +66,7 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
 def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
     with styled("spectrum"):
-        figure = drawn(response_time.draw_spectrum(ladder)).figure
+        figure = drawn(spectrum.draw(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
@@ -159,7 +159,7 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
     titles = {}
     for name, draw in (
         ("service", response_time.draw_service),
-        ("spectrum", response_time.draw_spectrum),
+        ("spectrum", spectrum.draw),
         ("parts", execution.draw_decomposition),
         ("overhead", overhead.draw),
     ):
@@ -168,6 +168,69 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
     assert titles["service"] == (
         "Beside their answered request, ok operations of runs waited 0.20 ms or less at the median, 18.00 s at most"
     )
-    assert titles["spectrum"].endswith("; jobs reached time-outs, so that the tail is longer than is known")
+    assert titles["spectrum"].endswith("; jobs reached time-outs: that tail is longer than is known")
     assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"
     assert titles["overhead"] == "Median overhead of ok operations: jobs (75.0 % were ok) 700 ms"
+
+
+@pytest.fixture(scope="module")
+def refused(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """A burst of 200 in the last second of two minutes with 20 a minute: half get 429 in under a millisecond."""
+    times = [k * 3_000.0 for k in range(39)] + [119_000.0 + k for k in range(200)]
+    rows = []
+    for k, at in enumerate(times):
+        late = k >= 139
+        fate = {"status": 429, "outcome": "throttled", "reason": "throttled"} if late else {}
+        took = 0.7 if late else 200 + k % 40
+        rows += [maker.request("t", k, at, at + took, **fate), maker.operation("t", k, at, at + took, **fate)]
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 120, 2)], offered=len(times))}
+    required = ("response_time.p50 < 210ms", "response_time.p95 < 300ms", "response_time.p90 < 60s")
+    thresholds = [{"require": one, "traffic": "t"} for one in required]
+    run = maker.info(traffic, thresholds=thresholds)
+    return find(load_record(maker.save(tmp_path_factory.mktemp("refused") / "run", run, rows)))
+
+
+def test_a_peak_does_not_hide_the_limit(refused: Findings) -> None:
+    """Rates end at three times the limit and a little, the peak is named, and the CSV still has it."""
+    with styled("rates"):
+        figure = drawn(limits.draw_rates(refused)).figure
+    (panel,) = figure.axes
+    peak = max(float(np.nanmax(one.y)) for one in data.series(figure))
+    assert peak > 2_000
+    assert panel.get_ylim()[1] == pytest.approx(3 * 100 * 1.08)
+    assert any(text.get_text().startswith("↑ ") and "peak" in text.get_text() for text in panel.texts)
+
+
+def test_429s_do_not_squash_response_times(refused: Findings) -> None:
+    """The axis holds what took time; a threshold near it is a line where it is, one far above it only named."""
+    with styled("response-time"):
+        figure = drawn(response_time.draw_scatter(refused)).figure
+    (panel,) = figure.axes
+    low, high = panel.get_ylim()
+    assert 50 < low < 200
+    assert 300 < high < 1_000
+    lines = {float(line.get_ydata()[0]) for line in panel.lines if line.get_label() == "threshold"}
+    assert lines == {210.0, 300.0}
+    (ticks,) = [line for line in panel.lines if line.get_label() == "429"]
+    assert len(ticks.get_xdata()) == 100
+    words = [text.get_text().strip() for text in panel.texts]
+    assert {"p50 < 210ms", "p95 < 300ms", "p90 < 60s ↑"} <= set(words)
+
+
+def test_percentiles_are_ranked_by_ms_over_their_threshold(refused: Findings) -> None:
+    """The title names the one that is furthest over what is allowed, whatever the ratio to its median."""
+    with styled("spectrum"):
+        title = drawn(spectrum.draw(refused)).title.replace("\u00a0", " ")
+    assert title == "Furthest over its threshold, in ms, is p50 of t: 217 ms where 210 ms are allowed"
+
+
+def test_only_jobs_have_no_plot_of_service_time(maker: ModuleType, tmp_path: Path) -> None:
+    """One of a job's many requests is no part to hold against the whole."""
+    traffic = {"jobs": maker.plan("async_run", [maker.stage("within", 0, 1, 1)], offered=1)}
+    rows = [
+        maker.request("jobs", 0, 0, 5, operation="async_run", kind="submit", status=202),
+        maker.request("jobs", 0, 500, 505, operation="async_run", kind="poll", poll=1, job_state="completed"),
+        maker.operation("jobs", 0, 0, 505, operation="async_run", poll=1),
+    ]
+    found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
+    assert response_time.draw_service(found) is None

@@ -103,6 +103,8 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
     for limit, groups in by_limit.items():
         stages = [_stages(record, group) for group in groups]
         present = [index for index in np.unique(np.concatenate(stages)).tolist() if index >= 0]
+        if not present:  # the set-up alone
+            continue
         if why := _why_not(record, expectation, groups, present):
             found |= dict.fromkeys(present, PhaseRange(why_not=why))
             continue

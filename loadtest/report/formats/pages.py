@@ -1,13 +1,17 @@
 """The report as pages: one HTML file, and Markdown.
 
-The HTML file works offline, light and dark, and is readable without JavaScript. Its one script sorts tables; the page
-allows it by its hash, and no other. Markdown is for a pull request or a wiki; plots are linked as files beside it.
+The HTML file works offline, light and dark, and is readable without JavaScript: a few plots that carry the answer, then
+sections that unfold by a click, by a link, by the browser's search, and on paper. Its one script sorts tables, and
+unfolds what a browser does not by itself; the page allows it by its hash, and no other. Markdown is for a pull request
+or a wiki; plots are linked as files beside it.
 """
 
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,56 +19,94 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtest.analysis.validity import Check
+from loadtest.report.glossary import TERMS, anchor, explained, linked
 from loadtest.report.key_figures import KeyFigure
-from loadtest.report.report import Plot, Report
+from loadtest.report.report import Plot, Report, Section
 from loadtest.report.tables.table import Cell, Table
 
-_SECTIONS: Final = (
-    ("What was compared", (), ("pairs-",)),
-    ("Limits and 429s", ("rates", "throttling", "windows"), ("limits",)),
-    (
-        "How long it took",
-        ("response-time", "heat", "by-rate", "service-time", "spectrum", "execution-time"),
-        ("latency-",),
-    ),
-    ("executionTime", ("execution-over-time", "execution-latency", "overhead"), ()),
-    ("Jobs", ("waiting", "polling"), ("waits", "polling", "pending")),
-    ("Outcomes", (), ("outcomes", "answers", "errors", "oddities", "jobs")),
-    ("The slowest", ("slowest",), ("slowest",)),
-    ("How good the load was", ("start-lag",), ("load", "generators")),
-)
-"""Heading, plots by name, tables by the beginning of their name."""
-
+_TABLES: Final[dict[Section, tuple[str, ...]]] = {
+    Section.COMPARED: ("pairs-",),
+    Section.LIMITS: ("limits",),
+    Section.TIMES: ("latency-", "intervals"),
+    Section.EXECUTION: (),
+    Section.JOBS: ("waits", "polling", "pending"),
+    Section.OUTCOMES: ("outcomes", "answers", "errors", "oddities", "jobs"),
+    Section.SLOWEST: ("slowest",),
+    Section.LOAD: ("load", "generators"),
+}
+"""Of each section the tables, by the beginning of their name."""
+_FEWEST: Final = 3
+_MOST: Final = 5
+"""How many plots stand before all sections: no fewer, if there are as many, and no more, with that of the answer."""
 
 _FOLDERS: Final = (Path(__file__).parent, Path(__file__).parents[1] / "regression")
 """Where templates are: of every page, and of comparisons."""
 
 
 @dataclass(frozen=True)
-class _Section:
+class _Folded:
+    """A section that unfolds: its heading, where a link leads, and what is in it."""
+
     title: str
+    anchor: str
     plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
+
+    @property
+    def size(self) -> str:
+        """How much there is to see."""
+        counts = ((len(self.plots), "plot"), (len(self.tables), "table"))
+        return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
+
+
+def _leading(report: Report) -> tuple[Plot, ...]:
+    """The few that carry the answer, less its own picture; where most have nothing to show, others take their place."""
+    drawn = [plot for plot in report.plots if plot.svg and plot is not report.picture]
+    chosen = [plot for plot in drawn if plot.leads]
+    rest = [plot for plot in drawn if not plot.leads]
+    shown = 0 if report.picture is None else 1
+    return tuple((chosen + rest[: max(0, _FEWEST - len(chosen))])[: _MOST - shown])
+
+
+def _sections(report: Report, leading: tuple[Plot, ...]) -> list[_Folded]:
+    """Those that hold anything."""
+    found = []
+    for section in Section:
+        open_ones = (*leading, report.picture)
+        plots = tuple(p for p in report.plots if p.section == section and p.svg and p not in open_ones)
+        tables = tuple(t for t in report.tables if t.rows and t.name.startswith(_TABLES[section]))
+        if plots or tables:
+            found.append(_Folded(section, section.name.lower(), plots, tables))
+    return found
 
 
 def render_html(report: Report) -> str:
     """The whole page."""
-    sections = [
-        _Section(
-            title,
-            tuple(plot for plot in report.plots if plot.name in plots),
-            tuple(table for table in report.tables if table.rows and table.name.startswith(tables)),
-        )
-        for title, plots, tables in _SECTIONS
-    ]
-    return render_template("report.html.j2", report=report, sections=sections)
+    leading = _leading(report)
+    return render_template(
+        "report.html.j2",
+        terms=TERMS,
+        report=report,
+        leading=leading,
+        sections=_sections(report, leading),
+        missing=_missing(report),
+        anchor=anchor,
+    )
 
 
-def render_template(name: str, **values: object) -> str:
+def _missing(report: Report) -> tuple[str, ...]:
+    """What could not be drawn, and why: one line each, and no empty frame."""
+    return tuple(
+        f"{plot.title}: {plot.caption}" for plot in report.plots if not plot.svg and plot is not report.picture
+    )
+
+
+def render_template(name: str, *, terms: Mapping[str, str] | None = None, **values: object) -> str:
     """A page from a template of the report's: every value is escaped; only our own drawings and script are not.
 
     Args:
         name: of the template, in one of the folders of pages.
+        terms: those that the page explains, which are linked where they stand.
         **values: what it shows.
     """
     script = (_FOLDERS[0] / "sorting.js").read_text(encoding="utf-8")
@@ -76,7 +118,11 @@ def render_template(name: str, **values: object) -> str:
     # A drawing is made by matplotlib, which escapes the names in it.
     environment.filters["drawing"] = Markup
     environment.filters["script"] = Markup
-    return environment.get_template(name).render(script=script, script_hash=f"sha256-{digest}", **values)
+    terms = terms or {}
+    environment.filters["linked"] = partial(linked, terms=terms)
+    environment.filters["explained"] = partial(explained, terms=terms)
+    script_hash = f"sha256-{digest}"
+    return environment.get_template(name).render(script=script, script_hash=script_hash, terms=terms, **values)
 
 
 def render_markdown(report: Report) -> str:
@@ -106,10 +152,12 @@ def render_markdown(report: Report) -> str:
     if report.not_tested:
         parts += ["**Not tested**", "\n".join(f"- {escape(one.words)}" for one in report.not_tested)]
     parts.append(markdown_table(report.summary))
-    for plot in report.plots:
-        if plot is not report.picture:
-            parts += _picture(plot)
+    leading = _leading(report)
+    drawn = [one for one in report.plots if one.png and one is not report.picture and one not in leading]
+    for plot in (*leading, *drawn):
+        parts += _picture(plot)
     parts += [markdown_table(table) for table in report.tables if table.rows]
+    parts.append("\n".join(f"- {escape(one)}" for one in _missing(report)))
     parts += ["## The run", "\n".join(f"- {escape(label)}: {escape(value)}" for label, value in report.facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,4 +1,5 @@
 // Tables sort by a click on a column's head: up, down, as they were. Without JavaScript they are as they were.
+// Sections unfold for paper and for links to what is in them, in browsers that would not do it by themselves.
 "use strict";
 (() => {
   const unit = { "ms": 1, "s": 1000, "/min": 1, "/s": 60, "/h": 1 / 60 };
@@ -44,4 +45,15 @@
       });
     });
   }
+  const folded = () => [...document.querySelectorAll("details.section:not([open])")];
+  let unfolded = [];
+  addEventListener("beforeprint", () => { unfolded = folded(); unfolded.forEach((one) => { one.open = true; }); });
+  addEventListener("afterprint", () => { unfolded.forEach((one) => { one.open = false; }); });
+  const reveal = () => {
+    const aim = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const around = aim && aim.closest("details.section:not([open])");
+    if (around) { around.open = true; aim.scrollIntoView(); }
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
 })();

@@ -1,37 +1,60 @@
 """The plots of a report, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import answers, by_rate, data, execution, jobs, lag, limits, overhead, response_time, slowest
+from loadtest.report.plots import (
+    answers,
+    by_rate,
+    data,
+    execution,
+    jobs,
+    lag,
+    limits,
+    overhead,
+    response_time,
+    slowest,
+    spectrum,
+)
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.report import ANSWER, Plot
+from loadtest.report.report import ANSWER, Plot, Section
 
-_DRAW: Final[dict[str, Callable[[Findings], Drawing | NoData | None]]] = {
-    ANSWER: answers.draw,
-    "rates": limits.draw_rates,
-    "throttling": limits.draw_429_rate,
-    "windows": limits.draw_windows,
-    "response-time": response_time.draw_scatter,
-    "heat": response_time.draw_heat,
-    "by-rate": by_rate.draw,
-    "service-time": response_time.draw_service,
-    "spectrum": response_time.draw_spectrum,
-    "execution-time": execution.draw_decomposition,
-    "execution-over-time": execution.over_time,
-    "execution-latency": execution.against_latency,
-    "overhead": overhead.draw,
-    "waiting": jobs.draw_waiting,
-    "polling": jobs.draw_polls,
-    "slowest": slowest.draw,
-    "start-lag": lag.draw,
+
+@dataclass(frozen=True)
+class _Kind:
+    """A plot of a report: how it is drawn, in which section it stands, and whether it stands before them all."""
+
+    draw: Callable[[Findings], Drawing | NoData | None]
+    section: Section
+    leads: bool = False
+
+
+_PLOTS: Final = {
+    ANSWER: _Kind(answers.draw, Section.COMPARED),
+    "windows": _Kind(limits.draw_windows, Section.LIMITS, leads=True),
+    "rates": _Kind(limits.draw_rates, Section.LIMITS, leads=True),
+    "throttling": _Kind(limits.draw_429_rate, Section.LIMITS),
+    "response-time": _Kind(response_time.draw_scatter, Section.TIMES, leads=True),
+    "by-rate": _Kind(by_rate.draw, Section.TIMES, leads=True),
+    "execution-time": _Kind(execution.draw_decomposition, Section.TIMES, leads=True),
+    "heat": _Kind(response_time.draw_heat, Section.TIMES),
+    "service-time": _Kind(response_time.draw_service, Section.TIMES),
+    "spectrum": _Kind(spectrum.draw, Section.TIMES),
+    "execution-over-time": _Kind(execution.over_time, Section.EXECUTION),
+    "execution-latency": _Kind(execution.against_latency, Section.EXECUTION),
+    "overhead": _Kind(overhead.draw, Section.EXECUTION),
+    "polling": _Kind(jobs.draw_polls, Section.JOBS),
+    "slowest": _Kind(slowest.draw, Section.SLOWEST),
+    "start-lag": _Kind(lag.draw, Section.LOAD),
 }
-NAMES: Final = tuple(_DRAW)
+"""The one place that names them, in the order of the report."""
+NAMES: Final = tuple(_PLOTS)
 """Every plot, in the order of the report."""
-SOMETIMES: Final = (ANSWER, "heat", "by-rate")
+SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
 """Those that are left out where they would say nothing."""
 
 
@@ -46,7 +69,7 @@ def figure(name: str, findings: Findings) -> Figure | None:
         None if there are no data for it.
     """
     with styled(name):
-        drawn = _DRAW[name](findings)
+        drawn = _PLOTS[name].draw(findings)
         if not isinstance(drawn, Drawing):
             return None
         return drawn.figure
@@ -59,7 +82,9 @@ def draw_all(findings: Findings) -> tuple[Plot, ...]:
 
 
 def _draw(name: str, findings: Findings) -> Plot | None:
-    return finished(name, lambda: _DRAW[name](findings))
+    kind = _PLOTS[name]
+    plot = finished(name, lambda: kind.draw(findings))
+    return None if plot is None else replace(plot, section=kind.section, leads=kind.leads)
 
 
 def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:

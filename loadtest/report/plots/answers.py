@@ -122,6 +122,6 @@ def _title(found: Answer) -> str:
         parts.append(f"{quoted([found.chosen, *tied])} cannot be told apart by {label(first)}")
     if found.worse:
         verb = "is" if len(found.worse) == 1 else "are"
-        worse = worse_word(first) if first.partition(".")[0] in TIMES else f"worse by {label(first)}"
+        worse = worse_word(first) if tied or first.partition(".")[0] in TIMES else f"worse by {label(first)}"
         parts.append(f"{quoted(found.worse)} {verb} {worse} than “{found.best}”")
     return "; ".join(parts)

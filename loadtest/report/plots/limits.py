@@ -1,5 +1,7 @@
 """The limits: what was offered, sent, accepted and refused over time, the 429 rate, and what each window let pass."""
 
+from typing import Final
+
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from loadtest.report.plots.style import (
     INK,
     LIMITS,
     MUTED,
+    PAPER,
     THROTTLED,
     Drawing,
     NoData,
@@ -43,7 +46,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
     legend(figure, axes)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
-        "polling policy wanted."
+        "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {stages.window_words(record)}"
@@ -95,13 +98,41 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     if np.isfinite(allowed):  # a limit on concurrency is no rate
         panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     stages.mark_windows(panel, record, marks)
-    top = max(np.nanmax([*sent, *offered, allowed if np.isfinite(allowed) else 0.0]), 1e-9)
-    panel.set_ylim(0, top * 1.18)
+    lines = {"sent": (sent, colour), "429": (throttled, THROTTLED), "offered": (offered, INK)}
+    _cut_off(panel, cuts, lines, allowed, unit)
     plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
     called = "all requests" if name == ALL else name
     panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.assumed_limits)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
+
+
+_HIGHEST_RATE: Final = 3.0
+"""Times the limit: where rates are cut off, so that a peak doesn't hide what happens at the limit."""
+
+
+def _cut_off(
+    panel: Axes, cuts: NDArray[np.float64], lines: dict[str, tuple[NDArray[np.float64], str]], allowed: float, unit: str
+) -> None:
+    """End the axis above the highest rate, or well above the limit: then what goes on beyond is a line at the edge."""
+    peaks = {label: float(np.nanmax(values, initial=0.0)) for label, (values, _) in lines.items()}
+    label = max(peaks, key=lambda each: peaks[each])
+    top, highest = max(peaks[label], allowed if np.isfinite(allowed) else 0.0, 1e-9), allowed * _HIGHEST_RATE
+    if top <= highest:
+        panel.set_ylim(0, top * 1.18)
+        return
+    panel.set_ylim(0, highest * 1.08)
+    for name, (values, colour) in lines.items():
+        beyond = np.where(values > highest * 1.08, highest * 1.05, np.nan)
+        line = "-" if name == "sent" else (0, (4, 1)) if name == "429" else (0, (1, 1.6))
+        panel.stairs(beyond, cuts, color=colour, lw=1.4, ls=line, baseline=None)
+    at = float(cuts[int(np.nanargmax(lines[label][0]))])
+    late = at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6
+    panel.annotate(
+        f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off", (at, highest), xytext=(-4 if late else 4, -4),
+        textcoords="offset points", ha="right" if late else "left", va="top", fontsize=7.5, color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+    )  # fmt: skip
 
 
 def draw_429_rate(findings: Findings) -> Drawing | NoData:

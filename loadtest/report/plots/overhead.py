@@ -103,14 +103,14 @@ def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> 
 
 
 def _points(panel: Axes, x: NDArray[np.float64], summaries: list[Summary], colour: str) -> None:
-    """Median and p95 of each stage, the median with its interval."""
+    """Median and p95 of each stage, the median with its interval; not joined: what lies between was not measured."""
     middles = np.array([summary.p50 for summary in summaries])
     low, high = np.array([summary.p50_interval for summary in summaries]).T
     panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
-    panel.plot(x, middles, color=colour, lw=0.8, marker="o", ms=4.5, label="p50 of a stage")
+    panel.plot(x, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
     tails = np.array([np.nan if summary.p95 is None else summary.p95 for summary in summaries])
     if np.isfinite(tails).any():
-        panel.plot(x, tails, color=INK, lw=0.8, ls=(0, (4, 2)), marker="^", ms=4.5, label="p95 of a stage")
+        panel.plot(x, tails, color=INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
     top = float(np.nanmax(np.concatenate((high, tails))))
     panel.set_ylim(0, max(top, 1e-3) * 1.2)
     plain(panel.yaxis)

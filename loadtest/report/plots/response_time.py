@@ -1,20 +1,19 @@
-"""Response times: over time, as a spectrum with a log tail, beside service time, and as a heat map of a long run."""
+"""Response times: over time, beside service time, and as a heat map of a long run."""
 
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
-from matplotlib.ticker import FixedFormatter, FixedLocator
+from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.timelines import Heat, Responses
+from loadtest.analysis.timelines import Heat
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.report.plots import stages
+from loadtest.report.plots import stages, thresholds
 from loadtest.report.plots.style import (
-    FADED,
     INK,
     MUTED,
     OPERATIONS,
@@ -23,7 +22,6 @@ from loadtest.report.plots.style import (
     Drawing,
     NoData,
     legend,
-    line_of,
     panels,
     plain_log,
     time_axis,
@@ -44,7 +42,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     figure, axes = panels(len(names), 1.85)
     marked = False
     for panel, name in zip(axes, names, strict=True):
-        _panel(panel, findings.responses[name], name, record.info.traffic[name].operation)
+        _panel(panel, findings, name)
         named = panel is axes[0] or not stages.same_stages(record, name, names[0])
         stages.mark_stages(panel, record, name, names=named)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
@@ -57,7 +55,9 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     caption = (
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
-        "too few to carry them. 429s and errors are marked apart and are in no line."
+        "too few to carry them. Errors are marked apart; 429s, which take no work and so no time, are ticks at the "
+        "lower edge. Neither is in any line. Dashed lines are thresholds, each over the stage that it holds for; one "
+        "far above all times is only named."
     )
     if marked:
         caption += f" {stages.window_words(record)}"
@@ -79,126 +79,57 @@ def _scatter_title(findings: Findings) -> str:
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 
-def _panel(panel: Axes, responses: Responses, name: str, operation: str) -> None:
+_LEAST_SPAN: Final = 4.0
+"""Factor from the lower to the upper end of the axis, at least."""
+
+
+def _panel(panel: Axes, findings: Findings, name: str) -> None:
+    responses, operation = findings.responses[name], findings.record.info.traffic[name].operation
     good = len(responses.dots.get("ok", ((),))[0])
     looks = {
         "ok": (OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        "429": (THROTTLED, "x", 9.0, 0.55),
         "failed": (MUTED, "+", 20.0, 1.0),
         "timed out": (MUTED, "^", 9.0, 0.8),
     }
-    for layer, (seconds, times) in responses.dots.items():
-        ink, marker, size, alpha = looks[layer]
-        panel.scatter(
-            seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
-            label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
-        )  # fmt: skip
+    for layer, (ink, marker, size, alpha) in looks.items():
+        seconds, times = responses.dots.get(layer, ((), ()))
+        if len(seconds):
+            panel.scatter(
+                seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
+                label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
+            )  # fmt: skip
     stages.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    # A steady value is to look steady.
+    wider = max(1.0, (_LEAST_SPAN * low / high) ** 0.5)
+    panel.set_ylim(low / wider, high * wider)
+    thresholds.draw_lines(panel, findings, name)
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
+    _rug(panel, responses.dots.get("429", ((), ()))[0])
     plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
     panel.set_title(f"{name}  ·  {operation}")
 
 
-_SPECTRUM_POINTS = 500
-_BAND_POINTS = 90
-_FEW = 40
-"""Operations of which each is drawn as a point."""
-_NO_TAIL = 1.1
-"""How many times the median a high percentile is at least for there to be a tail."""
-_TAIL = 0.025
-"""Each side of a 95 % interval."""
-_TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
-
-
-def draw_spectrum(findings: Findings) -> Drawing | NoData:
-    """One line for each traffic entry: its nearest-rank percentiles, grey where samples are too few."""
-    record = findings.record
-    found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
-    names = [name for name, values in found.items() if values.n]
-    if not names:
-        return NoData("Percentiles of response time", "no operation was answered with success or timed out")
-    figure, (panel,) = panels(1, 2.2)
-    most = 2
-    for name in names:
-        _line(panel, found[name], name, line_of(record.info.traffic, name))
-        most = max(most, found[name].n)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    plain_log(panel.yaxis)
-    panel.set_xlim(1, 0.6 / most)
-    shown = [tail for tail in _TICKS if tail >= 0.6 / most]
-    panel.xaxis.set_major_locator(FixedLocator(shown))
-    panel.xaxis.set_major_formatter(FixedFormatter([_TICKS[tail] for tail in shown]))
-    panel.xaxis.set_minor_locator(FixedLocator([]))
-    panel.set_xlabel("percentile (the tail 1 − p on a log scale)")
-    panel.set_ylabel("response time, ms (log)")
-    legend(figure, [panel])
-    caption = (
-        "Lower is better. Each point is an observed response time at its rank, in the band of its 95 % interval "
-        "(sampling only: requests of one run are correlated, so the truth is wider). Where a line turns thin and grey, "
-        "the run is too short to carry a percentile: no upper 95 % bound exists for it."
-    )
-    return Drawing(_spectrum_title(findings), caption, figure)
-
-
-def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
-    n = values.n
-    ranks = np.unique(np.geomspace(1, n, _SPECTRUM_POINTS).astype(int))
-    ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
-    times = values.at(ranks)
-    tail = 1 - (ranks - 0.5) / n
-    # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
-    carried = (1 - tail) ** n <= _TAIL
-    last = int(carried.nonzero()[0][-1]) if carried.any() else 0
-    good = slice(0, last + 1)
-    _band(panel, values, look["color"])
-    if n < _FEW:
-        look = {**look, "marker": look["marker"] or ".", "markevery": None}
-    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < _FEW else None, ms=4)
+def _rug(panel: Axes, seconds: NDArray[np.float64] | tuple[()]) -> None:
+    """A tick at the lower edge for each 429: its time says nothing, and would squash the times that do."""
+    if not len(seconds):
+        return
+    low, high = panel.get_ylim()
+    if panel.has_data():
+        panel.set_ylim(low / (high / low) ** 0.1, high)
+    else:
+        panel.set_ylim(1, 10)
+        panel.tick_params(axis="y", which="both", left=False, labelleft=False)
     panel.plot(
-        tail[good], times[good], lw=1.7, label=f"{name} (n = {numbers.count(n)})", **look,
+        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=THROTTLED, ms=6,
+        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > SCATTER_AS_PATHS,
     )  # fmt: skip
 
 
-def _band(panel: Axes, values: Distribution, colour: str) -> None:
-    """The 95 % interval of each percentile, as far as n carries both bounds."""
-    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:]
-    found = [(tail, ranks) for tail in tails.tolist() if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
-    if len(found) < 2:
-        return
-    low = values.at([ranks[0] for _, ranks in found])
-    high = values.at([ranks[1] for _, ranks in found])
-    panel.fill_between([tail for tail, _ in found], low, high, color=colour, alpha=0.2, lw=0, zorder=1.5)
-
-
-def _spectrum_title(findings: Findings) -> str:
-    """Of the entries whose tail is known: one that reaches time-outs has a longer one than any figure says."""
-    known, censored = {}, []
-    for name, figures in findings.metrics.traffic.items():
-        block = figures.response_time_ms
-        if block.p50 and "p50" not in block.at_least and not block.at_least:
-            known[name] = block
-        elif block.n and block.at_least:
-            censored.append(name)
-    late = f"; {_named(censored)} reached time-outs, so that the tail is longer than is known" if censored else ""
-    statistic = next((each for each in ("p99", "p95", "p90") if any(b.get(each).value for b in known.values())), None)
-    if statistic is None:
-        return f"Too few answers to speak of a tail{late}"
-    ratios = {name: value / (b.p50 or 1.0) for name, b in known.items() if (value := b.get(statistic).value)}
-    name = max(ratios, key=lambda each: ratios[each])
-    words = (
-        f"{numbers.duration_ms(known[name].get(statistic).value)}, {numbers.times_as(ratios[name])} times its median"
-    )
-    if len(ratios) == 1:
-        return f"{statistic} of {name} is {words}{late}"
-    of = "" if len(ratios) == len(findings.metrics.traffic) else f", of {len(ratios)} entries that carry it"
-    if ratios[name] < _NO_TAIL:
-        return f"There is hardly a tail: the longest {statistic}{of}, that of {name}, is {words}{late}"
-    return f"By {statistic}{of}, the longest tail is that of {name}: {words}{late}"
-
-
-def _named(names: list[str]) -> str:
+def names_or_count(names: list[str]) -> str:
     """Some names, or how many."""
     if len(names) > _MOST_NAMED:
         return f"{len(names)} entries"
@@ -208,10 +139,16 @@ def _named(names: list[str]) -> str:
 _CURVE_POINTS = 600
 
 
-def draw_service(findings: Findings) -> Drawing | NoData:
-    """Cumulative distributions, one panel for each traffic entry that got answers."""
+def draw_service(findings: Findings) -> Drawing | NoData | None:
+    """Cumulative distributions, one panel for each entry whose operations are one request.
+
+    None where there are only jobs: each is many requests, and one of them is no part to compare the whole job with.
+    """
     record = findings.record
-    names = [name for name in record.info.traffic if record.time("response_time_ms", record.stages(traffic=name)).n]
+    names = [name for name, plan in record.info.traffic.items() if plan.operation != Operation.ASYNC_RUN]
+    if record.info.traffic and not names:
+        return None
+    names = [name for name in names if record.time("response_time_ms", record.stages(traffic=name)).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
     figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
@@ -234,8 +171,8 @@ def draw_service(findings: Findings) -> Drawing | NoData:
     legend(figure, axes)
     caption = (
         "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
-        "request’s, from its first byte sent. Where the curves part, operations waited, retried or polled. Dashed "
-        "lines take the colour of the operation."
+        "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
+        "take the colour of the operation. Jobs are not here: each is many requests."
     )
     return Drawing(_service_title(findings), caption, figure)
 
@@ -262,23 +199,15 @@ def _service_title(findings: Findings) -> str:
         if plan.operation != Operation.ASYNC_RUN and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
-        return _polled_title(findings)
+        return "Too few answers to say what operations waited beside their request"
     halves = {name: float(waited.at([rank(waited.n, 0.5)])[0]) for name, waited in waits.items()}
     most = max(waits, key=lambda each: waits[each].most)
-    whose = "ok operations" if len(waits) == len(record.info.traffic) else f"ok operations of {_named(list(waits))}"
+    whose = "ok operations"
+    if len(waits) < len(record.info.traffic):
+        whose += f" of {names_or_count(list(waits))}"
     half = numbers.duration_ms(max(0.0, *halves.values()))
     at_most = f"{numbers.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
     return f"Beside their answered request, {whose} waited {half} or less at the median, {at_most}"
-
-
-def _polled_title(findings: Findings) -> str:
-    """Of jobs, whose requests are many."""
-    for name, figures in findings.metrics.traffic.items():
-        response, service = figures.response_time_ms, figures.service_time_ms
-        if response.p50 is not None and service.p50 is not None:
-            whole = numbers.bounded(response.get("p50"))
-            return f"At the median a request of {name} takes {numbers.duration_ms(service.p50)}, a whole job {whole}"
-    return "Response time, and the service time of single requests"
 
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:

@@ -85,7 +85,7 @@ def change_interval(one: MetricComparison) -> str:
 
 
 def detectable(one: MetricComparison) -> str:
-    """The smallest change for the worse that would have been found: ``+12 %``; of short times ms, of shares odds."""
+    """The smallest change for the worse that is found: ``+12 %``; of short or polled times in ms, of shares as odds."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
@@ -133,10 +133,14 @@ def worsening(one: MetricComparison) -> float:
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
-    if NATURES[one.metric].unit != "ms" or in_percent(one):
+    if NATURES[one.metric].unit != "ms" or not one.base:
         return NATURES[one.metric].worse * math.log(one.ratio)
-    base = one.base or 0.0
-    return math.log1p(max(base * (one.ratio - 1), -base) / LEAST_PERCENT_MS)
+    return math.log1p(one.base * (one.ratio - 1) / max(one.base, LEAST_PERCENT_MS))
+
+
+def telling(one: MetricComparison) -> tuple[bool, float]:
+    """For sorting by what changed most: short and polled times after the others, whose percentages say more."""
+    return in_percent(one), worsening(one)
 
 
 def _points(amount: float) -> str:

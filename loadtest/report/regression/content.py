@@ -11,7 +11,7 @@ from loadtest.errors import ExitCode
 from loadtest.regression.history import History
 from loadtest.regression.results import Comparison, MetricComparison, Word
 from loadtest.regression.rule import LEAST_RUNS
-from loadtest.regression.sentences import LEAST_PERCENT_MS, in_percent
+from loadtest.regression.sentences import in_percent
 from loadtest.report.key_figures import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot
@@ -148,12 +148,12 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
         share = amounts.is_share(worst)
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
-        figures.append(KeyFigure(label, size, why=place))
+        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; short and polled times aside"
+        figures.append(KeyFigure(label, size, why=place + aside))
     seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        of = f"of goodput and times above {LEAST_PERCENT_MS:.0f} ms"
-        words = f"median; by metric {low} to {high}, {of}, in 80 % of cases"
+        words = f"median; by metric {low} to {high}, without short and polled times, in 80 % of cases"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
 
@@ -163,7 +163,7 @@ def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> Metri
     if comparison.findings:
         return comparison.findings[0].cause
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    return max(worse, key=amounts.worsening, default=None)
+    return max(worse, key=amounts.telling, default=None)
 
 
 def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:

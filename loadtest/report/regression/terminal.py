@@ -60,7 +60,7 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
 def _what_matters(comparison: Comparison) -> Table:
     """What is suspected, regressed or improved; where nothing is, the largest changes for the worse."""
     found = [one for one in comparison.metrics if is_changed(one)]
-    tested = sorted((one for one in comparison.metrics if one.p is not None), key=lambda one: -amounts.worsening(one))
+    tested = sorted((one for one in comparison.metrics if one.p is not None), key=amounts.telling, reverse=True)
     whole = metrics_table(msgspec.structs.replace(comparison, metrics=tuple(found or tested[:_LARGEST])))
     place = [[label for label, _ in whole.columns].index(name) for name in _COLUMNS]
     rows = tuple(tuple(row[k] for k in place) for row in whole.rows)

@@ -112,7 +112,7 @@ def test_labels_of_changes_have_room_and_no_exponents(reach: float, below: float
     ticks = list(axis.get_majorticklocs())
     assert 2 <= len(ticks) <= 7
     assert 0.0 in ticks
-    assert min(np.diff(ticks)) >= (1 + below) * reach / 8
+    assert min(np.diff(ticks)) >= (1 + below) * reach / 7
     words = [axis.get_major_formatter()(tick) for tick in ticks]
     assert len(set(words)) == len(words)
     assert not any("e+" in word or "e-" in word for word in words), words

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loadtest.regression.measurements import PROBABILITIES, Metric, RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison
+from loadtest.regression.sentences import in_percent
 from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
@@ -113,7 +114,7 @@ def _affected(comparison: Comparison) -> list[tuple[str, str, Time]]:
     causes = [finding.cause for finding in comparison.findings]
     if not causes:
         times = [one for one in gated(comparison) or comparison.metrics if _time(one) is not None]
-        causes = sorted(times, key=lambda one: -abs(amounts.worsening(one)))[:1]
+        causes = sorted(times, key=lambda one: (not in_percent(one), -abs(amounts.worsening(one))))[:1]
     return list(dict.fromkeys((one.traffic, one.stage, _time(one) or "response_time") for one in causes))
 
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.regression.measurements import NATURES, Metric
 from loadtest.regression.results import Comparison, MetricComparison
+from loadtest.regression.sentences import in_percent
 from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
@@ -24,6 +25,8 @@ _MOST: Final = 60
 _LETTERS: Final = 40
 _BEYOND: Final = 1.6
 """How far beyond the outermost estimate an interval is drawn before it is cut, in reaches of the estimates."""
+_SHORT_REACH: Final = math.log(1.5)
+"""How far short and polled times stretch the scale."""
 _LEAST_REACH: Final = math.log(1.15)
 
 
@@ -46,8 +49,9 @@ def draw(comparison: Comparison) -> Drawing | None:
         panel.set_title(title)
     _legend(figure, shown)
     caption = (
-        "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer. In "
-        "the shaded band a change is too small to count, whatever its interval: below "
+        "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer, and "
+        "what lies beyond the frame is written at its edge. In the shaded band a change is too small to count, "
+        "whatever its interval: below "
         f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, of shares below {LEAST_SHARE * 100:g} point. "
         "The thin stroke is the smallest change for the worse that is found in 80 % of cases. The verdict takes into "
         "account how many metrics there are."
@@ -100,7 +104,10 @@ def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
         for bound, edge, arrow in ((left, low, "<"), (right, high, ">")):
             if (bound < edge) if arrow == "<" else (bound > edge):
                 panel.plot([edge], [place], marker=arrow, color=look["color"], ms=4, clip_on=False)
-        panel.plot([centre], [place], ls="", ms=5.5, **look)
+        if low <= centre <= high:
+            panel.plot([centre], [place], ls="", ms=5.5, **look)
+        else:
+            _beyond(panel, one, place, (low, high))
         if one.detectable and not amounts.is_share(one) and low <= math.log(one.detectable) <= high:
             panel.vlines(math.log(one.detectable), place - 0.32, place + 0.32, color=MUTED, lw=1.0)
     panel.axvline(0, color=INK, lw=0.8)
@@ -116,10 +123,33 @@ def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
         panel.set_xlabel("change (log scale)")
 
 
+def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
+    """Write a change that lies beyond the frame at its edge."""
+    right = (one.ratio or 1.0) > 1
+    edge = limits[right]
+    panel.annotate(
+        f"{verdict(one)} {amounts.change(one)}",
+        (edge, place),
+        xytext=(-6 if right else 6, 0),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="center",
+        fontsize=7,
+        color=marked(one)["color"],
+        bbox={"fc": "white", "ec": "none", "pad": 0.5},
+    )
+
+
 def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen."""
-    least = 2.0 if amounts.is_share(rows[0]) else _LEAST_REACH
-    reach = max(least, max(abs(centre) for centre, _, _ in estimates) * _BEYOND)
+    """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen.
+
+    Short and polled times do not set the scale: 20 ms more of 10 µs are × 2,000, and nothing else would be seen.
+    """
+    share = amounts.is_share(rows[0])
+    least = 2.0 if share else _LEAST_REACH
+    telling = [estimate for one, estimate in zip(rows, estimates, strict=True) if share or in_percent(one)] or estimates
+    reach = max(least, max(abs(centre) for centre, _, _ in telling) * _BEYOND)
+    reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
     high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
     return low, high
@@ -141,10 +171,11 @@ def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
 def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
     stages = amounts.has_stages(comparison.metrics)
     worse = [one for one in known if one.suspect or one.verdict == "regressed"]
-    worst = max(worse or known, key=amounts.worsening)
+    worst = max(worse or known, key=amounts.telling)
     change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
     name = label(worst, stages=stages)
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} gated metrics {became}, most of all {name} {change}"
-    return f"None of {len(known)} gated metrics is found to be worse; the largest change for the worse: {name} {change}"
+    most = "most changed for the worse, short and polled times aside" if in_percent(worst) else "most changed"
+    return f"None of {len(known)} gated metrics is found to be worse; {most}: {name} {change}"

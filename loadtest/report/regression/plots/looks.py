@@ -28,7 +28,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
 """Colour and marker: told apart in grey, too."""
 _LETTERS: Final = 30
 _MOST_TICKS: Final = 7
-_LEAST_GAPS: Final = 8.0
+_LEAST_GAPS: Final = 7.0
 """So many labels would fill an axis."""
 _LEAST_FACTOR: Final = 1e-9
 """1 − 20 · 5 % is not quite zero."""
@@ -78,8 +78,8 @@ def _scales() -> Iterator[list[float]]:
     """Ratios in steps of some per cent, then powers, from the finest on; each scale has 1."""
     for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         yield [1 + step * k for k in range(-20, 21) if 1 + step * k > _LEAST_FACTOR]
-    for power in range(1, 10):
-        yield [2.0 ** (power * k) for k in range(-6, 7)]
+    for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6):
+        yield [base**k for k in range(-6, 7)]
 
 
 def _tick(value: float) -> str:

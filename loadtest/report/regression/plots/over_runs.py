@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from loadtest.regression.history import History, HistoryRun, segments
 from loadtest.regression.measurements import NATURES
 from loadtest.regression.results import Comparison, MetricComparison
+from loadtest.regression.sentences import in_percent
 from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
@@ -75,7 +76,9 @@ def _chosen(comparison: Comparison) -> list[MetricComparison]:
     named = {place_of(one) for one in found}
     others = [one for one in gated(comparison) if place_of(one) not in named]
     # A share may have changed by a large factor and a hundredth of a point.
-    others.sort(key=lambda one: (not is_changed(one), amounts.is_share(one), -abs(amounts.worsening(one))))
+    others.sort(
+        key=lambda one: (not is_changed(one), amounts.is_share(one), not in_percent(one), -abs(amounts.worsening(one)))
+    )
     paired = comparison.kind == "paired"
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
 
