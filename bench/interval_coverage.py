@@ -1,8 +1,8 @@
 """How often the intervals of a run hold the truth: 95 % intervals from blocks, and ranges over the server's phases.
 
 ``docs/intervals.md`` has the last results. ``python bench/interval_coverage.py`` simulates 200 runs of each regime
-(about a quarter of a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets another
-number. The intervals were tuned on other seeds than this one.
+(about a quarter of a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets
+another number. The intervals were tuned on other seeds than this one.
 """
 
 import argparse
