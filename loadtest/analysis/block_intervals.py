@@ -110,7 +110,8 @@ def percentile_interval(times: Times, values: Distribution, quantile: float) -> 
         return BlockInterval(why_not=TOO_FEW)
     steady = _median_regression(times)
     found = _series(np.cumsum(times.counts, axis=1), whole, steady)
-    n = float(found.n[_level(found.share, quantile)])
+    level = _level(found.share, quantile)
+    n = float(found.n[level]) if 0 < found.share[level] < 1 else None
     if _drifting(steady, len(whole)):
         return BlockInterval(effective_n=n, why_not=DRIFTS)
     near = np.abs(found.share - quantile) <= found.t * np.sqrt(quantile * (1 - quantile) / found.n)
