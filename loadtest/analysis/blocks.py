@@ -69,7 +69,8 @@ class Grid(NamedTuple):
 
     def place(self, seconds: Floats) -> Ints:
         """The bin of each time since the epoch; what is outside belongs to the nearest one."""
-        found: Ints = ((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
+        # A time that is not known, of a record that is not believed, is in the first.
+        found: Ints = np.nan_to_num((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
         return np.clip(found, 0, self.bins - 1)
 
     def carries(self, counts: Ints) -> bool:
