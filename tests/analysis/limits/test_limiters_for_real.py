@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from loadtest.record.run_info import ClockInfo, LimitInfo, RunInfo, TargetInfo
 
 KEYS = ("alpha", "beta")
 SECONDS, RATE = 3.5, 30.0
+ROUNDS, CALM_S = 4, 0.03  # what takes longer to be sent or refused is out of the order in which a limiter saw it
 LIMITS = {"sync_run": (4, 1.0), "async_submit": (4, 1.0), "retrieval": (4, 1.0), "all": (9, 1.0)}
 pytestmark = pytest.mark.judged  # when a request arrived decides what became of it
 CASES: dict[str, dict[str, Any]] = {
@@ -40,10 +40,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class RequestLog:
-    """One request to a server: what, by which key, when (unix s), and what became of it."""
+    """One request to a server: what, by which key, when it was due and sent (unix s), and what became of it."""
 
     limit: str
     key: int
+    due: float
     start: float = 0.0
     end: float = 0.0
     status: int = 0
@@ -91,11 +92,11 @@ class Lane:
 
 async def ask(lane: Lane, seed: int) -> list[RequestLog]:
     """Ask one server for runs and for jobs that it doesn't have, at random moments."""
-    chance, asked, begin, due = random.Random(seed), list[RequestLog](), time.monotonic(), 0.0
+    chance, asked, begin, due = random.Random(seed), list[RequestLog](), time.time(), 0.0
     async with asyncio.TaskGroup() as under_way:
         while (due := due + chance.expovariate(RATE)) < SECONDS:
-            await asyncio.sleep(begin + due - time.monotonic())
-            asked.append(RequestLog(chance.choice(("sync_run", "retrieval")), chance.randrange(len(KEYS))))
+            await asyncio.sleep(begin + due - time.time())
+            asked.append(RequestLog(chance.choice(("sync_run", "retrieval")), chance.randrange(len(KEYS)), begin + due))
             under_way.create_task(lane.send(asked[-1]))
     return asked
 
@@ -111,8 +112,7 @@ async def ask_all(urls: list[str]) -> list[list[RequestLog]]:
     return asked
 
 
-@pytest.fixture(scope="module")
-def answers() -> Iterator[dict[str, list[RequestLog]]]:
+def ask_new_servers() -> dict[str, list[RequestLog]]:
     """What each server was asked, and what it said."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_"))}
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0"]
@@ -132,14 +132,32 @@ def answers() -> Iterator[dict[str, list[RequestLog]]]:
             match = re.search(r"http://\S+$", server.stdout.readline().strip())
             assert match is not None
             urls.append(match[0])
-
-        yield dict(zip(CASES, asyncio.run(ask_all(urls)), strict=True))
+        return dict(zip(CASES, asyncio.run(ask_all(urls)), strict=True))
     finally:
         for server in servers:
             server.kill()
             server.wait()
             assert server.stdout is not None
             server.stdout.close()
+
+
+def disturbance(answers: dict[str, list[RequestLog]]) -> float:
+    """How long this machine held up a request: the most by which one was sent late, or a quick answer took. Seconds."""
+    late = max(each.start - each.due for asked in answers.values() for each in asked)
+    # A leaky queue takes its time on purpose.
+    quick = (each for name, asked in answers.items() if name != "leaky-queue" for each in asked if each.status != 200)
+    return max(late, *(each.end - each.start for each in quick))
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list[RequestLog]]:
+    """The answers of a calm moment, if one comes: what a busy machine reorders says nothing of a limiter."""
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append(ask_new_servers())
+        if disturbance(rounds[-1]) < CALM_S:
+            break
+    return min(rounds, key=disturbance)
 
 
 def agreements(
