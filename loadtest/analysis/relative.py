@@ -7,14 +7,13 @@ single number of each side cannot give: it comes from the values of both (``load
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.numbers import quantity
 from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
-from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, measure
+from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
 from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of
 
 
@@ -32,15 +31,7 @@ def judge_any(threshold: Threshold, record: Record, metrics: RunFigures, values:
     if threshold.reference is None:
         return judge_one(threshold, metrics)
     base = _base(threshold, threshold.reference)
-    judged = partial(
-        Judged,
-        require=threshold.text,
-        traffic=threshold.traffic,
-        operation=threshold.operation,
-        stage=threshold.stage,
-        unit=threshold.unit,
-        confident=threshold.confident,
-    )
+    judged = judged_by(threshold)
     sides = [find_figures(each, metrics) for each in (threshold, base)]
     if sides[0] is None or sides[1] is None:
         missing = threshold if sides[0] is None else base

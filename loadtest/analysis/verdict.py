@@ -143,9 +143,9 @@ class _Expecting(msgspec.Struct):
     stages: list[_ExpectingStage] = []
 
 
-def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
-    """Judge one threshold that is not relative; what the record can't answer is inconclusive, and says why."""
-    judged = partial(
+def judged_by(threshold: Threshold) -> "partial[Judged]":
+    """Makes what a run has to say about a threshold, which is filled in."""
+    return partial(
         Judged,
         require=threshold.text,
         traffic=threshold.traffic,
@@ -154,6 +154,11 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
         unit=threshold.unit,
         confident=threshold.confident,
     )
+
+
+def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
+    """Judge one threshold that is not relative; what the record can't answer is inconclusive, and says why."""
+    judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:
         return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
