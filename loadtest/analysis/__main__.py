@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     code = ExitCode.PASS
     for name in argv:
         try:
-            measurements.write(findings.find(load_record(Path(name))))
+            measurements.write(measurements.measure(findings.find(load_record(Path(name)))), Path(name))
         except LoadtestError as error:
             print(f"loadtest: {error}", file=sys.stderr)
             code = error.exit_code

@@ -54,10 +54,10 @@ _NOTHING: Final = 1e-9
 _TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
 
 
-def write(findings: Findings) -> Path:
-    """Write ``measurements.json`` into the run directory, atomically, and return its path."""
-    path = findings.record.directory / FILE_NAME
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(measure(findings)), indent=1) + b"\n")
+def write(measured: RunMeasurements, directory: Path) -> Path:
+    """Write ``measurements.json`` into the run's directory, atomically, and return its path."""
+    path = directory / FILE_NAME
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
     return path
 
 

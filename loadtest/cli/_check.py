@@ -8,14 +8,14 @@ from typing import Final
 import click
 import msgspec
 
-from loadtest.cli._comparison import save, show
+from loadtest.cli._comparison import show
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.errors import ExitCode, InputError
 from loadtest.regression import history, history_file, measurements, suspects
 from loadtest.regression.history import RunLine
 from loadtest.regression.measurements import RunMeasurements
-from loadtest.regression.results import Comparison
+from loadtest.regression.results import Comparison, save
 from loadtest.regression.rule import judge_history
 from loadtest.regression.suspects import Repeat, Suspects
 from loadtest.scenario import find_scenario, load_scenario, scenario_hash

@@ -1,22 +1,12 @@
-"""A comparison on disk: written by whoever decides, and turned into pages by a process of its own."""
+"""The pages of a comparison, made by a process of its own."""
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
-import msgspec
 
-from loadtest.record.run_directory import write_atomically
 from loadtest.regression.results import Comparison
-
-COMPARISON: Final = "comparison.json"
-
-
-def save(comparison: Comparison, directory: Path) -> None:
-    """Write ``comparison.json``, from which every page is made."""
-    write_atomically(directory / COMPARISON, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
 
 
 def show(directory: Path, comparison: Comparison, *, plots: bool = True, history: Path | None = None) -> None:

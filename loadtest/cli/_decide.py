@@ -3,15 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from loadtest.cli._check import measured
-from loadtest.cli._comparison import COMPARISON
-from loadtest.errors import InputError
+from loadtest.errors import InputError, RecordError
 from loadtest.record.run_directory import find_run
-from loadtest.regression import history, history_file
+from loadtest.regression import history, history_file, results
 from loadtest.regression.history import HistoryRun, Line
-from loadtest.regression.results import Comparison
 
 
 def decide(
@@ -76,10 +72,9 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
 
 def _verdict(directory: Path) -> history.Verdict:
     """The verdict of a run's comparison; a run that was never compared has none."""
-    try:
-        comparison = msgspec.json.decode((directory / COMPARISON).read_bytes(), type=Comparison)
-    except FileNotFoundError:
+    if not (directory / results.FILE_NAME).exists():
         return "not judged"
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{directory / COMPARISON} cannot be read: {error}") from error
-    return comparison.word
+    try:
+        return results.load(directory).word
+    except RecordError as error:
+        raise InputError(error.message, error.remedy) from error

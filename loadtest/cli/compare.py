@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.cli._comparison import save, show
+from loadtest.cli._comparison import show
 from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
 from loadtest.cli._pairs import Series, SeriesEnd
 from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
@@ -19,7 +19,7 @@ from loadtest.record import run_directory
 from loadtest.record.blocks import SIDES, Side
 from loadtest.regression.measurements import Key
 from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
-from loadtest.regression.results import Comparison
+from loadtest.regression.results import Comparison, save
 from loadtest.regression.sentences import listed, short, where
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.units import parse_duration

@@ -12,6 +12,7 @@ from loadtest.cli._options import output_dir_option
 from loadtest.errors import InputError, LoadtestError
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
+from loadtest.regression import results
 
 _QUIET_S: Final = 60.0
 _Form = TypeVar("_Form", bound=msgspec.Struct)
@@ -142,7 +143,7 @@ def find(parent: Path) -> list[StoredRun]:
             continue  # a copy under another name was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         metrics = _read(directory / "metrics.json", _Metrics) or _Metrics()
-        compared = _read(directory / "comparison.json", _Compared)
+        compared = _read(directory / results.FILE_NAME, _Compared)
         found.append(
             StoredRun(
                 directory,

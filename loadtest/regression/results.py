@@ -1,10 +1,16 @@
-"""What a comparison found, as types; ``comparison.json`` and every report of it are written from these alone."""
+"""What a comparison found, as types, and their file ``comparison.json``: every report is written from these alone."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 
+from loadtest.errors import RecordError
+from loadtest.record.run_directory import write_atomically
 from loadtest.regression.measurements import Metric, RunMeasurements
+
+FILE_NAME: Final = "comparison.json"
+SCHEMA_VERSION: Final = 1
 
 MetricVerdict = Literal["regressed", "improved", "unchanged", "inconclusive", "learning", "not comparable"]
 Word = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
@@ -105,7 +111,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         confirmed: whether a rerun was made and decided.
     """
 
-    schema: int = 1
+    schema: int = SCHEMA_VERSION
     kind: Literal["paired", "history"]
     scenario: str
     title: str
@@ -122,3 +128,33 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[ControlComparison, ...]
     base_runs: tuple[RunMeasurements, ...] = ()
     head_runs: tuple[RunMeasurements, ...] = ()
+
+
+class _Versioned(msgspec.Struct):
+    schema: int
+
+
+def save(comparison: Comparison, directory: Path) -> None:
+    """Write ``comparison.json``, atomically."""
+    write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+
+
+def load(directory: Path) -> Comparison:
+    """Read ``comparison.json``.
+
+    Raises:
+        RecordError: if it is missing, damaged, or of another schema version.
+    """
+    path = directory / FILE_NAME
+    try:
+        data = path.read_bytes()
+        version = msgspec.json.decode(data, type=_Versioned).schema
+        if version != SCHEMA_VERSION:
+            raise RecordError(f"{path} has schema version {version}; this loadtest reads another one")
+        return msgspec.json.decode(data, type=Comparison)
+    except OSError as error:
+        raise RecordError(
+            f"cannot read {path}: {error.strerror}", "`loadtest compare` and `loadtest regression check` write it."
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}", "Make the comparison again.") from error

@@ -1,7 +1,7 @@
 """Writing a run's report into its directory, from its record alone, with a progress bar where that takes long."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci, pages
 from loadtest.report.regression.baselines import differences, load_measurements
-from loadtest.report.report import Report, build, without_plots
+from loadtest.report.report import Plot, Report, build, without_plots
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""
@@ -75,22 +75,27 @@ def make(directory: Path, *, plots: bool = True, baselines: Sequence[Path] = ())
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
         report = build(found) if plots else without_plots(build(found))
+    measured = measurements.measure(found)
     if baselines:
         earlier = [load_measurements(one) for one in baselines]
-        report = replace(report, differences=differences(measurements.measure(found), earlier))
+        report = replace(report, differences=differences(measured, earlier))
     analysis.write(found)
-    measurements.write(found)
-    folder = directory / "plots"
-    # Plots of an earlier report that this one doesn't have would look like part of it.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for plot in report.plots:
-        if plot.png:
-            (folder / f"{plot.name}.png").write_bytes(plot.png)
-            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
+    measurements.write(measured, directory)
+    write_plots(report.plots, directory / "plots")
     write_atomically(directory / "report.md", pages.render_markdown(report))
     write_atomically(directory / "report.html", pages.render_html(report))
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
     return report
+
+
+def write_plots(plots: Iterable[Plot], folder: Path) -> None:
+    """Write each plot's PNG and CSV into a folder that holds nothing else."""
+    # Plots of an earlier report that this one doesn't have would look like part of it.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for plot in plots:
+        if plot.png:
+            (folder / f"{plot.name}.png").write_bytes(plot.png)
+            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
