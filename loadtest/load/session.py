@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName, Operation
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
@@ -35,6 +35,7 @@ from loadtest.load.payloads import (
 from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
+from loadtest.load.request_events import count_operations_apart, fire_request
 from loadtest.load.retry import Pacer, PollingPolicy
 from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
@@ -170,10 +171,6 @@ def session_of(environment: Environment) -> "Session":
     return _SESSIONS[environment]
 
 
-class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
-    """A request that failed, with its reason, for Locust's statistics."""
-
-
 class Session:
     """One run: its traffic, its record, its clock.
 
@@ -208,6 +205,8 @@ class Session:
         control: str | None = None,
     ) -> None:
         self.environment = environment
+        if environment not in _SESSIONS:
+            count_operations_apart(environment.stats)
         _SESSIONS[environment] = self
         self.directory = directory
         self.info = info
@@ -258,33 +257,7 @@ class Session:
         """Record a sample, and fire Locust's event for its statistics and listeners."""
         sample.worker = self.worker
         self.recorder.append(sample)
-        if sample.row == "operation":
-            if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
-                self._fire_request(sample, Operation.ASYNC_RUN, sample.intended_start)
-        elif sample.kind is not None:
-            # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._fire_request(
-                sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
-            )
-
-    def _fire_request(self, sample: Sample, request_type: str, since: int | None) -> None:
-        if sample.end is None or since is None:
-            return
-        failed = sample.outcome != Outcome.OK
-        if failed and sample.status is not None:
-            failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
-        exception = None
-        if failed:
-            status = f"{sample.status} " if sample.status else ""
-            exception = RequestFailure(f"{status}{sample.error_code or sample.reason}")
-        self.environment.events.request.fire(
-            request_type=request_type,
-            name=sample.traffic,
-            response_time=(sample.end - since) / 1e6,
-            response_length=sample.bytes_received or 0,
-            exception=exception,
-            context={},
-        )
+        fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
