@@ -14,7 +14,13 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName, Operation
+from loadtest.contract import (
+    JOB_OPERATIONS,
+    LIMIT_OF_OPERATION,
+    THROTTLED_STATUS,
+    LimitName,
+    Operation,
+)
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
@@ -219,7 +225,9 @@ class Session:
             name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
             for index, (name, each) in enumerate(scenario.traffic.items())
         }
-        self.live = LiveFigures()
+        limits = info.target.limits
+        operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
+        self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
         self.recorder = Recorder(directory, self.live, output)
         self.epoch_ns = 0
@@ -266,7 +274,6 @@ class Session:
             name: self.live.entry(name).progress(
                 next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
                 self.live.offered[name],
-                elapsed,
             )
             for name, plan in self.info.traffic.items()
         }
