@@ -33,7 +33,7 @@ def command(run: str, form: str, output: Path | None) -> None:
     try:
         with run_directory.replacing(path) as temporary:
             if form == "csv":
-                csv.write_csv(table, temporary)
+                csv.write_csv(samples.safe_cells(table), temporary)
             else:
                 parquet.write_table(table, temporary)
     except OSError as error:
