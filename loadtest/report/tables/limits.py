@@ -162,7 +162,7 @@ def _inferred(findings: Findings) -> Table:
     )
     if any(found.sent > found.inference.n for found in findings.observed_429.limits.values()):
         note += (
-            " Only the first 50\u202f000 requests of each limit, and of these the answered ones, are looked at here."
+            " Only the first 50,000 requests of each limit, and of these the answered ones, are looked at here."
         )
     return Table("limits-inferred", title(findings), columns, rows, note)
 
