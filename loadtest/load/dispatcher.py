@@ -17,8 +17,8 @@ import gevent
 from gevent import get_hub
 from gevent.event import Event
 
+from loadtest.load.live import LiveFigures
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import LiveFigures
 from loadtest.schedule import Arrival, TrafficSchedule
 
 NEVER: Final = 2**63 - 1

@@ -7,10 +7,6 @@ started is a run with a record of its own in reports/ (LOADTEST_OUTPUT_DIR): ``l
 
 With --master and --worker (or --processes), workers make the load and the master has the record; LOADTEST_SCENARIO,
 WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT have to be the same for all.
-
-The web UI is closed to all but its own pages. Locust answers any Host and any Origin, so that a page from anywhere,
-open in the same browser, could start load (by a cross-origin POST to ``/swarm``, or after rebinding its own name to
-127.0.0.1).
 """
 
 import logging
@@ -21,10 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
-import flask
 import gevent
 import locust
 import msgspec
@@ -41,58 +35,12 @@ from loadtest.load.engine import Engine
 from loadtest.load.load_generator import LoadGenerator, LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
+from loadtest.load.web import extend
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
-
-_OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
-    """Refuse foreign Hosts and Origins, and targets that may not be loaded.
-
-    Args:
-        web_ui: Locust's.
-        check: raises InputError for a base URL that may not be loaded.
-    """
-    if web_ui.app is not None:
-        web_ui.app.before_request(lambda: _refuse(check))
-
-
-def _refuse(check: Callable[[str], object]) -> flask.Response | None:
-    request = flask.request
-    if _name(request.host) not in _OWN_NAMES:
-        return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.scheme}://{request.host}":
-        return _answer(403, "requests from pages of other origins are refused")
-    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless.
-    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and (
-        request.path != "/" or request.headers.get("Sec-Fetch-Mode") != "navigate"
-    ):
-        return _answer(403, "requests from other sites are refused")
-    if request.method == "POST" and "host" in request.form:
-        try:
-            check(request.form["host"])
-        except InputError as error:
-            return _answer(400, str(error))
-    return None
-
-
-def _name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
-
-
-def _answer(status: int, message: str) -> flask.Response:
-    response = flask.jsonify({"success": False, "message": message})
-    response.status_code = status
-    return response
-
 
 logger = logging.getLogger("loadtest")
 _embedded = os.environ.get("LOADTEST_EMBEDDED") == "1"
@@ -188,7 +136,7 @@ def _set_up(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be lost.
     gevent.signal_handler(signal.SIGINT, _interrupt)
     if web_ui is not None:
-        guard(web_ui, _target_of)
+        extend(web_ui, _engine, check=_target_of)
     else:
         # Locust itself listens to SIGTERM only after a headless run with a shape is over.
         gevent.signal_handler(signal.SIGTERM, _interrupt)

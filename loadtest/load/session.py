@@ -21,6 +21,7 @@ from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Timeouts
 from loadtest.load.http.resolver import make_resolver
+from loadtest.load.live import LiveFigures
 from loadtest.load.payloads import (
     Bodies,
     JobHistory,
@@ -32,7 +33,7 @@ from loadtest.load.payloads import (
     read_schema,
 )
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import LiveFigures, Output, Recorder
+from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
 from loadtest.load.retry import Pacer, PollingPolicy
 from loadtest.plan import AssumedLimits, schedules
@@ -288,25 +289,15 @@ class Session:
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
         elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
-        stages = {
-            name: next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), "")
+        entries = {
+            name: self.live.entry(name).progress(
+                next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
+                self.live.offered[name],
+                elapsed,
+            )
             for name, plan in self.info.traffic.items()
         }
-        live, offered = self.live, self.live.offered.total()
-        return Progress(
-            phase=phase,
-            elapsed_s=round(elapsed, 1),
-            total_s=self.duration,
-            stages=stages,
-            offered=offered,
-            in_flight=offered - live.outcomes.total(),
-            sent=live.sent,
-            accepted=live.accepted,
-            throttled=live.throttled,
-            failed=live.outcomes[Outcome.FAILED],
-            timed_out=live.outcomes[Outcome.TIMED_OUT],
-            p95_ms=live.p95_ms(elapsed),
-        )
+        return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
 
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
