@@ -52,9 +52,9 @@ class KeyFilter:
         forms = sorted({form for key in keys if key for form in (key, quote(key, safe=""))}, key=len, reverse=True)
         self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE) if forms else None
 
-    def blank(self, text: str | None) -> str | None:
+    def blank(self, text: str) -> str:
         """The text without keys."""
-        return text if not text or self._search is None else self._search.sub(BLANK, text)
+        return text if self._search is None else self._search.sub(BLANK, text)
 
 
 def _pattern(key: str) -> str:
