@@ -158,7 +158,7 @@ def test_every_colour_of_a_drawing_follows_the_page(made: Callable[[str], tuple[
     directory, report = made("three seconds")
     page = (directory / "report.html").read_text()
     used = set(re.findall(r"var\((--[\w-]+)\)", "".join(plot.svg for plot in report.plots)))
-    assert {"--ink", "--muted", "--sync"} <= used
+    assert {"--ink", "--muted", "--series-1"} <= used
     for variable in used:
         assert page.count(f"{variable}:") == 2, variable
     assert set(re.findall(r"(?:fill|stroke): (#\w+)", "".join(plot.svg for plot in report.plots))) <= {"#ffffff"}
