@@ -238,7 +238,7 @@ def test_the_user_class_shown_works(checkout):
 
 
 def test_the_notebook_line_gives_a_data_frame(latest, checkout):
-    """`loadtest.analysis.read` gives a DataFrame in one line, as the README shows."""
+    """`loadtest.analysis.operations` gives a DataFrame in one line, as the README shows."""
     code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nprint(type(df).__name__, len(df) > 0)"],
