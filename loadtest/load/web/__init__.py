@@ -6,9 +6,10 @@ from locust.web import WebUI
 
 from loadtest.load.engine import Engine
 from loadtest.load.web.guard import guard
+from loadtest.load.web.live_page import add_live_page
 
 
-def extend(web_ui: WebUI, engine: Engine, *, check: Callable[[str], object]) -> None:  # noqa: ARG001 - for pages of runs
+def extend(web_ui: WebUI, engine: Engine, *, check: Callable[[str], object]) -> None:
     """Guard Locust's web UI, and add our pages to it. Called once, before it serves.
 
     Args:
@@ -17,3 +18,4 @@ def extend(web_ui: WebUI, engine: Engine, *, check: Callable[[str], object]) -> 
         check: raises InputError for a base URL that may not be loaded.
     """
     guard(web_ui, check)
+    add_live_page(web_ui, engine)
