@@ -65,6 +65,12 @@ def test_tables_cover_every_member() -> None:
     assert all(400 <= code.status < 600 for code in ErrorCode)
 
 
+def test_every_operation_is_documented() -> None:
+    """docs/scenarios.md says of each what it does."""
+    (row,) = re.findall(r"^\| `operation` .*", (ROOT / "docs/scenarios.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)` \(", row)) == set(Operation)
+
+
 def test_every_operation_has_a_colour_of_its_own() -> None:
     """There are as many colours as operations, and a page has the same ones."""
     assert len(set(style.OPERATIONS.values())) == len(set(map(str, style.LINES.values()))) == len(Operation)

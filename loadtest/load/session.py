@@ -229,7 +229,7 @@ class Session:
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
         self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
-        self.recorder = Recorder(directory, self.live, output)
+        self.recorder = Recorder(directory, self.live, output, endpoint.secrets)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
@@ -288,6 +288,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
     names = make_resolver(target, listed=info.target.budget is not None)
+    headers = header_values(info.target.headers)
     return Endpoint(
         Address(target.address, target.port, tls, target.server_name, names),
         host=target.host,
@@ -295,6 +296,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         keys=keys,
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
-        headers=header_values(info.target.headers),
+        headers=headers,
+        secrets=[headers[name] for name, written in info.target.headers.items() if written.startswith("$")],
         budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

@@ -281,4 +281,4 @@ def test_what_a_target_says_is_shown_escaped_and_without_our_keys(
     write_scenario(tmp_path, operation="async_run")
     order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
     words = {check.name: check.words for check in msgspec.json.decode(look(order), type=Preflight).checks}
-    assert words["answer"].startswith("job state '[API key]\\x1b[2J'")
+    assert words["answer"].startswith("job state '[secret]\\x1b[2J'")

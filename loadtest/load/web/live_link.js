@@ -6,13 +6,10 @@
   link.href = "workflow";
   link.target = "workflow-api";
   link.textContent = "Workflow API, live ↗";
-  const look = "font: 500 0.875rem/1.25 Roboto, Helvetica, Arial, sans-serif; color: inherit; padding: 12px 16px; align-self: center; white-space: nowrap;";
+  link.style.cssText = "font: 500 0.875rem/1.25 Roboto, Helvetica, Arial, sans-serif; color: inherit; padding: 12px 16px; margin-left: auto; align-self: center; white-space: nowrap;";
   const place = () => {
     const tabs = document.querySelector("[role=tablist]")?.closest(".MuiTabs-root");
-    const host = tabs ?? document.body;
-    if (link.parentElement === host) return;
-    link.style.cssText = tabs ? `${look} margin-left: auto;` : `${look} position: fixed; left: 8px; bottom: 8px;`;
-    host.append(link);
+    if (tabs && link.parentElement !== tabs) tabs.append(link);
   };
   place();
   new MutationObserver(place).observe(document.body, { childList: true, subtree: true });

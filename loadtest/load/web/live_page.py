@@ -4,7 +4,7 @@ It is fed by server-sent events. What is sent is encoded once a second for all w
 does. Whoever comes late, or reloads, is sent the run from its start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from locust.web import WebUI
 
 from loadtest.load.engine import Engine
 from loadtest.load.live_series import MOST_BUCKETS
+from loadtest.load.plain.reports import Reports
 from loadtest.load.web.live_state import LiveRun, Message, RunShown, encode
 from loadtest.load.web.live_tab import add_tab
 
@@ -40,21 +41,18 @@ _BACKLOG: Final = 30
 """Messages that wait for a browser before it is cut off; it comes again by itself, and begins anew."""
 _QUIET_S: Final = 15.0
 
-ReportOf = Callable[[str], str]
-"""Where the report of a run is, by the run's id; empty where it is not there."""
-
 
 class LiveFeed:
     """Sends what a run shows to everybody who watches.
 
     Args:
         engine: conducts the runs.
-        report_of: where a run's report is.
+        reports: the runs that were started here, and their reports.
     """
 
-    def __init__(self, engine: Engine, report_of: ReportOf = lambda _: "") -> None:
+    def __init__(self, engine: Engine, reports: Reports) -> None:
         self._engine = engine
-        self._report_of = report_of
+        self._reports = reports
         self._run: LiveRun | None = None
         self._watchers: set[Queue] = set()
         self._sender: gevent.Greenlet | None = None
@@ -122,25 +120,27 @@ class LiveFeed:
         return run.message(self._engine.phase, MOST_BUCKETS if begin is None else begin, self._report(run))
 
     def _report(self, run: LiveRun) -> str:
-        return self._report_of(run.session.info.id) if self._engine.phase == "over" else ""
+        """Where its report is, from the page on; empty while it is not there."""
+        made = [each for each in self._reports.runs if each.directory == run.session.directory and each.report]
+        return f"runs/{made[0].directory.name}/report.html" if made else ""
 
 
 def _event(message: Message) -> bytes:
     return b"data: " + encode(message) + b"\n\n"
 
 
-def add_live_page(web_ui: WebUI, engine: Engine, report_of: ReportOf = lambda _: "") -> None:
+def add_live_page(web_ui: WebUI, engine: Engine, reports: Reports) -> None:
     """Add the page, its events and its assets to Locust's web UI, beneath ``--web-base-path``.
 
     Args:
         web_ui: Locust's.
         engine: conducts the runs that the UI starts.
-        report_of: where a run's report is.
+        reports: the runs that were started here, and their reports.
     """
     app = web_ui.app
     if app is None:
         return
-    feed = LiveFeed(engine, report_of)
+    feed = LiveFeed(engine, reports)
     pages = flask.Blueprint("workflow_api", __name__, url_prefix=app.blueprints["locust"].url_prefix)
 
     def page() -> flask.Response:

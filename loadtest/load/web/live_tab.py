@@ -39,6 +39,8 @@ def add_tab(web_ui: WebUI, app: flask.Flask, engine: Engine) -> None:
         engine: conducts the runs that the UI starts.
     """
     structure = [{"key": key, "title": title} for key, title in _COLUMNS.items()]
+    # For the form's page, which has no tabs.
+    web_ui.template_args["loadtest_links"] = [("/workflow", f"{_TITLE}, live")]
     web_ui.template_args["extended_tabs"] = [{"title": _TITLE, "key": _KEY}]
     web_ui.template_args["extended_tables"] = [{"key": _KEY, "structure": structure}]
 
