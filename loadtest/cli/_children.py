@@ -24,7 +24,7 @@ from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
-from loadtest.targets import ChosenTarget, Target
+from loadtest.targets import ChosenTarget, Target, refused
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -228,10 +228,11 @@ def check_reachable(target: Target) -> None:
     """
     try:
         socket.create_connection((target.address, target.port), timeout=5).close()
+    except ConnectionRefusedError:
+        raise refused(target) from None
     except OSError as error:
         raise TargetError(
-            f"nothing answers at {target.url}: {error.strerror or error}",
-            "Start it (`loadtest serve` starts the reference API), or leave out --host.",
+            f"nothing answers at {target.url}: {error.strerror or error}", "Check its URL, or leave out --host."
         ) from None
 
 
@@ -242,7 +243,7 @@ def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = 
 
 
 def make_report(directory: Path, *, plots: bool) -> int:
-    """Make the report of a run in a process of its own, which prints the summary; then print which jobs are pending.
+    """Print which jobs of a run are pending, and make its report in a process of its own, which prints the summary.
 
     Args:
         directory: of the run.
@@ -251,10 +252,10 @@ def make_report(directory: Path, *, plots: bool) -> int:
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
+    _print_pending_jobs(directory)
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
-    _print_pending_jobs(directory)
     return code if code >= 0 else int(ExitCode.BUG)
 
 

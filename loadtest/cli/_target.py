@@ -11,9 +11,9 @@ from loadtest.credentials import ENDPOINT_VARIABLE, credentials
 from loadtest.errors import InputError, TargetError
 from loadtest.plan.contradictions import unknown_workflows
 from loadtest.prepare import check_before_run
-from loadtest.record.run_info import Preflight
+from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import ChosenTarget, choose, confirm
+from loadtest.targets import ChosenTarget, choose, confirm, refused
 from loadtest.targets.connection import header_values
 
 
@@ -122,6 +122,8 @@ def running_target(
     else:
         children.check_reachable(chosen.target)
     if (failure := seen.failure) is not None:
+        if failure.words == REFUSED:
+            raise refused(chosen.target)
         if failure.name == "reachable":
             raise TargetError(f"nothing answers at {url}: {failure.words}", failure.remedy)
         raise TargetError(f"preflight of {url}, {failure.name}: {failure.words}", failure.remedy)

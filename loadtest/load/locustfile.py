@@ -38,6 +38,7 @@ from loadtest.load.users import user_classes
 from loadtest.load.web import extend
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
+from loadtest.program import pasteable
 from loadtest.record.run_info import PreflightRequest, RunInfo
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import ChosenTarget, Target, allow, choose, confirm
@@ -195,7 +196,7 @@ def _make_session(environment: Environment) -> Session:
 
 def _announce_record(info: RunInfo) -> None:
     directory = _output_dir / info.id
-    logger.info("The record is in %s; `loadtest report %s` reports it.", directory, directory)
+    logger.info(pasteable(f"The record is in {directory}; `loadtest report {directory}` reports it."))
     if _parent_fd >= 0:
         os.write(_parent_fd, f"{directory}\n".encode())
 

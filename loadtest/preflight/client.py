@@ -1,5 +1,7 @@
 """Requests through httpx to a checked address: no redirects, no proxy, no endless answers."""
 
+import errno
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ import httpx
 import msgspec
 
 from loadtest.http_headers import parse_date
+from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
@@ -115,6 +118,8 @@ class PreflightClient:
 
 def _why(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
+        if os.strerror(errno.ECONNREFUSED) in str(error):
+            return REFUSED
         return f"no connection ({str(error)[:200] or type(error).__name__})"
     return f"no answer in HTTP ({type(error).__name__})"
 
