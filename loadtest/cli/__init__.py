@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.program import pasteable
 
 # The verbs in the order of their use, each with one line of help.
 VERBS = {
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
         sys.stdout.flush()
     except LoadtestError as error:
-        click.echo(f"loadtest: {error}", err=True)
+        click.echo(pasteable(f"loadtest: {error}"), err=True)
         return int(error.exit_code)
     except click.ClickException as error:
         error.show()
