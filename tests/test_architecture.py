@@ -17,6 +17,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
+    "foreign_text",
     "http_headers",
     "processes",
     "contract",
@@ -35,6 +36,7 @@ SHARED = {"strict", "scenario", "record", "assumed_limits", "plan", "prepare", "
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "foreign_text": set(),
     "http_headers": set(),
     "processes": set(),
     "units": set(),
@@ -47,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "threshold": {"contract", "errors", "units"},
     "credentials": {"errors"},
     "reference_settings": {"contract", "credentials", "errors", "faults", "limiters", "units"},
-    "record": {"contract", "errors"},
+    "record": {"contract", "errors", "foreign_text"},
     "strict": {"errors"},
     "scenario": LEAVES | {"record", "strict"},
     "assumed_limits": LEAVES | {"record", "scenario"},  # of scenario the types alone

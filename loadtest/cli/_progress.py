@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
+from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 10.0
 """Seconds from one plain line of progress to the next."""
@@ -89,20 +89,22 @@ def _time(seconds: float) -> str:
 def _line(figures: Progress) -> str:
     if figures.phase in {"preparing", "over"}:
         return f"{figures.phase} …"
-    stages = list(dict.fromkeys(stage for stage in figures.stages.values() if stage))
+    stages = list(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
     where = "draining" if figures.phase == "draining" else " + ".join(stages)
+    head = f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s  {where:<8}"
+    return "  ".join([head, *(f"{name}: {_figures(entry)}" for name, entry in figures.entries.items())])
+
+
+def _figures(entry: EntryProgress) -> str:
     parts = [
-        f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s",
-        f"{where:<8}",
-        f"offered {figures.offered:,}",
-        f"accepted {figures.accepted:,}",
-        f"429 {figures.throttled:,}",
-        f"failed {figures.failed:,}",
-        *([f"timed out {figures.timed_out:,}"] if figures.timed_out else []),
-        f"in flight {figures.in_flight:,}",
-        "p95 –" if figures.p95_ms is None else f"p95 {figures.p95_ms:,.0f} ms",
+        f"offered {entry.offered:,}",
+        f"ok {entry.ok:,}",
+        *([f"429 {entry.throttled:,}"] if entry.throttled else []),
+        *([f"failed {entry.failed:,}"] if entry.failed else []),
+        *([f"timed out {entry.timed_out:,}"] if entry.timed_out else []),
+        *([] if entry.p95_ms is None else [f"p95 {entry.p95_ms:,.0f} ms"]),
     ]
-    return "  ".join(parts)
+    return " ".join(parts)
 
 
 def _bar(figures: Progress) -> Text:

@@ -14,7 +14,7 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.run_info import StagePlan
 from loadtest.report.answers import answer
-from loadtest.report.failures import CALLED, named_errors, worst_stage
+from loadtest.report.failures import named_errors, worst_stage
 from loadtest.report.prediction import expected_rate, predicted
 from loadtest.stats import QUANTILES, needed
 
@@ -33,7 +33,7 @@ class MainEntry:
     """
 
     traffic: str
-    operation: str
+    operation: Operation
     stages: tuple[StagePlan, ...]
     within: bool
     only: bool
@@ -55,7 +55,7 @@ class MainEntry:
     @property
     def words(self) -> str:
         """What its operations are called."""
-        return CALLED[self.operation][self.times.n != 1]
+        return self.operation.called(self.times.n)
 
 
 def within_limits(stage: StagePlan) -> bool:
@@ -70,7 +70,7 @@ def main_entry(findings: Findings) -> MainEntry | None:
     that do the same the one with the most times.
     """
     found = [_entry(findings, name) for name in findings.record.info.traffic]
-    order = list(CALLED)
+    order = list(Operation)
     return min(
         found,
         key=lambda one: (
