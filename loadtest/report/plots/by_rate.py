@@ -98,8 +98,8 @@ def _title(found: dict[str, list[_Point]]) -> str:
     if slow.p50 < _SAME * fast.p50:
         whose = f"of {name}" if len(found) == 1 else "of each entry"
         return f"The median response time {whose} is the same in all stages, within 10 %"
-    factor = numbers.times_as(slow.p50 / fast.p50)
-    return f"The median response time of {name} in “{slow.stage}” is {factor} times that in “{fast.stage}”"
+    times = f"{numbers.times_as(slow.p50 / fast.p50)} times"
+    return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
 
 
 def _p50(point: _Point) -> float:
