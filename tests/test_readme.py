@@ -12,6 +12,7 @@ import click
 import pytest
 
 from loadtest.cli import app, main
+from loadtest.errors import ExitCode
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import load_targets
 
@@ -237,8 +238,9 @@ def test_plain_locust_runs_and_records(checkout, server, recorded):
     tiny = checkout / "tiny.toml"
     tiny.write_text(re.sub(r'duration = "\d+s"', 'duration = "1s"', effective))
     done = run(line.partition(" ")[2] + f" --host {server}", checkout, LOADTEST_SCENARIO=str(tiny))
-    assert done.returncode == 0, done.stderr
-    assert "`loadtest report reports/" in done.stderr
+    # A second of the smoke test is too short for a percentile: the verdict says so, and is the exit code.
+    assert done.returncode == ExitCode.INCONCLUSIVE, done.stderr
+    assert "Inconclusive" in done.stdout
 
 
 def test_the_scenario_shown_is_one(checkout, run_here):
