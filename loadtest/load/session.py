@@ -234,7 +234,9 @@ class Session:
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
         self.bug: str | None = None
-        """The traceback of an error of our own, which ends the run."""
+        """The traceback of an error that is not the target's, which ends the run."""
+        self.user_error: str | None = None
+        """What it is in a sentence, where a user's own class made it; else it is ours."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
