@@ -124,8 +124,10 @@ def test_scenarios_are_listed_with_their_whole_time(loadtest: Verb, tmp_path: Pa
     (tmp_path / "scenarios").mkdir()
     path = tmp_path / "scenarios" / "forms.toml"
     path.write_text(STAGES)
-    said = loadtest("scenarios")
+    said = loadtest("scenarios", "--folder", "scenarios")
     assert (said.code, said.out) == (0, "forms   105 s  Stages\n")
+    beside = {line.split()[0] for line in loadtest("scenarios").out.splitlines()}
+    assert beside == {"forms", *(path.stem for path in SHIPPED)}
     assert load_scenario(path).scenario.traffic["a"].duration == 100
     (tmp_path / "scenarios" / "broken.toml").write_text("title = 5")
     said = loadtest("scenarios")
