@@ -28,6 +28,7 @@ VERBS = {
     "regression": "Check runs against a history of accepted ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
+    "metrics": "List the metrics that a threshold can name.",
     "scenarios": "List the scenarios that there are, with their titles.",
 }
 
