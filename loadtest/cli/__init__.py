@@ -18,6 +18,7 @@ VERBS = {
     "validate": "Check scenario files, and list all mistakes at once.",
     "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
+    "probe": "Find out by experiments which limits a service enforces.",
     "run": "Run a scenario: send its traffic, record it, report it, judge it.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",

@@ -19,12 +19,6 @@ from loadtest.scenario.model import schema_text
 from loadtest.scenario.parse import FOLDER, SHIPPED
 
 _JOBS_FILE: Final = "first.jobs.txt"
-_TITLES: Final[dict[Operation, str]] = {
-    Operation.SYNC_RUN: "How quickly are runs of {} answered, well within the limit?",
-    Operation.ASYNC_RUN: "How long do jobs of {} take from submit to result, well within the limits?",
-    Operation.RETRIEVAL: "How quickly are results retrieved, well within the limit?",
-}
-_NAMES: Final = {Operation.SYNC_RUN: "runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "lookups"}
 _OPERATION_NOTE: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
 
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
@@ -207,9 +201,9 @@ def scenario_text(request: CurlRequest | None) -> str:
     workflow = request.workflow or "say-hello" if request else "sleep"
     parameters = request.parameters if request else {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4}
     slow = operation == Operation.ASYNC_RUN
-    name = _NAMES[operation]
+    name = operation.several.rpartition(" ")[2]
     return _SCENARIO_TEXT.format(
-        title=_toml(title=_TITLES[operation].format(workflow)),
+        title=_toml(title=f"How long do {operation.several} of {workflow} take, well within the limit?"),
         name=name,
         operation=operation,
         note=_OPERATION_NOTE,

@@ -16,6 +16,7 @@ from loadtest.program import pasteable
 from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import Target, choose, confirm, refused
+from loadtest.targets.look import make_preflight
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
@@ -35,7 +36,7 @@ def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...])
     keys, endpoint = credentials_for(chosen)
     check_before_preflight(loaded, chosen, keys=len(keys))
     confirm(chosen, yes=target.yes)
-    preflight = children.make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
+    preflight = make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
     _show(preflight, chosen.target)
     return int(ExitCode.PASS if preflight.failure is None else ExitCode.TARGET)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
 from loadtest.errors import LoadtestError, TargetError
+from loadtest.foreign_text import visible
 from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
@@ -81,12 +82,16 @@ class Seeder:
             )
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
-                self._session.recorder.pending.settled(job_id)
+                self._session.recorder.pending.settled(self._session.recorder.blank(job_id))
                 return
         raise TargetError(
-            f"a job that was seeded for {entry.name!r} was still {answer.job_state} after {_PATIENCE:g} s",
+            f"a job that was seeded for {entry.name!r} was still {self._shown(answer.job_state)} after {_PATIENCE:g} s",
             "Give the entry a quicker workflow, or a file of job_ids.",
         )
+
+    def _shown(self, word: str | None) -> str:
+        """A word of the service for a sentence."""
+        return visible(self._session.recorder.blank(str(word)))
 
     def _insist(
         self, entry: TrafficEntry, kind: RequestKind, send: Callable[[str], Answer], key: int, deadline: float
@@ -106,7 +111,7 @@ class Seeder:
         status = answer.exchange.status or "no status"
         raise TargetError(
             f"the jobs that {entry.name!r} asks for could not be seeded: {kind} was answered with {status} "
-            f"({answer.error_code or answer.reason})",
+            f"({self._shown(answer.error_code or answer.reason)})",
             "Check the target, its keys and the entry's workflow.",
         )
 

@@ -15,7 +15,6 @@ from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.report.failures import CALLED
 from loadtest.report.prediction import AGREES
 from loadtest.threshold import METRICS, TIMES, Unit
 
@@ -264,7 +263,7 @@ def _bursts(findings: Findings) -> str:
             counts, requests = figures.operations, figures.requests
             ratio = stage.burst / quota
             times = _TIMES.get(ratio, f"{numbers.times_as(ratio)} times the quota")
-            called = CALLED[plan.operation][counts.sent != 1]
+            called = plan.operation.called(counts.sent)
             what = f"{times} at once (“{stage.name}”, {numbers.count(counts.sent)} {called})"
             accepted = counts.sent - counts.throttled
             refused = f"{numbers.count(counts.throttled)} refused" if counts.throttled else "none refused"
