@@ -162,9 +162,25 @@ class WorkflowClient:
         self.connection = HttpConnection(endpoint.address)
         self._timeouts = timeouts
 
-    def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Run or submit a workflow; ``expected`` is a status to expect instead of the documented one."""
-        request = self.endpoint.post(kind, body, key_index, trace)
+    def post(
+        self,
+        kind: RequestKind,
+        body: bytes | Mapping[str, Any],
+        key_index: int,
+        trace: str,
+        expected: int | None = None,
+    ) -> Answer:
+        """Run or submit a workflow.
+
+        Args:
+            kind: run or submit.
+            body: of the request, as JSON; a mapping is encoded.
+            key_index: which API key.
+            trace: its ``traceparent``.
+            expected: a status to expect instead of the documented one.
+        """
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        request = self.endpoint.post(kind, content, key_index, trace)
         self.endpoint.budget.take_request(kind)
         exchange = self.connection.exchange(request, self._timeouts)
         self.endpoint.budget.answered(kind, exchange.status)

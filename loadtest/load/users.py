@@ -242,14 +242,24 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
     return [
         type(
             name,
-            (_find_class(name, scenario.traffic[name], base),),
+            (find_class(name, scenario.traffic[name], base),),
             {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
         )
         for name, plan in plans.items()
     ]
 
 
-def _find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+    """The class that carries out an entry's arrivals.
+
+    Args:
+        name: the entry's.
+        traffic: the entry.
+        base: as for ``user_classes``.
+
+    Raises:
+        InputError: if the class that it names cannot be used.
+    """
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class
