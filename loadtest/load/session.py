@@ -6,7 +6,7 @@
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -282,6 +282,12 @@ class Session:
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
 
 
+def _codings(headers: Mapping[str, str]) -> frozenset[str]:
+    """The content codings that requests with such headers ask for."""
+    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
+    return frozenset(codings | {"x-gzip"} if "gzip" in codings else codings)
+
+
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
 
@@ -292,7 +298,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
     names = make_resolver(target, listed=info.target.budget is not None)
     headers = header_values(info.target.headers)
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names),
+        Address(target.address, target.port, tls, target.server_name, names, _codings(headers)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
