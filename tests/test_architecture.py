@@ -17,8 +17,10 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 LEAVES = {
     "errors",
+    "foreign_text",
     "http_headers",
     "processes",
+    "program",
     "contract",
     "units",
     "limiters",
@@ -35,8 +37,10 @@ SHARED = {"strict", "scenario", "record", "assumed_limits", "plan", "prepare", "
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "foreign_text": set(),
     "http_headers": set(),
     "processes": set(),
+    "program": set(),
     "units": set(),
     "contract": {"units"},
     "seeded_random": set(),
@@ -47,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "threshold": {"contract", "errors", "units"},
     "credentials": {"errors"},
     "reference_settings": {"contract", "credentials", "errors", "faults", "limiters", "units"},
-    "record": {"contract", "errors"},
+    "record": {"contract", "errors", "foreign_text"},
     "strict": {"errors"},
     "scenario": LEAVES | {"record", "strict"},
     "assumed_limits": LEAVES | {"record", "scenario"},  # of scenario the types alone
@@ -56,13 +60,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
-    "preflight": LEAVES | SHARED,
+    "preflight": LEAVES | SHARED | {"probing"},
     "inference": LEAVES | {"assumed_limits"},
+    "probing": LEAVES | {"record", "inference"},
     "regression": LEAVES | {"record"},
     "analysis": LEAVES | SHARED | {"inference", "regression"},
     "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"regression"},
+    "cli": LEAVES | SHARED | {"regression", "probing"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

@@ -25,7 +25,7 @@ from loadtest.analysis.reader import LATEST_NS, read_chunks
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.record import run_directory
-from loadtest.record.samples import SCHEMA
+from loadtest.record.samples import SCHEMA, safe_cells
 
 Run = str | Path
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
@@ -367,7 +367,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
     plain = pa.schema([pa.field(each.name, pa.string() if each.type == _WORD else each.type) for each in schema])
     with csv.CSVWriter(path, plain) as file:
         for table in tables:
-            file.write_table(table.cast(plain))
+            file.write_table(safe_cells(table.cast(plain)))
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -12,6 +12,7 @@ from loadtest.cli._curl import CurlRequest, parse_curl
 from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
+from loadtest.program import program
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import schema_text
 
@@ -170,10 +171,10 @@ def _print_next(folder: Path, request: CurlRequest | None) -> None:
             click.echo(f"next    export {ENDPOINT_VARIABLE}={request.endpoint}")
         if not request.loopback:
             click.echo(f"next    write into {_TARGETS_FILE} who agreed to the load")
-    run = "loadtest run first"
+    run = f"{program()} run first"
     if request is not None:
         run += f" --host {request.url}" if request.loopback else " --target pasted"
-    click.echo(f"next    loadtest plan first, then {run}{where}")
+    click.echo(f"next    {program()} plan first, then {run}{where}")
 
 
 def scenario_text(request: CurlRequest | None) -> str:

@@ -6,6 +6,7 @@ import click
 
 from loadtest.cli.plan import plan_of
 from loadtest.errors import ExitCode, InputError
+from loadtest.program import pasteable
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.model import schema_text
 from loadtest.targets import TARGETS_FILE, load_targets
@@ -28,9 +29,9 @@ def command(files: tuple[str, ...], schema: bool) -> int:
     code = ExitCode.PASS
     for file in files:
         try:
-            click.echo(_check(file))
+            click.echo(pasteable(_check(file)))
         except InputError as error:
-            click.echo(str(error), err=True)
+            click.echo(pasteable(str(error)), err=True)
             code = ExitCode.USAGE
     return int(code)
 

@@ -40,6 +40,7 @@ class Endpoint:
         workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
         headers: what every request carries beyond those, by name.
+        secrets: which values of those are secret.
         budget: taken from before each send; no bounds by default.
     """
 
@@ -53,11 +54,14 @@ class Endpoint:
         workflow_endpoint: str,
         user_agent: str,
         headers: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         budget: RequestBudget | None = None,
     ) -> None:
         self.address = address
         self.budget = budget or RequestBudget()
         self.key_count = len(keys)
+        self.secrets = (*keys, *secrets)
+        """What is recorded nowhere, even where the service says it."""
         self.wrong_key = len(keys)
         """A key index whose requests carry no valid key."""
         self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")

@@ -165,7 +165,21 @@ def _times(findings: Findings, entry: MainEntry) -> str:
             text += f", and half took at most {numbers.duration_ms(half.most)}"
         return text
     took = f"{share} of {whose} took at most {numbers.duration_ms(found.most)}"
-    return f"{where}{took}{_wrong(findings, entry, counts)}"
+    return f"{where}{took}{_wrong(findings, entry, counts)}{_other_times(findings, entry)}"
+
+
+def _other_times(findings: Findings, entry: MainEntry) -> str:
+    """How long the other operations took within their limits; empty where the main entry is above its own."""
+    entries = sorted((_entry(findings, name) for name in findings.record.info.traffic), key=lambda one: -one.times.n)
+    told, seen = "", {entry.operation}
+    for one in entries if entry.within else ():
+        found = one.percentile
+        if one.operation in seen or not one.within or one.quantile is None or found is None or found.at_least:
+            continue
+        seen.add(one.operation)
+        told += f", {one.quantile[1] * 100:.0f}\u00a0% of {numbers.count(one.times.n)} {one.words}"
+        told += f"{_whose(findings, one)} at most {numbers.duration_ms(found.most)}"
+    return told
 
 
 def _whose(findings: Findings, entry: MainEntry) -> str:
@@ -222,7 +236,7 @@ def _limits(findings: Findings) -> str:
         return ""  # nothing was answered
     uses = [use for use in findings.uses if use.busiest > 1 or use.throttled]
     if not uses:
-        return "" if requests.throttled else "no request got 429"
+        return "" if requests.throttled else f"no request got 429{_went_wrong(findings)}"
     # The limit of the operation that the sentence is about, if that was overdrawn.
     own = [
         u
@@ -243,3 +257,12 @@ def _limits(findings: Findings) -> str:
     at = f"at {numbers.times_what(use.busiest)} {words}{average}{keys}"
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{predicted(findings, use)}"
+
+
+def _went_wrong(findings: Findings) -> str:
+    """How many operations of all traffic did not end well, of a run in which none was refused."""
+    counts = findings.metrics.overall.operations
+    bad, sent = counts.failed + counts.timed_out, numbers.count(counts.sent)
+    if counts.sent == 1:
+        return ""
+    return f", and {numbers.count(bad) if bad else 'none'} of {sent} operations failed or timed out"

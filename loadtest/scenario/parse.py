@@ -4,6 +4,7 @@ import contextlib
 import copy
 import difflib
 import hashlib
+import itertools
 import json
 import tomllib
 from collections.abc import Sequence
@@ -75,6 +76,29 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
         return LoadedScenario(Scenario.model_validate(raw), path, raw)
     except ValidationError as error:
         lines = [f"{path}: {line}" for line in explain(error, raw, Scenario, "scenario")]
+        raise InputError("\n".join(lines)) from None
+
+
+def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
+    """The scenario with these traffic entries alone, and without thresholds and comparisons that need others.
+
+    Raises:
+        InputError: if they cannot be run without the others.
+    """
+    raw = copy.deepcopy(loaded.effective)
+    raw["traffic"] = {name: entry for name, entry in raw["traffic"].items() if name in names}
+    kept = {name: entry for name, entry in loaded.scenario.traffic.items() if name in names}
+    fits = {
+        "threshold": [not list(entry.misfits(kept)) for entry in loaded.scenario.threshold],
+        "compare": [not list(entry.misfits(kept)) for entry in loaded.scenario.compare],
+    }
+    for key, kept_entries in fits.items():
+        if key in raw:
+            raw[key] = list(itertools.compress(raw[key], kept_entries))
+    try:
+        return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+    except ValidationError as error:
+        lines = [f"{loaded.path}, with {', '.join(names)} alone: {line}" for line in explain(error, raw, Scenario, "")]
         raise InputError("\n".join(lines)) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from loadtest.program import typed
 from loadtest.scenario import load_scenario
 from loadtest.scenario.model import scenario_schema, schema_text
 
@@ -49,7 +50,7 @@ def test_warnings_are_counted(loadtest: Verb) -> None:
     assert said.code == 0, said.err
     assert len(said.out.splitlines()) == len(SHIPPED)
     tour = ROOT / "scenarios" / "tour.toml"
-    assert f"{tour}: ok, 1 warning (see `loadtest plan {tour}`)" in said.out
+    assert f"{tour}: ok, 1 warning (see `{typed(f'loadtest plan {tour}')}`)" in said.out
 
 
 def test_targets_are_checked_too(loadtest: Verb, tmp_path: Path) -> None:

@@ -91,9 +91,11 @@ def test_the_steps_of_the_build_give_a_harness_without_the_tools(tmp_path: Path)
     found = {path.name.split("-")[0] for path in opt.glob("lib/*/site-packages/*.dist-info")}
     installed = {name.replace("_", "-").lower() for name in found}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+    tools_wanted = [*groups["build"], *(one for one in groups["dev"] if isinstance(one, str))]
     wanted, tools = (
         {re.split(r"[>=<;\[]", requirement)[0].strip() for requirement in requirements}
-        for requirements in (project["project"]["dependencies"], project["dependency-groups"]["dev"])
+        for requirements in (project["project"]["dependencies"], tools_wanted)
     )
     assert wanted <= installed
     # Locust itself needs pytest.

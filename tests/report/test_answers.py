@@ -46,7 +46,7 @@ def compared(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Fin
 
 def words(text: str) -> str:
     """Without the spaces that keep numbers and units together."""
-    return " ".join(text.replace("\u00a0", " ").replace("\u202f", " ").split())
+    return " ".join(text.replace("\u00a0", " ").split())
 
 
 def test_the_choice_is_the_first_sentence(compared: Findings) -> None:

@@ -230,6 +230,7 @@ class Coordinator:
         self._session.live.offered = sum(
             (Counter(m.report.offered) for m in self.members.values() if m.report), Counter()
         )
+        self._session.live.add_offered(report.newly_offered)
         if report.bug is not None:
             self._session.bug = report.bug
         if report.abort is not None:

@@ -16,7 +16,7 @@ from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
 """Of the Locust message."""
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -82,6 +82,8 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     """Everything that it recorded has been sent, and nothing more will be."""
     offered: dict[str, int] = {}
     """Arrivals that it has offered, by traffic entry."""
+    newly_offered: dict[str, dict[int, int]] = {}
+    """Those since the report before, by traffic entry and second of the run: for the live page."""
     batch: Batch | None = None
     used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []

@@ -188,6 +188,7 @@ class WorkerRun:
             quiet=generator.quiet,
             closed=self.closed and self.outbox.all_sent,
             offered=dict(session.live.offered),
+            newly_offered=session.live.take_offered(),
             batch=batch,
             used=session.endpoint.budget.used,
             cpu=cpu,
