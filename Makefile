@@ -103,6 +103,6 @@ $(RUN_READY) $(ALL_READY): pyproject.toml
 		{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Setting up $(VENV) from $(LOCK) (once; about half a minute) ..." >&2
 	@test -x $(VENV)/bin/python && test -e $(RUN_READY) || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r $(LOCK)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-compile -e .
 	@touch $(RUN_READY) $@

@@ -6,6 +6,7 @@ that a spreadsheet takes for a formula, or an API key that came back in an answe
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ _FORMULA: Final = re.compile(r"\s*[=+\-@]")
 """How a text begins that a spreadsheet would compute (OWASP, CSV injection)."""
 ODD_CELL: Final = r"^\s*[=+\-@]|[^ -~]"
 """A pattern (of RE2, as Arrow has it) that is in every text which ``csv_text`` changes."""
-BLANK: Final = "[API key]"
+BLANK: Final = "[secret]"
 _SURE: Final = 8
 """Characters from which a key is blanked inside of a word, too; a shorter one may be part of many."""
 
@@ -42,7 +43,9 @@ def csv_text(text: str) -> str:
 
 
 class KeyFilter:
-    """Blanks our own API keys in words of a service, as they were sent or as they stand in a URL.
+    """Blanks our own API keys, and other secrets that we send, in words of a service.
+
+    As they were sent, in another case, and as they stand in a URL.
 
     Args:
         keys: what to blank. One of fewer than 8 characters only where it stands alone.
@@ -50,11 +53,15 @@ class KeyFilter:
 
     def __init__(self, keys: Iterable[str]) -> None:
         forms = sorted({form for key in keys if key for form in (key, quote(key, safe=""))}, key=len, reverse=True)
-        self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE) if forms else None
-
-    def blank(self, text: str | None) -> str | None:
+        self._forms = [form.lower() for form in forms]
+        self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE)
+        # Most words come again and again: codes, states, and the id of a job with each of its polls.
+        self.blank = lru_cache(4096)(self._blank)
         """The text without keys."""
-        return text if not text or self._search is None else self._search.sub(BLANK, text)
+
+    def _blank(self, text: str) -> str:
+        low = text.lower()
+        return self._search.sub(BLANK, text) if any(form in low for form in self._forms) else text
 
 
 def _pattern(key: str) -> str:

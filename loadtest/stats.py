@@ -136,3 +136,15 @@ class LogHistogram:
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         return self
+
+    def __isub__(self, other: "LogHistogram") -> Self:
+        """Take away another histogram's counts, which were added before."""
+        self.count -= other.count
+        self.zeros -= other.zeros
+        for bucket, count in other.buckets.items():
+            left = self.buckets[bucket] - count
+            if left:
+                self.buckets[bucket] = left
+            else:
+                del self.buckets[bucket]
+        return self

@@ -192,7 +192,7 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
     A run that cannot be measured is said, and left out.
     """
     sys.stdout.flush()
-    command = [sys.executable, "-m", "loadtest.analysis", *map(str, directories)]
+    command = [sys.executable, "-m", "loadtest.analysis", "measure", *map(str, directories)]
     # A session of its own, so that Ctrl-C reaches only us: what was measured is still compared.
     subprocess.run(command, check=False, start_new_session=True)
     found: dict[str, RunMeasurements] = {}

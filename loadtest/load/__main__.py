@@ -68,7 +68,7 @@ def _run(options: LoadOptions) -> int:
         runner.locust.start(users, spawn_rate=users)
         engine.done.wait()
         runner.locust.quit()
-    if session.bug is not None:
+    if session.bug is not None and session.user_error is None:
         return ExitCode.BUG
     if engine.error is not None:
         raise engine.error

@@ -13,6 +13,7 @@ import gevent
 import pyarrow as pa
 
 from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
+from loadtest.foreign_text import KeyFilter
 from loadtest.load.live import LiveFigures
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
@@ -23,6 +24,8 @@ _BATCH: Final = 250
 _STEP_NS: Final = 40_000
 _PAUSE_S: Final = 0.001
 _MUCH: Final = 20_000
+_SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
+"""What a service's words are in."""
 
 
 class PendingJobs:
@@ -120,9 +123,17 @@ class Recorder:
     """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
 
     Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request.
+
+    Args:
+        directory: of the run.
+        live: figures of what was recorded so far.
+        output: where samples go; into the run directory by default.
+        secrets: what a service may echo, and is recorded nowhere: our API keys.
     """
 
-    def __init__(self, directory: Path, live: LiveFigures, output: Output | None = None) -> None:
+    def __init__(
+        self, directory: Path, live: LiveFigures, output: Output | None = None, secrets: Sequence[str] = ()
+    ) -> None:
         self.failure: OSError | None = None
         """Why the record can be written no longer."""
         self.pending = PendingJobs()
@@ -130,6 +141,8 @@ class Recorder:
         self.watch: Callable[[Sample], None] = self.pending.see
         """Called with every sample."""
         self.output = output or RunFiles(directory)
+        self.blank = KeyFilter(secrets).blank
+        """Gives a service's word without our secrets."""
         self._live = live
         self._buffer: list[Sample] = []
         self._ids: list[tuple[str, int]] = []
@@ -142,13 +155,18 @@ class Recorder:
         return self.output.count
 
     def append(self, sample: Sample) -> None:
-        """Record one sample."""
+        """Record one sample; what a service says in it is recorded without our secrets."""
+        for name in _SAID:
+            said = getattr(sample, name)
+            if said is not None:
+                setattr(sample, name, self.blank(said))
         self._live.count(sample)
         self._buffer.append(sample)
         self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
         """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
+        job_id = self.blank(job_id)
         self.pending.accepted(job_id, key_index)
         self._ids.append((job_id, key_index))
 

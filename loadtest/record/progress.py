@@ -42,8 +42,8 @@ class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
     failed: int
     timed_out: int
     p95_ms: float | None
-    """Response time (from the intended start) of operations that were ok or timed out in about the last five to ten
-    seconds; null without any."""
+    """Response time (from the intended start) of operations that were ok or timed out in about the last ten seconds;
+    null without any."""
 
 
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):

@@ -119,6 +119,20 @@ def _contradictions(info: RunInfo) -> Iterator[str]:
             yield f"two stages are called {twice[0]!r} - at `$.traffic.{name}.stages`"
 
 
+def pending_note(directory: Path) -> str:
+    """Which jobs a run left pending and what they may still cost, in a sentence; empty if there are none."""
+    info = load(directory)
+    if not info.pending_jobs:
+        return ""
+    price = None if info.target.budget is None else info.target.budget.price_per_execution
+    if price is not None:
+        cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
+    else:
+        cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
+    jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
+    return f"{jobs} left pending, listed in {directory / PENDING_NAME}{cost}."
+
+
 def note_target_died(directory: Path) -> None:
     """Note in ``run.json`` that the embedded target ended during the run.
 

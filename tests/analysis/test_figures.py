@@ -113,8 +113,7 @@ def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType,
     ]
     run = maker.info({"t": maker.plan("async_run", [maker.stage("within", 0, 5, 0.4)], offered=2)})
     directory = maker.save(tmp_path / "run", run, rows)
-    frame = analysis.read(directory)
-    mine = frame[frame["row"] == "operation"].sort_values("arrival")
+    mine = analysis.operations(directory).sort_values("arrival")
     assert mine["time_to_result_lower_ms"].tolist() == [1000.0, 0.0]
     assert mine["time_to_result_ms"].tolist() == [3002.0, 1002.0]
     assert mine["submit_ms"].tolist() == [4.0, 4.0]
@@ -143,15 +142,6 @@ def test_overall_has_no_latency(maker: ModuleType, tmp_path: Path) -> None:
     overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics.overall
     assert not [name for name in overall.__struct_fields__ if name.endswith("_ms")]
     assert overall.stages["within"].operations.ok == 7
-
-
-def test_a_notebook_reads_a_run_in_one_line(maker: ModuleType, tmp_path: Path) -> None:
-    """``analysis.read`` takes an id below the reports directory, and its frame has the derived columns."""
-    maker.save(tmp_path / "some-run", *ten(maker))
-    frame = analysis.read("some-run", reports=tmp_path)
-    assert frame.loc[frame["arrival"] == 7, "response_time_ms"].item() == 71.0
-    assert set(frame["limit"]) == {"sync_run"}
-    assert frame["warmup"].sum() == 2
 
 
 def test_the_set_up_is_in_no_figure(maker: ModuleType, tmp_path: Path) -> None:

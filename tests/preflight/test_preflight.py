@@ -1,6 +1,8 @@
 """The preflight, against real servers and broken ones: at most five requests, and a sentence that says what to do."""
 
 import json
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 from leash_parts import write_scenario
+from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 from plugins.verbs import Said
 
 from loadtest.preflight.__main__ import main as look
 from loadtest.preflight.checks import in_seconds
+from loadtest.preflight.client import PreflightClient
 from loadtest.record.run_info import Preflight
 from loadtest.scenario import load_scenario
-from loadtest.targets import PreflightOrder
+from loadtest.targets import PreflightOrder, allow
 
 SECRET = "not-to-be-shown-anywhere"
 Verb = Callable[..., Said]
@@ -152,9 +156,9 @@ def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(
     done = loadtest("preflight", "s.toml", "--host", server.url)
     assert done.code == 5
     found = table(done.out)
-    assert found.pop("reachable") == ("failed", "no connection ([Errno 111] Connection refused)")
+    assert found.pop("reachable") == ("failed", "refuses connections")
     assert set(found.values()) == {("unknown", "not checked")}
-    assert done.out.endswith("Start it (`loadtest serve` starts the reference API), or check its URL.\n")
+    assert re.search(r"Start it \(`.*loadtest serve --port \d+`\) or name another with --host\.\n$", done.out)
 
 
 def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]) -> None:
@@ -209,8 +213,63 @@ def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(
 
 
 @pytest.mark.parametrize(
-    ("execution", "took", "found"), [(0.25, 0.252, "252 ms"), (250.0, 0.252, None), (0.25, 2.0, None), (0, 0.2, None)]
+    ("execution", "took", "found"),
+    [(0.25, 0.252, "252 ms"), (250.0, 0.252, None), (0.25, 2.0, None), (0, 0.2, None), (0.02, 0.02, None)],
 )
 def test_seconds_are_told_from_milliseconds(execution: float, took: float, found: str | None) -> None:
     """An executionTime whose thousandfold is about what the answer took is in seconds."""
     assert in_seconds(execution, took) == found
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_drips_has_an_end(peer: Callable[..., Peer], part: str) -> None:
+    """The time is that of the whole exchange: a byte now and then does not make it longer."""
+
+    def drip(talk: Talk) -> None:
+        talk.read()
+        talk.send(b"HTTP/1.1 200 OK\r\n" + (b"" if part == "head" else b"content-length: 9999\r\n\r\n"))
+        while True:
+            talk.send(b"x", b"x")
+
+    target = allow(f"http://127.0.0.1:{peer(drip).port}")
+    with PreflightClient(target, {}, timeout=0.3) as client:
+        reply = client.send("GET", "x", SECRET)
+    assert (reply.late, reply.failure) == (True, "no whole answer within 0.3 s")
+
+
+def test_a_target_that_needs_longer_than_a_preflight_waits_may_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
+    """Where the scenario waits longer, too: the workflow is just not seen to work."""
+    monkeypatch.setattr("loadtest.preflight.client.LONGEST", 0.3)
+    done = threading.Event()
+
+    def slow(method: str, *_: Any) -> tuple[int, Any]:
+        if method == "POST":
+            done.wait(30)
+        return UNKNOWN
+
+    server = stub(slow)
+    write_scenario(tmp_path, operation="sync_run", more='timeout = "60s"')
+    order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    found = {check.name: check for check in msgspec.json.decode(look(order), type=Preflight).checks}
+    done.set()
+    assert found["workflow"].result == "unknown"
+    assert found["workflow"].words == "say-hello: no whole answer within 0.3 s; the scenario waits 60 s"
+
+
+def test_what_a_target_says_is_shown_escaped_and_without_our_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
+    """It may echo the key in a job's state."""
+    monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
+    answer = {"jobId": "x", "status": f"{SECRET}\x1b[2J"}
+
+    def echo(method: str, path: str, _: int) -> tuple[int, Any]:
+        return (202, answer) if method == "POST" else (200, answer) if path.endswith("/x") else UNKNOWN
+
+    server = stub(echo)
+    write_scenario(tmp_path, operation="async_run")
+    order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    words = {check.name: check.words for check in msgspec.json.decode(look(order), type=Preflight).checks}
+    assert words["answer"].startswith("job state '[secret]\\x1b[2J'")

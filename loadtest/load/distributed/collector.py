@@ -109,7 +109,7 @@ def unpack(batch: bytes) -> list[pa.RecordBatch]:
 _GROWTH: Final = 1 << 16
 _WATCHED: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "intended_start", "start", "end", "status", "job_id",
-    "job_state", "key_index",
+    "job_state", "key_index", "execution_time_ms", "user_free",
 )  # fmt: skip
 """What circuit breakers, live figures and the list of pending jobs look at."""
 

@@ -1,33 +1,71 @@
-"""The web UI is closed to all but its own pages, and to targets that may not be loaded.
+"""The web UI is closed to all but its own pages, and starts only what may, and can, be started.
 
 Locust answers any Host and any Origin, so that a page from anywhere, open in the same browser, could start load (by a
 cross-origin POST to ``/swarm``, or after rebinding its own name to 127.0.0.1).
 """
 
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 import flask
 from locust.web import WebUI
 
-from loadtest.errors import InputError
+from loadtest.errors import LoadtestError
+from loadtest.load.engine import Engine
+from loadtest.load.plain.locust_test import LocustTest
 
 _OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_HEADERS: Final = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_NO_FRAMES: Final = "frame-ancestors 'none'"
 
 
-def guard(web_ui: WebUI, check: Callable[[str], object]) -> None:
-    """Refuse foreign Hosts and Origins, and targets that may not be loaded.
+def guard(web_ui: WebUI, engine: Engine, test: LocustTest) -> None:
+    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started.
 
     Args:
         web_ui: Locust's.
-        check: raises InputError for a base URL that may not be loaded.
+        engine: conducts its runs.
+        test: what a start would run.
     """
     if web_ui.app is not None:
-        web_ui.app.before_request(lambda: _refuse(check))
+        starter = _Starter(engine, test)
+        web_ui.app.before_request(lambda: _refuse_strangers() or starter.refuse())
+        web_ui.app.after_request(_close_frames)
 
 
-def _refuse(check: Callable[[str], object]) -> flask.Response | None:
+class _Starter:
+    """Sees to it that what the form asks for can be started, before Locust starts it."""
+
+    def __init__(self, engine: Engine, test: LocustTest) -> None:
+        self._engine = engine
+        self._test = test
+        self._looking = False
+
+    def refuse(self) -> flask.Response | None:
+        """Answer for Locust where it must not act; its page shows the message."""
+        endpoint = flask.request.endpoint
+        if endpoint == "locust.update_user":
+            return _answer(403, "what users do is written in the scenario")
+        if endpoint != "locust.swarm":
+            return None
+        # Locust's page shows a message only of an answer that is 200.
+        if self._engine.phase != "over" or self._looking:
+            return _answer(200, "A run is under way, or about to begin: stop it first.")
+        self._looking = True
+        try:
+            self._test.set_from(flask.request.form)
+        except LoadtestError as error:
+            return _answer(200, f"{error.message}. {error.remedy}".strip())
+        finally:
+            self._looking = False
+        return None
+
+
+def _refuse_strangers() -> flask.Response | None:
     request = flask.request
     if _name(request.host) not in _OWN_NAMES:
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
@@ -36,15 +74,24 @@ def _refuse(check: Callable[[str], object]) -> flask.Response | None:
         return _answer(403, "requests from pages of other origins are refused")
     # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless.
     if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and (
-        request.path != "/" or request.headers.get("Sec-Fetch-Mode") != "navigate"
+        not _is_page() or request.headers.get("Sec-Fetch-Mode") != "navigate"
     ):
         return _answer(403, "requests from other sites are refused")
-    if request.method == "POST" and "host" in request.form:
-        try:
-            check(request.form["host"])
-        except InputError as error:
-            return _answer(400, str(error))
     return None
+
+
+def _is_page() -> bool:
+    """Whether it is the page that a link may lead to, not one of the things that it is made of."""
+    return flask.request.method == "GET" and flask.request.endpoint == "locust.index"
+
+
+def _close_frames(response: flask.Response) -> flask.Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    policy = response.headers.get("Content-Security-Policy")
+    if policy is None or "frame-ancestors" not in policy:
+        response.headers["Content-Security-Policy"] = f"{policy}; {_NO_FRAMES}" if policy else _NO_FRAMES
+    return response
 
 
 def _name(host: str) -> str | None:
