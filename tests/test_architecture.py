@@ -20,6 +20,7 @@ LEAVES = {
     "foreign_text",
     "http_headers",
     "processes",
+    "program",
     "contract",
     "units",
     "limiters",
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "foreign_text": set(),
     "http_headers": set(),
     "processes": set(),
+    "program": set(),
     "units": set(),
     "contract": {"units"},
     "seeded_random": set(),
@@ -58,13 +60,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
-    "preflight": LEAVES | SHARED,
+    "preflight": LEAVES | SHARED | {"probing"},
     "inference": LEAVES | {"assumed_limits"},
+    "probing": LEAVES | {"record", "inference"},
     "regression": LEAVES | {"record"},
     "analysis": LEAVES | SHARED | {"inference", "regression"},
     "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"regression"},
+    "cli": LEAVES | SHARED | {"regression", "probing"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

@@ -12,6 +12,7 @@ from loadtest.cli._comparison import show
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.errors import ExitCode, InputError
+from loadtest.program import pasteable
 from loadtest.regression import history, history_file, measurements, suspects
 from loadtest.regression.history import RunLine
 from loadtest.regression.measurements import RunMeasurements
@@ -92,7 +93,8 @@ def check(order: Order, *, rerun: bool) -> int:
         # Who loads a production target has typed its name for the first run.
         return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
     show(made.directory, comparison, plots=order.plots, history=path)
-    print(f"Suspected, not confirmed: `loadtest regression confirm {file}` decides, best on another machine.")
+    decides = f"`loadtest regression confirm {file}` decides, best on another machine."
+    print(pasteable(f"Suspected, not confirmed: {decides}"))
     return order.exit_code(made.exit_code, comparison)
 
 
