@@ -137,8 +137,7 @@ def make_load(
                 try:
                     progress = decode_progress(line)
                 except msgspec.MsgspecError:
-                    # Cut: a long line, and we were slow to read. The load does not wait for us.
-                    continue
+                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
                 if isinstance(progress, Failure):
                     failed = progress
                 else:
