@@ -62,10 +62,12 @@ class Copy:
 
     def run(self, line: str) -> str:
         """Run a command of a recipe; it must succeed."""
+        own = {name: value for name, value in os.environ.items() if name != "CI"}  # properties by few examples
+        own |= {"PYTHONPATH": str(self.folder), "PYTEST_ADDOPTS": "--hypothesis-seed=1 -p no:cacheprovider"}
         done = subprocess.run(
             shlex.split(line, comments=True),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "LOADTEST_PLOTS": "0"},
+            env={**own, "LOADTEST_PLOTS": "0" if " run " in line else "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -108,6 +110,7 @@ def test_an_outcome_reason(copy: Copy) -> None:
     copy.lint(touched)
 
 
+@pytest.mark.judged
 def test_an_operation(copy: Copy) -> None:
     """It is planned, run, recorded, judged and reported like the others."""
     touched, printed = copy.follow("An operation")
@@ -116,6 +119,24 @@ def test_an_operation(copy: Copy) -> None:
     assert "Pass: its one threshold holds" in printed
     metrics = msgspec.json.decode((copy.folder / "reports" / "latest" / "metrics.json").read_bytes())
     assert metrics["operations"]["submission"]["operations"]["throttled"] > 0
+    copy.lint(touched)
+
+
+def test_a_limiter(copy: Copy) -> None:
+    """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
+    touched, printed = copy.follow("A limiter")
+    rooms = ("limiters/windows", "limiters/algorithms", "inference/occupancy", "inference/candidates")
+    assert touched == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
+    assert "a sliding window of ten buckets" in " ".join(printed.split())
+    inferred = """
+import sys; sys.path.insert(0, "tests/inference")
+from test_inference import found_in, is_named
+from loadtest.limiters import LimiterSpec
+truth = LimiterSpec("sliding-buckets")
+found = found_in(truth, "steps")
+print(found.word, is_named(truth, found), [fit.spec.algorithm for fit in found.named])
+"""
+    assert "True" in copy.run(shlex.join([".venv/bin/python", "-c", inferred]))
     copy.lint(touched)
 
 
