@@ -23,6 +23,7 @@ from loadtest.probing.results import Failed, Found, LimitFinding, Message, Probe
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.targets import ChosenTarget, MinimumLoad, check_request_budget, choose, confirm
+from loadtest.targets.look import check_reachable
 from loadtest.units import Limit, parse_limit
 
 _MOST_RATE: Final = 100.0
@@ -113,7 +114,7 @@ def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Seque
         return
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
-    children.check_reachable(chosen.target)
+    check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
     yield chosen, keys, children.child_environment(keys, endpoint), chosen.target.url
 

@@ -6,7 +6,7 @@
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -234,7 +234,9 @@ class Session:
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
         self.bug: str | None = None
-        """The traceback of an error of our own, which ends the run."""
+        """The traceback of an error that is not the target's, which ends the run."""
+        self.user_error: str | None = None
+        """What it is in a sentence, where a user's own class made it; else it is ours."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -280,6 +282,12 @@ class Session:
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
 
 
+def _codings(headers: Mapping[str, str]) -> frozenset[str]:
+    """The content codings that requests with such headers ask for."""
+    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
+    return frozenset(codings | {"x-gzip"} if "gzip" in codings else codings)
+
+
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
 
@@ -290,7 +298,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
     names = make_resolver(target, listed=info.target.budget is not None)
     headers = header_values(info.target.headers)
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names),
+        Address(target.address, target.port, tls, target.server_name, names, _codings(headers)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,

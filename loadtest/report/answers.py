@@ -4,6 +4,7 @@ What a scenario compares comes first. Without that, mistakes on purpose are coun
 said to be accepted or refused; any other scenario is answered by its times and limits (``headline``).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.regression.change import LEAST_MS, LEAST_RATIO
 from loadtest.report.prediction import AGREES
 from loadtest.threshold import METRICS, TIMES, Unit
 
@@ -179,14 +181,16 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
 
 def _effect(found: Answer) -> str:
     base, *heads = found.sides
-    changed = [each for each in found.differences if each.told_apart]
+    changed = [each for each in found.differences if each.told_apart and matters(found, each)]
     names = list(dict.fromkeys(each.head for each in changed))
     n = min(side.figures[0].n for side in found.sides)
     listed = "; ".join(_metric_change(found, metric) for metric in found.by)
     who, against = f"“{found.entry}”", f"“{base.name}”"
     if not changed:
         others = quoted([side.name for side in heads])
-        return f"no change of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
+        small = any(each.told_apart for each in found.differences)
+        told = "no change that matters (5\u00a0% and 1\u00a0ms or more)" if small else "no change"
+        return f"{told} of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
     words = []
     for better, word in ((False, "worse"), (True, "better")):
         stages = [name for name in names if any(each.head == name and each.better is better for each in changed)]
@@ -196,6 +200,14 @@ def _effect(found: Answer) -> str:
             kind = {"worse": "slower", "better": "faster"}[word] if slower else word
             words.append(f"{kind} in {quoted(stages)}")
     return f"{who} is {' and '.join(words)} than in {against}: {listed}"
+
+
+def matters(found: Answer, one: SideDifference) -> bool:
+    """Whether a change of a time reaches the least effect that counts in comparisons of runs; others always do."""
+    if one.difference is None or METRICS[one.metric] != "ms":
+        return True
+    base = found.side(one.base).figures[found.by.index(one.metric)].size
+    return abs(one.difference) >= max(LEAST_MS, math.expm1(LEAST_RATIO) * base)
 
 
 def _metric_change(found: Answer, metric: str) -> str:
