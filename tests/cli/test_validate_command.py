@@ -49,8 +49,7 @@ def test_warnings_are_counted(loadtest: Verb) -> None:
     smoke, tour = (ROOT / "scenarios" / f"{name}.toml" for name in ("smoke", "tour"))
     said = loadtest("validate", str(smoke), str(tour))
     assert said.code == 0, said.err
-    tour_plan = typed(f"loadtest plan {tour}")
-    assert said.out == f"{smoke}: ok, 0 warnings\n{tour}: ok, 1 warning (see `{tour_plan}`)\n"
+    assert said.out == f"{smoke}: ok, 0 warnings\n{tour}: ok, 1 warning (see `{typed(f'loadtest plan {tour}')}`)\n"
 
 
 def test_targets_are_checked_too(loadtest: Verb, tmp_path: Path) -> None:
