@@ -63,6 +63,11 @@ def _run(options: LoadOptions) -> int:
         environment.events.init.fire(environment=environment, runner=runner.locust, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_generator=runner.make_generator, on_progress=_write)
+        if options.metrics_port is not None:
+            # Flask and what else the web UI needs, for those alone who ask for it.
+            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415
+
+            serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
         users = sum(plan.users for plan in info.traffic.values())
         runner.locust.start(users, spawn_rate=users)
