@@ -15,8 +15,12 @@ DEFAULT_PORT: Final = 8000
 
 
 @functools.cache
-def program() -> str:
-    """``loadtest`` where that is found and is this one; else its path, from the current folder if it lies below it."""
+def program(*, elsewhere: bool = False) -> str:
+    """``loadtest`` where that is found and is this one; else its path, from the current folder if it lies below it.
+
+    Args:
+        elsewhere: for another current folder.
+    """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
         return f"{shlex.quote(sys.executable)} -m loadtest.cli"
@@ -24,7 +28,8 @@ def program() -> str:
     if found is not None and script.samefile(found):
         return _NAME
     here = Path.cwd()
-    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+    below = script.is_relative_to(here) and not elsewhere
+    return shlex.quote(str(script.relative_to(here) if below else script))
 
 
 def pasteable(text: str) -> str:

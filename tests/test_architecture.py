@@ -84,7 +84,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvloop": ("loadtest/reference_api/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
     "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
-    "prometheus_client": ("loadtest/reference_api/",),
+    "prometheus_client": ("loadtest/reference_api/", "loadtest/load/web/"),
 }
 STILL_SPELL: tuple[str, ...] = ()  # rooms that have not taken the words of contract.py yet
 NOUNS = {("loadtest/report/failures.py", "retrieval")}  # what a sentence calls an operation

@@ -101,6 +101,7 @@ class Seeder:
         for _ in self._pauses(deadline):
             trace = self._session.traceparent(trace_id)
             answer = send(trace)
+            answer.result = None
             self._sent.append((entry, kind, answer, trace, key))
             if answer.outcome == Outcome.OK:
                 return answer

@@ -135,7 +135,10 @@ def best(
         seen = np.array([(rival.passing(early), rival.passing(late)) for rival in rivals])
         least, most = seen.min(axis=1), seen.max(axis=1)
         apart = (least[:, None, :] > most[None, :, :]).any(axis=2)
-        value = float((apart * worth).sum()) / (0.5 + requests / size + 0.5 * (each[-1][0] - now) / max(wide, 1e-3))
+        # What separates all at once is worth more than steps that each separate a part.
+        value = float((apart * worth).sum()) ** 2 / (
+            0.5 + requests / size + 0.5 * (each[-1][0] - now) / max(wide, 1e-3)
+        )
         if value > best_value:
             chosen, best_value = each, value
     return chosen

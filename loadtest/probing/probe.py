@@ -121,6 +121,8 @@ class Prober:
             documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], _REACH_S
         )
         self._past = Past()
+        self._enough = 2 if documented.count >= 20 else 1
+        """Refusals that end a burst."""
         self._rate = rate
         self._begin = self._now = now
         self._left = int(REQUESTS * documented.count) if requests is None else requests
@@ -130,6 +132,8 @@ class Prober:
         self._bursts = 0
         self._caution = 1.0
         """Grows while experiments teach nothing: the next one keeps farther away from moments that may be unsure."""
+        self._vain: set[tuple[int, ...]] = set()
+        """Forms of the experiments that taught nothing since the last one that did."""
         self._took: list[float] = []
         """How long requests took that passed in the first burst."""
         self._held = False
@@ -139,7 +143,9 @@ class Prober:
     def run(self) -> Probe:
         """Make the experiments, and return what they tell."""
         yield from self._volley(self._now, 1)
-        filled = yield from self._burst(self._now, round(1.1 * self._documented.count) + 2)
+        filled = yield from self._burst(self._now, round(1.1 * self._documented.count) + 1)
+        if not filled:  # what refills quickly needs more at once than its burst
+            filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
             return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
         took = self._took.copy()
@@ -160,6 +166,7 @@ class Prober:
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
+            self._vain = set() if taught else self._vain | {_form(chosen)}
         return self._conclude()
 
     @property
@@ -241,7 +248,7 @@ class Prober:
             last = volley.begin
             passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
             at = self._now
-            if refused >= 2:
+            if refused >= self._enough:
                 break
         least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
         self._bursts += refused > 0 and passed >= 0.5 * least
@@ -257,6 +264,9 @@ class Prober:
         for common in sorted({window, window / 2, window / 4}):
             boundary = (self._now // common + 1) * common
             moments |= {boundary + _REACH_S + margin, full + common * 1.02}
+        if self._documented.count < 20:  # each costs a tenth of the count
+            moments = {full + part * window for part in (0.15, 0.5, 0.985, 1.015, 1.7)}
+            moments.add((self._now // window + 1) * window + _REACH_S + margin)
         last = 0.0
         for at in sorted(moments):
             if at < max(self._now, last + margin / 4) or self._left < self._documented.count:
@@ -268,7 +278,7 @@ class Prober:
     def _choose(self) -> Experiment | None:
         rivals = candidates(self._models, self._past, self._documented, self._now)
         most = max(int(model.least_n.max()) for model in self.standing)
-        most += max(2, round(0.05 * most))
+        most += max(self._enough, round(0.05 * most))
         margin = min((2 * self._trip + 0.005) * self._caution, 0.1 * self._documented.window + 4 * self._trip)
         tried = experiments(rivals, self._now, min(most, self._left), margin, self._until)
         sole = self._sole
@@ -277,6 +287,7 @@ class Prober:
             return ((idle, most),) if idle <= self._until and most <= self._left else None
         if sole:
             tried = [*tried, *self._pinning()]
+        tried = [each for each in tried if _form(each) not in self._vain]
         found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
         if found is None and sole:
             found = next((each for each in self._pinning() if self._fits(each)), None)
@@ -355,3 +366,8 @@ def _held(took: Sequence[float], trip: float) -> bool:
         return False
     first, last = sorted(took[:part])[part // 2], sorted(took[-part:])[part // 2]
     return last > 2 * first + 2 * trip
+
+
+def _form(experiment: Experiment) -> tuple[int, ...]:
+    """What experiments of one kind have in common."""
+    return tuple(count for _, count in experiment)

@@ -19,6 +19,7 @@ from loadtest.load.live_series import MOST_BUCKETS
 from loadtest.load.plain.reports import Reports
 from loadtest.load.web.live_state import LiveRun, Message, RunShown, encode
 from loadtest.load.web.live_tab import add_tab
+from loadtest.load.web.metrics import metrics_app
 
 _HERE: Final = Path(__file__).parent
 # Where its JavaScript is; to import the package would take a quarter of a second and 40 MB.
@@ -162,5 +163,8 @@ def add_live_page(web_ui: WebUI, engine: Engine, reports: Reports) -> None:
 
     for path, view in (("", page), ("/events", events), ("/<name>", asset)):
         pages.add_url_rule(f"/workflow{path}", view_func=web_ui.auth_required_if_enabled(view))
+    metrics = metrics_app(engine)
+    scrape = web_ui.auth_required_if_enabled(lambda: flask.Response.from_app(metrics, flask.request.environ))
+    pages.add_url_rule("/metrics", "metrics", scrape)
     app.register_blueprint(pages)
     add_tab(web_ui, app, engine)

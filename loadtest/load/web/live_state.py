@@ -180,7 +180,7 @@ class LiveRun:
             entries=[_entry(info, name, live, elapsed) for name in info.traffic],
             lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
-            budget=_budget(info.target.budget, used),
+            budget=budget_rows(info.target.budget, used),
             series=_tail(series, begin or 0),
             report=report,
         )
@@ -297,7 +297,8 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     return ThresholdNow(threshold.scope, threshold.text, now.value, judgement, note)
 
 
-def _budget(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
+def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
+    """What was spent of a request budget, part by part; nothing where there is none."""
     if bounds is None:
         return []
     rows = [
