@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import msgspec
+
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
@@ -132,7 +134,10 @@ def make_load(
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                progress = decode_progress(line)
+                try:
+                    progress = decode_progress(line)
+                except msgspec.MsgspecError:
+                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
                 if isinstance(progress, Failure):
                     failed = progress
                 else:

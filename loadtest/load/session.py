@@ -42,7 +42,7 @@ from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
 from loadtest.load.request_events import count_operations_apart, fire_request
-from loadtest.load.retry import Pacer, PollingPolicy
+from loadtest.load.retry import Pacer
 from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
@@ -65,7 +65,6 @@ class TrafficEntry:
     seed: int
     pool: Pool
     timeouts: Timeouts
-    polling: PollingPolicy
     pacer: Pacer | None
     """Of all its polls together; None where they are not paced."""
     job_ids: JobIds
@@ -120,7 +119,6 @@ def make_entry(
         seed=info.seed,
         pool=Pool(plan.users, plan.max_users),
         timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        polling=_polling(traffic),
         pacer=_pacer(traffic, plan, info),
         job_ids=_job_ids(traffic, base, own_jobs, keys),
         bodies=Bodies(
@@ -132,18 +130,6 @@ def make_entry(
         ),
         matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
         expected=_expected(traffic, plan),
-    )
-
-
-def _polling(traffic: Traffic) -> PollingPolicy:
-    settings = traffic.polling
-    fixed = settings.policy == "fixed"
-    return PollingPolicy(
-        interval=round(settings.interval * 1e9),
-        give_up=round(settings.give_up * 1e9),
-        factor=1.0 if fixed else settings.factor,
-        max=round((settings.interval if fixed else settings.max) * 1e9),
-        jitter=settings.jitter,
     )
 
 

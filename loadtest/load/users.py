@@ -33,6 +33,7 @@ from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.request_budget import BudgetSpentError
+from loadtest.load.retry import last_poll, next_poll
 from loadtest.load.session import Session, session_of
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario, Traffic
@@ -177,14 +178,14 @@ class AsyncRunUser(WorkflowUser):
 
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
-        polling, pacer = self.entry.polling, self.entry.pacer
+        polling, pacer = self.entry.traffic.polling, self.entry.pacer
         last, number = accepted, 1
         while True:
             draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
-            due = polling.next_poll(accepted, last, number, draw)
+            due = next_poll(polling, accepted, last, number, draw)
             if due is not None and pacer is not None:
                 due = pacer.slot(due)
-            if due is None or due > accepted + polling.give_up:
+            if due is None or due > last_poll(polling, accepted):
                 return None
             gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
             answer = operation.request(

@@ -214,6 +214,12 @@ def _metric_change(found: Answer, metric: str) -> str:
     """``response time p50 102 ms → 104 ms (at most +5 ms)``: the whole interval where a change is told."""
     place = found.by.index(metric)
     base, *heads = found.sides
+    ones = [one for head in heads if (one := found.between(base.name, head.name, metric)) is not None]
+    if len(ones) > 1 and not any(one.told_apart and matters(found, one) for one in ones):
+        # Of several stages in which nothing changed, the range is enough: the table has each.
+        figures = sorted((head.figures[place] for head in heads), key=lambda one: one.size)
+        ends = dict.fromkeys((value(figures[0]), value(figures[-1])))
+        return f"{label(metric)} {value(base.figures[place])} → {' to '.join(ends)}{_at_most(ones)}"
     said = []
     for head in heads:
         one = found.between(base.name, head.name, metric)
@@ -226,11 +232,19 @@ def _sure(one: SideDifference | None) -> str:
     """How sure a change is: its interval; of one that is not told, how much worse it can be at most."""
     if one is None or one.interval is None:
         return " (not judged)"
-    if one.told_apart:
-        return f" ({change(one)})"
-    worst = one.interval[0] if one.metric in MORE_IS_BETTER else one.interval[1]
-    unit = METRICS[one.metric]
-    return f" (at most {signed(worst, unit)})" if worst is not None else " (by any amount)"
+    return f" ({change(one)})" if one.told_apart else _at_most([one])
+
+
+def _at_most(ones: Sequence[SideDifference]) -> str:
+    """How much worse than the baseline the worst of several can be."""
+    if any(one.interval is None for one in ones):
+        return " (not judged)"
+    more = ones[0].metric in MORE_IS_BETTER
+    worst = [one.interval[0 if more else 1] for one in ones if one.interval is not None]
+    known = [each for each in worst if each is not None]
+    if len(known) < len(worst):
+        return " (by any amount)"
+    return f" (at most {signed(min(known) if more else max(known), METRICS[ones[0].metric])})"
 
 
 def _mistakes(findings: Findings) -> str:

@@ -1,13 +1,17 @@
 """What is shown while a load goes on: a line for each traffic entry in a log, a bar and a table on a terminal."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from loadtest.cli import _children
 from loadtest.cli._progress import ProgressDisplay
-from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress
+from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
 
 
 def entry(**changed: Any) -> EntryProgress:
@@ -68,3 +72,17 @@ def test_a_terminal_shows_a_bar_the_time_left_and_a_table() -> None:
     assert all(label in running for label in ("traffic", "offered", "429", "timed out", "p95: response time"))
     assert "1,234 ms" in running
     assert "100%  draining …" in file.getvalue()
+
+
+def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A load that nobody reads quickly enough cuts long lines; the next ones are shown as ever."""
+    whole = encode_progress(progress())
+    code = f"import sys; sys.stdout.buffer.write({whole[:40]!r} + b'\\n' + {whole!r} + b'\\n')"
+
+    def start(*_: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(_children, "_start_load", start)
+    seen: list[Any] = []
+    assert _children.make_load(tmp_path, tmp_path, {}, seen.append) == 0
+    assert seen == [progress()]
