@@ -10,6 +10,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import (
     TargetOptions,
     WorkerOptions,
+    check_free,
     metrics_option,
     output_dir_option,
     overrides_option,
@@ -101,6 +102,8 @@ def make_run(
     """
     children.interrupt_on_terminate()
     _check_workers(target, workers)
+    if metrics_port is not None:
+        check_free(metrics_port, "--metrics-port")
     with resolved_target(loaded, target) as resolved:
         directory, info = prepare_run(
             loaded,
