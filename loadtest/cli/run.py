@@ -57,6 +57,8 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    if metrics_port is not None:
+        check_free(metrics_port, "--metrics-port")
     made = make_run(
         loaded,
         target,
@@ -102,8 +104,6 @@ def make_run(
     """
     children.interrupt_on_terminate()
     _check_workers(target, workers)
-    if metrics_port is not None:
-        check_free(metrics_port, "--metrics-port")
     with resolved_target(loaded, target) as resolved:
         directory, info = prepare_run(
             loaded,
