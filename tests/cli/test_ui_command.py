@@ -178,13 +178,16 @@ def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture, runs_in: Fi
     assert listening == {("127.0.0.1", port)}
 
 
-def test_a_port_that_is_taken_is_said(launch: Fixture) -> None:
+@pytest.mark.parametrize("words", ["ui --port", "run --metrics-port"])
+def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: str) -> None:
     """Somebody listens there already: a sentence, exit code 2, nothing is started."""
+    verb, option = words.split()
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        run = launch("loadtest.cli", "ui", "smoke", "--port", str(taken.getsockname()[1]))
-        assert run.wait() == 2
-    assert "cannot listen there" in run.complained
-    assert run.said == ""
+        port = str(taken.getsockname()[1])
+        said = loadtest(verb, tiny(), option, port)
+    assert said.code == 2
+    assert f"{option} {port}: cannot listen there" in said.err
+    assert said.out == ""
 
 
 def test_a_killed_ui_leaves_nobody_behind(
