@@ -70,8 +70,8 @@ def command(
     """
     documented = _documented([LimitName(name) for name in limits] or list(LIMIT_NAMES), given)
     found = []
-    with _target(target) as (chosen, keys, environment, url):
-        _check_budget(chosen, documented, len(keys))
+    with _target(target) as (chosen, environment, url):
+        _check_budget(chosen, documented)
         order = _order(chosen, url, documented, rate, workflow)
         if not as_json:
             _print_plan(order, rate)
@@ -103,19 +103,19 @@ def _documented(names: Sequence[LimitName], given: Sequence[str]) -> dict[LimitN
 
 
 @contextmanager
-def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Sequence[str], Mapping[str, str], str]]:
-    """The target with its keys, environment and URL: a running one, or a reference API of our own."""
+def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
+    """The target with its environment and URL: a running one, or a reference API of our own."""
     if options.embedded:
         keys: Sequence[str] = [secrets.token_urlsafe(24) for _ in range(2)]
         environment = children.child_environment(keys, "embedded")
         with children.embedded_target(ReferenceSettings(), environment) as embedded:
-            yield None, keys, environment, embedded.url
+            yield None, environment, embedded.url
         return
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
     children.check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
-    yield chosen, keys, children.child_environment(keys, endpoint), chosen.target.url
+    yield chosen, children.child_environment(keys, endpoint), chosen.target.url
 
 
 def _order(
@@ -135,7 +135,7 @@ def _order(
     )
 
 
-def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit], keys: int) -> None:
+def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit]) -> None:
     """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more.
 
     Raises:
@@ -149,9 +149,9 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
         duration_s=sum(_WINDOWS * limit.window for limit in documented.values()),
         due=least,
     )
-    # To see a limit it has to be used up: whoever allows less than all of it allows no probe.
+    # To see a limit, all of one key's has to be used: whoever allows less allows no probe.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
-    check_request_budget(chosen, load, used, keys=keys, now=datetime.now(UTC))
+    check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
 
 
 def _print_plan(order: ProbeOrder, rate: float) -> None:

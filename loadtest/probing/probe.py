@@ -160,6 +160,12 @@ class Prober:
     def _patience(self) -> float:
         return max(_PATIENCE_S, 3 * self._trip)
 
+    @property
+    def _decided(self) -> float:
+        """By when a request that passed was decided on: no later than the slowest refusal, and half as much again."""
+        refused = any(volley.refused for volley in self._sent)
+        return 1.5 * self._trip + 0.02 if refused else self._patience
+
     def _volley(self, at: float, count: int) -> Step:
         patience = self._patience
         answers = yield Send(at, count, patience)
@@ -172,7 +178,7 @@ class Prober:
         self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
         volley = Volley(
             min(answer.sent for answer in answers),
-            max(min(answer.answered, answer.sent + patience) for answer in answers),
+            max(min(answer.answered, answer.sent + self._decided) for answer in answers),
             len(answers),
             sum(answer.passed for answer in answers),
         )
