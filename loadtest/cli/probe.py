@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import click
@@ -19,10 +20,11 @@ from loadtest.cli._target import credentials_for
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limiters import Scope
-from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress
+from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
-from loadtest.targets import ChosenTarget, MinimumLoad, check_request_budget, choose, confirm
+from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, choose, confirm, entry_named
+from loadtest.targets.save import save_limits
 from loadtest.units import Limit, parse_limit
 
 _MOST_RATE: Final = 100.0
@@ -52,6 +54,7 @@ _SCOPES: Final[dict[Scope, str]] = {
 @click.option(
     "--workflow", metavar="NAME", help="Run this workflow where requests that execute nothing draw on no limit."
 )
+@click.option("--save", metavar="NAME", help="Write what is sure into this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     limits: tuple[str, ...],
@@ -60,6 +63,7 @@ def command(
     given: tuple[str, ...],
     rate: float,
     workflow: str | None,
+    save: str | None,
     as_json: bool,
 ) -> int:
     """Find out which LIMITs are enforced, how they are counted, and whether that is what the documentation says.
@@ -69,6 +73,9 @@ def command(
     be told.
     """
     documented = _documented([LimitName(name) for name in limits] or list(LIMIT_NAMES), given)
+    path = target.targets or TARGETS_FILE
+    if save is not None:
+        entry_named(path, save)  # a mistake is told before anything is sent
     found = []
     with _target(target) as (chosen, environment, url):
         _check_budget(chosen, documented)
@@ -79,6 +86,8 @@ def command(
             found.append(finding)
             if not as_json:
                 _show(finding)
+    if save is not None:
+        _save(path, save, found)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     return int(ExitCode.PASS if all(each.verdict != "can't tell" for each in found) else ExitCode.INCONCLUSIVE)
@@ -202,6 +211,16 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
             raise LoadtestError("the probe failed")
     finally:
         stop(process)
+
+
+def _save(path: Path, name: str, found: Sequence[LimitFinding]) -> None:
+    limits, limiter = known(found)
+    if not limits:
+        click.echo(f"Nothing is sure enough to be written into {path}.", err=True)
+        return
+    save_limits(path, name, limits, limiter)
+    counted = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
+    click.echo(f"{path}: {name} has the limits {', '.join(limits)} now{counted}.", err=True)
 
 
 def _show_progress(at: Progress) -> None:
