@@ -160,11 +160,18 @@ class Prober:
     def _patience(self) -> float:
         return max(_PATIENCE_S, 3 * self._trip)
 
-    @property
-    def _decided(self) -> float:
-        """By when a request that passed was decided on: no later than the slowest refusal, and half as much again."""
-        refused = any(volley.refused for volley in self._sent)
-        return 1.5 * self._trip + 0.02 if refused else self._patience
+    def _decided(self, answers: Sequence[Answer]) -> float:
+        """By when all requests of a volley had been decided on.
+
+        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
+        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        """
+        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+            longest = 1.5 * self._trip + 0.02
+            return max(min(answer.answered, answer.sent + longest) for answer in answers)
+        came = [answer.answered for answer in answers if answer.answered < math.inf]
+        last = max([*came, *(answer.sent for answer in answers)])
+        return last if len(came) == len(answers) else last + self._patience
 
     def _volley(self, at: float, count: int) -> Step:
         patience = self._patience
@@ -178,7 +185,7 @@ class Prober:
         self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
         volley = Volley(
             min(answer.sent for answer in answers),
-            max(min(answer.answered, answer.sent + self._decided) for answer in answers),
+            self._decided(answers),
             len(answers),
             sum(answer.passed for answer in answers),
         )
@@ -199,7 +206,7 @@ class Prober:
         count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
         answers = yield Send(self._now, count, self._patience, who)
         through = sum(answer.passed for answer in answers)
-        end = max(min(answer.answered, answer.sent + self._patience) for answer in answers)
+        end = self._decided(answers)
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count(Volley(min(answer.sent for answer in answers), end, count, through))
         self._now = end + 0.001
