@@ -295,15 +295,12 @@ class Prober:
 
     @property
     def _pinned(self) -> bool:
-        return self._near(1.0)
-
-    def _near(self, by: float) -> bool:
-        """Whether numbers are known as closely as is wanted, or ``by`` times less closely."""
+        """Whether numbers are known as closely as is wanted."""
         for model in self.standing:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
             slack = max((0.04 if bucket else 0.035) * most, 0.0 if bucket else 1.9 * self._trip)
-            if most - least > by * slack or high - low > max(1, 0.02 * low if bucket else 0):
+            if most - least > slack or high - low > max(1, 0.02 * low if bucket else 0):
                 return False
         return True
 
@@ -345,7 +342,7 @@ class Prober:
             return self._finding("none", "no limiter that is known answers like this")
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
-        if self._confirmed and self._near(4.0):
+        if self._confirmed and self._pinned:
             if self._documented_stands or self._round:
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
