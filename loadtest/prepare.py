@@ -198,7 +198,9 @@ def _limit_info(limit: Limit) -> LimitInfo:
 def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
     """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
-    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
+    if entry is None:
+        return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded)
+    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits, limiter=entry.limiter)
 
 
 def check_before_run(
