@@ -22,7 +22,7 @@ from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import TARGETS_FILE, entry_named
-from loadtest.units import Limit, parse_duration
+from loadtest.units import Limit, parse_duration, percent
 
 _WIDTH: Final = 100
 _NAMES: Final = 2
@@ -245,7 +245,7 @@ def _limits(rows: list[LimitRow], *, shared: bool) -> Table:
             "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
             "–" if row.share is None else f"{row.share:.2f} ×",
             _percent(row.throttled_rate),
-            f"{row.chance:.0%}",
+            percent(row.chance, 0),
             style="bold" if row.share is not None and row.share > 1 else "",
         )
         last = row.limit
@@ -262,8 +262,8 @@ def _rate(row: StageRow) -> str:
 
 def _percent(spread: Spread) -> str:
     if spread.high - spread.low < 0.0005:
-        return f"{spread.mean:.1%}" if spread.mean else "0%"
-    return f"{spread.mean:.1%} ({spread.low:.1%}–{spread.high:.1%})"
+        return percent(spread.mean, 1 if spread.mean else 0)
+    return f"{percent(spread.mean)} ({spread.low * 100:.1f}–{percent(spread.high)})"
 
 
 def _range(spread: Spread, digits: int = 0) -> str:

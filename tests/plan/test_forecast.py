@@ -214,6 +214,12 @@ def test_what_is_too_long_to_replay_is_counted(plan: Fixture) -> None:
     assert any("too many" in each for each in found.assumptions)
 
 
+def test_many_random_arrivals_are_counted_sooner(plan: Fixture) -> None:
+    """They would have to be replayed for other seeds, too."""
+    found = plan({"r": runs(arrivals="poisson", stages=[stage(rate="900/s", duration="250s")])})
+    assert (found.operations, found.phases, found.schedules) == (225_000, 0, 0)
+
+
 def test_retrievals_of_the_runs_own_jobs_wait_for_the_first(ask: Fixture) -> None:
     """Before any job exists there is nothing to ask for: those arrivals are dropped, not sent."""
     question = ask(
