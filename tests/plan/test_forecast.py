@@ -38,7 +38,7 @@ def stage(**more: Any) -> dict[str, Any]:
     keys=st.integers(1, 3),
     arrivals=st.sampled_from(["even", "poisson"]),
 )
-@settings(max_examples=settings.default.max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn by Hypothesis, by name
     ask: Fixture, rate: float, start: float, count: int, keys: int, arrivals: str
 ) -> None:
