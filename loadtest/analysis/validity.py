@@ -179,7 +179,7 @@ def _lost(info: RunInfo, overall: OverallFigures) -> Check:
     words = "every arrival has an outcome"
     if lost:
         gone = lost_workers(info)
-        words = f"{lost} arrivals got no outcome: what happened to them is unknown"
+        words = f"{lost} arrival{'s' if lost > 1 else ''} got no outcome: what happened is unknown"
         words += f" ({'; '.join(gone)})" if gone else ""
     return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
 

@@ -20,7 +20,8 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.probing.probe import Answer, Finding, Prober, Send, Who
+from loadtest.probing.past import Answer, Send, Who
+from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
     Failed,
     Found,

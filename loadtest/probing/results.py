@@ -7,7 +7,8 @@ import msgspec
 from loadtest.contract import LimitName
 from loadtest.limiters import AlgorithmName, Scope
 from loadtest.probing.models import Bucket, Concurrency, Model
-from loadtest.probing.probe import Finding, Who
+from loadtest.probing.past import Who
+from loadtest.probing.probe import Finding
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
@@ -150,25 +151,29 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
 
 
 def verdict(finding: Finding) -> Verdict:
-    """How what is enforced compares with the documentation."""
-    documented = finding.documented
+    """How what is enforced compares with the documentation.
+
+    More than the documented requests are seen to pass, whoever else draws on the quota: that it is looser needs no
+    confirmed numbers.
+    """
+    documented, models = finding.documented, finding.standing
+    sole = len({model.key for model in models}) == 1
+    if not sole or isinstance(models[0], Concurrency):
+        return "can't tell"
+    bucket, seen = isinstance(models[0], Bucket), standing(models[0], documented, held=finding.held)
+    (low, high), (least, most) = seen.count, seen.window_s
+    slowest, fastest, wanted = low / most, high / least, documented.rate
+    slack = _RATE_SAME * wanted
+    if slowest > wanted + slack and (bucket or low > documented.count):
+        return "looser"
     if finding.word != "named":
         return "can't tell"
-    model = finding.standing[0]
-    if isinstance(model, Concurrency):
-        return "can't tell"
-    seen = standing(model, documented, held=finding.held)
-    (low, high), (least, most) = seen.count, seen.window_s
-    rates = (low / most, high / least)
-    wanted, slack = documented.rate, _RATE_SAME * documented.rate
-    same_count = isinstance(model, Bucket) or low <= documented.count <= high
-    if same_count and rates[0] <= wanted + slack and rates[1] >= wanted - slack:
+    if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:
         return "as documented"
-    if rates[1] < wanted or (
-        not isinstance(model, Bucket) and least <= documented.window <= most and high < documented.count
-    ):
+    same_window = least <= documented.window <= most
+    if fastest < wanted or (not bucket and same_window and high < documented.count):
         return "stricter"
-    return "looser" if rates[0] > wanted else "can't tell"
+    return "looser" if slowest > wanted else "can't tell"
 
 
 def scope(shared: dict[Who, bool | None]) -> Scope | None:
