@@ -243,7 +243,10 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
             assert shown in strip.inner_text()
         host, start = page.get_by_label("Host"), page.get_by_role("button", name=re.compile("start", re.IGNORECASE))
         own = host.input_value()
-        for url, answer in (("http://192.0.2.1", "is not a loopback address"), ("http://127.0.0.1:1", "make serve")):
+        for url, answer in (
+            ("http://192.0.2.1", "is not a loopback address"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:1 refuses connections. Start it"),
+        ):
             host.fill(url)
             start.click()
             page.get_by_text(answer).first.wait_for()
