@@ -260,6 +260,11 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
         with context.expect_page() as opened:
             page.get_by_role("link", name="Open its report").click()
         assert "Above <b>the limit</b>" in opened.value.locator("h1").inner_text()
+        # The live page, opened late, has the run as well.
+        opened.value.goto(up.url + "/workflow")
+        opened.value.get_by_role("link", name="Report of this run").wait_for()
+        assert "Above <b>the limit</b>" in opened.value.locator("h1").inner_text()
+        opened.value.locator("#f-greetings .alarm", has_text="got 429").wait_for()
         opened.value.goto(up.url + "/stats/report")
         assert "rounded to two digits" in opened.value.locator("body").inner_text()
         browser.close()
