@@ -18,8 +18,8 @@ class Send:
     Attributes:
         at: when, as early as may be; unix seconds of our clock.
         count: how many.
-        patience: seconds after which nobody waits for the answers that are missing: those requests are being carried
-            out, or held.
+        patience: seconds without any answer after which nobody waits for those that are missing: these requests are
+            being carried out, or held.
         who: whose quota they draw on.
     """
 

@@ -160,6 +160,19 @@ class Prober:
     def _patience(self) -> float:
         return max(_PATIENCE_S, 3 * self._trip)
 
+    def _decided(self, answers: Sequence[Answer]) -> float:
+        """By when all requests of a volley had been decided on.
+
+        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
+        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        """
+        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+            longest = 1.5 * self._trip + 0.02
+            return max(min(answer.answered, answer.sent + longest) for answer in answers)
+        came = [answer.answered for answer in answers if answer.answered < math.inf]
+        last = max([*came, *(answer.sent for answer in answers)])
+        return last if len(came) == len(answers) else last + self._patience
+
     def _volley(self, at: float, count: int) -> Step:
         patience = self._patience
         answers = yield Send(at, count, patience)
@@ -172,7 +185,7 @@ class Prober:
         self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
         volley = Volley(
             min(answer.sent for answer in answers),
-            max(min(answer.answered, answer.sent + patience) for answer in answers),
+            self._decided(answers),
             len(answers),
             sum(answer.passed for answer in answers),
         )
@@ -193,7 +206,7 @@ class Prober:
         count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
         answers = yield Send(self._now, count, self._patience, who)
         through = sum(answer.passed for answer in answers)
-        end = max(min(answer.answered, answer.sent + self._patience) for answer in answers)
+        end = self._decided(answers)
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count(Volley(min(answer.sent for answer in answers), end, count, through))
         self._now = end + 0.001
@@ -282,15 +295,12 @@ class Prober:
 
     @property
     def _pinned(self) -> bool:
-        return self._near(1.0)
-
-    def _near(self, by: float) -> bool:
-        """Whether numbers are known as closely as is wanted, or ``by`` times less closely."""
+        """Whether numbers are known as closely as is wanted."""
         for model in self.standing:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
             slack = max((0.04 if bucket else 0.035) * most, 0.0 if bucket else 1.9 * self._trip)
-            if most - least > by * slack or high - low > max(1, 0.02 * low if bucket else 0):
+            if most - least > slack or high - low > max(1, 0.02 * low if bucket else 0):
                 return False
         return True
 
@@ -332,7 +342,7 @@ class Prober:
             return self._finding("none", "no limiter that is known answers like this")
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
-        if self._confirmed and self._near(4.0):
+        if self._confirmed and self._pinned:
             if self._documented_stands or self._round:
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")

@@ -1,11 +1,12 @@
 """What a probe is asked, and what it found, as typed values that travel between processes as JSON."""
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from loadtest.contract import LimitName
-from loadtest.limiters import AlgorithmName, Scope
+from loadtest.limiters import AlgorithmName, LimiterSpec, Scope
 from loadtest.probing.models import Bucket, Concurrency, Model
 from loadtest.probing.past import Who
 from loadtest.probing.probe import Finding
@@ -100,6 +101,40 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     headers: str = ""
     executed: int = 0
     why: str = ""
+
+
+def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
+    """What is known well enough to be assumed from now on.
+
+    Returns:
+        The limits that are known, and how they are counted: None where that is not the same for all of them, or not
+        known of all.
+    """
+    limits: dict[LimitName, Limit] = {}
+    specs: set[LimiterSpec | None] = set()
+    for found in findings:
+        if found.verdict == "can't tell" or len(found.standing) != 1:
+            specs.add(None)
+            continue
+        one = found.standing[0]
+        count, window = found.documented
+        same = found.verdict == "as documented"
+        limits[found.limit] = Limit(count, window) if same else Limit(round(sum(one.count) / 2), _nearest(one.window_s))
+        shown: Scope = "name" if found.scope == "name" else "key-and-name"
+        separate = found.scope in {"name", "key-and-name"}
+        burst = None if one.burst is None else round(sum(one.burst) / 2)
+        specs.add(LimiterSpec(one.algorithm, burst, one.count_rejected, shown) if separate else None)
+    return limits, specs.pop() if len(specs) == 1 else None
+
+
+def _nearest(window_s: tuple[float, float]) -> float:
+    """The roundest window between two: whole minutes, seconds, or tenths."""
+    least, most = window_s
+    for step in (60.0, 10.0, 1.0, 0.1):
+        found = round((least + most) / 2 / step) * step
+        if found > 0 and least <= found <= most:
+            return found
+    return (least + most) / 2
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):

@@ -245,7 +245,7 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
         own = host.input_value()
         for url, answer in (
             ("http://192.0.2.1", "is not a loopback address"),
-            ("http://127.0.0.1:1", "serve --port 1"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:1 refuses connections. Start it"),
         ):
             host.fill(url)
             start.click()
@@ -272,3 +272,40 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
     (run,) = runs_in(up.reports)
     run.check_conservation()
     assert (run.info.seed, run.info.scenario.effective["rate_multiplier"], len(run.operations)) == (7, 2.0, 160)
+
+
+JOBS = """
+title = "Twenty times"
+drain = "2s"
+[target]
+enforce = { async_submit = "100000/1s", retrieval = "100000/1s" }
+[traffic.jobs]
+operation = "async_run"
+workflow = "echo"
+stages = [{ name = "only", rate = "200/s", duration = "%s" }]
+"""
+
+
+@pytest.mark.heavy
+def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture, until: Fixture) -> None:
+    """Of Locust's process: what the last fifteen runs add is less than a run of its own would keep."""
+    up = ui("60s", text=JOBS)
+    locust = up.started.find("locust")
+    assert locust is not None
+
+    def phase() -> str:
+        found: str = up.ask("GET", "/runs.json").json()["phase"]
+        return found
+
+    seen: list[tuple[int, int, int]] = []
+    for _ in range(20):
+        until(lambda: up.state() in {"ready", "stopped"} and phase() == "over")
+        assert up.start().json()["success"] is True
+        until(lambda: phase() == "running")
+        assert up.ask("POST", "/stop").status_code == 200
+        until(lambda: "reported" in up.ask("GET", "/runs.json").text or phase() == "over")
+        seen.append((locust.memory_info().rss, locust.num_threads(), locust.num_fds()))
+    until(lambda: len(list(up.reports.glob("2*/report.html"))) == 20, seconds=90)
+    first, last = seen[4], (locust.memory_info().rss, locust.num_threads(), locust.num_fds())
+    assert last[0] - first[0] < 8 * 2**20, seen
+    assert last[1:] <= first[1:], seen
