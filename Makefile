@@ -1,28 +1,31 @@
-# Everything runs in .venv, which is set up by itself from requirements.lock when it is missing or stale. A virtual
-# environment of another Python beside it: make PYTHON=python3.13 VENV=.venv-3.13 test
+# Everything runs in .venv, which is set up by itself when it is missing or stale: from requirements-run.lock for runs and
+# reports, from requirements.lock for tests, checks and benches, which need more. A virtual environment of another Python
+# beside it: make PYTHON=python3.13 VENV=.venv-3.13 test
 
 PYTHON ?= python3
 VENV ?= .venv
-SCENARIO ?= tour
+SCENARIO ?= quick
 RUN ?= latest
 ARGS ?=
 
 # Bound to this folder: a checkout that was moved or copied gets a virtual environment of its own.
-READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
+HERE := $(shell pwd | cksum | cut -d' ' -f1)
+RUN_READY := $(VENV)/.ready-run-$(HERE)
+ALL_READY := $(VENV)/.ready-all-$(HERE)
 LOADTEST := $(VENV)/bin/loadtest
 # The others in there are what the benches share.
 BENCHES := $(shell grep -l __main__ bench/*.py)
 
 # A Python that was removed leaves a dangling link behind.
 ifeq ($(wildcard $(VENV)/bin/python),)
-.PHONY: $(READY)
+.PHONY: $(RUN_READY) $(ALL_READY)
 endif
 
 # Processes that may not keep what they compiled compile it again, each of the hundreds that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-heavy lint ui serve report example bench power lock clean
+.PHONY: help setup run tour regression test test-heavy lint ui serve report example bench power lock clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -30,67 +33,76 @@ help: ## print this list
 	@echo
 	@echo "  SCENARIO=$(SCENARIO) for run and ui, RUN=$(RUN) for report, ARGS= goes to the command that is run."
 
-setup: $(READY) ## set up .venv and nothing else, for schedules that call .venv/bin/loadtest
+setup: $(RUN_READY) ## set up what runs need in .venv, and nothing else, for schedules that call .venv/bin/loadtest
 	@echo "$(VENV) is set up."
 
-run: $(READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict
+run: $(RUN_READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict (a minute)
 	@$(LOADTEST) run $(SCENARIO) $(ARGS)
+
+tour: $(RUN_READY) ## run all three operations within and above the documented limits (three and a half minutes)
+	@$(LOADTEST) run tour $(ARGS)
 
 # SCENARIO in the environment is meant for run and ui; on make's command line it is meant for this, too.
 regression: SCENARIO = regression
-regression: $(READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
+regression: $(RUN_READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
 	@$(LOADTEST) regression check $(SCENARIO) $(ARGS)
 
 # Most tests wait for processes: two workers are about twice as fast as one. With three, runs that have to be valid are late.
-test: $(READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
+test: $(ALL_READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
 
-test-heavy: $(READY) ## run those that take long by their nature and that `make test` leaves out
+test-heavy: $(ALL_READY) ## run those that take long by their nature and that `make test` leaves out
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)
 
-lint: $(READY) ## check style, formatting, types and the directions of imports
+lint: $(ALL_READY) ## check style, formatting, types and the directions of imports
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/python -m pytest tests/test_architecture.py $(ARGS)
 
-ui: $(READY) ## open SCENARIO in Locust's web UI, http://127.0.0.1:8089
+ui: $(RUN_READY) ## open SCENARIO in Locust's web UI, http://127.0.0.1:8089
 	@$(LOADTEST) ui $(SCENARIO) $(ARGS)
 
-serve: $(READY) ## serve the reference Workflow API on http://127.0.0.1:8000
+serve: $(RUN_READY) ## serve the reference Workflow API on http://127.0.0.1:8000
 	@$(LOADTEST) serve $(ARGS)
 
-report: $(READY) ## make the report of RUN again, from its record alone
+report: $(RUN_READY) ## make the report of RUN again, from its record alone
 	@$(LOADTEST) report $(RUN) $(ARGS)
 
-example: $(READY) ## run the tour and keep its report in reports/example
+example: $(RUN_READY) ## run the tour and keep its report in reports/example
 	@$(LOADTEST) run tour
 	@rm -rf reports/example && mkdir -p reports/example/plots
 	@cp reports/latest/report.html reports/latest/report.md reports/example/
 	@cp reports/latest/plots/*.png reports/example/plots/
 
-bench: $(READY) ## measure the harness and the target beside their peers
+bench: $(ALL_READY) ## measure the harness and the target beside their peers
 	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held
 
-power: $(READY) ## measure how often regression checks alarm without cause, and which changes they find (20 min)
+power: $(ALL_READY) ## measure how often regression checks alarm without cause, and which changes they find (20 min)
 	@$(VENV)/bin/python bench/regression_power.py --full $(ARGS)
 
-lock: $(READY) ## resolve the dependencies anew into requirements.lock
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --upgrade --group dev pyproject.toml -o requirements.lock
+lock: ALL_LOCK := --group dev --output-file requirements.lock --upgrade
+lock: RUN_LOCK := --group build --output-file requirements-run.lock --constraint requirements.lock
+lock: $(ALL_READY) ## resolve the dependencies anew into requirements.lock, and those of a run into requirements-run.lock
+	@for lock in "$(ALL_LOCK)" "$(RUN_LOCK)"; do $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$lock pyproject.toml || exit 1; done
 
 clean: ## remove the virtual environment, caches and the runs in reports/
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find loadtest tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
 	find reports -mindepth 1 -maxdepth 1 ! -name baselines ! -name example ! -name README.md -exec rm -rf {} +
 
-$(READY): requirements.lock pyproject.toml
+$(RUN_READY): LOCK := requirements-run.lock
+$(ALL_READY): LOCK := requirements.lock
+$(RUN_READY): requirements-run.lock
+$(ALL_READY): requirements.lock
+$(RUN_READY) $(ALL_READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "loadtest needs Python 3.11 or newer; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Setting up $(VENV) (once; about half a minute) ..." >&2
-	@test -x $(VENV)/bin/python && test -e $@ || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@echo "Setting up $(VENV) from $(LOCK) (once; about half a minute) ..." >&2
+	@test -x $(VENV)/bin/python && test -e $(RUN_READY) || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r $(LOCK)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-compile -e .
+	@touch $(RUN_READY) $@

@@ -138,10 +138,9 @@ def reduce(folder: Path) -> Iterator[Row]:
 
 
 def _session_rows(name: str, session: int, directory: Path) -> Iterator[Row]:
-    samples = analysis.read(directory)
-    samples = samples[samples["row"] == "operation"]
-    lags = samples.groupby("stage")["dispatch_lag_ms"].apply(lambda lags: _rank(lags, 0.99))
-    for (stage, entry), rows in samples.groupby(["stage", "traffic"], sort=True):
+    samples = analysis.operations(directory)
+    lags = samples.groupby("stage", observed=True)["dispatch_lag_ms"].apply(lambda lags: _rank(lags, 0.99))
+    for (stage, entry), rows in samples.groupby(["stage", "traffic"], sort=True, observed=True):
         side, pair = stage.split("-")
         ok = rows[rows["outcome"] == "ok"]
         answered = rows[rows["outcome"].isin(["ok", "timed_out"])]

@@ -18,7 +18,8 @@ from offering import cpu_s, known_job, noting, offered, operations, quantile, re
 
 from loadtest.load.distributed.collector import Collector, Outbox
 from loadtest.load.distributed.protocol import Batch
-from loadtest.load.recorder import LiveFigures, Recorder, RunFiles
+from loadtest.load.live import LiveFigures
+from loadtest.load.recorder import Recorder, RunFiles
 from loadtest.record import run_directory
 from loadtest.record.samples import Sample
 

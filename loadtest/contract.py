@@ -24,21 +24,38 @@ class Word(StrEnum):
         return repr(str(self))
 
 
-class Operation(Word):
+class _Counted(Word):
+    """A word for what can be counted: what ``one`` and ``several`` of it are called in a sentence."""
+
+    one: str
+    several: str
+
+    def __new__(cls, word: str, one: str = "", several: str = "") -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.one, member.several = one, several
+        return member
+
+    def called(self, count: int) -> str:
+        """What so many are called."""
+        return self.one if count == 1 else self.several
+
+
+class Operation(_Counted):
     """What an arrival asks for."""
 
-    SYNC_RUN = "sync_run"
-    ASYNC_RUN = "async_run"
-    RETRIEVAL = "retrieval"
+    SYNC_RUN = "sync_run", "sync run", "sync runs"
+    ASYNC_RUN = "async_run", "job", "jobs"
+    RETRIEVAL = "retrieval", "retrieval", "retrievals"
 
 
-class RequestKind(Word):
+class RequestKind(_Counted):
     """One HTTP exchange. Those that begin an operation come first."""
 
-    RUN = "run"
-    SUBMIT = "submit"
-    RETRIEVE = "retrieve"
-    POLL = "poll"
+    RUN = "run", "run", "runs"
+    SUBMIT = "submit", "submit", "submits"
+    RETRIEVE = "retrieve", "retrieval", "retrievals"
+    POLL = "poll", "poll", "polls"
 
 
 class LimitName(Word):
@@ -162,6 +179,7 @@ class ErrorCode(Word):
     MISSING_ENDPOINT = "missing_endpoint", 400
     UNKNOWN_ENDPOINT = "unknown_endpoint", 404
     MALFORMED_HTTP = "malformed_http", 400
+    HEADERS_TOO_LARGE = "headers_too_large", 431
     UNKNOWN_ROUTE = "unknown_route", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded", THROTTLED_STATUS
@@ -236,8 +254,11 @@ class Reason(Word):
     TRUNCATED = "truncated", "The connection ended within the answer."
     MALFORMED_HTTP = "malformed_http", "The answer breaks the rules of HTTP."
     HEAD_TOO_LARGE = "head_too_large", "The answer has more than 256 KiB before its body."
-    ANSWER_TOO_LARGE = "answer_too_large", "The answer has more than 16 MiB, or has once it is decompressed."
-    UNKNOWN_ENCODING = "unknown_encoding", "The answer's Content-Encoding is not known."
+    ANSWER_TOO_LARGE = (
+        "answer_too_large",
+        "The answer has more than 16 MiB, decompressed or not, or all that are being read have more than 512.",
+    )
+    UNKNOWN_ENCODING = "unknown_encoding", "The answer is compressed in a way that was not asked for, or is not known."
     UNDECODABLE_BODY = "undecodable_body", "The compressed body is damaged."
     REDIRECT = "redirect", "The target redirected; redirects are not followed."
     UNEXPECTED_STATUS = "unexpected_status", "The status is not the expected one."

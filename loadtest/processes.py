@@ -1,8 +1,8 @@
-"""Worker processes: where their master listens, and how they are started and stopped."""
+"""Child processes: a master's workers and where it listens, and what makes a report."""
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,3 +75,9 @@ def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, t
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+
+
+def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = ()) -> list[str]:
+    """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
+    earlier = [f"--baseline={one}" for one in baselines]
+    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]

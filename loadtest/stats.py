@@ -41,13 +41,13 @@ def interval_ranks(n: int, quantile: float) -> tuple[int, int] | None:
     Returns:
         None where there is no such u, q^n > 2.5 %: p50 needs n ≥ 6, p90 36, p95 72, p99 368 (or no such l).
     """
+    if not _has_ranks(n, quantile):
+        return None
     from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - slow to import, and most commands need none of it
 
-    if n < 1 or quantile**n > _TAIL or (1 - quantile) ** n > _TAIL:
-        return None
     low = bisect_right(range(n), _TAIL, key=lambda k: bdtr(k, n, quantile))
     high = bisect_left(range(n), -_TAIL, key=lambda k: -bdtrc(k, n, quantile)) + 1
-    return (low, high) if low >= 1 and high <= n else None
+    return low, high
 
 
 def needed(quantile: float) -> int:
@@ -58,11 +58,16 @@ def needed(quantile: float) -> int:
     """
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
     # The logarithms may be off by one where n is close to a whole number.
-    while n > 1 and interval_ranks(n - 1, quantile) is not None:
+    while n > 1 and _has_ranks(n - 1, quantile):
         n -= 1
-    while interval_ranks(n, quantile) is None:
+    while not _has_ranks(n, quantile):
         n += 1
     return n
+
+
+def _has_ranks(n: int, quantile: float) -> bool:
+    """Whether the least and the greatest of n values bound the percentile: P(B = 0) and P(B = n) are 2.5 % at most."""
+    return n >= 1 and max(quantile, 1 - quantile) ** n <= _TAIL
 
 
 def carried(n: float) -> list[str]:
@@ -130,4 +135,16 @@ class LogHistogram:
         self.zeros += other.zeros
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+        return self
+
+    def __isub__(self, other: "LogHistogram") -> Self:
+        """Take away another histogram's counts, which were added before."""
+        self.count -= other.count
+        self.zeros -= other.zeros
+        for bucket, count in other.buckets.items():
+            left = self.buckets[bucket] - count
+            if left:
+                self.buckets[bucket] = left
+            else:
+                del self.buckets[bucket]
         return self

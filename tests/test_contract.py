@@ -9,7 +9,6 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from loadtest.cli import init
 from loadtest.contract import (
     FIRST_KIND,
     LIMIT_NAMES,
@@ -24,7 +23,6 @@ from loadtest.contract import (
     Reason,
     RequestKind,
 )
-from loadtest.report import headline
 from loadtest.report.plots import style
 
 ROOT = Path(__file__).parent.parent
@@ -67,10 +65,18 @@ def test_tables_cover_every_member() -> None:
     assert all(400 <= code.status < 600 for code in ErrorCode)
 
 
-def test_every_operation_has_a_name_a_colour_and_a_starter() -> None:
-    """Each is called, drawn and begun somehow: mypy does not see that an entry is missing."""
-    for table in (headline.CALLED, style.OPERATIONS, style.LINES, init._TITLES, init._NAMES):
-        assert set(table) == set(Operation)
+def test_every_operation_is_documented() -> None:
+    """docs/scenarios.md says of each what it does."""
+    (row,) = re.findall(r"^\| `operation` .*", (ROOT / "docs/scenarios.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)` \(", row)) == set(Operation)
+
+
+def test_every_operation_has_a_colour_of_its_own() -> None:
+    """There are as many colours as operations, and a page has the same ones."""
+    assert len(set(style.OPERATIONS.values())) == len(set(map(str, style.LINES.values()))) == len(Operation)
+    css = (ROOT / "loadtest" / "report" / "formats" / "page.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--(series-\d): (#\w+)", css.partition("@media")[0]))
+    assert list(light.values())[: len(Operation)] == list(style.OPERATIONS.values())
 
 
 def test_members_are_written_as_plain_text() -> None:

@@ -1,10 +1,11 @@
 """Understanding a record: record, figures, validity, expected 429s, verdict.
 
-A notebook's lines are ``loadtest.analysis.read("latest")``, every sample, and ``loadtest.analysis.metrics("latest")``,
-every figure; ``docs/notebooks.md`` has more.
+A notebook's lines are ``loadtest.analysis.operations("latest")`` and ``requests``, every row of the record, and
+``loadtest.analysis.metrics("latest")``, every figure; ``docs/notebooks.md`` has more.
 """
 
-from loadtest.analysis.notebook import metrics, read, understand
+from loadtest.analysis.frames import operations, requests
+from loadtest.analysis.notebook import metrics, understand
 from loadtest.analysis.record import Record, load_record
 
-__all__ = ["Record", "load_record", "metrics", "read", "understand"]
+__all__ = ["Record", "load_record", "metrics", "operations", "requests", "understand"]

@@ -1,7 +1,8 @@
-"""``python -m loadtest.analysis RUN_DIR...``: write the measurements of runs, without their reports.
+"""``python -m loadtest.analysis``: what other commands need of a record, without a report.
 
-A process of its own, because who asks for it has no need of pandas otherwise; one for many runs, because most of the
-time goes into starting it.
+``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables. A process of
+its own, because who asks for it has no need of pandas otherwise; one for many runs, because most of the time goes into
+starting it.
 """
 
 import sys
@@ -9,21 +10,28 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.analysis import findings, measurements
+from loadtest.analysis import findings, frames, measurements
 from loadtest.analysis.record import load_record
 from loadtest.errors import ExitCode, LoadtestError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure each run; what cannot be measured is said on standard error, and the others still are.
+    """Measure each run, or export one; what cannot be done is said on standard error, and the rest still is.
 
     Returns:
-        0, or the code of the last run that could not be measured.
+        0, or the code of the last run that could not be measured or exported.
     """
     code = ExitCode.PASS
-    for name in argv:
+    command, *arguments = argv
+    if command == "export":
+        form, folder, *arguments = arguments
+    for name in arguments:
         try:
-            measurements.write(measurements.measure(findings.find(load_record(Path(name)))), Path(name))
+            if command == "export":
+                for path in frames.export(Path(name), form, Path(folder)):
+                    print(path)
+            else:
+                measurements.write(measurements.measure(findings.find(load_record(Path(name)))), Path(name))
         except LoadtestError as error:
             print(f"loadtest: {error}", file=sys.stderr)
             code = error.exit_code

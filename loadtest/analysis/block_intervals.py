@@ -30,7 +30,7 @@ _MOST_REGRESSION: Final = 0.95
 """Beyond it an autoregression's variance is without bounds."""
 _SIGNIFICANT: Final = 2
 """Standard errors, of 1/√bins each, from which a correlation of neighbouring bins is no chance."""
-_ADDED: Final = 1.5
+_ADDED: Final = 2.0
 """Standard errors of a regression that are added to it then."""
 _DRIFT: Final = 1 / 10
 """Correlation that falls to 1/e in more of the stage than that is drift: there is nothing in it that repeats."""
@@ -109,7 +109,8 @@ def percentile_interval(times: Times, values: Distribution, quantile: float) -> 
     if not _carries(whole):
         return BlockInterval(why_not=TOO_FEW)
     steady = _median_regression(times)
-    found = _series(np.cumsum(times.counts, axis=1), whole, steady)
+    below = np.cumsum(times.counts, axis=1)
+    found = _series(below, whole, steady)
     level = _level(found.share, quantile)
     n = float(found.n[level]) if 0 < found.share[level] < 1 else None
     if _drifting(steady, len(whole)):
@@ -121,7 +122,10 @@ def percentile_interval(times: Times, values: Distribution, quantile: float) -> 
     if not len(inside) or not known[inside[0] - 1] or not known[inside[-1] + 1]:
         return BlockInterval(effective_n=n, why_not=NO_BOUND)
     low, high = float(times.cuts[inside[0]]), float(times.cuts[inside[-1] + 1])
-    if high >= values.open_from:
+    if values.late is not None:
+        # The low end is that with each time-out at the time it took, the high one that with each at infinity.
+        high = max(high, values.greatest_at(min(int(below[:, inside[-1] + 1].sum()), values.n)))
+    if high == math.inf:
         return BlockInterval(effective_n=n, why_not=TIME_OUTS)
     return BlockInterval(low, high, n)
 
@@ -148,8 +152,11 @@ def _series(events: Ints, whole: Ints, steady: float = -1.0) -> _Series:
     unsure = _ADDED * np.sqrt(np.maximum(1 - regression**2, 0) / bins)
     beyond_doubt = regression > _SIGNIFICANT / math.sqrt(bins)
     capped = np.clip(regression + np.where(beyond_doubt, unsure, 0), 0, _MOST_REGRESSION)
-    # What independent requests would vary by is in no correlation with the bin before.
-    excess = np.maximum(square - alone, 0)
+    # What independent requests would vary by is in no correlation with the bin before. How much that is, few bins do
+    # not know either: the longer correlation lasts, the more is left for it.
+    lasting = np.clip(_lasting(regression) / (bins * _DRIFT), 0, 1)
+    unknown = np.where(beyond_doubt, lasting * math.sqrt(2 / bins), 0)
+    excess = np.maximum(square * (1 + unknown) - alone, 0)
     regressed = square + excess * 2 * capped / (1 - capped)
     variance = np.maximum(_batch_means(rest, _batch(bins)), regressed)
     # Never more than there are: that they vary less than independent ones may be luck.
@@ -194,6 +201,12 @@ def _carries(whole: Ints) -> bool:
 
 def _level(share: Floats, quantile: float) -> int:
     return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
+
+
+def _lasting(regression: Floats) -> Floats:
+    """Bins in which correlation falls to 1/e."""
+    lasting: Floats = -1 / np.log(np.clip(regression, 1e-9, _MOST_REGRESSION))
+    return lasting
 
 
 def _drifting(regression: float, bins: int) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loadtest.contract import Operation, Outcome, RequestKind
+from loadtest.foreign_text import visible
 from loadtest.record import samples
 from loadtest.record.run_info import RunInfo, StagePlan, TrafficPlan
 
@@ -60,12 +61,12 @@ class Vocabulary:
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
 
     def codes(self, name: str, words: list[str]) -> NDArray[np.int32]:
-        """The integer of each word of a column; new words are taken in."""
+        """The integer of each word of a column; new words are taken in, as they can be shown."""
         known = self._known[name]
         for word in words:
             if word not in known:
                 known[word] = len(known)
-                self.words[name].append(word)
+                self.words[name].append(visible(word))
         return np.array([known[word] for word in words], np.int32)
 
     def indices(self, stages: Sequence[StageKey]) -> list[int]:

@@ -144,7 +144,7 @@ class Counts:
         sent: ``[stage]`` operations of which a request was sent.
         reasons: ``[stage, reason]`` operations, by the book's words.
         statuses: ``[stage, status]`` requests; ``NO_ANSWER`` for those without one.
-        errors: ``[stage]`` requests that failed or timed out.
+        errors: ``[stage, status]`` requests that failed or timed out.
         first: ``[stage]`` runs, submits and retrieves.
         requested: requests by limit name, set-up included.
         keys: the key indices that were used on each limit name.
@@ -157,7 +157,7 @@ class Counts:
         self.sent = np.zeros(stage_indices, np.int64)
         self.reasons = np.zeros((stage_indices, 0), np.int64)
         self.statuses = np.zeros((stage_indices, _STATUSES), np.int64)
-        self.errors = np.zeros(stage_indices, np.int64)
+        self.errors = np.zeros((stage_indices, _STATUSES), np.int64)
         self.first = np.zeros(stage_indices, np.int64)
         self._bytes = np.zeros(stage_indices)
         self.requested: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
@@ -187,9 +187,10 @@ class Counts:
         self._ask(chunk.requests)
         for stage_index, rows in chunk.requests.by_stage:
             status = np.fmax(rows.floats("status"), NO_ANSWER)
-            tally(self.statuses[stage_index], np.minimum(status, _STATUSES - 1).astype(np.int64))
+            places = np.minimum(status, _STATUSES - 1).astype(np.int64)
             outcome = rows.words("outcome")
-            self.errors[stage_index] += np.count_nonzero((outcome == _FAILED) | (outcome == TIMED_OUT))
+            tally(self.statuses[stage_index], places)
+            tally(self.errors[stage_index], places[(outcome == _FAILED) | (outcome == TIMED_OUT)])
             self.first[stage_index] += np.count_nonzero(rows.words("kind") < FIRST)
             self._bytes[stage_index] += known(rows.floats("bytes_received")).sum()
 

@@ -15,10 +15,11 @@ from loadtest.analysis.block_intervals import CONSTANT, BlockInterval, batch_s, 
 from loadtest.analysis.blocks import EXECUTION, OVERHEAD, RESPONSE, Blocks, Ints, StageBlocks
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.limits.expected_429 import Expectation
-from loadtest.analysis.limits.phases import PhaseRange, depends_on_phase, phase_ranges, retries, waits
+from loadtest.analysis.limits.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Number, OperationStage, Result, Summary
+from loadtest.analysis.written import written_entry
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
 from loadtest.stats import QUANTILES
 
@@ -99,6 +100,8 @@ class _Stage:
         self._pace = None if self._blocks is None else self._blocks.times[RESPONSE]
         self._why_phases = ""
         """Why what is refused here depends on the server's windows, so that blocks say nothing of it."""
+        retried = written_entry(record.info, key.traffic).retries
+        self._waits = waits(key.stage, self._operation, retried=retried)
 
     def intervals(self, *, replayed: bool) -> Iterator[MetricInterval]:
         """All of them.
@@ -175,6 +178,8 @@ class _Stage:
         counts, seconds = self._figures.operations, self._figures.seconds
         blocks = self._blocks
         if (found := self._replayed()) is not None:
+            if self._waits:
+                return {"why_not": self._waits}
             most = counts.sent - min(found.least, counts.throttled)
             least = counts.sent - max(found.most, counts.throttled)
             shared = {"phases": found.phases, "low": least / seconds, "high": most / seconds}
@@ -191,8 +196,8 @@ class _Stage:
         return _from_blocks(share_interval(blocks.ok, blocks.offered, self._pace), counts.offered / seconds)
 
     def _percentile(self, name: str, quantile: float) -> dict[str, object]:
-        if why := waits(self._key.stage, self._operation, retried=retries(self._record, self._key.traffic)):
-            return {"why_not": why}
+        if self._waits:
+            return {"why_not": self._waits}
         times = None if self._blocks is None else self._blocks.times.get(name)
         if times is None:
             return {"why_not": _SHORT}

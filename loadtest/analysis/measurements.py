@@ -213,10 +213,13 @@ class _Stage:
         whole = self.times[field]
         if not whole.n:
             return None
-        value = _at(whole, quantile)
-        if not math.isfinite(value):
+        at = rank(whole.n, quantile)
+        least, most = _at(whole, quantile), whole.greatest_at(at)
+        if not math.isfinite(least):
             return None
-        resolution = self._resolution(field, value, quantile)
+        # With each time-out at the time it took, and with each at infinity: what lies between is not known.
+        value = most if math.isfinite(most) else least
+        resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
         return Measurement(
             traffic=self.traffic,
@@ -227,7 +230,7 @@ class _Stage:
             n=whole.n,
             se=_rounded(None if times is None else times.error(quantile)),
             resolution_ms=_round(resolution),
-            gated=not (why := _too_few(whole.n, quantile) or _reaches(whole, value) or why_not),
+            gated=not (why := _too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not),
             why_not=why,
         )
 
@@ -324,10 +327,6 @@ def _at(whole: Distribution, quantile: float) -> float:
 
 def _too_few(n: int, quantile: float) -> str:
     return "" if (least := needed(quantile)) <= n else f"too few samples: {n}, p{quantile * 100:.0f} needs {least}"
-
-
-def _reaches(whole: Distribution, value: float) -> str:
-    return _TIMED_OUT if value >= whole.open_from else ""
 
 
 def _round(value: float, digits: int = _DIGITS) -> float:

@@ -29,6 +29,7 @@ from loadtest.analysis.results import (
     PollingCost,
     RequestCounts,
 )
+from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS, LimitName, Operation, Outcome
 from loadtest.record.run_info import StagePlan
@@ -159,18 +160,28 @@ class _Maker:
         # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
         sent_then, accepted_then = self.record.in_time.sent_during(planned)
         errors = int(made.errors[stage_indices].sum())
-        calm = self.record.stage_indices([key for key in planned if not key.stage.expect_429])
         return RequestCounts(
             sent=sent,
             accepted=accepted,
             throttled=throttled,
             errors=errors,
-            failed=errors + int(made.statuses[calm, THROTTLED_STATUS].sum()),
+            failed=sum(self._failed_requests(key) for key in planned),
             sent_rate=_ratio(sent_then, seconds),
             accepted_rate=_ratio(accepted_then, seconds),
             throttled_rate=_ratio(throttled, sent),
             expected_throttled_rate=_mean(self.of_requests, stage_indices),
         )
+
+    def _failed_requests(self, key: StageKey) -> int:
+        """Errors and 429s of a stage, but for those whose status it expects."""
+        (index,) = self.record.stage_indices([key])
+        counts = self.record.counts.errors[index].copy()
+        if key.stage.expect_429:
+            counts[THROTTLED_STATUS] = 0
+        else:
+            counts[THROTTLED_STATUS] += self.record.counts.statuses[index, THROTTLED_STATUS]
+        counts[list(written_entry(self.record.info, key.traffic).expected_in(key.stage.name))] = 0
+        return int(counts.sum())
 
     def _polling(self, planned: Planned) -> PollingCost:
         record = self.record

@@ -1,4 +1,4 @@
-"""Numbers as people read them: few digits, thin spaces between thousands, a dash where there is nothing."""
+"""Numbers as people read them: few digits, commas between thousands, a dash where there is nothing."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,14 +10,13 @@ from loadtest.threshold import Unit
 from loadtest.units import Limit
 
 NOTHING: Final = "–"
-_THIN: Final = "\u202f"
 _NBSP: Final = "\u00a0"
 """Between a number and its unit, which belong on one line."""
 
 
 def grouped(value: float, form: str = ".0f") -> str:
     """A number, grouped by thousands."""
-    return f"{value:,{form}}".replace(",", _THIN)
+    return f"{value:,{form}}"
 
 
 def count(value: float | None) -> str:

@@ -4,14 +4,14 @@ A kind that was planned and never sent is listed with none: nothing is known of 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import numpy as np
 
 from loadtest.analysis.columns import OK, OUTCOMES, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, OperationFigures, Result
+from loadtest.analysis.written import WrittenEntry, written_entry
 from loadtest.contract import MISTAKE_STATUS, JobState, Outcome
 from loadtest.record.run_info import RunInfo
 
@@ -67,7 +67,7 @@ class Mistakes:
 
     def _of_entry(self, info: RunInfo, name: str, figures: OperationFigures) -> Iterator[OnPurpose]:
         place, words = self._vocabulary.entries.index(name), self._vocabulary.words["mistake"]
-        entry, wrong = _written(info, name), [0, 0, 0]
+        entry, wrong = written_entry(info, name), [0, 0, 0]
         for kind, status in MISTAKE_STATUS.items():
             counts = self._counts.get((place, words.index(kind)), [0, 0, 0]) if kind in words else [0, 0, 0]
             wrong = [one + more for one, more in zip(wrong, counts, strict=True)]
@@ -79,28 +79,7 @@ class Mistakes:
             yield _counted(name, EXPECTED, expected, rest)
 
 
-class _Expect(msgspec.Struct):
-    """What an entry expects, as it is written down."""
-
-    status: int | None = None
-    job: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    """A traffic entry, as far as it errs on purpose."""
-
-    mistakes: dict[str, Any] = {}
-    expect: _Expect = msgspec.field(default_factory=_Expect)
-
-
-def _written(info: RunInfo, name: str) -> _Entry:
-    try:
-        return msgspec.convert(info.scenario.effective.get("traffic", {}).get(name, {}), _Entry)
-    except (msgspec.ValidationError, AttributeError):
-        return _Entry()
-
-
-def _expected(entry: _Entry) -> str:
+def _expected(entry: WrittenEntry) -> str:
     if entry.expect.job == JobState.FAILED:
         return f"a job that {JobState.FAILED}"
     status = entry.expect.status

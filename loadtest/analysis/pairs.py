@@ -1,30 +1,19 @@
 """How far two sides of a run are apart in one metric, arrival by arrival where both sent the same inputs."""
 
-from typing import Any
-
-import msgspec
 import numpy as np
 
 from loadtest.analysis.arrival_values import Values
+from loadtest.analysis.written import written_entry
 from loadtest.record.run_info import RunInfo
 from loadtest.regression.difference import Difference, mean_difference, percentile_difference, share_difference
 from loadtest.stats import QUANTILES
 from loadtest.threshold import METRICS
 
 
-class _Entry(msgspec.Struct):
-    """What a traffic entry sends, as it is written down."""
-
-    workflow: str | None = None
-    parameters: dict[str, Any] = {}
-    inputs: str | None = None
-    inputs_order: str = "sequential"
-
-
 def same_inputs(info: RunInfo, one: str, other: str) -> bool:
     """Whether arrival k of two entries sends the same row of the same inputs."""
-    first, second = _entry(info, one), _entry(info, other)
-    return first == second and first.inputs is not None and first.inputs_order == "sequential"
+    first, second = written_entry(info, one), written_entry(info, other)
+    return first.inputs is not None and first.inputs_order == "sequential" and first.sends == second.sends
 
 
 def shift_of_inputs(info: RunInfo, entry: str, base: int, head: int) -> int | None:
@@ -37,16 +26,9 @@ def shift_of_inputs(info: RunInfo, entry: str, base: int, head: int) -> int | No
         head: of the other.
     """
     rows = info.traffic[entry].input_rows
-    if rows is None or _entry(info, entry).inputs_order != "sequential" or (head - base) % rows:
+    if rows is None or written_entry(info, entry).inputs_order != "sequential" or (head - base) % rows:
         return None
     return head - base
-
-
-def _entry(info: RunInfo, name: str) -> _Entry:
-    try:
-        return msgspec.convert(info.scenario.effective.get("traffic", {}).get(name, {}), _Entry)
-    except (msgspec.ValidationError, AttributeError):
-        return _Entry()
 
 
 def compare(

@@ -18,8 +18,8 @@ from loadtest.record.samples import read_batches
 _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
 _EXECUTION: Final = "execution_time_ms"
-_LATEST: Final = 2.0**53
-"""ns from the epoch: 104 days, beyond which no time can be told from the next."""
+LATEST_NS: Final = 2.0**53
+"""From the epoch: 104 days, beyond which no time can be told from the next."""
 _TIMES: Final = (
     "intended_start", "user_free", "start", "first_byte", "end", "accepted_start", "accepted_end", "pending_seen",
 )  # fmt: skip
@@ -50,7 +50,7 @@ class Chunk:
         outcome, kind = rows.words("outcome"), rows.words("kind")
         late = np.zeros(len(rows), bool)
         for name in _TIMES:
-            late |= np.abs(rows.floats(name)) > _LATEST
+            late |= np.abs(rows.floats(name)) > LATEST_NS
         most = np.append(self.vocabulary.most_arrivals, np.inf)
         entry = np.where(rows.words("traffic") < len(self.vocabulary.entries), rows.words("traffic"), -1)
         number = np.where(operation, rows.floats("arrival"), rows.floats("parent_arrival"))

@@ -106,7 +106,8 @@ class RequestCounts(Result, frozen=True, kw_only=True):
         accepted: answered, and not with 429.
         throttled: answered with 429.
         errors: that failed or timed out.
-        failed: these, and 429s in stages of which none is expected: what Locust and CI systems call a failure.
+        failed: these and 429s, without those whose status their stage expects: what Locust and CI systems call a
+            failure.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: the same of a replay of the assumed limiter.
     """

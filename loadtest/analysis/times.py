@@ -35,14 +35,9 @@ def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     Both NaN where something isn't known, and where the executionTime cannot be true (such are among the anomalies);
     a wait is never below zero.
     """
-    names = ("pending_seen", "accepted_start", "accepted_end", "end", "execution_time_ms")
-    return bounds(*(rows.floats(name) for name in names))
-
-
-def bounds(pending: Floats, sent: Floats, answered: Floats, end: Floats, execution: Floats) -> tuple[Floats, Floats]:
-    """The bounds of ``queue_wait`` from P, S, A and T in ns, and E in ms."""
-    lower = (pending - answered) / 1e6 - execution
-    upper = (end - sent) / 1e6 - execution
+    execution = rows.floats("execution_time_ms")
+    lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
+    upper = (rows.floats("end") - rows.floats("accepted_start")) / 1e6 - execution
     known = (execution >= 0) & (upper >= -GRAIN_MS) & ~np.isnan(lower)
     return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
 
@@ -72,6 +67,16 @@ def dispatch_lag(rows: Rows) -> Floats:
 def service_time(rows: Rows) -> Floats:
     """End − start of requests, in ms."""
     return (rows.floats("end") - rows.floats("start")) / 1e6
+
+
+def first_byte(rows: Rows) -> Floats:
+    """First byte of the answer − start of requests, in ms."""
+    return (rows.floats("first_byte") - rows.floats("start")) / 1e6
+
+
+def time_to_result_lower(rows: Rows) -> Floats:
+    """Lower bound of the time to result of jobs, in ms: the last that saw it pending − intended start, from zero on."""
+    return np.maximum((rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6, 0.0)
 
 
 def submit_time(rows: Rows) -> Floats:
@@ -137,7 +142,7 @@ class TimeDistributions:
     def _requests(self, stage_index: int, rows: Rows) -> None:
         service = service_time(rows)
         self._by_name["service_time_ms"].add_to(stage_index, service, rows.late)
-        self._by_name["first_byte_ms"].add_to(stage_index, (rows.floats("first_byte") - rows.floats("start")) / 1e6)
+        self._by_name["first_byte_ms"].add_to(stage_index, first_byte(rows))
         self._by_name["connect_ms"].add_to(stage_index, rows.floats("connect_ms"))
         reused = rows.floats("connection_reused")
         for name, kept in (("service_time_new_ms", reused == 0), ("service_time_reused_ms", reused == 1)):
@@ -145,10 +150,9 @@ class TimeDistributions:
             self._by_name[name].add_to(stage_index, service.take(places), rows.late.take(places))
 
     def _asynchronous(self, stage_index: int, rows: Rows, response: Floats) -> None:
-        lower = (rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6
         self._by_name["submit_ms"].add_to(stage_index, submit_time(rows))
         self._by_name["time_to_result_ms"].add_to(stage_index, response, rows.late)
-        self._by_name["time_to_result_lower_ms"].add_to(stage_index, np.maximum(lower, 0.0))
+        self._by_name["time_to_result_lower_ms"].add_to(stage_index, time_to_result_lower(rows))
         self._by_name["polls"].add_to(stage_index, rows.floats("poll"), rows.late)
         rows = rows.ok
         self.ended.add_to(stage_index, response_time(rows))

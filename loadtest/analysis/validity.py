@@ -11,6 +11,16 @@ import msgspec
 from loadtest.analysis.punctuality import Evenness
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import OverallFigures, Result
+from loadtest.record.generator_limits import (
+    CPU_PERCENT,
+    CPU_SECONDS,
+    DISPATCH_LAG_MS,
+    PAUSE_MS,
+    WAITED_SHARE,
+    allowed_pauses_ms,
+    excess_pauses,
+    longest_busy,
+)
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
 from loadtest.stats import rank
 
@@ -85,17 +95,6 @@ def _mean(percents: list[float]) -> float | None:
     return sum(percents) / len(percents) if percents else None
 
 
-DISPATCH_LAG_MS: Final = 50.0
-CPU_PERCENT: Final = 90.0
-CPU_SECONDS: Final = 5
-PAUSE_MS: Final = 1000.0
-"""Longest single pause of a generator process: more is a stall that users of the service would be blamed for."""
-PAUSES_SHARE: Final = 0.01
-"""Of the time that a process was watched, in pauses: more reaches the p99."""
-PAUSES_LEAST_MS: Final = 500.0
-"""What all pauses may take of however short a run: the check of dispatch lag judges those."""
-WAITED_SHARE: Final = 0.01
-"""Of the arrivals, that found no user free: more reaches the p99, and is no open model."""
 UNEVENNESS: Final = 0.5
 """By how much sd ÷ mean of the sends in 100 ms may be above the schedule's."""
 
@@ -180,7 +179,7 @@ def _lost(info: RunInfo, overall: OverallFigures) -> Check:
     words = "every arrival has an outcome"
     if lost:
         gone = lost_workers(info)
-        words = f"{lost} arrivals got no outcome: what happened to them is unknown"
+        words = f"{lost} arrival{'s' if lost > 1 else ''} got no outcome: what happened is unknown"
         words += f" ({'; '.join(gone)})" if gone else ""
     return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
 
@@ -215,8 +214,7 @@ def _cpu(cpu: list[CpuSample]) -> Check:
     limit = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
     if not cpu:
         return _not_judged("generator CPU", limit, "no CPU of the generator was recorded")
-    workers = {sample.worker for sample in cpu}
-    longest = max(_longest_busy([s for s in cpu if s.worker == worker]) for worker in workers)
+    longest = longest_busy(cpu)
     ok = longest < CPU_SECONDS
     words = "the generator had CPU to spare"
     if not ok:
@@ -225,15 +223,6 @@ def _cpu(cpu: list[CpuSample]) -> Check:
             "use more processes, or offer less"
         )
     return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", limit, ok, words)
-
-
-def _longest_busy(cpu: list[CpuSample]) -> int:
-    """Most seconds on end above the limit, a sample covering one second."""
-    longest = current = 0
-    for sample in sorted(cpu, key=lambda sample: sample.t_s):
-        current = current + 1 if sample.percent > CPU_PERCENT else 0
-        longest = max(longest, current)
-    return longest
 
 
 def _workers(info: RunInfo) -> list[Check]:
@@ -307,14 +296,8 @@ def _pauses(
     bad: str,
     remedy: str,
 ) -> Check:
-    def allowed(one: GeneratorInfo) -> float:
-        return max(PAUSES_LEAST_MS, PAUSES_SHARE * one.watched_s * 1000)
-
-    def excess(one: GeneratorInfo) -> float:
-        return max(get(one).longest_ms / PAUSE_MS, get(one).total_ms / allowed(one))
-
-    worst = max(generators, key=excess)
-    pauses, ok = get(worst), excess(worst) <= 1
+    worst = max(generators, key=lambda one: excess_pauses(one, get))
+    pauses, ok = get(worst), excess_pauses(worst, get) <= 1
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
     words = good
     if not ok:
@@ -323,7 +306,7 @@ def _pauses(
             f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
             f"{pauses.longest_ms / 1000:.2g} s on end; {remedy}"
         )
-    limit = f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed(worst):.0f} ms"
+    limit = f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed_pauses_ms(worst.watched_s):.0f} ms"
     return Check(name, value, limit, ok, words)
 
 

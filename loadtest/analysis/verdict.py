@@ -23,6 +23,7 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import Check
+from loadtest.analysis.written import written_entry
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
@@ -124,23 +125,8 @@ def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
 
 def _meant_to_be_refused(info: RunInfo, traffic: str) -> bool:
     """Whether the scenario says of every stage of an entry that it expects 429 and nothing else."""
-    try:
-        entry = msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), _Expecting)
-    except msgspec.ValidationError:
-        return False
-    return bool(entry.stages) and all(stage.expect == [THROTTLED_STATUS] for stage in entry.stages)
-
-
-class _ExpectingStage(msgspec.Struct):
-    """A stage as it is written down, as far as it expects anything."""
-
-    expect: list[int] = []
-
-
-class _Expecting(msgspec.Struct):
-    """A traffic entry, likewise."""
-
-    stages: list[_ExpectingStage] = []
+    stages = written_entry(info, traffic).stages
+    return bool(stages) and all(stage.expect == (THROTTLED_STATUS,) for stage in stages)
 
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":

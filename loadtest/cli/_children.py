@@ -4,7 +4,6 @@ import os
 import queue
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,13 +17,11 @@ import msgspec
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
-from loadtest.processes import stop
+from loadtest.processes import report_command, stop
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
-from loadtest.record.run_info import Preflight
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import Scenario
-from loadtest.targets import ChosenTarget, Target
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -137,7 +134,10 @@ def make_load(
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                progress = decode_progress(line)
+                try:
+                    progress = decode_progress(line)
+                except msgspec.MsgspecError:
+                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
                 if isinstance(progress, Failure):
                     failed = progress
                 else:
@@ -197,52 +197,8 @@ class Interrupts:
             self._process.kill()
 
 
-def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
-    """Make a preflight in a process of its own: nothing else here needs an HTTP client.
-
-    Args:
-        chosen: the target.
-        scenario: the scenario in force, as plain values.
-        environment: with the credentials.
-
-    Raises:
-        LoadtestError: if it failed, which is our bug.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.preflight"],
-        input=msgspec.json.encode(chosen.preflight_order(scenario)),
-        env=dict(environment),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LoadtestError(f"the preflight failed: {done.stderr.decode(errors='replace').strip()}")
-    return msgspec.json.decode(done.stdout, type=Preflight)
-
-
-def check_reachable(target: Target) -> None:
-    """Check that something listens at a target.
-
-    Raises:
-        TargetError: if not.
-    """
-    try:
-        socket.create_connection((target.address, target.port), timeout=5).close()
-    except OSError as error:
-        raise TargetError(
-            f"nothing answers at {target.url}: {error.strerror or error}",
-            "Start it (`loadtest serve` starts the reference API), or leave out --host.",
-        ) from None
-
-
-def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = ()) -> list[str]:
-    """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
-    earlier = [f"--baseline={one}" for one in baselines]
-    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]
-
-
 def make_report(directory: Path, *, plots: bool) -> int:
-    """Make the report of a run in a process of its own, which prints the summary; then print which jobs are pending.
+    """Print which jobs of a run are pending, and make its report in a process of its own, which prints the summary.
 
     Args:
         directory: of the run.
@@ -251,25 +207,12 @@ def make_report(directory: Path, *, plots: bool) -> int:
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
+    if note := run_directory.pending_note(directory):
+        print(note)
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
-    _print_pending_jobs(directory)
     return code if code >= 0 else int(ExitCode.BUG)
-
-
-def _print_pending_jobs(directory: Path) -> None:
-    """Print which jobs a run left pending, and what they may still cost."""
-    info = run_directory.load(directory)
-    if not info.pending_jobs:
-        return
-    price = None if info.target.budget is None else info.target.budget.price_per_execution
-    if price is not None:
-        cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
-    else:
-        cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
-    jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
-    print(f"{jobs} left pending, listed in {directory / run_directory.PENDING_NAME}{cost}.")
 
 
 def interrupt_on_terminate() -> None:

@@ -15,7 +15,7 @@ from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
 from loadtest.cli._target import ResolvedTarget
 from loadtest.credentials import ENDPOINT_VARIABLE
-from loadtest.errors import ExitCode, LoadtestError
+from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest, prepare_run
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
@@ -192,16 +192,14 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
     A run that cannot be measured is said, and left out.
     """
     sys.stdout.flush()
-    command = [sys.executable, "-m", "loadtest.analysis", *map(str, directories)]
+    command = [sys.executable, "-m", "loadtest.analysis", "measure", *map(str, directories)]
     # A session of its own, so that Ctrl-C reaches only us: what was measured is still compared.
     subprocess.run(command, check=False, start_new_session=True)
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:
-            content = (directory / measurements.FILE_NAME).read_bytes()
-            one = msgspec.json.decode(content, type=RunMeasurements)
-        except (OSError, msgspec.MsgspecError) as error:
-            click.echo(f"loadtest: {directory} has no measurements: {error}", err=True)
-        else:
+            one = measurements.read(directory)
             found[one.run] = one
+        except InputError as error:
+            click.echo(f"loadtest: {error}", err=True)
     return found

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
 from loadtest.credentials import ENDPOINT_VARIABLE, credentials
-from loadtest.errors import InputError, TargetError
+from loadtest.errors import InputError
 from loadtest.plan.contradictions import unknown_workflows
 from loadtest.prepare import check_before_run
 from loadtest.record.run_info import Preflight
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import ChosenTarget, choose, confirm
 from loadtest.targets.connection import header_values
+from loadtest.targets.look import look
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +117,7 @@ def running_target(
     """
     environment = children.child_environment(keys, endpoint)
     url = chosen.target.url
-    seen = Preflight()
-    if preflight:
-        seen = children.make_preflight(chosen, loaded.effective, environment)
-    else:
-        children.check_reachable(chosen.target)
-    if (failure := seen.failure) is not None:
-        if failure.name == "reachable":
-            raise TargetError(f"nothing answers at {url}: {failure.words}", failure.remedy)
-        raise TargetError(f"preflight of {url}, {failure.name}: {failure.words}", failure.remedy)
+    seen = look(chosen, loaded.effective, environment, preflight=preflight)
     return ResolvedTarget(url, keys, environment, _description(chosen), chosen, seen)
 
 

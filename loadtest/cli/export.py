@@ -1,41 +1,28 @@
-"""``loadtest export``: a run's samples as CSV or Parquet."""
+"""``loadtest export``: a run's operations and requests as CSV or Parquet."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 
 from loadtest.cli._options import run_argument
-from loadtest.errors import InputError
 from loadtest.record import run_directory
 
 
 @click.command()
 @run_argument
-@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format of the file.")
+@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format of the files.")
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Path of the file. Default: samples.csv or samples.parquet in the run directory.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the files. Default: the run directory.",
 )
-def command(run: str, form: str, output: Path | None) -> None:
-    """Export the samples of RUN, one row for each operation and each request, and print the file's path.
+def command(run: str, form: str, output: Path | None) -> int:
+    """Export RUN as two files, operations and requests, with derived times, and print their paths.
 
-    RUN is a run directory, a run's id, or 'latest' (the default). Times are in ns since the run's epoch.
+    RUN is a run directory, a run's id, or 'latest' (the default). docs/notebooks.md explains the columns.
     """
-    # Late: Arrow is slow to import, and `--help` needs none of it.
-    from pyarrow import csv, parquet  # noqa: PLC0415 - see above
-
-    from loadtest.record import samples  # noqa: PLC0415 - see above
-
     directory = run_directory.find_run(run)
-    path = output or directory / f"samples.{form}"
-    table = samples.read_table(directory)
-    try:
-        with run_directory.replacing(path) as temporary:
-            if form == "csv":
-                csv.write_csv(table, temporary)
-            else:
-                parquet.write_table(table, temporary)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}", "Name another --output.") from error
-    click.echo(path)
+    arguments = ["export", form, str(output or directory), str(directory)]
+    return subprocess.run([sys.executable, "-m", "loadtest.analysis", *arguments], check=False).returncode

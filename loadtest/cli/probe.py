@@ -24,6 +24,7 @@ from loadtest.probing.results import Failed, Found, LimitFinding, Message, Probe
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, choose, confirm, entry_named
+from loadtest.targets.look import check_reachable
 from loadtest.targets.save import save_limits
 from loadtest.units import Limit, parse_limit
 
@@ -122,7 +123,7 @@ def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Mappi
         return
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
-    children.check_reachable(chosen.target)
+    check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
     yield chosen, children.child_environment(keys, endpoint), chosen.target.url
 

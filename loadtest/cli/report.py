@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from loadtest.cli._children import report_command
 from loadtest.cli._options import plots_option, run_argument
+from loadtest.processes import report_command
 from loadtest.record import run_directory
 
 _SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, plots_option, processes_option, target_options
@@ -30,41 +30,43 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 @processes_option
 @plots_option
 def command(scenario: str, *, target: TargetOptions, port: int, output_dir: Path, processes: int, plots: bool) -> int:
-    """Open SCENARIO in Locust's web UI. Each start there makes a run of its own, recorded and reported."""
+    """Open SCENARIO in Locust's web UI. Each start there makes a run of its own, recorded and reported.
+
+    A running target is looked at by a preflight before each run.
+    """
     loaded = load_scenario(find_scenario(scenario))
     _check_free(port)
     children.interrupt_on_terminate()
-    with resolved_target(loaded, target) as resolved:
+    with resolved_target(loaded, replace(target, no_preflight=True)) as resolved:
         environment = {
             **resolved.environment,
             **_known_of(resolved),
             "LOADTEST_SCENARIO": str(loaded.path),
             "LOADTEST_OUTPUT_DIR": str(output_dir),
+            "LOADTEST_PLOTS": str(int(plots)),
+            "LOADTEST_PREFLIGHT": str(int(not target.no_preflight)),
         }
-        return _serve(resolved, environment, port, processes, loaded.path.parent, plots=plots)
+        return _serve(resolved, environment, port, processes, loaded.path.parent)
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:
-    """Tell the locustfile what was done already: the embedded target started, or the target confirmed and checked."""
+    """Tell the locustfile what was done already: the embedded target started, or the target confirmed."""
     chosen = target.chosen
     if chosen is None:
         return {"LOADTEST_EMBEDDED": "1"}
-    known = {"LOADTEST_PREFLIGHT": msgspec.json.encode(target.preflight.sent).decode(), "LOADTEST_YES": "1"}
-    if chosen.name is not None:
-        known |= {"LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
-    return known
+    if chosen.name is None:
+        return {}
+    return {"LOADTEST_YES": "1", "LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
 
 
-def _serve(
-    target: ResolvedTarget, environment: Mapping[str, str], port: int, processes: int, base: Path, *, plots: bool
-) -> int:
+def _serve(target: ResolvedTarget, environment: Mapping[str, str], port: int, processes: int, base: Path) -> int:
     ours, theirs = socket.socketpair()
     master_port = _free_port()
     command = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--host", target.url]
     command += ["--web-host", LOOPBACK, "--web-port", str(port)]
     if processes:
         command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
-    # A session of its own, so that Ctrl-C reaches only us, and the last run's record is closed before we report it.
+    # A session of its own, so that Ctrl-C reaches only us: the last run's record is closed and reported before it ends.
     process = subprocess.Popen(
         command,
         env={**environment, "LOADTEST_PARENT_FD": str(theirs.fileno())},
@@ -75,18 +77,12 @@ def _serve(
     theirs.close()
     print(f"{target.description} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
     try:
-        # Ctrl-C ends Locust, and with it the runs that end here, each of which is still reported.
-        with (
-            _workers(processes, master_port, base, environment),
-            children.Interrupts(process, signal.SIGTERM),
-            ours,
-            ours.makefile(encoding="utf-8") as ended_runs,
-        ):
-            for line in ended_runs:
-                children.make_report(Path(line.strip()), plots=plots)
+        # Ctrl-C ends Locust, and with it the run that ends here, which is still reported.
+        with _workers(processes, master_port, base, environment), children.Interrupts(process, signal.SIGTERM), ours:
+            process.wait()
     finally:
         stop(process)
-    return 0 if process.returncode in {0, 1} else process.returncode
+    return process.returncode
 
 
 @contextmanager

@@ -4,19 +4,20 @@ Both judge while the run goes on, from counts and a histogram; final figures nev
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, TIMED, Outcome
+from loadtest.contract import Outcome
+from loadtest.load.live import LiveFigures, StageFigures
 from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import Breakers
 from loadtest.stats import GROWTH, LogHistogram
-from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, Threshold, judge
+from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, LIVE_SHARES, Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
@@ -38,7 +39,7 @@ _Known = tuple[float, float, float]
 
 
 class CircuitBreakers:
-    """Watches the samples of a run for reasons to end it.
+    """Watches the samples of a run, once they are counted, for reasons to end it.
 
     Args:
         settings: which breakers are on.
@@ -66,8 +67,6 @@ class CircuitBreakers:
 
     def see(self, sample: Sample) -> str | None:
         """Take one sample into account; gives a reason to end the run, if it is one."""
-        for threshold in self._thresholds:
-            threshold.see(sample)
         if sample.row != "request":
             return None
         self._pending.see(sample)
@@ -116,25 +115,42 @@ class CircuitBreakers:
 
 
 def make_breakers(
-    scenario: Scenario, plans: Mapping[str, TrafficPlan], pending: PendingJobs, expected: Expected, directory: Path
+    scenario: Scenario,
+    plans: Mapping[str, TrafficPlan],
+    pending: PendingJobs,
+    expected: Expected,
+    *,
+    directory: Path,
+    live: LiveFigures,
 ) -> CircuitBreakers:
     """The breakers of a run, as its scenario sets them."""
-    thresholds = [LiveThreshold(each.parse(), plans) for each in scenario.threshold if each.abort]
+    thresholds = [LiveThreshold(each.parse(), plans, live) for each in scenario.threshold if each.abort]
     return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
 
 
+class Judged(NamedTuple):
+    """What a threshold shows while the run goes on."""
+
+    value: str
+    """With its unit; empty while too little was seen."""
+    judgement: Judgement
+    """Of what was seen so far."""
+
+
 class LiveThreshold:
-    """One threshold that aborts, and the samples in its scope, counted.
+    """One threshold whose metric can be known early, and what was seen in its scope.
 
     Shares, rates and times are judged once there are enough samples, counts only where they are too high already.
 
     Args:
-        threshold: the requirement, of a metric that can be known early (see ``loadtest.scenario``).
+        threshold: the requirement (see ``why_not_early``).
         plans: the stages of all traffic, for its scope.
+        live: what was seen of them.
     """
 
-    def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan]) -> None:
+    def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:
         self._threshold = threshold
+        self._live = live
         scope = [
             (name, stage)
             for name, plan in plans.items()
@@ -144,35 +160,35 @@ class LiveThreshold:
         ]
         self._scope = {(name, stage.name) for name, stage in scope}
         self._stages = sorted((stage.start_s, stage.start_s + stage.duration_s) for _, stage in scope)
-        self._counts: Counter[str] = Counter()
-        self._times = LogHistogram()
-        self._total_ms = 0.0
-        self._longest_ms = 0.0
+
+    @staticmethod
+    def can_watch(metric: str) -> bool:
+        """Whether a metric is known while a run goes on."""
+        return metric.startswith("response_time.") or metric in {
+            *LIVE_COUNTS,
+            *LIVE_RATES,
+            *LIVE_SHARES,
+            "amplification",
+        }
 
     @property
     def text(self) -> str:
         """Its scope and what it requires."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
-    def see(self, sample: Sample) -> None:
-        """Count a sample, if it is in scope."""
-        if (sample.traffic, sample.stage) not in self._scope:
-            return
-        counts = self._counts
-        if sample.row == "operation":
-            counts[f"operations.{sample.outcome}"] += 1
-            counts["operations.sent"] += sample.start is not None
-            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
-                took = (sample.end - sample.intended_start) / 1e6
-                self._times.add(took)
-                self._total_ms += took
-                self._longest_ms = max(self._longest_ms, took)
-        elif sample.start is not None:
-            counts["requests.sent"] += 1
-            counts["requests.throttled"] += sample.status == THROTTLED_STATUS
-            counts["requests.accepted"] += sample.status is not None and sample.status != THROTTLED_STATUS
-            counts["requests.errors"] += sample.outcome in ERRORS
-            counts["first"] += sample.kind in FIRST_KINDS
+    def now(self, elapsed: float) -> Judged:
+        """What it shows.
+
+        Args:
+            elapsed: seconds since the epoch.
+        """
+        known = self._known(elapsed)
+        if known is None:
+            return Judged("", "inconclusive")
+        low, value, high = known
+        share = self._threshold.unit == "share"
+        text = f"{value * 100:.3g} %" if share else f"{value:.3g}{_UNITS[self._threshold.unit]}"
+        return Judged(text, judge(self._threshold, (low, high)))
 
     def broken(self, elapsed: float) -> str | None:
         """The value, as text, if the threshold certainly does not hold; else None.
@@ -180,45 +196,56 @@ class LiveThreshold:
         Args:
             elapsed: seconds since the epoch.
         """
-        known = self._known(elapsed)
-        if known is None:
-            return None
-        low, value, high = known
-        if judge(self._threshold, (low, high)) != "fail":
-            return None
-        if self._threshold.unit == "share":
-            return f"{value * 100:.3g} %"
-        return f"{value:.3g}{_UNITS[self._threshold.unit]}"
+        now = self.now(elapsed)
+        return now.value if now.judgement == "fail" else None
+
+    def _seen(self) -> list[StageFigures]:
+        entries = self._live.entries
+        stages = [entries[traffic].stages.get(stage) for traffic, stage in self._scope if traffic in entries]
+        return [figures for figures in stages if figures is not None]
+
+    def _count(self, metric: str) -> int:
+        """A metric that is a count, by its name."""
+        what, name = metric.split(".")
+        seen = self._seen()
+        if what == "requests":
+            return sum(getattr(each, name) for each in seen)
+        if name == "sent":
+            return sum(each.operations_sent for each in seen)
+        return sum(each.operations[Outcome(name)] for each in seen)
 
     def _known(self, elapsed: float) -> _Known | None:
         """Low, value and high of the metric now; None while too little was seen."""
-        metric, counts = self._threshold.metric, self._counts
+        metric, count = self._threshold.metric, self._count
         if metric.startswith("response_time."):
             return self._time(metric.removeprefix("response_time."))
         if metric in LIVE_COUNTS:
-            return (counts[metric],) * 3
+            return (count(metric),) * 3
         if metric in LIVE_RATES:
             return self._rate(elapsed)
-        sent = counts["operations.sent"]
+        sent = count("operations.sent")
         if metric == "amplification":
-            return (counts["first"] / sent,) * 3 if sent >= FEWEST else None
+            return (sum(each.first for each in self._seen()) / sent,) * 3 if sent >= FEWEST else None
         if metric == "requests.throttled_rate":
-            return _share(counts["requests.throttled"], counts["requests.sent"])
+            return _share(count("requests.throttled"), count("requests.sent"))
         if metric == "throttled_rate":
-            return _share(counts["operations.throttled"], sent)
-        return _share(counts["operations.failed"] + counts["operations.timed_out"], sent)
+            return _share(count("operations.throttled"), sent)
+        return _share(count("operations.failed") + count("operations.timed_out"), sent)
 
     def _time(self, statistic: str) -> _Known | None:
-        count = self._times.count
+        seen = self._seen()
+        times = LogHistogram()
+        for each in seen:
+            times += each.response_time
         if statistic == "max":
-            return (self._longest_ms,) * 3
-        if count < FEWEST:
+            return (max((each.longest_ms for each in seen), default=0.0),) * 3
+        if times.count < FEWEST:
             return None
         if statistic == "mean":
-            return (self._total_ms / count,) * 3
+            return (sum(each.response_time_ms for each in seen) / times.count,) * 3
         share = int(statistic[1:]) / 100
-        value = self._times.quantile(share)
-        if value is None or count * (1 - share) < _BEYOND - 1e-9:
+        value = times.quantile(share)
+        if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
             return None
         # The histogram knows it to within a bucket.
         return value / GROWTH, value, value * GROWTH
@@ -229,7 +256,7 @@ class LiveThreshold:
             return None
         metric = self._threshold.metric
         counted = "operations.ok" if metric == "goodput" else metric.removesuffix("_rate")
-        return (self._counts[counted] / seconds,) * 3
+        return (self._count(counted) / seconds,) * 3
 
     def _seconds(self, elapsed: float) -> float:
         """Seconds so far in which any stage in scope was on."""

@@ -140,7 +140,7 @@ class Blocks:
             self._note_end(session.info)
             if session.info.end != "finished":
                 break
-            if session.live.sent and not session.live.accepted + session.live.throttled:
+            if session.live.sent and not session.live.answered:
                 raise TargetError(_GONE.format(self._number + 1, block.side, session.info.target.url))
         return ExitCode.PASS
 

@@ -17,8 +17,8 @@ import gevent
 from gevent import get_hub
 from gevent.event import Event
 
+from loadtest.load.live import LiveFigures
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import LiveFigures
 from loadtest.schedule import Arrival, TrafficSchedule
 
 NEVER: Final = 2**63 - 1
@@ -193,7 +193,7 @@ class Dispatcher:
 
     def offer(self, arrival: Arrival) -> None:
         """Offer an arrival that is due."""
-        self._live.offered[arrival.traffic] += 1
+        self._live.offer(arrival.traffic, arrival.intended_ns)
         self._pools[arrival.traffic].offer(arrival)
 
     def _offer_all(self, stride: Stride, timer: Timer, epoch_ns: int) -> None:

@@ -63,6 +63,8 @@ class Engine:
         self._on_progress = on_progress
         self._on_end = on_end
         self._on_error = on_error
+        self.latest: tuple[Session, LoadGenerator] | None = None
+        """The run under way, or the one before; None before the first."""
         self._session: Session | None = None
         self._generator: LoadGenerator | None = None
         self._interrupted = Event()
@@ -103,17 +105,24 @@ class Engine:
             self._fail(error)
             self.done.set()
             return
+        self.latest = session, generator
         generator.on_abort = self.abort
         self.phase = "preparing"
         expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
-            session.scenario, session.info.traffic, session.recorder.pending, expected, session.directory
+            session.scenario,
+            session.info.traffic,
+            session.recorder.pending,
+            expected,
+            directory=session.directory,
+            live=session.live,
         )
         session.recorder.watch = lambda sample: self._check_sample(breakers, sample)
         session.endpoint.budget.on_spent = self.abort
         self._helpers = [
             gevent.spawn(self._report_progress, session),
             gevent.spawn(self._check_breakers, session, breakers),
+            gevent.spawn(self._tick, session),
         ]
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
@@ -127,6 +136,14 @@ class Engine:
             if (reason := breakers.check(elapsed)) is not None:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
+
+    def _tick(self, session: Session) -> None:
+        """Have the live figures noted as each second of the run ends."""
+        while True:
+            elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else -1.0
+            if elapsed >= 0:
+                session.live.tick(elapsed, len(session.recorder.pending))
+            gevent.sleep(1 - elapsed % 1)
 
     def _fail(self, error: LoadtestError) -> None:
         self.error = error
@@ -240,7 +257,7 @@ class Engine:
             info.target.budget.used = session.endpoint.budget.used
         info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if session.bug is not None:
-            info.end, info.end_reason = "aborted", "an error of the harness's own; see load.log"
+            info.end, info.end_reason = "aborted", session.user_error or "an error of the harness's own; see load.log"
             logger.error("%s", session.bug)
         save(info, session.directory)
         self._on_end(info)

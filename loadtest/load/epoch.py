@@ -12,8 +12,9 @@ from typing import Final
 import gevent
 import msgspec
 
-from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, RequestKind
+from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
 from loadtest.errors import LoadtestError, TargetError
+from loadtest.foreign_text import visible
 from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
@@ -21,7 +22,7 @@ from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import SETUP
-from loadtest.targets import allow
+from loadtest.targets import allow, refused
 
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
@@ -81,12 +82,16 @@ class Seeder:
             )
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
-                self._session.recorder.pending.settled(job_id)
+                self._session.recorder.pending.settled(self._session.recorder.blank(job_id))
                 return
         raise TargetError(
-            f"a job that was seeded for {entry.name!r} was still {answer.job_state} after {_PATIENCE:g} s",
+            f"a job that was seeded for {entry.name!r} was still {self._shown(answer.job_state)} after {_PATIENCE:g} s",
             "Give the entry a quicker workflow, or a file of job_ids.",
         )
+
+    def _shown(self, word: str | None) -> str:
+        """A word of the service for a sentence."""
+        return visible(self._session.recorder.blank(str(word)))
 
     def _insist(
         self, entry: TrafficEntry, kind: RequestKind, send: Callable[[str], Answer], key: int, deadline: float
@@ -96,15 +101,18 @@ class Seeder:
         for _ in self._pauses(deadline):
             trace = self._session.traceparent(trace_id)
             answer = send(trace)
+            answer.result = None
             self._sent.append((entry, kind, answer, trace, key))
             if answer.outcome == Outcome.OK:
                 return answer
             if answer.outcome != Outcome.THROTTLED:
                 break
+        if answer.reason == Reason.CONNECTION_REFUSED:
+            raise refused(allow(self._session.info.target.url, listed=self._session.info.target.budget is not None))
         status = answer.exchange.status or "no status"
         raise TargetError(
             f"the jobs that {entry.name!r} asks for could not be seeded: {kind} was answered with {status} "
-            f"({answer.error_code or answer.reason})",
+            f"({self._shown(answer.error_code or answer.reason)})",
             "Check the target, its keys and the entry's workflow.",
         )
 

@@ -13,7 +13,7 @@ from loadtest.load.dispatcher import ALL, Dispatcher, Partition
 from loadtest.load.health import Health
 from loadtest.load.pool import Growth
 from loadtest.load.session import Session
-from loadtest.record.run_info import ClockInfo, CpuSample, GeneratorInfo, PeerInfo
+from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 from loadtest.record.samples import Sample
 
 
@@ -78,6 +78,11 @@ class LoadGenerator(Protocol):
         ...
 
     @property
+    def budget_used(self) -> BudgetUse:
+        """What all generator processes together have used of the request budget so far, until the run's end."""
+        ...
+
+    @property
     def clock(self) -> ClockInfo | None:
         """The target's clock against ours."""
         ...
@@ -109,6 +114,11 @@ class LocalGenerator:
     def lead_ns(self) -> int:
         """Writing the epoch into run.json takes some ms, which would be the first arrivals' start lag."""
         return 50_000_000
+
+    @property
+    def budget_used(self) -> BudgetUse:
+        """What this process has used."""
+        return self._session.endpoint.budget.used
 
     @property
     def clock(self) -> ClockInfo | None:

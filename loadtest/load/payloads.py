@@ -6,7 +6,7 @@ itself, or for those of a file. A wrong result, or an answer that contradicts an
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -72,10 +72,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: naming file and line, if it cannot be read, holds no row, or a row is no object.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read inputs from {path}: {error}", "Name a file of JSON lines or CSV.") from error
+    text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":
         rows = _csv_rows(path, text)
     elif path.suffix in {".jsonl", ".ndjson"}:
@@ -163,11 +160,7 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
     Raises:
         InputError: if the file cannot be read, holds no id, or names a key that is not there.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
-        raise InputError(f"cannot read job_ids from {path}: {error}", "Name a file with one job id a line.") from error
+    lines = _read(path, "job_ids", "Name a file with one job id a line.").splitlines()
     known = JobIds(keys)
     count = 0
     for number, line in enumerate(lines, 1):
@@ -227,7 +220,7 @@ class Matcher:
 
     def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
         self._subset = subset
-        self._validator = None if schema is None else jsonschema_rs.validator_for(schema)
+        self._validator = None if schema is None else jsonschema_rs.validator_for(schema, retriever=_Elsewhere())
 
     def matches(self, result: Any) -> bool:
         """Whether a result is as expected."""
@@ -250,12 +243,52 @@ def read_schema(path: Path) -> Any:
     Raises:
         InputError: if the file cannot be read, or holds none.
     """
+    text = _read(path, "result_schema", "Name a file with a JSON schema.")
+    schema, elsewhere = None, _Elsewhere()
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema_rs.validator_for(schema)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read result_schema from {path}: {error}", "Name a file with a JSON schema.") from None
+        schema = json.loads(text)
+        jsonschema_rs.validator_for(schema, retriever=elsewhere)
     except (ValueError, RecursionError) as error:
+        if elsewhere.uri is not None:
+            key = next((key for key, value in _references(schema, "$") if elsewhere.uri.endswith(value)), "$")
+            raise InputError(
+                f"{path}: {key} leads to {elsewhere.uri!r}, and nothing outside of the file is read",
+                "Put that schema into this file, below $defs.",
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
         raise InputError(f"{path} is no JSON schema: {reason}", "See json-schema.org.") from None
     return schema
+
+
+class _Elsewhere:
+    """Fetches nothing for a schema, which might lead to any host or file, and keeps what was asked for."""
+
+    uri: str | None = None
+
+    def __call__(self, uri: str) -> Any:
+        self.uri = uri
+        raise ValueError(uri)
+
+
+def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Each reference in a schema that leads out of its document: its key, and the document."""
+    children = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for name, value in children:
+        if name == "$ref" and isinstance(value, str) and not value.startswith("#"):
+            yield f"{key}.{name}", value.partition("#")[0]
+        yield from _references(value, f"{key}.{name}")
+
+
+def _read(path: Path, key: str, remedy: str) -> str:
+    """The text of a file that a scenario names, which has an end.
+
+    Raises:
+        InputError: if it cannot be read; devices and pipes may never end.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read {key} from {path}: it is no file", remedy)
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
+        raise InputError(f"cannot read {key} from {path}: {error}", remedy) from error

@@ -5,7 +5,6 @@ not yet seen to end are noted: those that a run leaves behind may cost something
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,58 +12,20 @@ from typing import Final, Protocol
 import gevent
 import pyarrow as pa
 
-from loadtest.contract import JOB_KINDS, TERMINAL, THROTTLED_STATUS, TIMED, Outcome, RequestKind
+from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
+from loadtest.foreign_text import KeyFilter
+from loadtest.load.live import LiveFigures
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
-from loadtest.stats import LogHistogram
 
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
-_RECENT: Final = 5.0
 _BATCH: Final = 250
 _STEP_NS: Final = 40_000
 _PAUSE_S: Final = 0.001
 _MUCH: Final = 20_000
-
-
-class LiveFigures:
-    """Counts samples as they are recorded, for the live view."""
-
-    def __init__(self) -> None:
-        self.offered: Counter[str] = Counter()
-        """Arrivals that became due, by traffic."""
-        self.outcomes: Counter[str] = Counter()
-        """Operations that ended, by outcome."""
-        self.sent = 0
-        self.accepted = 0
-        self.throttled = 0
-        self._older = LogHistogram()
-        self._recent = LogHistogram()
-        self._turned = 0.0
-
-    def count(self, sample: Sample) -> None:
-        """Take one sample into account."""
-        if sample.row == "operation":
-            self.outcomes[sample.outcome] += 1
-            if sample.outcome in TIMED and sample.end is not None and sample.intended_start is not None:
-                self._recent.add((sample.end - sample.intended_start) / 1e6)
-        elif sample.start is not None:
-            self.sent += 1
-            self.throttled += sample.status == THROTTLED_STATUS
-            self.accepted += sample.status is not None and sample.status != THROTTLED_STATUS
-
-    def p95_ms(self, elapsed: float) -> float | None:
-        """Of the response times of about the last five to ten seconds; None without any.
-
-        Args:
-            elapsed: seconds since the epoch.
-        """
-        if elapsed - self._turned > _RECENT:
-            self._older, self._recent, self._turned = self._recent, LogHistogram(), elapsed
-        recent = LogHistogram()
-        recent += self._older
-        recent += self._recent
-        return recent.quantile(0.95)
+_SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
+"""What a service's words are in."""
 
 
 class PendingJobs:
@@ -162,9 +123,17 @@ class Recorder:
     """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
 
     Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request.
+
+    Args:
+        directory: of the run.
+        live: figures of what was recorded so far.
+        output: where samples go; into the run directory by default.
+        secrets: what a service may echo, and is recorded nowhere: our API keys.
     """
 
-    def __init__(self, directory: Path, live: LiveFigures, output: Output | None = None) -> None:
+    def __init__(
+        self, directory: Path, live: LiveFigures, output: Output | None = None, secrets: Sequence[str] = ()
+    ) -> None:
         self.failure: OSError | None = None
         """Why the record can be written no longer."""
         self.pending = PendingJobs()
@@ -172,6 +141,8 @@ class Recorder:
         self.watch: Callable[[Sample], None] = self.pending.see
         """Called with every sample."""
         self.output = output or RunFiles(directory)
+        self.blank = KeyFilter(secrets).blank
+        """Gives a service's word without our secrets."""
         self._live = live
         self._buffer: list[Sample] = []
         self._ids: list[tuple[str, int]] = []
@@ -184,13 +155,18 @@ class Recorder:
         return self.output.count
 
     def append(self, sample: Sample) -> None:
-        """Record one sample."""
+        """Record one sample; what a service says in it is recorded without our secrets."""
+        for name in _SAID:
+            said = getattr(sample, name)
+            if said is not None:
+                setattr(sample, name, self.blank(said))
         self._live.count(sample)
         self._buffer.append(sample)
         self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
         """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
+        job_id = self.blank(job_id)
         self.pending.accepted(job_id, key_index)
         self._ids.append((job_id, key_index))
 

@@ -6,7 +6,7 @@
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,13 +14,20 @@ from weakref import WeakKeyDictionary
 
 from locust.env import Environment
 
-from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, TIMED, LimitName, Operation, Outcome, RequestKind
+from loadtest.contract import (
+    JOB_OPERATIONS,
+    LIMIT_OF_OPERATION,
+    THROTTLED_STATUS,
+    LimitName,
+    Operation,
+)
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Timeouts
 from loadtest.load.http.resolver import make_resolver
+from loadtest.load.live import LiveFigures
 from loadtest.load.payloads import (
     Bodies,
     JobHistory,
@@ -32,9 +39,10 @@ from loadtest.load.payloads import (
     read_schema,
 )
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import LiveFigures, Output, Recorder
+from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
-from loadtest.load.retry import Pacer, PollingPolicy
+from loadtest.load.request_events import count_operations_apart, fire_request
+from loadtest.load.retry import Pacer
 from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
@@ -57,7 +65,6 @@ class TrafficEntry:
     seed: int
     pool: Pool
     timeouts: Timeouts
-    polling: PollingPolicy
     pacer: Pacer | None
     """Of all its polls together; None where they are not paced."""
     job_ids: JobIds
@@ -112,7 +119,6 @@ def make_entry(
         seed=info.seed,
         pool=Pool(plan.users, plan.max_users),
         timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        polling=_polling(traffic),
         pacer=_pacer(traffic, plan, info),
         job_ids=_job_ids(traffic, base, own_jobs, keys),
         bodies=Bodies(
@@ -124,18 +130,6 @@ def make_entry(
         ),
         matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
         expected=_expected(traffic, plan),
-    )
-
-
-def _polling(traffic: Traffic) -> PollingPolicy:
-    settings = traffic.polling
-    fixed = settings.policy == "fixed"
-    return PollingPolicy(
-        interval=round(settings.interval * 1e9),
-        give_up=round(settings.give_up * 1e9),
-        factor=1.0 if fixed else settings.factor,
-        max=round((settings.interval if fixed else settings.max) * 1e9),
-        jitter=settings.jitter,
     )
 
 
@@ -167,10 +161,6 @@ _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 def session_of(environment: Environment) -> "Session":
     """The session under way in a Locust environment: Locust makes the users, and knows nothing of it."""
     return _SESSIONS[environment]
-
-
-class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
-    """A request that failed, with its reason, for Locust's statistics."""
 
 
 class Session:
@@ -207,6 +197,8 @@ class Session:
         control: str | None = None,
     ) -> None:
         self.environment = environment
+        if environment not in _SESSIONS:
+            count_operations_apart(environment.stats)
         _SESSIONS[environment] = self
         self.directory = directory
         self.info = info
@@ -219,14 +211,18 @@ class Session:
             name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
             for index, (name, each) in enumerate(scenario.traffic.items())
         }
-        self.live = LiveFigures()
+        limits = info.target.limits
+        operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
+        self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
-        self.recorder = Recorder(directory, self.live, output)
+        self.recorder = Recorder(directory, self.live, output, endpoint.secrets)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
         self.bug: str | None = None
-        """The traceback of an error of our own, which ends the run."""
+        """The traceback of an error that is not the target's, which ends the run."""
+        self.user_error: str | None = None
+        """What it is in a sentence, where a user's own class made it; else it is ours."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -257,56 +253,25 @@ class Session:
         """Record a sample, and fire Locust's event for its statistics and listeners."""
         sample.worker = self.worker
         self.recorder.append(sample)
-        if sample.row == "operation":
-            if sample.operation == Operation.ASYNC_RUN and sample.outcome in TIMED:
-                self._fire_request(sample, Operation.ASYNC_RUN, sample.intended_start)
-        elif sample.kind is not None:
-            # A poll is a request of its own; the first request of an operation counts from when it was wanted.
-            self._fire_request(
-                sample, sample.kind, sample.start if sample.kind == RequestKind.POLL else sample.intended_start
-            )
-
-    def _fire_request(self, sample: Sample, request_type: str, since: int | None) -> None:
-        if sample.end is None or since is None:
-            return
-        failed = sample.outcome != Outcome.OK
-        if failed and sample.status is not None:
-            failed = sample.status not in self.entries[sample.traffic].expected.get(sample.stage, ())
-        exception = None
-        if failed:
-            status = f"{sample.status} " if sample.status else ""
-            exception = RequestFailure(f"{status}{sample.error_code or sample.reason}")
-        self.environment.events.request.fire(
-            request_type=request_type,
-            name=sample.traffic,
-            response_time=(sample.end - since) / 1e6,
-            response_length=sample.bytes_received or 0,
-            exception=exception,
-            context={},
-        )
+        fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
         elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
-        stages = {
-            name: next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), "")
+        entries = {
+            name: self.live.entry(name).progress(
+                next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
+                self.live.offered[name],
+            )
             for name, plan in self.info.traffic.items()
         }
-        live, offered = self.live, self.live.offered.total()
-        return Progress(
-            phase=phase,
-            elapsed_s=round(elapsed, 1),
-            total_s=self.duration,
-            stages=stages,
-            offered=offered,
-            in_flight=offered - live.outcomes.total(),
-            sent=live.sent,
-            accepted=live.accepted,
-            throttled=live.throttled,
-            failed=live.outcomes[Outcome.FAILED],
-            timed_out=live.outcomes[Outcome.TIMED_OUT],
-            p95_ms=live.p95_ms(elapsed),
-        )
+        return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
+
+
+def _codings(headers: Mapping[str, str]) -> frozenset[str]:
+    """The content codings that requests with such headers ask for."""
+    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
+    return frozenset(codings | {"x-gzip"} if "gzip" in codings else codings)
 
 
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
@@ -317,13 +282,15 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
     """
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
     names = make_resolver(target, listed=info.target.budget is not None)
+    headers = header_values(info.target.headers)
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names),
+        Address(target.address, target.port, tls, target.server_name, names, _codings(headers)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
         workflow_endpoint=workflow_endpoint,
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
-        headers=header_values(info.target.headers),
+        headers=headers,
+        secrets=[headers[name] for name, written in info.target.headers.items() if written.startswith("$")],
         budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import JOB_OPERATIONS, LIMIT_NAMES, LimitName, Operation
+from loadtest.contract import JOB_OPERATIONS, LIMIT_NAMES, OPERATIONS, LimitName, Operation, RequestKind
 from loadtest.limiters import Decision, Limiter
 from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
 from loadtest.seeded_random import seeded_random
@@ -210,6 +210,7 @@ class Replay:
             self._executions[operation.stage_number] += 1
             if not sync:
                 self._made[key] += 1
+            if RequestKind.POLL in OPERATIONS[entry.plan.operation]:
                 self._poll_later(time + decision.delay, operation, 0, time + decision.delay)
 
     def _waits(self, operation: _Operation, decision: Decision) -> bool:

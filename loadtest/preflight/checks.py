@@ -5,6 +5,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, JobState, RequestKind
+from loadtest.foreign_text import KeyFilter, visible
 from loadtest.http_headers import ClockOffset
 from loadtest.preflight.client import PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
@@ -19,6 +20,8 @@ _Result = Literal["ok", "failed", "unknown"]
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
 """What an answer took ÷ its executionTime, where that is in seconds."""
+_LEAST_S: Final = 0.1
+"""What such an answer takes at least: a short time may be a thousand times the executionTime by chance."""
 _KEYS, _LONGEST = 6, 40
 """Keys of an answer that are shown, and characters of what a target calls something."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
@@ -36,6 +39,7 @@ class Checks:
     def __init__(self, client: PreflightClient, keys: Sequence[str], scenario: Scenario) -> None:
         self._client = client
         self._keys = keys
+        self._own = KeyFilter(keys)
         self._scenario = scenario
         self._found: dict[str, PreflightCheck] = {}
         self._sent: list[PreflightRequest] = []
@@ -61,9 +65,14 @@ class Checks:
         return reply
 
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
-        """Note a check, which failed if there is a remedy. Returns whether to go on."""
+        """Note a check, which failed if there is a remedy. Returns whether to go on.
+
+        What the target says is in the words: it is shown escaped, and without our keys.
+        """
         result: _Result = "failed" if remedy is not None else "ok" if known else "unknown"
-        self._found[name] = PreflightCheck(name=name, result=result, words=words, remedy=remedy or "")
+        self._found[name] = PreflightCheck(
+            name=name, result=result, words=visible(self._own.blank(words)), remedy=remedy or ""
+        )
         return remedy is None
 
     def _api(self) -> bool:
@@ -112,6 +121,10 @@ class Checks:
 
     def _judge_run(self, traffic: Traffic, reply: PreflightReply, kind: RequestKind) -> bool:
         name = traffic.workflow
+        if reply.late and traffic.timeout > reply.took_s:
+            words = f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s"
+            self._note("workflow", words, known=False)
+            return self._note("answer", "not seen", known=False)
         if reply.failure is not None:
             return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or raise its timeout.")
         if reply.status == THROTTLED_STATUS:
@@ -185,7 +198,7 @@ def _has(body: dict[str, object]) -> str:
 
 def in_seconds(execution: float, took_s: float) -> str | None:
     """How long an answer took, if an executionTime in ms would be near a thousandth of that; else None."""
-    if not execution or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
+    if not execution or took_s < _LEAST_S or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
         return None
     return f"{took_s * 1000:.0f} ms"
 

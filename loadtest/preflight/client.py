@@ -1,5 +1,10 @@
-"""Requests through httpx to a checked address: no redirects, no proxy, no endless answers."""
+"""Requests through httpx to a checked address: no redirects, no proxy, no endless answers.
 
+httpx's time-outs are of single reads, by which an answer that drips has no end: asyncio's is of the whole exchange.
+"""
+
+import asyncio
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -10,9 +15,12 @@ import httpx
 import msgspec
 
 from loadtest.http_headers import parse_date
+from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
+LONGEST: Final = 30.0
+"""Seconds that a preflight waits for an answer at most, however long the scenario would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ class PreflightReply:
         status: of HTTP.
         body: decoded from JSON; None if it is not JSON.
         date_s: its ``Date``, in unix seconds.
+        late: whether it failed because the time was up.
     """
 
     sent_s: float
@@ -34,6 +43,7 @@ class PreflightReply:
     status: int = 0
     body: Any = None
     date_s: float | None = None
+    late: bool = False
 
     @property
     def code(self) -> str:
@@ -58,19 +68,20 @@ class PreflightClient:
     Args:
         target: connected to at its checked address, whatever its name resolves to by now.
         headers: of each request.
-        timeout: seconds for each request as a whole.
+        timeout: seconds for each exchange as a whole, from connecting to the last byte; no more than ``LONGEST``.
         tls: for https; the system's certificates by default.
     """
 
     def __init__(
         self, target: Target, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._timeout = timeout
+        self._timeout = min(timeout, LONGEST)
         address = f"[{target.address}]" if ":" in target.address else target.address
-        self._client = httpx.Client(
+        self._runner = asyncio.Runner()
+        self._client = httpx.AsyncClient(
             base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
             headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
-            timeout=timeout,
+            timeout=None,  # noqa: S113 - of the exchange instead
             verify=tls or True,
             follow_redirects=False,
             trust_env=False,  # a proxy would be another host than the one that was allowed
@@ -81,41 +92,56 @@ class PreflightClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._runner.run(self._client.aclose())
+        self._runner.close()
 
     def send(self, method: str, path: str, key: str, body: Any = None) -> PreflightReply:
         """Send one request. Whatever happens is a reply."""
         sent, began = time.time(), time.monotonic()
         content = None if body is None else msgspec.json.encode(body)
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
+        request = self._client.build_request(
+            method, path, content=content, headers=headers, extensions=self._extensions
+        )
         try:
-            with self._client.stream(
-                method, path, content=content, headers=headers, extensions=self._extensions
-            ) as answer:
-                data = self._read(answer, began + self._timeout)
-        except httpx.TimeoutException:
-            return PreflightReply(sent, time.monotonic() - began, f"no answer within {self._timeout:g} s")
+            answer, data = self._runner.run(self._exchange(request))
+        except TimeoutError:
+            return PreflightReply(
+                sent, time.monotonic() - began, f"no whole answer within {self._timeout:g} s", late=True
+            )
         except httpx.HTTPError as error:
             return PreflightReply(sent, time.monotonic() - began, _why(error))
         took = time.monotonic() - began
         if data is None:
-            return PreflightReply(
-                sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes and {self._timeout:g} s"
-            )
+            return PreflightReply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes")
         return PreflightReply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
 
-    def _read(self, answer: httpx.Response, deadline: float) -> bytes | None:
-        data = bytearray()
-        for chunk in answer.iter_raw():
-            data += chunk
-            if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
-                return None
-        return bytes(data)
+    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes | None]:
+        """The answer and its body; no body where that has no end."""
+        async with asyncio.timeout(self._timeout):
+            answer = await self._client.send(request, stream=True)
+            try:
+                data = bytearray()
+                async for chunk in answer.aiter_raw():
+                    data += chunk
+                    if len(data) > _MAX_ANSWER:
+                        return answer, None
+                return answer, bytes(data)
+            finally:
+                await answer.aclose()
 
 
 def _why(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
-        return f"no connection ({str(error)[:200] or type(error).__name__})"
+        cause: BaseException = error
+        # Outer ones say only that all attempts failed.
+        while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
+        if isinstance(cause, ConnectionRefusedError):
+            return REFUSED
+        if isinstance(cause, ConnectionError):
+            cause = OSError(cause.errno, os.strerror(cause.errno or 0))  # asyncio's own text repeats the address
+        return f"no connection ({str(cause)[:200] or type(cause).__name__})"
     return f"no answer in HTTP ({type(error).__name__})"
 
 

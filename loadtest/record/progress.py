@@ -27,6 +27,25 @@ class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
     """Until it begins."""
 
 
+class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
+    """How far a traffic entry is: operations, by how they ended so far."""
+
+    stage: str
+    """That it is in; empty between two."""
+    offered: int
+    """Arrivals that became due."""
+    in_flight: int
+    """Offered and not ended: those that wait for a user, too."""
+    ok: int
+    throttled: int
+    """Ended with 429."""
+    failed: int
+    timed_out: int
+    p95_ms: float | None
+    """Response time (from the intended start) of operations that were ok or timed out in about the last ten seconds;
+    null without any."""
+
+
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     """Where a run is, and its live figures: rough ones, of which no final one is made."""
 
@@ -34,17 +53,8 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     elapsed_s: float
     """Since the epoch."""
     total_s: float
-    stages: dict[str, str]
-    """The stage that each traffic entry is in; empty between two."""
-    offered: int
-    in_flight: int
-    sent: int
-    accepted: int
-    throttled: int
-    failed: int
-    timed_out: int
-    p95_ms: float | None
-    """Of the response times of about the last five to ten seconds; null without any."""
+    entries: dict[str, EntryProgress]
+    """By traffic."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.errors import RecordError
+from loadtest.foreign_text import ODD_CELL, csv_text
 
 SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
@@ -295,3 +296,19 @@ def read_table(directory: Path) -> pa.Table:
     batches = list(read_batches(directory))
     table = pa.Table.from_batches(batches, SCHEMA)
     return table.cast(PLAIN_SCHEMA)
+
+
+def safe_cells(table: pa.Table) -> pa.Table:
+    """A table whose texts a spreadsheet takes for text, and a terminal shows as they are (``csv_text``)."""
+    from pyarrow import compute  # noqa: PLC0415 - slow to import, and needed for a CSV only
+
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        column = table.column(place)
+        odd = compute.fill_null(compute.match_substring_regex(column, ODD_CELL), fill_value=False)
+        if compute.any(odd).as_py():
+            texts = pa.array([csv_text(text) for text in column.filter(odd).to_pylist()], pa.string())
+            safe = compute.replace_with_mask(column, odd.combine_chunks(), texts)
+            table = table.set_column(place, field, safe)
+    return table

@@ -139,9 +139,8 @@ class WorkflowApi:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def bad_request(self) -> tuple[int, list[Header], bytes]:
-        """Status, headers and body for bytes that aren't HTTP, which never become a request."""
-        error = ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
+    def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
+        """Status, headers and body for bytes that never become a request, and what is wrong with them."""
         reply = error.reply(self._config.answers)
         self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body

@@ -13,18 +13,6 @@ from loadtest.analysis.results import OperationStage
 from loadtest.contract import OPERATIONS, THROTTLED_STATUS, ErrorCode, Operation, Outcome, Reason, RequestKind
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 
-CALLED: Final[dict[str, tuple[str, str]]] = {
-    Operation.SYNC_RUN: ("sync run", "sync runs"),
-    Operation.ASYNC_RUN: ("job", "jobs"),
-    Operation.RETRIEVAL: ("retrieval", "retrievals"),
-}
-"""One, and several, of what an operation is called in a sentence."""
-_REQUESTS: Final[dict[str, tuple[str, str]]] = {
-    RequestKind.RUN: ("run", "runs"),
-    RequestKind.SUBMIT: ("submit", "submits"),
-    RequestKind.RETRIEVE: ("retrieval", "retrievals"),
-    RequestKind.POLL: ("poll", "polls"),
-}
 _NAMED: Final = 0.01
 """Share of an entry's operations in a stage that have to fail or time out for a sentence to speak of it."""
 
@@ -46,10 +34,10 @@ def named_errors(findings: Findings, operation: Operation | None = None) -> str:
     group = groups[0]
     asked = findings.record.requests
     sent = int((asked["kind"] == group.kind).sum()) if findings.record.sent.complete else group.count
-    one, several = _REQUESTS[group.kind]
-    who = f"{numbers.count(group.count)} of {numbers.count(sent)} {several}"
+    kind = RequestKind(group.kind)
+    who = f"{numbers.count(group.count)} of {numbers.count(sent)} {kind.several}"
     if group.count >= sent:
-        who = f"the only {one}" if sent == 1 else f"all {numbers.count(sent)} {several}"
+        who = f"the only {kind.one}" if sent == 1 else f"all {numbers.count(sent)} {kind.several}"
     return f"{who} {_what(group)}{_meant(findings, group)}"
 
 
@@ -96,8 +84,10 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
     if not found:
         return ""
     _, name, stage, part = max(found, key=lambda one: one[0])
+    left = len(found) - 1
+    more = f" (so did 1\u00a0% or more in {left} other stage{'s' if left > 1 else ''})" if left else ""
     plan = findings.record.info.traffic[name]
-    called = CALLED[plan.operation][part.operations.sent != 1]
+    called = plan.operation.called(part.operations.sent)
     ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}
     if plan.operation != Operation.ASYNC_RUN:
         ends[Outcome.TIMED_OUT] = "timed out"
@@ -106,7 +96,7 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
         for outcome, words in ends.items()
         if _part(part, outcome)
     )
-    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}"
+    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}{more}"
 
 
 def _part(part: OperationStage, outcome: Outcome) -> int:

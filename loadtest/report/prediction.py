@@ -18,8 +18,14 @@ AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
 
 
-def predicted(findings: Findings, use: LimitUse) -> str:
-    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay."""
+def predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> str:
+    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay.
+
+    Args:
+        findings: of the run.
+        use: of a limit in a stretch.
+        briefly: whether the assumed limiter is not described again where it explains the rate.
+    """
     expected = expected_rate(findings, use)
     if expected is None:
         return ""
@@ -31,7 +37,7 @@ def predicted(findings: Findings, use: LimitUse) -> str:
             else f", though {limiter} predicts none"
         )
     if abs(expected - use.throttled_rate) <= AGREES:
-        return f", as {limiter} predicts"
+        return ", as predicted" if briefly else f", as {limiter} predicts"
     if not expected:
         return f", though {limiter} predicts none"
     return f", where {limiter} predicts {numbers.share(expected)}"
@@ -56,7 +62,7 @@ def window_phase(findings: Findings) -> str:
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})
     unsure = record.info.clock.uncertainty_s if record.info.clock else 0.0
     begun = (
-        f"{(record.info.epoch_unix_ns / 1e9 + shift) % window:.1f} s into a window of {numbers.seconds(window)}"
+        f"{record.info.window_phase_s(window, shift):.1f} s into a window of {numbers.seconds(window)}"
         for window in windows
         if unsure < window / 2
     )

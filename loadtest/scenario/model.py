@@ -64,6 +64,10 @@ class ThresholdEntry(Strict):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
         return self
 
+    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
+        """Say what in its scope does not exist in a scenario's traffic."""
+        return _misfits(self, traffic)
+
 
 class Breakers(Strict):
     """What ends a run early, as aborted. All are on unless the scenario says otherwise."""
@@ -130,7 +134,7 @@ class Scenario(Strict):
     @model_validator(mode="after")
     def _thresholds_meet_traffic(self) -> Self:
         for number, entry in enumerate(self.threshold):
-            for problem in _misfits(entry, self.traffic):
+            for problem in entry.misfits(self.traffic):
                 raise ValueError(f"threshold[{number}] ({entry.require}): {problem}")
         return self
 

@@ -13,6 +13,7 @@ from loadtest.analysis.metrics import covered_seconds
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures, OperationFigures
 from loadtest.analysis.verdict import measure
+from loadtest.analysis.written import WrittenEntry, WrittenStage
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
 from loadtest.threshold import ASYNC_ONLY, METRICS
@@ -55,6 +56,18 @@ def test_counts_and_rates_of_ten_operations(figures: OperationFigures) -> None:
     assert figures.amplification == 1.0
     assert figures.statuses == {"200": 7, "429": 1, "500": 1}
     assert figures.reasons == {"throttled": 1, "unexpected_status": 1, "no_user_free": 1}
+
+
+def test_a_status_that_a_stage_expects_is_no_failure(maker: ModuleType, tmp_path: Path) -> None:
+    """Of the ten, the 500 or the 429 is none where the scenario says so, as in Locust; it stays an error."""
+    for number, (written, failed) in enumerate((([], 2), ([500], 1), ([429], 1), ([429, 500], 0))):
+        run, rows = ten(maker)
+        run.scenario.effective["traffic"] = {"t": {"stages": [{"name": "within", "expect": written}]}}
+        run.traffic["t"].stages[1].expect_429 = 429 in written
+        requests = find(load_record(maker.save(tmp_path / f"{number}", run, rows))).metrics.traffic["t"].requests
+        assert (requests.errors, requests.throttled, requests.failed) == (1, 1, failed)
+    steps = WrittenEntry(stages=(WrittenStage(name="up", step="1/s", expect=(500,)),))
+    assert (steps.expected_in("up-2"), steps.expected_in("up")) == ({500}, frozenset())
 
 
 def test_latencies_of_ten_operations(figures: OperationFigures) -> None:
@@ -100,8 +113,7 @@ def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType,
     ]
     run = maker.info({"t": maker.plan("async_run", [maker.stage("within", 0, 5, 0.4)], offered=2)})
     directory = maker.save(tmp_path / "run", run, rows)
-    frame = analysis.read(directory)
-    mine = frame[frame["row"] == "operation"].sort_values("arrival")
+    mine = analysis.operations(directory).sort_values("arrival")
     assert mine["time_to_result_lower_ms"].tolist() == [1000.0, 0.0]
     assert mine["time_to_result_ms"].tolist() == [3002.0, 1002.0]
     assert mine["submit_ms"].tolist() == [4.0, 4.0]
@@ -130,15 +142,6 @@ def test_overall_has_no_latency(maker: ModuleType, tmp_path: Path) -> None:
     overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics.overall
     assert not [name for name in overall.__struct_fields__ if name.endswith("_ms")]
     assert overall.stages["within"].operations.ok == 7
-
-
-def test_a_notebook_reads_a_run_in_one_line(maker: ModuleType, tmp_path: Path) -> None:
-    """``analysis.read`` takes an id below the reports directory, and its frame has the derived columns."""
-    maker.save(tmp_path / "some-run", *ten(maker))
-    frame = analysis.read("some-run", reports=tmp_path)
-    assert frame.loc[frame["arrival"] == 7, "response_time_ms"].item() == 71.0
-    assert set(frame["limit"]) == {"sync_run"}
-    assert frame["warmup"].sum() == 2
 
 
 def test_the_set_up_is_in_no_figure(maker: ModuleType, tmp_path: Path) -> None:

@@ -159,17 +159,32 @@ def test_errors_of_what_passed_widen_the_range_of_goodput(maker: ModuleType, tmp
 def test_entries_with_polls_or_retries_have_no_range(maker: ModuleType, tmp_path: Path) -> None:
     """What they send depends on the phase, and they say so; so does whoever shares their limit."""
     found = find(load_record(maker.tour(tmp_path / "run")))
-    for traffic, metric in (("jobs", "throttled_rate"), ("lookups", "throttled_rate"), ("lookups", "goodput")):
-        one = find_interval(found.intervals, traffic, "above", metric)
+    for metric in ("throttled_rate", "goodput"):
+        one = find_interval(found.intervals, "lookups", "above", metric)
         assert one is not None
         assert one.kind is None
         assert "“jobs” sends polls" in one.why_not
-    sync = find_interval(found.intervals, "greetings", "above", "throttled_rate")
-    assert sync is not None
-    assert sync.low is not None
-    assert sync.high is not None
-    # The span of the documented limits' tour, 46 to 60 %.
-    assert (round(sync.low, 2), round(sync.high, 2)) == (0.46, 0.6)
+    # What the documented limits' tour spans; the limiter of submits sees no polls.
+    for traffic, least, most in (("greetings", 0.46, 0.6), ("jobs", 0.08, 0.17)):
+        rate = find_interval(found.intervals, traffic, "above", "throttled_rate")
+        assert rate is not None
+        assert rate.low is not None
+        assert rate.high is not None
+        assert (round(rate.low, 2), round(rate.high, 2)) == (least, most)
+
+
+def test_polls_above_their_limit_leave_goodput_no_range(maker: ModuleType, tmp_path: Path) -> None:
+    """What passes is known at every phase; what of it is seen to end in time is not."""
+    traffic = {"jobs": maker.plan("async_run", [maker.stage("above", 0, 12, 20)])}
+    traffic["jobs"].stages[0].over = ["retrieval"]
+    rows = maker.Simulation(traffic).run()
+    found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
+    goodput = find_interval(found.intervals, "jobs", "above", "goodput")
+    rate = find_interval(found.intervals, "jobs", "above", "throttled_rate")
+    assert goodput is not None
+    assert "polls above the retrieval limit" in goodput.why_not
+    assert rate is not None
+    assert rate.kind == "phases"
 
 
 def test_a_policy_of_retries_is_enough(maker: ModuleType, tmp_path: Path) -> None:

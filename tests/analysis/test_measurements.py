@@ -107,6 +107,20 @@ def test_a_percentile_that_reaches_a_time_out_is_not_judged(maker: ModuleType, t
     assert "lower bound" in found[Metric.RESPONSE_TIME_P95].why_not
 
 
+def test_a_percentile_below_time_outs_that_ended_early_is_judged(maker: ModuleType, tmp_path: Path) -> None:
+    """A time-out that took less than most tells nothing of the others: the rank is known with each of them at infinity.
+
+    Its value is that greatest one, and what lies between it and the least is hidden.
+    """
+    rows = sync(maker, [20.0 + k for k in range(N)])
+    for row in rows[:12]:
+        row.outcome, row.end, row.status, row.execution_time_ms = "timed_out", (row.start or 0) + 10**7, None, None
+    p50 = by_metric(measured(maker, tmp_path / "run", within(maker), rows))[Metric.RESPONSE_TIME_P50]
+    ended, late = [20.0 + k for k in range(6, N)], 6
+    assert (p50.value, p50.gated) == (ended[N // 2 - 1], True)
+    assert p50.resolution_ms == late
+
+
 def test_rounded_execution_times_hide_a_millisecond(maker: ModuleType, tmp_path: Path) -> None:
     """Where each is a whole number; the client's own times hide nothing."""
     exact = measured(maker, tmp_path / "exact", within(maker), sync(maker, [20.25] * N))

@@ -83,17 +83,18 @@ def test_the_steps_of_the_build_give_a_harness_without_the_tools(tmp_path: Path)
             pytest.skip("no package registry can be reached")
         assert done.returncode == 0, done.stderr
 
-    # As in the image: started where the scenarios lie, with nothing of this checkout around.
-    (opt / "scenarios").symlink_to(ROOT / "scenarios")
+    # As in the image: the scenarios are in the package, with nothing of this checkout around.
     clean = clean_environment()
     listed = subprocess.check_output([opt / "bin/loadtest", "scenarios"], cwd=opt, env=clean, text=True)
     assert "within-limits" in listed
     found = {path.name.split("-")[0] for path in opt.glob("lib/*/site-packages/*.dist-info")}
     installed = {name.replace("_", "-").lower() for name in found}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+    tools_wanted = [*groups["build"], *(one for one in groups["dev"] if isinstance(one, str))]
     wanted, tools = (
         {re.split(r"[>=<;\[]", requirement)[0].strip() for requirement in requirements}
-        for requirements in (project["project"]["dependencies"], project["dependency-groups"]["dev"])
+        for requirements in (project["project"]["dependencies"], tools_wanted)
     )
     assert wanted <= installed
     # Locust itself needs pytest.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
+from loadtest.load.live import LiveFigures
 from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.record.samples import Sample
@@ -42,9 +43,22 @@ def operation(outcome: str, ms: float = 1.0, stage: str = "only") -> Sample:
     )  # fmt: skip
 
 
+class Watched(CircuitBreakers):
+    """As in a run: what it sees was counted before."""
+
+    def __init__(self, live: LiveFigures, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._live = live
+
+    def see(self, sample: Sample) -> str | None:
+        self._live.count(sample)
+        return super().see(sample)
+
+
 def breakers(directory: Path, *thresholds: str, **settings: Any) -> CircuitBreakers:
-    live = [LiveThreshold(parse_threshold(text, traffic="t"), PLANS) for text in thresholds]
-    return CircuitBreakers(Breakers(**settings), PendingJobs(), EXPECTED, directory, live)
+    live = LiveFigures()
+    judged = [LiveThreshold(parse_threshold(text, traffic="t"), PLANS, live) for text in thresholds]
+    return Watched(live, Breakers(**settings), PendingJobs(), EXPECTED, directory, judged)
 
 
 def trips(watched: CircuitBreakers, *samples: Sample) -> str | None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.load.dispatcher import Dispatcher, Partition, Stride
+from loadtest.load.live import LiveFigures
 from loadtest.load.pool import Pool
-from loadtest.load.recorder import LiveFigures
 from loadtest.schedule import Arrival, Segment, TrafficSchedule
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtest.load.recorder import FLUSH_INTERVAL, LiveFigures, Recorder
+from loadtest.load.live import LiveFigures
+from loadtest.load.recorder import FLUSH_INTERVAL, Recorder
 from loadtest.record.samples import Sample, read_table
 
 

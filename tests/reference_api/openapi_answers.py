@@ -30,6 +30,7 @@ OUTSIDE = {
     "401": ["Unauthorized"],
     "404": ["NoSuchRoute", "NoSuchJob"],
     "405": ["NoSuchMethod"],
+    "431": ["HeadersTooLarge"],
     "500": ["InternalError"],
     "503": ["Stopping"],
 }

@@ -106,6 +106,7 @@ CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
     "missing_endpoint": ("server", lambda server: server.client(endpoint=None).get(JOBS + "/x")),
     "unknown_endpoint": ("tight", lambda server: server.client(endpoint="other").get(JOBS + "/x")),
     "malformed_http": ("server", garbage),
+    "headers_too_large": ("server", lambda server: server.client().get("/", headers={"x": "y" * 70_000})),
     "unknown_route": ("server", lambda server: server.client().get("/v1/workflows")),
     "method_not_allowed": ("server", lambda server: server.client().get(RUN)),
     "rate_limit_exceeded": ("tight", twice),

@@ -56,7 +56,7 @@ def test_its_references_lead_somewhere_and_its_parts_are_used() -> None:
             assert resolve(node)
             pointed.add(node["$ref"])
     parts = {f"#/components/{kind}/{name}" for kind, named in COMPONENTS.items() for name in named}
-    apart = {f"#/components/responses/{name}" for name in ("NotHttp", "NoSuchRoute", "NoSuchMethod")}
+    apart = {f"#/components/responses/{name}" for name in ("NotHttp", "HeadersTooLarge", "NoSuchRoute", "NoSuchMethod")}
     assert parts - pointed == apart | {"#/components/securitySchemes/apiKey"}
 
 
@@ -117,7 +117,7 @@ def raised() -> set[ErrorCode]:
 def documented() -> set[tuple[int, str]]:
     """Status and code of every error response of the document."""
     found = set()
-    statuses = {"NotHttp": 400, "NoSuchRoute": 404, "NoSuchMethod": 405}
+    statuses = {"NotHttp": 400, "HeadersTooLarge": 431, "NoSuchRoute": 404, "NoSuchMethod": 405}
     answers = [(statuses[name], COMPONENTS["responses"][name]) for name in statuses]
     for _, operation in OPERATIONS:
         answers += [(int(status), resolve(answer)) for status, answer in operation["responses"].items()]

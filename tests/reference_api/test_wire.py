@@ -1,5 +1,6 @@
 """What the server does on the wire: sizes, framing, garbage, clients that leave."""
 
+import contextlib
 import json
 import re
 import socket
@@ -264,3 +265,60 @@ def test_a_client_that_leaves_amid_its_body_harms_nobody(server: Any) -> None:
         with connect(server) as connection:
             connection.sendall(post(b'{"name":"say-hello"}')[:-5])
     assert server.client().post(RUN, json={"name": "say-hello"}).status_code == 200
+
+
+def chunked(trailer: str, *headers: str) -> bytes:
+    """A run whose body comes in a chunk, with a trailer behind it."""
+    body = b'{"name":"say-hello"}'
+    head = f"POST {RUN} HTTP/1.1\r\nhost: localhost\r\nx-wf-endpoint: tests\r\n" + "".join(f"{h}\r\n" for h in headers)
+    head += f"transfer-encoding: chunked\r\n\r\n{len(body):x}\r\n"
+    return head.encode() + body + f"\r\n0\r\n{trailer}\r\n\r\n".encode()
+
+
+def test_trailers_are_ignored(server: Any) -> None:
+    """A key behind the body authenticates nobody, and one there beside a good one takes nothing away."""
+    with connect(server) as connection:
+        connection.sendall(chunked("x-api-key: alpha"))
+        assert read_answer(connection).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(chunked("x-api-key: nobody", "x-api-key: alpha"))
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [b"x: " + b"y" * 1_000_000],
+        [b"x-%d: y\r\n" % n for n in range(100_000)],
+        [f"host: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nx: {'y' * 1_000_000}".encode()],
+    ],
+    ids=["one header", "many headers", "a trailer"],
+)
+def test_headers_have_a_bound(server: Any, flood: list[bytes]) -> None:
+    """Beyond 64 KiB the answer is 431, long before they end, and the connection is closed."""
+    with connect(server) as connection:
+        connection.sendall(f"POST {RUN} HTTP/1.1\r\n".encode())
+        with contextlib.suppress(ConnectionError):  # it hangs up while they are being sent
+            connection.sendall(b"".join(flood))
+        with contextlib.suppress(ConnectionError):
+            assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+    assert server.client().get("/healthz").status_code == 200
+
+
+def test_headers_below_the_bound_are_read_however_they_come(server: Any) -> None:
+    """In pieces, and twice on one connection: what is counted is one head."""
+    request = f"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {'y' * 60_000}\r\n\r\n".encode()
+    with connect(server) as connection:
+        for _ in range(2):
+            for begin in range(0, len(request), 7_000):
+                connection.sendall(request[begin : begin + 7_000])
+            assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"), [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200)]
+)
+def test_a_request_names_one_host(server: Any, version: str, hosts: int, status: int) -> None:
+    """HTTP/1.1 asks for exactly one (RFC 9112, section 3.2)."""
+    with connect(server) as connection:
+        connection.sendall(f"GET /healthz HTTP/{version}\r\n".encode() + b"host: localhost\r\n" * hosts + b"\r\n")
+        assert read_answer(connection).startswith(f"HTTP/1.1 {status} ".encode())

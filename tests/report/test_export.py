@@ -1,46 +1,45 @@
+import csv as builtin_csv
 from pathlib import Path
 from types import ModuleType
 
-import pyarrow as pa
 import pytest
-from pyarrow import csv, parquet
 
 from loadtest.cli import main
+from loadtest.contract import Outcome, Reason
 from loadtest.errors import ExitCode
-from loadtest.record import samples
+from loadtest.foreign_text import visible_text
+
+FORMULA = '=HYPERLINK("http://x")'
 
 
 @pytest.fixture
-def run(maker: ModuleType, tmp_path: Path) -> Path:
-    """A short run with every kind of request."""
-    traffic = {
-        "jobs": maker.plan("async_run", [maker.stage("within", 0, 5, 2)]),
-        "runs": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)]),
-    }
+def hostile(maker: ModuleType, tmp_path: Path) -> Path:
+    """A run whose service sent words that act: escape sequences, a turned direction, formulas."""
+    traffic = {"runs": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
     rows = maker.Simulation(traffic).run()
+    for row in rows:
+        row.outcome, row.status, row.reason = Outcome.FAILED, 500, Reason.UNEXPECTED_STATUS
+        row.error_code, row.job_id, row.job_state = f"{FORMULA}\x1b[2J\u202e", FORMULA, f"st\x07\n{FORMULA}"
     return Path(maker.save(tmp_path / "run", maker.info(traffic), rows))
 
 
-def test_parquet_holds_every_sample(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The Parquet file is the record, schema and all, and its path is printed."""
-    assert main(["export", str(run), "--to", "parquet"]) == ExitCode.PASS
-    path = Path(capsys.readouterr().out.strip())
-    assert path == run / "samples.parquet"
-    assert parquet.read_table(path).equals(samples.read_table(run))
+def test_cells_of_a_csv_are_text(hostile: Path) -> None:
+    """No cell begins as a formula does, and nothing unseen is in one."""
+    assert main(["export", str(hostile), "--to", "csv"]) == ExitCode.PASS
+    text = (hostile / "requests.csv").read_text(encoding="utf-8")
+    assert visible_text(text) == text
+    rows = list(builtin_csv.DictReader(text.splitlines()))
+    assert {row["job_id"] for row in rows} == {f"'{FORMULA}"}
+    assert {row["error_code"] for row in rows} == {rf"'{FORMULA}\x1b[2J\u202e"}
+    assert {row["job_state"] for row in rows} == {rf"st\x07\n{FORMULA}"}
 
 
-def test_csv_holds_every_sample(run: Path, tmp_path: Path) -> None:
-    """The CSV has a row for each sample and a column for each field, null where nothing was recorded."""
-    path = tmp_path / "out.csv"
-    assert main(["export", str(run), "--to", "csv", "--output", str(path)]) == ExitCode.PASS
-    table, record = csv.read_csv(path), samples.read_table(run)
-    assert table.column_names == record.column_names
-    assert table["start"].cast(pa.int64()).equals(record["start"])
-    assert table["poll"].null_count == record["poll"].null_count
-
-
-def test_an_output_that_cannot_be_written_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A directory that isn't there is a usage error, and nothing is left behind."""
-    assert main(["export", str(run), "--to", "csv", "--output", str(run / "no" / "x.csv")]) == ExitCode.USAGE
-    assert "Name another --output" in capsys.readouterr().err
-    assert not list(run.glob("*.part"))
+def test_a_report_shows_what_is_unseen(hostile: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the page, Markdown, JUnit, the plots' CSVs, the metrics and on the terminal."""
+    assert main(["report", str(hostile)]) == ExitCode.FAIL
+    said = "".join(capfd.readouterr())
+    files = [path for path in hostile.rglob("*") if path.suffix in {".html", ".md", ".xml", ".csv", ".json"}]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files} | {"terminal": said}
+    assert {name for name, text in texts.items() if visible_text(text) != text} == set()
+    assert r"\x1b" in texts["report.md"].replace("\\\\", "\\")
+    assert r"\x1b" in texts["report.html"]

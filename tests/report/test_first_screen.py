@@ -89,17 +89,36 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     p95 = stages["within"]["response_time_ms"]["p95"]
     rate = stages["above"]["requests"]["throttled_rate"]
     jobs = metrics["traffic"]["jobs"]["stages"]["above"]
+    submits = metrics["traffic"]["jobs"]["stages"]["above"]["throttled_rate"]
+    asked = next(use for use in metrics["limits"] if (use["limit"], use["stretch"]) == ("retrieval", "above"))
+    others = [metrics["traffic"][name]["stages"]["within"]["response_time_ms"]["p95"] for name in ("jobs", "lookups")]
     expected = (
-        f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms; at 2.5 times the sync_run limit "
-        f"{rate * 100:.1f} % of the requests got 429, as a fixed window of 100 per minute predicts; "
-        f"of 2 400 jobs of “jobs” sent in “above” {jobs['error_rate'] * 100:.1f} % were never seen to end."
+        f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms, 95 % of 200 jobs were seen to end "
+        f"within {others[0] / 1000:.2f} s, 95 % of 100 retrievals took at most {others[1]:.2f} ms; "
+        f"at 2.5 times the sync_run limit {rate * 100:.1f} % of the requests got 429, as a fixed window of 100 "
+        "per minute predicts; "
+        f"at 1.2 times the async_submit limit {submits * 100:.1f} %, as predicted; at {asked['share']:.1f} times the "
+        f"retrieval limit {asked['throttled_rate'] * 100:.1f} %, as predicted; "
+        f"of 2,400 jobs of “jobs” sent in “above” {jobs['error_rate'] * 100:.1f} % were never seen to end."
     )
-    assert report.headline.replace("\u00a0", " ").replace("\u202f", " ") == expected
+    assert report.headline.replace("\u00a0", " ") == expected
     assert report.figures[0].value.replace("\u00a0", " ") == f"{p95:.0f} ms"
     assert report.bottleneck.kind == "poll budget"
     whats = [one.what for one in report.not_tested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
+
+
+def test_a_ramp_says_where_its_first_429_came(maker: ModuleType, tmp_path: Path) -> None:
+    """From where on are they refused? At the rate that was offered then, beside the limit's."""
+    stage = maker.stage("ramp", 0, 60, 3, over=["sync_run"], expect_429=True)
+    traffic = {"t": maker.plan("sync_run", [stage])}
+    rows = maker.Simulation(traffic).run()
+    stage.rate, stage.rate_to = 1.0, 5.0
+    said = made(maker, tmp_path, (maker.info(traffic), rows)).headline
+    first = min(row.start for row in rows if row.row == "request" and row.status == 429) / 1e9
+    offered = (1 + 4 * first / 60) / (100 / 60)
+    assert f"; as “ramp” rose, the first came at {offered:.3g} times" in said.replace("\u00a0", " ")
 
 
 def test_an_error_is_named_and_a_typo_shown(maker: ModuleType, tmp_path: Path) -> None:
@@ -191,6 +210,26 @@ def test_of_several_entries_the_one_with_most_times_is_named(maker: ModuleType, 
     traffic = {"few": maker.plan("sync_run", stages, offered=20), "many": maker.plan("sync_run", stages, offered=80)}
     report = made(maker, tmp_path, (maker.info(traffic), rows))
     assert "95 % of 80 sync runs of “many” took at most 5.00 ms" in report.headline.replace("\u00a0", " ")
+
+
+def test_within_limits_the_times_of_each_operation_and_all_failures_are_told(maker: ModuleType, tmp_path: Path) -> None:
+    """Is anything refused, wrong or slow? Each is answered, of all traffic; one failure among hundreds is one."""
+    for bad, words in ((0, "none"), (1, "1")):
+        rows, traffic = [], {}
+        for name, operation, took in (("runs", "sync_run", 5), ("lookups", "retrieval", 2)):
+            of = {"operation": operation}
+            kind = {**of, "kind": "run" if operation == "sync_run" else "retrieve"}
+            for k in range(80):
+                fate = UNREACHABLE if bad and (name, k) == ("lookups", 7) else {}
+                rows.append(maker.request(name, k, k * 10, k * 10 + took, **kind, **fate))
+                rows.append(maker.operation(name, k, k * 10, k * 10 + took, **of, **fate))
+            traffic[name] = maker.plan(operation, [maker.stage("within", 0, 60, 2)], offered=80)
+        said = made(maker, tmp_path / words, (maker.info(traffic), rows)).headline.replace("\u00a0", " ")
+        assert said == (
+            f"Within the limits 95 % of 80 sync runs took at most 5.00 ms, 95 % of {80 - bad} retrievals took at most "
+            f"2.00 ms; no request got 429, and {words} of 160 operations failed or timed out"
+            + ("; of 80 retrievals of “lookups” sent in “within” 1.2 % failed." if bad else ".")
+        )
 
 
 def test_what_was_not_tested_follows_from_the_run(maker: ModuleType, tmp_path: Path) -> None:

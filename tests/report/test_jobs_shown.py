@@ -65,7 +65,7 @@ def test_jobs_are_shown_within_their_bounds(maker: ModuleType, tmp_path: Path) -
     # Pending at 500 ms, less 4 ms of the submit and 400 of execution: 96; at most 1003 - 400.
     waits, polling, pending = job_tables(findings)
     assert [cell.text for cell in waits.rows[0]][2:9] == [
-        "8", "4.00", "96.0 to 603", "–", "400", "0 to 503", "500 to 1\u202f003",
+        "8", "4.00", "96.0 to 603", "–", "400", "0 to 503", "500 to 1,003",
     ]  # fmt: skip
     assert [cell.text for cell in polling.rows[0]][2:] == [
         "2", "2", "–", "2", "16", "100\u00a0%", "19.2\u00a0%",

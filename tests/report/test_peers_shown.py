@@ -17,7 +17,7 @@ from loadtest.report.report import facts
         ({"10.0.0.1": PeerInfo(connections=5)}, None),
         (
             {"10.0.0.2": PeerInfo(failed=3), "::1": PeerInfo(connections=1), "10.0.0.1": PeerInfo(connections=1234)},
-            "10.0.0.1 (1 234 connections), ::1 (1 connection), 10.0.0.2 (0 connections, 3 failed)",
+            "10.0.0.1 (1,234 connections), ::1 (1 connection), 10.0.0.2 (0 connections, 3 failed)",
         ),
         (
             {f"10.0.0.{n}": PeerInfo(connections=9) for n in range(12)},

@@ -1,6 +1,7 @@
 """Plots that are drawn only where they say something, and the numbers that are read off every plot."""
 
 import csv
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +11,9 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.errors import InputError
 from loadtest.record.run_info import LimitInfo
+from loadtest.report import plots
 from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time, spectrum
 from loadtest.report.plots.style import Drawing, styled
 
@@ -41,7 +44,25 @@ def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
     stalled = found.cuts[:-1][high > 0]
     assert 290 <= stalled.min() <= stalled.max() <= 320
     with styled("heat"):
-        assert "those of its beginning" in drawn(response_time.draw_heat(ladder)).title
+        assert (
+            "of t in the last third of the run is that of the first, within 20 %"
+            in drawn(response_time.draw_heat(ladder)).title
+        )
+
+
+def test_every_plot_is_in_the_table_of_plots() -> None:
+    """What a module of plots draws is in a report by a name, in a section; one that is not is named here."""
+    folder = Path(plots.__file__).parent
+    drawing = re.compile(r"^def (\w+)\(\w+: Findings\) -> Drawing\b", re.MULTILINE)
+    there = {f"{path.stem}.{name}" for path in folder.glob("*.py") for name in drawing.findall(path.read_text())}
+    entered = {f"{kind.draw.__module__.rpartition('.')[2]}.{kind.draw.__name__}" for kind in plots._PLOTS.values()}
+    assert not there - entered, "not in _PLOTS of loadtest/report/plots/__init__.py, which says its section"
+
+
+def test_an_unknown_plot_is_answered_with_those_there_are(ladder: Findings) -> None:
+    with pytest.raises(InputError, match="no plot is called 'rate'") as raised:
+        plots.figure("rate", ladder)
+    assert "windows, rates, throttling" in raised.value.remedy
 
 
 def test_a_short_run_of_few_has_none(maker: ModuleType, tmp_path: Path) -> None:

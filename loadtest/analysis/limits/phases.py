@@ -12,14 +12,14 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.limits.expected_429 import Expectation, replay
 from loadtest.analysis.limits.sent_requests import LimiterRequests
 from loadtest.analysis.record import Record
-from loadtest.contract import LimitName, Operation
+from loadtest.analysis.written import written_entry
+from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation, RequestKind
 from loadtest.inference.fit import BAR
 from loadtest.limiters import LimiterSpec
 from loadtest.record.run_info import StagePlan
@@ -56,25 +56,6 @@ class PhaseRange(NamedTuple):
     why_not: str = ""
 
 
-class _Retry(msgspec.Struct, frozen=True):
-    policy: str = "none"
-
-
-class _Entry(msgspec.Struct):
-    """A traffic entry of the effective scenario, as far as it says whether it tries again."""
-
-    retry: _Retry = _Retry()
-
-
-def retries(record: Record, traffic: str) -> bool:
-    """Whether an entry tries again after a 429."""
-    entries = record.info.scenario.effective.get("traffic", {})
-    try:
-        return msgspec.convert(entries.get(traffic, {}), _Entry).retry.policy != "none"
-    except (msgspec.ValidationError, AttributeError):
-        return False
-
-
 def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
     """Why times and errors of a stage are those of waiting for the server's windows; empty if they are not."""
     if operation == Operation.ASYNC_RUN and LimitName.RETRIEVAL in stage.over:
@@ -84,31 +65,44 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
     return ""
 
 
-def depends_on_phase(record: Record, traffic: str) -> str:
-    """What an entry sends that depends on the server's windows, in words; empty if nothing does."""
-    if record.info.traffic[traffic].operation == Operation.ASYNC_RUN:
+def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
+    """What an entry sends that depends on the server's windows, in words; empty if nothing does.
+
+    Args:
+        record: the record.
+        traffic: the entry.
+        polls: whether polls are asked about, too; a limiter of submits alone sees none.
+    """
+    if polls and record.info.traffic[traffic].operation == Operation.ASYNC_RUN:
         return "polls"
-    return "retries" if retries(record, traffic) else ""
+    return "retries" if written_entry(record.info, traffic).retries else ""
 
 
 def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRange]:
-    """The range of 429s over all phases, by stage index; empty where windows do not begin by the server's clock."""
+    """The range of 429s over all phases, by stage index; empty where windows do not begin by the server's clock.
+
+    Of the requests that begin a stage's operations: of jobs the submits, whose limiter mostly sees no polls.
+    """
     assumed = record.assumed_limits
     if expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
         return {}
     found: dict[int, PhaseRange] = {}
-    by_limit: dict[Limit, list[LimiterRequests]] = {}
+    by_limit: dict[str, list[LimiterRequests]] = {}
     for group in record.limiter_requests:
-        by_limit.setdefault(group.limit, []).append(group)
-    for limit, groups in by_limit.items():
+        named = LimitName(str(record.sent_requests["limit"].iat[group.index[0]]))
+        by_limit.setdefault(assumed.drawn_on(named), []).append(group)
+    operations = record.vocabulary.operation_of
+    for name, groups in by_limit.items():
         stages = [_stages(record, group) for group in groups]
         present = [index for index in np.unique(np.concatenate(stages)).tolist() if index >= 0]
-        if not present:  # the set-up alone
+        own = [index for index in present if assumed.drawn_on(LIMIT_OF_OPERATION[operations[index]]) == name]
+        if not own:  # the set-up alone, or polls
             continue
         if why := _why_not(record, expectation, groups, present):
-            found |= dict.fromkeys(present, PhaseRange(why_not=why))
+            found |= dict.fromkeys(own, PhaseRange(why_not=why))
             continue
-        found |= _over_phases(assumed.spec, limit, groups, stages, present)
+        ranges = _over_phases(assumed.spec, groups[0].limit, groups, stages, present)
+        found |= {index: ranges[index] for index in own}
     return found
 
 
@@ -121,8 +115,10 @@ def _why_not(record: Record, expectation: Expectation, groups: list[LimiterReque
     """Why the sends or the limiter of some groups are not those of every phase; empty if they are."""
     if not record.sent.complete:
         return "only the first requests of so long a record are replayed"
+    kinds = record.sent_requests["kind"]
+    polls = any((kinds.iloc[group.index] == RequestKind.POLL).any() for group in groups)
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
-        if kind := depends_on_phase(record, name):
+        if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, and how many depends on when the server’s windows begin"
     agreed = answered = 0
     for group in groups:

@@ -132,7 +132,7 @@ _BURST_SIZE: Final = 5
 _SILENCE: Final = 50
 """Windows between two limiters: a bucket in debt takes twice its burst ÷ N of them to be full again."""
 _NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
-_INVALID: Final = (400, 404, 405, 413, 503)
+_INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
 
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
@@ -110,7 +109,7 @@ def unpack(batch: bytes) -> list[pa.RecordBatch]:
 _GROWTH: Final = 1 << 16
 _WATCHED: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "intended_start", "start", "end", "status", "job_id",
-    "job_state", "key_index",
+    "job_state", "key_index", "execution_time_ms", "user_free",
 )  # fmt: skip
 """What circuit breakers, live figures and the list of pending jobs look at."""
 
@@ -213,6 +212,8 @@ class DuplicateJobIds:
 
 def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
     """The rows with these words, with the columns that show whose job it is."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - slow to import, and for runs on several processes only
+
     mask = None
     for name, word in words.items():
         same = pc.equal(rows.column(name).dictionary_decode(), word)

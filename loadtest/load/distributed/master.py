@@ -16,7 +16,15 @@ from loadtest.load.distributed.protocol import Close, Stop
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.session import Session
-from loadtest.record.run_info import AssignmentInfo, ClockInfo, CpuSample, GeneratorInfo, PeerInfo, WorkerInfo
+from loadtest.record.run_info import (
+    AssignmentInfo,
+    BudgetUse,
+    ClockInfo,
+    CpuSample,
+    GeneratorInfo,
+    PeerInfo,
+    WorkerInfo,
+)
 from loadtest.record.samples import Sample
 
 _CLOSE_PATIENCE: Final = 15.0
@@ -80,6 +88,11 @@ class DistributedGenerator:
                 member.generator.lost = member.lost
                 known.append(member.generator)
         return known
+
+    @property
+    def budget_used(self) -> BudgetUse:
+        """What master and workers have used together, as they last reported."""
+        return self._coordinator.quota_split.total()
 
     @property
     def clock(self) -> ClockInfo | None:

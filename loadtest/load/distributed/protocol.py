@@ -16,7 +16,7 @@ from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
 """Of the Locust message."""
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -82,6 +82,8 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     """Everything that it recorded has been sent, and nothing more will be."""
     offered: dict[str, int] = {}
     """Arrivals that it has offered, by traffic entry."""
+    newly_offered: dict[str, dict[int, int]] = {}
+    """Those since the report before, by traffic entry and second of the run: for the live page."""
     batch: Batch | None = None
     used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
@@ -99,7 +101,9 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     abort: str | None = None
     """Why the run should end."""
     bug: str | None = None
-    """Traceback of an error of our own."""
+    """Traceback of an error that is not the target's."""
+    user_error: str | None = None
+    """What it is in a sentence, where a user's own class made it."""
 
 
 class CutAnswer(msgspec.Struct, tag=True):

@@ -188,6 +188,7 @@ class WorkerRun:
             quiet=generator.quiet,
             closed=self.closed and self.outbox.all_sent,
             offered=dict(session.live.offered),
+            newly_offered=session.live.take_offered(),
             batch=batch,
             used=session.endpoint.budget.used,
             cpu=cpu,
@@ -199,6 +200,7 @@ class WorkerRun:
             shared_clock=self.clock.is_shared,
             abort=self._abort,
             bug=session.bug,
+            user_error=session.user_error,
         )
 
     def _begin(self, message: Assign) -> None:

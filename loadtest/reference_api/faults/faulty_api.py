@@ -92,9 +92,9 @@ class FaultyApi:
                 self._alter(caller, scope, answer, faults)
             await self._send(answer, faults, scope, receive, send)
 
-    def bad_request(self) -> tuple[int, list[Header], bytes]:
+    def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
         """As the API's own."""
-        status, headers, body = self._api.bad_request()
+        status, headers, body = self._api.bad_request(error)
         return status, [*headers, *self._mark([])], body
 
     def _caller(self, scope: Scope) -> _Caller | None:

@@ -9,11 +9,15 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from loadtest.contract import ErrorCode
 from loadtest.reference_api.http.hangup import LINE, Line
-from loadtest.reference_api.http.messages import Header, Message, Receive, Scope, Send
+from loadtest.reference_api.http.messages import ApiError, Header, Message, Receive, Scope, Send
 
 TRANSPORT: Final = "transport"
 """Where a request's ``state`` has the transport of its connection."""
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request line and its headers at most, and of what is neither body nor end: trailers, chunk extensions."""
 
 _STATUSES: Final = frozenset(HTTPStatus)
 
@@ -112,14 +116,80 @@ class UpgradesIgnored(HttpToolsProtocol):
         self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])
 
 
-def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) -> type[UpgradesIgnored]:
+class _Unread(list[Any]):
+    """Where trailers go: a sender could set any header by them, behind what looked at the head (RFC 9110, 6.5.1)."""
+
+    def append(self, _: Any, /) -> None:
+        """Keep nothing."""
+
+
+class BoundedHeads(UpgradesIgnored):
+    """A connection whose requests have heads of a bounded size, one ``Host`` each, and trailers that count for nothing.
+
+    The parser keeps a header until it is whole, and would take time that grows with the square of its size.
+    """
+
+    _unread = _Unread()
+    _between = 0
+    """Bytes since the parser last came to the end of a head, a piece of a body, or an end."""
+    _moved = False
+    objection: ApiError | None = None
+    """What is wrong with the request, unless it is no HTTP."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, unless it is too much to be a head."""
+        self._moved = False
+        super().data_received(data)
+        if self._moved:
+            self._between = 0
+            return
+        self._between += len(data)
+        if self._between > MAX_HEAD and not self.transport.is_closing():
+            self.objection = _too_large()
+            self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: start the request.
+
+        Raises:
+            ApiError: if it is too large, or does not say which host is meant; the parser stops at it.
+        """
+        self._moved = True
+        headers = self.headers
+        if self._between + len(self._fed) > MAX_HEAD:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
+            self.objection = _too_large() if size > MAX_HEAD else None
+        if [name for name, _ in headers].count(b"host") != 1 and self.parser.get_http_version() != "1.0":
+            self.objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request has no single Host header")
+        if self.objection is not None:
+            raise self.objection
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():  # else the head is parsed again
+            self.headers = self._unread
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._moved = True
+        super().on_message_complete()
+
+
+def _too_large() -> ApiError:
+    return ApiError(ErrorCode.HEADERS_TOO_LARGE, "The headers are too large", {"maxBytes": MAX_HEAD})
+
+
+def make_protocol(bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]) -> type[BoundedHeads]:
     """Make the connection class of a server.
 
     Args:
         bad_request: gives status, headers and body of the answer to bytes that never become a request.
     """
 
-    class Protocol(UpgradesIgnored):
+    class Protocol(BoundedHeads):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self.line = Line()
@@ -136,7 +206,8 @@ def make_protocol(bad_request: Callable[[], tuple[int, list[Header], bytes]]) ->
             super()._start_asgi_task(cycle, whole)
 
         def send_400_response(self, msg: str) -> None:
-            status, headers, body = bad_request()
+            wrong = self.objection or ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
+            status, headers, body = bad_request(wrong)
             phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
             start = f"HTTP/1.1 {status} {phrase}\r\n".encode()

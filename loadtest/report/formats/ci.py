@@ -20,6 +20,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Figures
 from loadtest.analysis.verdict import Judged, amount, sentence
+from loadtest.foreign_text import csv_text, visible
 from loadtest.stats import rank
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -94,8 +95,8 @@ def junit_file(suite: Element, seconds: float) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that XML 1.0 can hold."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Text that XML 1.0 can hold, with what is not seen of it escaped."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
 
 
 def render_gitlab(findings: Findings) -> str:
@@ -168,7 +169,7 @@ def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[St
     failed = requests.failed
     seconds = figures.seconds
     return [
-        kind, name, requests.sent, failed, *_times(times),
+        kind, csv_text(name), requests.sent, failed, *_times(times),
         round(record.counts.received(stage_indices)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtest.analysis.validity import Check
+from loadtest.foreign_text import visible_text
 from loadtest.report.glossary import TERMS, anchor, explained, linked
 from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Plot, Report, Section
@@ -122,7 +123,8 @@ def render_template(name: str, *, terms: Mapping[str, str] | None = None, **valu
     environment.filters["linked"] = partial(linked, terms=terms)
     environment.filters["explained"] = partial(explained, terms=terms)
     script_hash = f"sha256-{digest}"
-    return environment.get_template(name).render(script=script, script_hash=script_hash, terms=terms, **values)
+    page = environment.get_template(name).render(script=script, script_hash=script_hash, terms=terms, **values)
+    return visible_text(page)
 
 
 def render_markdown(report: Report) -> str:
@@ -181,7 +183,7 @@ def _figures(figures: tuple[KeyFigure, ...]) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    one_line = " ".join(text.split())
+    one_line = " ".join(visible_text(text).split())
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", one_line).replace("&", "&amp;")
 
 

@@ -3,9 +3,9 @@
 "use strict";
 (() => {
   const unit = { "ms": 1, "s": 1000, "/min": 1, "/s": 60, "/h": 1 / 60 };
-  // "≥ 1 234 ms" -> 1234; what is no number comes after all that are.
+  // "≥ 1,234 ms" -> 1234; what is no number comes after all that are.
   const number = (text) => {
-    const found = text.replace(/[\u2009\u202f\u00a0 ]/g, "").replace("−", "-").match(/[-+]?\d[\d.]*(?:e[-+]?\d+)?/);
+    const found = text.replace(/[,\u00a0 ]/g, "").replace("−", "-").match(/[-+]?\d[\d.]*(?:e[-+]?\d+)?/);
     if (!found) return NaN;
     const after = text.trim().match(/(ms|s|\/min|\/s|\/h)$/);
     return parseFloat(found[0]) * (after ? unit[after[1]] : 1);

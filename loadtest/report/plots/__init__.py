@@ -7,6 +7,7 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
+from loadtest.errors import InputError
 from loadtest.report.plots import (
     answers,
     by_rate,
@@ -67,7 +68,12 @@ def figure(name: str, findings: Findings) -> Figure | None:
 
     Returns:
         None if there are no data for it.
+
+    Raises:
+        InputError: if there is no such plot.
     """
+    if name not in _PLOTS:
+        raise InputError(f"no plot is called {name!r}", f"The plots are {', '.join(NAMES)}.")
     with styled(name):
         drawn = _PLOTS[name].draw(findings)
         if not isinstance(drawn, Drawing):

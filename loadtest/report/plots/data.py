@@ -16,6 +16,7 @@ from matplotlib.patches import StepPatch
 from numpy.typing import NDArray
 
 from loadtest.analysis.numbers import NOTHING, times_as
+from loadtest.foreign_text import csv_text
 from loadtest.report.tables.table import Cell, Table
 
 Floats = NDArray[np.float64]
@@ -79,15 +80,18 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     if not series(figure):
         for table in instead:
-            writer.writerows([[table.title], [label for label, _ in table.columns]])
-            writer.writerows([cell.text for cell in row] for row in table.rows)
+            writer.writerows([[csv_text(table.title)], [csv_text(label) for label, _ in table.columns]])
+            numbers = [number for _, number in table.columns]
+            for row in table.rows:
+                cells = zip(row, numbers, strict=True)
+                writer.writerow(cell.text if number else csv_text(cell.text) for cell, number in cells)
         return buffer.getvalue()
     writer.writerow(["panel", "series", "x", "y"])
     for one in series(figure):
         kept = _picked(len(one.x), _MOST_POINTS)
         for x, y in zip(one.x[kept].tolist(), one.y[kept].tolist(), strict=True):
             if np.isfinite(y):
-                writer.writerow([one.panel, one.label, f"{x:.6g}", f"{y:.6g}"])
+                writer.writerow([csv_text(one.panel), csv_text(one.label), f"{x:.6g}", f"{y:.6g}"])
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.punctuality import Lags
 from loadtest.analysis.record import Record
-from loadtest.analysis.validity import DISPATCH_LAG_MS
+from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.plots import stages
 from loadtest.report.plots.style import INK, Drawing, NoData, finite_max, legend, line_of, panels, plain_log, time_axis
 from loadtest.stats import ranks_to_draw

@@ -40,17 +40,20 @@ FADED: Final = "#b4bcc4"
 GOOD: Final = "#1a7046"
 BAD: Final = "#b3261e"
 UNSURE: Final = "#8a5a00"
-OPERATIONS: Final[dict[str, str]] = {
-    Operation.SYNC_RUN: "#2374b5",
-    Operation.ASYNC_RUN: "#d47f00",
-    Operation.RETRIEVAL: "#1f9674",
+_SERIES: Final[tuple[tuple[str, Any], ...]] = (
+    ("#2374b5", "-"),
+    ("#d47f00", (0, (5, 1.5))),
+    ("#1f9674", (0, (1.5, 1))),
+    ("#7a5638", (0, (5, 1.5, 1, 1.5))),
+    ("#76771c", (0, (8, 1.5))),
+)
+"""Colours and line styles in the order of operations; page.css has the colours as ``--series-1`` and so on."""
+OPERATIONS: Final[dict[str, str]] = {name: colour for name, (colour, _) in zip(Operation, _SERIES, strict=False)}
+LIMITS: Final[dict[str, str]] = {
+    LIMIT_OF_OPERATION[operation]: OPERATIONS[operation] for operation in reversed(Operation)
 }
-LIMITS: Final[dict[str, str]] = {LIMIT_OF_OPERATION[Operation(name)]: colour for name, colour in OPERATIONS.items()}
-LINES: Final[dict[str, Any]] = {
-    Operation.SYNC_RUN: "-",
-    Operation.ASYNC_RUN: (0, (5, 1.5)),
-    Operation.RETRIEVAL: (0, (1.5, 1)),
-}
+"""Of a limit that several operations begin with, the colour of the first."""
+LINES: Final[dict[str, Any]] = {name: line for name, (_, line) in zip(Operation, _SERIES, strict=False)}
 """Line styles by operation, for readers in grey."""
 
 _VARIABLES: Final = {
@@ -64,9 +67,7 @@ _VARIABLES: Final = {
     GOOD: "--good",
     BAD: "--bad",
     UNSURE: "--unsure",
-    OPERATIONS[Operation.SYNC_RUN]: "--sync",
-    OPERATIONS[Operation.ASYNC_RUN]: "--async",
-    OPERATIONS[Operation.RETRIEVAL]: "--retrieval",
+    **{colour: f"--series-{place}" for place, (colour, _) in enumerate(_SERIES, 1)},
 }
 _WIDTH_IN: Final = 9.6
 _RC: Final[dict[str, Any]] = {

@@ -1,6 +1,7 @@
 """The wire against peers that do anything but answer well: each gives its reason, none an exception."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -327,16 +328,18 @@ def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers
 
 def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
     """After a time-out, the late answer is not read as that of the next request."""
+    timed_out = threading.Event()
 
     def late(talk: Any) -> None:
         talk.read()
-        time.sleep(0.3)
+        timed_out.wait(30)
         talk.send(b"HTTP/1.1 500 Late\r\ncontent-length: 0\r\n\r\n")
         talk.wait()
 
     server = peer(late, keep_answering(OK))
     wire = HttpConnection(Address("127.0.0.1", server.port))
     assert wire.exchange(REQUEST, Timeouts(0.1)).failure == "timeout"
+    timed_out.set()
     second = wire.exchange(REQUEST, Timeouts(10.0))
     wire.close()
     assert (second.status, second.reused) == (200, False)

@@ -15,7 +15,7 @@ SHARE = next(one for one in SLOWER.metrics if one.metric is Metric.ERROR_RATE)
 
 def plain(text: str) -> str:
     """Text whose spaces are all the same."""
-    return text.replace("\u00a0", " ").replace("\u202f", " ")
+    return text.replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def plain(text: str) -> str:
         (Metric.ERROR_RATE, 0.012, 0.0034, ("1.2 %", "+0.34 points")),
         (Metric.THROTTLED_RATE, -0.021, 0.15, ("−2.1 points", "+15 points")),
         (Metric.GOODPUT, 1.333, -0.25, ("1.3 /s", "−0.25 /s")),
-        (Metric.GOODPUT, 1_250.0, 12.4, ("1 250 /s", "+12 /s")),
+        (Metric.GOODPUT, 1_250.0, 12.4, ("1,250 /s", "+12 /s")),
     ],
 )
 def test_a_value_and_a_difference_carry_their_units(

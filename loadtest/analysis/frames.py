@@ -1,0 +1,382 @@
+"""A run's operations and requests as tables: pandas DataFrames for a notebook, Parquet and CSV for other tools.
+
+Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``: its name, its type, what it means and where it comes
+from. A name says its unit (``_ns`` since the epoch of the run, ``_ms``); timestamps are UTC. Derived times are those of
+``times``, so that percentiles of a frame are those of ``metrics.json``.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+
+from loadtest.analysis import times
+from loadtest.analysis.columns import Bools, Floats, Rows, Vocabulary
+from loadtest.analysis.reader import LATEST_NS, read_chunks
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.errors import InputError
+from loadtest.record import run_directory
+from loadtest.record.samples import SCHEMA, safe_cells
+
+Run = str | Path
+_WORD: Final = pa.dictionary(pa.int32(), pa.string())
+_TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+_ROW_GROUP: Final = 250_000
+"""Rows of a Parquet file's row group, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The rows of one table in a chunk of a run's record; ``counted`` are those that figures may be of."""
+
+    run: str
+    epoch_unix_ns: int | None
+    rows_before: int
+    rows: Rows
+    counted: Rows
+
+    def are(self, some: Rows) -> Bools:
+        """Which of the rows are among some others of the chunk."""
+        among = np.zeros(self.rows.columns.count, bool)
+        among[some.places] = True
+        found: Bools = among[self.rows.places]
+        return found
+
+    @property
+    def in_figures(self) -> Bools:
+        """Which of the rows are of stages that are judged: neither warm-up nor the set-up."""
+        judged = np.append(self.rows.columns.vocabulary.in_figures, np.False_)
+        found: Bools = self.are(self.counted) & judged[self.rows.stage_index]
+        return found
+
+    def recorded(self, name: str) -> pa.Array:
+        """A column of the record that holds no words."""
+        return self.rows.columns.arrow(name).take(pa.array(self.rows.places)).combine_chunks()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: of it; ``_ns`` and ``_ms`` are its unit.
+        type: in Arrow.
+        meaning: what it holds, in a few words.
+        values: gives those of some rows.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    values: Callable[[_Part], pa.Array]
+
+    @property
+    def unit(self) -> str:
+        """``ns``, ``ms``, ``bytes`` or, of a timestamp, ``UTC``; empty for what has none."""
+        if self.type == _TIMESTAMP:
+            return "UTC"
+        return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
+
+    @property
+    def field(self) -> pa.Field:
+        """It in a schema, with its unit and meaning as metadata."""
+        return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
+
+
+def _word(name: str, meaning: str) -> Column:
+    return Column(
+        name,
+        _WORD,
+        meaning,
+        lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name]),
+    )
+
+
+def _words(codes: NDArray[np.int32], words: Sequence[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=codes < 0), pa.array(words, pa.string()))
+
+
+def _recorded(name: str, meaning: str, source: str = "") -> Column:
+    """A column of the record, by the name that the table gives it."""
+    source = source or name
+    kind = SCHEMA.field(source).type
+    kind = pa.int64() if pa.types.is_integer(kind) else kind
+    return Column(name, kind, meaning, lambda part: part.recorded(source).cast(kind))
+
+
+def _timestamp(name: str, meaning: str) -> Column:
+    def values(part: _Part) -> pa.Array:
+        since = part.recorded(name)
+        # What a damaged row says to have been years away would be any time at all after the addition.
+        near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
+        epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
+        return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
+
+    return Column(name, _TIMESTAMP, meaning, values)
+
+
+def _all(rows: Rows) -> Rows:
+    return rows
+
+
+def _jobs(rows: Rows) -> Rows:
+    return _of(rows, Operation.ASYNC_RUN)
+
+
+def _ended_jobs(rows: Rows) -> Rows:
+    return _jobs(rows).without_mistakes.ok
+
+
+def _of(rows: Rows, operation: Operation) -> Rows:
+    (code,) = rows.columns.vocabulary.codes("operation", [operation])
+    return rows.where(rows.words("operation") == code)
+
+
+def _derived(name: str, meaning: str, formula: Callable[[Rows], Floats], of: Callable[[Rows], Rows] = _all) -> Column:
+    """A time that is computed of the rows that it is defined for."""
+
+    def values(part: _Part) -> pa.Array:
+        chosen = of(part.rows)
+        found = np.full(len(part.rows), np.nan)
+        found[part.are(chosen)] = formula(chosen)
+        # NaN is how the analysis notes what it does not know.
+        return pa.array(found, pa.float64(), from_pandas=True)
+
+    return Column(name, pa.float64(), meaning, values)
+
+
+def _overhead(rows: Rows) -> Floats:
+    found = np.full(len(rows), np.nan)
+    for operation in Operation:
+        (code,) = rows.columns.vocabulary.codes("operation", [operation])
+        chosen = rows.words("operation") == code
+        found[chosen] = times.overhead(rows.where(chosen), operation)
+    return found
+
+
+def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
+    """The limit that a row draws on, by one of its words."""
+    limits = list(LimitName)
+
+    def values(part: _Part) -> pa.Array:
+        drawn = [limit_of.get(word) for word in part.rows.columns.vocabulary.words[name]]
+        codes = np.array([-1 if limit is None else limits.index(limit) for limit in (*drawn, None)], np.int32)
+        return _words(codes[part.rows.words(name)], limits)
+
+    return Column("limit", _WORD, "rate limit that it draws on; an operation by its first request", values)
+
+
+def _boolean(name: str, meaning: str, values: Callable[[_Part], Bools]) -> Column:
+    return Column(name, pa.bool_(), meaning, lambda part: pa.array(values(part)))
+
+
+_FIRST: Final = (
+    Column("run", _WORD, "the run's directory", lambda part: _words(np.zeros(len(part.rows), np.int32), [part.run])),
+    Column(
+        "record_row", pa.int64(), "number of the row in the record, from 1 on",
+        lambda part: pa.array(part.rows.places + part.rows_before + 1, pa.int64()),
+    ),
+    _word("traffic", "name of the traffic entry"),
+    _word("operation", "what the arrival asks for"),
+    _word("stage", "of the traffic entry; `setup` before the epoch"),
+    _boolean(
+        "in_figures", "whether counts and rates include it: neither warm-up nor set-up",
+        lambda part: part.in_figures,
+    ),
+    _boolean(
+        "in_latency", "whether latencies include it: in figures, ok or timed out, and not wrong on purpose",
+        lambda part: part.in_figures & part.are(part.rows.without_mistakes.answered),
+    ),
+    _word("outcome", "how it ended"),
+    _word("reason", "why it is not ok"),
+    _recorded("status", "HTTP status; of an operation that of its last answer"),
+    _word("error_code", "`code` of the API's error body"),
+    _word("mistake", "what was wrong on purpose"),
+    _timestamp("intended_start", "when the schedule, or the policy of polls and retries, wanted it"),
+    _timestamp("start", "first byte sent, or connecting began"),
+    _timestamp("end", "answer complete, or given up"),
+)  # fmt: skip
+_TIMES: Final = (
+    _recorded("intended_start_ns", "the same, since the epoch", "intended_start"),
+    _recorded("start_ns", "the same, since the epoch", "start"),
+    _recorded("end_ns", "the same, since the epoch", "end"),
+    _derived("start_lag_ms", "start − intended start", times.start_lag),
+    _recorded("execution_time_ms", "what the server says it spent"),
+)
+_LAST: Final = (
+    _recorded("job_id", "of the job"),
+    _word("job_state", "what the last answer said of the job"),
+    _recorded("key_index", "index of the API key"),
+    _recorded("worker", "process that sent it; 0 where there was one"),
+    _recorded("request_id", "the W3C `traceparent` sent; of an operation its trace id"),
+)
+
+OPERATIONS: Final = (
+    *_FIRST,
+    *_TIMES,
+    _limit("operation", LIMIT_OF_OPERATION),
+    _recorded("arrival", "number of the arrival in its traffic entry, from 0 on"),
+    _recorded("attempts", "tries of its first request", "attempt"),
+    _recorded("polls", "polls that were sent", "poll"),
+    _recorded("user_free_ns", "when the user that took the arrival became free, since the epoch", "user_free"),
+    _recorded("accepted_start_ns", "start of the run, submit or retrieve that succeeded", "accepted_start"),
+    _recorded("accepted_end_ns", "end of the run, submit or retrieve that succeeded", "accepted_end"),
+    _recorded("pending_seen_ns", "start of the last request that saw the job pending", "pending_seen"),
+    _derived("response_time_ms", "end − intended start", times.response_time),
+    _derived("dispatch_lag_ms", "start − the later of intended start and user free", times.dispatch_lag),
+    _derived("overhead_ms", "service time − executionTime; of an async run, end − start − executionTime", _overhead),
+    _derived("submit_ms", "service time of the submit; async runs, like the rest", times.submit_time, _jobs),
+    _derived("time_to_result_ms", "response time: upper bound of the time to result", times.response_time, _jobs),
+    _derived("time_to_result_lower_ms", "lower bound of it", times.time_to_result_lower, _jobs),
+    _derived("queue_wait_lower_ms", "least queue wait", lambda rows: times.queue_wait(rows)[0], _ended_jobs),
+    _derived("queue_wait_upper_ms", "greatest queue wait", lambda rows: times.queue_wait(rows)[1], _ended_jobs),
+    _derived("poll_lag_upper_ms", "greatest time from the result to its being seen", times.poll_lag, _ended_jobs),
+    _recorded("result_matched", "whether the result was the expected one"),
+    *_LAST,
+)
+"""One row for each operation."""
+
+REQUESTS: Final = (
+    *_FIRST,
+    *_TIMES,
+    _limit("kind", LIMIT_OF_KIND),
+    _word("kind", "what the request is: run, submit, poll or retrieve"),
+    _recorded("arrival", "number of the arrival whose operation sent it", "parent_arrival"),
+    _recorded("attempt", "1-based try"),
+    _recorded("poll", "1-based number of a poll"),
+    _recorded("first_byte_ns", "first byte of the answer, since the epoch", "first_byte"),
+    _derived("service_time_ms", "end − start", times.service_time),
+    _derived("first_byte_ms", "first byte of the answer − start", times.first_byte),
+    _recorded("connect_ms", "time to connect; null where a connection was reused"),
+    _recorded("connection_reused", "whether a connection was reused"),
+    _word("retry_after", "the header as it came"),
+    _recorded("rate_limit", "every RateLimit-like header, one a line"),
+    _recorded("bytes_sent", "of the request"),
+    _recorded("bytes_received", "of the answer"),
+    *_LAST,
+)
+"""One row for each HTTP request."""
+TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
+    "operations": ("operation", OPERATIONS),
+    "requests": ("request", REQUESTS),
+}
+"""By name: what the record calls its rows, and its columns."""
+
+
+def operations(runs: Run | Iterable[Run], reports: Path = Path("reports")) -> pd.DataFrame:
+    """Read every operation of a run, or of several: a row for each, with the columns of ``OPERATIONS``.
+
+    Whole numbers are ``Int64``, words categories, recorded moments timestamps beside exact ns since the epoch.
+
+    Args:
+        runs: a run directory, a run's id, or ``latest``; or several, which the column ``run`` tells apart.
+        reports: where ids are looked up.
+
+    Raises:
+        InputError: if there is no such run.
+        RecordError: if it cannot be read as a record.
+    """
+    return _frame("operations", runs, reports)
+
+
+def requests(runs: Run | Iterable[Run], reports: Path = Path("reports")) -> pd.DataFrame:
+    """Read every HTTP request of a run, or of several: a row for each, with the columns of ``REQUESTS``.
+
+    ``run``, ``traffic`` and ``arrival`` lead to the operation that sent it. Else as ``operations``.
+    """
+    return _frame("requests", runs, reports)
+
+
+def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
+    wanted = [runs] if isinstance(runs, str | Path) else list(runs)
+    directories = [run_directory.find_run(str(run), reports) for run in wanted]
+    # Blocks of two comparisons are called alike.
+    often = Counter(directory.name for directory in directories)
+    called = {each: each.name if often[each.name] == 1 else str(each) for each in directories}
+    parts = [part for directory, run in called.items() for part in _tables(directory, name, run)]
+    table = pa.concat_tables([_schema(name).empty_table(), *parts]).unify_dictionaries()
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    for column in frame.select_dtypes("category"):
+        frame[column] = frame[column].cat.remove_unused_categories()
+    return frame
+
+
+def _schema(name: str) -> pa.Schema:
+    _, columns = TABLES[name]
+    # Field metadata is Arrow's own; what every reader of Parquet sees is the schema's.
+    units = {column.name: column.unit for column in columns if column.unit}
+    return pa.schema([column.field for column in columns], metadata={"loadtest.units": json.dumps(units)})
+
+
+def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
+    """A table of a run, in pieces of bounded size."""
+    info = run_directory.load(directory)
+    vocabulary, before = Vocabulary(info), 0
+    word, columns = TABLES[name]
+    schema = _schema(name)
+    for chunk in read_chunks(directory, vocabulary):
+        (code,) = vocabulary.codes("row", [word])
+        rows = chunk.everything.where(chunk.everything.words("row") == code)
+        counted: Rows = getattr(chunk, name)
+        part = _Part(run, info.epoch_unix_ns, before, rows, counted)
+        yield pa.table([column.values(part) for column in columns], schema)
+        before += chunk.columns.count
+
+
+def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
+    """Write each table of a run to a file, and yield its path: ``operations.csv``, ``requests.csv``.
+
+    Args:
+        directory: of the run.
+        form: ``csv`` or ``parquet``.
+        folder: where to; files that are there are replaced.
+
+    Raises:
+        InputError: if a file cannot be written.
+        RecordError: if the run cannot be read as a record.
+    """
+    for name in TABLES:
+        path = folder / f"{name}.{form}"
+        try:
+            with run_directory.replacing(path) as temporary:
+                _write(temporary, form, _tables(directory, name, directory.name), _schema(name))
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}", "Name a directory that is there with --output."
+            ) from error
+        yield path
+
+
+def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    if form == "parquet":
+        with parquet.ParquetWriter(path, schema) as file:
+            for table in _row_groups(tables):
+                file.write_table(table)
+        return
+    # Arrow writes no dictionaries to CSV.
+    plain = pa.schema([pa.field(each.name, pa.string() if each.type == _WORD else each.type) for each in schema])
+    with csv.CSVWriter(path, plain) as file:
+        for table in tables:
+            file.write_table(safe_cells(table.cast(plain)))
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Larger pieces: a Parquet file of many small ones is read slowly."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        pending.append(table)
+        if sum(len(each) for each in pending) >= _ROW_GROUP:
+            yield pa.concat_tables(pending)
+            pending = []
+    if pending:
+        yield pa.concat_tables(pending)

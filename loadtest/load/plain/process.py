@@ -1,0 +1,195 @@
+"""One process of plain Locust: a worker, or what conducts the runs that its web UI or its command line starts."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent import os as gevent_os
+from locust import LoadTestShape
+from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.web import WebUI
+
+from loadtest.errors import ExitCode, LoadtestError
+from loadtest.load.distributed.master import DistributedGenerator
+from loadtest.load.distributed.transport import Mailbox
+from loadtest.load.distributed.worker import Worker
+from loadtest.load.engine import Engine
+from loadtest.load.load_generator import LoadGenerator, LocalGenerator
+from loadtest.load.plain.locust_test import LocustTest
+from loadtest.load.plain.reports import Reports
+from loadtest.load.session import Session
+from loadtest.load.web import extend
+from loadtest.load.web.locust_pages import label_file
+from loadtest.record.run_info import RunInfo
+
+logger = logging.getLogger("loadtest")
+
+
+@contextmanager
+def plain_refusal() -> Iterator[None]:
+    """End Locust with our sentence and exit code instead of a traceback."""
+    try:
+        yield
+    except LoadtestError as error:
+        sys.stderr.write(f"loadtest: {error}\n")
+        raise SystemExit(int(error.exit_code)) from None
+
+
+class WholePool(LoadTestShape):
+    """All users from the start until the schedule is over: they are the pool of concurrency, not the rate."""
+
+    process: "LocustProcess | None" = None
+    abstract = True
+
+    def reset_time(self) -> None:
+        """Locust calls this when a test is about to start."""
+        super().reset_time()  # type: ignore[no-untyped-call] # locust's
+        if self.process is not None and self.process.engine is not None:
+            self.process.engine.done.clear()
+
+    def tick(self) -> tuple[int, float] | None:
+        """The pool's size, or None when the run needs its users no longer."""
+        process = self.process
+        if process is None or process.engine is None or process.engine.done.is_set():
+            return None
+        users = process.test.users
+        return users, float(users)
+
+
+class LocustProcess:
+    """Set up by Locust's ``init`` event.
+
+    Args:
+        test: what is started.
+    """
+
+    def __init__(self, test: LocustTest) -> None:
+        self.test = test
+        self.engine: Engine | None = None
+        # With `loadtest ui` above, the end of this socket tells that it is gone, and the exit code is not a verdict's.
+        self._parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
+        self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")
+
+    def check_target(self) -> None:
+        """Check what is known of the target before Locust forks or listens: all of it where a run starts by itself.
+
+        Raises:
+            LoadtestError: if it may not, or cannot, be loaded.
+        """
+        options, test = self.test.options, self.test
+        if options.worker:
+            return
+        if options.headless or options.autostart:
+            test.look(test.url)
+        elif test.url:
+            test.check(test.url)
+
+    def set_up(self, environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
+        """Take Locust's environment over: its runs are conducted by an engine from now on."""
+        runner = environment.runner
+        if isinstance(runner, WorkerRunner):
+            self._take_part(environment, runner)
+            return
+        if self.test.chosen is not None:
+            environment.host = self.test.url
+        if runner is not None:
+            self._keep_pool(runner)
+        make_generator: Callable[[Session], LoadGenerator] = LocalGenerator
+        if isinstance(runner, MasterRunner):
+            mailbox = Mailbox(environment, runner, keys=len(self.test.keys))
+            make_generator = partial(DistributedGenerator, mailbox=mailbox)
+        self.engine = engine = Engine(
+            environment,
+            lambda: self._make_session(environment),
+            make_generator=make_generator,
+            on_end=self._end_run,
+            on_error=lambda _, error: logger.error("%s", error),
+        )
+        # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be
+        # lost.
+        gevent.signal_handler(signal.SIGINT, self._interrupt)
+        if web_ui is not None:
+            extend(web_ui, engine, test=self.test, reports=self.reports)
+        else:
+            # Locust itself listens to SIGTERM only after a headless run with a shape is over.
+            gevent.signal_handler(signal.SIGTERM, self._interrupt)
+        environment.events.quitting.add_listener(self._finish)
+        environment.events.quit.add_listener(lambda **_: self._label_html(environment))
+        if self._parent_fd >= 0:
+            gevent.spawn(self._end_with_parent)
+
+    def _keep_pool(self, runner: Runner) -> None:
+        """Let the keys w, W, s and S of Locust's terminal change nothing: the pool is the scenario's."""
+        start = runner.start
+
+        def start_pool(user_count: int, *arguments: Any, **options: Any) -> None:
+            if user_count == self.test.users:
+                start(user_count, *arguments, **options)
+            else:
+                logger.warning("The pool of users belongs to the scenario: it stays at %d.", self.test.users)
+
+        vars(runner)["start"] = start_pool
+
+    def _take_part(self, environment: Environment, runner: WorkerRunner) -> None:
+        """Be a worker: the master conducts the runs."""
+        worker = Worker(
+            environment,
+            runner,
+            keys=self.test.keys,
+            workflow_endpoint=self.test.endpoint,
+            base=self.test.loaded.path.parent,
+            on_refused=lambda why: logger.error("This worker can't take part: %s", why),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, worker.interrupt)
+        # Locust's worker ends when its runner does.
+        gevent.spawn(_end_with, worker, runner)
+
+    def _make_session(self, environment: Environment) -> Session:
+        session = self.test.make_session(environment)
+        self.reports.begin(session)
+        return session
+
+    def _end_run(self, info: RunInfo) -> None:
+        logger.info("The record is in %s", self.test.output_dir / info.id)
+        self.reports.end()
+
+    def _interrupt(self) -> None:
+        if self.engine is None or self.engine.phase == "over":
+            raise KeyboardInterrupt
+        self.engine.interrupt()
+
+    def _finish(self, environment: Environment, **_: Any) -> None:
+        """Locust is about to end: the last run is closed and reported first, and its verdict is the exit code."""
+        if self.engine is not None and self.engine.phase != "over" and environment.runner is not None:
+            environment.runner.stop()
+        code = self.reports.finish()
+        if self.engine is not None and self.engine.error is not None:
+            code = int(self.engine.error.exit_code)
+        elif self._parent_fd >= 0:
+            code = int(ExitCode.PASS)
+        environment.process_exit_code = code
+
+    def _label_html(self, environment: Environment) -> None:
+        """Locust's ``--html`` is written by now, under a name that it has completed."""
+        options = environment.parsed_options
+        if options is not None and options.html_file:
+            label_file(Path(options.html_file), self.reports.runs)
+
+    def _end_with_parent(self) -> None:
+        while gevent_os.tp_read(self._parent_fd, 64):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_with(worker: Worker, runner: WorkerRunner) -> None:
+    worker.left.wait()
+    runner.quit()

@@ -1,0 +1,119 @@
+"""Live figures: what is counted where, percentiles of a window, and series whose memory is bounded."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from live_parts import SECOND, operation, request
+
+from loadtest.load.live import LiveFigures
+from loadtest.load.live_series import MOST_BUCKETS, LiveSeries, RecentTimes
+from loadtest.record.samples import SETUP
+
+
+def values(live: LiveFigures, *name: str) -> list[float | None]:
+    return live.series.tracks[name].values
+
+
+def test_requests_are_counted_in_the_second_of_their_send() -> None:
+    """By what became of them; a 500 was answered and failed; seeding, before the epoch, is no part of the run."""
+    live = LiveFigures()
+    for sample in [
+        request(0.2),
+        request(2.1, 429),
+        request(0.9, 500),
+        request(2.9, None),
+        request(-3.0, stage=SETUP),
+        request(1.0, start=None, status=None),
+    ]:
+        live.count(sample)
+    flow = {name: values(live, "requests", "t", "run", name) for name in ("sent", "accepted", "throttled", "failed")}
+    assert flow == {"sent": [2, 0, 2], "accepted": [2], "throttled": [0, 0, 1], "failed": [1, 0, 1]}
+    stage = live.entry("t").stages["only"]
+    assert (stage.sent, stage.accepted, stage.throttled, stage.errors) == (4, 2, 1, 2)
+
+
+def test_offered_arrivals_are_those_of_this_process_and_of_workers() -> None:
+    """In the second of their intended start, whoever tells of them."""
+    live, worker = LiveFigures(), LiveFigures()
+    for at in (0, 1, 1.5):
+        live.offer("t", int(at * SECOND))
+    worker.offer("t", int(1.2 * SECOND))
+    live.add_offered(worker.take_offered())
+    live.tick(2.0, pending_jobs=7)
+    assert values(live, "offered", "t") == [1, 3]
+    assert worker.take_offered() == {}
+    assert values(live, "pending_jobs") == [None, None, 7]
+
+
+def test_percentiles_are_those_of_the_window_that_slides() -> None:
+    """What is older than the window counts no longer; 429s and failures are in no time."""
+    live = LiveFigures({"t": 20.0})
+    for second in range(20):
+        live.count(operation(second, 100, user_free=int((second - 5) * SECOND)))
+        live.count(operation(second, 9_000, "throttled"))
+        live.count(operation(second, 9_000, "failed"))
+        live.tick(second + 1.0, 0)
+    assert values(live, "response_time", "t", "p99")[20] == pytest.approx(100, rel=0.04)
+    for second in range(20, 41):
+        live.count(operation(second, 500))
+        live.tick(second + 1.0, 0)
+    assert values(live, "response_time", "t", "p50")[30] == pytest.approx(100, rel=0.04)
+    assert values(live, "response_time", "t", "p95")[30] == pytest.approx(500, rel=0.04)
+    assert values(live, "response_time", "t", "p50")[41] == pytest.approx(500, rel=0.04)
+
+
+def test_dispatch_lag_begins_when_the_user_was_free() -> None:
+    """What came before that is the pool's, not the dispatcher's."""
+    live = LiveFigures()
+    late = operation(1.0, 900, start=int(1.8 * SECOND), user_free=int(1.5 * SECOND))
+    live.count(late)
+    live.tick(2.0, 0)
+    assert live.dispatch_lag_ms(0.99) == pytest.approx(300, rel=0.04)
+
+
+def test_buckets_become_wider_and_never_more() -> None:
+    """A soak of a day: nothing counted is lost, and a gauge shows its later value."""
+    series = LiveSeries()
+    sent, gauge = series.track("sent", counts=True), series.track("pending", counts=False)
+    for second in range(0, 86_400, 7):
+        series.count(second * SECOND, sent, count=2)
+        series.note(gauge, second, second)
+    assert series.width_s == 128
+    assert max(len(sent.values), len(gauge.values)) <= MOST_BUCKETS
+    assert sum(sent.values) == 2 * len(range(0, 86_400, 7))  # type: ignore[arg-type]
+    shown = [value for value in gauge.values if value is not None]
+    assert shown == sorted(shown)
+    assert shown[-1] == 86_394
+
+
+@given(st.lists(st.integers(0, 10 * MOST_BUCKETS), max_size=60))
+def test_what_has_changed_is_known(seconds: list[int]) -> None:
+    """Whoever takes over every bucket from the first changed one on has the series as it is."""
+    series, copy = LiveSeries(), Counter[int]()
+    track, width = series.track("sent", counts=True), 1
+    for second in seconds:
+        series.count(second * SECOND, track)
+        begin, series.changed_from = series.changed_from, None
+        assert begin is not None
+        if series.width_s != width:
+            copy.clear()
+            width = series.width_s
+            assert begin == 0
+        copy.update({place: track.values[place] - copy[place] for place in range(begin, len(track.values))})  # type: ignore[operator]
+    assert [copy[place] for place in range(len(track.values))] == track.values
+
+
+@given(st.lists(st.lists(st.floats(0, 1e5), max_size=5), max_size=30))
+def test_a_window_forgets_what_it_took_in(seconds: list[list[float]]) -> None:
+    """Times of any seconds: a window later there are none, and all of them are counted."""
+    times = RecentTimes(10.0)
+    for second, added in enumerate(seconds):
+        for ms in added:
+            times.add(ms)
+        times.slide(second + 1.0)
+    for second in range(len(seconds), len(seconds) + 10):
+        times.slide(second + 1.0)
+    assert times.quantile(0.5) is None
+    assert sum(times.counts) == sum(map(len, seconds))

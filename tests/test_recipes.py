@@ -1,0 +1,162 @@
+"""The recipes of CONTRIBUTING.md, followed to the letter on a copy of the repository."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+pytestmark = pytest.mark.judged  # a run of a recipe must be valid
+ROOT = Path(__file__).parent.parent
+RECIPES = dict(
+    re.findall(
+        r"^### (.+?)\n(.*?)(?=^##|\Z)",
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## Recipes\n")[2],
+        re.MULTILINE | re.DOTALL,
+    )
+)
+COPIED = ("loadtest", "tests", "docs", "scenarios")
+
+
+class Copy:
+    """A copy of the repository in which recipes are followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in COPIED:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
+        (folder / ".venv").symlink_to(Path(sys.prefix))
+
+    def follow(self, name: str) -> tuple[set[str], list[str]]:
+        """Follow a recipe but for its commands; gives the files that it touched, and the commands."""
+        touched: set[str] = set()
+        commands: list[str] = []
+        for language, block in re.findall(r"^```(\w+)\n(.*?)^```", RECIPES[name], re.MULTILINE | re.DOTALL):
+            if language == "sh":
+                commands += block.splitlines()
+            elif language == "diff":
+                touched |= self.change(block)
+            else:
+                path = block.partition("\n")[0].removeprefix("# ")
+                (self.folder / path).write_text(block.partition("\n")[2], encoding="utf-8")
+                touched.add(path)
+        return touched, commands
+
+    def change(self, diff: str) -> set[str]:
+        """Make the changes of a diff, whose lines that stay or go stand in a file exactly once."""
+        path, touched = "", set()
+        for named, hunk in re.findall(r"^@@ ?(.*)\n((?:(?!@@).*\n)*)", diff, re.MULTILINE):
+            path = named or path
+            touched.add(path)
+            lines = [(line[:1], line[1:]) for line in hunk.splitlines()]
+            before, after = ("\n".join(text for sign, text in lines if sign != other) for other in "+-")
+            text = (self.folder / path).read_text(encoding="utf-8")
+            assert text.count(f"\n{before}\n") == 1, f"{path} has not once: {before}"
+            (self.folder / path).write_text(text.replace(f"\n{before}\n", f"\n{after}\n"), encoding="utf-8")
+        return touched
+
+    def run(self, line: str) -> str:
+        """Run a command of a recipe; it must succeed."""
+        own = {name: value for name, value in os.environ.items() if name != "CI"}  # properties by few examples
+        own |= {"PYTHONPATH": str(self.folder), "PYTEST_ADDOPTS": "--hypothesis-seed=1 -p no:cacheprovider"}
+        done = subprocess.run(
+            shlex.split(line, comments=True),
+            cwd=self.folder,
+            env={**own, "LOADTEST_PLOTS": "0" if " run " in line else "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        return done.stdout
+
+
+class Followed(NamedTuple):
+    """What became of the recipes: their copy, the files that each touched, and what each command printed."""
+
+    copy: Copy
+    touched: dict[str, set[str]]
+    printed: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def followed(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    """All recipes, one after the other on one copy; a command of two is run once."""
+    copy = Copy(tmp_path_factory.mktemp("recipes"))
+    steps = {name: copy.follow(name) for name in RECIPES}
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
+    maker.save(copy.folder / "reports" / "latest", maker.info(traffic), maker.Simulation(traffic).run())
+    printed: dict[str, str] = {}
+    for line in [line for _, lines in steps.values() for line in lines]:
+        if line not in printed:
+            printed[line] = copy.run(line)
+    return Followed(copy, {name: touched for name, (touched, _) in steps.items()}, printed)
+
+
+def test_a_plot(followed: Followed) -> None:
+    """It is in its section of the page, and its picture and numbers are beside the others."""
+    assert followed.touched["A plot"] == {
+        "loadtest/report/plots/amplification.py",
+        "loadtest/report/plots/__init__.py",
+    }
+    run = followed.copy.folder / "reports" / "latest"
+    assert {path.suffix for path in run.glob("plots/amplification.*")} == {".png", ".csv"}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    section = re.search(r'<div id="outcomes" class="unfolded">.*?</details>', page, re.DOTALL)
+    assert section
+    assert "An operation took at most 1.00 requests on average" in section[0]
+
+
+def test_an_outcome_reason(followed: Followed) -> None:
+    """Code, sentence and docs agree."""
+    assert followed.touched["An outcome reason"] == {
+        "loadtest/contract.py",
+        "loadtest/load/client.py",
+        "docs/client.md",
+    }
+
+
+def test_an_operation(followed: Followed) -> None:
+    """It is planned, run, recorded, judged and reported like the others."""
+    own = {"loadtest/contract.py", "loadtest/load/users.py", "docs/scenarios.md"}
+    assert followed.touched["An operation"] == {*own, "scenarios/submissions.toml"}
+    (directory,) = followed.copy.folder.glob("reports/*-submissions-*")
+    metrics = msgspec.json.decode((directory / "metrics.json").read_bytes())
+    stages = metrics["operations"]["submission"]["stages"]
+    assert stages["within"]["operations"]["ok"] == 20
+    assert stages["above"]["operations"]["throttled"] > 0
+
+
+def test_a_limiter(followed: Followed) -> None:
+    """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
+    rooms = ("limiters/windows", "limiters/algorithms", "inference/occupancy", "inference/candidates")
+    assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
+    assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
+    inferred = """
+import sys; sys.path.insert(0, "tests/inference")
+from test_inference import LimiterSpec, found_in, is_named
+truth = LimiterSpec("sliding-buckets")
+print(is_named(truth, found_in(truth, "steps")))
+"""
+    assert followed.copy.run(shlex.join([".venv/bin/python", "-c", inferred])) == "True\n"
+
+
+def test_the_code_of_recipes_is_tidy(followed: Followed) -> None:
+    """It passes the linter and the formatter."""
+    code = {path for touched in followed.touched.values() for path in touched if path.endswith(".py")}
+    followed.copy.run(shlex.join([".venv/bin/ruff", "check", "--no-cache", *code]))
+    followed.copy.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
+
+
+def test_every_recipe_is_followed() -> None:
+    """Each has a test here, named after it."""
+    assert {f"test_{name.lower().replace(' ', '_')}" for name in RECIPES} <= set(globals())
