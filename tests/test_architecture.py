@@ -61,10 +61,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preflight": LEAVES | SHARED,
     "inference": LEAVES | {"assumed_limits"},
     "regression": LEAVES | {"record"},
+    "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
     "analysis": LEAVES | SHARED | {"inference", "regression"},
     "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"regression"},
+    "cli": LEAVES | SHARED | {"regression", "capacity"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

@@ -18,6 +18,7 @@ VERBS = {
     "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
     "run": "Run a scenario: send its traffic, record it, report it, judge it.",
+    "capacity": "Find the highest rate that holds, and what stops more.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
     "report": "Make a run's report again from its record.",
