@@ -2,12 +2,14 @@
 
 ``docs/intervals.md`` has the last results. ``python bench/interval_coverage.py`` simulates 200 runs of each regime
 (about a quarter of a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets
-another number. The intervals were tuned on other seeds than this one.
+another number. The intervals were tuned on other seeds than this one. ``--records FOLDER`` takes real runs instead:
+every run directory below the folder, all of one scenario and seed.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,8 +19,11 @@ from loadtest.analysis.block_intervals import BlockInterval, percentile_interval
 from loadtest.analysis.blocks import RESPONSE, StageBlocks, Times, grid
 from loadtest.analysis.columns import tally
 from loadtest.analysis.distribution import distribution
+from loadtest.analysis.findings import find
+from loadtest.analysis.intervals import THROTTLED_RATE
 from loadtest.analysis.limits.expected_429 import replay
 from loadtest.analysis.limits.phases import FIXED, refused_by_phase
+from loadtest.analysis.record import load_record
 from loadtest.limiters import LimiterSpec
 from loadtest.units import Limit
 
@@ -254,12 +259,59 @@ def fails(regime: Regime, found: Coverage) -> bool:
     return found.stated < 0.6 * found.runs or not LEAST <= found.covered <= MOST
 
 
+class Stated(NamedTuple):
+    """What one run says of a figure: its value, and the ends of its interval, if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def of_records(folder: Path) -> Iterator[str]:
+    """Rows of a table: for each figure of each kind, how many intervals of real runs hold what all runs come to.
+
+    Blocks: the truth is the mean over the runs of a share, and the percentile of the times of all runs together. A
+    range over phases must hold the value of every run.
+    """
+    stated: dict[tuple[str, str, str], list[Stated]] = {}
+    times: dict[str, list[Floats]] = {}
+    runs = 0
+    for record in map(load_record, sorted(path.parent for path in folder.rglob("samples.arrows"))):
+        if record.info.end != "finished":
+            continue
+        runs += 1
+        for key in record.stages():
+            times.setdefault(key.traffic, []).append(record.time("response_time_ms", [key]).ordered)
+        for one in find(record).intervals:
+            if one.value or one.metric == THROTTLED_RATE:
+                entry = stated.setdefault((one.traffic, one.metric, one.kind or "none"), [])
+                entry.append(Stated(one.value, one.low, one.high))
+    for (traffic, metric, kind), found in sorted(stated.items()):
+        if kind == "none" or not metric.startswith(("throttled_rate", "goodput", "response_time.p", "error_rate")):
+            continue
+        others = [one.value for key, some in stated.items() if key[:2] == (traffic, metric) for one in some]
+        if metric.startswith("response_time"):
+            true = [float(np.quantile(np.concatenate(times[traffic]), int(metric[-2:]) / 100, method="inverted_cdf"))]
+        else:
+            true = [float(np.mean(others))] if kind == "blocks" else others
+        held = sum(one.low is not None and one.high is not None and all(one.low <= each <= one.high for each in true)
+                   for one in found)  # fmt: skip
+        truth = f"{true[0]:.4g}" if kind == "blocks" else f"{min(true):.4g} to {max(true):.4g}"
+        yield f"| {traffic} | {metric} | {kind} | {truth} | {held} of {len(found)} ({held / len(found):.1%}) | {runs} |"
+
+
 def main() -> int:
     """Print the table; 1 if something in it is not as it must be."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--records", type=Path, help="real runs, by the folder that they are below")
     given = parser.parse_args()
+    if given.records is not None:
+        print("| entry | figure | from | all runs | intervals that hold it | runs |\n" + "| --- " * 6 + "|")
+        for row in of_records(given.records):
+            print(row, flush=True)
+        return 0
     bad = 0
     print("| regime | what it is | " + " | ".join(METRICS) + " |")
     print("| --- | --- |" + " --- |" * len(METRICS))

@@ -15,19 +15,6 @@ if TYPE_CHECKING:  # a third of the time that a report takes to start, and it ne
 
 CONCURRENCY: Final = "concurrency"
 """The one algorithm that limits how many requests are being answered, not how many come."""
-
-WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
-"""Algorithms that count requests in windows; the others let them through at a steady rate, or one for another."""
-_NAMES: Final = {
-    "fixed-window": "a fixed window, aligned with the wall clock",
-    "fixed-window-from-first": "a fixed window that begins with a request",
-    "sliding-log": "a sliding log",
-    "sliding-counter": "a sliding-window counter, aligned with the wall clock",
-    "token-bucket": "a token bucket",
-    "gcra": "a GCRA",
-    CONCURRENCY: "a limit on requests at the same time",
-    "leaky-queue": "a leaky queue",
-}
 _WHOSE: Final = {
     "key-and-name": "for each key and limit name",
     "key": "for each key, over all its requests",
@@ -103,7 +90,7 @@ class AssumedLimits:
     @property
     def windowed(self) -> bool:
         """Whether a quota is that of a window: who is refused may be so until the window is over."""
-        return self.spec.algorithm in WINDOWED
+        return ALGORITHMS[self.spec.algorithm].windowed
 
     @property
     def aligned(self) -> bool:
@@ -113,7 +100,7 @@ class AssumedLimits:
     @property
     def words(self) -> str:
         """How limits are counted, as an object that a sentence may have."""
-        name = _NAMES.get(self.spec.algorithm, f"a {self.spec.algorithm}")
+        name = ALGORITHMS[self.spec.algorithm].called
         if self.spec.burst is not None:
             name += f" of {self.spec.burst} at once"
         if self.spec.count_rejected:

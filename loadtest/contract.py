@@ -254,8 +254,11 @@ class Reason(Word):
     TRUNCATED = "truncated", "The connection ended within the answer."
     MALFORMED_HTTP = "malformed_http", "The answer breaks the rules of HTTP."
     HEAD_TOO_LARGE = "head_too_large", "The answer has more than 256 KiB before its body."
-    ANSWER_TOO_LARGE = "answer_too_large", "The answer has more than 16 MiB, or has once it is decompressed."
-    UNKNOWN_ENCODING = "unknown_encoding", "The answer's Content-Encoding is not known."
+    ANSWER_TOO_LARGE = (
+        "answer_too_large",
+        "The answer has more than 16 MiB, decompressed or not, or all that are being read have more than 512.",
+    )
+    UNKNOWN_ENCODING = "unknown_encoding", "The answer is compressed in a way that was not asked for, or is not known."
     UNDECODABLE_BODY = "undecodable_body", "The compressed body is damaged."
     REDIRECT = "redirect", "The target redirected; redirects are not followed."
     UNEXPECTED_STATUS = "unexpected_status", "The status is not the expected one."

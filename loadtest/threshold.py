@@ -21,16 +21,17 @@ Judgement = Literal["pass", "fail", "inconclusive"]
 QUANTILES: Final = ("p50", "p90", "p95", "p99")
 """Statistics that have an interval."""
 STATISTICS: Final = ("mean", *QUANTILES, "max")
-TIMES: Final = (
-    "response_time",
-    "service_time",
-    "start_lag",
-    "dispatch_lag",
-    "execution_time",
-    "overhead",
-    "submit",
-    "time_to_result",
-)
+TIMES: Final = {
+    "response_time": "of an operation, from its intended start, retries and polls included",
+    "service_time": "of one request",
+    "start_lag": "from the intended start to the start",
+    "dispatch_lag": "the part of start_lag that is ours",
+    "execution_time": "what the server says it spent (executionTime)",
+    "overhead": "what the client waited beyond executionTime",
+    "submit": "of a job's submit, from the intended start",
+    "time_to_result": "of a job, until its end was seen",
+}
+"""What each is."""
 _COUNTS: Final = ("offered", "sent", *Outcome)
 
 METRICS: Final[dict[str, Unit]] = {
@@ -51,6 +52,23 @@ METRICS: Final[dict[str, Unit]] = {
 }
 """Every metric that a threshold can name, and its unit."""
 
+_MEANT: Final = {
+    **dict.fromkeys(
+        ("latency", "duration", "elapsed", "rt", "response_times", "http_req_duration"), ("response_time",)
+    ),
+    **dict.fromkeys(("429", "429s", "429_rate", "429_share", "rate_limited"), ("requests.throttled_rate",)),
+    **dict.fromkeys(("errors", "failures", "failed", "fails"), ("error_rate", "operations.failed")),
+    **dict.fromkeys(("error", "failure_rate", "errors_rate", "success_rate", "http_req_failed"), ("error_rate",)),
+    **dict.fromkeys(("rps", "throughput", "requests_per_second"), ("requests.sent_rate", "goodput")),
+    **dict.fromkeys(("requests", "count", "http_reqs"), ("requests.sent",)),
+    "throttled": ("throttled_rate", "requests.throttled"),
+    "timeouts": ("operations.timed_out",),
+    "ok": ("operations.ok",),
+    "retries": ("amplification",),
+}
+"""What other tools, and people, call metrics."""
+_STATISTICS_MEANT: Final = {"avg": "mean", "average": "mean", "median": "p50", "med": "p50", "maximum": "max"}
+
 ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 """Beginnings of the metrics that only ``async_run`` has."""
 
@@ -67,7 +85,7 @@ LIVE_SHARES: Final = ("requests.throttled_rate", "throttled_rate", "error_rate")
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _FORM: Final = re.compile(
-    r"^\s*(?P<metric>[\w.]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
+    r"^\s*(?P<metric>[\w.()-]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
     r"(?:\s+(?P<kind>stage|traffic)\s+(?P<other>\S+))?"
     r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
 )
@@ -78,7 +96,7 @@ _SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
     "number": {"": (1, 1)},
 }
 """By what to multiply and divide: 35 / 100 is the 0.35 that a share is, 35 * 0.01 is not."""
-_WRITE_AS: Final[dict[Unit, str]] = {
+WRITE_AS: Final[dict[Unit, str]] = {
     "ms": "a time with its unit, as 800ms or 1.5s",
     "per_s": "a rate with its unit, as 5/s or 90/min",
     "share": "a share from 0 to 1, or a percentage, as 0.05 or 5%",
@@ -257,18 +275,27 @@ def _value(text: str, unit: Unit, threshold: str) -> float:
         number, suffix = split_quantity(text)
         times, over = _SCALES[unit][suffix]
     except (ValueError, KeyError):
-        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {_WRITE_AS[unit]}.") from None
+        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {WRITE_AS[unit]}.") from None
     value = number * times / over
     if unit == "share" and not 0 <= value <= 1:
-        raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {_WRITE_AS[unit]}.")
+        raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {WRITE_AS[unit]}.")
     return value
 
 
 def nearest_metric(metric: str) -> str:
     """What to write instead of a metric that there is not."""
-    if metric in TIMES or metric == "polls":
-        return f"Name a statistic of it: {', '.join(f'{metric}.{name}' for name in STATISTICS)}."
-    if metric.split(".", maxsplit=1)[0].endswith("_ms"):
+    name, _, statistic = re.sub("[()]", "", metric).replace("-", "_").lower().partition(".")
+    if name.endswith("_ms"):
         return f"Write it without _ms: {metric.replace('_ms', '', 1)}."
+    if (of_times := _STATISTICS_MEANT.get(name, name)) in STATISTICS and not statistic:
+        return f"Did you mean response_time.{of_times}?"
+    meant = _MEANT.get(name, (name,))
+    if meant[0] in (*TIMES, "polls"):
+        statistic = _STATISTICS_MEANT.get(statistic, statistic)
+        if statistic in STATISTICS and f"{meant[0]}.{statistic}" != metric:
+            return f"Did you mean {meant[0]}.{statistic}?"
+        return f"Name a statistic of it: {', '.join(f'{meant[0]}.{each}' for each in STATISTICS)}."
+    if meant[0] in METRICS:
+        return f"Did you mean {' or '.join(meant)}?"
     near = difflib.get_close_matches(metric, METRICS, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Metrics are: {', '.join(METRICS)}."
+    return f"Did you mean {near[0]}?" if near else "`loadtest metrics` lists them all."

@@ -1,27 +1,9 @@
-"""The command line from outside, and the files that a run on a leash takes."""
+"""The files that a run on a leash takes."""
 
-import subprocess
-import sys
 from pathlib import Path
-
-from plugins.processes import clean_environment
 
 ABORTED = {7, 3}
 """Exit codes of a run that was aborted: on a machine that is busy it may be invalid, too, and says both."""
-
-
-def loadtest(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run ``loadtest`` without a terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "loadtest.cli", *arguments],
-        cwd=cwd,
-        env=clean_environment(**environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def write_scenario(

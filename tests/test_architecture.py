@@ -20,6 +20,7 @@ LEAVES = {
     "foreign_text",
     "http_headers",
     "processes",
+    "program",
     "contract",
     "units",
     "limiters",
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "foreign_text": set(),
     "http_headers": set(),
     "processes": set(),
+    "program": set(),
     "units": set(),
     "contract": {"units"},
     "seeded_random": set(),
@@ -58,14 +60,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
-    "preflight": LEAVES | SHARED,
+    "preflight": LEAVES | SHARED | {"probing"},
     "inference": LEAVES | {"assumed_limits"},
+    "probing": LEAVES | {"record", "inference"},
     "regression": LEAVES | {"record"},
     "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
     "analysis": LEAVES | SHARED | {"inference", "regression"},
     "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"regression", "capacity"},
+    "cli": LEAVES | SHARED | {"regression", "probing", "capacity"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command
@@ -82,7 +85,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvloop": ("loadtest/reference_api/",),
     "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
     "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
-    "prometheus_client": ("loadtest/reference_api/",),
+    "prometheus_client": ("loadtest/reference_api/", "loadtest/load/web/"),
 }
 STILL_SPELL: tuple[str, ...] = ()  # rooms that have not taken the words of contract.py yet
 NOUNS = {("loadtest/report/failures.py", "retrieval")}  # what a sentence calls an operation

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
+pytestmark = pytest.mark.judged  # a run of a recipe must be valid
 ROOT = Path(__file__).parent.parent
 RECIPES = dict(
     re.findall(
@@ -24,7 +26,7 @@ COPIED = ("loadtest", "tests", "docs", "scenarios")
 
 
 class Copy:
-    """A copy of the repository in which a recipe is followed."""
+    """A copy of the repository in which recipes are followed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,19 +35,20 @@ class Copy:
         (folder / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
         (folder / ".venv").symlink_to(Path(sys.prefix))
 
-    def follow(self, name: str) -> tuple[set[str], str]:
-        """Follow a recipe from its first block to its last; gives the files that it touched and what was printed."""
-        touched, printed = set(), ""
+    def follow(self, name: str) -> tuple[set[str], list[str]]:
+        """Follow a recipe but for its commands; gives the files that it touched, and the commands."""
+        touched: set[str] = set()
+        commands: list[str] = []
         for language, block in re.findall(r"^```(\w+)\n(.*?)^```", RECIPES[name], re.MULTILINE | re.DOTALL):
             if language == "sh":
-                printed += "".join(self.run(line) for line in block.splitlines())
+                commands += block.splitlines()
             elif language == "diff":
                 touched |= self.change(block)
             else:
                 path = block.partition("\n")[0].removeprefix("# ")
                 (self.folder / path).write_text(block.partition("\n")[2], encoding="utf-8")
                 touched.add(path)
-        return touched, printed
+        return touched, commands
 
     def change(self, diff: str) -> set[str]:
         """Make the changes of a diff, whose lines that stay or go stand in a file exactly once."""
@@ -62,10 +65,12 @@ class Copy:
 
     def run(self, line: str) -> str:
         """Run a command of a recipe; it must succeed."""
+        own = {name: value for name, value in os.environ.items() if name != "CI"}  # properties by few examples
+        own |= {"PYTHONPATH": str(self.folder), "PYTEST_ADDOPTS": "--hypothesis-seed=1 -p no:cacheprovider"}
         done = subprocess.run(
             shlex.split(line, comments=True),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "LOADTEST_PLOTS": "0"},
+            env={**own, "LOADTEST_PLOTS": "0" if " run " in line else "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -74,49 +79,82 @@ class Copy:
         assert done.returncode == 0, f"{line}\n{done.stdout}"
         return done.stdout
 
-    def lint(self, touched: set[str]) -> None:
-        """Check that what was touched is as tidy as the rest."""
-        code = [path for path in touched if path.endswith(".py")]
-        self.run(shlex.join([".venv/bin/ruff", "check", "--no-cache", *code]))
-        self.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
+
+class Followed(NamedTuple):
+    """What became of the recipes: their copy, the files that each touched, and what each command printed."""
+
+    copy: Copy
+    touched: dict[str, set[str]]
+    printed: dict[str, str]
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return Copy(tmp_path / "copy")
-
-
-def test_a_plot(copy: Copy, maker: ModuleType) -> None:
-    """It is in its section of the page, and its picture and numbers are beside the others."""
+@pytest.fixture(scope="module")
+def followed(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    """All recipes, one after the other on one copy; a command of two is run once."""
+    copy = Copy(tmp_path_factory.mktemp("recipes"))
+    steps = {name: copy.follow(name) for name in RECIPES}
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
-    run = maker.save(copy.folder / "reports" / "latest", maker.info(traffic), maker.Simulation(traffic).run())
-    touched, _ = copy.follow("A plot")
-    assert touched == {"loadtest/report/plots/amplification.py", "loadtest/report/plots/__init__.py"}
+    maker.save(copy.folder / "reports" / "latest", maker.info(traffic), maker.Simulation(traffic).run())
+    printed: dict[str, str] = {}
+    for line in [line for _, lines in steps.values() for line in lines]:
+        if line not in printed:
+            printed[line] = copy.run(line)
+    return Followed(copy, {name: touched for name, (touched, _) in steps.items()}, printed)
+
+
+def test_a_plot(followed: Followed) -> None:
+    """It is in its section of the page, and its picture and numbers are beside the others."""
+    assert followed.touched["A plot"] == {
+        "loadtest/report/plots/amplification.py",
+        "loadtest/report/plots/__init__.py",
+    }
+    run = followed.copy.folder / "reports" / "latest"
     assert {path.suffix for path in run.glob("plots/amplification.*")} == {".png", ".csv"}
-    section = re.search(
-        r'<div id="outcomes" class="unfolded">.*?</details>', (run / "report.html").read_text(), re.DOTALL
-    )
+    page = (run / "report.html").read_text(encoding="utf-8")
+    section = re.search(r'<div id="outcomes" class="unfolded">.*?</details>', page, re.DOTALL)
     assert section
     assert "An operation took at most 1.00 requests on average" in section[0]
-    copy.lint(touched)
 
 
-def test_an_outcome_reason(copy: Copy) -> None:
-    """Code, sentence and docs agree; a client that gets no body says so."""
-    touched, _ = copy.follow("An outcome reason")
-    assert touched == {"loadtest/contract.py", "loadtest/load/client.py", "docs/client.md"}
-    copy.lint(touched)
+def test_an_outcome_reason(followed: Followed) -> None:
+    """Code, sentence and docs agree."""
+    assert followed.touched["An outcome reason"] == {
+        "loadtest/contract.py",
+        "loadtest/load/client.py",
+        "docs/client.md",
+    }
 
 
-def test_an_operation(copy: Copy) -> None:
+def test_an_operation(followed: Followed) -> None:
     """It is planned, run, recorded, judged and reported like the others."""
-    touched, printed = copy.follow("An operation")
     own = {"loadtest/contract.py", "loadtest/load/users.py", "docs/scenarios.md"}
-    assert touched == {*own, "scenarios/submissions.toml"}
-    assert "Pass: its one threshold holds" in printed
-    metrics = msgspec.json.decode((copy.folder / "reports" / "latest" / "metrics.json").read_bytes())
-    assert metrics["operations"]["submission"]["operations"]["throttled"] > 0
-    copy.lint(touched)
+    assert followed.touched["An operation"] == {*own, "scenarios/submissions.toml"}
+    (directory,) = followed.copy.folder.glob("reports/*-submissions-*")
+    metrics = msgspec.json.decode((directory / "metrics.json").read_bytes())
+    stages = metrics["operations"]["submission"]["stages"]
+    assert stages["within"]["operations"]["ok"] == 20
+    assert stages["above"]["operations"]["throttled"] > 0
+
+
+def test_a_limiter(followed: Followed) -> None:
+    """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
+    rooms = ("limiters/windows", "limiters/algorithms", "inference/occupancy", "inference/candidates")
+    assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
+    assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
+    inferred = """
+import sys; sys.path.insert(0, "tests/inference")
+from test_inference import LimiterSpec, found_in, is_named
+truth = LimiterSpec("sliding-buckets")
+print(is_named(truth, found_in(truth, "steps")))
+"""
+    assert followed.copy.run(shlex.join([".venv/bin/python", "-c", inferred])) == "True\n"
+
+
+def test_the_code_of_recipes_is_tidy(followed: Followed) -> None:
+    """It passes the linter and the formatter."""
+    code = {path for touched in followed.touched.values() for path in touched if path.endswith(".py")}
+    followed.copy.run(shlex.join([".venv/bin/ruff", "check", "--no-cache", *code]))
+    followed.copy.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
 
 
 def test_every_recipe_is_followed() -> None:

@@ -38,7 +38,7 @@ TITLE: Final = "metrics.json of a workflow-loadtest run"
 FILE_NAME: Final = "metrics.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a record says: its figures, whether they are valid, and the verdict."""
 
@@ -103,30 +103,30 @@ def find(record: Record) -> Findings:
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
     return Findings(
-        record,
-        expectation,
-        metrics,
-        uses.result(),
-        evenness.result(),
-        rates.by_limit,
-        points.result(),
-        lags.result(),
-        heats.result(),
-        executions.result(),
-        record.errors.result(),
-        record.anomalies.result(),
-        record.jobs.result(),
-        slowest,
-        replace(observed_429, retries=retried.result()),
-        keys.result(),
-        keys.slow(),
-        blocks,
-        answer_all(record, metrics, values),
-        mistakes.result(record.info, metrics.traffic),
-        metric_intervals(record, expectation, metrics, blocks),
-        checks,
-        judged,
-        decide(record.info, checks, judged),
+        record=record,
+        expectation=expectation,
+        metrics=metrics,
+        uses=uses.result(),
+        evenness=evenness.result(),
+        rates=rates.by_limit,
+        responses=points.result(),
+        lags=lags.result(),
+        heats=heats.result(),
+        executions=executions.result(),
+        errors=record.errors.result(),
+        anomalies=record.anomalies.result(),
+        ledger=record.jobs.result(),
+        slowest=slowest,
+        observed_429=replace(observed_429, retries=retried.result()),
+        keys=keys.result(),
+        slow_keys=keys.slow(),
+        blocks=blocks,
+        answers=answer_all(record, metrics, values),
+        on_purpose=mistakes.result(record.info, metrics.traffic),
+        intervals=metric_intervals(record, expectation, metrics, blocks),
+        checks=checks,
+        judged=judged,
+        verdict=decide(record.info, checks, judged),
     )
 
 

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 import click
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.program import pasteable
 
 # The verbs in the order of their use, each with one line of help.
 VERBS = {
-    "init": "Write a first scenario, also from a curl command.",
+    "init": "Write a first scenario, also from a curl command or a shipped one.",
     "validate": "Check scenario files, and list all mistakes at once.",
     "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
+    "probe": "Find out by experiments which limits a service enforces.",
     "run": "Run a scenario: send its traffic, record it, report it, judge it.",
     "capacity": "Find the highest rate that holds, and what stops more.",
     "compare": "Compare two versions of a service in pairs of blocks.",
@@ -28,7 +30,8 @@ VERBS = {
     "regression": "Check runs against a history of accepted ones.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
-    "scenarios": "List the scenarios in a folder with their titles.",
+    "metrics": "List the metrics that a threshold can name.",
+    "scenarios": "List the scenarios that there are, with their titles.",
 }
 
 
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
         sys.stdout.flush()
     except LoadtestError as error:
-        click.echo(f"loadtest: {error}", err=True)
+        click.echo(pasteable(f"loadtest: {error}"), err=True)
         return int(error.exit_code)
     except click.ClickException as error:
         error.show()

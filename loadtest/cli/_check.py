@@ -12,9 +12,9 @@ from loadtest.cli._comparison import show
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.errors import ExitCode, InputError
+from loadtest.program import pasteable
 from loadtest.regression import history, history_file, measurements, suspects
 from loadtest.regression.history import RunLine
-from loadtest.regression.measurements import RunMeasurements
 from loadtest.regression.results import Comparison, save
 from loadtest.regression.rule import judge_history
 from loadtest.regression.suspects import Repeat, Suspects
@@ -75,7 +75,7 @@ def check(order: Order, *, rerun: bool) -> int:
     made = _run(order, loaded)
     if (code := _without_measurements(made)) is not None:
         return code
-    run = measured(made.directory)
+    run = history.compact(measurements.read(made.directory))
     # Read only now: another check may have ended meanwhile.
     evidence = history_file.read(path).history.evidence(run)
     comparison = judge_history(evidence, run, title=loaded.scenario.title)
@@ -92,7 +92,8 @@ def check(order: Order, *, rerun: bool) -> int:
         # Who loads a production target has typed its name for the first run.
         return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
     show(made.directory, comparison, plots=order.plots, history=path)
-    print(f"Suspected, not confirmed: `loadtest regression confirm {file}` decides, best on another machine.")
+    decides = f"`loadtest regression confirm {file}` decides, best on another machine."
+    print(pasteable(f"Suspected, not confirmed: {decides}"))
     return order.exit_code(made.exit_code, comparison)
 
 
@@ -120,7 +121,7 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
     made = _run(order, loaded)
     if (code := _without_measurements(made)) is not None:
         return code
-    run = measured(made.directory)
+    run = history.compact(measurements.read(made.directory))
     comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
     comparison = msgspec.structs.replace(
         comparison,
@@ -163,21 +164,6 @@ def _without_measurements(made: MadeRun) -> int | None:
         return None
     click.echo(f"loadtest: {made.directory.name} was not completed: it is not compared and not recorded", err=True)
     return made.exit_code or int(ExitCode.BUG)
-
-
-def measured(directory: Path) -> RunMeasurements:
-    """What the report of a run tells a comparison, as a history keeps it.
-
-    Raises:
-        LoadtestError: if there is nothing of the kind.
-    """
-    path = directory / measurements.FILE_NAME
-    try:
-        return history.compact(msgspec.json.decode(path.read_bytes(), type=RunMeasurements))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", f"`loadtest report {directory}` makes it.") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", f"`loadtest report {directory}` makes it again.") from error
 
 
 def warn(messages: list[str]) -> None:

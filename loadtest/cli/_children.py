@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import msgspec
+
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
@@ -132,7 +134,10 @@ def make_load(
     try:
         with Interrupts(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
-                progress = decode_progress(line)
+                try:
+                    progress = decode_progress(line)
+                except msgspec.MsgspecError:
+                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
                 if isinstance(progress, Failure):
                     failed = progress
                 else:
@@ -193,7 +198,7 @@ class Interrupts:
 
 
 def make_report(directory: Path, *, plots: bool) -> int:
-    """Make the report of a run in a process of its own, which prints the summary; then print which jobs are pending.
+    """Print which jobs of a run are pending, and make its report in a process of its own, which prints the summary.
 
     Args:
         directory: of the run.
@@ -202,11 +207,11 @@ def make_report(directory: Path, *, plots: bool) -> int:
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
+    if note := run_directory.pending_note(directory):
+        print(note)
     sys.stdout.flush()
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
     code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
-    if note := run_directory.pending_note(directory):
-        print(note)
     return code if code >= 0 else int(ExitCode.BUG)
 
 

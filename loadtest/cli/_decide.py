@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from loadtest.cli._check import measured
 from loadtest.errors import InputError, RecordError
 from loadtest.record.run_directory import find_run
-from loadtest.regression import history, history_file, results
+from loadtest.regression import history, history_file, measurements, results
 from loadtest.regression.history import HistoryRun, Line
 
 
@@ -66,7 +65,8 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
             f"{run!r} is neither in a history of {place} nor a run in {output_dir}",
             "`loadtest regression history` lists the runs.",
         )
-    line = history.run_line(found := measured(directory), _verdict(directory))
+    found = history.compact(measurements.read(directory))
+    line = history.run_line(found, _verdict(directory))
     return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from loadtest.cli._check import warn
 from loadtest.errors import InputError
+from loadtest.program import pasteable
 from loadtest.regression import history_file
 from loadtest.regression.audit import LEAST, Audit, Rate, Sensitivity, audit
 from loadtest.regression.export import FORMATS
@@ -65,7 +66,7 @@ def show_history(path: Path) -> None:
     counts = {status: sum(each.status == status for each in runs) for status in ("accepted", "waiting")}
     console.print(
         f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}, {counts['accepted']} accepted, {counts['waiting']} "
-        "waiting for `loadtest regression accept` or `reject`",
+        + pasteable("waiting for `loadtest regression accept` or `reject`"),
         soft_wrap=True,
     )
     table = _table("Run", "Version", "Verdict", "Status", "What was found or decided")

@@ -53,6 +53,13 @@ processes_option = click.option(
 )
 
 
+metrics_option = click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve the run's figures for Prometheus at http://127.0.0.1:PORT/metrics.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
     """What the command line says about the target.

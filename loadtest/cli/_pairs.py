@@ -15,7 +15,7 @@ from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
 from loadtest.cli._target import ResolvedTarget
 from loadtest.credentials import ENDPOINT_VARIABLE
-from loadtest.errors import ExitCode, LoadtestError
+from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest, prepare_run
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
@@ -198,10 +198,8 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:
-            content = (directory / measurements.FILE_NAME).read_bytes()
-            one = msgspec.json.decode(content, type=RunMeasurements)
-        except (OSError, msgspec.MsgspecError) as error:
-            click.echo(f"loadtest: {directory} has no measurements: {error}", err=True)
-        else:
+            one = measurements.read(directory)
             found[one.run] = one
+        except InputError as error:
+            click.echo(f"loadtest: {error}", err=True)
     return found

@@ -1,19 +1,25 @@
-"""Shows how a load gets on: one line that changes on a terminal, plain lines elsewhere."""
+"""Shows how a load gets on: a bar and a table that change on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from typing import Final, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 10.0
-"""Seconds from one plain line of progress to the next."""
+"""Seconds from one plain report of progress to the next; longer in a long run, so that a log has about twenty."""
 _BAR: Final = 24
 """Characters."""
+_COUNTS: Final = {"offered": "offered", "ok": "ok", "throttled": "429", "failed": "failed", "timed_out": "timed out"}
+"""Figures of an entry, as they are called here."""
+_ALWAYS: Final = {"offered", "ok", "429"}
+"""Of these a line shows also none."""
+_OF_WHAT: Final = "p95: response time of operations that were ok or timed out in the last ten seconds"
 
 
 class ProgressDisplay:
@@ -21,14 +27,16 @@ class ProgressDisplay:
 
     Args:
         block_s: how long a block will take, as planned; for the time that is left.
+        terminal: where it can change; standard output by default, if that is one.
     """
 
-    def __init__(self, block_s: float = 0.0) -> None:
+    def __init__(self, block_s: float = 0.0, terminal: Console | None = None) -> None:
         self._block_s = block_s
-        self._block = ""
+        self._block: list[str] = []
         self._begun = 0.0
-        self._console = Console(highlight=False)
-        self._live = Live(console=self._console, transient=True, auto_refresh=False) if sys.stdout.isatty() else None
+        if terminal is None and sys.stdout.isatty():
+            terminal = Console(highlight=False)
+        self._live = None if terminal is None else Live(console=terminal, transient=True, auto_refresh=False)
         self._next_line = 0.0
         self._shown = ""
 
@@ -48,14 +56,19 @@ class ProgressDisplay:
         elif isinstance(message, BlockBegins):
             self._show_block(message)
         elif self._live is not None:
-            self._live.update(Text.assemble(self._block, _bar(message), "\n", _line(message)), refresh=True)
+            self._live.update(Group(*self._block, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
         elif self._block:
             # A line a block is enough in a log.
             return
         elif message.phase != self._shown or message.elapsed_s >= self._next_line:
-            self._shown = message.phase
-            self._next_line = message.elapsed_s + _PLAIN_EVERY
-            print(_line(message), flush=True)
+            self._print(message)
+
+    def _print(self, message: Progress) -> None:
+        if message.phase == "running" and self._shown in {"", "preparing"}:
+            print(_OF_WHAT)
+        self._shown = message.phase
+        self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
+        print("\n".join(_lines(message)), flush=True)
 
     def _show_waiting(self, message: WaitingForWorkers) -> None:
         line = f"waiting for workers: {message.workers} of {message.expected} are there"
@@ -75,7 +88,7 @@ class ProgressDisplay:
         rerun = "rerun, " if message.series > 1 else ""
         silence = f"; waits {message.silence_s:.0f} s first" if message.silence_s >= 1 else ""
         line = f"{rerun}block {message.number} of {message.blocks} ({message.side}), about {_time(left)} left{silence}"
-        self._block = f"{line}\n"
+        self._block = [line]
         if self._live is None:
             print(line, flush=True)
         else:
@@ -86,28 +99,46 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _line(figures: Progress) -> str:
+def _where(figures: Progress) -> str:
+    """Its phase; while it runs, the stages that it is in."""
+    if figures.phase != "running":
+        return figures.phase
+    return " + ".join(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
+
+
+def _figures(entry: EntryProgress) -> dict[str, str]:
+    counts = {label: f"{getattr(entry, name):,}" for name, label in _COUNTS.items()}
+    return {**counts, "p95": "–" if entry.p95_ms is None else f"{entry.p95_ms:,.0f} ms"}
+
+
+def _lines(figures: Progress) -> list[str]:
+    """A line for each traffic entry; one in all before the first arrival and after the drain."""
     if figures.phase in {"preparing", "over"}:
-        return f"{figures.phase} …"
-    stages = list(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
-    where = "draining" if figures.phase == "draining" else " + ".join(stages)
-    head = f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s  {where:<8}"
-    return "  ".join([head, *(f"{name}: {_figures(entry)}" for name, entry in figures.entries.items())])
-
-
-def _figures(entry: EntryProgress) -> str:
-    parts = [
-        f"offered {entry.offered:,}",
-        f"ok {entry.ok:,}",
-        *([f"429 {entry.throttled:,}"] if entry.throttled else []),
-        *([f"failed {entry.failed:,}"] if entry.failed else []),
-        *([f"timed out {entry.timed_out:,}"] if entry.timed_out else []),
-        *([] if entry.p95_ms is None else [f"p95 {entry.p95_ms:,.0f} ms"]),
+        return [f"{figures.phase} …"]
+    begins = f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
+    widest = max(map(len, figures.entries), default=0)
+    return [
+        f"{begins}  {name:<{widest}}  "
+        + "  ".join(f"{label} {text}" for label, text in _figures(entry).items() if label in _ALWAYS or text != "0")
+        for name, entry in figures.entries.items()
     ]
-    return " ".join(parts)
 
 
 def _bar(figures: Progress) -> Text:
     share = min(1.0, figures.elapsed_s / figures.total_s) if figures.total_s else 0.0
     full = round(share * _BAR)
-    return Text.assemble(("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}")
+    left = figures.total_s - figures.elapsed_s
+    return Text.assemble(
+        ("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}  {_where(figures)}",
+        f", {_time(left)} left" if figures.phase == "running" else " …",
+    )  # fmt: skip
+
+
+def _table(figures: Progress) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("traffic")
+    for label in (*_COUNTS.values(), "p95"):
+        table.add_column(label, justify="right", no_wrap=True)
+    for name, entry in figures.entries.items():
+        table.add_row(Text(name), *_figures(entry).values())
+    return table

@@ -1,5 +1,6 @@
-"""``loadtest init``: write a scenario to start from, also from a curl command, and a file for targets."""
+"""``loadtest init``: write a scenario to start from, also from a curl command or a shipped one, and targets.toml."""
 
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -12,8 +13,10 @@ from loadtest.cli._curl import CurlRequest, parse_curl
 from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
-from loadtest.scenario import Scenario
+from loadtest.program import program
+from loadtest.scenario import Scenario, find_scenario, load_scenario
 from loadtest.scenario.model import schema_text
+from loadtest.scenario.parse import FOLDER, SHIPPED
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _OPERATION_NOTE: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
@@ -86,8 +89,8 @@ max_requests = 1000                      # of one run, with retries, polls and s
 # expires = 2030-12-31                   # the last day of the entry
 """
 
-_SCENARIO_FILE: Final = Path("scenarios") / "first.toml"
-_SCHEMA_FILE: Final = Path("scenarios") / "scenario.schema.json"
+_SCENARIO_FILE: Final = FOLDER / "first.toml"
+_SCHEMA_FILE: Final = FOLDER / "scenario.schema.json"
 _TARGETS_FILE: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
 """Characters. A shorter text may be in a file by chance."""
@@ -102,13 +105,16 @@ _SHORTEST_KEY: Final = 6
     help="Write a scenario that sends the request of this curl command. '-' reads the command from standard input, "
     "where other users of this machine cannot see its key.",
 )
-def command(folder: Path, curl: str | None) -> None:
+@click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
+def command(folder: Path, curl: str | None, shipped: str | None) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
     Existing files are never overwritten. The API key of a curl command is written nowhere.
     """
+    if curl is not None and shipped is not None:
+        raise InputError("--from-curl and --copy exclude each other", "Leave out one of them.")
     request = None if curl is None else parse_curl(sys.stdin.read() if curl == "-" else curl)
-    files = _files(request)
+    files = _files(request) if shipped is None else _copies(shipped)
     for name in files:
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists and is not overwritten", "Name another DIR, or remove it.")
@@ -118,7 +124,15 @@ def command(folder: Path, curl: str | None) -> None:
         files[_SCHEMA_FILE] = schema_text()
     for name, text in files.items():
         _write(folder / name, text)
-    _print_next(folder, request)
+    _print_next(folder, request, shipped or _SCENARIO_FILE.stem)
+
+
+def _copies(name: str) -> dict[Path, str]:
+    """A shipped scenario, and the files that it names."""
+    path = find_scenario(name, SHIPPED, SHIPPED)
+    entries = load_scenario(path).scenario.traffic.values()
+    named = {entry.inputs for entry in entries if entry.inputs is not None}
+    return {FOLDER / each: (path.parent / each).read_text(encoding="utf-8") for each in (path.name, *sorted(named))}
 
 
 def _files(request: CurlRequest | None) -> dict[Path, str]:
@@ -132,7 +146,7 @@ def _files(request: CurlRequest | None) -> dict[Path, str]:
             'Leave the parameters out, and put them into a file: inputs = "inputs.jsonl".',
         ) from None
     if request is not None and request.job_id is not None:
-        files[Path("scenarios") / _JOBS_FILE] = f"{request.job_id}\n"
+        files[FOLDER / _JOBS_FILE] = f"{request.job_id}\n"
     return files
 
 
@@ -156,8 +170,7 @@ def _write(path: Path, text: str) -> None:
     click.echo(f"wrote   {path}")
 
 
-def _print_next(folder: Path, request: CurlRequest | None) -> None:
-    where = "" if folder == Path() else f", in {folder}"
+def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
     if request is not None:
         if request.dropped:
             click.echo(
@@ -170,10 +183,12 @@ def _print_next(folder: Path, request: CurlRequest | None) -> None:
             click.echo(f"next    export {ENDPOINT_VARIABLE}={request.endpoint}")
         if not request.loopback:
             click.echo(f"next    write into {_TARGETS_FILE} who agreed to the load")
-    run = "loadtest run first"
-    if request is not None:
-        run += f" --host {request.url}" if request.loopback else " --target pasted"
-    click.echo(f"next    loadtest plan first, then {run}{where}")
+    elsewhere = folder != Path()
+    if elsewhere:
+        click.echo(f"next    cd {shlex.quote(str(folder))}")
+    target = "" if request is None else f" --host {request.url}" if request.loopback else " --target pasted"
+    click.echo(f"next    {program(elsewhere=elsewhere)} plan {name}   # forecasts it, and sends nothing")
+    click.echo(f"next    {program(elsewhere=elsewhere)} run {name}{target}")
 
 
 def scenario_text(request: CurlRequest | None) -> str:

@@ -12,9 +12,10 @@ from loadtest.cli._options import TargetOptions, overrides_option, target_option
 from loadtest.cli._target import credentials_for
 from loadtest.errors import ExitCode
 from loadtest.prepare import check_before_preflight
-from loadtest.record.run_info import Preflight
+from loadtest.program import pasteable
+from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import choose, confirm
+from loadtest.targets import Target, choose, confirm, refused
 from loadtest.targets.look import make_preflight
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
@@ -36,14 +37,14 @@ def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...])
     check_before_preflight(loaded, chosen, keys=len(keys))
     confirm(chosen, yes=target.yes)
     preflight = make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
-    _show(preflight, chosen.target.url)
+    _show(preflight, chosen.target)
     return int(ExitCode.PASS if preflight.failure is None else ExitCode.TARGET)
 
 
-def _show(preflight: Preflight, url: str) -> None:
+def _show(preflight: Preflight, target: Target) -> None:
     console = Console(highlight=False, markup=False)
     requests = "1 request" if len(preflight.sent) == 1 else f"{len(preflight.sent)} requests"
-    console.print(f"Preflight of {url}: {requests}.", soft_wrap=True)
+    console.print(f"Preflight of {target.url}: {requests}.", soft_wrap=True)
     if console.is_terminal:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for check in preflight.checks:
@@ -53,4 +54,5 @@ def _show(preflight: Preflight, url: str) -> None:
         for check in preflight.checks:
             print(f"{check.name:<11}{check.result:<9}{check.words}")
     if preflight.failure is not None:
-        console.print(preflight.failure.remedy)
+        known = refused(target).remedy if preflight.failure.words == REFUSED else preflight.failure.remedy
+        console.print(pasteable(known), soft_wrap=True)

@@ -10,6 +10,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import (
     TargetOptions,
     WorkerOptions,
+    metrics_option,
     output_dir_option,
     overrides_option,
     plots_option,
@@ -34,6 +35,7 @@ from loadtest.scenario.parse import LoadedScenario
 @overrides_option
 @seed_option
 @worker_options
+@metrics_option
 @target_version_option
 @plots_option
 def command(
@@ -44,6 +46,7 @@ def command(
     overrides: tuple[str, ...],
     seed: int | None,
     workers: WorkerOptions,
+    metrics_port: int | None,
     target_version: str,
     plots: bool,
 ) -> int:
@@ -53,7 +56,15 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
-    made = make_run(loaded, target, output_dir=output_dir, workers=workers, target_version=target_version, plots=plots)
+    made = make_run(
+        loaded,
+        target,
+        output_dir=output_dir,
+        workers=workers,
+        metrics_port=metrics_port,
+        target_version=target_version,
+        plots=plots,
+    )
     return made.exit_code
 
 
@@ -72,6 +83,7 @@ def make_run(
     workers: WorkerOptions,
     target_version: str,
     plots: bool,
+    metrics_port: int | None = None,
 ) -> MadeRun:
     """Run a scenario and report it, with progress on standard output.
 
@@ -82,6 +94,7 @@ def make_run(
         workers: which processes make the load.
         target_version: what the user calls the version of the target.
         plots: draw plots, too.
+        metrics_port: where the load serves its figures; None for nowhere.
 
     Raises:
         LoadtestError: if the run could not begin.
@@ -103,7 +116,8 @@ def make_run(
         )
         print(resolved.description)
         print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
-        code = _make_load(directory, loaded.path.parent, resolved, workers)
+        arguments = [*workers.arguments, *([] if metrics_port is None else ["--metrics-port", str(metrics_port)])]
+        code = _make_load(directory, loaded.path.parent, resolved, arguments)
         verdict = children.make_report(directory, plots=plots)
     return MadeRun(directory, int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
@@ -116,9 +130,9 @@ def _check_workers(target: TargetOptions, workers: WorkerOptions) -> None:
         )
 
 
-def _make_load(directory: Path, base: Path, target: ResolvedTarget, workers: WorkerOptions) -> int:
+def _make_load(directory: Path, base: Path, target: ResolvedTarget, arguments: list[str]) -> int:
     with ProgressDisplay() as display:
-        code = children.make_load(directory, base, target.environment, display.show, workers.arguments)
+        code = children.make_load(directory, base, target.environment, display.show, arguments)
     if target.embedded is not None:
         if target.embedded.crashed:
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)

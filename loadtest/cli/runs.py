@@ -10,6 +10,7 @@ import msgspec
 
 from loadtest.cli._options import output_dir_option
 from loadtest.errors import InputError, LoadtestError
+from loadtest.program import pasteable
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 from loadtest.regression import results
@@ -104,7 +105,7 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
         click.echo(msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2))
         return
     if not runs:
-        click.echo(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")
+        click.echo(pasteable(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one"))
     else:
         click.echo(_HEAD)
     for run in runs:

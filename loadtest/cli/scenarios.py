@@ -1,4 +1,4 @@
-"""``loadtest scenarios``: the scenarios of a folder."""
+"""``loadtest scenarios``: the scenarios that there are."""
 
 from pathlib import Path
 
@@ -6,16 +6,20 @@ import click
 
 from loadtest.errors import ExitCode, InputError
 from loadtest.scenario import load_scenario
-from loadtest.scenario.parse import FOLDER
+from loadtest.scenario.parse import FOLDER, SHIPPED
 
 
 @click.command("scenarios")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder of scenario files."
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of scenario files.  [default: scenarios, and those that are shipped]",
 )
-def command(folder: Path) -> int:
-    """List the scenarios of a folder with duration and title. Exit code 2 if one has mistakes, which are shown."""
-    paths = sorted(folder.glob("*.toml"))
+def command(folder: Path | None) -> int:
+    """List scenarios with duration and title. Exit code 2 if one has mistakes, which are shown."""
+    folders = (SHIPPED, FOLDER) if folder is None else (folder,)
+    found = {path.stem: path for place in folders for path in place.glob("*.toml")}
+    paths = [found[name] for name in sorted(found)]
     if not paths:
         raise InputError(f"there is no scenario in {folder}", "Name another --folder.")
     width = max(len(path.stem) for path in paths)

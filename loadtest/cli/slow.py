@@ -70,9 +70,9 @@ def _slowest(directory: Path) -> dict[str, list[msgspec.Raw]]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Slowest).slowest
     except FileNotFoundError:
-        raise InputError(f"{path} is missing", f"Make the report: loadtest report {directory}") from None
+        raise InputError(f"{path} is missing", f"`loadtest report {directory}` makes it.") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        raise RecordError(f"{path} cannot be read", f"Make the report again: loadtest report {directory}") from None
+        raise RecordError(f"{path} cannot be read", f"`loadtest report {directory}` makes it again.") from None
 
 
 def _lines(operation: ListedOperation) -> list[str]:

@@ -30,48 +30,61 @@ class Algorithm:
 
     Attributes:
         name: the one in options and reports.
+        called: what it is called in a sentence.
         summary: what it does, in one line.
         build: makes a limiter from a limit and a checked spec.
         has_burst: whether the spec's ``burst`` applies to it.
         can_count_rejected: whether counting rejected requests changes its decisions.
+        windowed: whether it counts requests in windows; others let them through at a steady rate, or one for another.
         aligned: whether its windows begin at the multiples of their length on the server's wall clock.
     """
 
     name: AlgorithmName
+    called: str
     summary: str
     build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
     has_burst: bool = False
     can_count_rejected: bool = False
+    windowed: bool = False
     aligned: bool = False
 
 
 _ALL: Final = (
     Algorithm(
         "fixed-window",
+        "a fixed window, aligned with the wall clock",
         "At most N in each window that begins at a multiple of W on the wall clock.",
         lambda limit, _: FixedWindow(limit),
         aligned=True,
+        windowed=True,
     ),
     Algorithm(
         "fixed-window-from-first",
+        "a fixed window that begins with a request",
         "At most N in a window that the first request begins.",
         lambda limit, _: FixedWindow(limit, aligned=False),
+        windowed=True,
     ),
     Algorithm(
         "sliding-log",
+        "a sliding log",
         "At most N in any W, by the time of each request.",
         lambda limit, spec: SlidingLog(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
+        windowed=True,
     ),
     Algorithm(
         "sliding-counter",
+        "a sliding-window counter, aligned with the wall clock",
         "At most N in any W, estimated from the counts of two wall-aligned windows.",
         lambda limit, spec: SlidingCounter(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
         aligned=True,
+        windowed=True,
     ),
     Algorithm(
         "token-bucket",
+        "a token bucket",
         "A burst (N by default) at once, then N/W a second.",
         lambda limit, spec: TokenBucket(limit, spec.burst, count_rejected=spec.count_rejected),
         has_burst=True,
@@ -79,6 +92,7 @@ _ALL: Final = (
     ),
     Algorithm(
         "gcra",
+        "a GCRA",
         "One every W/N, with a burst (1 by default) ahead of time.",
         lambda limit, spec: Gcra(limit, spec.burst, count_rejected=spec.count_rejected),
         has_burst=True,
@@ -86,12 +100,14 @@ _ALL: Final = (
     ),
     Algorithm(
         "leaky-queue",
+        "a leaky queue",
         "One every W/N; up to a burst (N by default) wait in a queue.",
         lambda limit, spec: LeakyQueue(limit, spec.burst),
         has_burst=True,
     ),
     Algorithm(
         "concurrency",
+        "a limit on requests at the same time",
         "At most N at the same time; W does not matter.",
         lambda limit, _: ConcurrencyLimit(limit),
     ),

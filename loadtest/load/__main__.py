@@ -7,7 +7,10 @@ Started by the command line as a process of its own. It writes its progress to s
 Keys and endpoint come from the environment.
 """
 
-import locust  # isort: skip - first, since it patches the interpreter
+import gc
+
+gc.disable()  # until all is imported: nothing of it goes away, and walking it again and again is a sixth of the start
+import locust  # isort: skip - before the rest, since it patches the interpreter
 
 import contextlib
 import os
@@ -41,6 +44,7 @@ def main(options: LoadOptions) -> int:
     Returns:
         0 when the record is closed, whatever it holds; else an ``ExitCode``.
     """
+    gc.enable()
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
     return _run(options) if options.series is None else _run_blocks(options, options.series)
@@ -59,12 +63,17 @@ def _run(options: LoadOptions) -> int:
         environment.events.init.fire(environment=environment, runner=runner.locust, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_generator=runner.make_generator, on_progress=_write)
+        if options.metrics_port is not None:
+            # Flask and what else the web UI needs, for those alone who ask for it.
+            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415
+
+            serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
         users = sum(plan.users for plan in info.traffic.values())
         runner.locust.start(users, spawn_rate=users)
         engine.done.wait()
         runner.locust.quit()
-    if session.bug is not None:
+    if session.bug is not None and session.user_error is None:
         return ExitCode.BUG
     if engine.error is not None:
         raise engine.error

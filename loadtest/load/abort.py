@@ -17,7 +17,7 @@ from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import Breakers
 from loadtest.stats import GROWTH, LogHistogram
-from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, Judgement, Threshold, judge
+from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, LIVE_SHARES, Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
@@ -160,6 +160,16 @@ class LiveThreshold:
         ]
         self._scope = {(name, stage.name) for name, stage in scope}
         self._stages = sorted((stage.start_s, stage.start_s + stage.duration_s) for _, stage in scope)
+
+    @staticmethod
+    def can_watch(metric: str) -> bool:
+        """Whether a metric is known while a run goes on."""
+        return metric.startswith("response_time.") or metric in {
+            *LIVE_COUNTS,
+            *LIVE_RATES,
+            *LIVE_SHARES,
+            "amplification",
+        }
 
     @property
     def text(self) -> str:

@@ -68,7 +68,8 @@ class Endpoint:
         # A scenario's file name is in the run's id, and may hold anything.
         agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
         common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
-        common += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        headers = {"accept-encoding": "identity", **(headers or {})}
+        common += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._heads = [
             f"{common}x-api-key: {key}\r\nx-wf-endpoint: {workflow_endpoint}\r\n".encode("latin-1")
             for key in (*keys, _WRONG_KEY)
@@ -162,9 +163,25 @@ class WorkflowClient:
         self.connection = HttpConnection(endpoint.address)
         self._timeouts = timeouts
 
-    def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Run or submit a workflow; ``expected`` is a status to expect instead of the documented one."""
-        request = self.endpoint.post(kind, body, key_index, trace)
+    def post(
+        self,
+        kind: RequestKind,
+        body: bytes | Mapping[str, Any],
+        key_index: int,
+        trace: str,
+        expected: int | None = None,
+    ) -> Answer:
+        """Run or submit a workflow.
+
+        Args:
+            kind: run or submit.
+            body: of the request, as JSON; a mapping is encoded.
+            key_index: which API key.
+            trace: its ``traceparent``.
+            expected: a status to expect instead of the documented one.
+        """
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        request = self.endpoint.post(kind, content, key_index, trace)
         self.endpoint.budget.take_request(kind)
         exchange = self.connection.exchange(request, self._timeouts)
         self.endpoint.budget.answered(kind, exchange.status)
@@ -190,11 +207,17 @@ class WorkflowClient:
 
 
 def interpret(kind: RequestKind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
-    """Interpret an exchange: its outcome, and the reason where it is not ok. Pure.
+    """Interpret an exchange: its outcome, and the reason where it is not ok. Its body is dropped then.
 
     A job that failed is an ok *request*; what it means for the operation is the user class's to decide. An answer with
     an expected status that is not the documented one is ok whatever its body.
     """
+    answer = _interpret(kind, exchange, job_id, expected)
+    exchange.body = b""
+    return answer
+
+
+def _interpret(kind: RequestKind, exchange: Exchange, job_id: str | None, expected: int | None) -> Answer:
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
         reason = Reason.HUNG_UP if exchange.hung_up else exchange.failure

@@ -12,7 +12,7 @@ from typing import Final
 import gevent
 import msgspec
 
-from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, RequestKind
+from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.foreign_text import visible
 from loadtest.load.client import Answer, WorkflowClient
@@ -22,7 +22,7 @@ from loadtest.load.operation import request_sample
 from loadtest.load.session import Session, TrafficEntry
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import SETUP
-from loadtest.targets import allow
+from loadtest.targets import allow, refused
 
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
@@ -101,11 +101,14 @@ class Seeder:
         for _ in self._pauses(deadline):
             trace = self._session.traceparent(trace_id)
             answer = send(trace)
+            answer.result = None
             self._sent.append((entry, kind, answer, trace, key))
             if answer.outcome == Outcome.OK:
                 return answer
             if answer.outcome != Outcome.THROTTLED:
                 break
+        if answer.reason == Reason.CONNECTION_REFUSED:
+            raise refused(allow(self._session.info.target.url, listed=self._session.info.target.budget is not None))
         status = answer.exchange.status or "no status"
         raise TargetError(
             f"the jobs that {entry.name!r} asks for could not be seeded: {kind} was answered with {status} "

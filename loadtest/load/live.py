@@ -245,6 +245,14 @@ class LiveFigures:
             for second, count in counts.items():
                 self.series.count(track, second * 1_000_000_000, count)
 
+    def offered_rate(self, traffic: str, seconds: int) -> float:
+        """Arrivals per second that became due in about the last seconds."""
+        newest = self._lag.values
+        buckets = max(1, seconds // self.series.width_s)
+        end = len(newest) - 1
+        counted = self.series.track("offered", traffic, counts=True).values[max(0, end - buckets) : max(0, end)]
+        return sum(count or 0 for count in counted) / (buckets * self.series.width_s)
+
     def dispatch_lag_ms(self, share: float) -> float | None:
         """A percentile of the dispatch lags of the last window, the worst of all traffic entries."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]

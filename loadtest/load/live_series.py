@@ -105,8 +105,8 @@ class RecentTimes:
         self.counts = [0] * (len(TIME_BOUNDS_MS) + 1)
         """Of all: up to each of ``TIME_BOUNDS_MS``, but above the one before."""
         self.total_ms = 0.0
-        self._window_s = max(window_s, _LEAST_WINDOW_S)
-        self._slice_s = max(1.0, self._window_s / _SLICES)
+        self.window_s = max(window_s, _LEAST_WINDOW_S)
+        self._slice_s = max(1.0, self.window_s / _SLICES)
         self._slice = LogHistogram()
         self._begun_s = 0.0
         self._slices: deque[LogHistogram] = deque()
@@ -129,7 +129,7 @@ class RecentTimes:
             self._window += self._slice
             self._slices.append(self._slice)
             self._slice = LogHistogram()
-            if len(self._slices) > math.ceil(self._window_s / self._slice_s):
+            if len(self._slices) > math.ceil(self.window_s / self._slice_s):
                 self._window -= self._slices.popleft()
         self._begun_s += passed * self._slice_s
 

@@ -1,9 +1,9 @@
 """When a request is sent again: what a 429 asks for, and when the next poll is due. Pure: times in, times out."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from loadtest.http_headers import parse_date, parse_retry_after
+from loadtest.scenario.traffic import Polling
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
@@ -23,38 +23,25 @@ def retry_after_s(value: str | None, date: bytes | None) -> float | None:
     return None if now is None else max(0.0, (wanted - now).total_seconds())
 
 
-@dataclass(frozen=True, slots=True)
-class PollingPolicy:
-    """A polling policy. Times are in ns.
+def next_poll(
+    polling: Polling, accepted_ns: int, last_answer_ns: int, number: int = 1, draw: float = 1.0
+) -> int | None:
+    """When to poll next (ns), or None to give up.
 
-    Attributes:
-        interval: the first wait.
-        give_up: since the accepted submit; no poll is sent later than that.
-        factor: growth from one wait to the next; 1 polls at a fixed interval.
-        max: longest wait.
-        jitter: whether each wait is drawn evenly between half and all of its length.
+    Args:
+        polling: the policy.
+        accepted_ns: when the submit was answered.
+        last_answer_ns: when the last answer came, of the submit or of a poll.
+        number: of the poll, from 1.
+        draw: an evenly distributed number from 0 to 1, for the jitter.
     """
+    due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
+    return due if due <= last_poll(polling, accepted_ns) else None
 
-    interval: int
-    give_up: int
-    factor: float = 1.0
-    max: int = 2**62
-    jitter: bool = False
 
-    def next_poll(self, accepted: int, last_answer: int, number: int = 1, draw: float = 1.0) -> int | None:
-        """When to poll next, or None to give up.
-
-        Args:
-            accepted: when the submit was answered.
-            last_answer: when the last answer came, of the submit or of a poll.
-            number: of the poll, from 1.
-            draw: an evenly distributed number from 0 to 1, for the jitter.
-        """
-        wait = min(float(self.max), self.interval * self.factor ** min(number - 1, 64))
-        if self.jitter:
-            wait *= 0.5 + draw / 2
-        due = last_answer + round(wait)
-        return due if due <= accepted + self.give_up else None
+def last_poll(polling: Polling, accepted_ns: int) -> int:
+    """The last moment (ns) at which a poll is sent."""
+    return accepted_ns + round(polling.give_up * 1e9)
 
 
 class Pacer:

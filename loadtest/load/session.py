@@ -6,7 +6,7 @@
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,7 @@ from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
 from loadtest.load.request_events import count_operations_apart, fire_request
-from loadtest.load.retry import Pacer, PollingPolicy
+from loadtest.load.retry import Pacer
 from loadtest.plan import AssumedLimits, schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo, TrafficPlan
@@ -65,7 +65,6 @@ class TrafficEntry:
     seed: int
     pool: Pool
     timeouts: Timeouts
-    polling: PollingPolicy
     pacer: Pacer | None
     """Of all its polls together; None where they are not paced."""
     job_ids: JobIds
@@ -120,7 +119,6 @@ def make_entry(
         seed=info.seed,
         pool=Pool(plan.users, plan.max_users),
         timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        polling=_polling(traffic),
         pacer=_pacer(traffic, plan, info),
         job_ids=_job_ids(traffic, base, own_jobs, keys),
         bodies=Bodies(
@@ -132,18 +130,6 @@ def make_entry(
         ),
         matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
         expected=_expected(traffic, plan),
-    )
-
-
-def _polling(traffic: Traffic) -> PollingPolicy:
-    settings = traffic.polling
-    fixed = settings.policy == "fixed"
-    return PollingPolicy(
-        interval=round(settings.interval * 1e9),
-        give_up=round(settings.give_up * 1e9),
-        factor=1.0 if fixed else settings.factor,
-        max=round((settings.interval if fixed else settings.max) * 1e9),
-        jitter=settings.jitter,
     )
 
 
@@ -234,7 +220,9 @@ class Session:
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
         self.bug: str | None = None
-        """The traceback of an error of our own, which ends the run."""
+        """The traceback of an error that is not the target's, which ends the run."""
+        self.user_error: str | None = None
+        """What it is in a sentence, where a user's own class made it; else it is ours."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -280,6 +268,12 @@ class Session:
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
 
 
+def _codings(headers: Mapping[str, str]) -> frozenset[str]:
+    """The content codings that requests with such headers ask for."""
+    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
+    return frozenset(codings | {"x-gzip"} if "gzip" in codings else codings)
+
+
 def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
     """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
 
@@ -290,7 +284,7 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
     names = make_resolver(target, listed=info.target.budget is not None)
     headers = header_values(info.target.headers)
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names),
+        Address(target.address, target.port, tls, target.server_name, names, _codings(headers)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,

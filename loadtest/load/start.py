@@ -57,6 +57,8 @@ class LoadOptions:
     workers: ExpectedWorkers
     series: int | None = None
     """Which blocks of a comparison to run; None for the single run of ``directory``."""
+    metrics_port: int | None = None
+    """Where to serve metrics; None for nowhere."""
 
 
 def read_options(arguments: Sequence[str]) -> LoadOptions:
@@ -68,9 +70,10 @@ def read_options(arguments: Sequence[str]) -> LoadOptions:
     parser.add_argument("--bind", type=parse_address, default=None)
     parser.add_argument("--expect-workers", type=int, default=1)
     parser.add_argument("--series", type=int, default=None)
+    parser.add_argument("--metrics-port", type=int, default=None)
     options = parser.parse_args(arguments)
     workers = ExpectedWorkers(options.processes, options.bind, options.expect_workers)
-    return LoadOptions(options.directory, options.base, workers, options.series)
+    return LoadOptions(options.directory, options.base, workers, options.series, options.metrics_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ An idle user waits for its arrival inside ``wait_time``, which is where Locust m
 """
 
 import importlib
+import inspect
 import logging
 import sys
 import time
@@ -32,10 +33,12 @@ from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.request_budget import BudgetSpentError
+from loadtest.load.retry import last_poll, next_poll
 from loadtest.load.session import Session, session_of
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
+from loadtest.strict import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +85,9 @@ class WorkflowUser(locust.User):
         except gevent.GreenletExit:
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
-        except Exception:
-            # Ours, not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
-            self.session.bug = traceback.format_exc()
+        except Exception as error:
+            # Not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
+            self.session.bug, self.session.user_error = traceback.format_exc(), _blame(type(self).__bases__[0], error)
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             raise
 
@@ -175,14 +178,14 @@ class AsyncRunUser(WorkflowUser):
 
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
-        polling, pacer = self.entry.polling, self.entry.pacer
+        polling, pacer = self.entry.traffic.polling, self.entry.pacer
         last, number = accepted, 1
         while True:
             draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
-            due = polling.next_poll(accepted, last, number, draw)
+            due = next_poll(polling, accepted, last, number, draw)
             if due is not None and pacer is not None:
                 due = pacer.slot(due)
-            if due is None or due > accepted + polling.give_up:
+            if due is None or due > last_poll(polling, accepted):
                 return None
             gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
             answer = operation.request(
@@ -240,14 +243,24 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
     return [
         type(
             name,
-            (_find_class(name, scenario.traffic[name], base),),
+            (find_class(name, scenario.traffic[name], base),),
             {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
         )
         for name, plan in plans.items()
     ]
 
 
-def _find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
+    """The class that carries out an entry's arrivals.
+
+    Args:
+        name: the entry's.
+        traffic: the entry.
+        base: as for ``user_classes``.
+
+    Raises:
+        InputError: if the class that it names cannot be used.
+    """
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class
@@ -256,13 +269,45 @@ def _find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
     for folder in (str(base.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        # Whatever the module does while it is imported is its author's to mend.
-        raise InputError(
-            f"{where} cannot be imported: {type(error).__name__}: {error}", "Write module:Class."
-        ) from error
+    found = _imported(where, module, attribute, base)
     if not (isinstance(found, type) and issubclass(found, base_class)):
         raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/user-classes.md.")
     return found
+
+
+def _imported(where: str, module: str, attribute: str, base: Path) -> object:
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[: error.name.count(".") + 1] != error.name.split("."):
+            raise _broken_module(where, error) from error
+        raise InputError(
+            f"{where}: there is no module {error.name!r} in {base} or in the working directory", "Write module:Class."
+        ) from None
+    except Exception as error:
+        # Whatever the module does while it is imported is its author's to mend.
+        raise _broken_module(where, error) from error
+    if not hasattr(loaded, attribute):
+        known = [name for name, value in vars(loaded).items() if isinstance(value, type)]
+        raise InputError(f"{where}: {module} has no class {attribute!r}{nearest(attribute, known)}", "")
+    return getattr(loaded, attribute)
+
+
+def _broken_module(where: str, error: Exception) -> InputError:
+    if isinstance(error, SyntaxError):
+        place = f"{Path(error.filename or '?').name}:{error.lineno}"
+    else:
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    return InputError(f"{where}: your module ({place}) raised {type(error).__name__}: {error}", f"Mend {place}.")
+
+
+def _blame(user_class: type, error: Exception) -> str | None:
+    """Which line of a user's own class raised an exception, in a sentence without full stop; None where it was ours."""
+    if user_class in USER_CLASSES.values():
+        return None
+    file = inspect.getfile(user_class)
+    lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
+    if not lines:
+        return None
+    return f"your class {user_class.__name__} ({Path(file).name}:{lines[-1]}) raised {type(error).__name__}: {error}"

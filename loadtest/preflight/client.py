@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from loadtest.http_headers import parse_date
+from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
@@ -136,6 +137,8 @@ def _why(error: httpx.HTTPError) -> str:
         # Outer ones say only that all attempts failed.
         while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
             cause = inner
+        if isinstance(cause, ConnectionRefusedError):
+            return REFUSED
         if isinstance(cause, ConnectionError):
             cause = OSError(cause.errno, os.strerror(cause.errno or 0))  # asyncio's own text repeats the address
         return f"no connection ({str(cause)[:200] or type(cause).__name__})"

@@ -258,6 +258,10 @@ class PreflightRequest(msgspec.Struct, kw_only=True):
     unix_s: float
 
 
+REFUSED: Final = "refuses connections"
+"""What is seen of a target at whose address nothing listens."""
+
+
 class PreflightCheck(msgspec.Struct, kw_only=True):
     """One thing that the preflight looked at."""
 

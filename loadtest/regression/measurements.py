@@ -7,9 +7,12 @@ itself knows of its spread.
 
 import math
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+
+from loadtest.errors import InputError
 
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
@@ -196,6 +199,28 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     def by_key(self) -> dict[Key, Measurement]:
         """Its measurements by what they are of."""
         return {one.key: one for one in self.measurements}
+
+
+def read(directory: Path) -> RunMeasurements:
+    """What the report of a run tells a comparison.
+
+    Args:
+        directory: of the run.
+
+    Raises:
+        InputError: if there is nothing of the kind, it is damaged, or it has another schema version.
+    """
+    path = directory / FILE_NAME
+    again = f"`loadtest report {directory}` makes it again."
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", f"`loadtest report {directory}` makes it.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}", again) from error
+    if found.schema != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {found.schema}; this loadtest reads {SCHEMA_VERSION}", again)
+    return found
 
 
 def logit(share: float) -> float:

@@ -4,6 +4,7 @@ What a scenario compares comes first. Without that, mistakes on purpose are coun
 said to be accepted or refused; any other scenario is answered by its times and limits (``headline``).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.regression.change import LEAST_MS, LEAST_RATIO
 from loadtest.report.prediction import AGREES
 from loadtest.threshold import METRICS, TIMES, Unit
 
@@ -179,14 +181,16 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
 
 def _effect(found: Answer) -> str:
     base, *heads = found.sides
-    changed = [each for each in found.differences if each.told_apart]
+    changed = [each for each in found.differences if each.told_apart and matters(found, each)]
     names = list(dict.fromkeys(each.head for each in changed))
     n = min(side.figures[0].n for side in found.sides)
     listed = "; ".join(_metric_change(found, metric) for metric in found.by)
     who, against = f"“{found.entry}”", f"“{base.name}”"
     if not changed:
         others = quoted([side.name for side in heads])
-        return f"no change of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
+        small = any(each.told_apart for each in found.differences)
+        told = "no change that matters (5\u00a0% and 1\u00a0ms or more)" if small else "no change"
+        return f"{told} of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
     words = []
     for better, word in ((False, "worse"), (True, "better")):
         stages = [name for name in names if any(each.head == name and each.better is better for each in changed)]
@@ -198,10 +202,24 @@ def _effect(found: Answer) -> str:
     return f"{who} is {' and '.join(words)} than in {against}: {listed}"
 
 
+def matters(found: Answer, one: SideDifference) -> bool:
+    """Whether a change of a time reaches the least effect that counts in comparisons of runs; others always do."""
+    if one.difference is None or METRICS[one.metric] != "ms":
+        return True
+    base = found.side(one.base).figures[found.by.index(one.metric)].size
+    return abs(one.difference) >= max(LEAST_MS, math.expm1(LEAST_RATIO) * base)
+
+
 def _metric_change(found: Answer, metric: str) -> str:
     """``response time p50 102 ms → 104 ms (at most +5 ms)``: the whole interval where a change is told."""
     place = found.by.index(metric)
     base, *heads = found.sides
+    ones = [one for head in heads if (one := found.between(base.name, head.name, metric)) is not None]
+    if len(ones) > 1 and not any(one.told_apart and matters(found, one) for one in ones):
+        # Of several stages in which nothing changed, the range is enough: the table has each.
+        figures = sorted((head.figures[place] for head in heads), key=lambda one: one.size)
+        ends = dict.fromkeys((value(figures[0]), value(figures[-1])))
+        return f"{label(metric)} {value(base.figures[place])} → {' to '.join(ends)}{_at_most(ones)}"
     said = []
     for head in heads:
         one = found.between(base.name, head.name, metric)
@@ -214,11 +232,19 @@ def _sure(one: SideDifference | None) -> str:
     """How sure a change is: its interval; of one that is not told, how much worse it can be at most."""
     if one is None or one.interval is None:
         return " (not judged)"
-    if one.told_apart:
-        return f" ({change(one)})"
-    worst = one.interval[0] if one.metric in MORE_IS_BETTER else one.interval[1]
-    unit = METRICS[one.metric]
-    return f" (at most {signed(worst, unit)})" if worst is not None else " (by any amount)"
+    return f" ({change(one)})" if one.told_apart else _at_most([one])
+
+
+def _at_most(ones: Sequence[SideDifference]) -> str:
+    """How much worse than the baseline the worst of several can be."""
+    if any(one.interval is None for one in ones):
+        return " (not judged)"
+    more = ones[0].metric in MORE_IS_BETTER
+    worst = [one.interval[0 if more else 1] for one in ones if one.interval is not None]
+    known = [each for each in worst if each is not None]
+    if len(known) < len(worst):
+        return " (by any amount)"
+    return f" (at most {signed(min(known) if more else max(known), METRICS[ones[0].metric])})"
 
 
 def _mistakes(findings: Findings) -> str:

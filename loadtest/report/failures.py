@@ -84,6 +84,8 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
     if not found:
         return ""
     _, name, stage, part = max(found, key=lambda one: one[0])
+    left = len(found) - 1
+    more = f" (so did 1\u00a0% or more in {left} other stage{'s' if left > 1 else ''})" if left else ""
     plan = findings.record.info.traffic[name]
     called = plan.operation.called(part.operations.sent)
     ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}
@@ -94,7 +96,7 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
         for outcome, words in ends.items()
         if _part(part, outcome)
     )
-    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}"
+    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}{more}"
 
 
 def _part(part: OperationStage, outcome: Outcome) -> int:

@@ -176,6 +176,8 @@ def in_words(found: MetricInterval) -> str:
         ends = f"{numbers.rate(found.low)} to {numbers.rate(found.high)}"
     else:
         ends = f"{numbers.duration_ms(found.low)} to {numbers.duration_ms(found.high)}"
+    if found.kind == "phases" and found.low == found.high:
+        return "the same at every phase of the server’s windows"
     if found.kind == "phases":
         return f"{ends} over all phases of the server’s windows"
     if found.kind == "phases and blocks":

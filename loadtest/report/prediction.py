@@ -18,8 +18,14 @@ AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
 
 
-def predicted(findings: Findings, use: LimitUse) -> str:
-    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay."""
+def predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> str:
+    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay.
+
+    Args:
+        findings: of the run.
+        use: of a limit in a stretch.
+        briefly: whether the assumed limiter is not described again where it explains the rate.
+    """
     expected = expected_rate(findings, use)
     if expected is None:
         return ""
@@ -31,7 +37,7 @@ def predicted(findings: Findings, use: LimitUse) -> str:
             else f", though {limiter} predicts none"
         )
     if abs(expected - use.throttled_rate) <= AGREES:
-        return f", as {limiter} predicts"
+        return ", as predicted" if briefly else f", as {limiter} predicts"
     if not expected:
         return f", though {limiter} predicts none"
     return f", where {limiter} predicts {numbers.share(expected)}"

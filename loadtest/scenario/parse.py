@@ -20,6 +20,9 @@ from loadtest.scenario.model import Scenario
 from loadtest.strict import explain, read_toml
 
 FOLDER: Final = Path("scenarios")
+_PACKAGE: Final = Path(__file__).parents[1]
+SHIPPED: Final = _PACKAGE / "scenarios" if (_PACKAGE / "scenarios").is_dir() else _PACKAGE.parent / "scenarios"
+"""Those that come with the program: in its package, as it is built, or in its checkout."""
 _SHORTEST: Final = 0.01
 """Seconds of a stage that is scaled."""
 _NOT_HASHED: Final = {"title", "description", "threshold", "compare", "seed", "breakers"}
@@ -40,18 +43,18 @@ class LoadedScenario:
         return self.path.stem
 
 
-def find_scenario(name: str, folder: Path = FOLDER) -> Path:
-    """Find the file of a scenario given by path, or by its name below ``folder``.
+def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> Path:
+    """Find the file of a scenario given by path, or by its name in ``folder``, or among those that are shipped.
 
     Raises:
         InputError: if there is none; it names the nearest.
     """
-    for candidate in (Path(name), folder / f"{name}.toml"):
+    for candidate in (Path(name), *(place / f"{name}.toml" for place in (folder, shipped))):
         # A name that is too long for a file, or lies behind a closed folder, raises.
         with contextlib.suppress(OSError):
             if candidate.is_file():
                 return candidate
-    known = sorted(path.stem for path in folder.glob("*.toml"))
+    known = sorted({path.stem for place in (folder, shipped) for path in place.glob("*.toml")})
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
     remedy = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(known) or 'none'}."
     raise InputError(f"there is no scenario {name!r}: neither a file {name} nor {folder / name}.toml", remedy)

@@ -244,6 +244,11 @@ class Traffic(Strict):
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
 
+    @property
+    def names_files(self) -> bool:
+        """Whether it names a file of inputs, a schema, or job ids."""
+        return bool(self.inputs or self.expect.result_schema) or self.job_ids not in {"seeded", "run"}
+
     @model_validator(mode="after")
     def _fits_operation(self) -> Self:
         self._check_keys_of_operation()

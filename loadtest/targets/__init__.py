@@ -1,6 +1,8 @@
 """Which hosts may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
 
-from loadtest.errors import InputError
+from loadtest.errors import InputError, TargetError
+from loadtest.program import serve_command
+from loadtest.record.run_info import REFUSED
 from loadtest.targets.choose import (
     TARGETS_FILE,
     ChosenTarget,
@@ -30,8 +32,19 @@ __all__ = [
     "load_targets",
     "minimum_load",
     "preflight_load",
+    "refused",
     "repeated",
 ]
+
+
+def refused(target: Target) -> TargetError:
+    """The error of a target at whose address nothing listens."""
+    remedy = (
+        f"Start it (`{serve_command(target.port)}`) or name another with --host."
+        if target.loopback
+        else f"Check that it runs, and its URL in {TARGETS_FILE}."
+    )
+    return TargetError(f"{target.url} {REFUSED}", remedy)
 
 
 def allow(url: str, *, listed: bool = False) -> Target:

@@ -10,6 +10,7 @@ import msgspec
 
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.record.run_info import Preflight
+from loadtest.targets import refused
 from loadtest.targets.choose import ChosenTarget
 from loadtest.targets.connection import Target
 
@@ -50,13 +51,11 @@ def check_reachable(target: Target) -> None:
     """
     try:
         socket.create_connection((target.address, target.port), timeout=_CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        raise refused(target) from None
     except OSError as error:
-        refused = isinstance(error, ConnectionRefusedError)
         raise TargetError(
-            f"{target.url} refuses connections"
-            if refused
-            else f"nothing answers at {target.url}: {error.strerror or error}",
-            "Start it (`make serve` starts the reference API), or name another with --host.",
+            f"nothing answers at {target.url}: {error.strerror or error}", "Check its URL, or leave out --host."
         ) from None
 
 

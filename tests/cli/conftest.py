@@ -1,7 +1,6 @@
-"""The command line: its verbs called in this process, and as processes of their own that are watched from outside."""
+"""The command line as processes of their own that are watched from outside."""
 
 import contextlib
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 from plugins.processes import clean_environment
-
-from loadtest.cli import main
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -107,32 +104,3 @@ def tiny(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a verb printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def loadtest(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Said]]:
-    """Run a verb in an empty folder, with nothing of ours in the environment; the start of a process is saved."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("WORKFLOW_API_KEYS", "WORKFLOW_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: str) -> Said:
-        code = main(list(arguments))
-        said = capfd.readouterr()
-        return Said(code, said.out, said.err)
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)

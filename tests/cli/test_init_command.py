@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from loadtest.cli._curl import parse_curl
 from loadtest.cli.init import scenario_text, targets_text
 from loadtest.errors import InputError
+from loadtest.program import program
 from loadtest.scenario import load_scenario
 from loadtest.targets import load_targets
 
@@ -180,3 +181,18 @@ def test_quotes_of_bash_as_browsers_copy_them() -> None:
     body = '$\'{"name": "a", "parameters": {"x": "it\\\'s \\u0021 \\\\n"}}\''
     asked = parse_curl(f"curl {RUN} -d {body}")
     assert asked.parameters == {"x": "it's ! \n"}
+
+
+def test_a_shipped_scenario_is_copied_with_its_inputs(loadtest: Verb, tmp_path: Path) -> None:
+    """As it is shipped, and right as it stands; what follows works in the folder that it was copied into."""
+    said = loadtest("init", "mine", "--copy", "backoff")
+    assert said.code == 0
+    shipped = Path(__file__).parents[2] / "scenarios"
+    copied = files(tmp_path / "mine")
+    assert set(copied) == {f"scenarios/{name}" for name in ("backoff.toml", "backoff.jsonl", "scenario.schema.json")}
+    assert copied["scenarios/backoff.toml"] == (shipped / "backoff.toml").read_text()
+    assert [line.split()[1] for line in said.out.splitlines() if line.startswith("next")] == [
+        "cd", program(elsewhere=True), program(elsewhere=True),
+    ]  # fmt: skip
+    assert loadtest("validate", "mine/scenarios/backoff.toml").code == 0
+    assert "Did you mean 'backoff'?" in loadtest("init", "--copy", "backof").err

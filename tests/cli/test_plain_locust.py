@@ -1,12 +1,18 @@
 """Plain ``locust`` in the checkout: the same runs, under Locust's own command line and exit codes."""
 
+import contextlib
 import re
 import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from plugins.processes import clean_environment
 
 Fixture = Callable[..., Any]
 
@@ -81,19 +87,106 @@ def test_an_expected_429_is_no_failure_and_another_one_is(
     assert re.search(r"5\s+submit jobs 429: .*429 rate_limit_exceeded", runs[1].said + runs[1].complained)
 
 
-def test_names_of_ours_are_names_for_traffic_too(
+def test_entries_are_chosen_by_name_and_run_as_the_command_line_says(
     locust: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path
 ) -> None:
-    """Entries named like what the file itself uses run like any other."""
+    """Two of five entries, called like names of the code, with another seed and half of their rates; thresholds of the
+    others don't count. Locust's own report has its label.
+    """
+    names = ("locust", "Engine", "Path", "logging", "WholePool")
     text = 'title = "t"\ndrain = "1s"\n' + "".join(
         f'[traffic.{name}]\noperation = "sync_run"\nworkflow = "echo"\n'
-        'stages = [{ name = "s", rate = "10/s", duration = "500ms" }]\n'
-        for name in ("locust", "Engine", "Path", "logging", "WholePool")
+        'stages = [{ name = "s", rate = "20/s", duration = "500ms" }]\n'
+        f'[[threshold]]\ntraffic = "{name}"\nrequire = "throttled_rate {"> 1" if name == "Path" else "== 0"}"\n'
+        for name in names
     )
-    run = locust(text, open_api.url)
+    page = tmp_path / "own.html"
+    run = locust(
+        text, open_api.url, "locust", "Engine", *("--seed", "9", "--rate-multiplier", "0.5", "--html", str(page))
+    )
     assert run.wait() == 0, run.complained
     (found,) = runs_in(tmp_path / "out")
-    assert len(found.operations) == 25
+    assert Counter(row["traffic"] for row in found.operations) == {"locust": 5, "Engine": 5}
+    assert (found.info.seed, found.info.scenario.effective["rate_multiplier"]) == (9, 0.5)
+    assert [each["traffic"] for each in found.info.scenario.effective["threshold"]] == ["locust", "Engine"]
+    assert (found.directory / "report.html").is_file()
+    assert "rounded to two digits" in page.read_text()
+
+
+def test_a_started_page_below_another_path_ends_with_the_verdict(
+    locust: Fixture, open_api: Any, until: Fixture, tmp_path: Path, free_port: int
+) -> None:
+    """--autostart and --web-base-path: the page has its title, the run a report, a broken threshold exit code 1."""
+    text = LIMITED % ("<i>no</i>", "") + '[[threshold]]\ntraffic = "greetings"\nrequire = "throttled_rate > 50%"\n'
+    web = ("--headful", "--web-port", str(free_port), "--web-base-path", "/lt", "--autostart", "--autoquit", "1")
+    run = locust(text, open_api.url, *web)
+    pages: dict[str, str] = {}
+
+    def answered() -> bool:
+        for path in ("/lt/", "/lt/runs"):
+            with contextlib.suppress(httpx.TransportError):
+                answer = httpx.get(f"http://127.0.0.1:{free_port}{path}", trust_env=False)
+                pages[path] = answer.text if answer.status_code == 200 else ""
+        return all(pages.get(path) for path in ("/lt/", "/lt/runs"))
+
+    until(answered)
+    assert "A limit of &lt;i&gt;no&lt;/i&gt; a second" in pages["/lt/"]
+    assert 'href="/lt/runs"' in pages["/lt/"]
+    assert run.wait() == 1, run.complained
+    assert list((tmp_path / "out").glob("2*/report.html"))
+
+
+REFUSED = {
+    "-u 5": "max_users",
+    "-r 2.5": "ramp_to",
+    "--run-time 20s": "duration",
+    "-s 5": "drain",
+    "--tags a b": "locust greetings",
+    "-E a": "locust greetings",
+    '--config-users {"user_class_name":"a"}': "traffic.NAME",
+    "--equal-weights": "rate",
+    "--class-picker": "locust greetings",
+    "--exit-code-on-error 0": "verdict",
+    "--web-login": "--web-login",
+    "--web-host 0.0.0.0": "SSH tunnel",
+    "--web-host *": "reverse proxy",
+}
+ASK = """
+import shlex, sys
+import locust
+from loadtest.errors import InputError
+from loadtest.load.plain.options import parse_command_line
+
+for words in sys.argv[1:]:
+    sys.argv = ["locust", *words.split(" ")]
+    try:
+        parse_command_line(1, 1.0)
+        print("taken")
+    except InputError as error:
+        print(str(error).replace(chr(10), " "))
+"""
+
+
+def test_what_locust_would_do_otherwise_is_refused() -> None:
+    """Each option in one sentence that says where the scenario says it; what works or does no harm is taken."""
+    taken = [
+        "--headless --web-host 0.0.0.0",
+        "--worker -u 5",
+        "-H http://127.0.0.1 --csv a --processes 2",
+        "-P 1 --otel",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *REFUSED, *taken],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    )
+    said = done.stdout.splitlines()
+    assert said[len(REFUSED) :] == ["taken"] * len(taken)
+    for (words, names), sentence in zip(REFUSED.items(), said, strict=False):
+        assert words.split()[0].lstrip("-")[:1] in sentence
+        assert names in sentence, sentence
 
 
 def test_stopping_it_early_is_an_interrupted_run(
@@ -117,15 +210,18 @@ def test_stopping_it_early_is_an_interrupted_run(
 @pytest.mark.parametrize(
     ("text", "url", "sentence"),
     [
-        ("", "http://192.0.2.1", "loopback"),
-        ("title = 5", "http://127.0.0.1:1", "title"),
+        ("", "http://192.0.2.1", "2: loopback"),
+        ("title = 5", "http://127.0.0.1:1", "2: title"),
+        ("", "http://127.0.0.1:1", "5: http://127.0.0.1:1 refuses connections"),
     ],
-    ids=["not loopback", "bad scenario"],
+    ids=["not loopback", "bad scenario", "nobody listens"],
 )
 def test_what_it_refuses(locust: Fixture, tmp_path: Path, *, text: str, url: str, sentence: str) -> None:
-    """A sentence and exit code 2 instead of a traceback, and nothing is recorded."""
-    run = locust(text or LIMITED % ("no", ""), url)
-    assert run.wait() == 2
+    """A sentence and our exit code instead of a traceback; nothing is recorded, and no worker waits."""
+    run = locust(text or LIMITED % ("no", ""), url, "--processes", "2")
+    code, _, sentence = sentence.partition(": ")
+    assert run.wait() == int(code)
+    assert not run.family()
     assert sentence in run.complained
     assert "Traceback" not in run.complained
     assert not (tmp_path / "out").exists()

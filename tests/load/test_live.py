@@ -1,33 +1,15 @@
 """Live figures: what is counted where, percentiles of a window, and series whose memory is bounded."""
 
 from collections import Counter
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from live_parts import SECOND, operation, request
 
 from loadtest.load.live import LiveFigures
 from loadtest.load.live_series import MOST_BUCKETS, LiveSeries, RecentTimes
-from loadtest.record.samples import SETUP, Sample
-
-SECOND = 1_000_000_000
-
-
-def request(at_s: float, status: int | None = 200, **more: Any) -> Sample:
-    outcome = more.pop("outcome", {200: "ok", 429: "throttled"}.get(status or 0, "failed"))
-    return Sample(
-        row="request", traffic="t", operation="sync_run", outcome=outcome, status=status,
-        **{"kind": "run", "stage": "only", "start": int(at_s * SECOND), **more},
-    )  # fmt: skip
-
-
-def operation(at_s: float, ms: float, outcome: str = "ok", **more: Any) -> Sample:
-    at = int(at_s * SECOND)
-    return Sample(
-        row="operation", traffic="t", operation="sync_run", stage="only", outcome=outcome,  # type: ignore[arg-type]
-        intended_start=at, **{"start": at, "end": at + int(ms * 1e6), **more},
-    )  # fmt: skip
+from loadtest.record.samples import SETUP
 
 
 def values(live: LiveFigures, *name: str) -> list[float | None]:

@@ -107,18 +107,6 @@ def test_a_pool_that_is_too_small_keeps_intended_starts(offer: Any, open_api: An
     assert rows[-1]["end"] - rows[-1]["intended_start"] >= 0.5e9
 
 
-def test_a_pool_that_never_catches_up_drops_the_rest(offer: Any, open_api: Any) -> None:
-    """What no user took before the drain was over is dropped, with a reason and nothing sent."""
-    text = offer.scenario(
-        offer.entry("runs", "sync_run", "30/s", "1s", "max_users = 1\n" + offer.sleep(400)), drain="100ms"
-    )
-    run = offer(text, open_api.url).wait()
-    outcomes = run.check_conservation()
-    assert outcomes["dropped"] >= 20
-    dropped = [row for row in run.operations if row["outcome"] == "dropped"]
-    assert {(row["reason"], row["start"], row["status"]) for row in dropped} == {("no_user_free", None, None)}
-
-
 def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) -> None:
     """The target freezes for a second: the schedule goes on, and who arrived meanwhile waited as long as it took.
 

@@ -1,19 +1,19 @@
 """The preflight, against real servers and broken ones: at most five requests, and a sentence that says what to do."""
 
 import json
-import signal
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from leash_parts import loadtest, write_scenario
+from leash_parts import write_scenario
 from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
+from plugins.verbs import Said
 
-from loadtest.cli import main
 from loadtest.preflight.__main__ import main as look
 from loadtest.preflight.checks import in_seconds
 from loadtest.preflight.client import PreflightClient
@@ -22,27 +22,11 @@ from loadtest.scenario import load_scenario
 from loadtest.targets import PreflightOrder, allow
 
 SECRET = "not-to-be-shown-anywhere"
+Verb = Callable[..., Said]
 
 
 Broken = tuple[str, str, str]
 """Operation, what is said, what to do."""
-
-
-@pytest.fixture
-def run_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Run the command line in this process, which saves its start; gives exit code and output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        code = main(arguments)
-        return code, "".join(capfd.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 def table(text: str) -> dict[str, tuple[str, str]]:
@@ -52,27 +36,29 @@ def table(text: str) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("operation", ["sync_run", "async_run", "retrieval"])
-def test_the_reference_api_passes_every_check(tmp_path: Path, api: str, operation: str) -> None:
+def test_the_reference_api_passes_every_check(loadtest: Verb, tmp_path: Path, api: str, operation: str) -> None:
     """With any kind of scenario."""
     write_scenario(tmp_path, operation=operation)
-    done = loadtest("preflight", "s.toml", "--host", api, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = table(done.stdout)
+    done = loadtest("preflight", "s.toml", "--host", api)
+    assert done.code == 0, done.err
+    found = table(done.out)
     assert list(found) == ["reachable", "API", "key", "workflow", "answer", "clock"]
     assert {result for result, _ in found.values()} == {"ok"}
-    assert done.stdout.startswith(f"Preflight of {api}: {2 if operation == 'sync_run' else 3} requests.\n")
+    assert done.out.startswith(f"Preflight of {api}: {2 if operation == 'sync_run' else 3} requests.\n")
 
 
-def test_at_most_five_requests_whatever_the_number_of_keys(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+def test_at_most_five_requests_whatever_the_number_of_keys(
+    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
     """Three keys are tried, and what was sent carries product, key and endpoint."""
     server = stub(pending_forever)
     write_scenario(tmp_path)
     keys = ",".join(f"{SECRET}{n}" for n in range(9))
-    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path, WORKFLOW_API_KEYS=keys)
-    assert done.returncode == 0, done.stderr
-    assert table(done.stdout)["key"] == ("ok", "3 of 9 keys tried, all accepted")
+    done = loadtest("preflight", "s.toml", "--host", server.url, WORKFLOW_API_KEYS=keys)
+    assert done.code == 0, done.err
+    assert table(done.out)["key"] == ("ok", "3 of 9 keys tried, all accepted")
     assert len(server.asked) == 5
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in done.out + done.err
     assert all(headers["user-agent"].startswith("workflow-loadtest/") for _, _, headers in server.asked)
     assert all(headers["x-wf-endpoint"] == "local" for _, _, headers in server.asked)
 
@@ -146,47 +132,52 @@ def test_a_target_that_cannot_be_loaded_fails_a_check(
 
 
 def test_a_check_that_failed_ends_a_run_before_it_begins(
-    run_here: Callable[..., tuple[int, str]], tmp_path: Path, stub: Callable[..., Stub]
+    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
 ) -> None:
     """Exit code 5, the sentence, what to do, and no run directory."""
     server = stub(refuses(401))
     write_scenario(tmp_path, operation="sync_run")
-    code, said = run_here("run", "s.toml", "--host", server.url)
-    assert code == 5
+    done = loadtest("run", "s.toml", "--host", server.url, WORKFLOW_API_KEYS=SECRET)
+    said = done.out + done.err
+    assert done.code == 5
     assert f"loadtest: preflight of {server.url}, key: the key was refused with 401 (no)" in said
     assert "Check WORKFLOW_API_KEYS." in said
     assert SECRET not in said
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(
+    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
     """And the table says what it could not look at."""
     server = stub(pending_forever)
     server.close()
     write_scenario(tmp_path)
-    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path)
-    assert done.returncode == 5
-    found = table(done.stdout)
-    assert found.pop("reachable") == ("failed", "no connection ([Errno 111] Connection refused)")
+    done = loadtest("preflight", "s.toml", "--host", server.url)
+    assert done.code == 5
+    found = table(done.out)
+    assert found.pop("reachable") == ("failed", "refuses connections")
     assert set(found.values()) == {("unknown", "not checked")}
-    assert done.stdout.endswith("Start it (`loadtest serve` starts the reference API), or check its URL.\n")
+    assert re.search(r"Start it \(`.*loadtest serve --port \d+`\) or name another with --host\.\n$", done.out)
 
 
-def test_a_limit_that_is_used_up_does_not_fail_it(tmp_path: Path, stub: Callable[..., Stub]) -> None:
+def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]) -> None:
     """Two runs in one minute are no mistake."""
     server = stub(refuses(429))
     write_scenario(tmp_path)
-    done = loadtest("preflight", "s.toml", "--host", server.url, cwd=tmp_path)
-    assert done.returncode == 0
-    assert table(done.stdout)["API"] == ("unknown", "429: the retrieval limit is used up")
+    done = loadtest("preflight", "s.toml", "--host", server.url)
+    assert done.code == 0
+    assert table(done.out)["API"] == ("unknown", "429: the retrieval limit is used up")
 
 
 @pytest.mark.judged
-def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path, serve: Callable[..., Any]) -> None:
+def test_what_it_sent_is_in_the_record_and_in_the_replay(
+    loadtest: Verb, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
     """It draws on the limits before the run does: the expected 429s must know of it."""
     write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
-    done = loadtest("run", "s.toml", "--host", serve("--limit", "sync_run=4/1h").url, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = loadtest("run", "s.toml", "--host", serve("--limit", "sync_run=4/1h").url)
+    assert done.code == 0, done.err
     directory = (tmp_path / "reports" / "latest").resolve()
     info = json.loads((directory / "run.json").read_text())
     assert [(sent["kind"], sent["limit"]) for sent in info["preflight"]] == [
@@ -195,14 +186,14 @@ def test_what_it_sent_is_in_the_record_and_in_the_replay(tmp_path: Path, serve: 
     ]
     info["target"]["limits"]["sync_run"] = {"count": 4, "window_s": 3600.0}
     (directory / "run.json").write_text(json.dumps(info))
-    assert loadtest("report", str(directory), cwd=tmp_path).returncode == 0
+    assert loadtest("report", str(directory)).code == 0
     overall = json.loads((directory / "metrics.json").read_text())["overall"]
     assert overall["operations"]["throttled"] == 7
     assert overall["expected_throttled_rate"] == 0.7
 
 
 def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(
-    tmp_path: Path, run_here: Callable[..., tuple[int, str]], stub: Callable[..., Stub]
+    tmp_path: Path, loadtest: Verb, stub: Callable[..., Stub]
 ) -> None:
     """A job state that is not documented is no failure, and costs no further request."""
 
@@ -213,9 +204,9 @@ def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(
 
     server = stub(queued)
     write_scenario(tmp_path, operation="async_run")
-    code, text = run_here("preflight", "s.toml", "--host", server.url)
-    assert code == 0
-    assert table(text)["answer"] == (
+    done = loadtest("preflight", "s.toml", "--host", server.url)
+    assert done.code == 0
+    assert table(done.out)["answer"] == (
         "unknown", "job state 'queued', 'running' is not documented: it counts as pending",
     )  # fmt: skip
     assert len(server.asked) == 3

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,17 +9,15 @@ from typing import Any
 
 import pytest
 
-from loadtest.analysis.findings import find
-from loadtest.analysis.record import load_record
-from loadtest.report.report import Report, build
+from loadtest.report import write
+from loadtest.report.report import Report
 
 
 @pytest.fixture(scope="session")
 def toured(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
-    """The tour's run directory with the report that a process of its own made, and the report: to be read only."""
+    """The tour's run directory with its report, and the report: to be read only."""
     directory: Path = maker.tour(tmp_path_factory.mktemp("toured") / "run")
-    subprocess.run([sys.executable, "-m", "loadtest.report", str(directory)], capture_output=True, check=True)
-    return directory, build(find(load_record(directory)))
+    return directory, write.make(directory)
 
 
 @pytest.fixture(scope="module")

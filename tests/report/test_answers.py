@@ -12,6 +12,7 @@ from rich.console import Console
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
+from loadtest.report.answers import matters
 from loadtest.report.formats import pages, terminal
 from loadtest.report.plots import answers, figure
 from loadtest.report.plots.style import Drawing, styled
@@ -125,6 +126,18 @@ def test_an_effect_is_said_with_what_can_be_told(
     (table,) = build(found).answers
     assert [row[-1].text for row in table.rows] == ["baseline", verdict, "baseline", "cannot be told apart"]
     assert figure("answer", found) is not None
+
+
+def test_a_change_that_is_told_but_too_small_to_matter_is_none(maker: ModuleType, tmp_path: Path) -> None:
+    """Half a millisecond of 174 is beyond chance where inputs are equal, and nobody's business."""
+    found = sides(maker, tmp_path, {"a": 0.0, "b": 0.5}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}])
+    (one,) = found.answers[0].differences
+    assert one.told_apart
+    assert not matters(found.answers[0], one)
+    worse = sides(
+        maker, tmp_path / "worse", {"a": 0.0, "b": 40.0}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}]
+    )
+    assert matters(worse.answers[0], worse.answers[0].differences[0])
 
 
 def mistaken(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], mistakes: dict[str, Any]) -> Report:

@@ -89,11 +89,16 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     p95 = stages["within"]["response_time_ms"]["p95"]
     rate = stages["above"]["requests"]["throttled_rate"]
     jobs = metrics["traffic"]["jobs"]["stages"]["above"]
+    submits = metrics["traffic"]["jobs"]["stages"]["above"]["throttled_rate"]
+    asked = next(use for use in metrics["limits"] if (use["limit"], use["stretch"]) == ("retrieval", "above"))
     others = [metrics["traffic"][name]["stages"]["within"]["response_time_ms"]["p95"] for name in ("jobs", "lookups")]
     expected = (
-        f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms, 95 % of 200 jobs at most "
-        f"{others[0] / 1000:.2f} s, 95 % of 100 retrievals at most {others[1]:.2f} ms; at 2.5 times the sync_run limit "
-        f"{rate * 100:.1f} % of the requests got 429, as a fixed window of 100 per minute predicts; "
+        f"Within the limits 95 % of 80 sync runs took at most {p95:.0f} ms, 95 % of 200 jobs were seen to end "
+        f"within {others[0] / 1000:.2f} s, 95 % of 100 retrievals took at most {others[1]:.2f} ms; "
+        f"at 2.5 times the sync_run limit {rate * 100:.1f} % of the requests got 429, as a fixed window of 100 "
+        "per minute predicts; "
+        f"at 1.2 times the async_submit limit {submits * 100:.1f} %, as predicted; at {asked['share']:.1f} times the "
+        f"retrieval limit {asked['throttled_rate'] * 100:.1f} %, as predicted; "
         f"of 2,400 jobs of “jobs” sent in “above” {jobs['error_rate'] * 100:.1f} % were never seen to end."
     )
     assert report.headline.replace("\u00a0", " ") == expected
@@ -102,6 +107,18 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Report]) 
     whats = [one.what for one in report.not_tested]
     assert "anything planned above the limits" not in whats
     assert "whether limits are per key" in whats
+
+
+def test_a_ramp_says_where_its_first_429_came(maker: ModuleType, tmp_path: Path) -> None:
+    """From where on are they refused? At the rate that was offered then, beside the limit's."""
+    stage = maker.stage("ramp", 0, 60, 3, over=["sync_run"], expect_429=True)
+    traffic = {"t": maker.plan("sync_run", [stage])}
+    rows = maker.Simulation(traffic).run()
+    stage.rate, stage.rate_to = 1.0, 5.0
+    said = made(maker, tmp_path, (maker.info(traffic), rows)).headline
+    first = min(row.start for row in rows if row.row == "request" and row.status == 429) / 1e9
+    offered = (1 + 4 * first / 60) / (100 / 60)
+    assert f"; as “ramp” rose, the first came at {offered:.3g} times" in said.replace("\u00a0", " ")
 
 
 def test_an_error_is_named_and_a_typo_shown(maker: ModuleType, tmp_path: Path) -> None:
@@ -209,7 +226,7 @@ def test_within_limits_the_times_of_each_operation_and_all_failures_are_told(mak
             traffic[name] = maker.plan(operation, [maker.stage("within", 0, 60, 2)], offered=80)
         said = made(maker, tmp_path / words, (maker.info(traffic), rows)).headline.replace("\u00a0", " ")
         assert said == (
-            f"Within the limits 95 % of 80 sync runs took at most 5.00 ms, 95 % of {80 - bad} retrievals at most "
+            f"Within the limits 95 % of 80 sync runs took at most 5.00 ms, 95 % of {80 - bad} retrievals took at most "
             f"2.00 ms; no request got 429, and {words} of 160 operations failed or timed out"
             + ("; of 80 retrievals of “lookups” sent in “within” 1.2 % failed." if bad else ".")
         )

@@ -1,19 +1,39 @@
-"""docs/notebooks.md does what it shows."""
+"""docs/notebooks.md and the notebooks beside it do what they show."""
 
+import ast
 import doctest
+import json
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pytest
 
 from loadtest import analysis
+from loadtest.analysis.findings import Findings
 
-ROOT = Path(__file__).parents[2]
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_on_notebooks_is_true(maker: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def run(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tour, as the latest run of a working directory."""
+    reports = tmp_path_factory.mktemp("notebooks") / "reports"
+    directory = Path(maker.tour(reports / "20250720T082640Z-tour-0a1b2c"))
+    (reports / "latest").symlink_to(directory.name)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def found(run: Path) -> Findings:
+    return analysis.understand(run)
+
+
+def test_the_page_on_notebooks_is_true(run: Path, tmp_path: Path) -> None:
     """Every line of it gives what it says."""
-    names = {"RUN": maker.tour(tmp_path / "run"), "folder": tmp_path}
-    page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    names = {"RUN": run, "folder": tmp_path}
+    page = (DOCS / "notebooks.md").read_text(encoding="utf-8")
     example = doctest.DocTestParser().get_doctest(page.replace("```", ""), names, "notebooks.md", None, 0)
     said: list[str] = []
     result = doctest.DocTestRunner().run(example, out=said.append)
@@ -21,9 +41,24 @@ def test_the_page_on_notebooks_is_true(maker: ModuleType, tmp_path: Path) -> Non
     assert result.attempted > 10
 
 
-def test_figures_are_those_of_metrics_json(maker: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run from top to bottom where a run was made, each cell gives the output that the notebook shows."""
+    monkeypatch.chdir(run.parents[1])
+    names: dict[str, Any] = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        *before, last = ast.parse("".join(cell["source"])).body
+        assert isinstance(last, ast.Expr), "a cell ends with what it shows"
+        exec(compile(ast.Module(before, []), path.name, "exec"), names)
+        value = eval(compile(ast.Expression(last.value), path.name, "eval"), names)
+        assert repr(value).splitlines() == "".join(cell["outputs"][0]["data"]["text/plain"]).splitlines()
+        assert len(cell["outputs"]) == 1
+
+
+def test_figures_are_those_of_metrics_json(found: Findings) -> None:
     """Each cell's figures are in the table once, with the interval and n that metrics.json has."""
-    found = analysis.understand(maker.tour(tmp_path / "run"))
     table = analysis.metrics(found).set_index(["traffic", "stage", "metric", "statistic"])
     assert table.index.is_unique
     block = found.metrics.traffic["jobs"].stages["within"].response_time_ms

@@ -5,14 +5,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from loadtest.analysis.findings import find
+from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.report.formats import pages
-from loadtest.report.report import Report, build
+from loadtest.report.plots import limits
+from loadtest.report.plots.style import styled
+from loadtest.report.report import Report, build, without_plots
 
 
-def made(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Report:
-    """The report of a minute of sync runs, one a second, with these fates; each takes 5 ms or what it says."""
+def found(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Findings:
+    """What a minute of sync runs shows, one a second, with these fates; each takes 5 ms or what it says."""
     rows = []
     for k, fate in enumerate(fates):
         at, end = k * 1000.0, k * 1000.0 + fate.get("took", 5)
@@ -20,7 +22,12 @@ def made(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: 
         asked = {name: value for name, value in both.items() if name != "result_matched"}
         rows += [maker.request("t", k, at, end, **asked), maker.operation("t", k, at, end, **both)]
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1, **stage)], offered=len(fates))
-    return build(find(load_record(maker.save(directory / "run", maker.info({"t": entry}, keys=keys), rows))))
+    return find(load_record(maker.save(directory / "run", maker.info({"t": entry}, keys=keys), rows)))
+
+
+def made(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Report:
+    """The report of that."""
+    return build(found(maker, directory, fates, keys, **stage))
 
 
 def plain(text: str) -> str:
@@ -32,14 +39,16 @@ def test_429s_without_need_are_not_blamed_on_the_limit(maker: ModuleType, tmp_pa
     """At 60 % of the limit every third is refused: no limit is the constraint, and each place says so."""
     draw = random.Random(3)
     refused = {"status": 429, "outcome": "throttled", "reason": "throttled"}
-    report = made(maker, tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
+    findings = found(maker, tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
+    report = build(findings)
     assert report.bottleneck.kind == "unexplained 429s"
     assert "though the sync_run limit (100 per minute) had room for them" in report.bottleneck.words
     assert report.headline.endswith("though a fixed window of 100 per minute predicts none.")
     assert any("429s of the sync_run limit came though it had room" in one for one in report.target)
-    plot = next(plot for plot in report.plots if plot.name == "rates")
-    assert "bound the run" not in plot.title
-    assert plot.title.endswith("though it had room")
+    with styled("rates"):
+        title = limits.draw_rates(findings).title
+    assert "bound the run" not in title
+    assert title.endswith("though it had room")
 
 
 def test_429s_of_a_limit_are_explained(toured: tuple[Path, Report]) -> None:
@@ -62,7 +71,7 @@ def test_impossible_values_are_on_the_first_screen(maker: ModuleType, tmp_path: 
     assert "1 of 3 answers gave an executionTime longer than the client waited, at worst 900 ms." in said
     assert "1 of 1 answers held a result that is not that of what was asked." in said
     assert report.verdict.word == "pass"
-    assert "**About the target**" in pages.render_markdown(report)
+    assert "**About the target**" in pages.render_markdown(without_plots(report))
 
 
 def test_a_slow_key_is_named_by_its_index(maker: ModuleType, tmp_path: Path) -> None:

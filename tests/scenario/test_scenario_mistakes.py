@@ -89,7 +89,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("traffic.jobs.keys", "al", "scenario", "traffic.jobs.keys: there is no key group 'al'; there is all"),
     ("traffic.jobs.polling.give_up", "100ms", "traffic.jobs.polling", "no poll would be sent"),
     # thresholds and their scopes
-    ("threshold.0.require", "response_time.p51 < 1s", "threshold.0", "Did you mean response_time.p"),
+    ("threshold.0.require", "response_time.p51 < 1s", "threshold.0", "Name a statistic of it: response_time.mean"),
     ("threshold.0.require", "response_time.p50 < 800", "threshold.0", "800ms or 1.5s"),
     ("threshold.0.traffic", "greeting", "scenario", "there is no traffic 'greeting'; there is greetings, jobs"),
     ("threshold.0.stage", "withn", "scenario", "there is no stage 'withn'; there is above, within"),
@@ -125,7 +125,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ),
     (
         "compare", [{"entries": ["greetings", "jobs"], "by": ["response_time.p51"]}], "compare.0.by.0",
-        "is no metric. Did you mean response_time.p",
+        "is no metric. Name a statistic of it: response_time.mean",
     ),
 ]  # fmt: skip
 

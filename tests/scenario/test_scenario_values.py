@@ -163,7 +163,9 @@ def test_a_default_that_is_said_changes_no_hash(load: Any, whole: Any) -> None:
 
 
 def test_a_scenario_is_found_by_path_or_name(tmp_path: Path) -> None:
-    """A path as it is, a name in the folder."""
+    """A path as it is, a name in the folder; where the folder has none, the shipped one."""
+    shipped = Path(__file__).parents[2] / "scenarios" / "tour.toml"
+    assert find_scenario("tour", tmp_path) == shipped
     (tmp_path / "tour.toml").write_text("")
     assert find_scenario("tour", tmp_path) == find_scenario(str(tmp_path / "tour.toml")) == tmp_path / "tour.toml"
 
@@ -176,5 +178,5 @@ def test_a_scenario_that_is_not_there(tmp_path: Path, name: str, words: str) -> 
     """The nearest name, or all of them."""
     (tmp_path / "tour.toml").write_text("")
     with pytest.raises(InputError, match="there is no scenario") as caught:
-        find_scenario(name, tmp_path)
+        find_scenario(name, tmp_path, tmp_path)
     assert words in str(caught.value)

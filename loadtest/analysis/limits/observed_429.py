@@ -14,7 +14,7 @@ from loadtest.analysis.limits.aftermath import Interference, Recovery, Retries, 
 from loadtest.analysis.limits.expected_429 import Expectation, clock
 from loadtest.analysis.limits.headers import RateHeaders, RetryAfter, rate_headers, retry_after
 from loadtest.analysis.limits.sent_requests import MOST, LimiterRequests, join
-from loadtest.analysis.limits.windows import WINDOWED, AcceptedWindows, WindowCounts, accepted_windows
+from loadtest.analysis.limits.windows import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Share, result_of
 from loadtest.assumed_limits import CONCURRENCY
@@ -23,6 +23,7 @@ from loadtest.inference.candidates import compare_with
 from loadtest.inference.fit import BAR, Fit, Fitted
 from loadtest.inference.inference import FITTED, Inference, Word, infer
 from loadtest.inference.occupancy import RequestLog
+from loadtest.limiters import ALGORITHMS
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
@@ -279,7 +280,7 @@ def _windows(requests: RequestLog, inferred: Inference, fit: Fit, unix: np.ndarr
     """By the windows of the limiter that is named, else of the assumed one."""
     if inferred.word == "named":
         fit = inferred.named[0]
-    if fit.spec.algorithm not in WINDOWED:
+    if not ALGORITHMS[fit.spec.algorithm].windowed:
         return None
     return accepted_windows(requests, fit.spec.algorithm, fit.shift_s or 0.0, unix)
 

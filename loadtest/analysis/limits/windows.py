@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from loadtest.analysis.results import Count, Result
 from loadtest.inference import occupancy
 from loadtest.inference.occupancy import Floats, Ints, RequestLog
+from loadtest.limiters import ALGORITHMS
 
-WINDOWED: Final = frozenset({"fixed-window", "fixed-window-from-first", "sliding-log", "sliding-counter"})
-"""Algorithms that count in windows of some kind."""
 KEPT: Final = 2_000
 """Windows that are kept one by one: the first."""
 
@@ -118,7 +117,7 @@ def accepted_windows(requests: RequestLog, algorithm: str, shift: float, since_e
 
 def _begins(requests: RequestLog, algorithm: str, shift: float) -> tuple[Ints, Floats]:
     """Of each window the place of its first request, and when it begins."""
-    if algorithm not in ("fixed-window", "sliding-counter"):
+    if not ALGORITHMS[algorithm].aligned:
         firsts = np.asarray(occupancy.opened(requests), np.int64)
         return firsts, requests.times[firsts]
     number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)

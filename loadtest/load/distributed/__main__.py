@@ -74,7 +74,7 @@ def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
         return environment.create_worker_runner(host, port)
     except (OSError, RecursionError) as error:
         raise TargetError(
-            f"no master answers at {host}:{port}", "Start it first: loadtest run SCENARIO --master."
+            f"no master answers at {host}:{port}", "Start it first: `loadtest run SCENARIO --master`."
         ) from error
 
 

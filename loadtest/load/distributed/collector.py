@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
@@ -213,6 +212,8 @@ class DuplicateJobIds:
 
 def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
     """The rows with these words, with the columns that show whose job it is."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - slow to import, and for runs on several processes only
+
     mask = None
     for name, word in words.items():
         same = pc.equal(rows.column(name).dictionary_decode(), word)

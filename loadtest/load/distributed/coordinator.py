@@ -232,7 +232,7 @@ class Coordinator:
         )
         self._session.live.add_offered(report.newly_offered)
         if report.bug is not None:
-            self._session.bug = report.bug
+            self._session.bug, self._session.user_error = report.bug, report.user_error
         if report.abort is not None:
             self._on_abort(report.abort)
         last = self.collector.last(member.worker)

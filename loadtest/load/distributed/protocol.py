@@ -101,7 +101,9 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     abort: str | None = None
     """Why the run should end."""
     bug: str | None = None
-    """Traceback of an error of our own."""
+    """Traceback of an error that is not the target's."""
+    user_error: str | None = None
+    """What it is in a sentence, where a user's own class made it."""
 
 
 class CutAnswer(msgspec.Struct, tag=True):

@@ -200,6 +200,7 @@ class WorkerRun:
             shared_clock=self.clock.is_shared,
             abort=self._abort,
             bug=session.bug,
+            user_error=session.user_error,
         )
 
     def _begin(self, message: Assign) -> None:

@@ -210,6 +210,7 @@ class Address:
         tls: the context that all connections share; None for plain HTTP.
         server_name: what the server's certificate has to prove.
         resolver: the server's addresses; by default ``host`` alone.
+        codings: content codings that requests ask for (RFC 9110, section 12.5.3), in lower case.
     """
 
     host: str
@@ -217,6 +218,7 @@ class Address:
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     resolver: Resolver = field(default=None)  # type: ignore[assignment] # set below
+    codings: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.resolver is None:

@@ -55,7 +55,7 @@ class Exchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded."""
+    """Decoded. Whoever has understood it drops it: a user may be idle for long, and there may be many."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
@@ -79,7 +79,7 @@ class HttpConnection:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._stream: Stream | None = None
-        self._parser = ResponseParser()
+        self._parser = ResponseParser(address.codings)
         self._idle_until = 0
         self.sending: Exchange | None = None
         """The exchange under way, for a caller that has to cut it short."""
@@ -106,6 +106,8 @@ class HttpConnection:
             # The user is being stopped: what is left of the answer must not be read as that of the next request.
             self.close()
             raise
+        finally:
+            self._parser.drop_body()
         result.end = time.monotonic_ns()
         if since is not None:
             result.start = since
@@ -133,7 +135,7 @@ class HttpConnection:
             result.failure, result.timed_out = error.reason, error.timed_out
         else:
             result.connect_ms = (time.monotonic_ns() - began) / 1e6
-            self._parser = ResponseParser()
+            self._parser = ResponseParser(self._address.codings)
             self._idle_until = 0
         return self._stream
 
@@ -174,7 +176,7 @@ class HttpConnection:
         result.date = parser.date
         result.retry_after = parser.retry_after
         result.rate_limit = "\n".join(parser.rate_limit) or None
-        result.body = b"".join(parser.body)
+        result.body = bytes(parser.body)
         if parser.excess or not parser.keep_alive:
             self.close()
 

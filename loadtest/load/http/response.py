@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import httptools
@@ -13,6 +14,10 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
 MAX_HEAD: Final = 256 * 1024
 """Bytes that may come before the body, interim answers included."""
+MAX_BODIES: Final = 512 * 1024 * 1024
+"""Bytes that all answers which a process is reading may have together, once decoded."""
+_UNCOUNTED: Final = 64 * 1024
+"""Bytes of each body that are not counted among those: most bodies have fewer."""
 PLAIN: Final = frozenset({"", "identity"})
 _HEADER_KEPT: Final = 500
 _RATE_LIMITS_KEPT: Final = 20
@@ -35,9 +40,6 @@ class BodyDecoder:
     Args:
         coding: ``gzip``, ``x-gzip`` or ``deflate``, in lower case.
         most: bytes that it may decode to.
-
-    Raises:
-        KeyError: for another coding.
     """
 
     def __init__(self, coding: str, most: int) -> None:
@@ -88,14 +90,37 @@ class BodyDecoder:
         self._stream = zlib.decompressobj(window)
 
 
+@dataclass(slots=True)
+class BodyRoom:
+    """Room for the bodies that a process is reading, by all its connections.
+
+    Attributes:
+        most: bytes that there is room for.
+        taken: bytes that are there.
+    """
+
+    most: int = MAX_BODIES
+    taken: int = 0
+
+
+_ROOM: Final = BodyRoom()
+
+
 class ResponseParser:
     """Parses the answers on one connection, by what httptools reports of them.
 
     Interim answers (1xx) are passed over. What comes behind a complete answer is ignored. Trailers are
     read and not used.
+
+    Args:
+        codings: content codings that were asked for, in lower case; an answer in another one fails.
+        room: for bodies; that of the process by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, codings: frozenset[str] = frozenset(), room: BodyRoom = _ROOM) -> None:
+        self._codings = codings
+        self._room = room
+        self._counted = 0
         self._parser = httptools.HttpResponseParser(self)
         self.feed: Callable[[bytes], None] = self._parser.feed_data
         """Parses the next piece; raises ``httptools.HttpParserError`` where it breaks HTTP."""
@@ -105,7 +130,7 @@ class ResponseParser:
 
     def expect(self) -> None:
         """Get ready for an answer."""
-        self.body: list[bytes] = []
+        self.body = bytearray()
         self.status: int | None = None
         self.complete = False
         self.keep_alive = False
@@ -140,24 +165,43 @@ class ResponseParser:
             return
         self.status = self._parser.get_status_code()
         if self._coding is not None:
-            try:
+            if self._coding in self._codings and self._coding in _WINDOWS:
                 self._decoder = BodyDecoder(self._coding, MAX_ANSWER)
-            except KeyError:
+            else:
                 self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body, decoded."""
-        if self.excess:
+        if self.excess or self.failure is not None:
             return
-        if self._decoder is None:
-            self.body.append(data)
-        elif self.failure is None:
+        if self._decoder is not None:
             try:
-                self.body.append(self._decoder.feed(data))
+                data = self._decoder.feed(data)
             except TooLargeError:
                 self.failure = Reason.ANSWER_TOO_LARGE
+                return
             except UndecodableError:
                 self.failure = Reason.UNDECODABLE_BODY
+                return
+        self.body += data
+        if len(self.body) > _UNCOUNTED:
+            self._count()
+
+    def drop_body(self) -> None:
+        """Forget the body: it was taken over, or will not be."""
+        if self.body:
+            self.body = bytearray()
+        if self._counted:
+            self._room.taken -= self._counted
+            self._counted = 0
+
+    def _count(self) -> None:
+        more = len(self.body) - self._counted
+        if self._room.taken + more > self._room.most:
+            self.failure = Reason.ANSWER_TOO_LARGE
+        else:
+            self._room.taken += more
+            self._counted += more
 
     def on_message_complete(self) -> None:
         """An answer is whole."""

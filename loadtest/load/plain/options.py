@@ -71,8 +71,8 @@ def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
 
 def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
     for name, (spelled, why) in REFUSED.items():
-        # A default may be text that Locust reads as a number.
-        if getattr(options, name) not in (defaults[name], None, 0):
+        # A default may be the text of a number.
+        if str(getattr(options, name)) != str(defaults[name]):
             raise InputError(f"{spelled} is refused: {why}.")
     if not options.headless and options.web_host not in _LOOPBACK:
         where = options.web_host or "every address of this machine"

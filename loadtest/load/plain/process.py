@@ -14,7 +14,7 @@ import gevent
 from gevent import os as gevent_os
 from locust import LoadTestShape
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
 from loadtest.errors import ExitCode, LoadtestError
@@ -100,6 +100,8 @@ class LocustProcess:
             return
         if self.test.chosen is not None:
             environment.host = self.test.url
+        if runner is not None:
+            self._keep_pool(runner)
         make_generator: Callable[[Session], LoadGenerator] = LocalGenerator
         if isinstance(runner, MasterRunner):
             mailbox = Mailbox(environment, runner, keys=len(self.test.keys))
@@ -123,6 +125,18 @@ class LocustProcess:
         environment.events.quit.add_listener(lambda **_: self._label_html(environment))
         if self._parent_fd >= 0:
             gevent.spawn(self._end_with_parent)
+
+    def _keep_pool(self, runner: Runner) -> None:
+        """Let the keys w, W, s and S of Locust's terminal change nothing: the pool is the scenario's."""
+        start = runner.start
+
+        def start_pool(user_count: int, *arguments: Any, **options: Any) -> None:
+            if user_count == self.test.users:
+                start(user_count, *arguments, **options)
+            else:
+                logger.warning("The pool of users belongs to the scenario: it stays at %d.", self.test.users)
+
+        vars(runner)["start"] = start_pool
 
     def _take_part(self, environment: Environment, runner: WorkerRunner) -> None:
         """Be a worker: the master conducts the runs."""

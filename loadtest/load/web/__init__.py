@@ -6,6 +6,7 @@ from loadtest.load.engine import Engine
 from loadtest.load.plain.locust_test import LocustTest
 from loadtest.load.plain.reports import Reports
 from loadtest.load.web.guard import guard
+from loadtest.load.web.live_page import add_live_page
 from loadtest.load.web.locust_pages import extend_pages
 
 
@@ -20,3 +21,4 @@ def extend(web_ui: WebUI, engine: Engine, *, test: LocustTest, reports: Reports)
     """
     guard(web_ui, engine, test)
     extend_pages(web_ui, engine, test, reports)
+    add_live_page(web_ui, engine, reports)

@@ -67,7 +67,7 @@ class _Starter:
 
 def _refuse_strangers() -> flask.Response | None:
     request = flask.request
-    if _name(request.host) not in _OWN_NAMES:
+    if not is_own(request.host):
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
@@ -94,11 +94,12 @@ def _close_frames(response: flask.Response) -> flask.Response:
     return response
 
 
-def _name(host: str) -> str | None:
+def is_own(host: str) -> bool:
+    """Whether a ``Host`` is a name of this machine, so that no other name was led here."""
     try:
-        return urlsplit(f"//{host}").hostname
+        return urlsplit(f"//{host}").hostname in _OWN_NAMES
     except ValueError:
-        return None
+        return False
 
 
 def _answer(status: int, message: str) -> flask.Response:

@@ -74,7 +74,8 @@ class _Pages:
         known = None
         if run is not None:
             report = None if run.report is None else f"{self.base}/runs/{run.directory.name}/report.html"
-            known = {"text": f"Run {run.directory}: {state_text(run)}.", "report": report}
+            about = f"seed {run.seed}" + (f", rates × {run.rate_multiplier:g}" if run.rate_multiplier != 1 else "")
+            known = {"text": f"Run {run.directory} ({about}): {state_text(run)}.", "report": report}
         return flask.jsonify({"phase": self._engine.phase, "run": known})
 
     def report(self, run: str) -> flask.Response:

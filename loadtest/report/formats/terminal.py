@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from loadtest.analysis.verdict import Word
+from loadtest.program import open_command, typed
 from loadtest.report.key_figures import KeyFigure
 from loadtest.report.report import Report
 from loadtest.report.tables.table import Cell, Table
@@ -69,8 +70,8 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
         console.print(Text(f"  also {reason}"))
     console.print()
     # Paths are printed unwrapped, so that they can be copied.
-    console.print(Text.assemble(("report  ", "dim"), str(files / "report.html")), soft_wrap=True)
     console.print(Text.assemble(("next    ", "dim"), _next(report, files)), soft_wrap=True)
+    console.print(Text.assemble(("report  ", "dim"), open_command(files / "report.html")), soft_wrap=True)
 
 
 def _answers(report: Report, console: Console) -> None:
@@ -82,10 +83,9 @@ def _answers(report: Report, console: Console) -> None:
 
 def _next(report: Report, files: Path) -> str:
     if report.verdict.word == "invalid":
-        return (
-            f"loadtest report {files}   # after reading why; then run it again, on a quieter machine or at a lower rate"
-        )
-    return f"loadtest export {files} --to csv   # every sample, for your own questions"
+        then = "after reading why; then run it again, on a quieter machine or at a lower rate"
+        return f"{typed('loadtest report')} {files}   # {then}"
+    return f"{typed('loadtest export')} {files} --to csv   # every sample, for your own questions"
 
 
 def _figures(figures: tuple[KeyFigure, ...]) -> RichTable:

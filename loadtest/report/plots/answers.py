@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import Answer, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.report.answers import label, quoted, value, worse_word
+from loadtest.report.answers import label, matters, quoted, value, worse_word
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, Drawing, panels, plain
 from loadtest.report.tables.answers import answer_tables
 from loadtest.threshold import TIMES, Unit
@@ -109,7 +109,8 @@ def _title(found: Answer) -> str:
     first = found.by[0]
     if found.kind == "effect":
         base, *heads = [side.name for side in found.sides]
-        changed = list(dict.fromkeys(label(each.metric) for each in found.differences if each.told_apart))
+        changed = [label(each.metric) for each in found.differences if each.told_apart and matters(found, each)]
+        changed = list(dict.fromkeys(changed))
         where = f"“{found.entry}” in {quoted(heads)}"
         if changed:
             return f"{where} differs from “{base}” in {' and '.join(changed)}"

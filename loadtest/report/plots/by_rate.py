@@ -16,6 +16,9 @@ from loadtest.report.tables.table import Cell, Table
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""
 
+_SAME: Final = 1.1
+"""Medians that differ by less than this factor are called the same."""
+
 
 @dataclass(frozen=True)
 class _Point:
@@ -87,12 +90,20 @@ def _title(found: dict[str, list[_Point]]) -> str:
         least, most = points[0], points[-1]
         grown.append((most.p50 / least.p50, name, most.rate / least.rate))
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
-    times = f"at {more:.3g} times the rate"
-    if abs(np.log(factor)) < np.log(1.1):
-        return f"{times[0].upper()}{times[1:]} the median response time of {name} is the same, within 10 %"
-    return (
-        f"{times[0].upper()}{times[1:]} the median response time of {name} is {numbers.times_as(factor)} times as long"
-    )
+    if abs(np.log(factor)) >= np.log(_SAME):
+        times = f"{numbers.times_as(factor)} times as long"
+        return f"At {more:.3g} times the rate the median response time of {name} is {times}"
+    ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in found.items()}
+    name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
+    if slow.p50 < _SAME * fast.p50:
+        whose = f"of {name}" if len(found) == 1 else "of each entry"
+        return f"The median response time {whose} is the same in all stages, within 10 %"
+    times = f"{numbers.times_as(slow.p50 / fast.p50)} times"
+    return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
+
+
+def _p50(point: _Point) -> float:
+    return point.p50
 
 
 def _table(name: str, points: list[_Point]) -> Table:

@@ -303,12 +303,13 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 
 def _windows_title(findings: Findings) -> str:
     limits = findings.observed_429.limits
-    if any(unexplained_429s(findings, name) for name in limits):
-        return "Requests were refused in windows that were not full"
+    odd = [name for name in limits if unexplained_429s(findings, name)]
+    if odd:
+        return f"Requests to {' and '.join(odd)} were refused in windows that were not full"
     full = [each.windows.counts for each in limits.values() if each.windows is not None]
     known = [each for each in full if each.spread is not None]
     if not known:
-        return "No whole window was saturated, so that none shows the limit"
+        return _cut_windows_title({name: each.windows for name, each in limits.items() if each.windows is not None})
     total = sum(each.saturated for each in known)
     exact = all(each.spread is not None and each.spread[0] == each.spread[2] == each.count for each in known)
     if exact and total == 1:
@@ -321,6 +322,16 @@ def _windows_title(findings: Findings) -> str:
         if each.windows is not None and (counts := each.windows.counts).spread is not None
     )
     return f"Saturated windows let pass: {parts}"
+
+
+def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
+    """Of windows that refused, and that the run holds only a part of: the rest may have been accepted unseen."""
+    parts = [
+        f"{name} {_range(int(accepted.min()), int(accepted.max()))} of {count(windows.counts.count)}"
+        for name, windows in found.items()
+        if len(accepted := windows.accepted[windows.refused > 0])
+    ]
+    return f"Windows that refused are cut off by the run’s ends; they let pass: {', '.join(parts)}"
 
 
 def _range(least: int, most: int) -> str:

@@ -266,8 +266,9 @@ def _heat_title(findings: Findings) -> str:
     drift, name = max(drifts, key=lambda one: abs(np.log(one[0])))
     # A field is 15 % high: less than that is no finding.
     if abs(np.log(drift)) < np.log(1.2):
-        return "Response times at the end of the run are those of its beginning"
-    return f"The median of {name} in the last third of the run is {drift:.2g} times that of the first"
+        whose = f" of {name}" if len(drifts) == 1 else " of each entry"
+        return f"The median response time{whose} in the last third of the run is that of the first, within 20 %"
+    return f"The median response time of {name} in the last third of the run is {drift:.2g} times that of the first"
 
 
 def _heat_table(name: str, heat: Heat) -> Table:

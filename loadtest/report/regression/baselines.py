@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.measurements import measure
 from loadtest.analysis.record import load_record
 from loadtest.errors import InputError
-from loadtest.regression.measurements import FILE_NAME, SCHEMA_VERSION, RunMeasurements
+from loadtest.regression.measurements import RunMeasurements, read
 from loadtest.regression.results import Comparison
 from loadtest.regression.rule import judge_history
 from loadtest.report.regression.content import TONES
@@ -48,9 +46,6 @@ def load_measurements(directory: Path) -> RunMeasurements:
         RecordError: if the directory holds no readable record.
     """
     try:
-        found = msgspec.json.decode((directory / FILE_NAME).read_bytes(), type=RunMeasurements)
-        if found.schema == SCHEMA_VERSION:
-            return found
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass  # made anew from the record, which says why if it cannot be read
-    return measure(analysis.find(load_record(directory)))
+        return read(directory)
+    except InputError:  # made anew from the record, which says why if it cannot be read
+        return measure(analysis.find(load_record(directory)))

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from loadtest.program import typed
 from loadtest.regression.results import Comparison
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
 from loadtest.report.regression import amounts, ci
@@ -53,7 +54,7 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
     for step in report.steps:
         console.print(Text(step.words))
         if step.command:
-            console.print(Text(f"  {step.command}"), soft_wrap=True)
+            console.print(Text(f"  {typed(step.command)}"), soft_wrap=True)
     console.print(Text.assemble(("page  ", "dim"), str(files / PAGE)), soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, count, share
 from loadtest.analysis.on_purpose import EXPECTED
-from loadtest.report.answers import change, interval, label, quoted, signed, value, worse_word
+from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
 from loadtest.report.tables.table import Cell, Table, Tone
 from loadtest.threshold import METRICS
 
@@ -76,7 +76,7 @@ def _effect(name: str, found: Answer) -> Table:
                     Cell(count(figure.n)),
                     _figure(figure),
                     Cell(NOTHING, tone="faint") if one is None else _difference(one),
-                    Cell("baseline", tone="faint") if one is None else _verdict(one, head=True),
+                    Cell("baseline", tone="faint") if one is None else _effect_verdict(found, one),
                 )
             )
     number = len(found.differences)
@@ -163,6 +163,11 @@ def _against(found: Answer, side: Side) -> Cell:
 
 def _turned(one: SideDifference, bounds: tuple[float | None, float | None]) -> SideDifference:
     return msgspec.structs.replace(one, interval=bounds)
+
+
+def _effect_verdict(found: Answer, one: SideDifference) -> Cell:
+    shown = _verdict(one, head=True)
+    return shown if matters(found, one) or not one.told_apart else Cell(f"{shown.text}, too little to matter")
 
 
 def _verdict(one: SideDifference, *, head: bool) -> Cell:

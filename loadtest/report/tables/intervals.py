@@ -19,14 +19,14 @@ def intervals(findings: Findings) -> Table:
     """Each figure with its range or interval beside that of order statistics."""
     columns = (
         ("Traffic", False), ("Stage", False), ("Figure", False), ("Value", True), ("Range or interval", True),
-        ("From", False), ("Sampling only", True), ("n", True), ("Effective n", True),
+        ("From", False), ("n", True),
     )  # fmt: skip
     rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
     note = (
         "All phases: what the same sends would have had at any other second, by a replay of the assumed limiter. "
         "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
-        "how many independent ones they amount. Sampling only: the 95 % interval from order statistics, which takes "
-        "requests for independent; thresholds use it."
+        "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
+        "requests for independent (sampling only); thresholds use it."
     )
     return Table("intervals", "How sure the figures are", columns, rows, note)
 
@@ -37,12 +37,10 @@ def _row(findings: Findings, one: MetricInterval) -> tuple[Cell, ...]:
         Cell(one.traffic, tone="head"),
         Cell(one.stage),
         Cell(one.metric),
-        Cell(_say(one, one.value)),
+        Cell(_say(one, one.value), _sampling(findings, one)),
         Cell(NOTHING, tone="faint") if bounds is None else Cell(bounds),
         Cell(one.why_not, tone="faint") if one.kind is None else Cell(_KINDS[one.kind]),
-        Cell(_sampling(findings, one), tone="faint"),
-        Cell(count(one.n)),
-        Cell(count(one.effective_n)),
+        Cell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
     )
 
 
@@ -53,8 +51,8 @@ def _say(one: MetricInterval, value: float) -> str:
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:
-    """The interval from order statistics; shares and rates have none."""
+    """The interval from order statistics; empty of shares and rates, which have none."""
     name, _, statistic = one.metric.partition(".")
     summary = getattr(findings.metrics.traffic[one.traffic].stages[one.stage], f"{name}_ms", None)
     found = summary.get(statistic).interval if isinstance(summary, Summary) else None
-    return NOTHING if found is None else f"{duration_ms(found[0])} to {duration_ms(found[1])}"
+    return "" if found is None else f"{duration_ms(found[0])} to {duration_ms(found[1])}"

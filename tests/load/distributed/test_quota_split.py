@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import ABORTED, loadtest, write_entry, write_scenario
+from leash_parts import ABORTED, write_entry, write_scenario
 from plugins.stubs import Stub, pending_forever
+from plugins.verbs import Said
 
 from loadtest.load.request_budget import QuotaSplit, RequestBudget
 from loadtest.record.run_info import BudgetInfo, BudgetUse
@@ -14,14 +15,14 @@ from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 @pytest.mark.heavy
 def test_workers_never_send_more_than_a_leash_allows(
-    stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
+    loadtest: Callable[..., Said], stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     """Counted by the server, whose jobs never end; the run ends when a worker's part is used up."""
     server = stub(pending_forever)
     write_scenario(tmp_path, rate="6/s", seconds=3)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 41")
-    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", "--processes", "2", cwd=tmp_path)
-    assert done.returncode in ABORTED, done.stdout + done.stderr
+    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight", "--processes", "2")
+    assert done.code in ABORTED, done.out + done.err
     (run,) = runs_in(tmp_path / "reports")
     assert 20 < len(server.asked) <= 41
     assert run.info.target.budget.used.requests == len(server.asked)

@@ -32,7 +32,7 @@ def post(path: str, body: bytes = b"{}") -> bytes:
 @pytest.fixture
 def wire(nginx: Any) -> Iterator[HttpConnection]:
     """A wire to the plain server."""
-    made = HttpConnection(Address("127.0.0.1", nginx.plain))
+    made = HttpConnection(Address("127.0.0.1", nginx.plain, codings=frozenset({"gzip"})))
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
-from loadtest.load.http.response import MAX_ANSWER
+from loadtest.load.http.response import MAX_ANSWER, BodyRoom, ResponseParser
 
 Peers = Callable[..., Any]
 
@@ -22,7 +22,8 @@ def answer_to(peer: Peers, answer: bytes) -> Exchange:
         talk.send(answer)
         talk.wait()
 
-    wire = HttpConnection(Address("127.0.0.1", peer(script).port))
+    codings = frozenset({"gzip", "x-gzip", "deflate", "br"})
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port, codings=codings))
     exchange = wire.exchange(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n", Timeouts(10.0))
     wire.close()
     return exchange
@@ -39,6 +40,31 @@ def test_a_compressed_body_cannot_fill_the_memory(peer: Peers) -> None:
     exchange = answer_to(peer, coded("gzip", gzip.compress(bytes(64 * 2**20))))
     assert (exchange.failure, exchange.status) == ("answer_too_large", 200)
     assert len(exchange.body) <= MAX_ANSWER
+
+
+def test_a_coding_that_was_not_asked_for_is_refused(peer: Peers) -> None:
+    """Not a byte of it is inflated."""
+    answer = coded("gzip", gzip.compress(b"{}"))
+    wire = HttpConnection(Address("127.0.0.1", peer(lambda talk: (talk.read(), talk.send(answer), talk.wait())).port))
+    exchange = wire.exchange(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n", Timeouts(10.0))
+    wire.close()
+    assert (exchange.failure, exchange.status, exchange.body) == ("unknown_encoding", 200, b"")
+
+
+def test_all_bodies_that_are_read_have_a_bound_together() -> None:
+    """The one that goes beyond it fails; room is there again when a body was dropped."""
+    room = BodyRoom(1_000_000)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
+    parsers = [ResponseParser(room=room) for _ in range(4)]
+    for parser in parsers:
+        parser.feed(head + b"x" * 300_000)
+    assert [parser.failure for parser in parsers] == [None, None, None, "answer_too_large"]
+    for parser in parsers:
+        parser.drop_body()
+    assert room.taken == 0
+    last = ResponseParser(room=room)
+    last.feed(head + b"x" * 900_000)
+    assert (last.failure, len(last.body)) == (None, 900_000)
 
 
 @pytest.mark.parametrize(

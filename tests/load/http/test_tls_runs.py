@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import loadtest, write_entry, write_scenario
+from leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
+from plugins.verbs import Said
 
 from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
@@ -72,13 +74,13 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     ids=["all well", "not trusted", "no header", "no variable"],
 )
 def test_a_preflight_asks_as_the_load_does(
-    nginx: Any, tmp_path: Path, said: dict[str, str], token: str, says: str
+    loadtest: Callable[..., Said], nginx: Any, tmp_path: Path, *, said: dict[str, str], token: str, says: str
 ) -> None:
     """With the same certificates and headers."""
     entry(tmp_path, nginx, **said)
     write_scenario(tmp_path, operation="sync_run")
-    done = loadtest("preflight", "s.toml", "--target", "here", cwd=tmp_path, API_TOKEN=token)
-    assert says in done.stdout + done.stderr
+    done = loadtest("preflight", "s.toml", "--target", "here", API_TOKEN=token)
+    assert says in done.out + done.err
 
 
 def lock(folder: Path) -> None:

@@ -1,0 +1,28 @@
+"""``loadtest metrics``: what thresholds and comparisons can name."""
+
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.threshold import EXPECTED, METRICS, STATISTICS, TIMES, WRITE_AS, Unit
+
+_TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number": "Numbers"}
+
+
+@click.command("metrics")
+def command() -> None:
+    """List the metrics that `require` of a threshold and `by` of a comparison can name, as metrics.json does."""
+    console = Console(highlight=False, markup=False)
+    statistics = ", ".join(f".{name}" for name in STATISTICS)
+    console.print(f"Times: {WRITE_AS['ms']}. Each with one of {statistics}.", soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    for name, meaning in TIMES.items():
+        table.add_row(f"  {name}", meaning)
+    console.print(table)
+    for unit, title in _TITLES.items():
+        names = [name for name, its in METRICS.items() if its == unit and not name.startswith("polls.")]
+        also = ["polls (with one of the same statistics)"] if unit == "number" else []
+        console.print(f"\n{title}: {WRITE_AS[unit]}.\n  " + "\n  ".join([*names, *also]), soft_wrap=True)
+    console.print(f"\n`within D of expected` goes with {' and '.join(EXPECTED)}.", soft_wrap=True)

@@ -1,0 +1,311 @@
+"""What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON."""
+
+import time
+from typing import Final
+
+import msgspec
+
+from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, Operation, Outcome, RequestKind
+from loadtest.load.abort import LiveThreshold
+from loadtest.load.live import PERCENTILES, EntryFigures, LiveFigures
+from loadtest.load.live_series import LiveSeries, RecentTimes
+from loadtest.load.load_generator import LoadGenerator
+from loadtest.load.session import Session
+from loadtest.load.web.live_lights import Light, lights
+from loadtest.plan import AssumedLimits
+from loadtest.record.generator_limits import DISPATCH_LAG_MS
+from loadtest.record.progress import Phase
+from loadtest.record.run_info import BudgetInfo, BudgetUse, RunInfo, StagePlan
+from loadtest.scenario import Scenario
+from loadtest.threshold import LIVE_COUNTS, Threshold
+
+
+class FlowPlan(msgspec.Struct, frozen=True):
+    """The requests of one kind of a traffic entry, and the limit that they draw on."""
+
+    traffic: str
+    kind: RequestKind
+    called: str
+    """Several of them."""
+    begins: bool
+    """Whether an operation begins with one."""
+    limit: str
+    count: int
+    """That all limiters of the limit let pass in a window, as it is assumed."""
+    window_s: float
+    edge_s: float | None
+    """When the first window after the epoch begins; null where windows are not aligned, or the clock is not known."""
+    shared: bool
+    """Whether other traffic draws on the limit, too."""
+
+
+class TrafficShown(msgspec.Struct, frozen=True):
+    """A traffic entry, as it was scheduled."""
+
+    name: str
+    operation: Operation
+    series: int
+    """Which of the page's colours is the operation's, from 1 on."""
+    stages: list[StagePlan]
+
+
+class RunShown(msgspec.Struct, frozen=True):
+    """What a run is."""
+
+    id: str
+    title: str
+    target: str
+    scheduled_s: float
+    drain_s: float
+    percentile_window_s: dict[str, float]
+    """By traffic."""
+    traffic: list[TrafficShown]
+    flows: list[FlowPlan]
+    makes_jobs: bool
+    dispatch_lag_limit_ms: float = DISPATCH_LAG_MS
+
+
+class EntryNow(msgspec.Struct, frozen=True):
+    """A traffic entry now; times in ms."""
+
+    traffic: str
+    stage: str
+    offered: int
+    in_flight: int
+    sent: int
+    accepted: int
+    got_429: int
+    ok: int
+    throttled: int
+    failed: int
+    timed_out: int
+    response_time: dict[str, float | None]
+    execution_time: dict[str, float | None]
+    polls_per_job: float | None
+
+
+class ThresholdNow(msgspec.Struct, frozen=True):
+    """A threshold of the scenario, with what its metric shows."""
+
+    scope: str
+    text: str
+    value: str
+    judgement: str
+    note: str
+
+
+class BudgetRow(msgspec.Struct, frozen=True):
+    """A part of the request budget."""
+
+    name: str
+    used: float
+    allowed: float | None
+
+
+class SeriesTail(msgspec.Struct, frozen=True):
+    """Every track from one bucket on."""
+
+    begin: int
+    width_s: int
+    tracks: list[tuple[tuple[str, ...], list[float | None]]]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is sent each second. ``run`` is there where all that was sent before is void."""
+
+    phase: Phase
+    elapsed_s: float = 0.0
+    run: RunShown | None = None
+    end: str = ""
+    """How it ended."""
+    pending_jobs: int = 0
+    entries: list[EntryNow] = []
+    lights: list[Light] = []
+    thresholds: list[ThresholdNow] = []
+    budget: list[BudgetRow] = []
+    series: SeriesTail | None = None
+    report: str = ""
+    """Where the report is, once it is there."""
+
+
+encode = msgspec.json.Encoder().encode
+_END_ONLY: Final = "judged in the report"
+
+
+class LiveRun:
+    """One run, for those who watch it.
+
+    Args:
+        session: the run.
+        generator: what makes its load.
+    """
+
+    def __init__(self, session: Session, generator: LoadGenerator) -> None:
+        self.session = session
+        self._generator = generator
+        self._thresholds = _thresholds(session.scenario, session.info, session.live)
+        self._elapsed_s = 0.0
+        self._shown: RunShown | None = None
+        self._clock_known = False
+
+    @property
+    def shown(self) -> RunShown:
+        """What it is, as far as it is known by now: where windows begin is known some time after the epoch."""
+        if self._shown is None or not self._clock_known:
+            # From then on it stays, although the clock's offset will be known ever better: windows would jump.
+            self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
+            self._shown = _shown(self.session, self._generator)
+        return self._shown
+
+    def message(self, phase: Phase, begin: int | None, report: str) -> Message:
+        """What it shows now.
+
+        Args:
+            phase: that it is in.
+            begin: the bucket from which on the tracks are wanted; None for all of them and what the run is.
+            report: where its report is.
+        """
+        session, info, live = self.session, self.session.info, self.session.live
+        if phase != "over" and session.epoch_ns:
+            self._elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+        series, elapsed = live.series, self._elapsed_s
+        over = phase == "over"
+        used = session.endpoint.budget.used if over else self._generator.budget_used
+        return Message(
+            phase=phase,
+            elapsed_s=round(elapsed, 1),
+            run=self.shown if begin is None else None,
+            end=(f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
+            pending_jobs=len(session.recorder.pending),
+            entries=[_entry(info, name, live, elapsed) for name in info.traffic],
+            lights=lights(self._generator, live),
+            thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
+            budget=budget_rows(info.target.budget, used),
+            series=_tail(series, begin or 0),
+            report=report,
+        )
+
+
+def _tail(series: LiveSeries, begin: int) -> SeriesTail:
+    tracks = [(name, [_short(value) for value in track.values[begin:]]) for name, track in series.tracks.items()]
+    return SeriesTail(begin, series.width_s, tracks)
+
+
+def _short(value: float | None) -> float | None:
+    return round(value, 2) if isinstance(value, float) else value
+
+
+def _shown(session: Session, generator: LoadGenerator) -> RunShown:
+    info = session.info
+    assumed = AssumedLimits.recorded(info.target)
+    kinds = [(name, kind) for name, plan in info.traffic.items() for kind in OPERATIONS[plan.operation]]
+    drawn_on = [assumed.drawn_on(LIMIT_OF_KIND[kind]) for _, kind in kinds]
+    flows = []
+    for (traffic, kind), limit_name in zip(kinds, drawn_on, strict=True):
+        limit = assumed.limit_on(limit_name)
+        clock, edge = generator.clock, None
+        if assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
+            edge = round(-(info.epoch_unix_ns / 1e9 + clock.offset_s) % limit.window, 3)
+        quotas = assumed.quotas(info.traffic[traffic].key_count)
+        flows.append(
+            FlowPlan(
+                traffic=traffic,
+                kind=kind,
+                called=kind.several,
+                begins=kind == OPERATIONS[info.traffic[traffic].operation][0],
+                limit=limit_name,
+                count=limit.count * quotas,
+                window_s=limit.window,
+                edge_s=edge,
+                shared=drawn_on.count(limit_name) > 1,
+            )
+        )
+    return RunShown(
+        id=info.id,
+        title=info.scenario.title,
+        target=info.target.url,
+        scheduled_s=session.duration,
+        drain_s=session.scenario.drain,
+        percentile_window_s={name: session.live.entry(name).response_time.window_s for name in info.traffic},
+        traffic=[
+            TrafficShown(name, plan.operation, list(Operation).index(plan.operation) + 1, plan.stages)
+            for name, plan in info.traffic.items()
+        ],
+        flows=flows,
+        makes_jobs=any(kind == RequestKind.SUBMIT for _, kind in kinds),
+    )
+
+
+def entries_of(session: Session) -> list[EntryNow]:
+    """Every traffic entry of a run, now."""
+    elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
+    return [_entry(session.info, name, session.live, elapsed) for name in session.info.traffic]
+
+
+def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
+    figures, stages = live.entry(name), info.traffic[name].stages
+    seen = list(figures.stages.values())
+    return EntryNow(
+        traffic=name,
+        stage=next((s.name for s in stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
+        offered=live.offered[name],
+        in_flight=live.offered[name] - figures.ended,
+        sent=sum(stage.sent for stage in seen),
+        accepted=sum(stage.accepted for stage in seen),
+        got_429=sum(stage.throttled for stage in seen),
+        ok=figures.outcome(Outcome.OK),
+        throttled=figures.outcome(Outcome.THROTTLED),
+        failed=figures.outcome(Outcome.FAILED),
+        timed_out=figures.outcome(Outcome.TIMED_OUT),
+        response_time=_percentiles("response_time", figures.response_time),
+        execution_time=_percentiles("execution_time", figures.execution_time),
+        polls_per_job=_polls_per_job(figures),
+    )
+
+
+def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
+    return {percentile: _short(times.quantile(share)) for percentile, share in PERCENTILES[name].items()}
+
+
+def _polls_per_job(figures: EntryFigures) -> float | None:
+    jobs = figures.requests_of(RequestKind.SUBMIT, Outcome.OK)
+    return round(figures.requests_of(RequestKind.POLL) / jobs, 2) if jobs else None
+
+
+_Watched = tuple[Threshold, LiveThreshold | None]
+
+
+def _thresholds(scenario: Scenario, info: RunInfo, live: LiveFigures) -> list[_Watched]:
+    """Each threshold, and what watches it; None where its metric is known at the end only."""
+    parsed = [each.parse() for each in scenario.threshold]
+    return [
+        (each, LiveThreshold(each, info.traffic, live) if LiveThreshold.can_watch(each.metric) else None)
+        for each in parsed
+    ]
+
+
+def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:
+    if watched is None:
+        return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
+    now = watched.now(elapsed)
+    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples to tell"}[now.judgement]
+    judgement = now.judgement
+    # That a count which may only grow has passed its bound is certain; that it is below one is not.
+    grows = threshold.metric in LIVE_COUNTS and threshold.operator in {">", ">="}
+    if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
+        judgement, note = "inconclusive", _END_ONLY
+    return ThresholdNow(threshold.scope, threshold.text, now.value, judgement, note)
+
+
+def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
+    """What was spent of a request budget, part by part; nothing where there is none."""
+    if bounds is None:
+        return []
+    rows = [
+        BudgetRow("operations", used.operations, bounds.max_operations),
+        BudgetRow("requests", used.requests, bounds.max_requests),
+        BudgetRow("executions", used.executions, None),
+    ]
+    if bounds.price_per_execution is not None:
+        rows.append(BudgetRow("cost", round(used.executions * bounds.price_per_execution, 6), bounds.max_cost))
+    return rows

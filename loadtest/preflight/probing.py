@@ -1,0 +1,259 @@
+"""``python -m loadtest.preflight.probing``: probe a target's limits. Reads a ``ProbeOrder``, writes ``Message`` lines.
+
+It sends what ``loadtest.probing`` asks for, at most so many a second, and nothing else. Keys and endpoint come from the
+environment.
+"""
+
+import asyncio
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
+from loadtest.credentials import credentials
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.http_headers import user_agent
+from loadtest.probing.probe import Answer, Finding, Prober, Send, Who
+from loadtest.probing.results import (
+    Failed,
+    Found,
+    LimitFinding,
+    Message,
+    ProbeOrder,
+    Progress,
+    scope,
+    standing,
+    verdict,
+)
+from loadtest.probing.told import Told, retry_after, stated_limits
+from loadtest.targets import Target, allow
+from loadtest.targets.connection import header_values, tls_context
+from loadtest.units import Limit
+
+_UNKNOWN: Final = "00000000-0000-0000-0000-000000000000"
+_UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
+_UNAVAILABLE: Final = 503
+_TIMEOUT_S: Final = 120.0
+REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
+
+
+@dataclass(slots=True)
+class Reply:
+    """A request's answer, as far as a probe needs it."""
+
+    sent: float
+    answered: float = math.inf
+    status: int = 0
+    headers: httpx.Headers | None = None
+    body: Any = None
+    failure: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a limit refused it; 503 is what some servers answer then."""
+        return self.status in {THROTTLED_STATUS, _UNAVAILABLE}
+
+
+class Sender:
+    """Sends a probe's requests to one target.
+
+    Args:
+        target: checked.
+        order: what is probed.
+        keys: the API keys; the second is used to see whether keys share a quota.
+        endpoint: value of ``x-wf-endpoint``.
+    """
+
+    def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
+        self._keys = keys
+        self._workflow: str | None = None
+        address = f"[{target.address}]" if ":" in target.address else target.address
+        self.client = httpx.AsyncClient(
+            base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
+            headers={
+                "host": target.host,
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "x-wf-endpoint": endpoint,
+                "user-agent": user_agent("probe"),
+                **header_values(order.headers),
+            },
+            timeout=_TIMEOUT_S,
+            verify=tls_context(order.tls),
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        )
+        self._extensions = {"sni_hostname": target.server_name}
+        self._zero = time.time() - time.monotonic()
+        self._pending: set[asyncio.Task[None]] = set()
+        self.replies: list[Reply] = []
+
+    def now(self) -> float:
+        """Unix seconds that never go back."""
+        return self._zero + time.monotonic()
+
+    def begin(self, workflow: str | None) -> None:
+        """Forget all replies, and from now on run a workflow; None for requests that execute nothing."""
+        self._workflow = workflow
+        self.replies.clear()
+
+    async def volley(self, send: Send, limit: LimitName, *, first: bool = False) -> list[Answer]:
+        """Send a volley, and wait for its answers as long as the probe has patience.
+
+        Raises:
+            TargetError: if a request failed, or a first answer is not one of this API.
+        """
+        await asyncio.sleep(max(0.0, send.at - self.now()))
+        own = send.who != "other limit"
+        name = limit if own else next(each for each in LIMIT_NAMES if each != limit)
+        key = self._keys[1 if send.who == "other key" else 0]
+        replies = [Reply(0.0) for _ in range(send.count)]
+        tasks = [asyncio.create_task(self._send(reply, REQUESTS_OF[name], key)) for reply in replies]
+        _, waiting = await asyncio.wait(tasks, timeout=_TIMEOUT_S if first else send.patience)
+        self._pending |= waiting
+        for task in waiting:
+            task.add_done_callback(self._pending.discard)
+        for reply in replies:
+            if reply.failure:
+                raise TargetError(f"a request got no answer: {reply.failure}", "Look at the target, then probe again.")
+            if first:
+                _check(reply, limit)
+        self.replies += replies if send.who == "own" else []
+        return [Answer(reply.sent, reply.answered, not reply.refused) for reply in replies]
+
+    async def _send(self, reply: Reply, request: Request, key: str) -> None:
+        executes = request.method == "POST"
+        path = request.path.removeprefix("/") + ("" if executes else _UNKNOWN)
+        body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
+        reply.sent = self.now()
+        try:
+            answer = await self.client.request(
+                request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
+            )
+        except httpx.HTTPError as error:
+            reply.failure = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
+            return
+        reply.answered = self.now()
+        reply.status, reply.headers = answer.status_code, answer.headers
+        try:
+            reply.body = msgspec.json.decode(answer.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            reply.body = None
+
+    async def end(self) -> None:
+        """Give up on what is still held, and close all connections."""
+        for task in self._pending:
+            task.cancel()
+        await asyncio.gather(*self._pending, return_exceptions=True)
+        await self.client.aclose()
+
+
+def _check(reply: Reply, limit: LimitName) -> None:
+    """Check a first answer: it is one of this API, and the key is accepted."""
+    if reply.status in {401, 403}:
+        raise TargetError(f"the key was refused with {reply.status}", "Check WORKFLOW_API_KEYS.")
+    known = isinstance(reply.body, dict) and ("error" in reply.body or "jobId" in reply.body or "result" in reply.body)
+    if not known and not reply.refused:
+        raise TargetError(
+            f"a request on {limit} was answered with {reply.status}, not with JSON of the Workflow API",
+            "Check the URL, up to the part before /v1.",
+        )
+
+
+async def probe_limit(
+    sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[Message], None]
+) -> LimitFinding:
+    """Probe one limit: with requests that execute nothing, and if those are never refused, with a workflow.
+
+    Raises:
+        TargetError: if the target does not answer, or not as this API.
+    """
+    count, window = order.documented[limit]
+    most = 4 * count if order.requests is None else min(4 * count, order.requests)
+    others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
+
+    async def probe(workflow: str | None) -> Finding:
+        sender.begin(workflow)
+        prober = Prober(Limit(count, window), sender.now(), order.rate, others=others, requests=most)
+        return await _drive(sender, prober, limit, tell)
+
+    found, executed = await probe(None), 0
+    sent = found.requests
+    if found.word == "unlimited" and order.workflow is not None and REQUESTS_OF[limit].executes:
+        found = await probe(order.workflow)
+        sent, executed = sent + found.requests, found.requests - found.refused
+    return _finding(limit, found, sender.replies, sent, executed)
+
+
+async def _drive(sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[Message], None]) -> Finding:
+    run, begin, requests, passed = prober.run(), sender.now(), 0, 0
+    send = next(run)
+    while True:
+        answers = await sender.volley(send, limit, first=not requests)
+        requests, passed = requests + len(answers), passed + sum(answer.passed for answer in answers)
+        seconds = round(sender.now() - begin, 1)
+        try:
+            send = run.send(answers)
+        except StopIteration as stop:
+            found: Finding = stop.value
+            return found
+        names: list[str] = [model.algorithm for model in prober.standing]
+        tell(Progress(limit=limit, requests=requests, passed=passed, seconds=seconds, standing=names))
+
+
+def _finding(limit: LimitName, found: Finding, replies: Sequence[Reply], sent: int, executed: int) -> LimitFinding:
+    told = [
+        Told(reply.sent, reply.answered, reply.refused, dict(reply.headers or {})) for reply in replies if reply.status
+    ]
+    shown = [standing(model, found.documented, held=found.held) for model in found.standing]
+    return LimitFinding(
+        limit=limit,
+        documented=(found.documented.count, found.documented.window),
+        verdict=verdict(found),
+        standing=shown if found.word in {"named", "several"} else [],
+        requests=sent,
+        refused=found.refused,
+        seconds=round(found.seconds, 1),
+        scope=scope(found.shared),
+        statuses=dict(Counter(reply.status for reply in replies if reply.refused)),
+        retry_after=retry_after(told),
+        headers=stated_limits(told),
+        executed=executed,
+        why=found.why,
+    )
+
+
+async def probe(order: ProbeOrder, tell: Callable[[Message], None]) -> None:
+    """Probe all limits of an order, one after the other.
+
+    Raises:
+        LoadtestError: if the target may not be loaded, or does not answer as this API.
+    """
+    keys, endpoint = credentials()
+    sender = Sender(allow(order.url, listed=order.listed), order, keys, endpoint)
+    try:
+        for limit in order.documented:
+            tell(Found(finding=await probe_limit(sender, order, limit, len(keys), tell)))
+    finally:
+        await sender.end()
+
+
+def _tell(message: Message) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(probe(msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeOrder), _tell))
+    except LoadtestError as error:
+        _tell(Failed(words=error.message, remedy=error.remedy, code=int(error.exit_code)))
+        sys.exit(int(error.exit_code))

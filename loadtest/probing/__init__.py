@@ -1,0 +1,1 @@
+"""Active experiments that tell which limiter a service enforces: pure, over times that are given."""

@@ -1,0 +1,365 @@
+"""The limiters that may still be in force: cells of their parameters, set aside where the answers contradict them.
+
+What is known of a volley is when it began, when the last of its requests had been decided, and how many passed. A
+model's parameter (window, rate, or the offset of the server's clock) is divided into cells. For each cell the least and
+the greatest load before a volley follow from what was seen to pass; they bound the count N (or the burst B): k passed,
+so N ≥ least + k; some were refused, so N < most + k + 1. A cell without any N left is contradicted, whatever the true
+value inside it. Cells that stand are divided further (set inversion by intervals: Jaulin and Walter, Automatica 1993).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.inference.occupancy import Bools, Floats
+from loadtest.limiters import AlgorithmName
+from loadtest.probing.past import Past, Volley
+from loadtest.probing.tallies import AlignedTally, BucketTally, ConcurrencyTally, FromFirstTally, LogTally, Tally
+from loadtest.units import Limit
+
+_SLACK: Final = 1e-6
+_CELLS_MOST: Final = 240
+"""Cells of one model beyond which none is divided."""
+_MANY: Final = 1e9
+GRAIN_S: Final = 0.002
+"""Cells of a time are not divided below it: less cannot be seen over a network."""
+
+
+class Model:
+    """One algorithm: the cells of its parameter that stand, and what N each leaves.
+
+    Args:
+        algorithm: its name.
+        low: least value of the parameter of each cell.
+        high: greatest value.
+        windows: of each cell, where the parameter is not the window itself.
+        rejected: whether refused requests count.
+        grain: a cell that is no wider is not divided.
+    """
+
+    scale_free = False
+
+    def __init__(
+        self,
+        algorithm: AlgorithmName,
+        low: Floats,
+        high: Floats,
+        windows: Floats | None = None,
+        *,
+        rejected: bool = False,
+        grain: float = GRAIN_S,
+    ) -> None:
+        self.algorithm: AlgorithmName = algorithm
+        self.rejected = rejected
+        self.grain = grain
+        self.low, self.high = low, high
+        self.aligned = windows is not None
+        self.windows: Floats = low if windows is None else windows
+        """Of each cell, the length of its windows, where these are aligned."""
+        self._start()
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """What tells it from other models."""
+        return self.algorithm, self.rejected
+
+    @property
+    def stands(self) -> bool:
+        """Whether any cell is not contradicted."""
+        return len(self.low) > 0
+
+    def _start(self) -> None:
+        self.least_n = np.ones(len(self.low))
+        self.most_n = np.full(len(self.low), _MANY)
+
+    def _keep(self, kept: Bools) -> None:
+        for name in ("low", "high", "windows", "least_n", "most_n"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """The least and the greatest load of each cell at the volley in a place, its own requests not counted."""
+        raise NotImplementedError
+
+    def _after(self, volley: Volley) -> None:
+        """Count a volley, where a model keeps its load from one volley to the next."""
+
+    def see(self, past: Past, place: int) -> None:
+        """Set aside what the volley in a place contradicts."""
+        if not self.stands:
+            return
+        volley = past.volleys[place]
+        least, most = self.loads(past, place)
+        if volley.passed:
+            self.least_n = np.maximum(self.least_n, np.ceil(least + volley.passed - _SLACK))
+        if volley.refused:
+            self.most_n = np.minimum(self.most_n, np.ceil(most + volley.passed + 1 - _SLACK) - 1)
+        self._after(volley)
+        kept = self.least_n <= self.most_n
+        if not kept.all():
+            self._keep(kept)
+
+    def divide(self, past: Past) -> None:
+        """Divide cells that stand, as far as their number allows, and see what is left."""
+        while 0 < len(self.low) < _CELLS_MOST:
+            wide = self._wide()
+            if not wide.any():
+                return
+            before = len(self.low), float((self.high - self.low).sum())
+            middle = (self.low + self.high) / 2
+            lows, highs = (self.low, middle[wide]), (np.where(wide, middle, self.high), self.high[wide])
+            self.windows = np.concatenate((self.windows, self.windows[wide]))
+            self.low, self.high = np.concatenate(lows), np.concatenate(highs)
+            self._start()
+            for place in range(len(past.volleys)):
+                self.see(past, place)
+            if len(self.low) >= 2 * before[0] and float((self.high - self.low).sum()) >= before[1] * 0.999:
+                return  # nothing that was seen tells the halves apart
+
+    def _wide(self) -> Bools:
+        return (self.high - self.low) > self.grain * (self.low if self.scale_free else 1.0)
+
+    def middle(self, cell: int) -> float:
+        """The middle of a cell's parameter."""
+        return float(self.low[cell] + self.high[cell]) / 2
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """A fresh limiter as a cell has it."""
+        raise NotImplementedError
+
+    def order(self) -> NDArray[np.int64]:
+        """Cells by window, then by parameter."""
+        return np.lexsort((self.low, self.windows if self.aligned else self.low))
+
+    def window(self) -> tuple[float, float]:
+        """The least and the greatest window that stands, in s."""
+        if self.aligned:
+            return float(self.windows.min()), float(self.windows.max())
+        return float(self.low.min()), float(self.high.max())
+
+    def count(self) -> tuple[int, int]:
+        """The least and the greatest N (or B) that stands."""
+        return int(self.least_n.min()), int(self.most_n.max())
+
+
+class Log(Model):
+    """At most N in any W: what passed within W of a volley."""
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """Count what is certainly, and what is possibly, younger than W."""
+        begin, end, count = past.until(place, rejected=self.rejected)
+        now = past.volleys[place]
+        certain = (now.end - begin)[None, :] < self.low[:, None] - _SLACK
+        possible = (now.begin - end)[None, :] < self.high[:, None]
+        return certain @ count, possible @ count
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """A log of the cell's window."""
+        return LogTally(count, self.middle(cell), rejected=self.rejected)
+
+
+class Aligned(Model):
+    """At most N in each window that begins at a multiple of W on the server's clock; the cells are of its offset."""
+
+    def numbers(self, begin: Floats, end: Floats) -> tuple[Floats, Floats]:
+        """Of each cell and volley, the number of the window in which it may have begun, and have ended."""
+        wide = self.windows[:, None]
+        first = np.floor((begin[None, :] + self.low[:, None]) / wide + 1e-12)
+        return first, np.floor((end[None, :] + self.high[:, None]) / wide + 1e-12)
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """Count what certainly, and what possibly, lies in the same window."""
+        begin, end, count = past.until(place, rejected=False)
+        now = past.volleys[place]
+        first, last = self.numbers(begin, end)
+        own_first, own_last = self.numbers(np.array([now.begin]), np.array([now.end]))
+        within = own_first == own_last
+        certain = within & (first == own_first) & (last == own_first)
+        possible = (first <= own_last) & (last >= own_first)
+        # One that lies across a boundary may have used up two windows.
+        least = np.where(within[:, 0], certain @ count, -_MANY)
+        return least, possible @ count
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """Windows of the cell's length and offset."""
+        return AlignedTally(count, float(self.windows[cell]), self.middle(cell))
+
+
+class Counter(Aligned):
+    """At most N by p(1 − f) + c + 1 ≤ N: what passed in the window before, weighted, and in this one."""
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """Bound p, c and the part of the window that is left."""
+        begin, end, count = past.until(place, rejected=self.rejected)
+        now = past.volleys[place]
+        first, last = self.numbers(begin, end)
+        own_first, own_last = self.numbers(np.array([now.begin]), np.array([now.end]))
+        within = (own_first == own_last)[:, 0]
+        least = ((first == own_first) & (last == own_first)) @ count
+        most = ((first <= own_last) & (last >= own_first)) @ count
+        before = ((first == own_first - 1) & (last == own_first - 1)) @ count
+        may_before = ((first <= own_last - 1) & (last >= own_first - 1)) @ count
+        closes = (own_first[:, 0] + 1) * self.windows
+        left_most = np.clip((closes - now.begin - self.low) / self.windows, 0, 1)
+        left_least = np.clip((closes - now.end - self.high) / self.windows, 0, 1)
+        # Some take the whole part of p(1 − f) only: up to one more passes.
+        least = np.where(within, least + np.floor(before * left_least + 1e-9), -_MANY)
+        return least, most + may_before * np.where(within, left_most, 1.0)
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """A counter of the cell's length and offset."""
+        window, shift = float(self.windows[cell]), self.middle(cell)
+        return AlignedTally(count, window, shift, sliding=True, rejected=self.rejected)
+
+
+class FromFirst(Model):
+    """At most N in a window that begins with the first request after the last one ended."""
+
+    def _start(self) -> None:
+        super()._start()
+        n = len(self.low)
+        self._opened = np.full((2, n), -np.inf)
+        """The earliest and the latest moment at which the present window may have begun."""
+        self._counted = np.zeros((2, n))
+        self._inside = np.zeros((2, n), bool)
+
+    def _keep(self, kept: Bools) -> None:
+        super()._keep(kept)
+        self._opened, self._counted = self._opened[:, kept], self._counted[:, kept]
+        self._inside = self._inside[:, kept]
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """What was counted in the present window, where a volley lies in it for certain, or possibly."""
+        now = past.volleys[place]
+        certain = now.end < self._opened[0] + self.low - _SLACK
+        possible = now.begin < self._opened[1] + self.high
+        if not now.passed:  # a new window would have let one pass
+            certain = certain | possible
+        full = self._counted[0] >= self.most_n
+        if now.passed:
+            possible = possible & (certain | ~full)
+        self._inside = np.stack((certain, possible))
+        # One that lies across the end may have used up two windows.
+        across = possible & ~certain
+        least = np.where(across, -_MANY, np.where(certain, self._counted[0], 0.0))
+        return least, np.where(possible, self._counted[1], 0.0)
+
+    def _after(self, volley: Volley) -> None:
+        certain, possible = self._inside
+        new = ~possible
+        opened, ended = np.maximum(volley.begin, self._opened[0] + self.low), volley.end
+        across = possible & ~certain
+        self._opened = np.stack(
+            (np.where(new, np.minimum(opened, ended), self._opened[0]), np.where(certain, self._opened[1], ended))
+        )
+        least = np.where(certain, self._counted[0] + volley.passed, np.where(new, volley.passed, 0.0))
+        most = np.where(new, 0.0, self._counted[1]) + volley.passed
+        self._counted = np.stack((np.where(across, 0.0, least), most))
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """Windows of the cell's length."""
+        return FromFirstTally(count, self.middle(cell))
+
+
+class Bucket(Model):
+    """B at once and ρ a second: token bucket, GCRA, and a leaky queue; the cells are of ρ.
+
+    The level that is used up falls by ρ a second. It is least where requests came as early as they may have, and
+    greatest where they came as late.
+    """
+
+    scale_free = True
+
+    def _start(self) -> None:
+        super()._start()
+        self._level = np.zeros((2, len(self.low)))
+        """The least at ``_since[0]`` and the greatest at ``_since[1]``."""
+        self._since = (-math.inf, -math.inf)
+
+    def _keep(self, kept: Bools) -> None:
+        super()._keep(kept)
+        self._level = self._level[:, kept]
+
+    def _at(self, time: float) -> tuple[Floats, Floats]:
+        gone = [0.0 if math.isinf(since) else max(0.0, time - since) for since in self._since]
+        return (
+            np.maximum(self._level[0] - self.high * gone[0], 0.0),
+            np.maximum(self._level[1] - self.low * gone[1], 0.0),
+        )
+
+    def used(self, now: float) -> float:
+        """The level at a moment, in the middle of what stands."""
+        least, most = self._at(now)
+        return float(least.mean() + most.mean()) / 2
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """The level when a volley came, less what may have run off while it did."""
+        now = past.volleys[place]
+        least, most = self._at(now.begin)
+        return least - self.high * (now.end - now.begin), most
+
+    def _after(self, volley: Volley) -> None:
+        counted = volley.sent if self.rejected else volley.passed
+        least, most = self._at(volley.begin)[0] + counted, self._at(volley.end)[1] + counted
+        if self.rejected:  # a debt of the burst is the most
+            least, most = np.minimum(least, 2 * self.least_n), np.minimum(most, 2 * self.most_n)
+        else:
+            most = np.minimum(most, self.most_n)
+        self._level, self._since = np.stack((least, most)), (volley.begin, volley.end)
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """A bucket of the cell's rate and burst."""
+        return BucketTally(count, 1 / self.middle(cell), rejected=self.rejected)
+
+    def window(self) -> tuple[float, float]:
+        """The times in which one request's room comes back."""
+        return 1 / float(self.high.max()), 1 / float(self.low.min())
+
+
+class Concurrency(Model):
+    """At most N at the same time: volleys do not overlap, so each finds it empty."""
+
+    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
+        """Nothing is under way before a volley."""
+        none = np.zeros(len(self.low))
+        return none, none
+
+    def tally(self, cell: int, count: float) -> Tally:
+        """A limit of the cell's N."""
+        return ConcurrencyTally(count)
+
+
+def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> list[Model]:
+    """All models, with all parameters that may be in force.
+
+    Args:
+        documented: the limit that the documentation gives; parameters are looked for within a factor of 30 of it.
+        windows: lengths that wall-aligned windows may have, in s.
+        reach_s: how far the server's clock may be from ours.
+    """
+    around = documented.window * np.exp(np.linspace(-math.log(30), math.log(30), 141))
+    rates = documented.rate * np.exp(np.linspace(-math.log(30), math.log(30), 141))
+    low, high, of = [], [], []
+    for window in windows:
+        bound = min(reach_s, window / 2)
+        edges = np.linspace(-bound, bound, 1 + max(4, math.ceil(2 * bound / min(0.1, window / 20))))
+        low.append(edges[:-1])
+        high.append(edges[1:])
+        of.append(np.full(len(edges) - 1, window))
+    lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
+    grain = max(GRAIN_S, documented.window / 1000)
+    one = np.zeros(1)
+    models: list[Model] = [
+        Aligned("fixed-window", lows, highs, lengths, grain=0.01),
+        FromFirst("fixed-window-from-first", around[:-1], around[1:], grain=grain),
+        Concurrency("concurrency", one, one),
+    ]
+    for rejected in (False, True):
+        models += [
+            Log("sliding-log", around[:-1], around[1:], rejected=rejected, grain=grain),
+            Counter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
+            Bucket("token-bucket", rates[:-1], rates[1:], rejected=rejected, grain=GRAIN_S),
+        ]
+    return models

@@ -1,0 +1,88 @@
+"""What is shown while a load goes on: a line for each traffic entry in a log, a bar and a table on a terminal."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest.cli import _children
+from loadtest.cli._progress import ProgressDisplay
+from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
+
+
+def entry(**changed: Any) -> EntryProgress:
+    known: dict[str, Any] = {
+        "stage": "within", "offered": 1200, "in_flight": 3, "ok": 1190, "throttled": 7, "failed": 0, "timed_out": 0,
+        "p95_ms": 1234.4,
+    }  # fmt: skip
+    return EntryProgress(**{**known, **changed})
+
+
+def progress(
+    elapsed: float = 20.0, phase: Phase = "running", total: float = 45.0, **entries: EntryProgress
+) -> Progress:
+    return Progress(phase=phase, elapsed_s=elapsed, total_s=total, entries=entries or {"greetings": entry()})
+
+
+def test_each_entry_has_a_line_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, with what it is of; counts that are mostly 0 stand there only where they are not."""
+    with ProgressDisplay() as display:
+        display.show(progress(phase="preparing"))
+        display.show(
+            progress(greetings=entry(), jobs=entry(stage="above", ok=0, throttled=0, timed_out=4, p95_ms=None))
+        )
+    assert capsys.readouterr().out.splitlines() == [
+        "preparing …",
+        "p95: response time of operations that were ok or timed out in the last ten seconds",
+        "   20 s of 45 s  within + above  greetings  offered 1,200  ok 1,190  429 7  p95 1,234 ms",
+        "   20 s of 45 s  within + above  jobs       offered 1,200  ok 0  429 0  timed out 4  p95 –",
+    ]
+
+
+@pytest.mark.parametrize(("total", "lines"), [(45.0, 5), (4000.0, 21)])
+def test_a_log_stays_short(total: float, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report of progress each ten seconds, and about twenty of a long run."""
+    with ProgressDisplay() as display:
+        for half in range(int(total * 2) + 1):
+            display.show(progress(half / 2, total=total))
+    assert len([line for line in capsys.readouterr().out.splitlines() if "greetings" in line]) == lines
+
+
+def test_blocks_of_a_comparison_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures within a block are for a terminal only."""
+    with ProgressDisplay(20.0) as display:
+        display.show(BlockBegins(number=1, blocks=6, side="base", series=1, silence_s=0))
+        display.show(progress())
+    assert capsys.readouterr().out == "block 1 of 6 (base), about 2 min left\n"
+
+
+def test_a_terminal_shows_a_bar_the_time_left_and_a_table() -> None:
+    """The time left is of the schedule; what follows it drains."""
+    file = io.StringIO()
+    with ProgressDisplay(terminal=Console(file=file, force_terminal=True, width=100, no_color=True)) as display:
+        display.show(progress(36.0))
+        running = file.getvalue()
+        display.show(progress(45.0, phase="draining"))
+    assert "80%  within, 9 s left" in running
+    assert "━" in running
+    assert all(label in running for label in ("traffic", "offered", "429", "timed out", "p95: response time"))
+    assert "1,234 ms" in running
+    assert "100%  draining …" in file.getvalue()
+
+
+def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A load that nobody reads quickly enough cuts long lines; the next ones are shown as ever."""
+    whole = encode_progress(progress())
+    code = f"import sys; sys.stdout.buffer.write({whole[:40]!r} + b'\\n' + {whole!r} + b'\\n')"
+
+    def start(*_: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(_children, "_start_load", start)
+    seen: list[Any] = []
+    assert _children.make_load(tmp_path, tmp_path, {}, seen.append) == 0
+    assert seen == [progress()]

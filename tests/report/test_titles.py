@@ -1,0 +1,84 @@
+"""Titles of plots are statements that the record proves: each is held against the rows themselves."""
+
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest.analysis import numbers
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
+from loadtest.report.plots import by_rate, limits
+from loadtest.report.plots.style import Drawing, styled
+
+
+def title(draw: Any, findings: Findings) -> str:
+    """Of a drawing that there is."""
+    with styled("title"):
+        found = draw(findings)
+    assert isinstance(found, Drawing)
+    return found.title.replace("\u00a0", " ")
+
+
+def per_window(rows: list[Any], epoch_s: float, shift_s: float) -> dict[int, Counter[bool]]:
+    """Accepted and refused requests of each minute of the server's clock."""
+    found: dict[int, Counter[bool]] = {}
+    for row in rows:
+        if row.row == "request":
+            window = int((row.start / 1e9 + epoch_s + shift_s) // 60)
+            found.setdefault(window, Counter())[row.status == 429] += 1
+    return found
+
+
+@pytest.mark.parametrize("seconds", [200, 30])
+def test_windows_say_what_those_that_refused_let_pass(maker: ModuleType, tmp_path: Path, seconds: int) -> None:
+    """Whole ones show the limit; where the run holds parts only, the title says that they are cut off."""
+    stage = maker.stage("above", 0, seconds, 8, over=["sync_run"], expect_429=True)
+    traffic = {"t": maker.plan("sync_run", [stage])}
+    rows, run = maker.Simulation(traffic).run(), maker.info(traffic)
+    found = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    windows = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
+    refusing = {number: counts for number, counts in windows.items() if counts[True]}
+    assert refusing
+    whole = [counts[False] for number, counts in refusing.items() if min(windows) < number < max(windows)]
+    said = title(limits.draw_windows, found)
+    if whole:
+        assert set(whole) == {100}
+        exact = f"Each of {len(whole)} saturated windows let exactly its limit pass"
+        assert said == (exact if len(whole) > 1 else "The one saturated window let exactly its limit pass")
+    else:
+        passed = sorted(counts[False] for counts in refusing.values())
+        ends = f"{passed[0]}" if passed[0] == passed[-1] else f"{passed[0]} to {passed[-1]}"
+        assert said == f"Windows that refused are cut off by the run’s ends; they let pass: sync_run {ends} of 100"
+
+
+@pytest.mark.parametrize("times", [(100, 104, 101), (100, 300, 101), (100, 150, 200)])
+def test_rates_are_compared_in_every_stage(maker: ModuleType, tmp_path: Path, times: tuple[int, int, int]) -> None:
+    """The same only where all are, and not just the first and the last one; else the two that differ are named."""
+    rows, at, number = [], 0, 0
+    stages = [maker.stage(name, 40 * k, 40, k + 1) for k, name in enumerate("abc")]
+    for stage, took in zip(stages, times, strict=True):
+        for k in range(int(stage.rate * 40)):
+            start = at + k * 1000 / stage.rate
+            rows.append(maker.request("t", number, start, start + took + k % 3, stage=stage.name))
+            rows.append(maker.operation("t", number, start, start + took + k % 3, stage=stage.name))
+            number += 1
+        at += 40_000
+    run = maker.info({"t": maker.plan("sync_run", stages, offered=number)})
+    said = title(by_rate.draw, find(load_record(maker.save(tmp_path / "run", run, rows))))
+    medians = {
+        stage.name: float(np.quantile([(r.end - r.intended_start) / 1e6 for r in rows if r.stage == stage.name], 0.5))
+        for stage in stages
+    }
+    if times[2] == 200:
+        ratio = numbers.times_as(medians["c"] / medians["a"])
+        assert said == f"At 3 times the rate the median response time of t is {ratio} times as long"
+    elif times[1] == 300:
+        ratio = numbers.times_as(medians["b"] / medians["a"])
+        assert said == f"The median response time of t in “b” is {ratio} times that in “a”"
+    else:
+        assert max(medians.values()) < 1.1 * min(medians.values())
+        assert said == "The median response time of t is the same in all stages, within 10 %"
