@@ -41,7 +41,12 @@ class AssumedLimits:
 
     @classmethod
     def for_scenario(
-        cls, scenario: "Scenario", *, embedded: bool, limits: Mapping[LimitName, Limit] | None = None
+        cls,
+        scenario: "Scenario",
+        *,
+        embedded: bool,
+        limits: Mapping[LimitName, Limit] | None = None,
+        limiter: LimiterSpec | None = None,
     ) -> Self:
         """What to assume before a run: the documented limits, or all that an embedded target is told to enforce.
 
@@ -49,9 +54,10 @@ class AssumedLimits:
             scenario: what is offered.
             embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
             limits: limits that are known better, by their name.
+            limiter: how a target that is not ours counts, where an entry says it.
         """
         if not embedded:
-            return cls({**DOCUMENTED, **(limits or {})})
+            return cls({**DOCUMENTED, **(limits or {})}, limiter or LimiterSpec())
         settings = scenario.target.settings
         return cls({**settings.limits, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
 

@@ -17,6 +17,7 @@ from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
 from loadtest.plan import AssumedLimits, traffic_plans
+from loadtest.processes import SPARE_FILES, allow_files
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
     BudgetInfo,
@@ -91,6 +92,9 @@ def _run_info(loaded: LoadedScenario, about: About) -> RunInfo:
     chosen, keys, preflight = about.get("chosen"), about["keys"], list(about.get("preflight", ()))
     assumed = assumed_limits_of(loaded, chosen, embedded=about["embedded"])
     plans = planned_traffic(loaded, assumed, keys)
+    users = sum(plan.users for plan in plans.values())
+    # An embedded target has the connections of all workers.
+    _check_files(users if about["embedded"] else -(-users // about.get("workers", 1)))
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     return RunInfo(
         id="",
@@ -104,6 +108,15 @@ def _run_info(loaded: LoadedScenario, about: About) -> RunInfo:
         target_version=about.get("target_version", ""),
         **_surroundings(about["command"]),
     )
+
+
+def _check_files(users: int) -> None:
+    """Raise InputError unless so many users can be connected at a time."""
+    if users + SPARE_FILES > (files := allow_files()):
+        raise InputError(
+            f"only {files:,} files may be open at a time, and {users:,} users need {users + SPARE_FILES:,}",
+            f"Allow more (ulimit -n {users + SPARE_FILES}), or offer less.",
+        )
 
 
 def _place(output_dir: Path, name: str, block: str | None) -> tuple[Path, str]:
@@ -185,7 +198,9 @@ def _limit_info(limit: Limit) -> LimitInfo:
 def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
     """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
-    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits if entry else None)
+    if entry is None:
+        return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded)
+    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits, limiter=entry.limiter)
 
 
 def check_before_run(

@@ -1,10 +1,12 @@
-"""Child processes: a master's workers and where it listens, and what makes a report."""
+"""Processes: a master's workers and where it listens, what makes a report, and how many files one may have open."""
 
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5557
@@ -81,3 +83,24 @@ def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = 
     """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
     earlier = [f"--baseline={one}" for one in baselines]
     return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]
+
+
+SPARE_FILES: Final = 64
+"""Files that a process has open beside its connections, with room to spare."""
+MOST_FILES: Final = 65_536
+
+
+def allow_files() -> int:
+    """Let this process, and those that it starts, have as many files open as the system lets it, at most 65,536.
+
+    Returns:
+        How many that is. Where there is no such limit, as many.
+    """
+    process = psutil.Process()
+    if not hasattr(process, "rlimit"):
+        return MOST_FILES
+    soft, hard = (MOST_FILES if n == psutil.RLIM_INFINITY else n for n in process.rlimit(psutil.RLIMIT_NOFILE))
+    files = max(soft, min(hard, MOST_FILES))
+    if soft < files:
+        process.rlimit(psutil.RLIMIT_NOFILE, (files, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
+    return files

@@ -147,3 +147,8 @@ def split_quantity(text: str) -> tuple[float, str]:
     if match is None:
         raise ValueError(f"{text!r} is no number with a unit")
     return float(match[1]), match[2]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as people read it: ``47.8 %``, on one line."""
+    return f"{share:.{digits}%}".replace("%", "\u00a0%")

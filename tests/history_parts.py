@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import log
 
+import regression_parts
+
 from loadtest.regression.history import RunLine, Verdict, run_line
 from loadtest.regression.measurements import (
     PROBABILITIES,
     Control,
-    GeneratorIdentity,
     Measurement,
     Metric,
     RunMeasurements,
@@ -56,21 +57,19 @@ def made_run(
                 traffic=entry, stage="steady", metric=metric, value=noisy, score=log(noisy), n=200, se=0.01234567891
             )
             measurements.append(one)
-    return RunMeasurements(
+    return regression_parts.run(
+        measurements,
         run=f"{moment(day)[:10].replace('-', '')}T120000Z-regression-{day:06x}",
         scenario="regression",
         scenario_hash="0123456789ab",
         started=moment(day),
         commit="c0ffee" * 6,
         target_version=f"1.{day}",
-        embedded=False,
         target=TargetIdentity(host=host, endpoint="0a1b2c3d", limits="fixed-window", faults=(), keys=1),
-        generator=GeneratorIdentity(os="Linux", cpu="a processor", cores="2", workers=1),
         valid=valid,
         verdict="pass" if valid else "invalid",
         sentence="Pass: the run is valid." if valid else "Invalid: dispatch lag.",
         controls=(Control(name="dispatch lag p99", value_ms=0.5), Control(name="CPU loop", value_ms=0.3, se=0.01)),
-        measurements=tuple(measurements),
         sketches=tuple(
             Sketch(
                 traffic=entry,

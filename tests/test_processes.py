@@ -1,7 +1,20 @@
-"""Where a master listens, as people write it."""
+"""Where a master listens, as people write it; and how many files a process may have open."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from leash_parts import write_scenario
+from plugins.processes import clean_environment
+from plugins.stubs import Stub, pending_forever
 
+from loadtest.cli import main
+from loadtest.errors import ExitCode
 from loadtest.processes import address_text, parse_address
 
 
@@ -29,3 +42,52 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_a_port_may_be_demanded() -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address("host")
+
+
+def limited(soft: int, hard: int, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Python in a process that may have so many files open."""
+    program = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); "
+    program += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_limit_of_open_files_is_raised_as_far_as_it_can_be(tmp_path: Path) -> None:
+    """What the shell has set is mostly far below what the system allows."""
+    done = limited(64, 500, "-c", "from loadtest.processes import allow_files; print(allow_files())", cwd=tmp_path)
+    assert done.stdout == "500\n"
+
+
+def test_a_run_that_may_not_have_its_files_open_does_not_begin(tmp_path: Path) -> None:
+    """Users that cannot connect would look like a target that fails."""
+    write_scenario(tmp_path, operation="sync_run", rate="50/s", seconds=1)
+    done = limited(64, 64, "-m", "loadtest.cli", "run", "s.toml", cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert re.search(r"only 64 files may be open at a time, and \d+ users need \d+\n  Allow more", done.stderr)
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_a_machine_that_has_no_more_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    stub: Callable[..., Stub],
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+) -> None:
+    """A full disk, or too many open files, wherever it shows: one sentence, exit code 2."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    write_scenario(tmp_path)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    url = stub(pending_forever).url
+    run = ["run", str(tmp_path / "s.toml"), "--host", url, "--no-preflight", "--output-dir", str(tmp_path / "r")]
+    assert main(run) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert os.strerror(number) in said
+    assert {errno.ENOSPC: "Free some space", errno.EMFILE: "ulimit -n"}[number] in said
+    assert "Traceback" not in said

@@ -150,19 +150,19 @@ def _not_judged(name: str, limit: str, why: str) -> Check:
 def _sent(overall: OverallFigures) -> Check:
     sent = overall.operations.sent
     words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
-    return Check("something sent", f"{sent} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words)
+    return Check("something sent", f"{sent:,} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words)
 
 
 def _complete(record: Record) -> Check:
     info, rows = record.info, record.rows
-    written = "an unknown number" if info.samples is None else str(info.samples)
+    written = "an unknown number" if info.samples is None else f"{info.samples:,}"
     ok = info.complete and rows == info.samples
     words = "the record is whole"
     if not info.complete:
         words = "the record is incomplete: the run was killed before it could close it"
     elif not ok:
-        words = f"the record is incomplete: {written} samples were written and {rows} can be read"
-    return Check("record complete", f"{rows} of {written} samples", "all", ok, words)
+        words = f"the record is incomplete: {written} samples were written and {rows:,} can be read"
+    return Check("record complete", f"{rows:,} of {written} samples", "all", ok, words)
 
 
 def _consistent(record: Record) -> Check:
@@ -171,7 +171,7 @@ def _consistent(record: Record) -> Check:
     words = "no row contradicts another, the plan or itself"
     if found:
         words = f"the record cannot be true: it has {'; '.join(one.words for one in found)}"
-    return Check("record consistent", "1 row" if rows == 1 else f"{rows} rows", "0 rows wrong", not found, words)
+    return Check("record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not found, words)
 
 
 def _lost(info: RunInfo, overall: OverallFigures) -> Check:
@@ -179,9 +179,9 @@ def _lost(info: RunInfo, overall: OverallFigures) -> Check:
     words = "every arrival has an outcome"
     if lost:
         gone = lost_workers(info)
-        words = f"{lost} arrivals got no outcome: what happened to them is unknown"
+        words = f"{lost} arrival{'s' if lost > 1 else ''} got no outcome: what happened is unknown"
         words += f" ({'; '.join(gone)})" if gone else ""
-    return Check("nothing lost", f"{lost} arrivals", "0", not lost, words)
+    return Check("nothing lost", f"{lost:,} arrivals", "0", not lost, words)
 
 
 def _target(info: RunInfo) -> list[Check]:
@@ -315,7 +315,7 @@ def _users(info: RunInfo) -> Check:
     pools = [(name, pool) for one in info.generators for name, pool in one.pools.items()]
     offered = sum(plan.offered or 0 for plan in info.traffic.values())
     waited = sum(pool.waited for _, pool in pools)
-    value = f"{waited} of {offered} arrivals"
+    value = f"{waited:,} of {offered:,} arrivals"
     if not waited:
         return Check("users", value, limit, True, "a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
@@ -324,7 +324,7 @@ def _users(info: RunInfo) -> Check:
 
 def _full(name: str, pool: PoolInfo) -> str:
     """What happened to the fullest pool, and what to do about it."""
-    arrivals = f"{pool.waited} arrivals waited" if pool.waited != 1 else "1 arrival waited"
+    arrivals = f"{pool.waited:,} arrivals waited" if pool.waited != 1 else "1 arrival waited"
     waiting = f"for {pool.full_s:.2g} s, {arrivals} up to {pool.longest_wait_ms:.0f} ms"
     if pool.size < pool.cap:
         return f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"

@@ -349,7 +349,7 @@ def sentence(one: Judged) -> str:
     """One judged threshold in words: where, what, and what it was."""
     where = f"{one.scope}: {one.require}"
     if one.implicit:
-        sent = "the one operation that was offered" if one.n == 1 else f"{one.n} operations that were offered"
+        sent = "the one operation that was offered" if one.n == 1 else f"{one.n:,} operations that were offered"
         return f"{one.scope}: nothing was ok of {sent}"
     if one.judgement == "inconclusive":
         return f"{where} ({one.why})"

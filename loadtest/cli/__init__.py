@@ -1,11 +1,13 @@
 """The command line. One verb a file, imported only when it is called, so that ``--help`` is quick."""
 
 import difflib
+import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -90,8 +92,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`loadtest ... | head`). click would exit with 1: a verdict, as 0 is.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
+    except OSError as error:
+        if (remedy := _FULL.get(error.errno or 0)) is None:
+            return _bug()
+        named = f" ({error.filename})" if error.filename else ""
+        click.echo(pasteable(f"loadtest: {os.strerror(error.errno or 0)}{named}\n  {remedy}"), err=True)
+        return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
-        traceback.print_exc()
-        click.echo("loadtest: this is a bug in loadtest itself; please report it with the lines above", err=True)
-        return int(ExitCode.BUG)
+        return _bug()
     return result if isinstance(result, int) else int(ExitCode.PASS)
+
+
+_SPACE: Final = "Free some space, or name another --output-dir."
+_LIMIT: Final = "Allow more open files (ulimit -n)."
+_FULL: Final = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: _SPACE,
+    errno.EMFILE: _LIMIT,
+    errno.ENFILE: _LIMIT,
+}
+"""What to do where the machine has no more of something: these are no bugs, wherever they occur."""
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    click.echo("loadtest: this is a bug in loadtest itself; please report it with the lines above", err=True)
+    return int(ExitCode.BUG)

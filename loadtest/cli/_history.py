@@ -19,6 +19,7 @@ from loadtest.regression.audit import LEAST, Audit, Rate, Sensitivity, audit
 from loadtest.regression.export import FORMATS
 from loadtest.regression.history import HistoryRun
 from loadtest.regression.measurements import NATURES
+from loadtest.units import percent
 
 _WIDTH: Final = 100
 _COMMIT: Final = 8
@@ -128,7 +129,7 @@ def _conclusion(found: Audit) -> str:
     rate = found.false_alarms
     return (
         f"{rate.count} of {rate.of} replayed checks ended in a false alarm, which is {rate.a_year:.0f} a year at one "
-        f"check a night; with 95 % confidence at most {rate.upper:.1%} of checks, {rate.a_year_upper:.0f} a year. "
+        f"check a night; with 95 % confidence at most {percent(rate.upper)} of checks, {rate.a_year_upper:.0f} a year. "
         f"“Ratio > 10 %” would have alarmed in {found.plain.count}. It rests on {runs}, in {found.segments} "
         f"segment{'s' if found.segments != 1 else ''}."
     )
@@ -137,8 +138,8 @@ def _conclusion(found: Audit) -> str:
 def _rate(rate: Rate) -> list[str]:
     return [
         f"{rate.count} of {rate.of}",
-        f"{rate.share:.1%}",
-        f"{rate.upper:.1%}",
+        percent(rate.share),
+        percent(rate.upper),
         f"{rate.a_year:.0f}",
         f"{rate.a_year_upper:.0f}",
     ]
@@ -146,14 +147,14 @@ def _rate(rate: Rate) -> list[str]:
 
 def _sensitivity(each: Sensitivity) -> list[str]:
     nature = NATURES[each.metric]
-    value = f"{each.value:.1%}" if nature.unit == "share" else f"{each.value:,.4g} {nature.unit}"
+    value = percent(each.value) if nature.unit == "share" else f"{each.value:,.4g} {nature.unit}"
     if each.detectable is None:
         smallest = "–"
     elif nature.scale == "log":
         smallest = f"{each.detectable - 1:+.0%}" if each.detectable < _TRIPLE else f"× {_factor(each.detectable)}"
     else:
         smallest = f"odds × {_factor(each.detectable)}"
-    spread = "–" if each.sd is None else f"{each.sd:.1%}" if nature.scale == "log" else f"{each.sd:.2f} log odds"
+    spread = "–" if each.sd is None else percent(each.sd) if nature.scale == "log" else f"{each.sd:.2f} log odds"
     return [each.traffic, each.stage, nature.name, value, spread, smallest]
 
 

@@ -64,6 +64,7 @@ def _plan_of(side: PlannedSide) -> Plan:
     return plan_of(
         side.loaded,
         limits=None if side.chosen is None else {**DOCUMENTED, **(entry.limits if entry else {})},
+        limiter=None if entry is None else entry.limiter,
         keys=len(side.keys),
         price=None if entry is None else entry.price_per_execution,
     )

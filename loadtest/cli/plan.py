@@ -17,12 +17,13 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
+from loadtest.limiters import LimiterSpec
 from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import TARGETS_FILE, entry_named
-from loadtest.units import Limit, parse_duration
+from loadtest.units import Limit, parse_duration, percent
 
 _WIDTH: Final = 100
 _NAMES: Final = 2
@@ -73,6 +74,7 @@ def command(  # noqa: PLR0917 - click gives every option by name
     plan = plan_of(
         loaded,
         limits=None if host is None and entry is None else {**DOCUMENTED, **(entry.limits if entry else {})},
+        limiter=None if entry is None else entry.limiter,
         keys=keys,
         start=None if start is None else _start_s(start),
         job_s=None if job_duration is None else _job_s(job_duration),
@@ -88,6 +90,7 @@ def plan_of(
     loaded: LoadedScenario,
     *,
     limits: Mapping[LimitName, Limit] | None = None,
+    limiter: LimiterSpec | None = None,
     keys: int | None = None,
     start: float | None = None,
     job_s: float | None = None,
@@ -98,6 +101,7 @@ def plan_of(
     Args:
         loaded: the scenario in force.
         limits: the assumed limits of a running target; None for the scenario's embedded one.
+        limiter: how a running target is assumed to count; None for the default.
         keys: number of API keys; None for as many as a run would use.
         start: s since midnight UTC; None for any moment.
         job_s: s that a job or run takes; None for what the scenario implies.
@@ -107,22 +111,20 @@ def plan_of(
         InputError: if there are fewer keys than the scenario needs.
     """
     scenario = loaded.scenario
-    if keys is None:
-        keys = scenario.keys if limits is None else len(api_keys())
+    keys = keys if keys is not None else scenario.keys if limits is None else len(api_keys())
     if keys < (grouped := sum(scenario.key_groups.values())):
         raise InputError(
             f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
             "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
         )
     embedded = limits is None
-    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits)
+    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits, limiter=limiter)
     settings = scenario.target.settings
-    sends_retry_after = embedded and settings.retry_after != "none"
     question = Question(
         scenario,
         traffic_plans(scenario, assumed, keys),
         assumed,
-        retry_after=settings.retry_after_factor if sends_retry_after else None,
+        retry_after=settings.retry_after_factor if embedded and settings.retry_after != "none" else None,
         as_date=settings.retry_after == "date",
         start=start,
         job_s=job_s,
@@ -245,7 +247,7 @@ def _limits(rows: list[LimitRow], *, shared: bool) -> Table:
             "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
             "–" if row.share is None else f"{row.share:.2f} ×",
             _percent(row.throttled_rate),
-            f"{row.chance:.0%}",
+            percent(row.chance, 0),
             style="bold" if row.share is not None and row.share > 1 else "",
         )
         last = row.limit
@@ -262,8 +264,8 @@ def _rate(row: StageRow) -> str:
 
 def _percent(spread: Spread) -> str:
     if spread.high - spread.low < 0.0005:
-        return f"{spread.mean:.1%}" if spread.mean else "0%"
-    return f"{spread.mean:.1%} ({spread.low:.1%}–{spread.high:.1%})"
+        return percent(spread.mean, 1 if spread.mean else 0)
+    return f"{percent(spread.mean)} ({spread.low * 100:.1f}–{percent(spread.high)})"
 
 
 def _range(spread: Spread, digits: int = 0) -> str:

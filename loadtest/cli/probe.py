@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import click
@@ -19,11 +20,12 @@ from loadtest.cli._target import credentials_for
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limiters import Scope
-from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress
+from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
-from loadtest.targets import ChosenTarget, MinimumLoad, check_request_budget, choose, confirm
+from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, choose, confirm, entry_named
 from loadtest.targets.look import check_reachable
+from loadtest.targets.save import save_limits
 from loadtest.units import Limit, parse_limit
 
 _MOST_RATE: Final = 100.0
@@ -53,6 +55,7 @@ _SCOPES: Final[dict[Scope, str]] = {
 @click.option(
     "--workflow", metavar="NAME", help="Run this workflow where requests that execute nothing draw on no limit."
 )
+@click.option("--save", metavar="NAME", help="Write what is sure into this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     limits: tuple[str, ...],
@@ -61,6 +64,7 @@ def command(
     given: tuple[str, ...],
     rate: float,
     workflow: str | None,
+    save: str | None,
     as_json: bool,
 ) -> int:
     """Find out which LIMITs are enforced, how they are counted, and whether that is what the documentation says.
@@ -70,9 +74,12 @@ def command(
     be told.
     """
     documented = _documented([LimitName(name) for name in limits] or list(LIMIT_NAMES), given)
+    path = target.targets or TARGETS_FILE
+    if save is not None:
+        entry_named(path, save)  # a mistake is told before anything is sent
     found = []
-    with _target(target) as (chosen, keys, environment, url):
-        _check_budget(chosen, documented, len(keys))
+    with _target(target) as (chosen, environment, url):
+        _check_budget(chosen, documented)
         order = _order(chosen, url, documented, rate, workflow)
         if not as_json:
             _print_plan(order, rate)
@@ -80,6 +87,8 @@ def command(
             found.append(finding)
             if not as_json:
                 _show(finding)
+    if save is not None:
+        _save(path, save, found)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     return int(ExitCode.PASS if all(each.verdict != "can't tell" for each in found) else ExitCode.INCONCLUSIVE)
@@ -104,19 +113,19 @@ def _documented(names: Sequence[LimitName], given: Sequence[str]) -> dict[LimitN
 
 
 @contextmanager
-def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Sequence[str], Mapping[str, str], str]]:
-    """The target with its keys, environment and URL: a running one, or a reference API of our own."""
+def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
+    """The target with its environment and URL: a running one, or a reference API of our own."""
     if options.embedded:
         keys: Sequence[str] = [secrets.token_urlsafe(24) for _ in range(2)]
         environment = children.child_environment(keys, "embedded")
         with children.embedded_target(ReferenceSettings(), environment) as embedded:
-            yield None, keys, environment, embedded.url
+            yield None, environment, embedded.url
         return
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
     check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
-    yield chosen, keys, children.child_environment(keys, endpoint), chosen.target.url
+    yield chosen, children.child_environment(keys, endpoint), chosen.target.url
 
 
 def _order(
@@ -136,7 +145,7 @@ def _order(
     )
 
 
-def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit], keys: int) -> None:
+def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit]) -> None:
     """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more.
 
     Raises:
@@ -150,9 +159,9 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
         duration_s=sum(_WINDOWS * limit.window for limit in documented.values()),
         due=least,
     )
-    # To see a limit it has to be used up: whoever allows less than all of it allows no probe.
+    # To see a limit, all of one key's has to be used: whoever allows less allows no probe.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
-    check_request_budget(chosen, load, used, keys=keys, now=datetime.now(UTC))
+    check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
 
 
 def _print_plan(order: ProbeOrder, rate: float) -> None:
@@ -203,6 +212,16 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
             raise LoadtestError("the probe failed")
     finally:
         stop(process)
+
+
+def _save(path: Path, name: str, found: Sequence[LimitFinding]) -> None:
+    limits, limiter = known(found)
+    if not limits:
+        click.echo(f"Nothing is sure enough to be written into {path}.", err=True)
+        return
+    save_limits(path, name, limits, limiter)
+    counted = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
+    click.echo(f"{path}: {name} has the limits {', '.join(limits)} now{counted}.", err=True)
 
 
 def _show_progress(at: Progress) -> None:

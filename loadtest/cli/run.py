@@ -10,6 +10,7 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import (
     TargetOptions,
     WorkerOptions,
+    check_free,
     metrics_option,
     output_dir_option,
     overrides_option,
@@ -56,6 +57,8 @@ def command(
     loopback needs an entry in targets.toml.
     """
     loaded = load_scenario(find_scenario(scenario), overrides, seed)
+    if metrics_port is not None:
+        check_free(metrics_port, "--metrics-port")
     made = make_run(
         loaded,
         target,

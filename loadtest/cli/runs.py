@@ -14,6 +14,7 @@ from loadtest.program import pasteable
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 from loadtest.regression import results
+from loadtest.units import percent
 
 _QUIET_S: Final = 60.0
 _Form = TypeVar("_Form", bound=msgspec.Struct)
@@ -119,7 +120,7 @@ _HEAD: Final = (
 
 def _line(run: StoredRun) -> str:
     times = "  ".join(f"{'–' if time is None else _short(time):>8}" for time in (run.p50_ms, run.p95_ms))
-    share = "–" if run.throttled_rate is None else f"{run.throttled_rate:.1%}"
+    share = "–" if run.throttled_rate is None else percent(run.throttled_rate)
     words = f"{run.started[:19]:19}  {run.verdict:12}  {run.compared or '–':14}"
     return f"{words}  {times}  {share:>6}  {run.size / 1e6:8.1f}  {run.directory.name}"
 

@@ -13,9 +13,15 @@ from typing import Final
 import click
 
 from loadtest.cli import _children as children
-from loadtest.cli._options import TargetOptions, output_dir_option, plots_option, processes_option, target_options
+from loadtest.cli._options import (
+    TargetOptions,
+    check_free,
+    output_dir_option,
+    plots_option,
+    processes_option,
+    target_options,
+)
 from loadtest.cli._target import ResolvedTarget, resolved_target
-from loadtest.errors import InputError
 from loadtest.processes import LOOPBACK, address_text, start_worker, stop
 from loadtest.scenario import find_scenario, load_scenario
 
@@ -35,7 +41,7 @@ def command(scenario: str, *, target: TargetOptions, port: int, output_dir: Path
     A running target is looked at by a preflight before each run.
     """
     loaded = load_scenario(find_scenario(scenario))
-    _check_free(port)
+    check_free(port, "--port")
     children.interrupt_on_terminate()
     with resolved_target(loaded, replace(target, no_preflight=True)) as resolved:
         environment = {
@@ -100,10 +106,3 @@ def _free_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
-
-
-def _check_free(port: int) -> None:
-    try:
-        socket.create_server((LOOPBACK, port)).close()
-    except OSError as error:
-        raise InputError(f"--port {port}: cannot listen there: {error.strerror}", "Choose another --port.") from None

@@ -16,6 +16,8 @@ from loadtest.units import Limit
 _STEPS: Final = 31
 _PHASED: Final = 10_000
 """Requests on which the phase of wall-aligned windows is fitted: it is the same all along."""
+_NEAR_RATED: Final = 2000
+"""Requests to which a rate near the documented one is fitted."""
 _HELD_FROM_S: Final = 0.02
 """Waits from which it can be seen whether requests were held for their turn."""
 _HELD_ENOUGH: Final = 10
@@ -122,10 +124,13 @@ def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[floa
 def _buckets(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
     """Token bucket and GCRA, which decide alike, and the leaky queue, which also holds what it lets pass."""
     limit = requests.limit
-    rates = [limit, *_other_rate(requests)]
-    for each in rates:
+    rates: list[tuple[Limit, tuple[Fitted, ...]]] = [
+        (limit, ()),
+        *((each, ("count",)) for each in _other_rate(requests)),
+    ]
+    rates += [(each, ("rate",)) for each in _near_rate(requests)]
+    for each, count in rates:
         loads = occupancy.bucket(requests, each.rate)
-        count: tuple[Fitted, ...] = ("count",) if each is not limit else ()
         bursts = _bursts(limit, assumed, best_threshold(requests, loads))
         unheld = _unheld(requests, loads, each)
         for burst, fitted in bursts.items():
@@ -176,6 +181,27 @@ def _other_rate(requests: RequestLog) -> list[Limit]:
     count = round(float(passed[dense].sum() / gaps[dense].sum()) * limit.window)
     # A few per cent off is what any other limiter's rate is, too: no other count is suggested by it.
     return [] if count < 1 or abs(count - limit.count) <= 0.03 * limit.count else [replace(limit, count=count)]
+
+
+def _near_rate(requests: RequestLog) -> list[Limit]:
+    """A rate within 2 % of the documented one, where that one explains too little and another much more.
+
+    Some keep rates in whole thousandths of a request a second and cut what has run off (nginx does): after a hundred
+    requests that is a whole one.
+    """
+    some, limit = requests.part(0, _NEAR_RATED), requests.limit
+    spec = LimiterSpec("token-bucket")
+
+    def fit(factor: float) -> tuple[float, bool]:
+        loads = occupancy.bucket(some, limit.rate * factor)
+        best = judge(some, loads, best_threshold(some, loads), spec, limit, fitted=("burst",))
+        return best.score, best.fits
+
+    if fit(1.0)[1]:
+        return []
+    factors = {float(factor): fit(float(factor)) for factor in 1 + np.linspace(-0.02, 0.02, 161)}
+    factor = max(factors, key=lambda each: (factors[each][0], -abs(each - 1)))
+    return [replace(limit, window=limit.window / factor)] if factors[factor][1] else []
 
 
 def _unheld(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:

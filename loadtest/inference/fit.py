@@ -18,7 +18,7 @@ BAR: Final = 0.95
 _UNLIKELY: Final = -2.0
 """log10 of the probability of what was seen, below which a limiter does not fit."""
 
-Fitted = Literal["count", "burst", "shift"]
+Fitted = Literal["count", "burst", "shift", "rate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Fit:
     Attributes:
         spec: of the limiter.
         limit: that it enforces.
-        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``, ``rate``.
         shift_s: the server's clock minus ours, where windows are wall-aligned.
         right: decisions that it predicts.
         wrongly_rejected: refused, though it had room.

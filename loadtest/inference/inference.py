@@ -165,4 +165,6 @@ def words(fit: Fit) -> str:
         text = text.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
     if fit.bursts is not None:
         text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
+    if "rate" in fit.fitted:
+        text += f", at {fit.limit.rate:.4g} requests/s"
     return f"{text}, of {fit.limit.count} instead" if "count" in fit.fitted else text

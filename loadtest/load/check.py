@@ -25,27 +25,27 @@ def mistakes(path: Path) -> list[str]:
         # Before anything else of the load, since it patches the interpreter.
         import locust  # noqa: F401, PLC0415 - slow to import, and only classes need it
     return [
-        f"{path}: {error}"
+        f"{path}: {key}{error}"
         for name, traffic in entries.items()
-        for look in _looks(name, traffic, path.parent, loaded.scenario.keys)
+        for key, look in _looks(name, traffic, path.parent, loaded.scenario.keys)
         if (error := _mistake(look)) is not None
     ]
 
 
-def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[Callable[[], Any]]:
-    """Ways to look at each thing that an entry names; each raises if it cannot be used."""
+def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Ways to look at each thing that an entry names, with its key; each raises if it cannot be used."""
     from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - after Locust
 
     if (inputs := traffic.inputs) is not None:
-        yield lambda: read_inputs(base / inputs)
+        yield f"traffic.{name}.inputs: ", lambda: read_inputs(base / inputs)
     if (schema := traffic.expect.result_schema) is not None:
-        yield lambda: read_schema(base / schema)
+        yield f"traffic.{name}.expect.result_schema: ", lambda: read_schema(base / schema)
     if traffic.operation in JOB_OPERATIONS and traffic.job_ids not in {"seeded", "run"}:
-        yield lambda: read_job_ids(base / traffic.job_ids, keys)
+        yield f"traffic.{name}.job_ids: ", lambda: read_job_ids(base / traffic.job_ids, keys)
     if traffic.user is not None:
         from loadtest.load.users import find_class  # noqa: PLC0415 - imports Locust
 
-        yield lambda: find_class(name, traffic, base)
+        yield "", lambda: find_class(name, traffic, base)
 
 
 def _mistake(look: Callable[[], Any]) -> str | None:

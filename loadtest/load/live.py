@@ -71,10 +71,22 @@ class Flow:
     """The requests of one kind of a traffic entry, by when they were sent."""
 
     def __init__(self, series: LiveSeries, traffic: str, kind: RequestKind) -> None:
-        self.sent, self.accepted, self.throttled, self.failed = (
-            series.track("requests", traffic, kind, name, counts=True)
+        self._tracks = {
+            name: series.track("requests", traffic, kind, name, counts=True)
             for name in ("sent", "accepted", "throttled", "failed")
-        )
+        }
+        self._chosen: dict[tuple[int | None, Outcome], tuple[Track, ...]] = {}
+
+    def tracks(self, status: int | None, outcome: Outcome) -> tuple[Track, ...]:
+        """Those in which a request counts that ended so."""
+        if (chosen := self._chosen.get((status, outcome))) is None:
+            names = ["sent"]
+            if status is not None:
+                names.append("throttled" if status == THROTTLED_STATUS else "accepted")
+            if outcome in ERRORS:
+                names.append("failed")
+            chosen = self._chosen[status, outcome] = tuple(self._tracks[name] for name in names)
+        return chosen
 
 
 class EntryFigures:
@@ -124,8 +136,10 @@ class EntryFigures:
             self._count_operation(sample, stage)
         elif sample.start is not None:
             stage.requests[sample.kind, sample.status, sample.outcome] += 1
-            if sample.kind is not None and sample.start >= 0:
-                self._count_flow(sample, sample.kind, sample.start)
+            if sample.kind is not None:
+                if (flow := self._flows.get(sample.kind)) is None:
+                    flow = self._flows[sample.kind] = Flow(self._series, self._traffic, sample.kind)
+                self._series.count(sample.start, *flow.tracks(sample.status, sample.outcome))
             if sample.execution_time_ms is not None:
                 self.execution_time.add(sample.execution_time_ms)
 
@@ -141,16 +155,6 @@ class EntryFigures:
             took = (sample.end - intended) / 1e6
             stage.add_time(took)
             self.response_time.add(took)
-
-    def _count_flow(self, sample: Sample, kind: RequestKind, start: int) -> None:
-        if (flow := self._flows.get(kind)) is None:
-            flow = self._flows[kind] = Flow(self._series, self._traffic, kind)
-        count, status = self._series.count, sample.status
-        count(flow.sent, start)
-        if status is not None:
-            count(flow.throttled if status == THROTTLED_STATUS else flow.accepted, start)
-        if sample.outcome in ERRORS:
-            count(flow.failed, start)
 
     def tick(self, elapsed: float, in_flight: int) -> None:
         """Note what the last window shows; called about once a second.
@@ -243,7 +247,7 @@ class LiveFigures:
         for traffic, counts in offered.items():
             track = self.series.track("offered", traffic, counts=True)
             for second, count in counts.items():
-                self.series.count(track, second * 1_000_000_000, count)
+                self.series.count(second * 1_000_000_000, track, count=count)
 
     def offered_rate(self, traffic: str, seconds: int) -> float:
         """Arrivals per second that became due in about the last seconds."""

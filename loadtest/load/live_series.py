@@ -68,10 +68,12 @@ class LiveSeries:
             track = self.tracks[name] = Track(counts=counts)
         return track
 
-    def count(self, track: Track, since_epoch_ns: int, count: int = 1) -> None:
-        """Count something that happened at a moment. What was before the epoch is left out."""
-        if since_epoch_ns >= 0:
-            index = self._index(since_epoch_ns)
+    def count(self, since_epoch_ns: int, *tracks: Track, count: int = 1) -> None:
+        """Count something that happened at a moment, in each track. What was before the epoch is left out."""
+        if since_epoch_ns < 0:
+            return
+        index = self._index(since_epoch_ns)
+        for track in tracks:
             if index >= len(track.values):
                 track.extend(index + 1)
             track.values[index] += count  # type: ignore[operator] # a count is a number

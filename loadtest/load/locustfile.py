@@ -17,5 +17,5 @@ with _plain_refusal():
 
 # Locust takes the user classes, and the shape, that it finds among a locustfile's names.
 globals().update({each.__name__: each for each in _process.test.user_classes})
-_shape = type("_Shape", (_WholePool,), {"process": _process})
+_shape = type("Schedule", (_WholePool,), {"process": _process})
 _locust.events.init.add_listener(_process.set_up)

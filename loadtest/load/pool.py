@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
-import psutil
 from gevent import get_hub, getcurrent
 from gevent.event import Event
 
+from loadtest.processes import MOST_FILES, SPARE_FILES, allow_files
 from loadtest.record.run_info import PoolInfo
 from loadtest.schedule import Arrival
 
@@ -27,9 +27,6 @@ _STEP: Final = 5
 """Users made at once: 5 take about 0.25 ms, for which nothing is sent."""
 _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
-_FILES: Final = 65_536
-_SPARE_FILES: Final = 64
-"""What a process has open beside a connection for each user."""
 
 
 class Taker(Protocol):
@@ -201,7 +198,9 @@ class Growth:
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:
         self._environment = environment
         self._pools = pools
-        self._most_users = allow_files() - _SPARE_FILES
+        files = allow_files()
+        _make_room(min(files, MOST_FILES))
+        self._most_users = files - SPARE_FILES
         self._made = 0
         self._scarce = Event()
         for pool in pools.values():
@@ -241,23 +240,6 @@ class Growth:
             gc.freeze()
         for _ in range(step):
             make(self._environment).start(runner.user_greenlets)
-
-
-def allow_files() -> int:
-    """Let this process have as many files open as the system lets it, at most 65,536.
-
-    Returns:
-        How many that is. Where there is no such limit, as many.
-    """
-    process = psutil.Process()
-    if not hasattr(process, "rlimit"):
-        return _FILES
-    soft, hard = (_FILES if n == psutil.RLIM_INFINITY else n for n in process.rlimit(psutil.RLIMIT_NOFILE))
-    files = max(soft, min(hard, _FILES))
-    if soft < files:
-        process.rlimit(psutil.RLIMIT_NOFILE, (files, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
-    _make_room(min(files, _FILES))
-    return files
 
 
 def _make_room(files: int) -> None:

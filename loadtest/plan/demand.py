@@ -1,6 +1,7 @@
 """What traffic asks of a target: requests on each limit over time, and the time that workflows take. Pure."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,12 +18,27 @@ from loadtest.scenario import Traffic
 _TOLERANCE: Final = 1 + 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+class StageTimeline:
+    """The stages of an entry, which follow each other, by time."""
+
+    def __init__(self, plan: TrafficPlan) -> None:
+        self.plan = plan
+        self._starts = [stage.start_s for stage in plan.stages]
+
+    def at(self, time: float) -> StagePlan | None:
+        """The stage that a moment is in, if it is in any."""
+        place = bisect_right(self._starts, time) - 1
+        return self.plan.stages[place] if place >= 0 and time < _end(self.plan.stages[place]) else None
+
+
 class LimitDemand:
     """What all entries together draw on a limit, over time, for each of its limiters."""
 
-    plans: tuple[TrafficPlan, ...]
-    assumed: AssumedLimits
+    def __init__(self, plans: tuple[TrafficPlan, ...], assumed: AssumedLimits) -> None:
+        self.plans = plans
+        self.assumed = assumed
+        self._timelines = [StageTimeline(plan) for plan in plans]
+        self._all_edges = sorted({edge for plan in plans for stage in plan.stages for edge in self._edges(plan, stage)})
 
     def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
         """Whether some limiter that an entry draws on is asked for more than it allows, at some moment of a stage.
@@ -36,8 +52,9 @@ class LimitDemand:
             stage: one of its stages.
         """
         end = stage.start_s + stage.duration_s
-        edges = {edge for each in self.plans for part in each.stages for edge in self._edges(each, part)}
-        cuts = sorted({stage.start_s, end, *(edge for edge in edges if stage.start_s < edge < end)})
+        edges = self._all_edges
+        within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, end)]
+        cuts = sorted({stage.start_s, *within, end})
         names = self.assumed.together(limit)
         at_once, rate = self.assumed.at_once(limit), self.assumed.rate_on(limit)
         return any(
@@ -76,36 +93,32 @@ class LimitDemand:
 
     def _asked(self, names: tuple[LimitName, ...], key: int, at: float, inside: float) -> float:
         return sum(
-            self._drawn(name, plan, at, inside) * part
-            for plan in self.plans
-            if (part := self._part(plan, key))
+            self._drawn(name, each.plan, stage, at) * part
+            for each in self._timelines
+            if (part := self._part(each.plan, key)) and (stage := each.at(inside)) is not None
             for name in names
         )
 
     def _burst(self, names: tuple[LimitName, ...], key: int, inside: float) -> float:
-        stages = (
-            (self._part(plan, key), stage)
-            for plan in self.plans
+        return sum(
+            stage.burst * self._part(each.plan, key)
+            for each in self._timelines
             # The request that begins an operation, or its polls, which come as a burst where it does.
-            if any(name in LIMITS_OF_OPERATION[plan.operation] for name in names)
-            for stage in plan.stages
+            if any(name in LIMITS_OF_OPERATION[each.plan.operation] for name in names)
+            and (stage := each.at(inside)) is not None
         )
-        return sum(stage.burst * part for part, stage in stages if stage.start_s <= inside < _end(stage))
 
-    def _drawn(self, limit: LimitName, plan: TrafficPlan, at: float, inside: float) -> float:
-        """Requests/s that an entry draws on a limit at ``at``, in the stage that holds ``inside``.
+    def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
+        """Requests/s that an entry draws on a limit at ``at``, in one of its stages.
 
         An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
         """
         if limit not in LIMITS_OF_OPERATION[plan.operation]:
             return 0.0
-        for stage in plan.stages:
-            if stage.start_s <= inside < _end(stage):
-                rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
-                if plan.operation == Operation.ASYNC_RUN and limit == LimitName.RETRIEVAL:
-                    return min(rate, self._accepted(plan))
-                return rate
-        return 0.0
+        rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
+        if plan.operation == Operation.ASYNC_RUN and limit == LimitName.RETRIEVAL:
+            return min(rate, self._accepted(plan))
+        return rate
 
 
 def _end(stage: StagePlan) -> float:

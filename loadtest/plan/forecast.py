@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
-from loadtest.plan.demand import JobDuration, job_duration
+from loadtest.plan.demand import JobDuration, StageTimeline, job_duration
 from loadtest.plan.offer import Offer, PlannedEntry, entries, offer
 from loadtest.plan.replay import Replay, ReplayCounts
 from loadtest.record.run_info import StagePlan, TrafficPlan
@@ -22,8 +22,9 @@ PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
 """Requests that may be replayed for the phases, and as many again for the seeds: a second or so each."""
-MAX_ARRIVALS: Final = 1_000_000
-"""Above it nothing is replayed; arrivals are counted from the integral of the rate."""
+MAX_REPLAYED: Final = 1_500_000
+"""Arrivals in the fewest replays that tell anything: 4 s or so. Above it they are only counted."""
+_FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
 """What replays of a schedule are made over: the moment at which a run starts, or how long its runs take."""
@@ -147,17 +148,18 @@ def forecast(question: Question) -> Forecast:
         counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
         return Forecast(made, parts, counted, [], [], why_not=why_not)
     offered = offer(made, scenario.seed)
-    first = _replay(question, made, offered, 0)
+    edges = [parts[0].start, *(part.end for part in parts)]
+    first = _replay(question, made, edges, offered, 0)
     affordable = _BUDGET // max(1, first.total)
     over = _replayed_over(question, made)
     phases = [first]
-    for number in range(1, min(PHASES, max(3, affordable)) if over != "nothing" else 1):
+    for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1):
         each = offer(made, scenario.seed, number) if over == "durations" else offered
-        phases.append(_replay(question, made, each, number))
+        phases.append(_replay(question, made, edges, each, number))
     random = any(plan.arrivals == "poisson" for plan in plans.values())
     # Far from the seeds that people choose, so that no schedule is replayed twice.
-    seeds = range(2**40, 2**40 + (min(SEEDS, max(20, affordable)) if random else 0))
-    others = [_replay(question, made, offer(made, seed), number) for number, seed in enumerate(seeds)]
+    seeds = range(2**40, 2**40 + (min(SEEDS, max(_FEWEST_SEEDS, affordable)) if random else 0))
+    others = [_replay(question, made, edges, offer(made, seed), number) for number, seed in enumerate(seeds)]
     operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
     return Forecast(made, parts, operations, phases, others, over)
 
@@ -179,7 +181,10 @@ def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     """Why nothing can be replayed, if so."""
-    if sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages) > MAX_ARRIVALS:
+    random = any(plan.arrivals == "poisson" for plan in question.plans.values())
+    fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if random else 0)
+    arrivals = sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages)
+    if arrivals * fewest > MAX_REPLAYED:
         return "There are too many arrivals to replay, so that they were only counted."
     unknown = [e.name for e in made if e.plan.operation == Operation.SYNC_RUN and e.job is not None and not e.job.known]
     if unknown:
@@ -192,12 +197,13 @@ def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
 
 def stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
     """Every stretch between two stage boundaries, without warm-up."""
+    timelines = [StageTimeline(plan) for plan in plans.values()]
     stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
     edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.start_s + stage.duration_s)})
     found = []
     for start, end in pairwise(edges):
-        middle = (start + end) / 2
-        on = dict.fromkeys(s.name for s in stages if s.start_s <= middle < s.start_s + s.duration_s)
+        under_way = [timeline.at((start + end) / 2) for timeline in timelines]
+        on = dict.fromkeys(stage.name for stage in under_way if stage is not None and not stage.warmup)
         found.append(Stretch(" + ".join(on), start, end))
     return found
 
@@ -207,7 +213,9 @@ def expected_arrivals(stage: StagePlan) -> float:
     return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
 
 
-def _replay(question: Question, made: list[PlannedEntry], offered: Offer, number: int) -> ReplayCounts:
+def _replay(
+    question: Question, made: list[PlannedEntry], edges: list[float], offered: Offer, number: int
+) -> ReplayCounts:
     if question.start is not None:
         epoch = question.start
     else:
@@ -222,8 +230,7 @@ def _replay(question: Question, made: list[PlannedEntry], offered: Offer, number
         retry_after=question.retry_after,
         as_date=question.as_date,
     )
-    parts = stretches(question.plans)
-    return replay.run(offered, [parts[0].start, *(part.end for part in parts)])
+    return replay.run(offered, edges)
 
 
 def limit_index(name: LimitName) -> int:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx
@@ -20,7 +20,8 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.probing.probe import Answer, Finding, Prober, Send, Who
+from loadtest.probing.past import Answer, Send, Who
+from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
     Failed,
     Found,
@@ -54,6 +55,8 @@ class Reply:
     headers: httpx.Headers | None = None
     body: Any = None
     failure: str = ""
+    awaited: bool = False
+    """Whether it had come before the probe went on."""
 
     @property
     def refused(self) -> bool:
@@ -117,7 +120,13 @@ class Sender:
         key = self._keys[1 if send.who == "other key" else 0]
         replies = [Reply(0.0) for _ in range(send.count)]
         tasks = [asyncio.create_task(self._send(reply, REQUESTS_OF[name], key)) for reply in replies]
-        _, waiting = await asyncio.wait(tasks, timeout=_TIMEOUT_S if first else send.patience)
+        waiting = set(tasks)
+        while waiting:  # as long as answers come: a busy machine reads them late
+            done, waiting = await asyncio.wait(
+                waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
         self._pending |= waiting
         for task in waiting:
             task.add_done_callback(self._pending.discard)
@@ -126,6 +135,7 @@ class Sender:
                 raise TargetError(f"a request got no answer: {reply.failure}", "Look at the target, then probe again.")
             if first:
                 _check(reply, limit)
+            reply.awaited = bool(reply.status)
         self.replies += replies if send.who == "own" else []
         return [Answer(reply.sent, reply.answered, not reply.refused) for reply in replies]
 
@@ -213,6 +223,9 @@ def _finding(limit: LimitName, found: Finding, replies: Sequence[Reply], sent: i
     told = [
         Told(reply.sent, reply.answered, reply.refused, dict(reply.headers or {})) for reply in replies if reply.status
     ]
+    if any(reply.refused and not reply.awaited for reply in replies):
+        late = "refusals came so late that they were taken for requests that pass"
+        found = replace(found, word="none", standing=(), why=late)
     shown = [standing(model, found.documented, held=found.held) for model in found.standing]
     return LimitFinding(
         limit=limit,

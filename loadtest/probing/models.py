@@ -303,6 +303,8 @@ class Bucket(Model):
     def _after(self, volley: Volley) -> None:
         counted = volley.sent if self.rejected else volley.passed
         least, most = self._at(volley.begin)[0] + counted, self._at(volley.end)[1] + counted
+        if volley.refused:  # then there was less than one left
+            least = np.maximum(least, self.least_n - 1)
         if self.rejected:  # a debt of the burst is the most
             least, most = np.minimum(least, 2 * self.least_n), np.minimum(most, 2 * self.most_n)
         else:

@@ -1,10 +1,47 @@
-"""What was sent and seen so far: volleys, also as columns."""
+"""What a probe sends and sees: requests, answers, and volleys, also as columns."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from loadtest.inference.occupancy import Floats
+
+Who = Literal["own", "other key", "other limit"]
+"""Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Requests to send together.
+
+    Attributes:
+        at: when, as early as may be; unix seconds of our clock.
+        count: how many.
+        patience: seconds without any answer after which nobody waits for those that are missing: these requests are
+            being carried out, or held.
+        who: whose quota they draw on.
+    """
+
+    at: float
+    count: int
+    patience: float
+    who: Who = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        sent: by our clock, in unix seconds.
+        answered: likewise; infinite if there was no answer yet.
+        passed: whether the limiter let it pass.
+    """
+
+    sent: float
+    answered: float
+    passed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """A probe of one limit: sends volleys, sets models aside, ends as soon as it is sure. Pure: its caller sends."""
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from loadtest.probing.experiments import Experiment, best, candidates, experiments
 from loadtest.probing.models import Bucket, Model, every_model
-from loadtest.probing.past import Past, Volley
+from loadtest.probing.past import Answer, Past, Send, Volley, Who
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
@@ -20,46 +21,12 @@ _REACH_S: Final = 0.6
 _PATIENCE_S: Final = 0.25
 """A request without an answer by then has been decided on, and is being carried out or held."""
 _SURE_BURSTS: Final = 2
+"""Bursts that have to agree where the numbers are the documented ones."""
+_OTHER_BURSTS: Final = (3, 12)
+"""Bursts that have to agree where they are others: as many as use up the documented count, but within these bounds."""
 _EXPERIMENTS_MOST: Final = 150
 
 Word = Literal["named", "several", "none", "unlimited"]
-Who = Literal["own", "other key", "other limit"]
-"""Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Requests to send together.
-
-    Attributes:
-        at: when, as early as may be; unix seconds of our clock.
-        count: how many.
-        patience: seconds after which nobody waits for the answers that are missing: those requests are being carried
-            out, or held.
-        who: whose quota they draw on.
-    """
-
-    at: float
-    count: int
-    patience: float
-    who: Who = "own"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a request.
-
-    Attributes:
-        sent: by our clock, in unix seconds.
-        answered: likewise; infinite if there was no answer yet.
-        passed: whether the limiter let it pass.
-    """
-
-    sent: float
-    answered: float
-    passed: bool
-
-
 Probe = Generator[Send, Sequence[Answer], "Finding"]
 Step = Generator[Send, Sequence[Answer], Volley]
 
@@ -193,6 +160,19 @@ class Prober:
     def _patience(self) -> float:
         return max(_PATIENCE_S, 3 * self._trip)
 
+    def _decided(self, answers: Sequence[Answer]) -> float:
+        """By when all requests of a volley had been decided on.
+
+        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
+        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        """
+        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+            longest = 1.5 * self._trip + 0.02
+            return max(min(answer.answered, answer.sent + longest) for answer in answers)
+        came = [answer.answered for answer in answers if answer.answered < math.inf]
+        last = max([*came, *(answer.sent for answer in answers)])
+        return last if len(came) == len(answers) else last + self._patience
+
     def _volley(self, at: float, count: int) -> Step:
         patience = self._patience
         answers = yield Send(at, count, patience)
@@ -205,7 +185,7 @@ class Prober:
         self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
         volley = Volley(
             min(answer.sent for answer in answers),
-            max(min(answer.answered, answer.sent + patience) for answer in answers),
+            self._decided(answers),
             len(answers),
             sum(answer.passed for answer in answers),
         )
@@ -226,7 +206,7 @@ class Prober:
         count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
         answers = yield Send(self._now, count, self._patience, who)
         through = sum(answer.passed for answer in answers)
-        end = max(min(answer.answered, answer.sent + self._patience) for answer in answers)
+        end = self._decided(answers)
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count(Volley(min(answer.sent for answer in answers), end, count, through))
         self._now = end + 0.001
@@ -283,7 +263,8 @@ class Prober:
         tried = experiments(rivals, self._now, min(most, self._left), margin, self._until)
         sole = self._sole
         if sole and self._pinned:
-            idle = max(rival.full for rival in rivals) + margin
+            # At another phase than before: what somebody else uses up is not the same then.
+            idle = max(rival.full for rival in rivals) + margin + 0.37 * self._bursts * rivals[0].window
             return ((idle, most),) if idle <= self._until and most <= self._left else None
         if sole:
             tried = [*tried, *self._pinning()]
@@ -314,17 +295,39 @@ class Prober:
 
     @property
     def _pinned(self) -> bool:
-        return self._near(1.0)
-
-    def _near(self, by: float) -> bool:
-        """Whether numbers are known as closely as is wanted, or ``by`` times less closely."""
+        """Whether numbers are known as closely as is wanted."""
         for model in self.standing:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
             slack = max((0.04 if bucket else 0.035) * most, 0.0 if bucket else 1.9 * self._trip)
-            if most - least > by * slack or high - low > max(1, 0.02 * low if bucket else 0):
+            if most - least > slack or high - low > max(1, 0.02 * low if bucket else 0):
                 return False
         return True
+
+    @property
+    def _confirmed(self) -> bool:
+        least, most = _OTHER_BURSTS
+        needed = min(most, max(least, self._documented.count // self.standing[0].count()[0]))
+        return self._bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+
+    @property
+    def _documented_stands(self) -> bool:
+        """Whether the documented numbers are among those that stand."""
+        model, documented = self.standing[0], self._documented
+        (least, most), (low, high) = model.window(), model.count()
+        if isinstance(model, Bucket):
+            return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
+        return least <= documented.window <= most and low <= documented.count <= high
+
+    @property
+    def _round(self) -> bool:
+        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number."""
+        model = self.standing[0]
+        counts = [model.count()]
+        if isinstance(model, Bucket):
+            least, most = model.window()
+            counts.append((math.ceil(self._documented.window / most), int(self._documented.window / least)))
+        return all(any(_is_round(count) for count in range(low, high + 1)) for low, high in counts)
 
     @property
     def _sole(self) -> bool:
@@ -332,15 +335,17 @@ class Prober:
 
     @property
     def _sure(self) -> bool:
-        return self._sole and self._bursts >= _SURE_BURSTS and self._pinned
+        return self._sole and self._confirmed and self._pinned
 
     def _conclude(self) -> Finding:
         if not self.standing:
             return self._finding("none", "no limiter that is known answers like this")
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
-        if self._bursts >= _SURE_BURSTS and self._near(4.0):
-            return self._finding("named", "")
+        if self._confirmed and self._pinned:
+            if self._documented_stands or self._round:
+                return self._finding("named", "")
+            return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
 
     def _finding(self, word: Word, why: str) -> Finding:
@@ -362,12 +367,15 @@ class Prober:
 def _held(took: Sequence[float], trip: float) -> bool:
     """Whether requests that passed in a burst waited ever longer for their answers, as in a queue."""
     part = len(took) // 3
-    if not part:
-        return False
-    first, last = sorted(took[:part])[part // 2], sorted(took[-part:])[part // 2]
-    return last > 2 * first + 2 * trip
+    return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
 
 
 def _form(experiment: Experiment) -> tuple[int, ...]:
     """What experiments of one kind have in common."""
     return tuple(count for _, count in experiment)
+
+
+def _is_round(count: int) -> bool:
+    """Whether a count has two digits that are not 0 at most, or is a power of 2; from 20 on, the last one is 0 or 5."""
+    digits = str(count).rstrip("0")
+    return count < 20 or count & (count - 1) == 0 or (len(digits) <= 2 and count % 5 == 0)

@@ -1,13 +1,15 @@
 """What a probe is asked, and what it found, as typed values that travel between processes as JSON."""
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from loadtest.contract import LimitName
-from loadtest.limiters import AlgorithmName, Scope
+from loadtest.limiters import AlgorithmName, LimiterSpec, Scope
 from loadtest.probing.models import Bucket, Concurrency, Model
-from loadtest.probing.probe import Finding, Who
+from loadtest.probing.past import Who
+from loadtest.probing.probe import Finding
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
@@ -101,6 +103,40 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
+    """What is known well enough to be assumed from now on.
+
+    Returns:
+        The limits that are known, and how they are counted: None where that is not the same for all of them, or not
+        known of all.
+    """
+    limits: dict[LimitName, Limit] = {}
+    specs: set[LimiterSpec | None] = set()
+    for found in findings:
+        if found.verdict == "can't tell" or len(found.standing) != 1:
+            specs.add(None)
+            continue
+        one = found.standing[0]
+        count, window = found.documented
+        same = found.verdict == "as documented"
+        limits[found.limit] = Limit(count, window) if same else Limit(round(sum(one.count) / 2), _nearest(one.window_s))
+        shown: Scope = "name" if found.scope == "name" else "key-and-name"
+        separate = found.scope in {"name", "key-and-name"}
+        burst = None if one.burst is None else round(sum(one.burst) / 2)
+        specs.add(LimiterSpec(one.algorithm, burst, one.count_rejected, shown) if separate else None)
+    return limits, specs.pop() if len(specs) == 1 else None
+
+
+def _nearest(window_s: tuple[float, float]) -> float:
+    """The roundest window between two: whole minutes, seconds, or tenths."""
+    least, most = window_s
+    for step in (60.0, 10.0, 1.0, 0.1):
+        found = round((least + most) / 2 / step) * step
+        if found > 0 and least <= found <= most:
+            return found
+    return (least + most) / 2
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """Where a probe is: sent after each volley."""
 
@@ -150,25 +186,29 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
 
 
 def verdict(finding: Finding) -> Verdict:
-    """How what is enforced compares with the documentation."""
-    documented = finding.documented
+    """How what is enforced compares with the documentation.
+
+    More than the documented requests are seen to pass, whoever else draws on the quota: that it is looser needs no
+    confirmed numbers.
+    """
+    documented, models = finding.documented, finding.standing
+    sole = len({model.key for model in models}) == 1
+    if not sole or isinstance(models[0], Concurrency):
+        return "can't tell"
+    bucket, seen = isinstance(models[0], Bucket), standing(models[0], documented, held=finding.held)
+    (low, high), (least, most) = seen.count, seen.window_s
+    slowest, fastest, wanted = low / most, high / least, documented.rate
+    slack = _RATE_SAME * wanted
+    if slowest > wanted + slack and (bucket or low > documented.count):
+        return "looser"
     if finding.word != "named":
         return "can't tell"
-    model = finding.standing[0]
-    if isinstance(model, Concurrency):
-        return "can't tell"
-    seen = standing(model, documented, held=finding.held)
-    (low, high), (least, most) = seen.count, seen.window_s
-    rates = (low / most, high / least)
-    wanted, slack = documented.rate, _RATE_SAME * documented.rate
-    same_count = isinstance(model, Bucket) or low <= documented.count <= high
-    if same_count and rates[0] <= wanted + slack and rates[1] >= wanted - slack:
+    if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:
         return "as documented"
-    if rates[1] < wanted or (
-        not isinstance(model, Bucket) and least <= documented.window <= most and high < documented.count
-    ):
+    same_window = least <= documented.window <= most
+    if fastest < wanted or (not bucket and same_window and high < documented.count):
         return "stricter"
-    return "looser" if rates[0] > wanted else "can't tell"
+    return "looser" if slowest > wanted else "can't tell"
 
 
 def scope(shared: dict[Who, bool | None]) -> Scope | None:

@@ -47,7 +47,7 @@ def retry_after(told: Sequence[Told]) -> str:
     for place, each in enumerate(told):
         if not each.refused or (over := _over(each)) is None:
             continue
-        following = told[place + 1 :]
+        following = [other for other in told[place + 1 :] if other.sent > each.answered]
         passing = next((number for number, other in enumerate(following) if not other.refused), None)
         if passing is None:
             continue

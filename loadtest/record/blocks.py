@@ -10,7 +10,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.errors import RecordError
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
@@ -71,16 +70,7 @@ def load(directory: Path) -> BlockPlan:
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
-    path = directory / FILE_NAME
-    try:
-        plan = msgspec.json.decode(path.read_bytes(), type=BlockPlan)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
-    if plan.schema != SCHEMA_VERSION:
-        raise RecordError(f"{path} has schema version {plan.schema}; this loadtest reads version {SCHEMA_VERSION}")
-    return plan
+    return run_directory.read_versioned(directory / FILE_NAME, BlockPlan, SCHEMA_VERSION)
 
 
 def begun(info: RunInfo) -> bool:

@@ -5,14 +5,15 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from loadtest.contract import LIMIT_NAMES
-from loadtest.errors import InputError, RecordError
+from loadtest.errors import InputError, LoadtestError, RecordError
 from loadtest.record.run_info import SCHEMA_VERSION, RunInfo
 
+_T = TypeVar("_T")
 FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
@@ -81,6 +82,33 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
     )
 
 
+def read_versioned(
+    path: Path, kind: type[_T], version: int, *, remedy: str = "", error: type[LoadtestError] = RecordError
+) -> _T:
+    """Read a JSON file whose ``schema`` says its version.
+
+    Args:
+        path: of the file.
+        kind: what it holds.
+        version: the one that can be read.
+        remedy: what to do where it cannot be read.
+        error: what is raised then.
+
+    Raises:
+        LoadtestError: ``error``, if it is missing, damaged, or of another version.
+    """
+    try:
+        data = path.read_bytes()
+        found = msgspec.json.decode(data, type=_Versioned).schema
+        if found != version:
+            raise error(f"{path} has schema version {found}; this loadtest reads version {version}", remedy)
+        return msgspec.json.decode(data, type=kind)
+    except OSError as wrong:
+        raise error(f"cannot read {path}: {wrong.strerror}", remedy) from wrong
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
+        raise error(f"{path} is damaged: {wrong}", remedy) from wrong
+
+
 def save(info: RunInfo, directory: Path) -> None:
     """Write ``run.json``, atomically: a reader sees the old one or the new one."""
     write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
@@ -93,16 +121,7 @@ def load(directory: Path) -> RunInfo:
         RecordError: if it is missing, damaged, or of another schema version.
     """
     path = directory / FILE_NAME
-    try:
-        data = path.read_bytes()
-        version = msgspec.json.decode(data, type=_Versioned).schema
-        if version != SCHEMA_VERSION:
-            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
-        info = msgspec.json.decode(data, type=RunInfo)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
+    info = read_versioned(path, RunInfo, SCHEMA_VERSION)
     for wrong in _contradictions(info):
         raise RecordError(f"{path} is damaged: {wrong}")
     return info

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from loadtest.errors import InputError
+from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
 from loadtest.reference_api.http.protocol import SilentServer, make_protocol, uvicorn_config
@@ -100,6 +101,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     Raises:
         InputError: if the address or a workflow can't be had.
     """
+    allow_files()
     threads = Threads(config.threads)
     workflows = load_workflows(config, threads)
     listener = bind(config.host, config.port)

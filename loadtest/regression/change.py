@@ -1,8 +1,9 @@
 """A change of a time or a rate: an estimate on the log scale, and what it means in ms and 1/s (not of shares)."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from loadtest.regression.measurements import NATURES, Key, Measurement, Nature
 
@@ -21,18 +22,16 @@ EACH_FINDS: Final = math.sqrt(0.8)
 """A change counts as found when the first comparison *and* the rerun find it: √.8 each makes 80 % of both."""
 
 
-class Change(NamedTuple):
-    """Head − base of one metric, estimated.
+@dataclass(frozen=True, kw_only=True)
+class MetricChange:
+    """Head − base of one metric, of a time or rate (``Change``) or of a share (``shares.ShareChange``).
 
     Attributes:
-        centre: logarithm of the base side.
-        delta: head − base, likewise.
-        se: standard error of ``delta``; with ``df`` degrees of freedom it is a scaled Student t.
-        sd: from run to run, or pair to pair, that ``se`` rests on.
+        df: degrees of freedom of what varies from run to run.
+        sd: from run to run, or pair to pair.
         n: runs of the history, or pairs.
         base: the base side's value, in the metric's unit.
         head: the head side's, likewise.
-        resolution_ms: what a poll interval hides; a smaller difference is none.
         looks: how often the change was looked for, each with a baseline of its own; p is multiplied by it.
         anchored: whether the baseline are the segment's first runs (slow drift), not the latest.
         earlier: values of the base side, in order.
@@ -40,15 +39,11 @@ class Change(NamedTuple):
     """
 
     key: Key
-    centre: float
-    delta: float
-    se: float
     df: float
     sd: float
     n: int
     base: float
     head: float
-    resolution_ms: float = 0.0
     looks: int = 1
     anchored: bool = False
     earlier: tuple[float, ...] = ()
@@ -58,6 +53,23 @@ class Change(NamedTuple):
     def nature(self) -> Nature:
         """How its metric is compared."""
         return NATURES[self.key.metric]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(MetricChange):
+    """Head − base of a time or a rate, estimated.
+
+    Attributes:
+        centre: logarithm of the base side.
+        delta: head − base, likewise.
+        se: standard error of ``delta``; with ``df`` degrees of freedom it is a scaled Student t.
+        resolution_ms: what a poll interval hides; a smaller difference is none.
+    """
+
+    centre: float
+    delta: float
+    se: float
+    resolution_ms: float = 0.0
 
     @property
     def worse(self) -> float:

@@ -5,8 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.errors import RecordError
-from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_directory import read_versioned, write_atomically
 from loadtest.regression.measurements import Metric, RunMeasurements
 
 FILE_NAME: Final = "comparison.json"
@@ -130,10 +129,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     head_runs: tuple[RunMeasurements, ...] = ()
 
 
-class _Versioned(msgspec.Struct):
-    schema: int
-
-
 def save(comparison: Comparison, directory: Path) -> None:
     """Write ``comparison.json``, atomically."""
     write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
@@ -145,16 +140,5 @@ def load(directory: Path) -> Comparison:
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
-    path = directory / FILE_NAME
-    try:
-        data = path.read_bytes()
-        version = msgspec.json.decode(data, type=_Versioned).schema
-        if version != SCHEMA_VERSION:
-            raise RecordError(f"{path} has schema version {version}; this loadtest reads another one")
-        return msgspec.json.decode(data, type=Comparison)
-    except OSError as error:
-        raise RecordError(
-            f"cannot read {path}: {error.strerror}", "`loadtest compare` and `loadtest regression check` write it."
-        ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}", "Make the comparison again.") from error
+    remedy = "`loadtest compare` and `loadtest regression check` write it: make the comparison again."
+    return read_versioned(directory / FILE_NAME, Comparison, SCHEMA_VERSION, remedy=remedy)

@@ -11,13 +11,14 @@ no estimate. The interval of the difference is Newcombe's (1998), of Wilson's fo
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from loadtest.regression.change import CONFIDENCE, EACH_FINDS, LEAST_SHARE, student
-from loadtest.regression.measurements import NATURES, Key, Measurement, Metric, Nature, logit
+from loadtest.regression.change import CONFIDENCE, EACH_FINDS, LEAST_SHARE, MetricChange, student
+from loadtest.regression.measurements import Key, Measurement, Metric, logit
 
 _UNCHANGED: Final = 0.02
 _STEPS: Final = 25
@@ -33,37 +34,19 @@ class Count(NamedTuple):
     offset: float
 
 
-class ShareChange(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class ShareChange(MetricChange):
     """Head − base of a share, estimated; the same questions as to ``change.Change``.
 
     Attributes:
-        base: counts of the base side.
-        head: of the head side.
+        base_counts: of the base side.
+        head_counts: of the head side.
         varies: variance of the log odds from run to run beyond counting, of the base side's mean and of the head's.
-        df: degrees of freedom of ``varies``.
-        sd: from run to run, or pair to pair, beyond counting.
-        n: runs of the history, or pairs.
-        looks: as of ``Change``; likewise ``anchored``, ``earlier`` and ``later``.
     """
 
-    key: Key
     base_counts: tuple[Count, ...]
     head_counts: tuple[Count, ...]
     varies: tuple[float, float]
-    df: float
-    sd: float
-    n: int
-    base: float
-    head: float
-    looks: int = 1
-    anchored: bool = False
-    earlier: tuple[float, ...] = ()
-    later: tuple[float, ...] = ()
-
-    @property
-    def nature(self) -> Nature:
-        """How its metric is compared."""
-        return NATURES[self.key.metric]
 
     @property
     def delta(self) -> float:
@@ -121,8 +104,8 @@ class ShareChange(NamedTuple):
         n = sum(one.n for one in self.head_counts)
         offset = sum(one.offset for one in self.head_counts) / len(self.head_counts)
         # Of what matters here alone, so that entries that are alike are computed once.
-        same = self._replace(
-            key=Key("", "", self.key.metric), head_counts=(), sd=0.0, base=0.0, head=0.0, earlier=(), later=()
+        same = replace(
+            self, key=Key("", "", self.key.metric), head_counts=(), sd=0.0, base=0.0, head=0.0, earlier=(), later=()
         )
         return _detectable(same, n, offset, level / self.looks)
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from loadtest.errors import InputError
-from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_directory import read_versioned, write_atomically
 from loadtest.regression.history import RunLine
 from loadtest.regression.measurements import Key, RunMeasurements
 from loadtest.regression.results import Comparison
@@ -105,10 +105,6 @@ def save(suspects: Suspects, directory: Path) -> Path:
     return path
 
 
-class _Versioned(msgspec.Struct):
-    schema: int
-
-
 def load(path: Path) -> Suspects:
     """Read the file strictly; of a directory, the one in it.
 
@@ -116,17 +112,5 @@ def load(path: Path) -> Suspects:
         InputError: if it cannot be read, is damaged, or is of another version.
     """
     path = path / FILE_NAME if path.is_dir() else path
-    remedy = "It is in the directory of the suspected run; copy it to this machine as it is."
-    try:
-        data = path.read_bytes()
-        version = msgspec.json.decode(data, type=_Versioned).schema
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}",
-                "Confirm with the loadtest that checked.",
-            )
-        return msgspec.json.decode(data, type=Suspects)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", remedy) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", remedy) from error
+    remedy = "Copy it as it is from the directory of the suspected run, and confirm with the loadtest that checked."
+    return read_versioned(path, Suspects, SCHEMA_VERSION, remedy=remedy, error=InputError)

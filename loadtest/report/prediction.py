@@ -62,7 +62,7 @@ def window_phase(findings: Findings) -> str:
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})
     unsure = record.info.clock.uncertainty_s if record.info.clock else 0.0
     begun = (
-        f"{(record.info.epoch_unix_ns / 1e9 + shift) % window:.1f} s into a window of {numbers.seconds(window)}"
+        f"{record.info.window_phase_s(window, shift):.1f} s into a window of {numbers.seconds(window)}"
         for window in windows
         if unsure < window / 2
     )

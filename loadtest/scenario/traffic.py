@@ -195,7 +195,8 @@ class Stage(Strict):
             raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
 
     @property
-    def _step_count(self) -> int:
+    def count(self) -> int:
+        """How many stretches it stands for."""
         if self.from_ is None or self.to is None or self.step is None:
             return 1
         return math.floor(abs(self.to.value - self.from_.value) / self.step.value + 1e-9) + 1
@@ -209,9 +210,13 @@ class Stage(Strict):
         sign = 1 if self.to.value >= self.from_.value else -1
         rates = [
             Rate(self.from_.value + sign * number * self.step.value, self.from_.of_limit)
-            for number in range(self._step_count)
+            for number in range(self.count)
         ]
         return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
+
+
+MAX_STAGES: Final = 1_000
+"""Of an entry: each has figures and a row of its own, which nobody reads of more."""
 
 
 class Traffic(Strict):
@@ -256,6 +261,10 @@ class Traffic(Strict):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above zero")
+        if (count := sum(stage.count for stage in self.stages)) > MAX_STAGES:
+            raise ValueError(
+                f"has {count:,} stages, steps one by one; the most is {MAX_STAGES:,}: use ramps or larger steps"
+            )
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
             raise ValueError(f"stages need different names, and none may be {WARMUP!r}: {', '.join(names)}")

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
+from loadtest.limiters import AlgorithmName, LimiterSpec, check_spec
 from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
 from loadtest.targets.connection import Server, check_headers, server_of
 
@@ -120,6 +121,14 @@ class TargetEntry(Strict):
     """PEM file of its private key, if not in the same file."""
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
     """Assumed limits, where they are not the documented ones."""
+    algorithm: AlgorithmName | None = None
+    """Assumed algorithm of the limits; ``loadtest probe --save`` writes what it found."""
+    burst: Annotated[int, Field(ge=1)] | None = None
+    """Requests that pass at once, where the algorithm has a burst."""
+    count_rejected: bool = False
+    """Whether refused requests count, too."""
+    limit_scope: Literal["key-and-name", "name"] | None = None
+    """Whether each key has limits of its own (the default), or all keys share them."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
     """The share of each limit, over all keys, that may be used in any of its windows."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
@@ -146,6 +155,19 @@ class TargetEntry(Strict):
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key needs client_certificate")
         return self
+
+    @model_validator(mode="after")
+    def _limiter_is_one(self) -> Self:
+        check_spec(self.limiter)
+        return self
+
+    @property
+    def limiter(self) -> LimiterSpec:
+        """How its limits are assumed to be counted."""
+        assumed = LimiterSpec()
+        return LimiterSpec(
+            self.algorithm or assumed.algorithm, self.burst, self.count_rejected, self.limit_scope or assumed.scope
+        )
 
     @property
     def server(self) -> Server:

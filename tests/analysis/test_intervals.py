@@ -85,6 +85,20 @@ def test_time_outs_leave_a_percentile_without_an_upper_bound(cells: Grid) -> Non
     assert "time-outs" in found.why_not
 
 
+def test_time_outs_that_took_less_widen_a_bound_and_take_none_away(cells: Grid) -> None:
+    """Each may have taken for ever: the upper bound moves up by as many places, and all that ended is known."""
+    values = np.random.default_rng(2).lognormal(5, 0.5, size=600)
+    short = values < np.quantile(values, 0.05)
+    whole, plain = distribution(values, short), distribution(values)
+    times = Times(cells, whole)
+    times.add(cells.place(np.arange(600) / 10), values)
+    one, other = percentile_interval(times, plain, 0.5), percentile_interval(times, whole, 0.5)
+    assert one.high is not None
+    assert other.high is not None
+    assert other.low == one.low
+    assert other.high == np.sort(values[~short])[np.searchsorted(np.sort(values), one.high, side="right") - 1]
+
+
 def brute(limit: Limit, spec: LimiterSpec, times: np.ndarray, counted: np.ndarray, phases: np.ndarray) -> list[int]:
     """Refused requests that count, by the limiter itself, at each phase."""
     return [

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import regression_parts
 from plugins.processes import clean_environment
 from plugins.records import RunDirectory
 
@@ -20,13 +21,10 @@ from loadtest.cli.compare import judge, settle
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
 from loadtest.regression.measurements import (
-    Control,
-    GeneratorIdentity,
     Key,
     Measurement,
     Metric,
     RunMeasurements,
-    TargetIdentity,
 )
 from loadtest.regression.paired import block_order
 from loadtest.regression.results import Comparison
@@ -177,23 +175,7 @@ def measured(number: int, p50: float) -> RunMeasurements:
     """A block with one time."""
     metric = Metric.EXECUTION_TIME_P50
     one = Measurement(traffic="t", stage="s", metric=metric, value=p50, score=math.log(p50), n=500, se=0.005)
-    return RunMeasurements(
-        run=f"blocks/{number}",
-        scenario="s",
-        scenario_hash="h",
-        started="2026-01-01T00:00:00",
-        commit="",
-        target_version="",
-        embedded=True,
-        target=TargetIdentity(host="embedded", endpoint="", limits="", faults=(), keys=1),
-        generator=GeneratorIdentity(os="Linux", cpu="x", cores="2", workers=1),
-        valid=True,
-        verdict="pass",
-        sentence="",
-        controls=(Control(name="CPU loop", value_ms=0.3, se=0.01),),
-        measurements=(one,),
-        sketches=(),
-    )
+    return regression_parts.run([one], run=f"blocks/{number}", controls=regression_parts.controls())
 
 
 def pairs(count: int, head_ms: float) -> list[tuple[RunMeasurements, RunMeasurements]]:

@@ -116,7 +116,7 @@ def test_entries_are_chosen_by_name_and_run_as_the_command_line_says(
 def test_a_started_page_below_another_path_ends_with_the_verdict(
     locust: Fixture, open_api: Any, until: Fixture, tmp_path: Path, free_port: int
 ) -> None:
-    """--autostart and --web-base-path: the page has its title, the run a report, a broken threshold exit code 1."""
+    """--autostart and --web-base-path: the page has the scenario, the run is reported, a broken threshold gives 1."""
     text = LIMITED % ("<i>no</i>", "") + '[[threshold]]\ntraffic = "greetings"\nrequire = "throttled_rate > 50%"\n'
     web = ("--headful", "--web-port", str(free_port), "--web-base-path", "/lt", "--autostart", "--autoquit", "1")
     run = locust(text, open_api.url, *web)

@@ -346,5 +346,5 @@ def test_showing_and_exporting_a_history(tmp_path: Path, loadtest: Fixture) -> N
     ]
     said = loadtest("regression", "audit", "regression", *options)
     assert "0 of 12 replayed checks ended in a false alarm" in said.out
-    assert "at most 22.1%" in said.out, "1 − 0.05^(1/12)"
+    assert "at most 22.1\u00a0%" in said.out, "1 − 0.05^(1/12)"
     assert loadtest("regression", "audit", "none", *options).code == ExitCode.USAGE

@@ -60,7 +60,7 @@ def test_runs_lists_the_newest_first(maker: ModuleType, tmp_path: Path, capsys: 
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[-5:] == ["p95", "ms", "429", "MB", "Run"]
     assert [line.split()[0] for line in lines] == [f"2025-07-{day}T08:26:40" for day in (22, 21, 20)]
-    assert lines[0].split()[1:6] == ["pass", "regressed", "–", "–", "0.0%"], "one operation carries no percentile"
+    assert lines[0].split()[1:6] == ["pass", "regressed", "–", "–", "0.0"], "one operation carries no percentile"
     assert lines[1].split()[1:7] == ["no", "report", "–", "–", "–", "–"]
     assert lines[2].split()[1:3] == ["pass", "–"]
     assert main(["runs", "--output-dir", str(tmp_path / "nowhere"), "--json"]) == 0

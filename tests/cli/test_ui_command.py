@@ -178,13 +178,16 @@ def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture, runs_in: Fi
     assert listening == {("127.0.0.1", port)}
 
 
-def test_a_port_that_is_taken_is_said(launch: Fixture) -> None:
+@pytest.mark.parametrize("words", ["ui --port", "run --metrics-port"])
+def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: str) -> None:
     """Somebody listens there already: a sentence, exit code 2, nothing is started."""
+    verb, option = words.split()
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        run = launch("loadtest.cli", "ui", "smoke", "--port", str(taken.getsockname()[1]))
-        assert run.wait() == 2
-    assert "cannot listen there" in run.complained
-    assert run.said == ""
+        port = str(taken.getsockname()[1])
+        said = loadtest(verb, tiny(), option, port)
+    assert said.code == 2
+    assert f"{option} {port}: cannot listen there" in said.err
+    assert said.out == ""
 
 
 def test_a_killed_ui_leaves_nobody_behind(
@@ -240,7 +243,10 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
             assert shown in strip.inner_text()
         host, start = page.get_by_label("Host"), page.get_by_role("button", name=re.compile("start", re.IGNORECASE))
         own = host.input_value()
-        for url, answer in (("http://192.0.2.1", "is not a loopback address"), ("http://127.0.0.1:1", "make serve")):
+        for url, answer in (
+            ("http://192.0.2.1", "is not a loopback address"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:1 refuses connections. Start it"),
+        ):
             host.fill(url)
             start.click()
             page.get_by_text(answer).first.wait_for()
@@ -254,6 +260,11 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
         with context.expect_page() as opened:
             page.get_by_role("link", name="Open its report").click()
         assert "Above <b>the limit</b>" in opened.value.locator("h1").inner_text()
+        # The live page, opened late, has the run as well.
+        opened.value.goto(up.url + "/workflow")
+        opened.value.get_by_role("link", name="Report of this run").wait_for()
+        assert "Above <b>the limit</b>" in opened.value.locator("h1").inner_text()
+        opened.value.locator("#f-greetings .alarm", has_text="got 429").wait_for()
         opened.value.goto(up.url + "/stats/report")
         assert "rounded to two digits" in opened.value.locator("body").inner_text()
         browser.close()
@@ -261,3 +272,40 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
     (run,) = runs_in(up.reports)
     run.check_conservation()
     assert (run.info.seed, run.info.scenario.effective["rate_multiplier"], len(run.operations)) == (7, 2.0, 160)
+
+
+JOBS = """
+title = "Twenty times"
+drain = "2s"
+[target]
+enforce = { async_submit = "100000/1s", retrieval = "100000/1s" }
+[traffic.jobs]
+operation = "async_run"
+workflow = "echo"
+stages = [{ name = "only", rate = "200/s", duration = "%s" }]
+"""
+
+
+@pytest.mark.heavy
+def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture, until: Fixture) -> None:
+    """Of Locust's process: what the last fifteen runs add is less than a run of its own would keep."""
+    up = ui("60s", text=JOBS)
+    locust = up.started.find("locust")
+    assert locust is not None
+
+    def phase() -> str:
+        found: str = up.ask("GET", "/runs.json").json()["phase"]
+        return found
+
+    seen: list[tuple[int, int, int]] = []
+    for _ in range(20):
+        until(lambda: up.state() in {"ready", "stopped"} and phase() == "over")
+        assert up.start().json()["success"] is True
+        until(lambda: phase() == "running")
+        assert up.ask("POST", "/stop").status_code == 200
+        until(lambda: "reported" in up.ask("GET", "/runs.json").text or phase() == "over")
+        seen.append((locust.memory_info().rss, locust.num_threads(), locust.num_fds()))
+    until(lambda: len(list(up.reports.glob("2*/report.html"))) == 20, seconds=90)
+    first, last = seen[4], (locust.memory_info().rss, locust.num_threads(), locust.num_fds())
+    assert last[0] - first[0] < 8 * 2**20, seen
+    assert last[1:] <= first[1:], seen

@@ -216,3 +216,37 @@ def test_limiters_are_named_in_words() -> None:
     named = found_in(LimiterSpec("token-bucket", 17), "2x").named
     assert words(named[0]) == "a token bucket (or GCRA, which decides alike) of 17 at once"
     assert words(found_in(TRUTHS[0], "2x").named[0]) == "a fixed window, aligned with the wall clock"
+
+
+class Nginx:
+    """``limit_req rate=100r/m burst=20 nodelay`` as nginx counts: in whole ms and thousandths of a request."""
+
+    def __init__(self) -> None:
+        self._rate, self._burst = 100 * 1000 // 60, 20 * 1000
+        self._excess, self._last = 0, -(10**15)
+
+    def decide(self, now: float) -> bool:
+        """Whether a request passes."""
+        at = int(now * 1000)
+        excess = max(0, self._excess - self._rate * (at - self._last) // 1000 + 1000)
+        if excess > self._burst:
+            return False
+        self._excess, self._last = excess, at
+        return True
+
+
+def test_nginx_is_named_with_its_rate() -> None:
+    """It cuts rates and what runs off: after some hundred requests only a rate a little lower explains what it does."""
+    chance, server = np.random.default_rng(2), Nginx()
+    below, above = chance.exponential(1.0, 60), chance.exponential(0.35, 370)
+    times = 1.7e9 + np.cumsum(np.concatenate((below, above)))
+    refused = np.array([not server.decide(at + 0.0003) for at in times])
+    answered = np.ones(len(times), bool)
+    group = LimiterRequests(
+        LIMIT, pd.RangeIndex(len(times)), times, times + 0.0008, refused, answered, np.zeros(0)
+    )  # fmt: skip
+    found = infer(join([group], 0.002), AssumedLimits({}), 0.0, 0.6)
+    assert found.word == "named"
+    assert found.named[0].spec.burst == 21
+    assert found.named[0].limit.rate == pytest.approx(1.666, abs=0.003)
+    assert words(found.named[0]).endswith(f"of 21 at once, at {found.named[0].limit.rate:.4g} requests/s")

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import limiters
@@ -55,6 +55,7 @@ def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], to
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.lists(gaps, min_size=1, max_size=3), st.integers(1, 6), st.sampled_from([1.0, 2.0, 5.0]), st.floats(0.1, 4))
 def test_a_limiters_own_decisions_never_contradict_it(
     spec: LimiterSpec, per_limiter: list[list[float]], count: int, window: float, took: float

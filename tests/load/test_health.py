@@ -92,7 +92,8 @@ def test_garbage_is_found_out(offer: Any, open_api: Any) -> None:
 def test_a_full_pool_is_found_out(offer: Any, open_api: Any) -> None:
     """Two users for what needs fifteen."""
     lines = "max_users = 2\n" + offer.sleep(300)
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "50/s", "1s", lines)), open_api.url).wait()
+    text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "1s", lines), drain="300ms")
+    run = offer(text, open_api.url).wait()
     words = broken(find(load_record(run.directory)))["users"]
     assert "the pool of 2 users of runs was full" in words
     assert "raise max_users" in words
@@ -123,9 +124,11 @@ def test_a_watch_that_wakes_late_notes_a_stall() -> None:
     now = [time.monotonic_ns()]
     health = Health({}, worker=3, clock=lambda: now[0])
     health.start(now[0])
-    gevent.sleep(0.01)
+    gevent.sleep(0)
     now[0] += 250_000_000
-    gevent.sleep(0.1)
+    with gevent.Timeout(30):
+        while not health.figures().stalls.count:
+            gevent.sleep(0)
     assert health.figures().stalls.count == 1
     assert health.figures().stalls.longest_ms == 200
     now[0] += 550_000_000

@@ -56,7 +56,7 @@ def test_job_ids_of_the_run_itself_and_of_a_stored_file(offer: Any, serve: Fixtu
 @pytest.mark.parametrize(
     ("more", "code", "sentence"),
     [
-        ("", 5, "could not be seeded: submit was answered with no status (connection_refused)"),
+        ("", 5, "http://127.0.0.1:1 refuses connections"),
         ('job_ids = "empty.txt"', 2, "holds no job id"),
     ],
 )

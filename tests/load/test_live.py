@@ -78,7 +78,7 @@ def test_buckets_become_wider_and_never_more() -> None:
     series = LiveSeries()
     sent, gauge = series.track("sent", counts=True), series.track("pending", counts=False)
     for second in range(0, 86_400, 7):
-        series.count(sent, second * SECOND, 2)
+        series.count(second * SECOND, sent, count=2)
         series.note(gauge, second, second)
     assert series.width_s == 128
     assert max(len(sent.values), len(gauge.values)) <= MOST_BUCKETS
@@ -94,7 +94,7 @@ def test_what_has_changed_is_known(seconds: list[int]) -> None:
     series, copy = LiveSeries(), Counter[int]()
     track, width = series.track("sent", counts=True), 1
     for second in seconds:
-        series.count(track, second * SECOND)
+        series.count(second * SECOND, track)
         begin, series.changed_from = series.changed_from, None
         assert begin is not None
         if series.width_s != width:

@@ -38,7 +38,7 @@ def stage(**more: Any) -> dict[str, Any]:
     keys=st.integers(1, 3),
     arrivals=st.sampled_from(["even", "poisson"]),
 )
-@settings(max_examples=settings.default.max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn by Hypothesis, by name
     ask: Fixture, rate: float, start: float, count: int, keys: int, arrivals: str
 ) -> None:
@@ -212,6 +212,12 @@ def test_what_is_too_long_to_replay_is_counted(plan: Fixture) -> None:
     assert found.stages[0].throttled_rate is None
     assert found.limit_use == []
     assert any("too many" in each for each in found.assumptions)
+
+
+def test_many_random_arrivals_are_counted_sooner(plan: Fixture) -> None:
+    """They would have to be replayed for other seeds, too."""
+    found = plan({"r": runs(arrivals="poisson", stages=[stage(rate="900/s", duration="250s")])})
+    assert (found.operations, found.phases, found.schedules) == (225_000, 0, 0)
 
 
 def test_retrievals_of_the_runs_own_jobs_wait_for_the_first(ask: Fixture) -> None:

@@ -1,9 +1,11 @@
 import pytest
 
-from loadtest.limiters import LimiterSpec
-from loadtest.probing.results import standing, verdict
+from loadtest.limiters import Limiter, LimiterSpec, make
+from loadtest.probing.past import Who
+from loadtest.probing.results import scope, standing, verdict
+from loadtest.probing.told import Told, retry_after, stated_limits
 from loadtest.units import Limit
-from tests.probing.simulation import one_limiter, probed
+from tests.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
 MINUTE = Limit(100, 60.0)
 SPECS = [
@@ -41,3 +43,88 @@ def test_the_true_limiter_is_never_set_aside(spec: LimiterSpec) -> None:
         assert found.requests <= 4 * MINUTE.count
         if found.word == "named":
             assert verdict(found) == "as documented"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+@pytest.mark.parametrize(
+    "spec", [LimiterSpec("fixed-window"), LimiterSpec("sliding-log"), LimiterSpec("token-bucket", 20)]
+)
+def test_somebody_elses_traffic_gives_no_wrong_number(spec: LimiterSpec, share: float) -> None:
+    """A quota on which others draw at random is never said to be another one."""
+    for seed in range(2):
+        found = probed(shared_with_others(spec, MINUTE, share, seed), MINUTE, seed)
+        assert verdict(found) in {"can't tell", "as documented"}, standing(found.standing[0], MINUTE, held=False)
+
+
+def test_several_servers_that_count_for_themselves_are_no_known_limiter() -> None:
+    """Neither replicas nor counters that are synced late are taken for a limiter that they are not."""
+    for seed in range(2):
+        for server in (
+            replicas(LimiterSpec("fixed-window"), Limit(33, 60.0), 3, seed),
+            replicas(LimiterSpec("sliding-log"), MINUTE, 2, seed),
+            lazily_synced(MINUTE, 3, 3.0, seed),
+        ):
+            assert probed(server, MINUTE, seed).word != "named"
+
+
+@pytest.mark.parametrize(("count", "said"), [(50, "stricter"), (100, "as documented"), (150, "looser")])
+def test_a_limit_is_compared_with_the_documentation(count: int, said: str) -> None:
+    """A limit of another count is named as stricter or looser, with its count."""
+    found = probed(one_limiter(LimiterSpec("fixed-window"), Limit(count, 60.0)), MINUTE, 1)
+    assert verdict(found) == said
+    assert found.standing[0].count() == (count, count)
+
+
+def test_whose_requests_share_a_quota_is_seen() -> None:
+    """Another key and another limit are asked right after the quota was used up, before anything comes back."""
+
+    def shared_by(*sharing: Who) -> dict[Who, bool | None]:
+        limiters: dict[Who, Limiter] = {who: make(LimiterSpec(), MINUTE) for who in ("own", "other key", "other limit")}
+
+        def decide(now: float, who: Who) -> tuple[bool, float]:
+            return limiters["own" if who in sharing else who].decide(now).allowed, 0.0
+
+        return probed(decide, MINUTE, 3, others=("other limit", "other key")).shared
+
+    assert scope(shared_by()) == "key-and-name"
+    assert scope(shared_by("other key")) == "name"
+    assert scope(shared_by("other limit")) == "key"
+    assert scope(shared_by("other key", "other limit")) == "global"
+
+
+def test_where_nothing_is_refused_no_limit_is_claimed() -> None:
+    """A server without a limit: the probe ends, and says that nothing was refused."""
+    found = probed(lambda _now, _who: (True, 0.0), MINUTE, 1)
+    assert found.word == "unlimited"
+    assert verdict(found) == "can't tell"
+
+
+def test_a_queue_is_seen_by_how_long_it_holds_requests() -> None:
+    """Who is let through ever later waits in a queue."""
+    assert probed(one_limiter(LimiterSpec("leaky-queue", 20), MINUTE), MINUTE, 1).held
+    assert not probed(one_limiter(LimiterSpec("token-bucket", 20), MINUTE), MINUTE, 1).held
+
+
+def told(*answers: tuple[float, bool, dict[str, str]]) -> list[Told]:
+    """Answers that took no time."""
+    return [Told(at, at, refused, headers) for at, refused, headers in answers]
+
+
+def test_waits_are_compared_with_when_room_came() -> None:
+    """A Retry-After is too short if a request was refused after it, too long if one passed a second before its end."""
+    honest = told((0, True, {"retry-after": "5"}), (4, True, {}), (5, False, {}))
+    assert retry_after(honest) == "1 of 2 refusals have one, and none is contradicted"
+    short = told((0, True, {"retry-after": "1"}), (4, True, {}), (5, False, {}))
+    assert "1 were too short" in retry_after(short)
+    long = told((0, True, {"retry-after": "30"}), (4, True, {}), (5, False, {}))
+    assert "1 too long" in retry_after(long)
+
+
+def test_rate_limit_fields_are_read_as_the_draft_has_them() -> None:
+    """Quota, unit, window and partition key; a promise of room that is broken at once is counted."""
+    policy = '"burst";q=100;qu="requests";w=60;pk=:c3BhbQ==:, "daily";q=1000;w=86400'
+    answers = told((0, False, {"ratelimit-policy": policy, "ratelimit": '"burst";r=50;t=30'}), (1, True, {}))
+    words = stated_limits(answers)
+    assert "RateLimit-Policy burst: 100 requests per 60 s, for a partition (pk)" in words
+    assert "RateLimit-Policy daily: 1000 requests per 86400 s" in words
+    assert "of 1 that promised room, 1 were followed by a refusal" in words

@@ -1,6 +1,7 @@
 """Shares are compared as counts."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -90,10 +91,13 @@ def test_what_is_detectable_is_found() -> None:
 def test_expected_429s_are_an_offset() -> None:
     """As many as expected is nothing new, whatever was expected."""
     base = tuple(Count(share * 400, 400, logit(share)) for share in (0.3, 0.5, 0.7))
-    same = ShareChange(THROTTLED, base, (Count(80, 400, logit(0.2)),), (NEVER, NEVER), 8, 0.0, 3, 0.0, 0.0)
+    same = ShareChange(
+        key=THROTTLED, base_counts=base, head_counts=(Count(80, 400, logit(0.2)),), varies=(NEVER, NEVER), df=8, sd=0.0,
+        n=3, base=0.0, head=0.0,
+    )  # fmt: skip
     assert same.delta == pytest.approx(0, abs=0.02)
     assert same.p() == pytest.approx(0.5, abs=0.05)
-    more = same._replace(head_counts=(Count(160, 400, logit(0.2)),), head=0.2)
+    more = replace(same, head_counts=(Count(160, 400, logit(0.2)),), head=0.2)
     assert more.p() < 1e-6
     low, high = more.difference_interval()
     assert 0.1 < low < 0.2 < high < 0.3
@@ -109,7 +113,7 @@ def test_figures_are_consistent(k: int, m: int, j: int, n: int, varies: float) -
     assert low <= one.difference() <= high
     assert low >= -1
     assert high <= 1
-    noisier = one._replace(varies=(2 * varies, 2 * varies))
+    noisier = replace(one, varies=(2 * varies, 2 * varies))
     assert noisier.p() >= min(one.p(), 0.5) - 1e-6
     detectable = one.detectable(0.01)
     assert detectable is None or detectable > 1

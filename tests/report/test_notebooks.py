@@ -69,3 +69,10 @@ def test_figures_are_those_of_metrics_json(found: Findings) -> None:
     assert censored["at_least"]
     assert math.isnan(censored["high"])
     assert table.loc[("overall", "", "goodput", ""), "value"] == found.metrics.overall.goodput
+    named = table.reset_index().drop_duplicates(["metric", "statistic"]).set_index(["metric", "statistic"])["unit"]
+    assert named["response_time", "p95"] == named["first_byte", "max"] == "ms"
+    assert named["goodput", ""] == named["requests", "sent_rate"] == named["operations", "offered_rate"] == "1/s"
+    assert named["throttled_rate", ""] == named["requests", "throttled_rate"] == "share"
+    assert named["polls", "p50"] == named["operations", "ok"] == ""
+    rates = [name for name in named.index if "rate" in "".join(name)]
+    assert [name for name in rates if not named[name]] == []

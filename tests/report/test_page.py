@@ -32,12 +32,14 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, axe: str, views: 
 
 
 def look_with_axe(browser: Any, address: str, axe: str, scheme: str, width: int) -> None:
-    """Open the page with all sections, and have axe look at it."""
+    """Open the page with all sections, and have axe look at it; of each table at four rows, as the others are alike."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
     page.evaluate("document.querySelectorAll('details.section').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("document.querySelectorAll('tbody tr:nth-child(n+5)').forEach((one) => one.remove())")
     page.evaluate(axe)
     contrast = "true" if width == 390 else "false"
     options = f"{{rules: {{'color-contrast': {{enabled: {contrast}}}}}}}"
@@ -45,7 +47,6 @@ def look_with_axe(browser: Any, address: str, axe: str, scheme: str, width: int)
     serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in {"serious", "critical"}]
     assert serious == []
     assert problems == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
 

@@ -157,3 +157,31 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path, name: str) -> N
     """A folder, a file that isn't there, a name that is too long."""
     with pytest.raises(InputError, match="cannot read"):
         load_scenario(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "key", [".".join(["a"] * 20_000), f"b = {{ {' . '.join(['a'] * 20_000)} = 1 }}\n[" + ".".join(["c"] * 200) + "]"]
+)
+def test_a_dotted_key_without_end_is_refused(load: Any, key: str) -> None:
+    """Reading it would take time and memory that grow with the square of its parts."""
+    with pytest.raises(InputError, match=r"mine\.toml: a dotted key has more than 100 parts"):
+        load(f"{key} = 1\n")
+
+
+def test_dots_in_a_text_are_no_key(load: Any) -> None:
+    """A title may have as many as it likes."""
+    with pytest.raises(InputError, match="traffic: is missing") as caught:
+        load(f'title = "{"." * 500} {"and so on. " * 200}"')
+    assert "dotted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("many", ["written", "steps"])
+def test_stages_have_a_bound(load: Any, many: str) -> None:
+    """Each has figures of its own; steps are counted one by one, before there are any."""
+    stages = ",".join(f'{{ name = "s{n}", rate = "1/s", duration = "1s" }}' for n in range(1001))
+    if many == "steps":
+        steps = 'from = "1/s", to = "200/s", step = "1/s", duration = "1s"'
+        stages = ",".join(f'{{ name = "s{n}", {steps} }}' for n in range(6))
+    text = 'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\n'
+    with pytest.raises(InputError, match=r"traffic\.t: has [\d,]+ stages, .*; the most is 1,000"):
+        load(f"{text}stages = [{stages}]\n")

@@ -187,6 +187,5 @@ def boundaries(record: Record, expectation: Expectation, window_s: float) -> NDA
         return np.zeros(0)
     if record.covered_s > _MOST_WINDOWS * window_s:
         return np.zeros(0)
-    epoch = record.info.epoch_unix_ns / 1e9 + expectation.shift_s
-    first = np.ceil(epoch / window_s) * window_s - epoch
+    first = -record.info.window_phase_s(window_s, expectation.shift_s) % window_s
     return np.arange(first, record.covered_s, window_s)

@@ -20,6 +20,8 @@ _READ: Final = 1
 _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
+_FRESH_NS: Final = 1_000_000_000
+"""Idle for longer, a connection may just be closed for that: servers keep theirs for seconds (Node.js 5, nginx 75)."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -54,6 +56,8 @@ class Stream:
         self._poll.register(self.socket.fileno(), select.POLLIN)
         self._waiting: Any = None
         self._spoiled = False
+        self._turn = 0
+        self._used = 0
         self._deadline = 0
         self._alarm: Any = None
         self._alarm_at = _NEVER
@@ -93,8 +97,20 @@ class Stream:
                 return
 
     def alive(self) -> bool:
-        """Whether an idle connection is usable: one with something to read was closed, or got an unexpected answer."""
-        return not self._spoiled and not self._poll.poll(0)
+        """Whether an idle connection is usable: one with something to read was closed, or got an unexpected answer.
+
+        The event loop watches it. A system call tells what came since the loop's last turn; it is spared where the
+        connection was in use a moment ago, and the loop has had a turn since then.
+        """
+        if self._spoiled:
+            return False
+        watched = self._hub.loop.iteration != self._turn and time.monotonic_ns() - self._used < _FRESH_NS
+        return watched or not self._poll.poll(0)
+
+    def rest(self, now: int) -> None:
+        """Be idle from now on (monotonic ns)."""
+        self._used = now
+        self._turn = self._hub.loop.iteration
 
     def send(self, data: bytes, deadline: int) -> None:
         """Send all of it.

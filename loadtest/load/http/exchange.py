@@ -111,6 +111,8 @@ class HttpConnection:
         result.end = time.monotonic_ns()
         if since is not None:
             result.start = since
+        if self._stream is not None:
+            self._stream.rest(result.end)
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:

@@ -40,7 +40,7 @@ _POLICY: Final = (
 _MOST_WATCHERS: Final = 50
 _BACKLOG: Final = 30
 """Messages that wait for a browser before it is cut off; it comes again by itself, and begins anew."""
-_QUIET_S: Final = 15.0
+_QUIET_S: Final = 5.0
 
 
 class LiveFeed:

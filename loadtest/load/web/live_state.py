@@ -205,7 +205,7 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
         limit = assumed.limit_on(limit_name)
         clock, edge = generator.clock, None
         if assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
-            edge = round(-(info.epoch_unix_ns / 1e9 + clock.offset_s) % limit.window, 3)
+            edge = round(-info.window_phase_s(limit.window, clock.offset_s) % limit.window, 3)
         quotas = assumed.quotas(info.traffic[traffic].key_count)
         flows.append(
             FlowPlan(

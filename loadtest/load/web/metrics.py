@@ -18,7 +18,6 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from loadtest.errors import InputError
 from loadtest.load.engine import Engine
 from loadtest.load.live import LiveFigures
 from loadtest.load.live_series import TIME_BOUNDS_MS, RecentTimes
@@ -144,11 +143,7 @@ def metrics_app(engine: Engine) -> WsgiApp:
 
 
 def serve_metrics(engine: Engine, port: int) -> None:
-    """Serve the metrics at ``/metrics`` on a port of loopback, as long as the process lives.
-
-    Raises:
-        InputError: if nothing can listen there.
-    """
+    """Serve the metrics at ``/metrics`` on a port of loopback, as long as the process lives."""
     answer = metrics_app(engine)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -161,10 +156,4 @@ def serve_metrics(engine: Engine, port: int) -> None:
             return [b"the metrics are at /metrics\n"]
         return answer(environ, start_response)
 
-    server = gevent.pywsgi.WSGIServer((LOOPBACK, port), application, log=None)
-    try:
-        server.start()
-    except OSError as error:
-        raise InputError(
-            f"--metrics-port {port}: cannot listen there: {error.strerror}", "Choose another --metrics-port."
-        ) from None
+    gevent.pywsgi.WSGIServer((LOOPBACK, port), application, log=None).start()

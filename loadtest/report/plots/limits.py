@@ -331,6 +331,8 @@ def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
         for name, windows in found.items()
         if len(accepted := windows.accepted[windows.refused > 0])
     ]
+    if not parts:
+        return "No window that is drawn refused anything"
     return f"Windows that refused are cut off by the run’s ends; they let pass: {', '.join(parts)}"
 
 

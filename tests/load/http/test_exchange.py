@@ -1,10 +1,12 @@
 """The wire against peers that do anything but answer well: each gives its reason, none an exception."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import pytest
 
 from loadtest.load.http import exchange as wires
@@ -327,16 +329,18 @@ def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers
 
 def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
     """After a time-out, the late answer is not read as that of the next request."""
+    timed_out = threading.Event()
 
     def late(talk: Any) -> None:
         talk.read()
-        time.sleep(0.3)
+        timed_out.wait(30)
         talk.send(b"HTTP/1.1 500 Late\r\ncontent-length: 0\r\n\r\n")
         talk.wait()
 
     server = peer(late, keep_answering(OK))
     wire = HttpConnection(Address("127.0.0.1", server.port))
     assert wire.exchange(REQUEST, Timeouts(0.1)).failure == "timeout"
+    timed_out.set()
     second = wire.exchange(REQUEST, Timeouts(10.0))
     wire.close()
     assert (second.status, second.reused) == (200, False)
@@ -387,3 +391,49 @@ def test_a_large_request_is_sent_whole(peer: Peers) -> None:
     assert exchange.failure is None
     assert server.requests[0].endswith(body)
     assert exchange.bytes_sent == len(server.requests[0])
+
+
+def test_a_connection_in_use_a_moment_ago_is_not_asked_whether_it_lives(
+    peer: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop watches it: a system call is needed only before the loop's next turn, and after a second."""
+    wire = HttpConnection(Address("127.0.0.1", peer(keep_answering(OK)).port))
+    wire.exchange(REQUEST, Timeouts(10.0))
+    stream = wire._stream
+    assert stream is not None
+    asked: list[int] = []
+
+    class Poll:
+        def poll(self, _: int) -> list[int]:
+            asked.append(1)
+            return []
+
+    monkeypatch.setattr(stream, "_poll", Poll())
+    assert stream.alive()
+    assert len(asked) == 1, "the loop has had no turn since"
+    gevent.sleep(0.001)
+    assert stream.alive()
+    assert len(asked) == 1
+    stream.rest(time.monotonic_ns() - 2_000_000_000)
+    gevent.sleep(0.001)
+    assert stream.alive()
+    assert len(asked) == 2, "it was idle for long"
+    wire.close()
+
+
+def test_the_event_loop_sees_an_idle_connection_close(peer: Peers) -> None:
+    """Without a system call of its own, the next request goes over a new connection."""
+
+    def once(talk: Any) -> None:
+        talk.read()
+        talk.send(OK)
+
+    wire = HttpConnection(Address("127.0.0.1", peer(once).port))
+    assert not wire.exchange(REQUEST, Timeouts(10.0)).reused
+    stream = wire._stream
+    assert stream is not None
+    while not stream._spoiled:
+        gevent.sleep(0.001)
+    again = wire.exchange(REQUEST, Timeouts(10.0))
+    assert (again.failure, again.reused) == (None, False)
+    wire.close()

@@ -1,6 +1,5 @@
 """``--metrics-port``: a run without a web UI serves its figures."""
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ Fixture = Callable[..., Any]
 
 
 def test_a_run_without_a_web_ui_serves_them(offer: Any, open_api: Any, until: Fixture, free_port: int) -> None:
-    """While it goes on, on loopback and to own names only; a port that is taken is said."""
+    """While it goes on, on loopback and to own names only."""
     text = offer.scenario(offer.entry("t", "sync_run", "40/s", "30s"))
     run = offer(text, open_api.url, "--metrics-port", str(free_port))
     url, more = f"http://127.0.0.1:{free_port}/metrics", {"trust_env": False, "timeout": 20}
@@ -27,9 +26,5 @@ def test_a_run_without_a_web_ui_serves_them(offer: Any, open_api: Any, until: Fi
     assert until(counted)["loadtest_arrivals_offered_total"] >= 20
     assert httpx.get(url, headers={"Host": "evil.example"}, **more).status_code == 403
     assert httpx.get(url.removesuffix("metrics"), **more).status_code == 404
-    second = offer(text, open_api.url, "--metrics-port", str(free_port)).wait()
-    assert second.process.returncode == 2
-    assert b"cannot listen there" in second.said[-1]
     run.process.terminate()
     assert run.wait().info.end == "interrupted"
-    socket.create_server(("127.0.0.1", free_port)).close()

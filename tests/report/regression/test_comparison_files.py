@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from loadtest.errors import ExitCode
+from loadtest.program import typed
 from loadtest.regression.results import Comparison
 from loadtest.report.regression import ci, formats, terminal
 from loadtest.report.regression.__main__ import main
@@ -122,7 +123,8 @@ def test_the_terminal_shows_the_finding_first_and_only_what_matters(
     assert sum("regressed" in line for line in lines) == 4
     assert "20 more metrics in the page" in lines
     assert not any(line.startswith("jobs") for line in lines)
-    assert f"  loadtest regression accept {CASES['slower'].runs[-1]} --reason '…'" in lines
+    command = typed(f"loadtest regression accept {CASES['slower'].runs[-1]} --reason '…'")
+    assert f"  {command}" in lines
 
 
 def test_a_suspicion_says_how_to_confirm_it(tmp_path: Path) -> None:

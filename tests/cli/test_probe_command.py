@@ -1,0 +1,93 @@
+"""``loadtest probe`` over real HTTP: the reference API, somebody else's limiter, and servers that cannot be probed."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from plugins.served import KEYS, Served
+from plugins.stubs import UNKNOWN, Answer, Stub
+from plugins.verbs import Said
+
+ENVIRONMENT = {"WORKFLOW_API_KEYS": ",".join(KEYS[:2]), "WORKFLOW_ENDPOINT": "tests"}
+Verb = Callable[..., Said]
+LIMIT = ("retrieval", "--documented", "retrieval=30/2s")
+REFUSED = (429, {"error": "Too many", "code": "rate_limit_exceeded", "details": {}})
+
+
+def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
+    """What a probe found, as JSON; its exit code says whether that is sure."""
+    done = loadtest("probe", *LIMIT, "--host", host, "--json", **ENVIRONMENT)
+    assert not done.err
+    (found,) = json.loads(done.out)
+    assert done.code == (6 if found["verdict"] == "can't tell" else 0)
+    return dict(found)
+
+
+def stands(found: dict[str, Any], algorithm: str, count: int) -> bool:
+    """Whether a limiter is among those that stand; on a busy machine others may stand beside it."""
+    return any(
+        each["algorithm"] == algorithm and each["count"][0] <= count <= each["count"][1] for each in found["standing"]
+    )
+
+
+def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtest: Verb) -> None:
+    """Algorithm, count and scope of the server are found over real HTTP, and its waits are not contradicted."""
+    options = ("--limit", "retrieval=30/2s", "--algorithm", "sliding-log", "--retry-after", "seconds")
+    api = serve(*options, WORKFLOW_API_KEYS=ENVIRONMENT["WORKFLOW_API_KEYS"])
+    found = only_finding(loadtest, api.url)
+    assert stands(found, "sliding-log", 30)
+    assert found["scope"] == "key-and-name"
+    assert found["requests"] <= 120
+    assert found["executed"] == 0
+    assert set(found["statuses"]) == {"429"}
+    assert "none is contradicted" in found["retry_after"]
+
+
+def test_somebody_elses_limiter_stands(stub: Callable[..., Stub], loadtest: Verb) -> None:
+    """The `limits` package's moving window is a sliding log; keys share it here, and names do."""
+    limiter, lock = MovingWindowRateLimiter(MemoryStorage()), threading.Lock()
+
+    def answer(_method: str, _path: str, _number: int) -> Answer:
+        with lock:
+            return UNKNOWN if limiter.hit(RateLimitItemPerSecond(30, 2)) else REFUSED
+
+    found = only_finding(loadtest, stub(answer).url)
+    assert stands(found, "sliding-log", 30)
+    assert found["scope"] == "global"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, b"<html>Welcome</html>"), "not with JSON of the Workflow API"),
+        ((401, {"error": "No such key", "code": "invalid_api_key"}), "the key was refused with 401"),
+    ],
+    ids=["another server", "wrong key"],
+)
+def test_what_cannot_be_probed_is_said(stub: Callable[..., Stub], loadtest: Verb, answer: Answer, words: str) -> None:
+    """Exit code 5 after one request, with what to do, and no traceback."""
+    server = stub(lambda *_: answer)
+    done = loadtest("probe", *LIMIT, "--host", server.url, **ENVIRONMENT)
+    assert done.code == 5
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert len(server.asked) == 1
+
+
+def test_a_budget_below_the_whole_limit_allows_no_probe(
+    stub: Callable[..., Stub], tmp_path: Path, loadtest: Verb
+) -> None:
+    """The entry's max_share is named before anything is sent."""
+    server = stub(lambda *_: UNKNOWN)
+    entry = f'[mine]\nurl = "{server.url}"\nenvironment = "test"\nowner = "me"\nmax_share = "50%"\n'
+    (tmp_path / "targets.toml").write_text(entry)
+    done = loadtest("probe", *LIMIT, "--target", "mine", **ENVIRONMENT)
+    assert done.code == 2
+    assert "mine.max_share" in done.err
+    assert not server.asked

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from loadtest.contract import LimitName
+from loadtest.errors import InputError
+from loadtest.limiters import LimiterSpec
+from loadtest.plan import AssumedLimits
+from loadtest.prepare import assumed_limits_of
+from loadtest.probing.results import LimitFinding, Standing, known
+from loadtest.scenario import load_scenario
+from loadtest.targets import choose, entry_named
+from loadtest.targets.save import save_limits
+from loadtest.units import Limit
+
+ENTRY = """# who may be loaded
+[mine]
+url = "http://127.0.0.1:8000" # near
+environment = "test"
+owner = "me"
+limits = { sync_run = "7/60s" }
+max_share = "50%"
+"""
+
+
+def found(limit: LimitName, verdict: str, *standing: Standing) -> LimitFinding:
+    """A finding with the scope of the default."""
+    return LimitFinding(
+        limit=limit, documented=(500, 60.0), verdict=verdict, standing=list(standing), requests=9, refused=1,
+        seconds=3.0, scope="key-and-name",
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def bucket(count: float) -> Standing:
+    """A token bucket of 20."""
+    return Standing(
+        algorithm="token-bucket", count_rejected=False, count=(count, count), window_s=(60.0, 60.0), burst=(20, 20)
+    )
+
+
+def test_what_was_found_is_assumed_from_then_on(tmp_path: Path) -> None:
+    """Limits and how they are counted are in the entry, its comments and other keys stay, and runs assume them."""
+    path = tmp_path / "targets.toml"
+    path.write_text(ENTRY)
+    limits, limiter = known([found(LimitName.RETRIEVAL, "stricter", bucket(300.0))])
+    save_limits(path, "mine", limits, limiter)
+    written = path.read_text()
+    assert "# who may be loaded" in written
+    assert "# near" in written
+    chosen = choose(None, "mine", path)
+    assumed = assumed_limits_of(load_scenario(Path("scenarios/within-limits.toml")), chosen, embedded=False)
+    assert assumed.limits[LimitName.RETRIEVAL] == Limit(300, 60.0)
+    assert assumed.limits[LimitName.SYNC_RUN] == Limit(7, 60.0)
+    assert assumed.spec == LimiterSpec("token-bucket", 20)
+    assert entry_named(path, "mine").max_share == 0.5
+    assert isinstance(assumed, AssumedLimits)
+
+
+def test_what_is_not_sure_is_not_known() -> None:
+    """A finding that cannot tell gives no limit, and no algorithm for all."""
+    limits, limiter = known(
+        [
+            found(LimitName.RETRIEVAL, "as documented", bucket(499.0)),
+            found(LimitName.SYNC_RUN, "can't tell", bucket(100.0), bucket(90.0)),
+        ]
+    )
+    assert limits == {LimitName.RETRIEVAL: Limit(500, 60.0)}
+    assert limiter is None
+
+
+def test_an_entry_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """And the file stays as it was."""
+    path = tmp_path / "targets.toml"
+    path.write_text(ENTRY)
+    with pytest.raises(InputError, match="there is no target 'mina'"):
+        save_limits(path, "mina", {LimitName.SYNC_RUN: Limit(5, 1.0)}, None)
+    assert path.read_text() == ENTRY
+
+
+def test_a_limiter_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    """A burst for a fixed window is told with file and entry."""
+    path = tmp_path / "targets.toml"
+    path.write_text(ENTRY + "burst = 3\n")
+    with pytest.raises(InputError, match="has no burst"):
+        entry_named(path, "mine")
