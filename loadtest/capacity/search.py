@@ -3,6 +3,9 @@
 A model's guess is confirmed by two runs, one below it that holds and one above it that does not, if what stopped the
 upper one is what the model says. Otherwise the bracket is halved (in log-rate) until its ends are 10 % apart, so that
 its middle is known within 5 %.
+
+One run in which the load generator was late says little, and neither do two runs that contradict each other: such a
+run is repeated once, and the last run of a multiplier counts.
 """
 
 import math
@@ -21,6 +24,8 @@ ABOVE: Final = 1.1
 CLOSE: Final = 1.1
 """Ratio of the ends of a bracket that is narrow enough."""
 _STEP: Final = 2.0
+_MOST_AT_ONE: Final = 2
+"""Runs at one multiplier."""
 _SAME: Final = 1e-6
 
 
@@ -53,6 +58,7 @@ class Bracket:
 
 def bracket(levels: Sequence[Level]) -> Bracket:
     """What the levels so far leave possible."""
+    levels = list({level.multiplier: level for level in levels}.values())
     failed = [level for level in levels if level.outcome != "holds"]
     high = min(failed, key=lambda level: level.multiplier, default=None)
     held = [level for level in levels if level.outcome == "holds"]
@@ -68,6 +74,10 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         guesses: of the models, which may have learned from the levels.
     """
     between = bracket(levels)
+    if between.high is not None and (between.high.outcome == "invalid" or not between.consistent):
+        again = between.high.multiplier
+        if sum(level.multiplier == again for level in levels) < _MOST_AT_ONE:
+            return again
     if between.narrow or confirmed(between, guesses) is not None or not between.consistent:
         return None
     guess = _tightest(between, guesses)
