@@ -3,11 +3,7 @@
 *Limits.* The forecast replays the scenario's schedule on the assumed limiters; a limit's guess is the highest
 multiplier at which it refuses nothing in the judged stage, or no more than a threshold allows. A level that held
 tells better: requests on a limit grow in proportion to the rate, as long as a job needs the same number of polls.
-
-*Service.* Work arrives at rate λ and is done at most at rate μ. Above it (ρ = λ/μ > 1) the backlog of a fluid queue
-grows by (ρ - 1) per second, so that who arrives t seconds into the stage waits t(ρ - 1), and the median arrival, in
-the middle of T seconds, T(ρ - 1)/2 (Newell, "Applications of Queueing Theory", 1982, ch. 2). From the median wait
-follows ρ, and with it the multiplier at which ρ = 1.
+The service is a queue of its own: ``queue``.
 """
 
 import math
@@ -16,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from loadtest.assumed_limits import AssumedLimits
+from loadtest.capacity.queue import service_guess
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.plan import Question, traffic_plans
@@ -114,32 +111,16 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     """
     found = []
     held = [level for level in levels if level.outcome == "holds"]
+    allowed = tolerances(scenario)
     if held:
         highest = max(held, key=lambda level: level.multiplier)
         for name, seen in highest.limits.items():
-            rate = assumed.rate_on(name) * assumed.quotas(keys)
+            rate = assumed.rate_on(name) * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
                 multiplier = highest.multiplier * rate / seen.sent_rate
                 found.append(Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name))
-    waited = [level for level in levels if level.constraint == Constraint.SERVICE]
-    found += [
-        Guess(multiplier=level.multiplier / load, constraint=Constraint.SERVICE)
-        for level in waited
-        if (load := overload(level)) is not None
-    ]
-    return found
-
-
-def overload(level: Level) -> float | None:
-    """ρ of a level whose requests waited for each other, from the largest median wait; None where it is unknown."""
-    waits = [
-        entry.response_p50_ms - entry.execution_p50_ms
-        for entry in level.entries.values()
-        if entry.response_p50_ms is not None and entry.execution_p50_ms is not None
-    ]
-    if not waits or max(waits) <= 0:
-        return None
-    return 1 + 2 * max(waits) / 1e3 / level.stage_s
+    service = service_guess(levels, scenario, assumed, keys)
+    return found if service is None else [*found, service]
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.capacity.results import Guess, Level
+from loadtest.capacity.results import Constraint, Guess, Level
 
 LOWEST: Final = 1 / 64
 HIGHEST: Final = 64.0
@@ -26,6 +26,7 @@ CLOSE: Final = 1.1
 _STEP: Final = 2.0
 _MOST_AT_ONE: Final = 2
 """Runs at one multiplier."""
+_NEAR: Final = 1.03
 _SAME: Final = 1e-6
 
 
@@ -84,7 +85,17 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     low = 0.0 if between.low is None else between.low.multiplier
     high = math.inf if between.high is None else between.high.multiplier
     if guess is not None:
-        below, above = guess.multiplier * BELOW, guess.multiplier * ABOVE
+        below, above = _around(guess)
+        if guess.constraint == Constraint.SERVICE:
+            # A level that is near enough to an end serves as that end.
+            above = min(above, low * CLOSE) if low * _NEAR >= below else above
+            below = max(below, high / CLOSE) if high <= above * _NEAR else below
+            below = low if low * _NEAR >= below else below
+        careful = low * _STEP if low else 1.0
+        # A service of which nothing is known may take less than its limits allow: no great leap into overload.
+        known = any(each.constraint == Constraint.SERVICE for each in guesses)
+        if between.high is None and below > careful and not known:
+            return careful
         if between.holds(below) and low < below and _in_range(below):
             return below
         if between.holds(above) and high > above and _in_range(above):
@@ -95,6 +106,13 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         lower = between.high.multiplier / _STEP
         return lower if lower >= LOWEST else None
     return math.sqrt(low * high)
+
+
+def _around(guess: Guess) -> tuple[float, float]:
+    """The two multipliers that confirm a guess: of a queue, whose times are noisy, so near that they are a bracket."""
+    if guess.constraint == Constraint.SERVICE:
+        return guess.multiplier / math.sqrt(CLOSE), guess.multiplier * math.sqrt(CLOSE)
+    return guess.multiplier * BELOW, guess.multiplier * ABOVE
 
 
 def _in_range(multiplier: float) -> bool:
@@ -129,9 +147,8 @@ def confirmed(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
     if between.low is None or between.high is None:
         return None
     for guess in sorted(guesses, key=lambda guess: guess.multiplier):
-        near = guess.multiplier * BELOW <= between.low.multiplier * (
-            1 + _SAME
-        ) and guess.multiplier * ABOVE >= between.high.multiplier * (1 - _SAME)
+        below, above = _around(guess)
+        near = below * (1 - _SAME) <= between.low.multiplier and between.high.multiplier <= above * (1 + _SAME)
         if near and between.holds(guess.multiplier) and _agree(guess, between.high):
             return guess
     return None

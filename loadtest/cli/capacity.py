@@ -14,6 +14,7 @@ import click
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity import models, search, sentences
 from loadtest.capacity.levels import read_level
+from loadtest.capacity.queue import with_causes, workers_guess
 from loadtest.capacity.results import Capacity, Constraint, Guess, Level, save
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, overrides_option, seed_option, target_options
@@ -111,8 +112,10 @@ class _Search:
         keys: API keys that share the traffic.
         max_runs: most to make.
         max_requests: most to send in all; None for as many as the runs take.
-        levels: so far.
-        guesses: of the models.
+        measured: levels so far, as each alone looks.
+        levels: the same, with what stopped them in the light of all.
+        expected: guesses before anything is sent.
+        guesses: these, and what the levels tell.
     """
 
     loaded: LoadedScenario
@@ -122,7 +125,9 @@ class _Search:
     keys: int
     max_runs: int
     max_requests: int | None
+    measured: list[Level] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
+    expected: list[Guess] = field(default_factory=list)
     guesses: list[Guess] = field(default_factory=list)
 
     @property
@@ -148,16 +153,20 @@ class _Search:
         """Ask the forecast where the limits are expected."""
         plans = planned_traffic(self.loaded, self.assumed, self.keys)
         question = Question(self.loaded.scenario, plans, self.assumed, start=0.0)
-        self.guesses = models.limit_guesses(question, models.tolerances(self.loaded.scenario))
+        self.expected = models.limit_guesses(question, models.tolerances(self.loaded.scenario))
+        if self.chosen is None:
+            workers = workers_guess(self.loaded.scenario, self.offered.base_rates, self.assumed, self.keys)
+            self.expected += [] if workers is None else [workers]
+        self.guesses = list(self.expected)
 
     def plan(self) -> str:
         """What is expected and what the first run costs, in sentences."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
-        expected = [f"{g.limit} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
+        expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
         first = search.next_multiplier([], self.guesses) or 1.0
         seconds = max(traffic.duration for traffic in self.loaded.scenario.traffic.values())
         return (
-            f"Expected constraints: {'; '.join(expected) or 'none of the limits'}.\n"
+            f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
             f"Each run judges {seconds:g} s of stage {self.stage!r}, at most {self.max_runs} runs; the first offers "
             f"{self._operations_at(first):,.0f} operations, at {first:.3g} times the scenario's rates."
         )
@@ -182,11 +191,16 @@ class _Search:
                 if level is None:
                     stopped = _INTERRUPTED
                     break
-                self.levels.append(level)
-                learned = models.learned_guesses(self.levels, self.assumed, self.keys, self.loaded.scenario)
-                self.guesses = [*self.guesses, *(each for each in learned if each not in self.guesses)]
-                print(_line(level), flush=True)
+                self._learn(level)
+                print(_line(self.levels[-1]), flush=True)
         return self._found(target, stopped)
+
+    def _learn(self, level: Level) -> None:
+        scenario = self.loaded.scenario
+        self.measured.append(level)
+        self.levels = with_causes(self.measured, scenario, self.assumed, self.keys)
+        learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
+        self.guesses = [*self.expected, *learned]
 
     def _spent(self, multiplier: float) -> str:
         if len(self.levels) >= self.max_runs:

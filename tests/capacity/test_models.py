@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses, overload, tolerances
+from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses, tolerances
+from loadtest.capacity.queue import overload, with_causes, workers_guess
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LimitName
 from loadtest.plan import AssumedLimits, Question, traffic_plans
@@ -101,10 +102,42 @@ def test_a_level_that_held_tells_where_the_limit_is() -> None:
 @pytest.mark.parametrize("load", [1.1, 1.5, 3.0])
 def test_the_median_wait_tells_how_overloaded_a_queue_is(load: float) -> None:
     """Arrival t waits t(ρ - 1): the median of 10 s waits 5(ρ - 1) s."""
-    waiting = level(2.0, 100 + 5e3 * (load - 1))
-    assert overload(waiting) == pytest.approx(load)
-    assert overload(level(2.0, 100.0)) is None
-    assert overload(level(2.0, None)) is None
+    scenario = question(SYNC, "response_time.p95 < 1s").scenario
+    waiting = level(2.0, 100 + 5e3 * (load - 1), outcome="breaks")
+    assert overload(waiting, [waiting], scenario) == pytest.approx(load)
+    # What the calm level takes beyond executionTime is no wait.
+    calm, later = level(1.0, 150.0), level(2.0, 150 + 5e3 * (load - 1), outcome="breaks")
+    assert overload(later, [calm, later], scenario) == pytest.approx(load)
+    for silent in (level(2.0, 100.0), level(2.0, None)):
+        assert overload(silent, [silent], scenario) is None
+
+
+def test_a_waiting_level_tells_where_its_threshold_is_met() -> None:
+    """ρ = 1.5 at 3 times the rate: μ is 2 times, and p95 < 1.05 s allows ρ = 1 + 0.95 / (0.95 × 8)."""
+    asked = question(SYNC, "response_time.p95 < 1050ms")
+    waiting = level(3.0, 100 + 2.5e3, constraint=Constraint.SERVICE, outcome="breaks")
+    (guess,) = learned_guesses([waiting], asked.assumed, 1, asked.scenario)
+    assert guess.constraint is Constraint.SERVICE
+    assert guess.multiplier == pytest.approx(2 * (1 + 0.95 / (0.95 * 8)))
+
+
+def test_workers_that_are_known_tell_where_they_are_busy() -> None:
+    """64 workers and jobs of 0.8 s take 80 a second: 16 times the scenario's 5; p95 < 1 s is seen at the first poll."""
+    asked = question(jobs(800, "800ms"), "response_time.p95 < 1s")
+    guess = workers_guess(asked.scenario, {"it": 5.0}, asked.assumed, 1)
+    assert guess is not None
+    assert guess.multiplier == pytest.approx(16.0)
+    unknown = question({**jobs(800, "1s"), "workflow": "echo", "parameters": {}}, "response_time.p95 < 1s")
+    assert workers_guess(unknown.scenario, {"it": 5.0}, unknown.assumed, 1) is None
+
+
+@pytest.mark.parametrize(("multiplier", "constraint"), [(3.0, Constraint.SERVICE), (5.0, Constraint.POLL_BUDGET)])
+def test_polls_of_jobs_that_wait_are_put_down_to_the_service(multiplier: float, constraint: Constraint) -> None:
+    """At rest 20/s of polls are 4 times the rate: below that, who spends the limit are jobs that wait."""
+    asked = question(jobs(100, "500ms"), retrieval="40/2s")
+    calm = level(1.0, 500.0, limits={LimitName.RETRIEVAL: LimitLevel(sent_rate=5.0, throttled_rate=0.0)})
+    refused = level(multiplier, 2000.0, constraint=Constraint.POLL_BUDGET, limit=LimitName.RETRIEVAL, outcome="breaks")
+    assert with_causes([calm, refused], asked.scenario, asked.assumed, 1)[1].constraint is constraint
 
 
 def test_it_is_flat_until_times_grow_by_a_quarter() -> None:

@@ -46,9 +46,15 @@ def searched(answer: float, *guesses: Guess) -> list[Level]:
 
 def test_a_right_guess_takes_one_run_below_and_one_above() -> None:
     """At 0.9 and 1.1 of the answer, and the answer is what the model says."""
-    levels = searched(3.0, LIMIT)
+    workers = Guess(multiplier=9.0, constraint=Constraint.SERVICE)
+    levels = searched(3.0, LIMIT, workers)
     assert [each.multiplier for each in levels] == pytest.approx([2.7, 3.3])
-    assert estimate(levels, [LIMIT]) == 3.0
+    assert estimate(levels, [LIMIT, workers]) == 3.0
+
+
+def test_a_service_of_which_nothing_is_known_is_approached_in_steps() -> None:
+    """It may take less than its limits allow: each step at most doubles the rate."""
+    assert [each.multiplier for each in searched(3.0, LIMIT)] == pytest.approx([1.0, 2.0, 2.7, 3.3])
 
 
 @pytest.mark.parametrize("answer", [0.05, 0.7, 1.0, 2.2, 17.3, 60.0])
