@@ -255,14 +255,16 @@ def main() -> None:
         scenario = setting.scenario()
         (constraint, limit), answer = min(setting.ceilings().items(), key=lambda item: item[1])
         levels, guesses = searched(setting, scenario, with_models=True, workers_known=options.workers_known)
-        plain, _ = searched(setting, scenario, with_models=False)
+        plain, none = searched(setting, scenario, with_models=False)
         high = search.bracket(levels).high
         found = (search.estimate(levels, guesses) or math.nan) * setting.rate
+        halved = (search.estimate(plain, none) or math.nan) * setting.rate
         named = None if high is None else (high.constraint, high.limit)
         for row in (rows[constraint], rows["all"]):
             row["settings"] += 1
             row["constraint right"] += named == (constraint, limit)
             row["rate within 5 %"] += abs(found / answer - 1) <= 0.05
+            row["plain within 5 %"] += abs(halved / answer - 1) <= 0.05
             row["runs"] += len(levels)
             row["plain runs"] += len(plain)
             row["requests"] += sum(level.requests for level in levels)

@@ -136,7 +136,8 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
     Args:
         loaded: the whole scenario.
         stage: a stage that holds a rate.
-        whole_s: the stage is made longer to a multiple of so many seconds; 0 leaves it as it is.
+        whole_s: a window: the stage is made longer to a multiple of so many seconds, to two at least, which hold a
+            whole window whenever they start; 0 leaves it as it is.
 
     Raises:
         InputError: if there is no such stage, it holds no rate, or no threshold is about it.
@@ -147,7 +148,9 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
         kept = [
             {
                 **written,
-                "duration": _seconds(math.ceil(each.duration / whole_s) * whole_s if whole_s else each.duration),
+                "duration": _seconds(
+                    max(2, math.ceil(each.duration / whole_s)) * whole_s if whole_s else each.duration
+                ),
             }
             for each, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True)
             if each.name == stage

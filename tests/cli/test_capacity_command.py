@@ -23,7 +23,7 @@ enforce = { sync_run = "40/s" }
 operation = "sync_run"
 workflow = "echo"
 stages = [{ name = "ramp", rate = "1/s", ramp_to = "20/s", duration = "30s" },
-          { name = "steady", rate = "20/s", duration = "1s" }]
+          { name = "steady", rate = "38/s", duration = "1s" }]
 [[threshold]]
 traffic = "runs"
 stage = "steady"
@@ -33,13 +33,14 @@ require = "requests.throttled == 0"
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> str:
-    """A scenario whose runs meet a limit at twice its rate, in windows of a second."""
+    """A scenario whose runs meet a limit a little above its rate, in windows of a second."""
     (tmp_path / "mine.toml").write_text(SCENARIO)
     return str(tmp_path / "mine.toml")
 
 
+@pytest.mark.judged
 def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
-    """40 a second: one run below holds, one above is refused, each a run directory of its own."""
+    """40 a second: one run below holds, one above is refused, each a run directory of its own of two whole windows."""
     done = loadtest("capacity", scenario, "--output-dir", str(tmp_path / "out"))
     assert done.code == 0, done.err
     assert "Expected constraints: sync_run at 2,4" in done.out
@@ -47,11 +48,12 @@ def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scena
     found = load(directory)
     assert found.sentence in done.out
     assert (found.constraint, found.limit) == (Constraint.LIMIT, LimitName.SYNC_RUN)
-    assert found.multiplier == pytest.approx(2.0, rel=0.05)
+    assert found.multiplier == pytest.approx(40 / 38, rel=0.05)
     assert [each.outcome for each in found.levels] == ["holds", "breaks"]
     for each in found.levels:
         run = json.loads((directory / each.directory / "metrics.json").read_text())
         assert list(run["traffic"]["runs"]["stages"]) == ["steady"]
+        assert each.stage_s == 2
 
 
 def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> 
 
 
 def test_a_run_that_would_send_too_much_is_not_made(loadtest: Verb, scenario: str) -> None:
-    """36 runs of the first level are more than 10: no answer, and why."""
+    """72 runs of the first level are more than 10: no answer, and why."""
     done = loadtest("capacity", scenario, "--max-requests", "10")
     assert done.code == 6
     assert "the next run would send more than --max-requests 10 in all" in done.out
