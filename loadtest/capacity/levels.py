@@ -27,6 +27,7 @@ class _Operations(msgspec.Struct, frozen=True):
 class _Stage(msgspec.Struct, frozen=True):
     operations: _Operations = _Operations()
     throttled_rate: float | None = None
+    error_rate: float | None = None
     requests_per_operation: float | None = None
     response_time_ms: _Times = _Times()
     execution_time_ms: _Times = _Times()
@@ -110,7 +111,8 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
     limit = _refusing(level, broken, scenario)
     if limit is None:
-        return msgspec.structs.replace(level, constraint=Constraint.SERVICE)
+        failing = any(each.stages[stage].error_rate for each in metrics.traffic.values())
+        return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
     return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
 
 

@@ -26,6 +26,8 @@ class Constraint(StrEnum):
     """Polls spend the retrieval limit."""
     SERVICE = "service capacity"
     """Requests wait for each other: they take longer, and none gets 429."""
+    ERRORS = "errors"
+    """Requests fail, and none gets 429."""
     GENERATOR = "generator"
     """The process that makes the load was the bottleneck, so that nothing is known of the service."""
 

@@ -11,6 +11,8 @@ from loadtest.capacity.search import HIGHEST, LOWEST, Bracket
 from loadtest.contract import LimitName, Operation
 
 _MINUTE: Final = 60
+_ONE: Final = 1.1
+"""Polls a job, up to which it is called one."""
 _WORDS: Final = {Operation.SYNC_RUN: "sync runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "retrievals"}
 
 
@@ -51,10 +53,12 @@ def stopped_by(constraint: Constraint, limit: LimitName | None, level: Level) ->
             return f"above it the {limit} limit refuses ({_broken(level)})"
         case Constraint.POLL_BUDGET:
             polls = [e.requests_per_operation - 1 for e in level.entries.values() if e.requests_per_operation]
-            each = f", {max(polls):.1f} a job" if polls else ""
+            each = f" ({max(polls):.1f} a job)" if polls else ""
             return f"above it polls{each} spend the {limit} limit ({_broken(level)})"
         case Constraint.SERVICE:
             return f"above it requests wait for each other in the service, without any 429 ({_broken(level)})"
+        case Constraint.ERRORS:
+            return f"above it requests fail, without any 429 ({_broken(level)})"
         case Constraint.GENERATOR:
             return f"above it this load generator was the bottleneck ({_broken(level)}): use --processes"
 
@@ -100,8 +104,6 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
     found = []
     jobs = [name for name, operation in offered.operations.items() if operation == Operation.ASYNC_RUN]
     retrieval = offered.per_minute(LimitName.RETRIEVAL)
-    if constraint == Constraint.POLL_BUDGET and len(offered.operations) == 1 and jobs:
-        found.append(f"With one retrieval a job, {retrieval:,.0f} jobs a minute would be the most.")
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(
@@ -115,6 +117,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         for name, entry in level.entries.items()
         if name in jobs and entry.requests_per_operation
     ]
+    if constraint == Constraint.POLL_BUDGET and len(offered.operations) == 1 and polls and min(polls) > _ONE:
+        found.append(f"With one retrieval a job, {retrieval:,.0f} jobs a minute would be the most.")
     if polls and max(polls) > 0:
         sync = offered.per_minute(LimitName.SYNC_RUN)
         most = min(offered.per_minute(LimitName.ASYNC_SUBMIT), retrieval / max(polls))

@@ -188,8 +188,8 @@ class _Search:
                 if stopped := self._spent(multiplier):
                     break
                 level, target = self._make(directory, multiplier, reach)
-                if level is None:
-                    stopped = _INTERRUPTED
+                if isinstance(level, str):
+                    stopped = level
                     break
                 self._learn(level)
                 print(_line(self.levels[-1]), flush=True)
@@ -235,8 +235,8 @@ class _Search:
         directory: Path,
         multiplier: float,
         reach: Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]],
-    ) -> tuple[Level | None, str]:
-        """Make a run; gives None where it did not come to its end, and the target in words."""
+    ) -> tuple[Level | str, str]:
+        """Make a run; gives its level, or why it did not come to its end, and the target in words."""
         loaded = self.level(multiplier)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         with reach(loaded) as resolved:
@@ -259,8 +259,10 @@ class _Search:
         # Each run has a report of its own; here only its figures are read.
         subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         info = run_directory.load(place)
-        if code != ExitCode.PASS or info.end == "interrupted":
-            return None, words
+        if code == ExitCode.INTERRUPTED or info.end == "interrupted":
+            return _INTERRUPTED, words
+        if code != ExitCode.PASS:
+            return f"the load of {name} ended with exit code {code}: see its load.log", words
         level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=self.loaded.scenario)
         return level, words
 

