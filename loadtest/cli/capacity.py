@@ -22,7 +22,7 @@ from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._target import ResolvedTarget, resolved_target
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
-from loadtest.errors import ExitCode, InputError
+from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic, prepare_run
 from loadtest.processes import report_command
@@ -179,7 +179,7 @@ class _Search:
         """Make one run after the other until the answer is known, or no more may be made.
 
         Raises:
-            LoadtestError: if a run could not begin.
+            LoadtestError: if the first run could not begin.
         """
         stopped = ""
         target = ""
@@ -187,7 +187,14 @@ class _Search:
             while (multiplier := search.next_multiplier(self.levels, self.guesses)) is not None:
                 if stopped := self._spent(multiplier):
                     break
-                level, target = self._make(directory, multiplier, reach)
+                try:
+                    level, target = self._make(directory, multiplier, reach)
+                except LoadtestError as error:
+                    if not self.measured:
+                        raise
+                    level = error.message.rstrip(
+                        "."
+                    )  # What was measured counts: the budget is spent, or the target is gone.
                 if isinstance(level, str):
                     stopped = level
                     break
