@@ -124,6 +124,6 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         most = min(offered.per_minute(LimitName.ASYNC_SUBMIT), retrieval / max(polls))
         found.append(
             f"The same work as sync runs: the limits let {sync:,.0f} a minute through, and {most:,.0f} as jobs with "
-            f"{max(polls):.1f} polls each. Jobs carry more as long as one needs fewer than {retrieval / sync:.3g}."
+            f"{max(polls):.1f} polls each. Jobs carry more as long as one needs fewer polls than {retrieval / sync:.3g}."
         )
     return tuple(found)

@@ -79,7 +79,9 @@ def command(
     directory = run_directory.new_run_directory(output_dir, f"capacity-{loaded.name}")
     found = seeking.run(directory)
     save(found, directory)
-    print("\n".join([found.sentence, *found.reasons, f"All runs are in {directory}."]))
+    print("\n".join([found.sentence, *found.reasons, f"All runs are in {directory}."]), flush=True)
+    # Pages are made in a process of their own, like those of a run.
+    subprocess.run([sys.executable, "-m", "loadtest.report.capacity", str(directory)], check=False)
     return found.exit_code
 
 

@@ -54,6 +54,11 @@ def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scena
         run = json.loads((directory / each.directory / "metrics.json").read_text())
         assert list(run["traffic"]["runs"]["stages"]) == ["steady"]
         assert each.stage_s == 2
+    for page in ("capacity.html", "capacity.md"):
+        text = (directory / page).read_text()
+        assert "sync_run limit" in text.replace("\\_", "_")
+        assert "levels/01" in text
+        assert "levels/02" in text
 
 
 def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
