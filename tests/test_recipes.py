@@ -102,7 +102,7 @@ def followed(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Fol
     return Followed(copy, {name: touched for name, (touched, _) in steps.items()}, printed)
 
 
-def test_a_plot(followed: Followed) -> None:
+def check_a_plot(followed: Followed) -> None:
     """It is in its section of the page, and its picture and numbers are beside the others."""
     assert followed.touched["A plot"] == {
         "loadtest/report/plots/amplification.py",
@@ -116,7 +116,7 @@ def test_a_plot(followed: Followed) -> None:
     assert "An operation took at most 1.00 requests on average" in section[0]
 
 
-def test_an_outcome_reason(followed: Followed) -> None:
+def check_an_outcome_reason(followed: Followed) -> None:
     """Code, sentence and docs agree."""
     assert followed.touched["An outcome reason"] == {
         "loadtest/contract.py",
@@ -125,7 +125,7 @@ def test_an_outcome_reason(followed: Followed) -> None:
     }
 
 
-def test_an_operation(followed: Followed) -> None:
+def check_an_operation(followed: Followed) -> None:
     """It is planned, run, recorded, judged and reported like the others."""
     own = {"loadtest/contract.py", "loadtest/load/users.py", "docs/scenarios.md"}
     assert followed.touched["An operation"] == {*own, "scenarios/submissions.toml"}
@@ -136,7 +136,7 @@ def test_an_operation(followed: Followed) -> None:
     assert stages["above"]["operations"]["throttled"] > 0
 
 
-def test_a_limiter(followed: Followed) -> None:
+def check_a_limiter(followed: Followed) -> None:
     """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
     rooms = ("limiters/windows", "limiters/algorithms", "inference/occupancy", "inference/candidates")
     assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
@@ -150,13 +150,23 @@ print(is_named(truth, found_in(truth, "steps")))
     assert followed.copy.run(shlex.join([".venv/bin/python", "-c", inferred])) == "True\n"
 
 
-def test_the_code_of_recipes_is_tidy(followed: Followed) -> None:
+def check_code(followed: Followed) -> None:
     """It passes the linter and the formatter."""
     code = {path for touched in followed.touched.values() for path in touched if path.endswith(".py")}
     followed.copy.run(shlex.join([".venv/bin/ruff", "check", "--no-cache", *code]))
     followed.copy.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
 
 
+CHECKS = (check_a_plot, check_an_outcome_reason, check_an_operation, check_a_limiter, check_code)
+
+
+@pytest.mark.heavy
+def test_what_recipes_promise_is_so(followed: Followed) -> None:
+    """One copy, and one test: following them all takes a quarter of a minute."""
+    for check in CHECKS:
+        check(followed)
+
+
 def test_every_recipe_is_followed() -> None:
-    """Each has a test here, named after it."""
-    assert {f"test_{name.lower().replace(' ', '_')}" for name in RECIPES} <= set(globals())
+    """Each has a check here, named after it."""
+    assert {f"check_{name.lower().replace(' ', '_')}" for name in RECIPES} <= {check.__name__ for check in CHECKS}

@@ -61,7 +61,7 @@ def test_an_error_is_a_sentence_and_a_code(verb: Any, capsys: Any, error: Except
     assert (captured.out, captured.err) == ("", "loadtest: wrong\n  right\n")
 
 
-@pytest.mark.parametrize("error", [ValueError("oops"), AssertionError(), RecursionError(), OSError(28, "full")])
+@pytest.mark.parametrize("error", [ValueError("oops"), AssertionError(), RecursionError(), OSError(5, "broken")])
 def test_a_bug_of_ours_is_no_verdict(verb: Any, capsys: Any, error: Exception) -> None:
     """Any other exception is 70 with its traceback: Python's own 1 would say that a threshold failed."""
     assert verb(raising(error)) == ExitCode.BUG

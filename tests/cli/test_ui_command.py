@@ -101,17 +101,15 @@ def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture, until: Fixture, ru
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("workers", [0, 2])
-def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture, workers: int) -> None:
+def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
     """The Stop button in mid-run, then a second run that Ctrl-C ends: both interrupted, recorded and reported."""
-    up = ui("60s", "--processes", str(workers))
-    until(lambda: not workers or up.ask("GET", "/stats/requests").json().get("worker_count") == workers)
-    everybody = set(range(1, workers + 1)) or {0}
+    up = ui("60s", "--processes", "2")
+    until(lambda: up.ask("GET", "/stats/requests").json().get("worker_count") == 2)
     for count in (1, 2):
         until(lambda: up.state() in {"ready", "stopped"})
         up.start()
         until(lambda count=count: len(runs := runs_in(up.reports)) == count and runs[-1].info.epoch_unix_ns)
-        until(lambda: {row["worker"] for row in runs_in(up.reports)[-1].operations} == everybody)
+        until(lambda: {row["worker"] for row in runs_in(up.reports)[-1].operations} == {1, 2})
         if count == 1:
             assert up.ask("POST", "/stop").status_code == 200
             until(lambda: up.state() == "stopped")
@@ -119,7 +117,7 @@ def test_stop_ends_a_run_whole(ui: Fixture, until: Fixture, runs_in: Fixture, wo
     assert up.started.wait() == 0
     runs = runs_in(up.reports)
     for run in runs:
-        run.check_conservation(ragged=bool(workers))
+        run.check_conservation(ragged=True)
         assert run.info.end == "interrupted"
         assert (run.directory / "report.html").is_file()
     assert len(runs) == 2
@@ -287,8 +285,8 @@ stages = [{ name = "only", rate = "200/s", duration = "%s" }]
 
 
 @pytest.mark.heavy
-def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture, until: Fixture) -> None:
-    """Of Locust's process: what the last fifteen runs add is less than a run of its own would keep."""
+def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+    """Of Locust's process: what the last fifteen runs add is less than a run of its own would keep. All are whole."""
     up = ui("60s", text=JOBS)
     locust = up.started.find("locust")
     assert locust is not None
@@ -309,3 +307,8 @@ def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture, unti
     first, last = seen[4], (locust.memory_info().rss, locust.num_threads(), locust.num_fds())
     assert last[0] - first[0] < 8 * 2**20, seen
     assert last[1:] <= first[1:], seen
+    up.started.process.send_signal(signal.SIGINT)
+    assert up.started.wait() == 0
+    for run in runs_in(up.reports):
+        run.check_conservation()
+        assert run.info.end == "interrupted"

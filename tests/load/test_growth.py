@@ -45,7 +45,6 @@ def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api
     assert capped.full_s >= 1
 
 
-@pytest.mark.heavy
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="this system has no such limit")
 def test_a_pool_grows_no_further_than_files_may_be_open(offer: Any, open_api: Any) -> None:
     """A user that could not connect for want of a file would be held against the target: there is none."""

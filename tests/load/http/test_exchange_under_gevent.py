@@ -12,7 +12,7 @@ _RERUN = """
 from gevent import monkey
 monkey.patch_all()
 import sys, pytest
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-p", "no:randomly", sys.argv[1]]))
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-p", "no:randomly", *sys.argv[1:]]))
 """
 
 _STOPPED = """
@@ -53,10 +53,9 @@ def _python(*arguments: str) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("file", ["test_exchange.py", "test_nginx.py"])
-def test_all_of_it_holds_on_gevent_sockets(file: str) -> None:
+def test_all_of_it_holds_on_gevent_sockets() -> None:
     """Every test of the wire passes where the interpreter is patched, those over TLS too."""
-    _python(_RERUN, str(Path(__file__).parent / file))
+    _python(_RERUN, *(str(Path(__file__).parent / file) for file in ("test_exchange.py", "test_nginx.py")))
 
 
 def test_a_user_that_is_stopped_leaves_a_clean_wire() -> None:
