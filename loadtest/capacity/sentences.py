@@ -123,7 +123,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         sync = offered.per_minute(LimitName.SYNC_RUN)
         most = min(offered.per_minute(LimitName.ASYNC_SUBMIT), retrieval / max(polls))
         found.append(
-            f"The same work as sync runs: the limits let {sync:,.0f} a minute through, and {most:,.0f} as jobs with "
-            f"{max(polls):.1f} polls each. Jobs carry more as long as one needs fewer polls than {retrieval / sync:.3g}."
+            f"The same work as sync runs: the limits let {sync:,.0f} a minute through, and {most:,.0f} as jobs "
+            f"with {max(polls):.1f} polls each. Jobs carry more as long as one needs fewer polls than "
+            f"{retrieval / sync:.3g}."
         )
     return tuple(found)
