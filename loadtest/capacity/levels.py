@@ -87,7 +87,9 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
     """
     metrics = _read(directory / _METRICS)
     broken = [each for each in metrics.thresholds if each.judgement != "pass"]
-    outcome: Outcome = "invalid" if metrics.verdict == "invalid" else "breaks" if broken else "holds"
+    outcome: Outcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
+    if metrics.verdict == "invalid" or not broken:
+        outcome = "holds" if metrics.verdict != "invalid" else "invalid"
     stage_s = max(sum(s.duration for s in each.stages) for each in scenario.traffic.values())
     level = Level(
         multiplier=multiplier,
@@ -105,7 +107,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
             if each.limit in LIMIT_NAMES and each.sent
         },
     )
-    if outcome == "holds":
+    if outcome in {"holds", "inconclusive"}:
         return level
     if outcome == "invalid":
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)

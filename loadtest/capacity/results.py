@@ -13,8 +13,9 @@ from loadtest.record.run_directory import write_atomically
 FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
-Outcome = Literal["holds", "breaks", "invalid"]
-"""Of a level: every threshold of the judged stage holds; one does not, or cannot be judged; the generator was late."""
+Outcome = Literal["holds", "breaks", "inconclusive", "invalid"]
+"""Of a level: every threshold of the judged stage holds; one does not; none fails, but one cannot be judged; the
+generator was late."""
 
 
 class Constraint(StrEnum):

@@ -60,7 +60,7 @@ class Bracket:
 def bracket(levels: Sequence[Level]) -> Bracket:
     """What the levels so far leave possible."""
     levels = list({level.multiplier: level for level in levels}.values())
-    failed = [level for level in levels if level.outcome != "holds"]
+    failed = [level for level in levels if level.outcome in {"breaks", "invalid"}]
     high = min(failed, key=lambda level: level.multiplier, default=None)
     held = [level for level in levels if level.outcome == "holds"]
     below = [level for level in held if high is None or level.multiplier < high.multiplier]
@@ -74,6 +74,8 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         levels: so far, in any order.
         guesses: of the models, which may have learned from the levels.
     """
+    if any(level.outcome == "inconclusive" for level in levels):
+        return None  # Every run is as long, and slower ones have even fewer values.
     between = bracket(levels)
     if between.high is not None and (between.high.outcome == "invalid" or not between.consistent):
         again = between.high.multiplier

@@ -67,6 +67,14 @@ def _broken(level: Level) -> str:
     return f"at {level.multiplier:.3g} times its rate: " + ", ".join(level.broken)
 
 
+def unjudged(level: Level) -> str:
+    """Why a level leads to no answer that says neither."""
+    return (
+        f"{_list(level)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in {level.stage_s:g} s: "
+        "give the stage a longer duration, or the threshold a lower percentile"
+    )
+
+
 def no_answer(between: Bracket, levels: int) -> str:
     """Why there is no answer."""
     if not between.consistent:

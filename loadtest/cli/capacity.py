@@ -277,6 +277,7 @@ class _Search:
 
     def _found(self, target: str, stopped: str) -> Capacity:
         between = search.bracket(self.levels)
+        unjudged = next((level for level in self.levels if level.outcome == "inconclusive"), None)
         multiplier = search.estimate(self.levels, self.guesses)
         high = between.high
         constraint = None if high is None else high.constraint
@@ -285,9 +286,8 @@ class _Search:
             sentence += sentences.stopped_by(constraint, high.limit, high) + "."
             code = ExitCode.INVALID if constraint == Constraint.GENERATOR else ExitCode.PASS
         else:
-            sentence = (
-                f"No answer: {sentences.no_answer(between, len(self.levels))}{f'; {stopped}' if stopped else ''}."
-            )
+            why = sentences.unjudged(unjudged) if unjudged else sentences.no_answer(between, len(self.levels))
+            sentence = f"No answer: {why}{f'; {stopped}' if stopped else ''}."
             code = ExitCode.INTERRUPTED if stopped == _INTERRUPTED else ExitCode.INCONCLUSIVE
         return Capacity(
             scenario=self.loaded.name,

@@ -77,6 +77,14 @@ def test_a_level_that_holds_is_stopped_by_nothing(tmp_path: Path) -> None:
     assert level.limits[LimitName.RETRIEVAL].throttled_rate == 0.1
 
 
+def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> None:
+    """Too few values: neither holds nor breaks; beside one that fails, the level breaks."""
+    unsure = {"require": "response_time.p95 < 1s", "judgement": "inconclusive"}
+    level = read(tmp_path, thresholds=[unsure], refused={}, verdict="inconclusive")
+    assert (level.outcome, level.constraint, level.broken) == ("inconclusive", None, ("response_time.p95 < 1s",))
+    assert read(tmp_path, thresholds=[unsure, *BROKEN], refused={}).outcome == "breaks"
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     """One error that names it."""
     (tmp_path / "metrics.json").write_text("{")

@@ -104,3 +104,11 @@ def test_a_run_whose_generator_was_late_is_repeated_once() -> None:
     between = bracket([*levels, late])
     assert next_multiplier([*levels, late], [LIMIT]) == pytest.approx((2.7 * 3.3) ** 0.5)
     assert between.high is late
+
+
+def test_a_run_that_cannot_be_judged_ends_the_search() -> None:
+    """It is neither end of a bracket, and no other rate would help."""
+    unsure = msgspec.structs.replace(level(1.0, 3.0), outcome="inconclusive")
+    between = bracket([unsure])
+    assert (between.low, between.high) == (None, None)
+    assert next_multiplier([unsure], [LIMIT]) is None

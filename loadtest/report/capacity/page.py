@@ -17,7 +17,7 @@ from loadtest.report.write import write_plots
 
 HTML: Final = "capacity.html"
 _FOLDER: Final = "plots"
-_TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "invalid": "unsure"}
+_TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
 
 
 @dataclass(frozen=True)
