@@ -64,10 +64,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": LEAVES | {"assumed_limits"},
     "probing": LEAVES | {"record", "inference"},
     "regression": LEAVES | {"record"},
+    "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
     "analysis": LEAVES | SHARED | {"inference", "regression"},
-    "report": LEAVES | SHARED | {"inference", "regression", "analysis"},
+    "report": LEAVES | SHARED | {"inference", "regression", "capacity", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"regression", "probing"},
+    "cli": LEAVES | SHARED | {"regression", "probing", "capacity"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

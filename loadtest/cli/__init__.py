@@ -22,6 +22,7 @@ VERBS = {
     "preflight": "Check a target with at most five requests, before it is loaded.",
     "probe": "Find out by experiments which limits a service enforces.",
     "run": "Run a scenario: send its traffic, record it, report it, judge it.",
+    "capacity": "Find the highest rate that holds, and what stops more.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
     "report": "Make a run's report again from its record.",

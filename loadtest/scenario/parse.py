@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,6 +128,58 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
                 raise InputError(f"{key} would last {duration:.2g} s of {seconds:g} s", "Give a longer block.")
             written["duration"] = _seconds(duration)
     return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+
+
+def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
+    """The scenario with one stage of those traffic entries that have it, and the thresholds that are about it.
+
+    Args:
+        loaded: the whole scenario.
+        stage: a stage that holds a rate.
+        whole_s: a window: the stage is made longer to a multiple of so many seconds, to two at least, which hold a
+            whole window whenever they start; 0 leaves it as it is.
+
+    Raises:
+        InputError: if there is no such stage, it holds no rate, or no threshold is about it.
+    """
+    raw = copy.deepcopy(loaded.effective)
+    raw.pop("compare", None)
+    for name, traffic in loaded.scenario.traffic.items():
+        kept = [
+            {
+                **written,
+                "duration": _seconds(
+                    max(2, math.ceil(each.duration / whole_s)) * whole_s if whole_s else each.duration
+                ),
+            }
+            for each, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True)
+            if each.name == stage
+        ]
+        if any("rate" not in written or "ramp_to" in written for written in kept):
+            raise InputError(f"{loaded.path}: traffic.{name}.stages.{stage} holds no rate", "Name another --stage.")
+        if kept:
+            raw["traffic"][name]["stages"] = kept
+        else:
+            del raw["traffic"][name]
+    if not raw["traffic"]:
+        names = dict.fromkeys(each.name for traffic in loaded.scenario.traffic.values() for each in traffic.stages)
+        raise InputError(f"{loaded.path}: there is no stage {stage!r}", f"There is: {', '.join(names)}.")
+    raw["threshold"] = [each for each in raw.get("threshold", []) if _is_about(each, stage, raw["traffic"])]
+    if not raw["threshold"]:
+        raise InputError(
+            f"{loaded.path}: no threshold is about stage {stage!r}, so that every rate would hold",
+            'Add one, as [[threshold]] with require = "response_time.p95 < 500ms" and the stage beside it.',
+        )
+    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+
+
+def _is_about(threshold: dict[str, Any], stage: str, traffic: dict[str, Any]) -> bool:
+    operations = {each["operation"] for each in traffic.values()}
+    return (
+        threshold.get("stage", stage) == stage
+        and threshold.get("traffic") in (None, *traffic)
+        and threshold.get("operation") in (None, *operations)
+    )
 
 
 def _seconds(duration: float) -> str:

@@ -1,0 +1,154 @@
+"""What a search reads of a run: the few figures of its ``metrics.json`` that decide, and what stopped it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest.capacity.models import kind_of
+from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel, Outcome
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
+from loadtest.errors import RecordError
+from loadtest.scenario import Scenario
+
+_METRICS: Final = "metrics.json"
+
+
+class _Times(msgspec.Struct, frozen=True):
+    p50: float | None = None
+    p95: float | None = None
+
+
+class _Operations(msgspec.Struct, frozen=True):
+    offered_rate: float | None = None
+
+
+class _Stage(msgspec.Struct, frozen=True):
+    operations: _Operations = _Operations()
+    throttled_rate: float | None = None
+    error_rate: float | None = None
+    requests_per_operation: float | None = None
+    response_time_ms: _Times = _Times()
+    execution_time_ms: _Times = _Times()
+
+
+class _Traffic(msgspec.Struct, frozen=True):
+    stages: dict[str, _Stage] = {}
+
+
+class _Limit(msgspec.Struct, frozen=True):
+    limit: str
+    sent: int
+    throttled: int
+
+
+class _Threshold(msgspec.Struct, frozen=True):
+    require: str
+    judgement: str
+    traffic: str | None = None
+    operation: str | None = None
+
+
+class _Check(msgspec.Struct, frozen=True):
+    name: str
+    ok: bool
+
+
+class _Requests(msgspec.Struct, frozen=True):
+    sent: int = 0
+
+
+class _Overall(msgspec.Struct, frozen=True):
+    requests: _Requests = _Requests()
+
+
+class _Metrics(msgspec.Struct, frozen=True):
+    verdict: str
+    validity: tuple[_Check, ...]
+    thresholds: tuple[_Threshold, ...]
+    limits: tuple[_Limit, ...]
+    overall: _Overall
+    traffic: dict[str, _Traffic]
+
+
+def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: Scenario) -> Level:
+    """The level that a reported run is.
+
+    Args:
+        directory: of the run.
+        name: its path in the directory of the search.
+        multiplier: that it ran with.
+        stage: the judged one, the only one beside the warm-up.
+        scenario: with this stage alone.
+
+    Raises:
+        RecordError: if its ``metrics.json`` cannot be read.
+    """
+    metrics = _read(directory / _METRICS)
+    broken = [each for each in metrics.thresholds if each.judgement != "pass"]
+    outcome: Outcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
+    if metrics.verdict == "invalid" or not broken:
+        outcome = "holds" if metrics.verdict != "invalid" else "invalid"
+    stage_s = max(sum(s.duration for s in each.stages) for each in scenario.traffic.values())
+    level = Level(
+        multiplier=multiplier,
+        directory=name,
+        outcome=outcome,
+        broken=tuple(each.require for each in broken)
+        if outcome != "invalid"
+        else tuple(check.name for check in metrics.validity if not check.ok),
+        stage_s=stage_s,
+        requests=metrics.overall.requests.sent,
+        entries={name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()},
+        limits={
+            LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
+            for each in metrics.limits
+            if each.limit in LIMIT_NAMES and each.sent
+        },
+    )
+    if outcome in {"holds", "inconclusive"}:
+        return level
+    if outcome == "invalid":
+        return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
+    limit = _refusing(level, broken, scenario)
+    if limit is None:
+        failing = any(each.stages[stage].error_rate for each in metrics.traffic.values())
+        return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
+    return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+
+
+def _read(path: Path) -> _Metrics:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Metrics)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+
+
+def _entry(stage: _Stage, scenario: Scenario, name: str) -> EntryLevel:
+    return EntryLevel(
+        operation=scenario.traffic[name].operation,
+        offered_rate=stage.operations.offered_rate or 0.0,
+        response_p50_ms=stage.response_time_ms.p50,
+        response_p95_ms=stage.response_time_ms.p95,
+        execution_p50_ms=stage.execution_time_ms.p50,
+        throttled_rate=stage.throttled_rate or 0.0,
+        requests_per_operation=stage.requests_per_operation,
+    )
+
+
+def _refusing(level: Level, broken: list[_Threshold], scenario: Scenario) -> LimitName | None:
+    """The limit that refused most of what the broken thresholds are about; None where it refused nothing."""
+    names: Mapping[LimitName, None] = {
+        limit: None
+        for name, each in scenario.traffic.items()
+        for threshold in broken
+        if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
+        # What begins the operation first: where it is refused, fewer jobs are polled.
+        for limit in dict.fromkeys((LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation]))
+    }
+    refused = {name: level.limits[name].throttled_rate for name in names if name in level.limits}
+    worst = max(refused, key=lambda name: refused[name], default=None)
+    return worst if worst is not None and refused[worst] > 0 else None

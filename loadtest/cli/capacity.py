@@ -1,0 +1,317 @@
+"""``loadtest capacity``: the highest rate of a scenario that holds, and what stops more."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import click
+
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.capacity import models, search, sentences
+from loadtest.capacity.levels import read_level
+from loadtest.capacity.queue import with_causes, workers_guess
+from loadtest.capacity.results import Capacity, Constraint, Guess, Level, save
+from loadtest.cli import _children as children
+from loadtest.cli._options import TargetOptions, output_dir_option, overrides_option, seed_option, target_options
+from loadtest.cli._progress import ProgressDisplay
+from loadtest.cli._target import ResolvedTarget, resolved_target
+from loadtest.contract import LIMITS_OF_OPERATION, Operation
+from loadtest.credentials import api_keys
+from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.plan import Question
+from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic, prepare_run
+from loadtest.processes import report_command
+from loadtest.record import run_directory
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario, with_stage_alone
+from loadtest.targets import ChosenTarget, choose
+
+_FOLDER: Final = "levels"
+_INTERRUPTED: Final = "it was interrupted"
+
+
+@click.command("capacity")
+@click.argument("scenario")
+@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only one that thresholds are about.")
+@target_options(embedded=True)
+@overrides_option
+@seed_option
+@click.option("--max-runs", type=click.IntRange(2, 40), default=10, show_default=True, help="Most runs to make.")
+@click.option(
+    "--max-requests", type=click.IntRange(min=1), help="Stop before a run that would send more than this in all."
+)
+@click.option("--plan", "plan_only", is_flag=True, help="Only print what is expected, and what the first run costs.")
+@output_dir_option
+def command(
+    scenario: str,
+    *,
+    stage: str | None,
+    target: TargetOptions,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    max_runs: int,
+    max_requests: int | None,
+    plan_only: bool,
+    output_dir: Path,
+) -> int:
+    """Find the highest rate at which the thresholds of SCENARIO hold, and what stops more.
+
+    Each run has the judged stage alone, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
+    the bottleneck, 5 target unreachable.
+    """
+    whole = load_scenario(find_scenario(scenario), overrides, seed)
+    chosen = None if target.embedded else choose(target.host, target.target, target.targets)
+    judged = stage or _only_stage(whole)
+    assumed = assumed_limits_of(whole, chosen, embedded=chosen is None)
+    loaded = with_stage_alone(whole, judged, _window_s(whole, assumed))
+    keys = loaded.scenario.keys if chosen is None else len(api_keys())
+    seeking = _Search(loaded, judged, target, chosen, keys, max_runs, max_requests)
+    seeking.guess()
+    print(seeking.plan(), flush=True)
+    if plan_only:
+        return int(ExitCode.PASS)
+    children.interrupt_on_terminate()
+    directory = run_directory.new_run_directory(output_dir, f"capacity-{loaded.name}")
+    found = seeking.run(directory)
+    save(found, directory)
+    print("\n".join([found.sentence, *found.reasons, f"All runs are in {directory}."]), flush=True)
+    # Pages are made in a process of their own, like those of a run.
+    subprocess.run([sys.executable, "-m", "loadtest.report.capacity", str(directory)], check=False)
+    return found.exit_code
+
+
+def _only_stage(loaded: LoadedScenario) -> str:
+    stages = dict.fromkeys(each.name for traffic in loaded.scenario.traffic.values() for each in traffic.stages)
+    named = dict.fromkeys(each.stage for each in loaded.scenario.threshold if each.stage) or stages
+    if len(named) == 1:
+        return next(iter(named))
+    raise InputError(
+        f"{loaded.path} has thresholds about several stages: {', '.join(named)}",
+        f"Name one, as --stage {next(iter(named))}.",
+    )
+
+
+def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
+    """Seconds of the longest window that the scenario draws on: a stage holds whole ones."""
+    drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
+    return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
+
+
+@dataclass
+class _Search:
+    """A search under way.
+
+    Attributes:
+        loaded: the scenario with the judged stage alone.
+        stage: the judged one.
+        target: what the command line says of it.
+        chosen: the running target; None for the embedded one.
+        keys: API keys that share the traffic.
+        max_runs: most to make.
+        max_requests: most to send in all; None for as many as the runs take.
+        measured: levels so far, as each alone looks.
+        levels: the same, with what stopped them in the light of all.
+        expected: guesses before anything is sent.
+        guesses: these, and what the levels tell.
+    """
+
+    loaded: LoadedScenario
+    stage: str
+    target: TargetOptions
+    chosen: ChosenTarget | None
+    keys: int
+    max_runs: int
+    max_requests: int | None
+    measured: list[Level] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
+    expected: list[Guess] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
+
+    @property
+    def assumed(self) -> AssumedLimits:
+        """What is assumed of the limits."""
+        return assumed_limits_of(self.loaded, self.chosen, embedded=self.chosen is None)
+
+    @property
+    def offered(self) -> sentences.Offered:
+        """What is offered at multiplier 1."""
+        plans = planned_traffic(self.loaded, self.assumed, self.keys)
+        base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
+        operations = {name: Operation(plan.operation) for name, plan in plans.items()}
+        return sentences.Offered(base_rates, operations, self.assumed, self.keys)
+
+    def level(self, multiplier: float) -> LoadedScenario:
+        """The scenario at a multiplier of its own rate."""
+        own = self.loaded.scenario.rate_multiplier * multiplier
+        scenario = self.loaded.scenario.model_copy(update={"rate_multiplier": own})
+        return LoadedScenario(scenario, self.loaded.path, {**self.loaded.effective, "rate_multiplier": own})
+
+    def guess(self) -> None:
+        """Ask the forecast where the limits are expected."""
+        plans = planned_traffic(self.loaded, self.assumed, self.keys)
+        question = Question(self.loaded.scenario, plans, self.assumed, start=0.0)
+        self.expected = models.limit_guesses(question, models.tolerances(self.loaded.scenario))
+        if self.chosen is None:
+            workers = workers_guess(self.loaded.scenario, self.offered.base_rates, self.assumed, self.keys)
+            self.expected += [] if workers is None else [workers]
+        self.guesses = list(self.expected)
+
+    def plan(self) -> str:
+        """What is expected and what the first run costs, in sentences."""
+        each = sorted(self.guesses, key=lambda guess: guess.multiplier)
+        expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
+        first = search.next_multiplier([], self.guesses) or 1.0
+        seconds = max(traffic.duration for traffic in self.loaded.scenario.traffic.values())
+        return (
+            f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
+            f"Each run judges {seconds:g} s of stage {self.stage!r}, at most {self.max_runs} runs; the first offers "
+            f"{self._operations_at(first):,.0f} operations, at {first:.3g} times the scenario's rates."
+        )
+
+    def _operations_at(self, multiplier: float) -> float:
+        seconds = max(traffic.duration for traffic in self.loaded.scenario.traffic.values())
+        return sum(self.offered.base_rates.values()) * multiplier * seconds
+
+    def run(self, directory: Path) -> Capacity:
+        """Make one run after the other until the answer is known, or no more may be made.
+
+        Raises:
+            LoadtestError: if the first run could not begin.
+        """
+        stopped = ""
+        target = ""
+        with self._target() as reach:
+            while (multiplier := search.next_multiplier(self.levels, self.guesses)) is not None:
+                if stopped := self._spent(multiplier):
+                    break
+                try:
+                    level, target = self._make(directory, multiplier, reach)
+                except LoadtestError as error:
+                    if not self.measured:
+                        raise
+                    level = error.message.rstrip(
+                        "."
+                    )  # What was measured counts: the budget is spent, or the target is gone.
+                if isinstance(level, str):
+                    stopped = level
+                    break
+                self._learn(level)
+                print(_line(self.levels[-1]), flush=True)
+        return self._found(target, stopped)
+
+    def _learn(self, level: Level) -> None:
+        scenario = self.loaded.scenario
+        self.measured.append(level)
+        self.levels = with_causes(self.measured, scenario, self.assumed, self.keys)
+        learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
+        self.guesses = [*self.expected, *learned]
+
+    def _spent(self, multiplier: float) -> str:
+        if len(self.levels) >= self.max_runs:
+            return f"--max-runs {self.max_runs} were made"
+        sent = sum(level.requests for level in self.levels)
+        if self.max_requests is not None and sent + self._operations_at(multiplier) > self.max_requests:
+            return f"the next run would send more than --max-requests {self.max_requests:,} in all"
+        return ""
+
+    @contextmanager
+    def _target(self) -> Iterator[Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]]]:
+        """Gives what a level is sent to: a new embedded API each time, or the running target, left alone in between."""
+        if self.chosen is None:
+            yield lambda loaded: resolved_target(loaded, self.target)
+            return
+        with resolved_target(self.level(search.LOWEST), self.target) as resolved:
+            yield lambda loaded: self._left_alone(loaded, resolved)
+
+    @contextmanager
+    def _left_alone(self, loaded: LoadedScenario, resolved: ResolvedTarget) -> Iterator[ResolvedTarget]:
+        """A running target whose limits count nothing of the level before."""
+        if self.chosen is not None:
+            check_before_run(loaded, self.chosen, keys=self.keys, preflight=False)
+        if self.levels:
+            silence = _window_s(self.loaded, self.assumed)
+            print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)
+            time.sleep(silence)
+        yield resolved
+
+    def _make(
+        self,
+        directory: Path,
+        multiplier: float,
+        reach: Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]],
+    ) -> tuple[Level | str, str]:
+        """Make a run; gives its level, or why it did not come to its end, and the target in words."""
+        loaded = self.level(multiplier)
+        name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
+        with reach(loaded) as resolved:
+            place, _ = prepare_run(
+                loaded,
+                url=resolved.url,
+                embedded=resolved.embedded is not None,
+                keys=len(resolved.keys),
+                command=["loadtest", *sys.argv[1:]],
+                output_dir=directory,
+                chosen=resolved.chosen,
+                preflight=() if self.levels else resolved.preflight.sent,
+                block=name,
+            )
+            with ProgressDisplay() as display:
+                code = children.make_load(place, loaded.path.parent, resolved.environment, display.show)
+            words = resolved.description
+            if resolved.embedded is not None and resolved.embedded.crashed:
+                run_directory.note_target_died(place)
+        # Each run has a report of its own; here only its figures are read.
+        subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
+        info = run_directory.load(place)
+        if code == ExitCode.INTERRUPTED or info.end == "interrupted":
+            return _INTERRUPTED, words
+        if code != ExitCode.PASS:
+            return f"the load of {name} ended with exit code {code}: see its load.log", words
+        level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=self.loaded.scenario)
+        return level, words
+
+    def _found(self, target: str, stopped: str) -> Capacity:
+        between = search.bracket(self.levels)
+        unjudged = next((level for level in self.levels if level.outcome == "inconclusive"), None)
+        multiplier = search.estimate(self.levels, self.guesses)
+        high = between.high
+        constraint = None if high is None else high.constraint
+        if multiplier is not None and high is not None and constraint is not None:
+            sentence = f"About {sentences.rates(multiplier, self.offered)}: "
+            sentence += sentences.stopped_by(constraint, high.limit, high) + "."
+            code = ExitCode.INVALID if constraint == Constraint.GENERATOR else ExitCode.PASS
+        else:
+            why = sentences.unjudged(unjudged) if unjudged else sentences.no_answer(between, len(self.levels))
+            sentence = f"No answer: {why}{f'; {stopped}' if stopped else ''}."
+            code = ExitCode.INTERRUPTED if stopped == _INTERRUPTED else ExitCode.INCONCLUSIVE
+        return Capacity(
+            scenario=self.loaded.name,
+            title=self.loaded.scenario.title,
+            stage=self.stage,
+            target=target,
+            base_rates=dict(self.offered.base_rates),
+            multiplier=multiplier,
+            low=None if between.low is None else between.low.multiplier,
+            high=None if high is None else high.multiplier,
+            constraint=constraint,
+            limit=None if high is None else high.limit,
+            sentence=sentence,
+            reasons=sentences.reasons(self.levels, self.offered, constraint),
+            levels=tuple(self.levels),
+            guesses=tuple(self.guesses),
+            exit_code=int(code),
+        )
+
+
+def _line(level: Level) -> str:
+    """A level in a line: its rates, times and 429s."""
+    parts = [f"{level.multiplier:.3g} times the rate: {level.outcome}"]
+    for name, entry in level.entries.items():
+        p95 = "–" if entry.response_p95_ms is None else f"{entry.response_p95_ms:,.0f} ms"
+        parts.append(f"{name} {entry.offered_rate * 60:,.0f}/min, 429 {entry.throttled_rate:.1%}, p95 {p95}")
+    return "  ".join([*parts, *level.broken])

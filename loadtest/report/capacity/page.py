@@ -1,0 +1,102 @@
+"""The page of a capacity search: its answer, times and 429s over the rate, and every level."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from loadtest.analysis.numbers import NOTHING, grouped
+from loadtest.capacity.results import Capacity, Level, load
+from loadtest.errors import ExitCode
+from loadtest.record.run_directory import write_atomically
+from loadtest.report.capacity.plot import draw
+from loadtest.report.formats.pages import escape, markdown_table, render_template
+from loadtest.report.plots import finished
+from loadtest.report.report import Plot
+from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.write import write_plots
+
+HTML: Final = "capacity.html"
+_FOLDER: Final = "plots"
+_TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
+
+
+@dataclass(frozen=True)
+class CapacityPage:
+    """What the page shows.
+
+    Attributes:
+        found: by the search.
+        tone: whether there is an answer.
+        plot: times and 429s over the rate; None without a level.
+        levels: every run, by rate.
+    """
+
+    found: Capacity
+    tone: Tone
+    plot: Plot | None
+    levels: Table
+
+
+def write(directory: Path) -> None:
+    """Write capacity.html, capacity.md and plots/capacity.png beside ``capacity.json``.
+
+    Raises:
+        RecordError: if it cannot be read.
+    """
+    found = load(directory)
+    tone: Tone = "good" if found.exit_code == ExitCode.PASS else "unsure"
+    page = CapacityPage(found, tone, finished("capacity", lambda: draw(found)), levels_table(found))
+    write_plots([page.plot] if page.plot else [], directory / _FOLDER)
+    write_atomically(directory / HTML, render_template("capacity.html.j2", page=page))
+    write_atomically(directory / "capacity.md", markdown(page))
+
+
+def levels_table(found: Capacity) -> Table:
+    """Every level by rate: each traffic entry's rate, 429s and times, and what stopped it."""
+    columns = (
+        ("Times the rate", True), ("Outcome", False), ("Traffic", False), ("Per minute", True), ("Throttled", True),
+        ("Response p50 (ms)", True), ("p95 (ms)", True), ("executionTime p50 (ms)", True), ("Stopped by", False),
+        ("Run", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(f"{level.multiplier:.3g}", tone="head"),
+            Cell(level.outcome, tone=_TONES[level.outcome]),
+            Cell(name),
+            Cell(grouped(round(entry.offered_rate * 60))),
+            Cell(f"{entry.throttled_rate:.1%}"),
+            *(Cell(_ms(value)) for value in (entry.response_p50_ms, entry.response_p95_ms, entry.execution_p50_ms)),
+            Cell(_stopped(level), ", ".join(level.broken)),
+            Cell(level.directory),
+        )
+        for level in sorted(found.levels, key=lambda level: level.multiplier)
+        for name, entry in level.entries.items()
+    )
+    return Table("levels", "Every level", columns, rows)
+
+
+def markdown(page: CapacityPage) -> str:
+    """The same as Markdown."""
+    found = page.found
+    parts = [
+        f"# How much gets through: {escape(found.title)}",
+        f"**{escape(found.sentence)}**",
+        "\n".join(f"- {escape(reason)}" for reason in found.reasons),
+        f"![{escape(page.plot.title)}]({_FOLDER}/{page.plot.name}.png)\n\n{escape(page.plot.caption)}"
+        if page.plot
+        else "",
+        markdown_table(page.levels),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stopped(level: Level) -> str:
+    if level.constraint is None:
+        return NOTHING
+    if level.limit is None:
+        return level.constraint
+    return f"{level.constraint}: {level.limit}, {level.limits[level.limit].throttled_rate:.1%} got 429"
+
+
+def _ms(value: float | None) -> str:
+    return NOTHING if value is None else grouped(round(value))

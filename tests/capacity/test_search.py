@@ -1,0 +1,114 @@
+"""The search over a service whose answer is known: it asks few rates, and does not trust a model that is wrong."""
+
+import msgspec
+import pytest
+
+from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level
+from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, next_multiplier
+from loadtest.contract import LimitName
+
+LIMIT = Guess(multiplier=3.0, constraint=Constraint.LIMIT, limit=LimitName.SYNC_RUN)
+
+
+def level(multiplier: float, answer: float) -> Level:
+    """A run against a service that takes so much, and whose sync_run limit stops more."""
+    holds = multiplier <= answer
+    entry = EntryLevel(
+        operation="sync_run",
+        offered_rate=multiplier,
+        response_p50_ms=None,
+        response_p95_ms=None,
+        execution_p50_ms=None,
+        throttled_rate=0.0 if holds else 1 - answer / multiplier,
+        requests_per_operation=1.0,
+    )
+    return Level(
+        multiplier=multiplier,
+        directory="",
+        outcome="holds" if holds else "breaks",
+        broken=() if holds else ("throttled_rate == 0",),
+        stage_s=60,
+        requests=round(60 * multiplier),
+        entries={"runs": entry},
+        limits={},
+        constraint=None if holds else Constraint.LIMIT,
+        limit=None if holds else LimitName.SYNC_RUN,
+    )
+
+
+def searched(answer: float, *guesses: Guess) -> list[Level]:
+    """The levels that a search makes until it has nothing left to try."""
+    levels: list[Level] = []
+    while (multiplier := next_multiplier(levels, guesses)) is not None:
+        levels.append(level(multiplier, answer))
+    return levels
+
+
+def test_a_right_guess_takes_one_run_below_and_one_above() -> None:
+    """At 0.9 and 1.1 of the answer, and the answer is what the model says."""
+    workers = Guess(multiplier=9.0, constraint=Constraint.SERVICE)
+    levels = searched(3.0, LIMIT, workers)
+    assert [each.multiplier for each in levels] == pytest.approx([2.7, 3.3])
+    assert estimate(levels, [LIMIT, workers]) == 3.0
+
+
+def test_a_service_of_which_nothing_is_known_is_approached_in_steps() -> None:
+    """It may take less than its limits allow: each step at most doubles the rate."""
+    assert [each.multiplier for each in searched(3.0, LIMIT)] == pytest.approx([1.0, 2.0, 2.7, 3.3])
+
+
+@pytest.mark.parametrize("answer", [0.05, 0.7, 1.0, 2.2, 17.3, 60.0])
+@pytest.mark.parametrize("guesses", [(), (LIMIT,)], ids=["no model", "a wrong model"])
+def test_the_answer_is_within_five_percent_whatever_the_model_says(answer: float, guesses: tuple[Guess, ...]) -> None:
+    """A wrong guess costs runs, not the answer."""
+    levels = searched(answer, *guesses)
+    assert len(levels) <= 14
+    assert estimate(levels, guesses) == pytest.approx(answer, rel=0.05)
+
+
+def test_a_guess_about_another_constraint_confirms_nothing() -> None:
+    """What stopped the run above it must be what the model says."""
+    polls = Guess(multiplier=3.0, constraint=Constraint.POLL_BUDGET, limit=LimitName.RETRIEVAL)
+    levels = [level(2.7, 3.0), level(3.3, 3.0)]
+    assert estimate(levels, [polls]) is None
+    assert next_multiplier(levels, [polls]) is not None
+
+
+@pytest.mark.parametrize("answer", [LOWEST / 2, HIGHEST * 2], ids=["nothing holds", "everything holds"])
+def test_a_search_ends_where_no_rate_is_left(answer: float) -> None:
+    """There is no answer outside the multipliers that are tried."""
+    levels = searched(answer)
+    assert all(LOWEST <= each.multiplier <= HIGHEST for each in levels)
+    assert estimate(levels, ()) is None
+
+
+def test_a_run_that_contradicts_another_is_repeated_once() -> None:
+    """It counts as the repetition says; if that contradicts, too, the service changed while it was measured."""
+    levels = [level(1.0, 0.5), level(2.0, 4.0)]
+    assert not bracket(levels).consistent
+    assert next_multiplier(levels, ()) == 1.0
+    assert next_multiplier([*levels, level(1.0, 4.0)], ()) == 4.0
+    levels.append(level(1.0, 0.5))
+    assert next_multiplier(levels, ()) is None
+    assert estimate(levels, ()) is None
+
+
+def test_a_run_whose_generator_was_late_is_repeated_once() -> None:
+    """A second late run is what stops more."""
+    late = msgspec.structs.replace(
+        level(3.3, 3.0), outcome="invalid", constraint=Constraint.GENERATOR, limit=None, broken=("dispatch lag p99",)
+    )
+    levels = [level(2.7, 3.0), late]
+    assert next_multiplier(levels, [LIMIT]) == 3.3
+    assert estimate([*levels, level(3.3, 3.0)], [LIMIT]) == 3.0
+    between = bracket([*levels, late])
+    assert next_multiplier([*levels, late], [LIMIT]) == pytest.approx((2.7 * 3.3) ** 0.5)
+    assert between.high is late
+
+
+def test_a_run_that_cannot_be_judged_ends_the_search() -> None:
+    """It is neither end of a bracket, and no other rate would help."""
+    unsure = msgspec.structs.replace(level(1.0, 3.0), outcome="inconclusive")
+    between = bracket([unsure])
+    assert (between.low, between.high) == (None, None)
+    assert next_multiplier([unsure], [LIMIT]) is None

@@ -1,0 +1,114 @@
+"""``loadtest capacity``: one search against the embedded API, and what it says where there is nothing to search."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plugins.served import KEYS
+from plugins.stubs import Answer, Stub
+from plugins.verbs import Said
+
+from loadtest.capacity.results import Constraint, load
+from loadtest.contract import LimitName
+
+Verb = Callable[..., Said]
+ENVIRONMENT = {"WORKFLOW_API_KEYS": KEYS[0], "WORKFLOW_ENDPOINT": "tests"}
+SCENARIO = """
+title = "How many runs get through?"
+drain = "1s"
+[target]
+enforce = { sync_run = "40/s" }
+[traffic.runs]
+operation = "sync_run"
+workflow = "echo"
+stages = [{ name = "ramp", rate = "1/s", ramp_to = "20/s", duration = "30s" },
+          { name = "steady", rate = "38/s", duration = "1s" }]
+[[threshold]]
+traffic = "runs"
+stage = "steady"
+require = "requests.throttled == 0"
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    """A scenario whose runs meet a limit a little above its rate, in windows of a second."""
+    (tmp_path / "mine.toml").write_text(SCENARIO)
+    return str(tmp_path / "mine.toml")
+
+
+@pytest.mark.judged
+def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
+    """40 a second: one run below holds, one above is refused, each a run directory of its own of two whole windows."""
+    done = loadtest("capacity", scenario, "--output-dir", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    assert "Expected constraints: sync_run at 2," in done.out
+    (directory,) = (tmp_path / "out").iterdir()
+    found = load(directory)
+    assert found.sentence in done.out
+    assert (found.constraint, found.limit) == (Constraint.LIMIT, LimitName.SYNC_RUN)
+    assert found.multiplier == pytest.approx(40 / 38, rel=0.05)
+    assert [each.outcome for each in found.levels] == ["holds", "breaks"]
+    for each in found.levels:
+        run = json.loads((directory / each.directory / "metrics.json").read_text())
+        assert list(run["traffic"]["runs"]["stages"]) == ["steady"]
+        assert each.stage_s == 2
+    for page in ("capacity.html", "capacity.md"):
+        text = (directory / page).read_text()
+        assert "sync_run limit" in text.replace("\\_", "_")
+        assert "levels/01" in text
+        assert "levels/02" in text
+
+
+def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
+    """What is expected and what it costs, and no run."""
+    done = loadtest("capacity", scenario, "--plan", "--output-dir", str(tmp_path / "out"))
+    assert done.code == 0
+    assert "the first offers" in done.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_would_send_too_much_is_not_made(loadtest: Verb, scenario: str) -> None:
+    """72 runs of the first level are more than 10: no answer, and why."""
+    done = loadtest("capacity", scenario, "--max-requests", "10")
+    assert done.code == 6
+    assert "the next run would send more than --max-requests 10 in all" in done.out
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [("other", "there is no stage 'other'"), ("ramp", "traffic.runs.stages.ramp holds no rate")],
+)
+def test_a_stage_that_cannot_be_judged_is_named(loadtest: Verb, scenario: str, stage: str, words: str) -> None:
+    """Exit code 2, and what to write."""
+    done = loadtest("capacity", scenario, "--stage", stage)
+    assert done.code == 2
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, b"<html>Welcome</html>"), "Workflow API"),
+        ((401, {"error": "No such key", "code": "invalid_api_key"}), "401"),
+    ],
+    ids=["another server", "wrong key"],
+)
+def test_what_is_not_the_api_is_not_loaded(
+    loadtest: Verb, scenario: str, stub: Callable[..., Stub], answer: Answer, words: str
+) -> None:
+    """Exit code 5 after a few requests of the preflight, and no traceback."""
+    server = stub(lambda *_: answer)
+    done = loadtest("capacity", scenario, "--host", server.url, **ENVIRONMENT)
+    assert done.code == 5
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert len(server.asked) < 10
+
+
+def test_a_dead_host_is_named(loadtest: Verb, scenario: str) -> None:
+    """Nothing listens on port 9 of the loopback."""
+    done = loadtest("capacity", scenario, "--host", "http://127.0.0.1:9", **ENVIRONMENT)
+    assert done.code == 5
+    assert "127.0.0.1:9" in done.err
