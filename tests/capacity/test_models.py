@@ -144,3 +144,5 @@ def test_it_is_flat_until_times_grow_by_a_quarter() -> None:
     """The highest rate before the first that took longer, in any order of the levels."""
     assert flat_until([level(4.0, 180.0), level(1.0, 100.0), level(2.0, 110.0)]) == 2.0
     assert flat_until([]) is None
+    assert flat_until([level(1.0, 100.0), level(2.0, None, None)]) == 1.0
+    assert flat_until([level(2.0, None, None)]) is None
