@@ -274,4 +274,5 @@ def _share(part: int, whole: int) -> _Known | None:
     share = part / whole
     centre = (share + _Z * _Z / (2 * whole)) / (1 + _Z * _Z / whole)
     half = _Z / (1 + _Z * _Z / whole) * math.sqrt(share * (1 - share) / whole + (_Z / (2 * whole)) ** 2)
-    return centre - half, share, centre + half
+    # Exactly, where nothing or everything was seen: by rounding, a bound would miss a threshold of "== 0".
+    return centre - half if part else 0.0, share, centre + half if part < whole else 1.0

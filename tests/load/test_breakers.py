@@ -150,6 +150,8 @@ def test_a_stop_file_ends_the_run(tmp_path: Path) -> None:
         ("response_time.max < 1s", [operation("ok", 1500)], 9, "1.5e+03 ms"),
         ("requests.throttled_rate < 10%", [request(429)] * 30, 9, "100 %"),
         ("throttled_rate < 10%", [operation("throttled")] * 30, 9, "100 %"),
+        *[("throttled_rate == 0", [operation("ok")] * n, 9, None) for n in (20, 22, 90, 97, 500)],
+        *[("error_rate >= 100%", [operation("failed")] * n, 9, None) for n in (20, 22, 90, 97, 500)],
         ("goodput >= 2/s", [operation("ok")] * 5, 14, None),  # nine seconds of the stage
         ("goodput >= 2/s", [operation("ok")] * 5, 15, "0.5/s"),
         ("goodput >= 2/s", [operation("ok")] * 25, 15, None),

@@ -184,7 +184,11 @@ function show(message) {
   const over = message.phase === "over";
   phase.textContent = run === null ? "waiting" : over ? message.end || "over" : message.phase;
   phase.dataset.phase = message.phase;
-  if (run === null) return;
+  if (run === null) {
+    byId("title").textContent = "No test has been started yet";
+    byId("nothing").hidden = false;
+    return;
+  }
   byId("clock").textContent = `${seconds(Math.min(elapsed, run.scheduled_s))} of ${seconds(run.scheduled_s)}${message.phase === "draining" ? `, then up to ${seconds(run.drain_s)} for answers` : ""}`;
   const report = byId("report");
   report.hidden = !message.report;

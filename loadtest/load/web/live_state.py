@@ -288,7 +288,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     if watched is None:
         return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
     now = watched.now(elapsed)
-    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples to tell"}[now.judgement]
+    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "cannot be told yet"}[now.judgement]
     judgement = now.judgement
     # That a count which may only grow has passed its bound is certain; that it is below one is not.
     grows = threshold.metric in LIVE_COUNTS and threshold.operator in {">", ">="}

@@ -64,7 +64,7 @@ def test_a_person_watches_a_run(live_ui: Fixture, until: Fixture, runs_in: Fixtu
     problems: list[str] = []
     form, live = opened(browser, problems), opened(browser, problems)
     live.goto(f"{up.url}/workflow")
-    assert "No test has been started" in live.locator("h1").inner_text()
+    live.get_by_role("heading", name="No test has been started yet").wait_for()
     form.goto(up.url)
     form.get_by_role("link", name="Workflow API, live").first.wait_for()
     until(lambda: up.get("/stats/requests").json().get("worker_count") == 2)
