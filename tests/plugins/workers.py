@@ -27,7 +27,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-_NICE = 5
+_NICE = 19
 _PROCESSES = re.compile(r"\b(offer|launch|loadtest|locusts?|serve|subprocess|ui)\b")
 """Words of files whose tests start processes: fixtures and modules that do."""
 
@@ -77,8 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give way from the first test on that is not judged: a worker that has those begins with them."""
-    if hasattr(item.config, "workerinput") and _group_of(item) != "judged" and os.nice(0) < _NICE:
+    """Give way from the first test on that comes after the judged ones: a worker that has those is not there before."""
+    if hasattr(item.config, "workerinput") and _rank(item) > 0 and os.nice(0) < _NICE:
         os.nice(_NICE - os.nice(0))
 
 
