@@ -7,9 +7,6 @@ A test goes to whichever worker is free, except that
 - tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
   looked at, are ever made side by side.
 
-There are more workers than cores, since most tests wait for processes. All but the one with the judged tests give way
-(nice), so that no run that has to be valid is late.
-
 What stays together comes first, the judged ones ahead of all, then what starts processes: at the end only quick tests
 are left, which any worker can take.
 
@@ -18,7 +15,6 @@ in which they are noted (xdist 3.8).
 """
 
 import functools
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +23,6 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-_NICE = 19
 _PROCESSES = re.compile(r"\b(offer|launch|loadtest|locusts?|serve|subprocess|ui)\b")
 """Words of files whose tests start processes: fixtures and modules that do."""
 
@@ -54,15 +49,11 @@ def _group(path: Path, test: str) -> str | None:
     return str(path) if 'scope="module"' in text else None
 
 
-def _group_of(item: pytest.Item) -> str | None:
-    return _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
-
-
 def _rank(item: pytest.Item) -> int:
     """Lower goes first; what was given more time than others before all."""
     if item.get_closest_marker("timeout") is not None:
         return -1
-    group = _group_of(item)
+    group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
     if group in {"judged", "toured"}:
         return ("judged", "toured").index(group)
     return 2 if group else 3 if _PROCESSES.search(_text(item.path)) else 4
@@ -73,13 +64,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Let what takes long come first; what is alike stays in whatever order it was in."""
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give way from the first test on that comes after the judged ones: a worker that has those is not there before."""
-    if hasattr(item.config, "workerinput") and _rank(item) > 0 and os.nice(0) < _NICE:
-        os.nice(_NICE - os.nice(0))
 
 
 @pytest.hookimpl(optionalhook=True)
