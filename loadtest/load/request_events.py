@@ -15,6 +15,8 @@ from loadtest.record.samples import Sample
 
 _OPERATION: Final = str(Operation.ASYNC_RUN)
 """The one operation that has a row of its own: the others are their only request, retries aside."""
+_PHRASES: Final[dict[int, str]] = {each.value: each.phrase for each in HTTPStatus}
+_SENTENCES: Final[dict[str, str]] = {each.value: each.sentence for each in Reason}
 
 
 class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
@@ -56,10 +58,8 @@ def _meaning(sample: Sample) -> str:
     """Status and code of an answer that is an error; else what went wrong, as a sentence."""
     status = sample.status
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
-        known = {each.value: each.phrase for each in HTTPStatus}
-        return f"{status} {sample.error_code or known.get(status, 'of no known meaning')}"
-    sentences: dict[str, str] = {each.value: each.sentence for each in Reason}
-    why = sentences.get(sample.reason or "", "it failed").rstrip(".")
+        return f"{status} {sample.error_code or _PHRASES.get(status, 'of no known meaning')}"
+    why = _SENTENCES.get(sample.reason or "", "it failed").rstrip(".")
     return why if status is None else f"{why} (status {status})"
 
 

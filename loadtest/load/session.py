@@ -260,7 +260,7 @@ class Session:
         elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
         entries = {
             name: self.live.entry(name).progress(
-                next((s.name for s in plan.stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
+                plan.stage_at(elapsed),
                 self.live.offered[name],
             )
             for name, plan in self.info.traffic.items()

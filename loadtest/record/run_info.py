@@ -168,6 +168,10 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     """Rows of its inputs; null without, and in older records."""
     stages: list[StagePlan] = []
 
+    def stage_at(self, elapsed_s: float) -> str:
+        """The name of the stage that it is in so many seconds after the epoch; empty between two and after the last."""
+        return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.start_s + s.duration_s), "")
+
 
 class LimitInfo(msgspec.Struct, kw_only=True):
     """An assumed limit: ``count`` per ``window_s`` seconds, for whatever one limiter counts."""

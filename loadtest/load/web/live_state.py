@@ -243,11 +243,11 @@ def entries_of(session: Session) -> list[EntryNow]:
 
 
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
-    figures, stages = live.entry(name), info.traffic[name].stages
+    figures = live.entry(name)
     seen = list(figures.stages.values())
     return EntryNow(
         traffic=name,
-        stage=next((s.name for s in stages if s.start_s <= elapsed < s.start_s + s.duration_s), ""),
+        stage=info.traffic[name].stage_at(elapsed),
         offered=live.offered[name],
         in_flight=live.offered[name] - figures.ended,
         sent=sum(stage.sent for stage in seen),
