@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from loadtest.errors import InputError
 from loadtest.scenario.model import Scenario
+from loadtest.scenario.traffic import Traffic
 from loadtest.strict import explain, read_toml
 
 FOLDER: Final = Path("scenarios")
@@ -89,9 +90,28 @@ def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
     Raises:
         InputError: if they cannot be run without the others.
     """
-    raw = copy.deepcopy(loaded.effective)
-    raw["traffic"] = {name: entry for name, entry in raw["traffic"].items() if name in names}
     kept = {name: entry for name, entry in loaded.scenario.traffic.items() if name in names}
+    return _with_traffic(loaded, kept, f"with {', '.join(names)} alone")
+
+
+def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) -> LoadedScenario:
+    """The scenario with these entries and stages alone, and without thresholds and comparisons that need others.
+
+    Args:
+        loaded: the whole scenario.
+        kept: its entries that stay, with their stages that stay.
+        which: they are, in words.
+
+    Raises:
+        InputError: if they cannot be run without the others.
+    """
+    raw = copy.deepcopy(loaded.effective)
+    for name, traffic in loaded.scenario.traffic.items():
+        if name not in kept:
+            del raw["traffic"][name]
+            continue
+        stay = [each in kept[name].stages for each in traffic.stages]
+        raw["traffic"][name]["stages"] = list(itertools.compress(raw["traffic"][name]["stages"], stay))
     fits = {
         "threshold": [not list(entry.misfits(kept)) for entry in loaded.scenario.threshold],
         "compare": [not list(entry.misfits(kept)) for entry in loaded.scenario.compare],
@@ -102,7 +122,7 @@ def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
     try:
         return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
     except ValidationError as error:
-        lines = [f"{loaded.path}, with {', '.join(names)} alone: {line}" for line in explain(error, raw, Scenario, "")]
+        lines = [f"{loaded.path}, {which}: {line}" for line in explain(error, raw, Scenario, "")]
         raise InputError("\n".join(lines)) from None
 
 
@@ -142,44 +162,29 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
     Raises:
         InputError: if there is no such stage, it holds no rate, or no threshold is about it.
     """
-    raw = copy.deepcopy(loaded.effective)
-    raw.pop("compare", None)
+    kept = {}
     for name, traffic in loaded.scenario.traffic.items():
-        kept = [
-            {
-                **written,
-                "duration": _seconds(
-                    max(2, math.ceil(each.duration / whole_s)) * whole_s if whole_s else each.duration
-                ),
-            }
-            for each, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True)
-            if each.name == stage
-        ]
-        if any("rate" not in written or "ramp_to" in written for written in kept):
+        stages = [each for each in traffic.stages if each.name == stage]
+        if any(each.rate is None or each.ramp_to is not None for each in stages):
             raise InputError(f"{loaded.path}: traffic.{name}.stages.{stage} holds no rate", "Name another --stage.")
-        if kept:
-            raw["traffic"][name]["stages"] = kept
-        else:
-            del raw["traffic"][name]
-    if not raw["traffic"]:
+        if stages:
+            kept[name] = traffic.model_copy(update={"stages": stages})
+    if not kept:
         names = dict.fromkeys(each.name for traffic in loaded.scenario.traffic.values() for each in traffic.stages)
         raise InputError(f"{loaded.path}: there is no stage {stage!r}", f"There is: {', '.join(names)}.")
-    raw["threshold"] = [each for each in raw.get("threshold", []) if _is_about(each, stage, raw["traffic"])]
-    if not raw["threshold"]:
+    alone = _with_traffic(loaded, kept, f"with stage {stage!r} alone")
+    if not alone.scenario.threshold:
         raise InputError(
             f"{loaded.path}: no threshold is about stage {stage!r}, so that every rate would hold",
             'Add one, as [[threshold]] with require = "response_time.p95 < 500ms" and the stage beside it.',
         )
+    raw = alone.effective
+    raw.pop("compare", None)
+    for name, traffic in alone.scenario.traffic.items():
+        for written, each in zip(raw["traffic"][name]["stages"], traffic.stages, strict=True):
+            windows = max(2, math.ceil(each.duration / whole_s)) if whole_s else 0
+            written["duration"] = _seconds(windows * whole_s or each.duration)
     return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
-
-
-def _is_about(threshold: dict[str, Any], stage: str, traffic: dict[str, Any]) -> bool:
-    operations = {each["operation"] for each in traffic.values()}
-    return (
-        threshold.get("stage", stage) == stage
-        and threshold.get("traffic") in (None, *traffic)
-        and threshold.get("operation") in (None, *operations)
-    )
 
 
 def _seconds(duration: float) -> str:

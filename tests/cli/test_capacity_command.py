@@ -69,6 +69,15 @@ def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_threshold_that_needs_another_stage_is_left_out(loadtest: Verb, scenario: str) -> None:
+    """One that is relative to a stage that no run has is no mistake; the others are judged."""
+    with Path(scenario).open("a", encoding="utf-8") as file:
+        relative = "response_time.p50 < 2x stage ramp"
+        file.write(f'[[threshold]]\ntraffic = "runs"\nstage = "steady"\nrequire = "{relative}"\n')
+    done = loadtest("capacity", scenario, "--plan")
+    assert (done.code, done.err) == (0, "")
+
+
 def test_a_run_that_would_send_too_much_is_not_made(loadtest: Verb, scenario: str) -> None:
     """72 runs of the first level are more than 10: no answer, and why."""
     done = loadtest("capacity", scenario, "--max-requests", "10")
