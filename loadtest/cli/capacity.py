@@ -18,8 +18,8 @@ from loadtest.capacity.queue import with_causes, workers_guess
 from loadtest.capacity.results import Capacity, Constraint, Guess, Level, save
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, overrides_option, seed_option, target_options
-from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._target import ResolvedTarget, resolved_target
+from loadtest.cli.run import make_load
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
@@ -30,6 +30,7 @@ from loadtest.record import run_directory
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, with_stage_alone
 from loadtest.targets import ChosenTarget, choose
+from loadtest.units import percent
 
 _FOLDER: Final = "levels"
 _INTERRUPTED: Final = "it was interrupted"
@@ -194,9 +195,8 @@ class _Search:
                 except LoadtestError as error:
                     if not self.measured:
                         raise
-                    level = error.message.rstrip(
-                        "."
-                    )  # What was measured counts: the budget is spent, or the target is gone.
+                    # What was measured counts: the budget is spent, or the target is gone.
+                    level = error.message.rstrip(".")
                 if isinstance(level, str):
                     stopped = level
                     break
@@ -225,14 +225,16 @@ class _Search:
         if self.chosen is None:
             yield lambda loaded: resolved_target(loaded, self.target)
             return
+        chosen = self.chosen
         with resolved_target(self.level(search.LOWEST), self.target) as resolved:
-            yield lambda loaded: self._left_alone(loaded, resolved)
+            yield lambda loaded: self._left_alone(loaded, chosen, resolved)
 
     @contextmanager
-    def _left_alone(self, loaded: LoadedScenario, resolved: ResolvedTarget) -> Iterator[ResolvedTarget]:
+    def _left_alone(
+        self, loaded: LoadedScenario, chosen: ChosenTarget, resolved: ResolvedTarget
+    ) -> Iterator[ResolvedTarget]:
         """A running target whose limits count nothing of the level before."""
-        if self.chosen is not None:
-            check_before_run(loaded, self.chosen, keys=self.keys, preflight=False)
+        check_before_run(loaded, chosen, keys=self.keys, preflight=False)
         if self.levels:
             silence = _window_s(self.loaded, self.assumed)
             print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)
@@ -260,11 +262,8 @@ class _Search:
                 preflight=() if self.levels else resolved.preflight.sent,
                 block=name,
             )
-            with ProgressDisplay() as display:
-                code = children.make_load(place, loaded.path.parent, resolved.environment, display.show)
+            code = make_load(place, loaded.path.parent, resolved)
             words = resolved.description
-            if resolved.embedded is not None and resolved.embedded.crashed:
-                run_directory.note_target_died(place)
         # Each run has a report of its own; here only its figures are read.
         subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         info = run_directory.load(place)
@@ -313,5 +312,5 @@ def _line(level: Level) -> str:
     parts = [f"{level.multiplier:.3g} times the rate: {level.outcome}"]
     for name, entry in level.entries.items():
         p95 = "–" if entry.response_p95_ms is None else f"{entry.response_p95_ms:,.0f} ms"
-        parts.append(f"{name} {entry.offered_rate * 60:,.0f}/min, 429 {entry.throttled_rate:.1%}, p95 {p95}")
+        parts.append(f"{name} {entry.offered_rate * 60:,.0f}/min, 429 {percent(entry.throttled_rate)}, p95 {p95}")
     return "  ".join([*parts, *level.broken])

@@ -20,6 +20,7 @@ from loadtest.cli._target import credentials_for
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limiters import Scope
+from loadtest.probing.probe import REQUESTS, WINDOWS
 from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
@@ -29,8 +30,6 @@ from loadtest.targets.save import save_limits
 from loadtest.units import Limit, parse_limit
 
 _MOST_RATE: Final = 100.0
-_REQUESTS: Final = 4
-_WINDOWS: Final = 8
 _SCOPES: Final[dict[Scope, str]] = {
     "key-and-name": "each key and limit for itself",
     "key": "all requests of a key together",
@@ -156,7 +155,7 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
         requests=sum(len(each) for each in least.values()),
-        duration_s=sum(_WINDOWS * limit.window for limit in documented.values()),
+        duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due=least,
     )
     # To see a limit, all of one key's has to be used: whoever allows less allows no probe.
@@ -165,8 +164,8 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
 
 
 def _print_plan(order: ProbeOrder, rate: float) -> None:
-    most = {name: min(_REQUESTS * count, order.requests or _REQUESTS * count) for name, (count, _) in _items(order)}
-    seconds = sum(_WINDOWS * window for _, (_, window) in _items(order))
+    most = {name: int(min(REQUESTS * count, order.requests or REQUESTS * count)) for name, (count, _) in _items(order)}
+    seconds = sum(WINDOWS * window for _, (_, window) in _items(order))
     print(
         f"Probes {', '.join(most)} of {order.url}: at most {sum(most.values()):,} requests, {rate:g}/s at most, in at"
     )

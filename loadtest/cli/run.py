@@ -1,6 +1,7 @@
 """``loadtest run``: send a scenario's traffic, record it, report it, judge it."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ def make_run(
         print(resolved.description)
         print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
         arguments = [*workers.arguments, *([] if metrics_port is None else ["--metrics-port", str(metrics_port)])]
-        code = _make_load(directory, loaded.path.parent, resolved, arguments)
+        code = make_load(directory, loaded.path.parent, resolved, arguments)
         verdict = children.make_report(directory, plots=plots)
     return MadeRun(directory, int(code) if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
@@ -133,7 +134,21 @@ def _check_workers(target: TargetOptions, workers: WorkerOptions) -> None:
         )
 
 
-def _make_load(directory: Path, base: Path, target: ResolvedTarget, arguments: list[str]) -> int:
+def make_load(directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = ()) -> int:
+    """Make the load of a prepared run, with progress on standard output, and keep what its embedded target said.
+
+    Args:
+        directory: of the run.
+        base: relative paths in the scenario start here.
+        target: where to.
+        arguments: options of the load.
+
+    Returns:
+        Its exit code, as ``_children.make_load`` says.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
     with ProgressDisplay() as display:
         code = children.make_load(directory, base, target.environment, display.show, arguments)
     if target.embedded is not None:
