@@ -1,8 +1,6 @@
 """``loadtest ui``: Locust's web UI over real HTTP, and once in a browser."""
 
-import os
 import re
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from plugins.browser import chromium
 
 Fixture = Callable[..., Any]
 MARKER = "s3cr3t-ui-0451"
@@ -217,19 +216,8 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
     """What may not or cannot be loaded is said in the form; a start runs what the form says; 429s are a row; its report
     opens.
     """
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed, and browser tests must run in CI")
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - slow to import, and for this test only
-
     up = ui("2s", text=ABOVE)
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]
-        )
+    with chromium() as browser:
         context = browser.new_context(viewport={"width": 1200, "height": 1000})
         page = context.new_page()
         problems: list[str] = []
@@ -265,7 +253,6 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture, until: Fixture, runs_in
         opened.value.locator("#f-greetings .alarm", has_text="got 429").wait_for()
         opened.value.goto(up.url + "/stats/report")
         assert "rounded to two digits" in opened.value.locator("body").inner_text()
-        browser.close()
     assert problems == []
     (run,) = runs_in(up.reports)
     run.check_conservation()

@@ -1,9 +1,7 @@
 """A web UI of a scenario that gets 429s, to be watched."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from plugins.browser import chromium
 from plugins.processes import Fixture, clean_environment
 
 ROOT = Path(__file__).parents[3]
@@ -125,18 +124,6 @@ def live_ui(tmp_path: Path, until: Fixture, free_port: int) -> Iterator[Callable
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    """Chromium, without anything of its own that asks the network."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed, and browser tests must run in CI")
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - slow to import, and for these tests only
-
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=chromium, args=[*quiet, "--disable-component-update", "--disable-sync"]
-        )
+    """Chromium."""
+    with chromium() as started:
         yield started
-        started.close()
