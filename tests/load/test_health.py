@@ -10,8 +10,6 @@ from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
 from loadtest.load.health import CpuLoop, Health, Pauses
 
-pytestmark = pytest.mark.judged
-
 CLASSES = """
 import gc
 import time
