@@ -100,11 +100,6 @@ def check(order: Order, *, rerun: bool) -> int:
 def confirm(found: Suspects, order: Order, path: Path) -> int:
     """Run the scenario of a suspicion again; only the suspected metrics can confirm it. Both runs are recorded.
 
-    Args:
-        found: the suspicion.
-        order: how to make the run.
-        path: of the history.
-
     Returns:
         The exit code.
 

@@ -115,13 +115,6 @@ def make_load(
 
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
-    Args:
-        directory: of the run, or of a comparison.
-        base: relative paths in the scenario start here.
-        environment: with the credentials.
-        on_progress: called with each message of the load.
-        more_arguments: options of the load: which workers, or which blocks of a comparison.
-
     Returns:
         Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
         ``ExitCode.INTERRUPTED`` if a second Ctrl-C killed it.
@@ -199,10 +192,6 @@ class Interrupts:
 
 def make_report(directory: Path, *, plots: bool) -> int:
     """Print which jobs of a run are pending, and make its report in a process of its own, which prints the summary.
-
-    Args:
-        directory: of the run.
-        plots: draw plots, too.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.

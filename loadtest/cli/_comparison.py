@@ -10,14 +10,7 @@ from loadtest.regression.results import Comparison
 
 
 def show(directory: Path, comparison: Comparison, *, plots: bool = True, history: Path | None = None) -> None:
-    """Make the pages of a comparison that is saved, in a process of its own, which prints the summary.
-
-    Args:
-        directory: where it is saved.
-        comparison: the same.
-        plots: draw plots, too.
-        history: the file of the history that it was made with.
-    """
+    """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
     sys.stdout.flush()
     arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
     # A session of its own, so that Ctrl-C reaches only us, who may have more to do.

@@ -42,14 +42,7 @@ class SeriesEnd(NamedTuple):
 
 
 class Series:
-    """Makes the series of blocks of one comparison.
-
-    Args:
-        directory: of the comparison.
-        sides: as planned.
-        ready: as they are reached.
-        pace: how blocks follow each other.
-    """
+    """Makes the series of blocks of one comparison."""
 
     def __init__(
         self,

@@ -16,15 +16,7 @@ _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"}
 
 
 def show_plan(sides: Sides, order: Sequence[Side], pace: Pace, *, pairs: int, rerun: bool) -> None:
-    """Print what will be sent to both sides.
-
-    Args:
-        sides: as planned.
-        order: of the blocks of a series.
-        pace: how they follow each other.
-        pairs: that count.
-        rerun: whether a second series may follow.
-    """
+    """Print what will be sent to both sides."""
     loaded = sides["base"].loaded
     click.echo(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     again = ", and as long again if something is suspected" if rerun else ""

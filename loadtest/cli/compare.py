@@ -131,13 +131,6 @@ def _block_s(text: str | None) -> float | None:
 def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, plots: bool) -> int:
     """Compare two sides: load, verdict, pages; gives the exit code.
 
-    Args:
-        sides: as planned, their budgets checked.
-        wanted: how.
-        order: of the blocks of the first series.
-        seed: what it was drawn with.
-        plots: draw plots, too.
-
     Raises:
         LoadtestError: if no block could begin.
     """

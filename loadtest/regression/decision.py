@@ -72,14 +72,7 @@ def undecided(sides: Sides, word: Word, sentence: str) -> Comparison:
 def decide(
     sides: Sides, metrics: tuple[MetricComparison, ...], controls: tuple[ControlComparison, ...], least: int
 ) -> Comparison:
-    """The verdict over judged metrics, as the module says.
-
-    Args:
-        sides: both sides.
-        metrics: judged by ``family.judge_family``.
-        controls: compared.
-        least: runs or pairs without which nothing can be judged.
-    """
+    """The verdict over judged metrics, as the module says."""
     first = sides.confirming is None
     worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
     findings = find(metrics, worse)

@@ -35,10 +35,6 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
     time *moved*; what a poll interval hides is no loss. 429s and errors are findings of their own, and goodput is a
     symptom where there is any other. The finding that matters most comes first: errors, 429s, then the times that
     grew, those first of which the lower end of the 95 % interval is the most ms; findings with one cause side by side.
-
-    Args:
-        metrics: all that were compared.
-        worse: those that are suspected, or that a rerun confirmed.
     """
     places = list(dict.fromkeys((one.traffic, one.stage) for one in worse))
     found = [finding for place in places for finding in _at(place, metrics, worse)]

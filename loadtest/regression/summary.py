@@ -12,12 +12,7 @@ Interval = tuple[float, float]
 
 
 def summary(findings: Sequence[Finding], metrics: Sequence[MetricComparison]) -> str:
-    """Findings in sentences, without the last full stop; after three of them, how many more findings there are.
-
-    Args:
-        findings: those that matter most first.
-        metrics: all that were compared.
-    """
+    """Findings in sentences, without the last full stop; after three of them, how many more findings there are."""
     groups = alike(findings)
     texts = [_sentence(group, metrics) for group in groups[:_MOST]]
     if left := sum(len(group) for group in groups[_MOST:]):

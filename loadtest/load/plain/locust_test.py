@@ -27,9 +27,6 @@ from loadtest.targets.look import look
 class LocustTest:
     """What the next start of a test will run; made from the environment and from Locust's command line.
 
-    Args:
-        environ: LOADTEST_SCENARIO and the like, as docs/locust.md lists them.
-
     Raises:
         InputError: if something there cannot be used, or Locust's command line says what is refused.
     """

@@ -46,10 +46,6 @@ def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
 
     Locust reads it a second time, after the locustfile was imported. What it does not know is left for it to refuse.
 
-    Args:
-        seed: of the scenario.
-        rate_multiplier: of the scenario.
-
     Raises:
         InputError: if something is refused.
     """

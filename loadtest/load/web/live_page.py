@@ -44,12 +44,7 @@ _QUIET_S: Final = 5.0
 
 
 class LiveFeed:
-    """Sends what a run shows to everybody who watches.
-
-    Args:
-        engine: conducts the runs.
-        reports: the runs that were started here, and their reports.
-    """
+    """Sends what a run shows to everybody who watches."""
 
     def __init__(self, engine: Engine, reports: Reports) -> None:
         self._engine = engine
@@ -131,13 +126,7 @@ def _event(message: Message) -> bytes:
 
 
 def add_live_page(web_ui: WebUI, engine: Engine, reports: Reports) -> None:
-    """Add the page, its events and its assets to Locust's web UI, beneath ``--web-base-path``.
-
-    Args:
-        web_ui: Locust's.
-        engine: conducts the runs that the UI starts.
-        reports: the runs that were started here, and their reports.
-    """
+    """Add the page, its events and its assets to Locust's web UI, beneath ``--web-base-path``."""
     app = web_ui.app
     if app is None:
         return

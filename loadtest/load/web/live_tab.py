@@ -31,13 +31,7 @@ _LINK: Final = b'<script src="workflow/live_link.js" defer></script>\n  </body>'
 
 
 def add_tab(web_ui: WebUI, app: flask.Flask, engine: Engine) -> None:
-    """Add the tab, and the link, to Locust's page.
-
-    Args:
-        web_ui: Locust's.
-        app: its application.
-        engine: conducts the runs that the UI starts.
-    """
+    """Add the tab, and the link, to Locust's page."""
     structure = [{"key": key, "title": title} for key, title in _COLUMNS.items()]
     # For the form's page, which has no tabs.
     web_ui.template_args["loadtest_links"] = [("/workflow", f"{_TITLE}, live")]

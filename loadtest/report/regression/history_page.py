@@ -67,13 +67,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryPage:
-    """Make the page of a history.
-
-    Args:
-        history: in order.
-        file: that it was read from.
-        warnings: of the file.
-    """
+    """Make the page of a history."""
     runs = history.runs
     waiting = [one for one in runs if one.status == "waiting"]
     steps = [
