@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 import pytest
 
 from loadtest.load.http import exchange as wires
