@@ -17,10 +17,6 @@ from loadtest.threshold import METRICS
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
     """Everything that the analysis finds out about a run: what plots are drawn of.
 
-    Args:
-        run: a run directory, a run's id, or ``latest``.
-        reports: where ids are looked up.
-
     Raises:
         InputError: if there is no such run.
         RecordError: if it cannot be read as a record.

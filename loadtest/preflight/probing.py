@@ -65,14 +65,7 @@ class Reply:
 
 
 class Sender:
-    """Sends a probe's requests to one target.
-
-    Args:
-        target: checked.
-        order: what is probed.
-        keys: the API keys; the second is used to see whether keys share a quota.
-        endpoint: value of ``x-wf-endpoint``.
-    """
+    """Sends a probe's requests to one target."""
 
     def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
         self._keys = keys

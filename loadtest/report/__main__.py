@@ -35,12 +35,7 @@ def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
 
 
 def guarded(make: Callable[[], int], what: str) -> int:
-    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr.
-
-    Args:
-        make: makes them, and gives their exit code.
-        what: could not be written where, in words.
-    """
+    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr."""
     try:
         return make()
     except LoadtestError as error:

@@ -65,11 +65,7 @@ class WholePool(LoadTestShape):
 
 
 class LocustProcess:
-    """Set up by Locust's ``init`` event.
-
-    Args:
-        test: what is started.
-    """
+    """Set up by Locust's ``init`` event."""
 
     def __init__(self, test: LocustTest) -> None:
         self.test = test

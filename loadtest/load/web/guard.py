@@ -24,13 +24,7 @@ _NO_FRAMES: Final = "frame-ancestors 'none'"
 
 
 def guard(web_ui: WebUI, engine: Engine, test: LocustTest) -> None:
-    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started.
-
-    Args:
-        web_ui: Locust's.
-        engine: conducts its runs.
-        test: what a start would run.
-    """
+    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started."""
     if web_ui.app is not None:
         starter = _Starter(engine, test)
         web_ui.app.before_request(lambda: _refuse_strangers() or starter.refuse())
