@@ -16,6 +16,7 @@ from loadtest.cli._target import ResolvedTarget
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest, prepare_run
+from loadtest.program import pasteable
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import Block, BlockPlan, Side
@@ -190,5 +191,5 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
             one = measurements.read(directory)
             found[one.run] = one
         except InputError as error:
-            click.echo(f"loadtest: {error}", err=True)
+            click.echo(pasteable(f"loadtest: {error}"), err=True)
     return found

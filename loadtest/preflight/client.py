@@ -19,8 +19,8 @@ from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
-LONGEST: Final = 30.0
-"""Seconds that a preflight waits for an answer at most, however long the scenario would."""
+LONGEST: Final = 20.0
+"""Seconds that a preflight waits for an answer at most, however long the scenario would: 30 with all around it."""
 
 
 @dataclass(frozen=True, slots=True)

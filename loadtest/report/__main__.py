@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
     try:
         return make()
     except LoadtestError as error:
-        print(f"loadtest: {error}", file=sys.stderr)
+        print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         # The reader of the summary went away (`| head`); the files are written.
@@ -47,6 +48,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
+        print("  The record is whole: once the files can be written, make them again from it.", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()

@@ -283,5 +283,4 @@ def _draw(findings: Findings) -> tuple[Plot, ...]:
 
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
-    note = f"Plots were left out (--no-plots); `loadtest report {report.run_id}` draws them."
-    return replace(report, draw=tuple, caveats=(*report.caveats, note))
+    return replace(report, draw=tuple, caveats=(*report.caveats, "Plots were left out, as --no-plots asks."))
