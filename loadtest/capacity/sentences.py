@@ -77,12 +77,9 @@ def unjudged(level: Level) -> str:
 
 def no_answer(between: Bracket, levels: int) -> str:
     """Why there is no answer."""
-    if not between.consistent:
-        return (
-            f"can't tell: a higher rate held where {between.high.multiplier:.3g} times the scenario's rate did not"
-            if between.high is not None
-            else "can't tell"
-        )
+    if between.high is not None and not between.consistent:
+        least = f"{between.high.multiplier:.3g} times the scenario's rate"
+        return f"can't tell: {least} did not hold, and a higher rate did: the service changed while it was measured"
     if between.high is None:
         highest = between.low.multiplier if between.low is not None else 0.0
         reach = "the highest rate that is tried" if highest >= HIGHEST else f"all {levels} runs that were allowed"

@@ -20,6 +20,7 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
+from loadtest.preflight.client import why
 from loadtest.probing.past import Answer, Send, Who
 from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
@@ -142,7 +143,7 @@ class Sender:
                 request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
             )
         except httpx.HTTPError as error:
-            reply.failure = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
+            reply.failure = why(error)
             return
         reply.answered = self.now()
         reply.status, reply.headers = answer.status_code, answer.headers
