@@ -5,12 +5,19 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plugins import processes
+
+
+@pytest.fixture(scope="session")
+def until() -> processes.Fixture:
+    """What waits for a condition."""
+    return processes.until
+
 
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
 """Debian has nginx where others than root do not look."""
@@ -141,7 +148,7 @@ def has_six() -> bool:
 
 
 @pytest.fixture(scope="module")
-def nginx(certificates: Path, until: Callable[..., Any]) -> Iterator[Nginx]:
+def nginx(certificates: Path) -> Iterator[Nginx]:
     """One that answers over everything that the tests of a file ask for."""
     plain, tls, wrong, mutual = free_ports(4)
     server = Nginx(certificates, plain, tls, wrong, mutual, has_six())
@@ -157,7 +164,7 @@ def nginx(certificates: Path, until: Callable[..., Any]) -> Iterator[Nginx]:
     with subprocess.Popen(
         [str(shutil.which("nginx", path=PATH)), "-p", str(server.folder), "-c", str(config), "-e", "stderr"]
     ) as process:
-        until(lambda: listens(mutual) or process.poll() is not None)
+        processes.until(lambda: listens(mutual) or process.poll() is not None)
         assert process.poll() is None
         yield server
         process.terminate()
