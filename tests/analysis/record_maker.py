@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import limiters
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,
@@ -85,6 +87,11 @@ def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500)
     return directory
 
 
+def findings(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500) -> Findings:
+    """What is found in such a record."""
+    return find(load_record(save(directory, run, rows, batch=batch)))
+
+
 def tell_operations(rows: list[Sample]) -> None:
     """Note on operation rows what their requests showed, as a real run does."""
     operations = {(row.traffic, row.arrival): row for row in rows if row.row == "operation"}
@@ -119,6 +126,15 @@ def request(name: str, parent: int, start_ms: float, end_ms: float | None, **mor
         "end": None if end_ms is None else round(end_ms * 1e6), "status": 200, "key_index": 0,
     }  # fmt: skip
     return Sample(**{**values, **more})
+
+
+def both(
+    name: str, number: int, start_ms: float, end_ms: float | None, *, intended_ms: float | None = None, **more: Any
+) -> list[Sample]:
+    """A request, and the operation that consists of it; intended when it was sent, unless given."""
+    intended_ms = start_ms if intended_ms is None else intended_ms
+    mine = operation(name, number, intended_ms, end_ms, start_ms=start_ms, **more)
+    return [request(name, number, start_ms, end_ms, **more), mine]
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import distribution, reader
 from loadtest.analysis.findings import as_json, find
@@ -20,7 +20,7 @@ def figures(directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tour(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of the tour."""
     made: Path = maker.tour(tmp_path_factory.mktemp("tour") / "run")
     return made

@@ -3,13 +3,13 @@
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import record_maker as maker
 from pyarrow import parquet
 
 from loadtest import analysis
@@ -28,7 +28,7 @@ NOT_THERE = {"service_time_new_ms", "service_time_reused_ms"}
 
 
 @pytest.fixture(scope="module")
-def run(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of the tour's mix: within and above the limits, with time-outs, a warm-up, and more than one chunk."""
     traffic = maker.tour_traffic(0.3)
     rows = maker.Simulation(traffic, error_share=0.01).run()
@@ -144,7 +144,7 @@ def test_requests_lead_to_their_operation(operations: pd.DataFrame, requests: pd
     assert (jobs.loc[polls.index] == polls).all()
 
 
-def test_several_runs_are_one_frame(run: Path, maker: ModuleType, tmp_path: Path) -> None:
+def test_several_runs_are_one_frame(run: Path, tmp_path: Path) -> None:
     """Ids and directories may be mixed; `run` tells the runs apart, by their paths where they are called alike."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
     for name in ("a/00-base", "b/00-base"):
@@ -157,14 +157,14 @@ def test_several_runs_are_one_frame(run: Path, maker: ModuleType, tmp_path: Path
         analysis.requests([run, "nowhere"])
 
 
-def test_a_run_without_a_row_has_every_column(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_run_without_a_row_has_every_column(tmp_path: Path) -> None:
     """A run that ended before its epoch is an empty frame."""
     directory = maker.save(tmp_path / "run", maker.info({}, epoch_unix_ns=None), [])
     assert list(analysis.operations(directory)) == [column.name for column in frames.OPERATIONS]
     assert len(analysis.requests(directory)) == 0
 
 
-def test_a_time_that_cannot_be_is_no_timestamp(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_time_that_cannot_be_is_no_timestamp(tmp_path: Path) -> None:
     """A damaged row keeps what was recorded in ns; its timestamp is unknown, and it is in no figure."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)], offered=1)}
     row = maker.operation("t", 0, 0, 5)

@@ -1,23 +1,21 @@
 """Plain ``locust`` in the checkout: the same runs, under Locust's own command line and exit codes."""
 
 import contextlib
-import re
+import json
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from plugins.processes import clean_environment
-from plugins.verbs import CARRIED_OUT, until_valid
+from plugins.processes import Fixture, clean_environment, until
+from plugins.records import runs_in
+from plugins.verbs import until_valid
 
 from loadtest.errors import ExitCode
-
-Fixture = Callable[..., Any]
 
 LIMITED = """
 title = "A limit of %s a second"
@@ -48,53 +46,44 @@ def locust(launch: Fixture, tmp_path: Path) -> Fixture:
     return start
 
 
-def test_it_runs_the_scenario_and_records_it(locust: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path) -> None:
-    """A whole record, the scenario's number of arrivals, and Locust's own table with fixed names.
-
-    Async runs are not in its total: their requests are.
+def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tmp_path: Path) -> None:
+    """A whole record, the scenario's number of arrivals, and Locust's own table with fixed names; async runs are not in
+    its total, their requests are. Where a 429 is expected Locust counts none as failed; where not, each is.
     """
-    text = LIMITED % ("no", "") + (
-        '[traffic.jobs]\noperation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
-        'stages = [{ name = "only", rate = "20/s", duration = "1s" }]\n'
-    )
-    run = locust(text, open_api.url, "--csv", str(tmp_path / "csv"), "--csv-full-history")
-    assert run.wait() in CARRIED_OUT, run.complained
-    (found,) = runs_in(tmp_path / "out")
+    text = LIMITED % ("three jobs", "")
+    for name, bound, expect in (("expected", "> 0", ", expect = [429]"), ("other", "== 0", "")):
+        text += f'[[threshold]]\ntraffic = "{name}"\nrequire = "throttled_rate {bound}"\n[traffic.{name}]\n'
+        text += 'operation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
+        text += f'stages = [{{ name = "within", rate = "4/s", duration = "1s"{expect} }}]\n'
+
+    def make() -> Any:
+        url = serve("--limit", "async_submit=3/1h").url
+        return locust(text, url, "--csv", str(tmp_path / "csv"), "--csv-full-history")
+
+    run = until_valid(make)
+    assert run.code == ExitCode.FAIL, run.complained
+    found = runs_in(tmp_path / "out")[-1]
     found.check_conservation()
-    assert [row["outcome"] for row in found.operations] == ["ok"] * 60
+    fates = Counter((row["traffic"], row["outcome"]) for row in found.operations)
+    refused = {name: fates[name, "throttled"] for name in ("expected", "other")}
+    assert (fates["greetings", "ok"], sum(refused.values()), fates.total()) == (40, 5, 48)
+    judged = json.loads((found.directory / "metrics.json").read_text())["thresholds"]
+    assert [each["judgement"] for each in judged] == ["pass", "fail"]
     rows = (tmp_path / "csv_stats.csv").read_text().splitlines()
     counts = {tuple(row.split(",")[:2]): int(row.split(",")[2]) for row in rows[1:]}
-    total, runs, polls = counts.pop(("", "Aggregated")), counts.pop(("async_run", "jobs")), counts[("poll", "jobs")]
-    assert counts == {("run", "greetings"): 40, ("submit", "jobs"): 20, ("poll", "jobs"): polls}
-    assert (total, runs) == (60 + polls, 20)
-    assert "Traceback" not in run.complained
-
-
-def test_an_expected_429_is_no_failure_and_another_one_is(
-    locust: Fixture, serve: Fixture, runs_in: Fixture, tmp_path: Path
-) -> None:
-    """Where a 429 is expected Locust counts none as failed; where not, each is. The exit code is the verdict's."""
-    text = (
-        'title = "t"\ndrain = "3s"\n[[threshold]]\ntraffic = "jobs"\nrequire = "throttled_rate %s"\n'
-        '[traffic.jobs]\noperation = "async_run"\nworkflow = "echo"\n'
-        'stages = [{ name = "within", rate = "8/s", duration = "1s"%s }]\n'
-    )
-
-    def run(*more: str) -> Any:
-        return locust(text % more, serve("--limit", "async_submit=3/1h").url)
-
-    expected = until_valid(lambda: run("> 0", ", expect = [429]"))
-    assert expected.code == 0, expected.complained
-    failed = until_valid(lambda: run("== 0", ""))
-    assert failed.code == 1, failed.complained
-    for found in runs_in(tmp_path / "out"):
-        assert [row["outcome"] for row in found.operations].count("throttled") == 5
-    assert re.search(r"5\s+submit jobs 429: .*429 rate_limit_exceeded", failed.said + failed.complained)
-    assert "429 rate_limit_exceeded" not in expected.said + expected.complained
+    requests = Counter((row["kind"], row["traffic"] + " 429" * (row["status"] == 429)) for row in found.requests)
+    assert counts.pop(("", "Aggregated")) == requests.total()
+    runs = {("async_run", name): 4 - count for name, count in refused.items() if count < 4}
+    assert counts == {**requests, **runs}
+    failed = (tmp_path / "csv_failures.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in failed] == [["submit", "other 429"]]
+    assert f",{refused['other']}," in failed[0]
+    assert "429 rate_limit_exceeded" in failed[0]
+    assert "Traceback" not in run.said + run.complained
 
 
 def test_entries_are_chosen_by_name_and_run_as_the_command_line_says(
-    locust: Fixture, open_api: Any, runs_in: Fixture, tmp_path: Path
+    locust: Fixture, open_api: Any, tmp_path: Path
 ) -> None:
     """Two of five entries, called like names of the code, with another seed and half of their rates; thresholds of the
     others don't count. Locust's own report has its label.
@@ -119,7 +108,7 @@ def test_entries_are_chosen_by_name_and_run_as_the_command_line_says(
 
 
 def test_a_started_page_below_another_path_ends_with_the_verdict(
-    locust: Fixture, open_api: Any, until: Fixture, tmp_path: Path, free_port: int
+    locust: Fixture, open_api: Any, tmp_path: Path, free_port: int
 ) -> None:
     """--autostart and --web-base-path: the page has the scenario, the run is reported, a broken threshold gives 1."""
     text = LIMITED % ("<i>no</i>", "") + '[[threshold]]\ntraffic = "greetings"\nrequire = "throttled_rate > 50%"\n'
@@ -194,16 +183,14 @@ def test_what_locust_would_do_otherwise_is_refused() -> None:
         assert names in sentence, sentence
 
 
-def test_stopping_it_early_is_an_interrupted_run(
-    locust: Fixture, open_api: Any, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_stopping_it_early_is_an_interrupted_run(locust: Fixture, open_api: Any, tmp_path: Path) -> None:
     """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome."""
     text, url = (LIMITED % ("no", "")).replace('"1s"', '"60s"'), open_api.url
     runs = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         runs[number] = locust(text, url, LOADTEST_OUTPUT_DIR=str(tmp_path / number.name))
     for number, run in runs.items():
-        until(lambda number=number: (all_ := runs_in(tmp_path / number.name)) and all_[0].info.epoch_unix_ns)
+        until(lambda number=number: (all_ := runs_in(tmp_path / number.name)) and all_[0].epoch)
         run.process.send_signal(number)
     for number, run in runs.items():
         run.wait()

@@ -3,13 +3,13 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from history_parts import made_line, made_run
+from plugins.processes import Fixture
 from plugins.served import NO_LIMITS
 
 from loadtest.analysis.measurements import generator_identity, target_identity
@@ -24,7 +24,6 @@ from loadtest.regression.measurements import Measurement, Metric, RunMeasurement
 from loadtest.regression.results import Comparison
 from loadtest.scenario import load_scenario, scenario_hash
 
-Fixture = Callable[..., Any]
 SLEEPY = '''
 """A workflow that is as fast as a file says."""
 import time
@@ -62,12 +61,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
     for number, value in enumerate((48.0, 50.0, 52.0, 49.0, 51.0, 50.0)):
         line = made_line(number)
         one = Measurement(
-            traffic="naps",
-            stage="steady",
-            metric=Metric.EXECUTION_TIME_P50,
-            value=value,
-            score=math.log(value),
-            n=40,
+            traffic="naps", stage="steady", metric=Metric.EXECUTION_TIME_P50, value=value, score=math.log(value), n=40
         )
         run = msgspec.structs.replace(
             line.run,

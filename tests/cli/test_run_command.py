@@ -2,17 +2,17 @@
 
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from plugins.processes import Fixture, until
+from plugins.records import runs_in
 from plugins.verbs import CARRIED_OUT
 
 from loadtest.prepare import endpoint_digest
 
-Fixture = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 MARKER = "s3cr3t-marker-0451"
 
@@ -24,15 +24,13 @@ def shipped(loadtest: Fixture, tmp_path: Path) -> Fixture:
     return lambda *arguments: loadtest("run", *arguments, "--output-dir", str(tmp_path / "out"))
 
 
-def running(run: Any, runs: list[Any]) -> bool:
+def begun(run: Any, reports: Path) -> bool:
     """Whether the epoch has come."""
     assert run.process.poll() is None, run.complained
-    return bool(runs) and runs[-1].info.epoch_unix_ns is not None
+    return any(found.epoch for found in runs_in(reports))
 
 
-def test_no_key_is_shown_anywhere(
-    launch: Fixture, serve: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
-) -> None:
+def test_no_key_is_shown_anywhere(launch: Fixture, serve: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """A key from the environment is in no file of the run, no output and no process's arguments, and it was used."""
     url = serve(WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT="e2e").url
     run = launch(
@@ -67,7 +65,7 @@ def test_no_key_is_shown_anywhere(
 
 
 def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
+    launch: Fixture, tiny: Fixture, tmp_path: Path
 ) -> None:
     """The keys that are made for a run are known to its processes' environments only, and the target is ended.
 
@@ -87,12 +85,10 @@ def test_the_keys_of_an_embedded_target_are_shown_nowhere_either(
     assert not [process for process in family if process.is_running()]
 
 
-def test_an_interrupted_run_is_still_reported(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_is_still_reported(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and nobody is left."""
     run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
-    until(lambda: running(run, runs_in(tmp_path / "out")))
+    until(lambda: begun(run, tmp_path / "out"))
     family = run.family()
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 130
@@ -105,7 +101,7 @@ def test_an_interrupted_run_is_still_reported(
     until(lambda: not [process for process in family if process.is_running()])
 
 
-def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path) -> None:
+def test_a_second_interrupt_kills_the_load(launch: Fixture, tmp_path: Path) -> None:
     """Who cannot wait for the drain interrupts again: what there is of the record is reported, exit code 130."""
     path = tmp_path / "slow.toml"
     path.write_text(
@@ -115,7 +111,7 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, un
         'stages = [{ name = "s", rate = "5/s", duration = "60s" }]\n'
     )
     run = launch("loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out"))
-    until(lambda: running(run, runs_in(tmp_path / "out")))
+    until(lambda: begun(run, tmp_path / "out"))
     load = run.find("loadtest.load")
     (found,) = runs_in(tmp_path / "out")
     # What is slow was sent by then, and is waited for.
@@ -130,12 +126,10 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, runs_in: Fixture, un
     assert "Traceback" not in run.said + run.complained
 
 
-def test_who_is_killed_leaves_nobody_behind(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_who_is_killed_leaves_nobody_behind(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """SIGKILL of `loadtest run`: load and target end by themselves, and the load closes its record."""
     run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
-    until(lambda: running(run, runs_in(tmp_path / "out")))
+    until(lambda: begun(run, tmp_path / "out"))
     children = run.family()[1:]
     assert len(children) == 2
     run.process.kill()
@@ -145,12 +139,10 @@ def test_who_is_killed_leaves_nobody_behind(
     assert found.info.end == "interrupted"
 
 
-def test_an_embedded_target_that_dies_is_said(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_an_embedded_target_that_dies_is_said(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """Failures of an embedded target that ended are not blamed on nobody: the run says what happened."""
     run = launch("loadtest.cli", "run", tiny("1200ms"), "--output-dir", str(tmp_path / "out"))
-    until(lambda: running(run, runs_in(tmp_path / "out")))
+    until(lambda: begun(run, tmp_path / "out"))
     run.find("serve").kill()
     run.wait()
     (found,) = runs_in(tmp_path / "out")

@@ -11,6 +11,7 @@ import click
 import pytest
 from deploy_parts import DEPLOY, Manifests
 from plugins.processes import clean_environment
+from plugins.records import runs_in
 
 from loadtest.cli import app
 
@@ -75,9 +76,7 @@ def test_commands_of_all_containers_are_understood(
 
 
 @pytest.mark.heavy
-def test_what_compose_starts_makes_a_run_together(
-    compose: Compose, start: Any, free_port: int, runs_in: Any, tmp_path: Path
-) -> None:
+def test_what_compose_starts_makes_a_run_together(compose: Compose, start: Any, free_port: int, tmp_path: Path) -> None:
     """Target, workers before their master, master: one record by both workers, held to the leash that is mounted."""
     (tmp_path / "scenario.toml").write_text(TEXT)
     services = compose(SCENARIO="scenario.toml")["services"]

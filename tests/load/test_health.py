@@ -87,16 +87,6 @@ def test_garbage_is_found_out(offer: Any, open_api: Any) -> None:
     assert own.collections.count >= 2
 
 
-def test_a_full_pool_is_found_out(offer: Any, open_api: Any) -> None:
-    """Two users for what needs fifteen."""
-    lines = "max_users = 2\n" + offer.sleep(300)
-    text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "1s", lines), drain="300ms")
-    run = offer(text, open_api.url).wait()
-    words = broken(find(load_record(run.directory)))["users"]
-    assert "the pool of 2 users of runs was full" in words
-    assert "raise max_users" in words
-
-
 @pytest.mark.heavy
 def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) -> None:
     """Users that burn CPU, for longer than the five seconds that are let pass."""

@@ -1,11 +1,12 @@
 """Which key an arrival uses, and which jobs retrievals ask for."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plugins.processes import Fixture
 
-Fixture = Callable[..., Any]
+from loadtest.analysis import load_record
+from loadtest.analysis.findings import find
 
 
 def test_each_arrival_keeps_its_key(offer: Any, serve: Fixture) -> None:
@@ -55,10 +56,7 @@ def test_job_ids_of_the_run_itself_and_of_a_stored_file(offer: Any, serve: Fixtu
 
 @pytest.mark.parametrize(
     ("more", "code", "sentence"),
-    [
-        ("", 5, "http://127.0.0.1:1 refuses connections"),
-        ('job_ids = "empty.txt"', 2, "holds no job id"),
-    ],
+    [("", 5, "http://127.0.0.1:1 refuses connections"), ('job_ids = "empty.txt"', 2, "holds no job id")],
 )
 def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(
     offer: Any, *, more: str, code: int, sentence: str
@@ -77,10 +75,10 @@ def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(
 def test_a_pool_that_never_catches_up_drops_the_rest(offer: Any, serve: Fixture) -> None:
     """What no user took before the drain was over is dropped, with a reason and nothing sent.
 
-    It is counted to the keys that would have sent it, as their group has it.
+    It is counted to the keys that would have sent it, as their group has it; and the run knows that it is invalid.
     """
     target = serve("--limit", "sync_run=1000/1s", WORKFLOW_API_KEYS="ka,kb,kc")
-    more = 'keys = "second"\nmax_users = 1\n' + offer.sleep(400)
+    more = 'keys = "second"\nmax_users = 2\n' + offer.sleep(400)
     text = offer.scenario(offer.entry("runs", "sync_run", "30/s", "1s", more), drain="100ms")
     text = text.replace("[traffic.runs]", "[key_groups]\nfirst = 1\nsecond = 2\n[traffic.runs]")
     run = offer(text, target.url, keys="ka,kb,kc").wait()
@@ -88,3 +86,7 @@ def test_a_pool_that_never_catches_up_drops_the_rest(offer: Any, serve: Fixture)
     dropped = [row for row in run.operations if row["outcome"] == "dropped"]
     assert {(row["reason"], row["start"], row["status"]) for row in dropped} == {("no_user_free", None, None)}
     assert all(row["key_index"] == 1 + row["arrival"] % 2 for row in run.operations)
+    (check,) = (check for check in find(load_record(run.directory)).checks if check.name == "users")
+    assert not check.ok
+    assert "the pool of 2 users of runs was full" in check.words
+    assert "raise max_users" in check.words

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from leash_parts import ABORTED, write_entry, write_scenario
-from plugins.processes import clean_environment
+from plugins.processes import clean_environment, until
 from plugins.stubs import Stub, pending_forever
 from plugins.verbs import Said
 
@@ -121,9 +121,7 @@ def test_breakers_end_a_run_on_loopback_too(
     assert posted == sum(row["kind"] != "poll" for row in run.requests)
 
 
-def test_a_stop_file_ends_a_run(
-    tmp_path: Path, offer: Any, stub: Callable[..., Stub], until: Callable[..., Any]
-) -> None:
+def test_a_stop_file_ends_a_run(tmp_path: Path, offer: Any, stub: Callable[..., Stub]) -> None:
     """Whoever has no terminal to it can end it."""
     server = stub(pending_forever)
     write_scenario(tmp_path, operation="sync_run", rate="5/s", seconds=60)

@@ -4,16 +4,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-Fixture = Callable[..., Any]
-
-
-def epoch(run: Any) -> int | None:
-    """When the epoch was (wall ns), or None before it."""
-    moment: int | None = run.info.epoch_unix_ns
-    return moment
+from plugins.processes import Fixture, until
 
 
 def some_scenario(offer: Any, seed: int) -> str:
@@ -107,7 +100,7 @@ def test_a_pool_that_is_too_small_keeps_intended_starts(offer: Any, open_api: An
     assert rows[-1]["end"] - rows[-1]["intended_start"] >= 0.5e9
 
 
-def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_no_omission_is_coordinated(offer: Any, serve: Fixture) -> None:
     """The target freezes for a second: the schedule goes on, and who arrived meanwhile waited as long as it took.
 
     A closed loop would have sent nothing, and shown one slow request for each of its users.
@@ -115,7 +108,7 @@ def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) 
     target = serve("--limit", "retrieval=1000000/s")
     text = offer.scenario(offer.entry("looks", "retrieval", "200/s", "3s", "max_users = 300"))
     run = offer(text, target.url)
-    until(lambda: epoch(run))
+    until(lambda: run.epoch)
     began = time.monotonic()
     target.signal(signal.SIGSTOP)
     threading.Timer(1.0, target.signal, [signal.SIGCONT]).start()
@@ -127,7 +120,7 @@ def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) 
     assert all(row["start"] - row["intended_start"] < 0.9e9 for row in run.operations)
 
 
-def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixture) -> None:
     """Frozen to the end: what was in flight is timed out by the drain, what waited is dropped, and the run ends."""
     target = serve("--limit", "retrieval=1000000/s", "--limit", "async_submit=1000000/s")
     text = offer.scenario(
@@ -136,7 +129,7 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
         drain="300ms",
     )
     run = offer(text, target.url)
-    until(lambda: epoch(run))
+    until(lambda: run.epoch)
     target.signal(signal.SIGSTOP)
     try:
         run.wait()
@@ -153,11 +146,11 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
     assert all(row["status"] is None and row["bytes_sent"] >= 0 for row in sent)
 
 
-def test_a_target_that_dies_is_data(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_a_target_that_dies_is_data(offer: Any, serve: Fixture) -> None:
     """Killed in mid-run: the rest is failed with a reason, the load ends well, and nobody raised."""
     target = serve("--limit", "sync_run=1000000/s")
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "2s", offer.sleep(30))), target.url)
-    until(lambda: epoch(run) and run.operations)
+    until(lambda: run.epoch and run.operations)
     target.signal(signal.SIGKILL)
     run.wait()
     outcomes = run.check_conservation()

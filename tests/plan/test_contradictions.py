@@ -1,14 +1,13 @@
 """Every contradiction is found where it is, named by its key, and not found where it is not."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plugins.processes import Fixture
 
 from loadtest.reference_api.workflows.builtin import BUILT_IN
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 
-Fixture = Callable[..., Any]
 STAGE = {"name": "s", "duration": "120s"}
 
 

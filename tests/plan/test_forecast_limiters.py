@@ -1,12 +1,12 @@
 """What a plan expects of every limiter and scope, held against the limiters themselves and sums that a hand can do."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.processes import Fixture
 
 from loadtest import limiters
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
@@ -14,7 +14,6 @@ from loadtest.plan import schedules
 from loadtest.plan.forecast import PHASES, forecast
 from loadtest.units import Limit
 
-Fixture = Callable[..., Any]
 TIMED = [name for name in ALGORITHMS if name != "concurrency"]
 
 

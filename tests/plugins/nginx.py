@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plugins.processes import Fixture
+from plugins.processes import until
 
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
 """Debian has nginx where others than root do not look."""
@@ -44,14 +44,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, http: str, port: int, until: Fixture) -> Iterator[None]:
+def running(folder: Path, http: str, port: int) -> Iterator[None]:
     """Run nginx as long as the block lasts.
 
     Args:
         folder: of its files.
         http: its configuration's last block.
         port: one of those on which it listens.
-        until: the fixture.
     """
     need("nginx")
     # Files of a test are its user's alone, and nginx would change to another one.

@@ -11,7 +11,6 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from plugins.nginx import free_ports, installed, need, running
-from plugins.processes import Fixture
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 
@@ -69,9 +68,7 @@ def moving_window() -> Callable[[str, str, int], Answer]:
 
 
 @pytest.fixture(scope="module")
-def urls(
-    serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory, until: Fixture
-) -> Iterator[dict[str, str]]:
+def urls(serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A server of each case; without nginx, of the others."""
     found = {}
     for algorithm, burst in (("token-bucket", ["--burst", "10"]), ("fixed-window", [])):
@@ -83,7 +80,7 @@ def urls(
         stack.callback(app.close)
         for how in ("", "nodelay") if installed("nginx") else ():
             folder, (port,) = tmp_path_factory.mktemp("nginx"), free_ports(1)
-            stack.enter_context(running(folder, NGINX.format(folder=folder, port=port, how=how), port, until))
+            stack.enter_context(running(folder, NGINX.format(folder=folder, port=port, how=how), port))
             found[f"nginx {how}".strip()] = f"http://127.0.0.1:{port}"
         yield found
 

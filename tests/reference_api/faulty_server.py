@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from plugins.processes import until
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 Until = Callable[..., Any]
@@ -62,7 +63,7 @@ def seconds(action: Callable[[], Any]) -> float:
     return time.monotonic() - began
 
 
-def ended(faulty: Faulty, job_id: str, until: Until) -> httpx.Response:
+def ended(faulty: Faulty, job_id: str) -> httpx.Response:
     answer: httpx.Response = until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
     return answer
 

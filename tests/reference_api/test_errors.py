@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import DOCUMENT, problems, resolve
+from openapi_answers import DOCUMENT, expect_error, problems, resolve
 
 from loadtest.contract import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi
@@ -125,7 +125,7 @@ CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
 
 
 @pytest.mark.parametrize("code", ERROR_CODES)
-def test_every_error_can_be_met(request: pytest.FixtureRequest, expect_error: Any, code: str) -> None:
+def test_every_error_can_be_met(request: pytest.FixtureRequest, code: str) -> None:
     """It has the documented body, and the status under which the document lists its code."""
     fixture, ask = CASES[code]
     answer = ask(request.getfixturevalue(fixture))
@@ -177,7 +177,7 @@ def recoded(launch: Any) -> Any:
     return launch(*(part for option in options for part in ("--answer", option)))
 
 
-def test_status_alone_code_alone_or_both_change(recoded: Any, expect_error: Any) -> None:
+def test_status_alone_code_alone_or_both_change(recoded: Any) -> None:
     """What is given changes, and what isn't stays: message, details, and other errors."""
     client = recoded.client()
     expect_error(client.get(JOBS + "/x"), 410, "unknown_job")
@@ -186,7 +186,7 @@ def test_status_alone_code_alone_or_both_change(recoded: Any, expect_error: Any)
     expect_error(client.post(RUN, json={}), 400, "invalid_request")
 
 
-def test_a_status_without_a_name_is_sent(recoded: Any, expect_error: Any) -> None:
+def test_a_status_without_a_name_is_sent(recoded: Any) -> None:
     """Any status from 400 to 599 may be chosen, known to HTTP or not."""
     expect_error(recoded.client(key=None).get(JOBS + "/x"), 499, "missing_api_key")
 

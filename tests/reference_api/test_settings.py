@@ -15,14 +15,7 @@ from loadtest.scenario.target_settings import TargetSettings
 from loadtest.units import Limit
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
-NO_ASSUMPTIONS = {
-    "--host",
-    "--port",
-    "--fault",
-    "--fault-seed",
-    "--fault-clock",
-    "--control-port",
-}
+NO_ASSUMPTIONS = {"--host", "--port", "--fault", "--fault-seed", "--fault-clock", "--control-port"}
 """What is about the process, or makes it misbehave on demand."""
 KEYS_OF_NONE = {"keys", "fault"}
 """Keys of ``[target]`` that no option of the server's has: how many API keys there are, and how it misbehaves."""

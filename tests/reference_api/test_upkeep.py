@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from plugins.processes import until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
@@ -89,7 +90,7 @@ def test_requests_that_draw_on_no_limit_are_of_none(launch: Any) -> None:
     assert named(samples, "workflow_limiter_decisions_total") == {("allowed", "sync_run"): 1}
 
 
-def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: Any) -> None:
+def test_jobs_and_executions_are_those_that_were_submitted(launch: Any) -> None:
     """Queue, workers and kept jobs while some run; then every end by its state, and the time that all took."""
     served = launch("--workers", "2", "--queue", "3", "--threads", "5")
     client = served.client()
@@ -119,7 +120,7 @@ def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: A
             assert samples["workflow_execution_seconds_bucket", bound, name] == within
 
 
-def test_plain_functions_show_as_busy_threads(launch: Any, until: Any) -> None:
+def test_plain_functions_show_as_busy_threads(launch: Any) -> None:
     """A sync run of one counts while it executes, and in the histogram once it has ended."""
     served = launch("--threads", "3")
     client = served.client()
@@ -137,7 +138,7 @@ def test_plain_functions_show_as_busy_threads(launch: Any, until: Any) -> None:
     assert samples["workflow_execution_seconds_count", "cpu"] == 2
 
 
-def test_clients_that_hang_up_are_counted(server: Any, until: Any) -> None:
+def test_clients_that_hang_up_are_counted(server: Any) -> None:
     """A run whose client left before its answer is abandoned, and no answer."""
     before = scraped(server)["workflow_requests_abandoned_total",]
     body = b'{"name":"sleep","parameters":{"ms":60000}}'
@@ -202,7 +203,7 @@ def test_both_are_outside_of_limits_and_keys_and_only_got(launch: Any) -> None:
                 assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
 
 
-def test_a_stopping_server_says_so(launch: Any, until: Any) -> None:
+def test_a_stopping_server_says_so(launch: Any) -> None:
     """Who asks after the signal, on a connection that is still open, gets 503 and that the server is stopping."""
     served = launch()
     body = b'{"name":"sleep","parameters":{"ms":800}}'

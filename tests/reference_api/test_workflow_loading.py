@@ -125,12 +125,7 @@ def test_a_file_imports_what_lies_beside_it(load: Load) -> None:
     """As it would if it was run; several files, the same one twice, and two of one name go together."""
     beside = "from beside_it import NUMBER\ndef one(): ...\none.__name__ += str(NUMBER)\n"
     workflows = load(
-        "a/mine.py",
-        "b/mine.py",
-        "a/mine.py",
-        a__mine=beside,
-        a__beside_it="NUMBER = 1\n",
-        b__mine="def two(): ...\n",
+        "a/mine.py", "b/mine.py", "a/mine.py", a__mine=beside, a__beside_it="NUMBER = 1\n", b__mine="def two(): ...\n"
     )
     assert names(workflows) == {"one1", "two"}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_answers import expect_error
 
 from loadtest.cli._children import child_environment, embedded_target, own_credentials
 from loadtest.errors import TargetError
@@ -54,7 +55,7 @@ def test_the_module_does_what_it_says(client: Any) -> None:
     assert client.post(RUN, json={"name": "resize-image", "parameters": resize}).json()["executionTime"] >= 50
 
 
-def test_its_bounds_and_failures_are_answered_as_shown(client: Any, expect_error: Any) -> None:
+def test_its_bounds_and_failures_are_answered_as_shown(client: Any) -> None:
     """The answer that the page shows is the one that comes; a failure has the workflow's own words."""
     wrong = {"name": "resize-image", "parameters": {"url": "https://x.example/1"}}
     for path in (RUN, JOBS):

@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.regression.difference import (
-    effective_n,
-    mean_difference,
-    percentile_difference,
-    share_difference,
-)
+from loadtest.regression.difference import effective_n, mean_difference, percentile_difference, share_difference
 from loadtest.stats import interval_ranks
 
 INF = math.inf

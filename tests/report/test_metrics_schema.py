@@ -3,10 +3,10 @@
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import jsonschema_rs
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import findings
 from loadtest.analysis.record import load_record
@@ -48,11 +48,11 @@ def test_the_tours_metrics_are_valid(
     "case", ["one operation", "no success", "all dropped", "nothing at all", "killed", "no traffic"]
 )
 def test_metrics_of_next_to_nothing_are_valid(
-    maker: ModuleType, tmp_path: Path, validator: jsonschema_rs.Draft202012Validator, case: str
+    tmp_path: Path, validator: jsonschema_rs.Draft202012Validator, case: str
 ) -> None:
     """The edges: nulls where there is nothing to say, never another shape."""
     records = importlib.import_module("edge_records").records
-    assert wrong(validator, maker.save(tmp_path / "run", *records(maker)[case])) == []
+    assert wrong(validator, maker.save(tmp_path / "run", *records()[case])) == []
 
 
 def test_a_field_that_nobody_knows_is_found(

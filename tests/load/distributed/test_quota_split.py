@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from leash_parts import ABORTED, write_entry, write_scenario
+from plugins.records import runs_in
 from plugins.stubs import Stub, pending_forever
 from plugins.verbs import Said
 
@@ -15,7 +15,7 @@ from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 @pytest.mark.heavy
 def test_workers_never_send_more_than_a_leash_allows(
-    loadtest: Callable[..., Said], stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
+    loadtest: Callable[..., Said], stub: Callable[..., Stub], tmp_path: Path
 ) -> None:
     """Counted by the server, whose jobs never end; the run ends when a worker's part is used up."""
     server = stub(pending_forever)

@@ -2,10 +2,9 @@
 
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from plugins.nginx import free_ports, need, running
@@ -121,7 +120,7 @@ def has_six() -> bool:
 
 
 @pytest.fixture(scope="module")
-def nginx(certificates: Path, until: Callable[..., Any]) -> Iterator[Nginx]:
+def nginx(certificates: Path) -> Iterator[Nginx]:
     """One that answers over everything that the tests of a file ask for."""
     plain, tls, wrong, mutual = free_ports(4)
     server = Nginx(certificates, plain, tls, wrong, mutual, has_six())
@@ -129,5 +128,5 @@ def nginx(certificates: Path, until: Callable[..., Any]) -> Iterator[Nginx]:
     (server.folder / "files" / "large.json").write_text(LARGE)
     six = f"listen [::1]:{plain};" if server.six else ""
     http = CONFIG.format(folder=server.folder, plain=plain, tls=tls, wrong=wrong, mutual=mutual, six=six)
-    with running(server.folder, http, mutual, until):
+    with running(server.folder, http, mutual):
         yield server

@@ -6,6 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
+from plugins.processes import until
 
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
@@ -21,7 +22,7 @@ def answer_all(talk: Any) -> None:
         talk.send(OK)
 
 
-def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers, until: Callable[..., Any]) -> None:
+def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers) -> None:
     """A server may close a connection between two requests: that fails nothing."""
     closed = []
 
@@ -41,7 +42,7 @@ def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers, until: Ca
     assert server.connections == 3
 
 
-def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers, until: Callable[..., Any]) -> None:
+def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers) -> None:
     """Bytes on an idle connection spoil it: the next request goes over a new one."""
     spoiled = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.processes import until
 
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
@@ -67,7 +68,7 @@ def test_a_connection_that_the_answer_ends_is_not_used_again(wire: HttpConnectio
     assert [ok(wire, post("/few")).reused for _ in range(7)] == [False, True, True, False, True, True, False]
 
 
-def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnection, until: Callable[..., Any]) -> None:
+def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnection) -> None:
     """nginx closes what is idle: that is seen before the next request is sent, and fails nothing."""
     before = nginx.hits("/idle")
     for _ in range(3):

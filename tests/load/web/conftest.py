@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from plugins.browser import chromium
-from plugins.processes import Fixture, clean_environment
+from plugins.processes import clean_environment, until
 
 ROOT = Path(__file__).parents[3]
 TITLE = "Is <b>this</b> & that “text”?"
@@ -76,7 +76,7 @@ class LiveUi:
 
 
 @pytest.fixture
-def live_ui(tmp_path: Path, until: Fixture, free_port: int) -> Iterator[Callable[..., LiveUi]]:
+def live_ui(tmp_path: Path, free_port: int) -> Iterator[Callable[..., LiveUi]]:
     """Start `loadtest ui` with a scenario of so many seconds above its limit; Ctrl-C ends it, without a traceback."""
     started: list[LiveUi] = []
 

@@ -1,15 +1,13 @@
 """``--metrics-port``: a run without a web UI serves its figures."""
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
+from plugins.processes import until
 from prometheus_client.parser import text_string_to_metric_families
 
-Fixture = Callable[..., Any]
 
-
-def test_a_run_without_a_web_ui_serves_them(offer: Any, open_api: Any, until: Fixture, free_port: int) -> None:
+def test_a_run_without_a_web_ui_serves_them(offer: Any, open_api: Any, free_port: int) -> None:
     """While it goes on, on loopback and to own names only."""
     text = offer.scenario(offer.entry("t", "sync_run", "40/s", "30s"))
     run = offer(text, open_api.url, "--metrics-port", str(free_port))
