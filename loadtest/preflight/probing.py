@@ -113,7 +113,12 @@ class Sender:
         name = limit if own else next(each for each in LIMIT_NAMES if each != limit)
         key = self._keys[1 if send.who == "other key" else 0]
         replies = [Reply(0.0) for _ in range(send.count)]
-        tasks = [asyncio.create_task(self._send(reply, REQUESTS_OF[name], key)) for reply in replies]
+        begin = self.now()
+        tasks = [
+            asyncio.create_task(self._send(reply, REQUESTS_OF[name], key, begin + after))
+            for reply, after in zip(replies, send.after, strict=True)
+        ]
+        await asyncio.sleep(send.after[-1])
         waiting = set(tasks)
         while waiting:  # as long as answers come: a busy machine reads them late
             done, waiting = await asyncio.wait(
@@ -133,7 +138,8 @@ class Sender:
         self.replies += replies if send.who == "own" else []
         return [Answer(reply.sent, reply.answered, not reply.refused) for reply in replies]
 
-    async def _send(self, reply: Reply, request: Request, key: str) -> None:
+    async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - self.now()))
         executes = request.method == "POST"
         path = request.path.removeprefix("/") + ("" if executes else _UNKNOWN)
         body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
