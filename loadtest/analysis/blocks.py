@@ -138,7 +138,7 @@ class Times:
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
-        """Take in values; NaN is left out."""
+        """Take in values in ms, each with its bin; NaN is left out."""
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)

@@ -15,7 +15,7 @@ from loadtest.threshold import METRICS
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
-    """Everything that the analysis finds out about a run: what plots are drawn of.
+    """Everything that the analysis finds out about a run, by its directory, its id below ``reports`` or as ``latest``.
 
     Raises:
         InputError: if there is no such run.

@@ -85,9 +85,9 @@ def no_answer(between: Bracket, levels: int) -> str:
         reach = "the highest rate that is tried" if highest >= HIGHEST else f"all {levels} runs that were allowed"
         return f"no limit was met: {highest:.3g} times the scenario's rate holds, {reach}"
     if between.low is None:
-        least = between.high.multiplier
-        reach = "the lowest rate that is tried" if least / 2 < LOWEST else f"the lowest of {levels} runs"
-        return f"nothing holds: {least:.3g} times the scenario's rate, {reach}, breaks {_list(between.high)}"
+        lowest = between.high.multiplier
+        reach = "the lowest rate that is tried" if lowest / 2 < LOWEST else f"the lowest of {levels} runs"
+        return f"nothing holds: {lowest:.3g} times the scenario's rate, {reach}, breaks {_list(between.high)}"
     return (
         f"the highest rate that holds lies between {between.low.multiplier:.3g} and {between.high.multiplier:.3g} "
         f"times the scenario's rate, after {levels} runs"

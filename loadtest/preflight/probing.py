@@ -66,7 +66,7 @@ class Reply:
 
 
 class Sender:
-    """Sends a probe's requests to one target."""
+    """Sends a probe's requests to one target; the second API key shows whether keys share a quota."""
 
     def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
         self._keys = keys
