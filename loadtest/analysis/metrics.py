@@ -39,13 +39,7 @@ Planned = Sequence[StageKey]
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The figures of a run.
-
-    Attributes:
-        overall: of all traffic.
-        operations: by operation.
-        traffic: by traffic entry.
-    """
+    """The figures of a run."""
 
     overall: OverallFigures
     operations: dict[str, OperationFigures]

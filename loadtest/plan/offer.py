@@ -23,7 +23,6 @@ class PlannedEntry:
     """A traffic entry, as a replay needs it.
 
     Attributes:
-        name: its name.
         traffic: as the scenario says it.
         plan: as it will be scheduled.
         stage_number: number of its first stage; its others follow.

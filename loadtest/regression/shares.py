@@ -73,10 +73,6 @@ class ShareChange(MetricChange):
         half = student(CONFIDENCE, self._df(counting, varies)) * math.sqrt(counting + varies)
         return self.delta - half, self.delta + half
 
-    def difference(self) -> float:
-        """Head − base."""
-        return self.head - self.base
-
     def difference_interval(self) -> tuple[float, float]:
         """95 % interval of ``difference``."""
         head = self._side(self.head_counts, self.varies[1])
