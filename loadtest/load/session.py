@@ -33,7 +33,6 @@ from loadtest.load.payloads import (
     JobHistory,
     JobIds,
     Matcher,
-    pick_mistake,
     read_inputs,
     read_job_ids,
     read_schema,
@@ -80,7 +79,7 @@ class TrafficEntry:
 
     def mistake(self, number: int) -> MistakeKind | None:
         """What arrival ``number`` is to get wrong on purpose, if anything."""
-        return pick_mistake(self.traffic.mistakes.shares, self.seed, self.name, number)
+        return self.traffic.mistakes.pick(self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
         """A number from 0 to 1, the same in every run with this seed."""
