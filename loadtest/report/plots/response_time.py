@@ -1,6 +1,6 @@
 """Response times: over time, beside service time, and as a heat map of a long run."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,13 +8,12 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
-from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.timelines import Heat
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages, style, thresholds
 from loadtest.report.tables.table import Cell, Table, table_of
-from loadtest.stats import interval_ranks, rank, ranks_to_draw
+from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -123,9 +122,6 @@ def names_or_count(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-_CURVE_POINTS = 600
-
-
 def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
     """Cumulative distributions, one panel for each entry whose operations are one request.
 
@@ -141,17 +137,14 @@ def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
     figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name in zip(axes, names, strict=True):
         colour = style.OPERATIONS[record.info.traffic[name].operation]
-        _curve(panel, record.time("response_time_ms", record.stages(traffic=name)), "response time", style.INK, "-")
-        _curve(
-            panel,
-            record.time("service_time_ms", record.stages(traffic=name)),
-            "service time of a request",
-            colour,
-            (0, (4, 1.5)),
-        )
+        for time, label, ink, line in (
+            ("response_time_ms", "response time", style.INK, "-"),
+            ("service_time_ms", "service time of a request", colour, (0, (4, 1.5))),
+        ):
+            values = record.time(time, record.stages(traffic=name))
+            style.ecdf(panel, values, color=ink, ls=line, lw=1.5, label=label)
         panel.set_xscale("log")
         style.plain_log(panel.xaxis)
-        panel.set_ylim(0, 102)
         panel.set_xlabel("ms (log)")
         panel.set_title(f"{name}  ·  {record.info.traffic[name].operation}")
     axes[0].set_ylabel("share at most this long, %")
@@ -162,20 +155,6 @@ def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
         "take the colour of the operation. Jobs are not here: each is many requests."
     )
     return style.Drawing(_service_title(findings), caption, figure)
-
-
-def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
-    if not values.n:
-        return
-    # Evenly by rank, both ends kept.
-    ranks = ranks_to_draw(values.n, _CURVE_POINTS)
-    ordered, shares = values.at(ranks), ranks / values.n * 100
-    ordered, shares = ordered[ordered > 0], shares[ordered > 0]
-    if len(ordered) == 1:
-        panel.plot(ordered, shares, "o", color=colour, ms=4, label=label)
-    elif len(ordered):
-        panel.plot(np.r_[ordered[0], ordered], np.r_[0, shares], color=colour, ls=line, lw=1.5, label=label,
-                   drawstyle="steps-post")  # fmt: skip
 
 
 def _service_title(findings: Findings) -> str:
