@@ -232,8 +232,7 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
     shown = np.unique(ordered if floor is None else ordered[ordered > 0])
     shares = ranks[np.searchsorted(ordered, shown, side="right") - 1] / values.n * 100
     if len(shown):
-        marker = "o" if len(shown) == 1 else None
-        panel.plot(np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", marker=marker, ms=4, **look)
+        panel.plot(np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", **look)
 
 
 def time_axis(axes: Axes, end_s: float) -> None:
