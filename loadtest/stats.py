@@ -91,6 +91,14 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     return float(logsumexp(terms)) / math.log(10)
 
 
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """The score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Exactly, where nothing or everything was seen: by rounding, a bound would leave the share itself outside.
+    low = 0.0 if share <= 0 else max(0.0, (middle - half) / (1 + z * z / n))
+    return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
+
+
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     """Whether events are more frequent in one time than in another, so that chance does it once in 1,000 times at most.
 

@@ -227,6 +227,11 @@ class Session:
         """The pool of each traffic entry."""
         return {name: entry.pool for name, entry in self.entries.items()}
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the epoch, below zero before it; 0 while it is not known."""
+        return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
+
     def since_epoch(self, monotonic_ns: int | None) -> int | None:
         """A moment of the monotonic clock as ns since the epoch."""
         return None if monotonic_ns is None else monotonic_ns - self.epoch_ns
@@ -247,12 +252,9 @@ class Session:
 
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
-        elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
+        elapsed = self.elapsed_s
         entries = {
-            name: self.live.entry(name).progress(
-                plan.stage_at(elapsed),
-                self.live.offered[name],
-            )
+            name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])
             for name, plan in self.info.traffic.items()
         }
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)

@@ -1,6 +1,5 @@
 """What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON."""
 
-import time
 from typing import Final
 
 import msgspec
@@ -155,7 +154,7 @@ class LiveRun:
         """
         session, info, live = self.session, self.session.info, self.session.live
         if phase != "over" and session.epoch_ns:
-            self._elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+            self._elapsed_s = session.elapsed_s
         series, elapsed = live.series, self._elapsed_s
         over = phase == "over"
         used = session.endpoint.budget.used if over else self._generator.budget_used
@@ -226,8 +225,7 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
 
 def entries_of(session: Session) -> list[EntryNow]:
     """Every traffic entry of a run, now."""
-    elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
-    return [_entry(session.info, name, session.live, elapsed) for name in session.info.traffic]
+    return [_entry(session.info, name, session.live, session.elapsed_s) for name in session.info.traffic]
 
 
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
