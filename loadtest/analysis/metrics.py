@@ -135,11 +135,7 @@ class _Maker:
         counts[Outcome.LOST] += lost
         offered, sent = sum(counts.values()), int(made.sent[stage_indices].sum())
         return OperationCounts(
-            offered=offered,
-            sent=sent,
-            **counts,
-            offered_rate=_ratio(offered, seconds),
-            sent_rate=_ratio(sent, seconds),
+            offered=offered, sent=sent, **counts, offered_rate=_ratio(offered, seconds), sent_rate=_ratio(sent, seconds)
         )
 
     def _requests(self, planned: Planned, statuses: np.ndarray, seconds: float) -> RequestCounts:

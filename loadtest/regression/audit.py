@@ -123,12 +123,7 @@ def upper_bound(count: int, of: int) -> float:
 def _rate(count: int, of: int) -> Rate:
     share, upper = (count / of if of else 0.0), upper_bound(count, of)
     return Rate(
-        count=count,
-        of=of,
-        share=share,
-        upper=upper,
-        a_year=share * CHECKS_A_YEAR,
-        a_year_upper=upper * CHECKS_A_YEAR,
+        count=count, of=of, share=share, upper=upper, a_year=share * CHECKS_A_YEAR, a_year_upper=upper * CHECKS_A_YEAR
     )
 
 
