@@ -171,7 +171,6 @@ class StageBlocks:
     """One stage of a traffic entry by bin.
 
     Attributes:
-        grid: the bins.
         times: by name as in ``metrics.json``: response time, executionTime, overhead.
         offered: operations that were due.
         sent: of which a request was sent.

@@ -94,10 +94,7 @@ class Column:
 
 def _word(name: str, meaning: str) -> Column:
     return Column(
-        name,
-        _WORD,
-        meaning,
-        lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name]),
+        name, _WORD, meaning, lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name])
     )
 
 

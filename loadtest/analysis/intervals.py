@@ -203,9 +203,4 @@ class _Stage:
 def _from_blocks(found: BlockInterval, factor: float = 1.0) -> dict[str, object]:
     if found.low is None or found.high is None:
         return {"why_not": found.why_not, "effective_n": found.effective_n}
-    return {
-        "kind": "blocks",
-        "low": found.low * factor,
-        "high": found.high * factor,
-        "effective_n": found.effective_n,
-    }
+    return {"kind": "blocks", "low": found.low * factor, "high": found.high * factor, "effective_n": found.effective_n}

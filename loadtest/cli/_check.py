@@ -34,7 +34,6 @@ class Order:
         repeat: how the run is made.
         target: where to; its host and name are those of ``repeat``.
         output_dir: parent of the run directories.
-        plots: draw plots, too.
         fail_on_inconclusive: end with 1 instead of 6.
     """
 

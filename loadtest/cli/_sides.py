@@ -49,12 +49,8 @@ class PlannedSide:
     """A side that nothing was sent to yet.
 
     Attributes:
-        side: which one.
         options: what the command line says about it.
-        loaded: the scenario in force.
         chosen: the running target; None for an embedded API.
-        keys: the API keys.
-        endpoint: the value of ``x-wf-endpoint``.
     """
 
     side: Side

@@ -23,8 +23,6 @@ class ResolvedTarget:
     """A target that may be loaded now.
 
     Attributes:
-        url: its base URL.
-        keys: the API keys.
         environment: of the processes that load it, with the credentials.
         description: where load goes and what limits it, in a sentence.
         chosen: the target and its entry; None for the embedded one.

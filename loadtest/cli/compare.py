@@ -144,7 +144,7 @@ def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, p
         series = Series(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
         comparison = judge(first, wanted.pairs, loaded)
-        suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
+        suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
         if suspects and wanted.rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
             comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)

@@ -35,7 +35,6 @@ class Question:
     """What a forecast is asked.
 
     Attributes:
-        scenario: what to offer.
         plans: how it will be scheduled.
         assumed: what is assumed of the limits.
         retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.

@@ -72,7 +72,6 @@ class Job(msgspec.Struct, gc=False, eq=False):
         workflow: what it runs; None when it has run.
         call: the workflow's function with its arguments; None when it has run.
         id: unguessable, and unique.
-        state: where it is.
         started: monotonic seconds at which its execution began; 0 before and when it has ended.
         expires: monotonic seconds at which its retention is over; 0 before it has ended.
         answer: what every retrieval gets from its end on; empty before.

@@ -37,7 +37,6 @@ class Spread(NamedTuple):
     """The variance of a metric as it was seen, beside what was assumed.
 
     Attributes:
-        metric: of which.
         size: the metric's value; 1 of shares.
         prior: variance that was assumed.
         seen: variance of the values.

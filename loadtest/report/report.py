@@ -178,7 +178,6 @@ class Differences:
         sentence: what the rule says of it.
         reasons: what else a reader must know.
         tone: how that is meant.
-        table: every metric.
     """
 
     title: str
@@ -193,16 +192,12 @@ class Report:
     """A report.
 
     Attributes:
-        run_id: of the run.
-        title: of the scenario.
         verdict: word, sentence, reasons, exit code.
         thresholds: each with value, margin and n; None if the scenario sets none.
         headline: what was found out, in a sentence or two.
         figures: the numbers that matter most.
         answers: tables of what the scenario compares, or of its mistakes on purpose; their picture is ``picture``.
         bars: what became of the operations of each traffic entry and stage.
-        checks: of validity.
-        bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
         not_tested: what the run says nothing about.
         summary: one row for each traffic entry and stage.

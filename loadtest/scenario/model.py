@@ -110,11 +110,7 @@ class ThresholdEntry(Strict):
             InputError: if it is not one.
         """
         return parse_threshold(
-            self.require,
-            traffic=self.traffic,
-            operation=self.operation,
-            stage=self.stage,
-            confident=self.confident,
+            self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
 
     @model_validator(mode="after")

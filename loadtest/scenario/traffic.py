@@ -21,6 +21,7 @@ from loadtest.scenario.fields import (
     Status,
     Strict,
 )
+from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
 
 
@@ -143,6 +144,17 @@ class Mistakes(Strict):
     def shares(self) -> dict[MistakeKind, float]:
         """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
+
+    def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
+        """Which one arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
+        if not (shares := self.shares):
+            return None
+        left = seeded_random(seed, traffic, number, "mistake")
+        for kind, share in shares.items():
+            if left < share:
+                return kind
+            left -= share
+        return None
 
 
 WARMUP: Final = "warmup"

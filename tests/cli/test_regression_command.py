@@ -152,7 +152,7 @@ def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return MadeRun(directory, code)
 
         monkeypatch.setattr(_check, "make_run", make)
-        monkeypatch.setattr(_check, "show", lambda _, comparison, **__: print(comparison.sentence))
+        monkeypatch.setattr(_check, "show_comparison", lambda _, comparison, **__: print(comparison.sentence))
         said = loadtest("regression", *arguments, "--history", str(place.parent))
         assert not queue, "every run was asked for"
         return said, recorded(place.parent).runs[10:], list(confirmed)

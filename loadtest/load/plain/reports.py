@@ -21,9 +21,6 @@ class MadeRun:
     """A run that was started here.
 
     Attributes:
-        directory: its run directory.
-        title: of its scenario.
-        seed: of its schedule.
         rate_multiplier: by which all its rates were multiplied.
         state: how far it is.
         exit_code: the verdict's, once it is reported.

@@ -49,10 +49,8 @@ class ComparisonReport:
     """A report.
 
     Attributes:
-        comparison: what was found.
         name: of the comparison: its directory; of a history, the run in question.
         heading: of the page: the scenario's question.
-        steps: what to do next.
         figures: the numbers that matter most.
         findings: what changed, and its symptoms.
         metrics: the table of every metric.

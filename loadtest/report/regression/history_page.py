@@ -31,7 +31,6 @@ class HistoryPage:
     """What the page shows.
 
     Attributes:
-        name: of the scenario.
         file: of the history, as a user may type it.
         sentence: how many runs there are, and what became of them.
         tone: whether somebody has to do something.

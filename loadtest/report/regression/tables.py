@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
-from loadtest.regression.measurements import Key, RunMeasurements
+from loadtest.regression.measurements import RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.regression.sentences import minute
 from loadtest.report.regression import amounts
@@ -25,18 +25,13 @@ _MOST_NAMED: Final = 3
 
 def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
     """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
-    found = [place_of(one) for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
+    found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
 
     def order(one: MetricComparison) -> tuple[int, bool, bool]:
-        return rank.get(place_of(one), len(rank)), not is_changed(one), not one.gated
+        return rank.get(one.key, len(rank)), not is_changed(one), not one.gated
 
     return tuple(sorted(comparison.metrics, key=order))
-
-
-def place_of(one: MetricComparison) -> Key:
-    """Of what it is the comparison."""
-    return Key(one.traffic, one.stage, one.metric)
 
 
 def is_changed(one: MetricComparison) -> bool:

@@ -5,8 +5,9 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.intervals import GOODPUT, MetricInterval
 from loadtest.analysis.limits.usage import LimitUse
-from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
@@ -14,7 +15,6 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.tables.answers import pair_tables
-from loadtest.report.tables.intervals import intervals
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
@@ -302,3 +302,50 @@ def _cpu(*percents: float | None) -> Iterator[Cell]:
 
 def _pauses(pauses: PauseInfo) -> tuple[str, str]:
     return count(pauses.count), f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING
+
+
+_SHOWN: Final = (
+    "throttled_rate", "error_rate", "goodput", "response_time.p50", "response_time.p90", "response_time.p95",
+    "execution_time.p50", "execution_time.p95",
+)  # fmt: skip
+_KINDS: Final = {"phases": "all phases", "blocks": "blocks, 95 %", "phases and blocks": "all phases, blocks"}
+
+
+def intervals(findings: Findings) -> Table:
+    """Each figure with its range or interval beside that of order statistics."""
+    columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
+    rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
+    note = (
+        "All phases: what the same sends would have had at any other second, by a replay of the assumed limiter. "
+        "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
+        "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
+        "requests for independent (sampling only); thresholds use it."
+    )
+    return table_of("intervals", "How sure the figures are", columns, rows, note)
+
+
+def _row(findings: Findings, one: MetricInterval) -> Row:
+    bounds = None if one.low is None or one.high is None else f"{_say(one, one.low)} to {_say(one, one.high)}"
+    return (
+        one.traffic,
+        one.stage,
+        one.metric,
+        Cell(_say(one, one.value), _sampling(findings, one)),
+        Cell(NOTHING, tone="faint") if bounds is None else Cell(bounds),
+        Cell(one.why_not, tone="faint") if one.kind is None else Cell(_KINDS[one.kind]),
+        Cell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
+    )
+
+
+def _say(one: MetricInterval, value: float) -> str:
+    if one.metric.endswith("_rate"):
+        return share(value)
+    return rate(value) if one.metric == GOODPUT else duration_ms(value)
+
+
+def _sampling(findings: Findings, one: MetricInterval) -> str:
+    """The interval from order statistics; empty of shares and rates, which have none."""
+    name, _, statistic = one.metric.partition(".")
+    summary = getattr(findings.metrics.traffic[one.traffic].stages[one.stage], f"{name}_ms", None)
+    found = summary.get(statistic).interval if isinstance(summary, Summary) else None
+    return "" if found is None else f"{duration_ms(found[0])} to {duration_ms(found[1])}"

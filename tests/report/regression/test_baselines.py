@@ -11,7 +11,7 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
 from loadtest.regression.measurements import FILE_NAME
 from loadtest.report import write
-from loadtest.report.regression.baselines import differences, load_measurements
+from loadtest.report.write import differences, load_measurements
 
 RUN = made.a_run(made.SLOWER, 100)
 
