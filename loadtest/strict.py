@@ -59,6 +59,8 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
             message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
         elif kind in {"model_type", "dict_type"}:
             message = "must be a table"
+        elif kind == "list_type":
+            message = f"must be a list{f': write [[{where}]]' if isinstance(problem['input'], dict) else ''}"
         elif kind == "missing":
             message = "is missing"
         elif kind in {"literal_error", "enum"}:

@@ -212,6 +212,14 @@ def test_parquet_says_the_unit_of_each_column(run: Path, tmp_path: Path) -> None
         assert timed == (units.get(field.name) in {"ms", "ns", "UTC"}), field.name
 
 
+def test_pandas_reads_the_types_of_the_frames_from_parquet(run: Path, tmp_path: Path, operations: pd.DataFrame) -> None:
+    """Whole numbers and truths of which some are unknown, too, which are floats and objects without a hint."""
+    path, _ = frames.export(run, "parquet", tmp_path)
+    read = pd.read_parquet(path)
+    assert operations["polls"].isna().any()
+    assert read.dtypes.astype(str).to_dict() == operations.dtypes.astype(str).to_dict()
+
+
 def test_an_output_that_cannot_be_written_is_one_sentence(run: Path) -> None:
     """A directory that isn't there is a usage error that names the option, and nothing is left behind."""
     with pytest.raises(InputError) as raised:

@@ -56,7 +56,8 @@ def test_every_plot_is_in_the_table_of_plots() -> None:
     drawing = re.compile(r"^def (\w+)\(\w+: Findings\) -> Drawing\b", re.MULTILINE)
     there = {f"{path.stem}.{name}" for path in folder.glob("*.py") for name in drawing.findall(path.read_text())}
     entered = {f"{kind.draw.__module__.rpartition('.')[2]}.{kind.draw.__name__}" for kind in plots._PLOTS.values()}
-    assert not there - entered, "not in _PLOTS of loadtest/report/plots/__init__.py, which says its section"
+    missing = sorted(there - entered)
+    assert missing == [], "not in _PLOTS of loadtest/report/plots/__init__.py, which says its section"
 
 
 def test_an_unknown_plot_is_answered_with_those_there_are(ladder: Findings) -> None:
