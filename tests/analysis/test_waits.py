@@ -174,9 +174,7 @@ def polled(draw: random.Random, k: int, since: float, ready: float) -> Iterator[
 
 @settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6), workers=st.integers(1, 6))
-def test_the_truth_is_always_within_the_bounds(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int
-) -> None:
+def test_the_truth_is_always_within_the_bounds(tmp_path_factory, seed, workers):
     """Whatever queues, workers and polls do: each job's wait, result and lag, and their percentiles, lie inside."""
     rows, truths = queue(seed, 30, workers)
     directory = tmp_path_factory.mktemp("run")

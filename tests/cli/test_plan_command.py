@@ -68,12 +68,13 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_scenario_has_a_plan_that_fits(loadtest: Verb, path: Path) -> None:
     """No line is wider than 100 columns, every entry and every limit that is asked has a row, exit code 0."""
-    said = loadtest("plan", str(path))
+    # Of one phase of the windows, instead of all, but for the tour: what takes the time are the phases.
+    at = ("--start", "12:00:00")
+    said = loadtest("plan", str(path), *(() if path.stem == "tour" else at))
     assert said.code == 0, said.err
     assert max(map(len, said.out.splitlines())) <= 100
     assert "\x1b" not in said.out
-    # One phase of the windows instead of all: what stands in both does not depend on it.
-    planned = json.loads(loadtest("plan", str(path), "--start", "12:00:00", "--json").out)
+    planned = json.loads(loadtest("plan", str(path), *at, "--json").out)
     for row in planned["stages"]:
         assert row["traffic"] in said.out
         assert f"{row['operations']:,}" in said.out

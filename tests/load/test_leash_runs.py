@@ -36,9 +36,7 @@ def aborted(folder: Path, done: Said) -> str:
     return str(info["end_reason"])
 
 
-def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(
-    loadtest: Callable[..., Said], tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(loadtest, tmp_path, stub):
     """Preflight, submits, polls: not one more than max_requests; what is left pending is listed with its cost."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 40\nprice_per_execution = 0.25\nmax_cost = 10")
@@ -61,9 +59,7 @@ def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(
     assert left.endswith(f"/pending_jobs.txt: they may still cost {len(jobs) * 0.25:g} (0.25 each).")
 
 
-def test_polls_stay_within_the_share_of_the_retrieval_limit(
-    loadtest: Callable[..., Said], tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_polls_stay_within_the_share_of_the_retrieval_limit(loadtest, tmp_path, stub):
     """What a plan cannot know, since it depends on how long jobs take, the run still keeps to."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, 'max_share = "5%"')
@@ -73,9 +69,7 @@ def test_polls_stay_within_the_share_of_the_retrieval_limit(
     assert sum(method == "GET" for method, _, _ in server.asked) == 26
 
 
-def test_seeding_spends_the_budget_too(
-    loadtest: Callable[..., Said], tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_seeding_spends_the_budget_too(loadtest, tmp_path, stub):
     """A run that ends before its epoch is aborted all the same, and knows what it left."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 3")
@@ -98,9 +92,7 @@ def test_seeding_spends_the_budget_too(
     ],
     ids=["pending", "threshold"],
 )
-def test_breakers_end_a_run_on_loopback_too(
-    tmp_path: Path, offer: Any, stub: Callable[..., Stub], *, answer: Any, operation: str, breaker: tuple[str, str]
-) -> None:
+def test_breakers_end_a_run_on_loopback_too(tmp_path, offer, stub, *, answer, operation, breaker):
     """Long before its schedule is over, and what waits is not sent."""
     top, reason = breaker
     server = stub(answer)

@@ -197,9 +197,7 @@ def test_a_job_has_the_time_that_it_needs_until_the_server_stops(launch: Any, tm
 
 
 @pytest.mark.parametrize(("workflow", "parameters"), [("block", {"seconds": 3600}), ("deafest", {})])
-def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(
-    launch: Any, tmp_path: Path, workflow: str, parameters: dict[str, Any]
-) -> None:
+def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(launch, tmp_path, workflow, parameters):
     """A function in blocking C code, or a coroutine that ignores its end, ends with the process, and that is said."""
     slow = Slow(launch, tmp_path)
     slow.served.client().post(JOBS, json={"name": workflow, "parameters": parameters})

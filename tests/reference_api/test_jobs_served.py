@@ -71,13 +71,6 @@ def test_cpu_is_really_spent(server: Any) -> None:
     assert finished(client, submit(client, "cpu", ms=30))["result"]["cpuMs"] >= 30
 
 
-def test_a_job_is_visible_to_its_key_alone(server: Any) -> None:
-    """For another key the job doesn't exist."""
-    job = submit(server.client(key="alpha"), "say-hello")
-    expect_error(server.client(key="beta").get(f"{JOBS}/{job}"), 404, "unknown_job")
-    assert finished(server.client(key="alpha"), job)["status"] == "completed"
-
-
 def test_a_full_queue_is_503_until_there_is_room(launch: Any) -> None:
     """One works, one waits, the third is refused; those accepted still end, in the order of their submits."""
     client = launch("--workers", "1", "--queue", "1").client()

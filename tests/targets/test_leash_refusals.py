@@ -83,9 +83,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Stub":
         ),
     ],
 )  # fmt: skip
-def test_a_run_that_would_leave_the_leash_is_not_begun(
-    watched: Stub, capsys: pytest.CaptureFixture[str], entry: str, scenario: dict, says: str
-) -> None:
+def test_a_run_that_would_leave_the_leash_is_not_begun(watched, capsys, entry, scenario, says):
     """Nothing is sent, and no run directory is left."""
     write_entry(Path(), watched.url, entry)
     write_scenario(Path(), **scenario)
