@@ -70,48 +70,32 @@ def after_404(status: int, body: Any) -> Callable[..., Any]:
     return lambda method, *_: UNKNOWN if method == "GET" else (status, body)
 
 
+UNKNOWN_JOB = "API: an unknown job id was answered with "
+
+
 @pytest.mark.parametrize(
     ("answer", "broken"),
     [
         (refuses(401), ("sync_run", "key: the key was refused with 401 (no)", "Check WORKFLOW_API_KEYS.")),
         (refuses(403), ("sync_run", "key: the key was refused with 403 (no)", "Check WORKFLOW_API_KEYS.")),
-        (
-            lambda *_: (200, b"<html>hello</html>"),
-            (
-                "sync_run",
-                "API: an unknown job id was answered with 200, not with 404 and an error body",
-                "check the URL",
-            ),
-        ),
-        (lambda *_: (404, b"nothing here"), ("sync_run", "API: an unknown job id was answered with 404, not", "URL")),
-        (lambda *_: (302, b""), ("sync_run", "API: an unknown job id was answered with 302, not", "check the URL")),
-        (refuses(503), ("sync_run", "API: an unknown job id was answered with 503 (no), not", "check the URL")),
-        (
-            after_404(404, {"error": "x", "code": "unknown_workflow"}),
-            (
-                "sync_run",
-                "workflow: say-hello was answered with 404 (unknown_workflow)",
-                "Check the workflow's name and WORKFLOW_",
-            ),
-        ),
-        (
-            after_404(400, {"error": "x", "code": "y"}),
-            ("async_run", "was answered with 400 (y)", "Check the parameters"),
-        ),
-        (
-            after_404(200, {"result": {}}),
-            ("sync_run", "answer: a run's answer lacks executionTime; it has result", "compare"),
-        ),
-        (
-            after_404(202, {"id": "x"}),
-            ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare"),
-        ),
-        (
-            after_404(202, {"jobId": "x", "status": "pending"}),
-            ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare"),
-        ),
+        (lambda *_: (200, b"<html>hello</html>"),
+         ("sync_run", f"{UNKNOWN_JOB}200, not with 404 and an error body", "check the URL")),
+        (lambda *_: (404, b"nothing here"), ("sync_run", f"{UNKNOWN_JOB}404, not", "URL")),
+        (lambda *_: (302, b""), ("sync_run", f"{UNKNOWN_JOB}302, not", "check the URL")),
+        (refuses(503), ("sync_run", f"{UNKNOWN_JOB}503 (no), not", "check the URL")),
+        (after_404(404, {"error": "x", "code": "unknown_workflow"}),
+         ("sync_run", "workflow: say-hello was answered with 404 (unknown_workflow)",
+          "Check the workflow's name and WORKFLOW_")),
+        (after_404(400, {"error": "x", "code": "y"}),
+         ("async_run", "was answered with 400 (y)", "Check the parameters")),
+        (after_404(200, {"result": {}}),
+         ("sync_run", "answer: a run's answer lacks executionTime; it has result", "compare")),
+        (after_404(202, {"id": "x"}),
+         ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare")),
+        (after_404(202, {"jobId": "x", "status": "pending"}),
+         ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare")),
     ],
-)
+)  # fmt: skip
 def test_a_target_that_cannot_be_loaded_fails_a_check(monkeypatch, tmp_path, stub, answer, broken):
     """One sentence, and what to do, after at most three requests."""
     operation, says, do = broken
