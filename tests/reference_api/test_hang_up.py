@@ -1,6 +1,5 @@
 """Clients that hang up, runs that take too long, servers that stop: nobody's work goes on for nobody."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 from openapi_answers import expect_error
 from plugins.processes import until
+from wire import RUN, connect, post
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 MODULE = '''
 import asyncio
 import time
@@ -98,10 +98,8 @@ class Slow:
     @contextmanager
     def asking(self, workflow: str, label: str) -> Iterator[socket.socket]:
         """A run that was sent, and whose client is gone at the end."""
-        body = json.dumps({"name": workflow, "parameters": {"label": label}}).encode()
-        head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: {len(body)}"
-        with socket.create_connection(self.served.address, timeout=20) as connection:
-            connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        with connect(self.served) as connection:
+            connection.sendall(post({"name": workflow, "parameters": {"label": label}}))
             yield connection
 
     def caught_up(self) -> None:
