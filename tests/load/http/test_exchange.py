@@ -86,7 +86,11 @@ BROKEN: dict[str, tuple[Callable[[Any], None], str, int | None]] = {
         200,
     ),
     "not HTTP": (answering(b"SSH-2.0-OpenSSH_9.9\r\n"), "malformed_http", None),
-    "a bad chunk": (answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"), "malformed_http", 200),
+    "a bad chunk": (
+        answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
+        "malformed_http",
+        200,
+    ),
     "two lengths": (
         answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"),
         "malformed_http",
@@ -120,8 +124,16 @@ BROKEN: dict[str, tuple[Callable[[Any], None], str, int | None]] = {
         "malformed_http",
         None,
     ),
-    "an endless body": (endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536), "answer_too_large", 200),
-    "an endless head": (endless(b"HTTP/1.1 200 OK\r\n", b"x-more: " + b"x" * 65536 + b"\r\n"), "head_too_large", None),
+    "an endless body": (
+        endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+        "answer_too_large",
+        200,
+    ),
+    "an endless head": (
+        endless(b"HTTP/1.1 200 OK\r\n", b"x-more: " + b"x" * 65536 + b"\r\n"),
+        "head_too_large",
+        None,
+    ),
     "endless interim answers": (endless(b"", b"HTTP/1.1 103 Early\r\n\r\n" * 4096), "head_too_large", None),
 }
 
