@@ -29,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         # The parser looks up every beginning of a dotted key: time and memory grow with the square of its parts.
         if any(_is_endless(piece) for piece in re.split(r"[=\[\]{},\n]", text)):
-            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "Write a key of this file.")
+            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "No key needs as many.")
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error

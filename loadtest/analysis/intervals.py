@@ -104,11 +104,7 @@ class _Stage:
         self._waits = waits(key.stage, self._operation, retried=retried)
 
     def intervals(self, *, replayed: bool) -> Iterator[MetricInterval]:
-        """All of them.
-
-        Args:
-            replayed: whether the assumed limiter could be replayed at all.
-        """
+        """All of them."""
         if replayed:
             self._why_phases = self._depends()
         counts, figures = self._figures.operations, self._figures

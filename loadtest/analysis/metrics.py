@@ -53,12 +53,7 @@ class RunFigures:
 
 
 def compute(record: Record, expectation: Expectation) -> RunFigures:
-    """The figures of a run.
-
-    Args:
-        record: the record.
-        expectation: which requests the assumed limiter would reject.
-    """
+    """The figures of a run."""
     maker = _Maker(record, expectation)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})

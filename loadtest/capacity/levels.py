@@ -13,6 +13,9 @@ from loadtest.errors import RecordError
 from loadtest.scenario import Scenario
 
 _METRICS: Final = "metrics.json"
+_ERRORS: Final = 0.01
+"""Part of an entry's operations that may fail where no threshold says how many: who fails does not get through."""
+_FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
 
 
 class _Times(msgspec.Struct, frozen=True):
@@ -87,6 +90,8 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
     """
     metrics = _read(directory / _METRICS)
     broken = [each for each in metrics.thresholds if each.judgement != "pass"]
+    entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
+    broken += _failing(entries, scenario)
     outcome: Outcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
     if metrics.verdict == "invalid" or not broken:
         outcome = "holds" if metrics.verdict != "invalid" else "invalid"
@@ -100,7 +105,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         else tuple(check.name for check in metrics.validity if not check.ok),
         stage_s=stage_s,
         requests=metrics.overall.requests.sent,
-        entries={name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()},
+        entries=entries,
         limits={
             LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
             for each in metrics.limits
@@ -113,7 +118,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
     limit = _refusing(level, broken, scenario)
     if limit is None:
-        failing = any(each.stages[stage].error_rate for each in metrics.traffic.values())
+        failing = any(each.error_rate for each in entries.values())
         return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
     return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
 
@@ -135,8 +140,19 @@ def _entry(stage: _Stage, scenario: Scenario, name: str) -> EntryLevel:
         response_p95_ms=stage.response_time_ms.p95,
         execution_p50_ms=stage.execution_time_ms.p50,
         throttled_rate=stage.throttled_rate or 0.0,
+        error_rate=stage.error_rate or 0.0,
         requests_per_operation=stage.requests_per_operation,
     )
+
+
+def _failing(entries: Mapping[str, EntryLevel], scenario: Scenario) -> list[_Threshold]:
+    """What is asked of entries whose errors no threshold is about, where they have too many."""
+    said = [each.traffic for each in scenario.threshold if each.parse().metric in _FAILING]
+    return [
+        _Threshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
+        for name, entry in entries.items()
+        if entry.error_rate > _ERRORS and not {None, name} & {*said}
+    ]
 
 
 def _refusing(level: Level, broken: list[_Threshold], scenario: Scenario) -> LimitName | None:

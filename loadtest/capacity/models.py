@@ -128,6 +128,8 @@ def flat_until(levels: Sequence[Level]) -> float | None:
     flat = None
     smallest: dict[tuple[str, str], float] = {}
     for level in sorted(levels, key=lambda level: level.multiplier):
+        if level.constraint == Constraint.ERRORS:
+            return flat
         if all(entry.response_p50_ms is None for entry in level.entries.values()):
             continue  # Where nothing was ok, nothing is known of times.
         for name, entry in level.entries.items():

@@ -77,20 +77,17 @@ def unjudged(level: Level) -> str:
 
 def no_answer(between: Bracket, levels: int) -> str:
     """Why there is no answer."""
-    if not between.consistent:
-        return (
-            f"can't tell: a higher rate held where {between.high.multiplier:.3g} times the scenario's rate did not"
-            if between.high is not None
-            else "can't tell"
-        )
+    if between.high is not None and not between.consistent:
+        least = f"{between.high.multiplier:.3g} times the scenario's rate"
+        return f"can't tell: {least} did not hold, and a higher rate did: the service changed while it was measured"
     if between.high is None:
         highest = between.low.multiplier if between.low is not None else 0.0
         reach = "the highest rate that is tried" if highest >= HIGHEST else f"all {levels} runs that were allowed"
         return f"no limit was met: {highest:.3g} times the scenario's rate holds, {reach}"
     if between.low is None:
-        least = between.high.multiplier
-        reach = "the lowest rate that is tried" if least / 2 < LOWEST else f"the lowest of {levels} runs"
-        return f"nothing holds: {least:.3g} times the scenario's rate, {reach}, breaks {_list(between.high)}"
+        lowest = between.high.multiplier
+        reach = "the lowest rate that is tried" if lowest / 2 < LOWEST else f"the lowest of {levels} runs"
+        return f"nothing holds: {lowest:.3g} times the scenario's rate, {reach}, breaks {_list(between.high)}"
     return (
         f"the highest rate that holds lies between {between.low.multiplier:.3g} and {between.high.multiplier:.3g} "
         f"times the scenario's rate, after {levels} runs"

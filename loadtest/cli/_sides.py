@@ -270,11 +270,6 @@ def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight
 def ready_sides(sides: Sides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
     """Both sides ready to be loaded; embedded APIs live as long as the block.
 
-    Args:
-        sides: planned, their budgets checked.
-        yes: load a production target without asking.
-        preflight: look at running targets with a few requests.
-
     Raises:
         InputError: if a production target was not confirmed.
         TargetError: if a preflight fails, or an embedded API does not start.

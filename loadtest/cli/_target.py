@@ -69,11 +69,6 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
 def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) -> Iterator[ResolvedTarget]:
     """An embedded target as long as the block lasts.
 
-    Args:
-        loaded: the scenario in force, with its settings.
-        keys: the API keys that it accepts.
-        endpoint: what it is sent as ``x-wf-endpoint``.
-
     Raises:
         InputError: if the scenario runs a workflow that it does not have.
         TargetError: if it does not start.
@@ -93,10 +88,6 @@ def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) 
 
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Keys and endpoint; the entry's endpoint where it has one.
-
-    Args:
-        chosen: the target.
-        environ: where the others are.
 
     Raises:
         InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.

@@ -30,6 +30,7 @@ from loadtest.record import run_directory
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, with_stage_alone
 from loadtest.targets import ChosenTarget, choose
+from loadtest.targets.look import check_reachable
 from loadtest.units import percent
 
 _FOLDER: Final = "levels"
@@ -235,6 +236,7 @@ class _Search:
     ) -> Iterator[ResolvedTarget]:
         """A running target whose limits count nothing of the level before."""
         check_before_run(loaded, chosen, keys=self.keys, preflight=False)
+        check_reachable(chosen.target)
         if self.levels:
             silence = _window_s(self.loaded, self.assumed)
             print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)

@@ -169,7 +169,7 @@ def _print_plan(order: ProbeOrder, rate: float) -> None:
     print(
         f"Probes {', '.join(most)} of {order.url}: at most {sum(most.values()):,} requests, {rate:g}/s at most, in at"
     )
-    print(f"most {seconds / 60:.0f} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
+    print(f"most {seconds / 60:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
     print("share them are refused meanwhile. ", end="")
     if order.workflow is None:
         print("The requests name no known workflow or job, so that nothing is executed.")

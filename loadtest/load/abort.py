@@ -39,15 +39,7 @@ _Known = tuple[float, float, float]
 
 
 class CircuitBreakers:
-    """Watches the samples of a run, once they are counted, for reasons to end it.
-
-    Args:
-        settings: which breakers are on.
-        pending: the jobs that are pending.
-        expected: statuses that are no failure.
-        directory: the run directory, from which a relative stop file starts.
-        thresholds: those that abort.
-    """
+    """Watches the samples of a run, once they are counted, for reasons to end it."""
 
     def __init__(
         self,

@@ -84,11 +84,7 @@ class Engine:
             self._conductor.kill(block=False)
 
     def abort(self, reason: str) -> None:
-        """End the schedule now, as aborted; what is in flight may still end within 3 s. Only the first reason counts.
-
-        Args:
-            reason: a sentence without its full stop.
-        """
+        """End the schedule now, as aborted; what is in flight has 3 s to end. Only the first reason counts."""
         if self._abort_reason is None:
             self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)

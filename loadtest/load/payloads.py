@@ -287,8 +287,9 @@ def _read(path: Path, key: str, remedy: str) -> str:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"cannot read {key} from {path}: it is no file", remedy)
+            raise InputError(f"cannot read {key} from {path}: it is not a regular file", remedy)
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         # ValueErrors are those of UTF-8, and of a path with a NUL in it.
-        raise InputError(f"cannot read {key} from {path}: {error}", remedy) from error
+        why = (error.strerror or error) if isinstance(error, OSError) else error
+        raise InputError(f"cannot read {key} from {path}: {why}", remedy) from error

@@ -92,15 +92,6 @@ def make_entry(
 ) -> TrafficEntry:
     """Make an entry ready.
 
-    Args:
-        name: of the entry.
-        index: its place in the scenario.
-        traffic: the entry of the scenario.
-        info: the run, with the entry's plan.
-        base: what a relative path in the scenario starts from.
-        own_jobs: ids of the run's own jobs, which grow while it goes on.
-        keys: how many keys there are in all.
-
     Raises:
         InputError: if a file that it names cannot be used.
     """

@@ -51,14 +51,7 @@ def entries(
     assumed: AssumedLimits,
     jobs: Mapping[str, JobDuration],
 ) -> list[PlannedEntry]:
-    """Every entry of a scenario, all their stages numbered through.
-
-    Args:
-        traffic: the scenario's.
-        plans: how it will be scheduled.
-        assumed: whose limit of retrievals paces may refer to.
-        jobs: what is assumed of the workflows that are run, by entry.
-    """
+    """Every entry of a scenario, all their stages numbered through."""
     made: list[PlannedEntry] = []
     stage_number = 0
     for name, plan in plans.items():

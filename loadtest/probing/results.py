@@ -7,7 +7,8 @@ import msgspec
 
 from loadtest.contract import LimitName
 from loadtest.limiters import AlgorithmName, LimiterSpec, Scope
-from loadtest.probing.models import Bucket, Concurrency, Model
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Who
 from loadtest.probing.probe import Finding
 from loadtest.record.run_info import TlsInfo

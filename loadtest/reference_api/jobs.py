@@ -204,11 +204,6 @@ class JobStore:
     def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
         """Queue a job, or start it where a worker is idle.
 
-        Args:
-            owner: who may see it.
-            workflow: what it runs.
-            call: from the workflow's ``call``.
-
         Raises:
             QueueFullError: if there is no room; nothing was changed.
         """

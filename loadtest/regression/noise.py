@@ -92,11 +92,6 @@ def _alike(one: Spread, other: Spread) -> bool:
 
 
 def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
-    """Variance s² and degrees of freedom of a metric, by the module's formula.
-
-    Args:
-        spread: of the metric.
-        factor: its ``inflation``.
-    """
+    """Variance s² and degrees of freedom of a metric, by the module's formula."""
     df = PRIOR_DF + spread.df
     return (PRIOR_DF * spread.prior * factor + spread.df * spread.seen) / df, df

@@ -37,12 +37,7 @@ _PEERS_NAMED: Final = 10
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
-    """(label, value) pairs that say what a run was.
-
-    Args:
-        record: of the run.
-        windows: how far into the server's windows it began, where that is known.
-    """
+    """(label, value) pairs that say what a run was."""
     info = record.info
     where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
@@ -288,5 +283,4 @@ def _draw(findings: Findings) -> tuple[Plot, ...]:
 
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
-    note = f"Plots were left out (--no-plots); `loadtest report {report.run_id}` draws them."
-    return replace(report, draw=tuple, caveats=(*report.caveats, note))
+    return replace(report, draw=tuple, caveats=(*report.caveats, "Plots were left out, as --no-plots asks."))

@@ -263,7 +263,7 @@ class Traffic(Strict):
                 raise ValueError(f"{name} must be above zero")
         if (count := sum(stage.count for stage in self.stages)) > MAX_STAGES:
             raise ValueError(
-                f"has {count:,} stages, steps one by one; the most is {MAX_STAGES:,}: use ramps or larger steps"
+                f"has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or larger steps"
             )
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:

@@ -145,7 +145,7 @@ ASK = """
 import shlex, sys
 import locust
 from loadtest.errors import InputError
-from loadtest.load.plain.options import parse_command_line
+from loadtest.load.plain.locust_test import parse_command_line
 
 for words in sys.argv[1:]:
     sys.argv = ["locust", *words.split(" ")]

@@ -1,15 +1,11 @@
-"""``loadtest probe`` over real HTTP: the reference API, somebody else's limiter, and servers that cannot be probed."""
+"""``loadtest probe`` over real HTTP: the reference API, and servers that cannot be probed."""
 
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 from plugins.verbs import Said
@@ -17,7 +13,6 @@ from plugins.verbs import Said
 ENVIRONMENT = {"WORKFLOW_API_KEYS": ",".join(KEYS[:2]), "WORKFLOW_ENDPOINT": "tests"}
 Verb = Callable[..., Said]
 LIMIT = ("retrieval", "--documented", "retrieval=30/2s")
-REFUSED = (429, {"error": "Too many", "code": "rate_limit_exceeded", "details": {}})
 
 
 def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
@@ -47,19 +42,6 @@ def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtes
     assert found["executed"] == 0
     assert set(found["statuses"]) == {"429"}
     assert "none is contradicted" in found["retry_after"]
-
-
-def test_somebody_elses_limiter_stands(stub: Callable[..., Stub], loadtest: Verb) -> None:
-    """The `limits` package's moving window is a sliding log; keys share it here, and names do."""
-    limiter, lock = MovingWindowRateLimiter(MemoryStorage()), threading.Lock()
-
-    def answer(_method: str, _path: str, _number: int) -> Answer:
-        with lock:
-            return UNKNOWN if limiter.hit(RateLimitItemPerSecond(30, 2)) else REFUSED
-
-    found = only_finding(loadtest, stub(answer).url)
-    assert stands(found, "sliding-log", 30)
-    assert found["scope"] == "global"
 
 
 @pytest.mark.parametrize(

@@ -61,5 +61,5 @@ def test_what_may_have_no_end_is_not_read(tmp_path: Path, read: Callable[[Path],
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(InputError, match=f"cannot read {key} from .*: it is no file"):
+    with pytest.raises(InputError, match=f"cannot read {key} from .*: it is not a regular file"):
         read(path)

@@ -61,6 +61,20 @@ def test_at_most_five_requests_whatever_the_number_of_keys(loadtest, tmp_path, s
     assert all(headers["x-wf-endpoint"] == "local" for _, _, headers in server.asked)
 
 
+def test_a_key_that_gets_no_answer_is_not_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
+    """The preflight ends there, and says which key it was."""
+    server = stub(lambda *asked: UNKNOWN if asked[-1] == 1 else (-1, {}))
+    write_scenario(tmp_path)
+    monkeypatch.setenv("WORKFLOW_API_KEYS", f"{SECRET},other")
+    order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    failure = msgspec.json.decode(look(order), type=Preflight).failure
+    assert failure is not None
+    assert (failure.name, failure.words) == ("key", "key 2 of 2: no answer in HTTP (RemoteProtocolError)")
+    assert len(server.asked) == 2
+
+
 def refuses(status: int, **body: str) -> Callable[..., Any]:
     return lambda *_: (status, {"error": "No", "code": "no", "details": {}, **body})
 

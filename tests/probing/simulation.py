@@ -32,11 +32,12 @@ def probed(
     while True:
         now = max(now, send.at)
         answers = []
-        for arrival in sorted(now + chance.random() * jitter_s for _ in range(send.count)):
+        times = (now + after for after in send.after)
+        for arrival, sent in sorted((sent + chance.random() * jitter_s, sent) for sent in times):
             passed, held = decide(arrival + offset, send.who)
             answered = arrival + held + chance.random() * jitter_s
-            answers.append(Answer(now, answered if answered <= now + send.patience else math.inf, passed))
-        now = max(min(answer.answered, now + send.patience) for answer in answers)
+            answers.append(Answer(sent, answered if answered <= sent + send.patience else math.inf, passed))
+        now = max(min(answer.answered, answer.sent + send.patience) for answer in answers)
         try:
             send = run.send(answers)
         except StopIteration as stop:

@@ -183,5 +183,5 @@ def test_stages_have_a_bound(load: Any, many: str) -> None:
         steps = 'from = "1/s", to = "200/s", step = "1/s", duration = "1s"'
         stages = ",".join(f'{{ name = "s{n}", {steps} }}' for n in range(6))
     text = 'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\n'
-    with pytest.raises(InputError, match=r"traffic\.t: has [\d,]+ stages, .*; the most is 1,000"):
+    with pytest.raises(InputError, match=r"traffic\.t: has [\d,]+ stages, .*; at most 1,000"):
         load(f"{text}stages = [{stages}]\n")

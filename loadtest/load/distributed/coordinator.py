@@ -97,13 +97,7 @@ class Member:
 
 
 class Coordinator:
-    """Coordinates the workers that take part in a run.
-
-    Args:
-        session: the run, on the master: its pools have no users.
-        mailbox: the connection to the workers.
-        on_abort: called with the reason where the run should end.
-    """
+    """Coordinates the workers that take part in a run."""
 
     def __init__(self, session: Session, mailbox: Mailbox, on_abort: Callable[[str], None]) -> None:
         self.members: dict[str, Member] = {}

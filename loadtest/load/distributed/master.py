@@ -31,12 +31,7 @@ _CLOSE_PATIENCE: Final = 15.0
 
 
 class DistributedGenerator:
-    """A ``LoadGenerator`` whose load is made by the workers that take part in the run.
-
-    Args:
-        session: the run, on the master: its pools have no users.
-        mailbox: the connection to the workers.
-    """
+    """A ``LoadGenerator`` whose load is made by the workers that take part in the run."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
@@ -159,12 +154,7 @@ class DistributedGenerator:
 
 
 def record_lost_arrivals(session: Session, coordinator: Coordinator) -> None:
-    """Record every arrival that was assigned and is not in the record as lost.
-
-    Args:
-        session: the run.
-        coordinator: whose workers have sent all that they will send.
-    """
+    """Record as lost what was assigned and is not in the record, once workers have sent all that they will."""
     members, arrivals = coordinator.members, coordinator.collector.arrivals
     assignments = coordinator.assigner.assignments
     finished = session.info.end == "finished"

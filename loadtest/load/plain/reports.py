@@ -44,11 +44,7 @@ class MadeRun:
 
 
 class Reports:
-    """Has a report made of each run when it is over.
-
-    Args:
-        plots: draw plots, too.
-    """
+    """Has a report made of each run when it is over."""
 
     def __init__(self, *, plots: bool) -> None:
         self.runs: list[MadeRun] = []

@@ -133,12 +133,7 @@ _END_ONLY: Final = "judged in the report"
 
 
 class LiveRun:
-    """One run, for those who watch it.
-
-    Args:
-        session: the run.
-        generator: what makes its load.
-    """
+    """One run, for those who watch it."""
 
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session

@@ -78,11 +78,7 @@ class RecentJobs(Generic[_T]):
 
 
 class WorkFaults:
-    """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``.
-
-    Args:
-        active: the faults in force.
-    """
+    """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``."""
 
     def __init__(self, active: ActiveFaults) -> None:
         self._active = active

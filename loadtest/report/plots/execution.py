@@ -32,7 +32,7 @@ from loadtest.report.plots.style import (
     stacked,
     time_axis,
 )
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Table, table_of
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -88,20 +88,17 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
 
 
 def _table(name: str, rows: list[_Row]) -> Table:
-    columns = (
-        ("Stage", False), ("n", True), *((f"{label} ms", True) for label, _, _ in rows[0].parts),
-        ("executionTime ms", True),
-    )  # fmt: skip
+    columns = f"Stage | #n | {' | '.join(f'#{label} ms' for label, _, _ in rows[0].parts)} | #executionTime ms"
     lines = tuple(
         (
-            Cell(row.stage, tone="head"),
-            Cell(numbers.count(row.n)),
-            *(Cell(numbers.milliseconds(ms)) for _, ms, _ in row.parts),
-            Cell(numbers.milliseconds(row.execution)),
+            row.stage,
+            numbers.count(row.n),
+            *(numbers.milliseconds(ms) for _, ms, _ in row.parts),
+            numbers.milliseconds(row.execution),
         )
         for row in rows
     )
-    return Table("data", f"Means of {name}", columns, lines)
+    return table_of("data", f"Means of {name}", columns, lines)
 
 
 def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:

@@ -26,7 +26,7 @@ from loadtest.report.plots.style import (
     plain_log,
     time_axis,
 )
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Table, table_of
 from loadtest.stats import interval_ranks, rank, ranks_to_draw
 
 _MOST_NAMED: Final = 3
@@ -277,10 +277,10 @@ def _heat_table(name: str, heat: Heat) -> Table:
     rows = tuple(
         (
             Cell(f"{heat.cuts[k]:g}"),
-            Cell(numbers.count(float(n[k]))),
-            Cell(numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None)),
+            numbers.count(float(n[k])),
+            numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None),
         )
         for k in kept
     )
-    columns = (("From s", True), ("Operations", True), ("Median ms, ± 8 %", True))
-    return Table("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
+    columns = "#From s | #Operations | #Median ms, ± 8 %"
+    return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

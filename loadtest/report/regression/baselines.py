@@ -19,10 +19,6 @@ from loadtest.report.tables.table import Table
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Differences:
     """Judge a run against baselines as against a history of accepted runs.
 
-    Args:
-        run: the run in question.
-        baselines: in any order.
-
     Raises:
         InputError: if the run is among its own baselines.
     """

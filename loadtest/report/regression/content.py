@@ -93,13 +93,7 @@ class ComparisonReport:
 
 
 def build(comparison: Comparison, directory: Path, history: History | None = None) -> ComparisonReport:
-    """Make the report of a comparison.
-
-    Args:
-        comparison: what was found.
-        directory: where ``comparison.json`` is, as a user may type it.
-        history: that the run was compared with, if it is there.
-    """
+    """Make the report of a comparison."""
     return ComparisonReport(
         comparison=comparison,
         name=_name(comparison, directory),

@@ -6,7 +6,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, MetricInterval
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, share
 from loadtest.analysis.results import Summary
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 _SHOWN: Final = (
     "throttled_rate", "error_rate", "goodput", "response_time.p50", "response_time.p90", "response_time.p95",
@@ -17,10 +17,7 @@ _KINDS: Final = {"phases": "all phases", "blocks": "blocks, 95 %", "phases and b
 
 def intervals(findings: Findings) -> Table:
     """Each figure with its range or interval beside that of order statistics."""
-    columns = (
-        ("Traffic", False), ("Stage", False), ("Figure", False), ("Value", True), ("Range or interval", True),
-        ("From", False), ("n", True),
-    )  # fmt: skip
+    columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
     rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
     note = (
         "All phases: what the same sends would have had at any other second, by a replay of the assumed limiter. "
@@ -28,15 +25,15 @@ def intervals(findings: Findings) -> Table:
         "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
         "requests for independent (sampling only); thresholds use it."
     )
-    return Table("intervals", "How sure the figures are", columns, rows, note)
+    return table_of("intervals", "How sure the figures are", columns, rows, note)
 
 
-def _row(findings: Findings, one: MetricInterval) -> tuple[Cell, ...]:
+def _row(findings: Findings, one: MetricInterval) -> Row:
     bounds = None if one.low is None or one.high is None else f"{_say(one, one.low)} to {_say(one, one.high)}"
     return (
-        Cell(one.traffic, tone="head"),
-        Cell(one.stage),
-        Cell(one.metric),
+        one.traffic,
+        one.stage,
+        one.metric,
         Cell(_say(one, one.value), _sampling(findings, one)),
         Cell(NOTHING, tone="faint") if bounds is None else Cell(bounds),
         Cell(one.why_not, tone="faint") if one.kind is None else Cell(_KINDS[one.kind]),

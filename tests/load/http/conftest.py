@@ -1,8 +1,5 @@
 """A real nginx, and certificates for it: one of each for all tests of a file."""
 
-import contextlib
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,24 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plugins import processes
+from plugins.nginx import free_ports, need, running
 
-
-@pytest.fixture(scope="session")
-def until() -> processes.Fixture:
-    """What waits for a condition."""
-    return processes.until
-
-
-PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-"""Debian has nginx where others than root do not look."""
 LARGE = '{"text": "' + "many words " * 3000 + '"}'
 CONFIG = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log notice;
-events {{ worker_connections 256; }}
 http {{
     access_log {folder}/access.log;
     client_body_temp_path {folder}/bodies;
@@ -118,10 +101,7 @@ def make_certificate(folder: Path, name: str, *more: str, ca: str | None = "ca")
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an authority (``ca``), another one (``stranger``), servers' certificates and a client's."""
-    missing = [tool for tool in ("nginx", "openssl") if shutil.which(tool, path=PATH) is None]
-    if missing:
-        assert not os.environ.get("CI"), f"CI has to have {missing}"
-        pytest.skip(f"{' and '.join(missing)} not installed (Debian: nginx-light, openssl)")
+    need("nginx", "openssl")
     folder = tmp_path_factory.mktemp("certificates")
     for authority in ("ca", "stranger"):
         make_certificate(folder, authority, ca=None)
@@ -129,14 +109,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_certificate(folder, server, f"subjectAltName=DNS:{server}")
     make_certificate(folder, "client")
     return folder
-
-
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def has_six() -> bool:
@@ -154,23 +126,7 @@ def nginx(certificates: Path) -> Iterator[Nginx]:
     server = Nginx(certificates, plain, tls, wrong, mutual, has_six())
     (server.folder / "files").mkdir()
     (server.folder / "files" / "large.json").write_text(LARGE)
-    # Files of a test are its user's alone, and nginx would change to another one.
-    user = "user root;\n" if os.geteuid() == 0 else ""
     six = f"listen [::1]:{plain};" if server.six else ""
-    config = server.folder / "nginx.conf"
-    config.write_text(
-        user + CONFIG.format(folder=server.folder, plain=plain, tls=tls, wrong=wrong, mutual=mutual, six=six)
-    )
-    with subprocess.Popen(
-        [str(shutil.which("nginx", path=PATH)), "-p", str(server.folder), "-c", str(config), "-e", "stderr"]
-    ) as process:
-        processes.until(lambda: listens(mutual) or process.poll() is not None)
-        assert process.poll() is None
+    http = CONFIG.format(folder=server.folder, plain=plain, tls=tls, wrong=wrong, mutual=mutual, six=six)
+    with running(server.folder, http, mutual):
         yield server
-        process.terminate()
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False

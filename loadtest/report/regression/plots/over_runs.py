@@ -45,12 +45,7 @@ _LETTERS: Final = 22
 
 
 def draw_first(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
-    """The metrics of the findings, or where there is none those that changed most.
-
-    Args:
-        comparison: what was found.
-        before: the history before the runs that it rests on.
-    """
+    """The metrics of the findings, or where there is none those that changed most."""
     chosen = _chosen(comparison)
     return _draw(comparison, chosen[:_FIRST], before) if chosen else None
 
