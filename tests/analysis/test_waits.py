@@ -30,14 +30,12 @@ JOB: dict[str, Any] = {"operation": "async_run"}
 def submit(k: int, start_ms: float, end_ms: float, **more: Any) -> Sample:
     """An accepted submit."""
     own = {"kind": "submit", "status": 202, "job_state": "pending", **JOB, **more}
-    made: Sample = maker.request("t", k, start_ms, end_ms, **own)
-    return made
+    return maker.request("t", k, start_ms, end_ms, **own)
 
 
 def poll(k: int, start_ms: float, end_ms: float, state: str = "pending", **more: Any) -> Sample:
     """A poll."""
-    made: Sample = maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
-    return made
+    return maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
 
 
 def two_jobs() -> list[Sample]:

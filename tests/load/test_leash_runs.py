@@ -21,8 +21,7 @@ ABORTS = '[breakers]\nserver_errors = false\n[[threshold]]\ntraffic = "t"\nrequi
 
 def record(folder: Path) -> dict[str, Any]:
     """What run.json of the latest run says."""
-    found: dict[str, Any] = json.loads((folder / "reports" / "latest" / "run.json").read_text())
-    return found
+    return json.loads((folder / "reports" / "latest" / "run.json").read_text())
 
 
 def aborted(folder: Path, done: Said) -> str:

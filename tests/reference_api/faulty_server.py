@@ -41,8 +41,7 @@ class Faulty:
     def submit(self, workflow: str = "echo", key: int = 0, **parameters: Any) -> str:
         answer = self.clients[key].post(JOBS, json={"name": workflow, "parameters": parameters})
         assert answer.status_code == 202, answer.text
-        job_id: str = answer.json()["jobId"]
-        return job_id
+        return answer.json()["jobId"]
 
     def job(self, job_id: str, key: int = 0) -> httpx.Response:
         return self.clients[key].get(f"{JOBS}/{job_id}")
@@ -64,8 +63,7 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def ended(faulty: Faulty, job_id: str) -> httpx.Response:
-    answer: httpx.Response = until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
-    return answer
+    return until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
 
 
 def exchange(faulty: Faulty) -> tuple[bytes, str]:

@@ -28,22 +28,19 @@ def tight(launch: Any) -> Any:
 
 def run(server: Any, body: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer: httpx.Response = server.client().post(RUN, content=content)
-    return answer
+    return server.client().post(RUN, content=content)
 
 
 def full(server: Any) -> httpx.Response:
     client = server.client()
     client.post(JOBS, json={"name": "sleep", "parameters": {"ms": 60_000}})
-    answer: httpx.Response = client.post(JOBS, json={"name": "say-hello"})
-    return answer
+    return client.post(JOBS, json={"name": "say-hello"})
 
 
 def twice(server: Any) -> httpx.Response:
     client = server.client()
     client.get(JOBS + "/x")
-    answer: httpx.Response = client.get(JOBS + "/x")
-    return answer
+    return client.get(JOBS + "/x")
 
 
 def over_the_wire(server: Any, method: str, path: str, request: bytes, meanwhile: Callable[[], Any]) -> httpx.Response:

@@ -13,8 +13,7 @@ def submit(client: Any, name: str, **parameters: Any) -> str:
     assert response.status_code == 202, response.text
     assert response.json().keys() == {"jobId", "status"}
     assert response.json()["status"] == "pending"
-    job: str = response.json()["jobId"]
-    return job
+    return response.json()["jobId"]
 
 
 def finished(client: Any, job: str) -> dict[str, Any]:
@@ -22,8 +21,7 @@ def finished(client: Any, job: str) -> dict[str, Any]:
         answer: dict[str, Any] = client.get(f"{JOBS}/{job}").json()
         return answer if answer["status"] != "pending" else None
 
-    answer: dict[str, Any] = until(ask)
-    return answer
+    return until(ask)
 
 
 def test_a_job_completes_with_its_result(server: Any) -> None:

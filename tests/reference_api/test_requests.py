@@ -246,8 +246,7 @@ def test_any_bytes_get_a_documented_answer(server: Any, body: bytes) -> None:
 def _post(server: Any, body: bytes) -> httpx.Response:
     client = server.clients[0] if server.clients else server.client()
     headers = {"x-api-key": "alpha", "x-wf-endpoint": "tests"}
-    response: httpx.Response = client.post(RUN, content=body, headers=headers)
-    return response
+    return client.post(RUN, content=body, headers=headers)
 
 
 def test_unknown_parameters_and_fields_can_be_let_through(in_process: Any) -> None:
