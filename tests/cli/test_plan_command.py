@@ -1,15 +1,12 @@
 """``loadtest plan``: its table, its JSON, its refusals, and that what it counts is what is then offered."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.processes import clean_environment
 
 from loadtest.record import run_directory, samples
 
@@ -50,13 +47,7 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
     path = tmp_path / "all.toml"
     path.write_text(ALL_FORMS)
     planned = json.loads(loadtest("plan", str(path), "--json").out)
-    subprocess.run(
-        [sys.executable, "-m", "loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out")],
-        env=clean_environment(),
-        check=False,
-        capture_output=True,
-        timeout=60,
-    )
+    loadtest("run", str(path), "--output-dir", str(tmp_path / "out"))
     run = run_directory.find_run(str(tmp_path / "out" / "latest"))
     rows = samples.read_table(run).select(["row", "traffic", "stage"]).to_pylist()
     offered = Counter((row["traffic"], row["stage"]) for row in rows if row["row"] == "operation")

@@ -25,10 +25,6 @@ SECRET = "not-to-be-shown-anywhere"
 Verb = Callable[..., Said]
 
 
-Broken = tuple[str, str, str]
-"""Operation, what is said, what to do."""
-
-
 def table(text: str) -> dict[str, tuple[str, str]]:
     """Result and words of each check, by its name."""
     lines = [line.split(maxsplit=2) for line in text.splitlines()[1:7]]

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -15,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from wire import RUN, connect, post, read_all
 
 JOBS = "/v1/workflows/jobs"
-Scrape = Callable[[Any], dict[tuple[str, ...], float]]
 
 
 def values(text: str, parse: Any = parse_plain) -> dict[tuple[str, ...], float]:
