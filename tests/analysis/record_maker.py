@@ -1,5 +1,6 @@
 """Makes records for tests: an honest simulation of traffic against fixed windows, written as a real run is."""
 
+import functools
 import heapq
 import math
 import random
@@ -270,10 +271,15 @@ def tour_traffic(scale: float = 1.0) -> dict[str, TrafficPlan]:
     }
 
 
+@functools.cache
+def _tour(only: str | None) -> tuple[dict[str, TrafficPlan], list[Sample]]:
+    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
+    return traffic, Simulation(traffic).run()
+
+
 def tour(directory: Path, only: str | None = None, **changes: Any) -> Path:
     """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold."""
-    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
-    rows = Simulation(traffic).run()
+    traffic, rows = _tour(only)
     cpu = [CpuSample(t_s=float(t), percent=6 + 3 * math.sin(t)) for t in range(1, 186)]
     thresholds = [
         {"require": "requests.throttled == 0", "traffic": "greetings", "stage": "within"},

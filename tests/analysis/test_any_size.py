@@ -15,15 +15,13 @@ from loadtest.analysis.record import load_record
 
 def figures(directory: Path) -> dict[str, Any]:
     """Everything that metrics.json holds."""
-    found: dict[str, Any] = json.loads(as_json(find(load_record(directory))))
-    return found
+    return json.loads(as_json(find(load_record(directory))))
 
 
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of the tour."""
-    made: Path = maker.tour(tmp_path_factory.mktemp("tour") / "run")
-    return made
+    return maker.tour(tmp_path_factory.mktemp("tour") / "run")
 
 
 def test_the_size_of_batches_and_chunks_changes_nothing(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:

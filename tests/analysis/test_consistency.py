@@ -32,8 +32,7 @@ def rows_of() -> list[Sample]:
 def written(directory: Path, rows: list[Sample], offered: int = N) -> Path:
     """A run directory of these rows."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 8)], offered=offered)}
-    saved: Path = maker.save(directory / "run", maker.info(traffic, samples=len(rows)), rows)
-    return saved
+    return maker.save(directory / "run", maker.info(traffic, samples=len(rows)), rows)
 
 
 def set_to(place: int, /, **values: Any) -> Change:

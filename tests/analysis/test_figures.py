@@ -169,9 +169,7 @@ OUTCOMES = ("ok", "throttled", "failed", "timed_out", "dropped", "lost", None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.sampled_from(["warmup", "a", "b"])), max_size=40))
-def test_every_arrival_ends_in_exactly_one_outcome(
-    tmp_path_factory: pytest.TempPathFactory, fates: list[tuple[str | None, str]]
-) -> None:
+def test_every_arrival_ends_in_exactly_one_outcome(tmp_path_factory, fates):
     """offered = ok + throttled + failed + timed_out + dropped + lost, in every cell, whatever happened."""
     fates = sorted(fates, key=lambda fate: ["warmup", "a", "b"].index(fate[1]))
     stages = [maker.stage("warmup", 0, 1, 1, warmup=True), maker.stage("a", 1, 1, 1), maker.stage("b", 2, 1, 1)]

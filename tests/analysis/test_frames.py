@@ -56,9 +56,7 @@ def figures_of(figures: OperationStage) -> dict[str, dict[str, float | None]]:
     }
 
 
-def test_percentiles_of_the_frames_are_those_of_metrics_json(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_percentiles_of_the_frames_are_those_of_metrics_json(run, operations, requests):
     """Every statistic of every time of every stage comes out the same by one line of NumPy."""
     compared = set()
     for entry, whole in analysis.understand(run).metrics.traffic.items():
@@ -77,9 +75,7 @@ def test_percentiles_of_the_frames_are_those_of_metrics_json(
     assert compared == {*TIMES} - NOT_THERE - {"connect_ms"}, "no connection was made in this record"
 
 
-def test_counts_of_the_frames_are_those_of_metrics_json(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_counts_of_the_frames_are_those_of_metrics_json(run, operations, requests):
     """Outcomes and requests in figures are as many."""
     overall = analysis.understand(run).metrics.overall
     counted = operations[operations["in_figures"]]
@@ -89,9 +85,7 @@ def test_counts_of_the_frames_are_those_of_metrics_json(
     assert (requests.loc[requests["in_figures"], "status"] == 429).sum() == overall.requests.throttled
 
 
-def test_every_row_and_value_of_the_record_is_in_one_of_them(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_every_row_and_value_of_the_record_is_in_one_of_them(run, operations, requests):
     """Rows are named by their number in the record; what was recorded of them is there under its name or a unit's."""
     record = samples.read_table(run).to_pandas(integer_object_nulls=True)
     assert sorted([*operations["record_row"], *requests["record_row"]]) == list(range(1, len(record) + 1))

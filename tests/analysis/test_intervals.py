@@ -58,7 +58,6 @@ def test_independent_requests_have_about_the_interval_of_order_statistics(cells:
         assert ranks is not None
         low, high = whole.at(ranks)
         ratios.append((found.high - found.low) / (high - low))
-        assert found.effective_n is not None
         assert found.effective_n <= 600
     assert 1 <= np.mean(ratios) < 1.4
 
@@ -113,7 +112,6 @@ def test_every_phase_is_replayed() -> None:
     times, limit = np.sort(random.uniform(1000, 1030, 240)), Limit(30, 5.0)
     counted = times > 1010
     refused = refused_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
-    assert refused is not None
     tried = brute(limit, LimiterSpec(), times, counted, np.linspace(0, 5, 300, endpoint=False))
     assert (refused.min(), refused.max()) == (min(tried), max(tried))
 
@@ -151,8 +149,6 @@ def test_a_run_gives_the_range_that_other_phases_lie_in(tmp_path: Path) -> None:
         found = [interval(run, "above", metric) for run in runs]
         for one in found:
             assert (one.kind, one.why_not) == ("phases", "")
-            assert one.low is not None
-            assert one.high is not None
             assert all(one.low <= other.value <= one.high for other in found)
         calm = interval(runs[0], "within", metric)
         assert calm.low == calm.high == calm.value
@@ -172,13 +168,11 @@ def test_entries_with_polls_or_retries_have_no_range(tmp_path: Path) -> None:
     found = find(load_record(maker.tour(tmp_path / "run")))
     for metric in ("throttled_rate", "goodput"):
         one = find_interval(found.intervals, "lookups", "above", metric)
-        assert one is not None
         assert one.kind is None
         assert "“jobs” sends polls" in one.why_not
     # What the documented limits' tour spans; the limiter of submits sees no polls.
     for traffic, least, most in (("greetings", 0.46, 0.6), ("jobs", 0.08, 0.17)):
         rate = find_interval(found.intervals, traffic, "above", "throttled_rate")
-        assert rate is not None
         assert rate.low is not None
         assert rate.high is not None
         assert (round(rate.low, 2), round(rate.high, 2)) == (least, most)
@@ -192,9 +186,7 @@ def test_polls_above_their_limit_leave_goodput_no_range(tmp_path: Path) -> None:
     found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
     goodput = find_interval(found.intervals, "jobs", "above", "goodput")
     rate = find_interval(found.intervals, "jobs", "above", "throttled_rate")
-    assert goodput is not None
     assert "polls above the retrieval limit" in goodput.why_not
-    assert rate is not None
     assert rate.kind == "phases"
 
 

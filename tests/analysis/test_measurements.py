@@ -38,8 +38,7 @@ def sync(took_ms: list[float], *, name: str = "t", **more: Any) -> list[Sample]:
 
 def within(n: int = N, **more: Any) -> RunInfo:
     plan = maker.plan("sync_run", [maker.stage("within", 0, n / 2, 2)], offered=n)
-    run: RunInfo = maker.info({"t": plan}, **more)
-    return run
+    return maker.info({"t": plan}, **more)
 
 
 def by_metric(run: RunMeasurements, traffic: str = "t", stage: str = "within") -> dict[Metric, Measurement]:

@@ -30,14 +30,12 @@ JOB: dict[str, Any] = {"operation": "async_run"}
 def submit(k: int, start_ms: float, end_ms: float, **more: Any) -> Sample:
     """An accepted submit."""
     own = {"kind": "submit", "status": 202, "job_state": "pending", **JOB, **more}
-    made: Sample = maker.request("t", k, start_ms, end_ms, **own)
-    return made
+    return maker.request("t", k, start_ms, end_ms, **own)
 
 
 def poll(k: int, start_ms: float, end_ms: float, state: str = "pending", **more: Any) -> Sample:
     """A poll."""
-    made: Sample = maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
-    return made
+    return maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
 
 
 def two_jobs() -> list[Sample]:
@@ -174,9 +172,7 @@ def polled(draw: random.Random, k: int, since: float, ready: float) -> Iterator[
 
 @settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6), workers=st.integers(1, 6))
-def test_the_truth_is_always_within_the_bounds(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int
-) -> None:
+def test_the_truth_is_always_within_the_bounds(tmp_path_factory, seed, workers):
     """Whatever queues, workers and polls do: each job's wait, result and lag, and their percentiles, lie inside."""
     rows, truths = queue(seed, 30, workers)
     directory = tmp_path_factory.mktemp("run")

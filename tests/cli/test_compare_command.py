@@ -269,9 +269,7 @@ def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
         ("max_operations = 3000", ("--no-rerun",), "3,500 are planned; that is for the 7 blocks of the base side"),
     ],
 )
-def test_the_budget_is_that_of_all_blocks_of_a_side(
-    loadtest: Fixture, offered: Callable[[str], None], allowed: str, more: tuple[str, ...], said: str
-) -> None:
+def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, more, said):
     """All blocks of a side, a possible rerun included, must fit into its entry before the first request."""
     offered(allowed)
     ended = loadtest("compare", "s.toml", "--base", "old", "--head", "new", *more)

@@ -67,17 +67,14 @@ def test_processes_on_this_machine_make_one_report(launch: Fixture, tmp_path: Pa
     assert "2 workers" in (found.directory / "report.md").read_text()
 
 
-def test_a_busy_port_is_named(launch: Fixture, open_api: Any, tmp_path: Path) -> None:
+def test_a_busy_port_is_named(loadtest: Fixture, open_api: Any, tmp_path: Path) -> None:
     """The master cannot listen where the target does."""
     (tmp_path / "s.toml").write_text(TEXT % "1s")
-    host, port = open_api.address
-    run = launch(
-        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"),
-        "--host", open_api.url, "--no-preflight", "--master", "--bind", f"{host}:{port}",
-    )  # fmt: skip
-    assert run.wait() == 2
-    assert f"--bind {host}:{port}: cannot listen there" in run.complained
-    assert "Traceback" not in run.complained
+    bound = ":".join(map(str, open_api.address))
+    done = loadtest("run", "s.toml", "--host", open_api.url, "--no-preflight", "--master", "--bind", bound)
+    assert done.code == 2
+    assert f"--bind {bound}: cannot listen there" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.heavy

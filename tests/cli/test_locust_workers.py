@@ -55,9 +55,7 @@ def test_a_headless_master_has_the_record_of_its_workers(locusts: Fixture, open_
 
 
 @pytest.mark.heavy
-def test_the_web_ui_starts_and_stops_workers(
-    locusts: Fixture, open_api: Any, *, tmp_path: Path, free_port: int
-) -> None:
+def test_the_web_ui_starts_and_stops_workers(locusts, open_api, *, tmp_path, free_port):
     """Each start is a run of its own on the same workers; Stop ends one early, with a whole record.
 
     A worker that is interrupted twice ends at once; what it was about to send is lost.

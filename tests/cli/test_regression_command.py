@@ -78,9 +78,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
 
 
 @pytest.mark.judged
-def test_a_slower_service_is_found_and_may_be_accepted(
-    loadtest: Fixture, serve: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path, monkeypatch):
     """Beside six nights a service that takes four times as long is suspected, run again, and confirmed: exit 4.
 
     Both runs are in the history and wait, and once accepted they are what later runs are compared with.
@@ -241,9 +239,7 @@ def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCo
         ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.PASS),
     ],
 )
-def test_the_exit_code_is_that_of_the_weightier_verdict(
-    checked: Fixture, runs: list[tuple[float, int]], options: list[str], code: ExitCode
-) -> None:
+def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code):
     """Of the run's own thresholds and the comparison; after a rerun, of the rerun's."""
     said, _, _ = checked(*CHECK, *options, runs=runs)
     assert said.code == code

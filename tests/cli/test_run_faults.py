@@ -48,10 +48,10 @@ def test_faults_count_from_the_epoch_and_are_told(launch: Fixture, tiny: Fixture
     assert "faults: error 503 from 1 s for 1 s" in (found.directory / "target.log").read_text()
 
 
-def test_faults_are_listed_before_anything_is_sent(launch: Fixture, tiny: Fixture) -> None:
+def test_faults_are_listed_before_anything_is_sent(loadtest: Fixture, tiny: Fixture) -> None:
     """By ``validate`` and by ``plan``."""
     path = tiny("3s", FAULTY)
-    checked, planned = launch("loadtest.cli", "validate", path), launch("loadtest.cli", "plan", path)
-    assert (checked.wait(), planned.wait()) == (0, 0)
-    assert "1 fault of the target" in checked.said
-    assert "error 503 from 1 s for 1 s" in " ".join(planned.said.split())
+    checked, planned = loadtest("validate", path), loadtest("plan", path)
+    assert (checked.code, planned.code) == (0, 0)
+    assert "1 fault of the target" in checked.out
+    assert "error 503 from 1 s for 1 s" in " ".join(planned.out.split())

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import pytest
-from deploy_parts import DEPLOY, Manifests
+from deploy_parts import DEPLOY
 from plugins.processes import clean_environment
 from plugins.records import runs_in
 
@@ -61,9 +61,7 @@ def understood(command: list[str]) -> None:
     verb.make_context(name, list(rest))
 
 
-def test_commands_of_all_containers_are_understood(
-    compose: Compose, built: Callable[[str], Manifests], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_of_all_containers_are_understood(compose, built, monkeypatch):
     """Verbs, options and their values, as Compose and kustomize give them to the entry point."""
     monkeypatch.chdir(DEPLOY.parent)
     commands = [service["command"] for service in compose()["services"].values()]

@@ -115,9 +115,7 @@ def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
 
 
 @given(st.data(), limits, st.integers(1, 12), st.booleans())
-def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
-    data: st.DataObject, limit: Limit, burst: int, counting: bool
-) -> None:
+def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(data, limit, burst, counting):
     """Tokens and theoretical arrival times are two ways to write one rule, times included."""
     bucket, gcra = (kind(limit, burst, count_rejected=counting) for kind in (TokenBucket, Gcra))
     for time in data.draw(arrivals(limit)):

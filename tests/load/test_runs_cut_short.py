@@ -20,7 +20,6 @@ def test_an_interrupted_run_is_whole(offer: Any, open_api: Any) -> None:
     outcomes = run.check_conservation()
     assert 0 < outcomes["ok"] == outcomes.total() < 3000
     assert (run.info.end, run.process.returncode) == ("interrupted", 0)
-    assert run.info.elapsed_s is not None
     assert run.info.elapsed_s < 30
 
 
@@ -30,7 +29,6 @@ def test_an_interrupt_ends_a_drain_early(offer: Any, open_api: Any) -> None:
         offer.entry("runs", "sync_run", "10/s", "500ms", 'timeout = "60s"\n' + offer.sleep(50_000)), drain="60s"
     )
     run = offer(text, open_api.url)
-    assert run.process.stdout is not None
     while b'"draining"' not in run.process.stdout.readline():
         pass
     run.process.send_signal(signal.SIGTERM)

@@ -38,8 +38,8 @@ def stage(**more: Any) -> dict[str, Any]:
 )
 @settings(max_examples=settings.default.max_examples // 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn by Hypothesis, by name
-    ask: Fixture, rate: float, start: float, count: int, keys: int, arrivals: str
-) -> None:
+    ask, rate, start, count, keys, arrivals
+):
     """Without retries and polls, what is refused is what a limiter for each key refuses of the very schedule."""
     question = ask(
         {"r": runs(arrivals=arrivals, stages=[stage(rate=f"{rate:.3f}/s", duration="9s")])},

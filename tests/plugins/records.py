@@ -29,8 +29,7 @@ class RunDirectory:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Every sample."""
-        found: list[dict[str, Any]] = samples.read_table(self.directory).to_pylist()
-        return found
+        return samples.read_table(self.directory).to_pylist()
 
     @property
     def operations(self) -> list[dict[str, Any]]:

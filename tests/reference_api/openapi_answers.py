@@ -120,5 +120,4 @@ def expect_error(response: httpx.Response, status: int, code: str) -> dict[str, 
     assert ".py" not in response.text
     assert response.headers["content-type"] == "application/json"
     assert "date" in response.headers
-    details: dict[str, Any] = body["details"]
-    return details
+    return body["details"]

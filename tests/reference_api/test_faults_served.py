@@ -93,22 +93,14 @@ def test_reset_before_execution(faulty: Faulty) -> None:
     assert exchange(faulty) == (b"", "reset")
 
 
-def test_reset_in_the_middle(faulty: Faulty) -> None:
-    """The head and a part of the body came before the RST."""
-    faulty.set("reset,when=middle")
+@pytest.mark.parametrize(("fault", "ends"), [("reset,when=middle", "reset"), ("truncate", "closed")])
+def test_a_body_that_is_cut_off(faulty: Faulty, fault: str, ends: str) -> None:
+    """The head and a part of the body come, less than Content-Length promises; then RST, or an end in order."""
+    faulty.set(fault)
     received, end = exchange(faulty)
-    assert end == "reset"
+    assert end == ends
     head, _, body = received.partition(b"\r\n\r\n")
-    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index] # else None[1] fails
-
-
-def test_truncated_body(faulty: Faulty) -> None:
-    """Content-Length promises more than comes before the connection is closed in order."""
-    faulty.set("truncate")
-    received, end = exchange(faulty)
-    assert end == "closed"
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index] # else None[1] fails
+    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])
 
 
 def test_garbage_in_the_body(faulty: Faulty) -> None:

@@ -1,6 +1,5 @@
 """Clients that hang up, runs that take too long, servers that stop: nobody's work goes on for nobody."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 from openapi_answers import expect_error
 from plugins.processes import until
+from wire import RUN, connect, post
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 MODULE = '''
 import asyncio
 import time
@@ -98,10 +98,8 @@ class Slow:
     @contextmanager
     def asking(self, workflow: str, label: str) -> Iterator[socket.socket]:
         """A run that was sent, and whose client is gone at the end."""
-        body = json.dumps({"name": workflow, "parameters": {"label": label}}).encode()
-        head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: {len(body)}"
-        with socket.create_connection(self.served.address, timeout=20) as connection:
-            connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        with connect(self.served) as connection:
+            connection.sendall(post({"name": workflow, "parameters": {"label": label}}))
             yield connection
 
     def caught_up(self) -> None:
@@ -197,9 +195,7 @@ def test_a_job_has_the_time_that_it_needs_until_the_server_stops(launch: Any, tm
 
 
 @pytest.mark.parametrize(("workflow", "parameters"), [("block", {"seconds": 3600}), ("deafest", {})])
-def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(
-    launch: Any, tmp_path: Path, workflow: str, parameters: dict[str, Any]
-) -> None:
+def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(launch, tmp_path, workflow, parameters):
     """A function in blocking C code, or a coroutine that ignores its end, ends with the process, and that is said."""
     slow = Slow(launch, tmp_path)
     slow.served.client().post(JOBS, json={"name": workflow, "parameters": parameters})

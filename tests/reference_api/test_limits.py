@@ -60,9 +60,7 @@ def test_what_is_refused_before_the_limit_draws_nothing(in_process: Any) -> None
     ("method", "path", "body", "status"),
     [("POST", RUN, b"{", 400), ("POST", JOBS, b'{"name":"nope"}', 404), ("GET", JOBS + "/x", b"", 404)],
 )
-def test_what_is_refused_after_the_limit_draws_on_it(
-    small: Any, method: str, path: str, body: bytes, status: int
-) -> None:
+def test_what_is_refused_after_the_limit_draws_on_it(small, method, path, body, status):
     """Bad bodies, unknown workflows and unknown jobs cost a request like any other."""
     client = small.client(key="beta")
     responses = [client.request(method, path, content=body) for _ in range(9)]

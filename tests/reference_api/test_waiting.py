@@ -1,7 +1,5 @@
 """Limits that hold a request, and limits that a request holds: over sockets, with clients that leave."""
 
-import json
-import socket
 import time
 from typing import Any
 
@@ -9,8 +7,9 @@ import httpx
 import pytest
 from openapi_answers import expect_error
 from plugins.processes import until
+from wire import RUN, connect, post, read_all
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}
 
 
@@ -22,10 +21,8 @@ class Asking:
     """One request on a connection of its own, sent at once and answered later."""
 
     def __init__(self, served: Any, path: str, body: Any, *, sent: int | None = None) -> None:
-        content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: t\r\nx-api-key: alpha\r\nx-wf-endpoint: t\r\nconnection: close\r\n"
-        request = f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
-        self.socket = socket.create_connection(served.address, timeout=20)
+        request = post(body, "connection: close", path=path)
+        self.socket = connect(served)
         self.socket.sendall(request[:sent])
         self._rest = request[len(request) if sent is None else sent :]
 
@@ -35,11 +32,8 @@ class Asking:
 
     def status(self) -> int:
         """Read the whole answer."""
-        answer = b""
         with self.socket:
-            while piece := self.socket.recv(65536):
-                answer += piece
-        return int(answer.split(b" ", 2)[1])
+            return int(read_all(self.socket).split(b" ", 2)[1])
 
     def hang_up(self) -> None:
         """Leave without an answer."""

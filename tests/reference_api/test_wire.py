@@ -14,26 +14,9 @@ import psutil
 import pytest
 from openapi_answers import expect_error, problems
 from plugins.processes import until
+from wire import HEAD, RUN, connect, post, read_all
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
-HEAD = "host: localhost\r\nx-api-key: alpha\r\nx-wf-endpoint: tests\r\n"
-
-
-def connect(server: Any) -> socket.socket:
-    return socket.create_connection(server.address, timeout=20)
-
-
-def post(body: bytes, *extra: str) -> bytes:
-    head = f"POST {RUN} HTTP/1.1\r\n{HEAD}content-length: {len(body)}\r\n" + "".join(line + "\r\n" for line in extra)
-    return head.encode() + b"\r\n" + body
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    return data
+JOBS = "/v1/workflows/jobs"
 
 
 def test_a_body_may_have_64_kib_and_no_more(server: Any) -> None:

@@ -20,7 +20,6 @@ RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
 def block(language: str) -> str:
     match = re.search(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    assert match is not None
     return match[1]
 
 

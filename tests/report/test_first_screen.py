@@ -132,7 +132,6 @@ def test_an_error_is_named_and_a_typo_shown(tmp_path: Path) -> None:
         report.verdict.statement
         == "1 of 1 threshold does not hold: t: nothing was ok of 30 operations that were offered."
     )
-    assert report.thresholds is not None
     assert [cell.text for cell in report.thresholds.rows[0][:3]] == ["fail", "t", "operations.ok > 0"]
     lead = pages.render_html(report).partition('class="lead">')[2].partition("</p>")[0]
     assert "nothing was ok of 30 operations" in lead

@@ -107,7 +107,6 @@ def test_the_report_has_it_all(tmp_path: Path) -> None:
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
     assert "Its answers are those of a fixed window" in render_markdown(page)
     plot = finished("windows", lambda: limits.draw_windows(found))
-    assert plot is not None
     assert "saturated window" in plot.title
     assert plot.svg
 

@@ -79,7 +79,6 @@ class Lane:
         writer.write(head % (line, KEYS[each.key].encode(), len(body)) + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", answer)
-        assert length is not None
         await reader.readexactly(int(length[1]))
         each.end, each.status = time.time(), int(answer.split(maxsplit=2)[1])
         self._idle.append((reader, writer))
@@ -128,16 +127,13 @@ def ask_new_servers() -> dict[str, list[RequestLog]]:
     try:
         urls = []
         for server in servers:
-            assert server.stdout is not None
             match = re.search(r"http://\S+$", server.stdout.readline().strip())
-            assert match is not None
             urls.append(match[0])
         return dict(zip(CASES, asyncio.run(ask_all(urls)), strict=True))
     finally:
         for server in servers:
             server.kill()
             server.wait()
-            assert server.stdout is not None
             server.stdout.close()
 
 
@@ -200,9 +196,7 @@ def agreements(directory: Path, name: str, asked: list[RequestLog]) -> tuple[dic
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_replay_of_its_own_limiter_explains_a_server(
-    tmp_path: Path, answers: dict[str, list[RequestLog]], name: str
-) -> None:
+def test_a_replay_of_its_own_limiter_explains_a_server(tmp_path, answers, name):
     """The share of 429s is the expected one, and no other algorithm with the same limits explains as much."""
     found, expected, observed = agreements(tmp_path / "run", name, answers[name])
     assert 0.1 < observed < 0.95

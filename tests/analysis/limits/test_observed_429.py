@@ -50,7 +50,6 @@ def tell_waits(rows: list[Sample], off_s: float, *, date: bool = False) -> None:
 def test_saturated_windows_show_the_limit(tmp_path: Path) -> None:
     """Each whole window lets its limit pass, cut-off ones are left out, and twice as much may pass in between."""
     found = look(tmp_path / "run", *above()).limits["sync_run"].windows
-    assert found is not None
     windows = found.counts
     assert 1 <= windows.whole == windows.saturated < windows.windows <= 4
     assert windows.spread == (100, 100.0, 100)
@@ -62,10 +61,8 @@ def test_another_limit_shows_in_the_windows(tmp_path: Path) -> None:
     """A server that lets 80 pass is found out by its windows and by what is inferred."""
     told = look(tmp_path / "run", *above(260, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)}))
     found = told.limits["sync_run"]
-    assert found.windows is not None
     assert found.windows.counts.seems == 80
     assert found.inference.other_count == 80
-    assert found.assumed is not None
     assert found.assumed.wrongly_rejected > 100
 
 
@@ -89,7 +86,6 @@ def test_a_wait_that_is_off_is_found_out(tmp_path: Path, off: float) -> None:
     found = look(tmp_path / "run", rows, traffic).limits["sync_run"].retry_after
     wrong, spread = (found.early, found.early_s) if off < 0 else (found.late, found.late_s)
     assert wrong > 0.7 * found.judged
-    assert spread is not None
     assert spread[2] == pytest.approx(abs(off), abs=1.5)
     assert (found.late if off < 0 else found.early) == 0
 
@@ -204,7 +200,6 @@ def test_what_others_feel_beside_429s(tmp_path: Path, harm: str) -> None:
     touch = next(each for each in told.interference if each.party == "aggressor")
     assert touch.felt is (harm != "nothing")
     assert not touch.refusals_felt
-    assert touch.others is not None
     assert touch.others.more_errors == (harm == "errors")
     slower = [(one.time, one.traffic, one.statistic, round(one.factor, 1)) for one in touch.others.slower]
     both = [("execution_time", "victim", "p50", 5.2), ("service_time", "victim", "p50", 4.3)]
@@ -218,7 +213,6 @@ def test_without_a_429_there_is_nothing_to_infer(tmp_path: Path) -> None:
     assert found.inference.word == "nothing"
     assert found.throttled == found.recovery.limiters == found.retry_after.n == 0
     assert found.codes == {}
-    assert found.assumed is not None
     assert found.assumed.right == 30
 
 

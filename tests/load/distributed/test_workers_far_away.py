@@ -119,9 +119,7 @@ def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, far: Any, free_p
 
 
 @pytest.mark.heavy
-def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(
-    offer: Any, open_api: Any, far: Any, free_port: int
-) -> None:
+def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(offer, open_api, far, free_port):
     """It reaches the target all the while, but not its master: it stops by itself, and comes back when it can."""
     line, start = far
     text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))

@@ -52,9 +52,7 @@ def test_one_connection_serves_many_requests(wire: HttpConnection) -> None:
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/chunked", ()), ("/gzip", ("accept-encoding: gzip",))])
-def test_chunked_and_compressed_bodies_are_whole(
-    nginx: Any, wire: HttpConnection, path: str, headers: tuple[str, ...]
-) -> None:
+def test_chunked_and_compressed_bodies_are_whole(nginx, wire, path, headers):
     """Decoded in full, over a connection that goes on being used; compressed ones come as fewer bytes."""
     for turn in range(2):
         exchange = ok(wire, get(path, *headers))
@@ -74,7 +72,6 @@ def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnectio
     for _ in range(3):
         assert not ok(wire, post("/idle")).reused
         stream = wire._stream
-        assert stream is not None
         until(lambda stream=stream: not stream.alive())
     until(lambda: nginx.hits("/idle") == before + 3)
 

@@ -58,7 +58,6 @@ def test_a_report_with_a_baseline(tmp_path: Path) -> None:
     baseline = maker.save(tmp_path / "baseline", info, rows)
     report = write.make(run, plots=False, baselines=[baseline])
     assert report.verdict == verdict
-    assert report.differences is not None
     assert report.differences.sentence in (run / "report.html").read_text(encoding="utf-8")
     assert "Against 1 baseline" in (run / "report.md").read_text(encoding="utf-8")
     # It was measured from the record, and what the report writes is the same.

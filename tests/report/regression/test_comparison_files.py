@@ -113,9 +113,7 @@ def test_a_regressed_metric_of_an_unsettled_comparison_does_not_fail() -> None:
     assert any("suspected" in (one.get("message") or "") for one in suite(comparison).iterfind("testcase/skipped"))
 
 
-def test_the_terminal_shows_the_finding_first_and_only_what_matters(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_terminal_shows_the_finding_first_and_only_what_matters(tmp_path, capsys):
     """The sentence, then the metrics that changed; the twenty others are counted."""
     main(["--no-plots", str(save(CASES["slower"], tmp_path))])
     lines = capsys.readouterr().out.splitlines()
@@ -188,9 +186,7 @@ def test_an_annotation_is_as_grave_as_the_verdict(name: str, level: str | None) 
         (b'{"schema": 99}', "schema version 99"),
     ],
 )
-def test_a_comparison_that_cannot_be_read(
-    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_comparison_that_cannot_be_read(content, words, tmp_path, capsys):
     """One sentence that names the file, and no traceback."""
     if content is not None:
         (tmp_path / "comparison.json").write_bytes(content)
