@@ -112,15 +112,18 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
             if each.limit in LIMIT_NAMES and each.sent
         },
     )
-    if outcome in {"holds", "inconclusive"}:
-        return level
-    if outcome == "invalid":
+    return level if outcome in {"holds", "inconclusive"} else _put_down(level, broken, scenario)
+
+
+def _put_down(level: Level, broken: list[_Threshold], scenario: Scenario) -> Level:
+    """The level with what stopped it."""
+    if level.outcome == "invalid":
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
     limit = _refusing(level, broken, scenario)
-    if limit is None:
-        failing = any(each.error_rate for each in entries.values())
-        return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
-    return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+    if limit is not None:
+        return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+    failing = any(each.error_rate for each in level.entries.values())
+    return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
 
 
 def _read(path: Path) -> _Metrics:

@@ -97,33 +97,38 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     if not between.consistent:
         return None
     if between.narrow or confirmed(between, guesses) is not None:
-        return _older_low(between, levels)
+        return older_low(between, levels)
+    # A service of which nothing is known may take less than its limits allow: no great leap into overload.
+    known = any(each.constraint == Constraint.SERVICE for each in guesses)
     guess = _tightest(between, guesses)
+    if guess is not None and (multiplier := _beside(guess, between, careful=not known)) is not None:
+        return multiplier
     low = 0.0 if between.low is None else between.low.multiplier
-    high = math.inf if between.high is None else between.high.multiplier
-    if guess is not None:
-        below, above = _around(guess)
-        if guess.constraint == Constraint.SERVICE:
-            # A level that is near enough to an end serves as that end.
-            above = min(above, low * CLOSE) if low * _NEAR >= below else above
-            below = max(below, high / CLOSE) if high <= above * _NEAR else below
-            below, above = low if low * _NEAR >= below else below, high if high <= above * _NEAR else above
-        careful = low * _STEP if low else 1.0
-        # A service of which nothing is known may take less than its limits allow: no great leap into overload.
-        known = any(each.constraint == Constraint.SERVICE for each in guesses)
-        if between.high is None and below > careful and not known:
-            return careful
-        tries = [each for each, new in ((below, low < below), (above, high > above)) if new and between.holds(each)]
-        tries = [each for each in tries if _in_range(each)]
-        if tries:
-            # Of a service the lower one comes last: it has to hold after the upper one did not.
-            return tries[-1] if guess.constraint == Constraint.SERVICE and between.high is not None else tries[0]
     if between.high is None:
         return _first(low * _STEP if low else 1.0, low)
     if between.low is None:
         lower = between.high.multiplier / _STEP
         return lower if lower >= LOWEST else None
-    return math.sqrt(low * high)
+    return math.sqrt(low * between.high.multiplier)
+
+
+def _beside(guess: Guess, between: Bracket, *, careful: bool) -> float | None:
+    """One of the two multipliers that confirm a guess, or, if careful, a step on the way; None if both ran."""
+    low = 0.0 if between.low is None else between.low.multiplier
+    high = math.inf if between.high is None else between.high.multiplier
+    below, above = _around(guess)
+    if guess.constraint == Constraint.SERVICE:
+        # A level that is near enough to an end serves as that end.
+        above = min(above, low * CLOSE) if low * _NEAR >= below else above
+        below = max(below, high / CLOSE) if high <= above * _NEAR else below
+        below, above = low if low * _NEAR >= below else below, high if high <= above * _NEAR else above
+    step = low * _STEP if low else 1.0
+    if careful and between.high is None and below > step:
+        return step
+    tries = [each for each in (below, above) if between.holds(each) and LOWEST <= each <= HIGHEST]
+    # Of a service the lower one comes last: it has to hold after the upper one did not.
+    last = guess.constraint == Constraint.SERVICE and between.high is not None
+    return tries[-1 if last else 0] if tries else None
 
 
 def _out_of_order(levels: Sequence[Level]) -> bool:
@@ -133,8 +138,13 @@ def _out_of_order(levels: Sequence[Level]) -> bool:
     return len(last) > 1 and failing and last[1].multiplier * _STEP <= last[0].multiplier * (1 + _SAME)
 
 
-def _older_low(between: Bracket, levels: Sequence[Level]) -> float | None:
-    """The lower end, if the service may have become slower since it ran; None if nothing has to be repeated."""
+def older_low(between: Bracket, levels: Sequence[Level]) -> float | None:
+    """The lower end, if the service may have become slower since it ran; None if nothing has to be repeated.
+
+    Args:
+        between: what the levels leave possible.
+        levels: in the order of their runs.
+    """
     low, high = between.low, between.high
     if low is None or high is None or high.constraint not in {Constraint.SERVICE, Constraint.ERRORS}:
         return None
@@ -149,10 +159,6 @@ def _around(guess: Guess) -> tuple[float, float]:
     if guess.constraint == Constraint.SERVICE:
         return guess.multiplier / math.sqrt(CLOSE), guess.multiplier * math.sqrt(CLOSE)
     return guess.multiplier * BELOW, guess.multiplier * ABOVE
-
-
-def _in_range(multiplier: float) -> bool:
-    return LOWEST <= multiplier <= HIGHEST
 
 
 def _first(multiplier: float, low: float) -> float | None:
@@ -194,6 +200,8 @@ def estimate(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
     """The highest multiplier that holds; None where the levels do not tell it within 5 %."""
     between = bracket(levels)
     if not between.consistent or between.low is None or between.high is None:
+        return None
+    if older_low(between, levels) is not None:
         return None
     if (guess := confirmed(between, guesses)) is not None:
         return guess.multiplier
