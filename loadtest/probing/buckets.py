@@ -17,8 +17,8 @@ from loadtest.probing.models import MANY, Model
 from loadtest.probing.past import Past, Volley
 from loadtest.probing.tallies import BucketTally, Tally
 
-_WORSE: Final = 11.0
-"""Squared deviations by which a bucket may explain less than the best one: 3.3 deviations of a normal error."""
+_WORSE: Final = 16.0
+"""Squared deviations by which a bucket may explain less than the best one: 4 deviations of a normal error."""
 _FEW: Final = 3
 """Replays of a limiter that is asked request by request."""
 _DRAWS: Final = 10
@@ -54,6 +54,7 @@ class Bucket(Model):
     """
 
     scale_free = True
+    fewest = 1.0
     whole_streams = True
     trip = 0.0
     """The longest time from a request to its refusal, in s."""

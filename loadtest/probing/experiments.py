@@ -25,6 +25,12 @@ class Stream(tuple[tuple[float, int], ...]):
     __slots__ = ()
 
 
+class Flood(tuple[tuple[float, int], ...]):
+    """Volleys of which all is sent, even if much is refused."""
+
+    __slots__ = ()
+
+
 def stream(begin: float, pace: float, count: int) -> Stream:
     """So many requests from a moment on, ``pace`` a second."""
     parts = min(12, count)
@@ -118,7 +124,7 @@ def experiments(rivals: Sequence[Candidate], now: float, most: int, margin: floa
         for begin in (idle, idle + 0.37 * window):
             late, again = begin + 0.85 * window, begin + window + gap
             found += [((begin, 1), (late, part), (again, most)), ((begin, part), (late, part), (again, part + few))]
-        found += [((now, 2 * part), (now + at * window, part)) for at in (0.5, 0.8, 1.1)]
+        found += [Flood(((now, 2 * part), (now + at * window, part))) for at in (0.5, 0.8, 1.1)]
         found += [((idle + 0.4 * window, part), (idle + window + gap, most))]
     found.append(((idle, most), (idle + margin + 0.3 * wide, few)))
     return [each for each in found if each[-1][0] <= until]

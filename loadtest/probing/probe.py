@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
 from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, stream, tallies
+from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, stream, tallies
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
@@ -115,9 +115,11 @@ class Prober(Asker):
         took = self._took.copy()
         for who in self._others:
             self._shared[who] = yield from self._share(who)
-        yield from self._ladder()
-        self._divide()
         self._held = _held(took, self._trip)
+        yield from self._ladder()
+        if {"fixed-window-from-first", "sliding-log"} <= {model.algorithm for model in self.standing}:
+            yield from self._reopen()
+        self._divide()
         stood = self._extent()
         for _ in range(_EXPERIMENTS_MOST):
             if not self.standing or self._sure:
@@ -129,7 +131,7 @@ class Prober(Asker):
                 yield from self._stream(chosen)
             else:
                 for at, count in chosen:
-                    yield from self._burst(max(at, self._now), count)
+                    yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
@@ -180,8 +182,10 @@ class Prober(Asker):
             return found
         if sole:
             tried = [*tried, *self._pinning()]
-        streams = self._streams()
-        tried = streams if all(isinstance(model, Bucket) for model in self.standing) else [*tried, *streams]
+        if all(isinstance(model, Bucket) for model in self.standing):
+            tried = self._streams()
+        elif self._like_bucket:
+            tried = [*tried, *self._streams()]
         tried = [each for each in tried if _form(each) not in self._vain]
         found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
         if found is None and sole:
@@ -200,11 +204,26 @@ class Prober(Asker):
                     found.append(self._stream_of(_OVER * rate, round(max(8, count))))
         return [each for each in found if each]
 
+    def _reopen(self) -> Generator[Send, Sequence[Answer], None]:
+        """Tell windows that the first request begins from a log, where the last request was let pass after a whole one.
+
+        Some requests follow late in what may be its window, and all that may pass at once follow after its end.
+        """
+        window, last = self._documented.window, self._sent[-1]
+        if not last.passed or last.begin - self._sent[0].begin < 0.95 * window:
+            return
+        most = max(int(model.least_n.max()) for model in self.standing)
+        late = max(0.8 * window, window - 1.0 - 3 * self._trip)
+        yield from self._burst(last.begin + late, max(2, most // 4))
+        yield from self._burst(last.end + window + 2 * self._trip + 0.002 * window, most + max(2, round(0.05 * most)))
+
     @property
     def _like_bucket(self) -> bool:
-        """Whether room came back soon after all was used up: long before windows of the documented length end."""
+        """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
         full = next((volley.end for volley in self._sent if volley.refused), math.inf)
-        soon = full + 0.45 * self._documented.window
+        if self._held:
+            return True
+        soon = full + min(0.45 * self._documented.window, max(4 / self._documented.rate, 2 * self._trip))
         return any(volley.passed for volley in self._sent if full <= volley.begin and volley.end < soon)
 
     def _fitting(self) -> Experiment | None:
@@ -253,7 +272,9 @@ class Prober(Asker):
         for model in self.standing:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.08 if self._documented_stands else 0.05) * most, 2.4 * self._trip * (not bucket))
+            slack = max((0.08 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            if bucket and low == 1 and least < self._trip and not self._documented_stands:
+                return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
             if most - least > slack or high - low > max(2, blur):
                 return False
@@ -263,7 +284,9 @@ class Prober(Asker):
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
         needed = min(most, max(least, self._documented.count // self.standing[0].count()[0]))
-        return self._bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+        model = self.standing[0]
+        bursts = self._bursts if isinstance(model, Bucket) else model.agreeing(0.5 * model.window()[0])
+        return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
 
     @property
     def _documented_stands(self) -> bool:
