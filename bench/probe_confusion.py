@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from loadtest.limiters import LimiterSpec
 from loadtest.probing.buckets import Bucket
 from loadtest.probing.probe import Finding
+from loadtest.probing.results import verdict
 from loadtest.units import Limit
 from tests.probing.simulation import one_limiter, probed
 
@@ -36,11 +37,6 @@ NAMES: Final = {"gcra": "token-bucket", "leaky-queue": "token-bucket"}
 """What decides alike."""
 
 
-def _named(between: tuple[float, float]) -> float:
-    least, most = between
-    return 1.0 if least <= 1 <= most else (least + most) / 2
-
-
 def judge(spec: LimiterSpec, limit: Limit, found: Finding) -> str:
     """``right``, ``can't tell``, or what was named instead."""
     if found.word != "named":
@@ -51,7 +47,9 @@ def judge(spec: LimiterSpec, limit: Limit, found: Finding) -> str:
     (low, high), (least, most) = model.count(), model.window()
     if isinstance(model, Bucket):
         burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
-        sound = low - 1 <= burst <= high + 1 and abs(_named((least * limit.rate, most * limit.rate)) - 1) <= 0.02
+        sound = low - 1 <= burst <= high + 1 and (
+            verdict(found) == "as documented" or abs((least + most) / 2 * limit.rate - 1) <= 0.02
+        )
         return "right" if sound else "another rate"
     sound = low - 1 <= limit.count <= high + 1
     return "right" if sound and abs((least + most) / 2 - limit.window) <= max(0.02 * limit.window, 0.1) else "another N"

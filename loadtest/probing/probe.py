@@ -24,6 +24,16 @@ _FAR: Final = 16.0
 """Squared deviations by which what explains worse than something else is set aside."""
 _PHASE: Final = 0.1
 """Part of a documented window that is over when a probe begins."""
+_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""The first two digits of counts that somebody chooses."""
+_SMALL: Final = 20
+"""Any count below it may be chosen."""
+_SHARED: Final = 0.85
+"""Of a documented rate, that others may leave of a bucket without being seen."""
+_SMALL_LIMIT: Final = 50
+"""What others draw of less than this is the same number too often."""
+_FEW: Final = 5
+"""Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
 _OVER_ONE: Final = 4.0
 """The same, where one request may be all that passes at once: then what comes too early leaves no trace."""
@@ -298,14 +308,25 @@ class Prober(Asker):
         return least <= documented.window <= most and low <= documented.count <= high
 
     @property
-    def _round(self) -> bool:
-        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number."""
-        model = self.standing[0]
-        counts = [model.count()]
+    def _chosen(self) -> bool:
+        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
+
+        Somebody may enforce another count in the documented window, or the documented rate in another window. What is
+        a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
+        """
+        model, documented = self.standing[0], self._documented
+        (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            least, most = model.window()
-            counts.append((math.ceil(self._documented.window / most), int(self._documented.window / least)))
-        return all(any(_is_round(count) for count in range(low, high + 1)) for low, high in counts)
+            slowest, fastest = documented.window / most, documented.window / least
+            part = (slowest + fastest) / 2 / documented.count
+            if _SHARED < part < 1 or (part < 1 and documented.count < _SMALL_LIMIT):
+                return False
+            return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
+        if not _round_in(low, high):
+            return False
+        if least <= documented.window <= most:
+            return high >= documented.count or documented.count >= _SMALL_LIMIT
+        return low >= _FEW and low / most <= documented.rate <= high / least
 
     @property
     def _sole(self) -> bool:
@@ -321,7 +342,7 @@ class Prober(Asker):
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
-            if self._documented_stands or self._round:
+            if self._documented_stands or self._chosen:
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
@@ -356,7 +377,11 @@ def _form(experiment: Experiment) -> tuple[int, ...]:
     return counts
 
 
-def _is_round(count: int) -> bool:
-    """Whether a count has two digits that are not 0 at most, or is a power of 2; from 20 on, the last one is 0 or 5."""
-    digits = str(count).rstrip("0")
-    return count < 20 or count & (count - 1) == 0 or (len(digits) <= 2 and count % 5 == 0)
+def _round_in(low: int, high: int) -> bool:
+    """Whether one of some counts is a small one, a power of 2, or as round as 10, 12, 15, 20, 25, 30, ... are."""
+    return any(
+        count < _SMALL
+        or count & (count - 1) == 0
+        or (int(str(count)[:2]) in _ROUND and not count % 10 ** (len(str(count)) - 2))
+        for count in range(low, high + 1)
+    )
