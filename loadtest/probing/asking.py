@@ -122,7 +122,8 @@ class Asker:
                 volleys, group = [], []
             volleys, group, passed = [*volleys, volley], [*group, ordered[low:high]], passed + volley.passed
         self._count(volleys, group)
-        self._bursts += passed < count and passed >= min(20, 0.5 * self._documented.count)
+        if passed < count:  # a long one is as good as several
+            self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
 
     def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
         self._past.add(volleys, answers)

@@ -63,6 +63,8 @@ class Bucket(Model):
 
     def __init__(self, low: Floats, high: Floats, *, rejected: bool) -> None:
         super().__init__("token-bucket", low, high, rejected=rejected, grain=0.004)
+        self._replayed = 0
+        """How many requests there were at the last replay."""
         # Of replays, which are not made again for each part of a cell.
         self.windows = np.stack((np.ones(len(low)), np.full(len(low), MANY)), axis=1)
 
@@ -110,8 +112,9 @@ class Bucket(Model):
     def divide(self, past: Past) -> None:
         """Divide cells, and set aside those with which no replay shows what was seen."""
         super().divide(past)
-        if not past.streamed:
+        if not past.streamed or len(past.requests) < self._replayed + 10:
             return
+        self._replayed = len(past.requests)
         for _ in range(6):
             extent = self._extent()
             self._replay(past)

@@ -1,5 +1,6 @@
 """Which experiment to make next: the one that best separates the models that still stand, for what it costs."""
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -128,6 +129,14 @@ def experiments(rivals: Sequence[Candidate], now: float, most: int, margin: floa
         found += [((idle + 0.4 * window, part), (idle + window + gap, most))]
     found.append(((idle, most), (idle + margin + 0.3 * wide, few)))
     return [each for each in found if each[-1][0] <= until]
+
+
+def form(experiment: Experiment) -> tuple[int, ...]:
+    """What experiments of one kind have in common."""
+    counts = tuple(count for _, count in experiment)
+    if isinstance(experiment, Stream):
+        return *counts, round(4 * math.log(experiment[-1][0] - experiment[0][0]))
+    return counts
 
 
 def _apart(moments: Iterable[float], least: float) -> list[float]:

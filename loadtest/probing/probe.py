@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
 from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, stream, tallies
+from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, form, stream, tallies
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
@@ -32,11 +32,11 @@ _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
-_FEW: Final = 5
+_FEW: Final = 10
 """Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
-_OVER_ONE: Final = 4.0
-"""The same, where one request may be all that passes at once: then what comes too early leaves no trace."""
+_OVER_ONE: Final = (1.1, 4.0)
+"""The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
 _FITS_FIRST: Final = 3
 """Streams that are tried before anything else, where it looks like a bucket."""
 _STREAM_LEAST: Final = 4
@@ -145,7 +145,7 @@ class Prober(Asker):
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
-            self._vain = set() if taught else self._vain | {_form(chosen)}
+            self._vain = set() if taught else self._vain | {form(chosen)}
         return self._conclude()
 
     def _extent(self) -> float:
@@ -196,7 +196,7 @@ class Prober(Asker):
             tried = self._streams()
         elif self._like_bucket:
             tried = [*tried, *self._streams()]
-        tried = [each for each in tried if _form(each) not in self._vain]
+        tried = [each for each in tried if form(each) not in self._vain]
         found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
         if found is None and sole:
             found = next((each for each in self._pinning() if self._fits(each)), None)
@@ -250,7 +250,8 @@ class Prober(Asker):
         # The network moves some of them over the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
-        return self._stream_of((_OVER_ONE if bucket.count()[0] == 1 else _OVER) * rate, round(count))
+        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE[self._fits_made % 2]
+        return self._stream_of(over * rate, round(count))
 
     def _stream_of(self, pace: float, count: int) -> Stream | None:
         pace = min(pace, self._rate)
@@ -262,7 +263,7 @@ class Prober(Asker):
 
     def _pinning(self) -> list[Experiment]:
         """Volleys at the moment at which one more would pass by the middle of the rates that stand."""
-        model = self.standing[0]
+        model = self._likely[0]
         if not isinstance(model, Bucket):
             least, most = model.window()
             full = self._sent[-1].begin
@@ -279,10 +280,10 @@ class Prober(Asker):
     @property
     def _pinned(self) -> bool:
         """Whether numbers are known as closely as is wanted."""
-        for model in self.standing:
+        for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.08 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            slack = max((0.1 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
                 return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
@@ -293,28 +294,39 @@ class Prober(Asker):
     @property
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
-        needed = min(most, max(least, self._documented.count // self.standing[0].count()[0]))
-        model = self.standing[0]
-        bursts = self._bursts if isinstance(model, Bucket) else model.agreeing(0.5 * model.window()[0])
+        needed = min(most, max(least, self._documented.count // self._likely[0].count()[0]))
+        model = self._likely[0]
+        if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
+            bursts = self._bursts + self._fits_made * model.rejected
+        else:
+            bursts = model.agreeing(0.5 * model.window()[0])
         return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
 
     @property
+    def _likely(self) -> list[Model]:
+        """Of the models that stand those with numbers that somebody may have chosen, or all if there is none."""
+        standing = self.standing
+        return [each for each in standing if self._as_documented(each) or self._chosen(each)] or standing
+
+    @property
     def _documented_stands(self) -> bool:
-        """Whether the documented numbers are among those that stand."""
-        model, documented = self.standing[0], self._documented
+        return self._as_documented(self._likely[0])
+
+    def _as_documented(self, model: Model) -> bool:
+        """Whether the documented numbers are among those that stand of a model."""
+        documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
             return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
         return least <= documented.window <= most and low <= documented.count <= high
 
-    @property
-    def _chosen(self) -> bool:
+    def _chosen(self, model: Model) -> bool:
         """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
 
         Somebody may enforce another count in the documented window, or the documented rate in another window. What is
         a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
         """
-        model, documented = self.standing[0], self._documented
+        documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
             slowest, fastest = documented.window / most, documented.window / least
@@ -324,13 +336,15 @@ class Prober(Asker):
             return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
         if not _round_in(low, high):
             return False
+        if isinstance(model, Concurrency):
+            return True
         if least <= documented.window <= most:
             return high >= documented.count or documented.count >= _SMALL_LIMIT
         return low >= _FEW and low / most <= documented.rate <= high / least
 
     @property
     def _sole(self) -> bool:
-        return len({model.key for model in self.standing}) == 1
+        return len({model.key for model in self._likely}) == 1
 
     @property
     def _sure(self) -> bool:
@@ -342,7 +356,7 @@ class Prober(Asker):
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
-            if self._documented_stands or self._chosen:
+            if self._documented_stands or self._chosen(self._likely[0]):
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
@@ -352,7 +366,7 @@ class Prober(Asker):
         return Finding(
             word,
             self._documented,
-            tuple(self.standing),
+            tuple(self._likely if word == "named" else self.standing),
             self._held,
             self._shared,
             sent,
@@ -367,14 +381,6 @@ def _held(took: Sequence[float], trip: float) -> bool:
     """Whether requests that passed in a burst waited ever longer for their answers, as in a queue."""
     part = len(took) // 3
     return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
-
-
-def _form(experiment: Experiment) -> tuple[int, ...]:
-    """What experiments of one kind have in common."""
-    counts = tuple(count for _, count in experiment)
-    if isinstance(experiment, Stream):
-        return *counts, round(4 * math.log(experiment[-1][0] - experiment[0][0]))
-    return counts
 
 
 def _round_in(low: int, high: int) -> bool:
