@@ -51,7 +51,7 @@ class Asker:
         self._left = requests
         self._trip = 0.005
         """The longest time between a request and its refusal, in s."""
-        self._bursts = 0
+        self._bursts = self._uncounted = 0
         self._took: list[float] = []
         """How long requests took that passed in the first burst."""
 
@@ -143,11 +143,27 @@ class Asker:
         end = self._decided(answers)
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count([self._volley_of(answers)], [answers])
+        else:
+            self._left, self._uncounted = self._left - count, self._uncounted + count
         self._now = end + 0.001
         still = yield from self._volley(self._now, 1)
         if still.passed:
             return None
         return True if through <= count // 4 else False if through == count else None
+
+    def _share_bucket(self, who: Who, burst: int, rate: float) -> Generator[Send, Sequence[Answer], bool | None]:
+        """Whether somebody else draws on a bucket that is known; None if it refills too quickly to see it."""
+        refilled = rate * 2 * self._longest + 1
+        count = math.ceil(2.5 * refilled)
+        flood = burst + math.ceil(refilled)
+        if count > burst or flood + count > self._left:
+            return None
+        own = yield Send(self._now, flood, self._patience)
+        answers = yield Send(self._decided(own) + 0.001, count, self._patience, who)
+        self._now, self._left = self._decided(answers) + 0.001, self._left - flood - count
+        self._uncounted += flood + count
+        through = sum(answer.passed for answer in answers)
+        return True if through <= refilled else False if through == count else None
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
         """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
@@ -101,7 +101,7 @@ class Prober(Asker):
     ) -> None:
         super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
-        self._fits_made = 0
+        self._fits_made = self._compared = 0
         self._caution = 1.0
         """Grows while experiments teach nothing: the next one keeps farther away from moments that may be unsure."""
         self._vain: set[tuple[int, ...]] = set()
@@ -122,10 +122,10 @@ class Prober(Asker):
         if not filled:
             return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
         self._past.tighten(self._longest)
-        took = self._took.copy()
-        for who in self._others:
-            self._shared[who] = yield from self._share(who)
-        self._held = _held(took, self._trip)
+        self._held = _held(self._took, self._trip)
+        if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
+            for who in self._others:
+                self._shared[who] = yield from self._share(who)
         yield from self._ladder()
         if {"fixed-window-from-first", "sliding-log"} <= {model.algorithm for model in self.standing}:
             yield from self._reopen()
@@ -146,7 +146,13 @@ class Prober(Asker):
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
             self._vain = set() if taught else self._vain | {form(chosen)}
-        return self._conclude()
+        found = self._conclude()
+        if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
+            burst, rate = bucket.count()[1], float(bucket.high.max())
+            for who in self._others:
+                if self._shared.get(who) is None:
+                    self._shared[who] = yield from self._share_bucket(who, burst, rate)
+        return replace(found, requests=found.requests + self._uncounted, shared=self._shared)
 
     def _extent(self) -> float:
         """How much stands: of each model its cells' share of their parameter, times how many N they leave."""
@@ -161,8 +167,9 @@ class Prober(Asker):
                 model.trip = self._trip
             model.divide(self._past)
         buckets = [model for model in self.standing if isinstance(model, Bucket)]
-        if not buckets or not self._past.streamed:
+        if not buckets or self._compared == self._past.streamed:
             return
+        self._compared = self._past.streamed
         best = min(bucket.misfit for bucket in buckets)
         for bucket in buckets:
             if bucket.misfit > best + _FAR:
@@ -174,7 +181,7 @@ class Prober(Asker):
     def _unlike(self, model: Model) -> bool:
         """Whether nothing that stands of a model lets pass what streams did, which a bucket explains."""
         streamed = sum(whole is not volley for whole, volley in zip(self._past.wholes, self._sent, strict=True))
-        rivals = (tally for _, tally in tallies([model], self._documented, 12))
+        rivals = (tally for _, tally in tallies([model], self._documented, 8))
         return all(uneven(self._past, self._trip, rival) > 3 * streamed + 3 * _FAR for rival in rivals)
 
     def _choose(self) -> Experiment | None:
