@@ -9,20 +9,20 @@ import numpy as np
 
 from loadtest.probing.buckets import Bucket
 from loadtest.probing.experiments import Stream
-from loadtest.probing.models import GRAIN_S, Aligned, Concurrency, Counter, FromFirst, Log, Model
+from loadtest.probing.models import Aligned, Concurrency, Counter, FromFirst, Log, Model
 from loadtest.probing.past import Answer, Past, Send, Volley, Who
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Seconds that wall-aligned windows usually last."""
+"""Seconds that windows usually last."""
 REACH_S: Final = 0.6
 """How far the server's clock may be from ours."""
 _PATIENCE_S: Final = 0.25
 """A request without an answer by then has been decided on, and is being carried out or held."""
 _PARTS_MOST: Final = 60
 """Volleys into which a stream is divided."""
-_WINDOW_LEAST_S: Final = 0.5
-"""Nobody chooses a shorter window, and through a network it looks like a bucket."""
+_WINDOW_EXACT: Final = 0.002
+"""Share by which a window may be longer or shorter than a whole number of seconds."""
 
 Step = Generator[Send, Sequence[Answer], Volley]
 
@@ -51,7 +51,7 @@ class Asker:
         self._left = requests
         self._trip = 0.005
         """The longest time between a request and its refusal, in s."""
-        self._bursts = 0
+        self._bursts = self._uncounted = 0
         self._took: list[float] = []
         """How long requests took that passed in the first burst."""
 
@@ -122,7 +122,8 @@ class Asker:
                 volleys, group = [], []
             volleys, group, passed = [*volleys, volley], [*group, ordered[low:high]], passed + volley.passed
         self._count(volleys, group)
-        self._bursts += passed < count and passed >= min(20, self._documented.count)
+        if passed < count:  # a long one is as good as several
+            self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
 
     def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
         self._past.add(volleys, answers)
@@ -142,14 +143,30 @@ class Asker:
         end = self._decided(answers)
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count([self._volley_of(answers)], [answers])
+        else:
+            self._left, self._uncounted = self._left - count, self._uncounted + count
         self._now = end + 0.001
         still = yield from self._volley(self._now, 1)
         if still.passed:
             return None
         return True if through <= count // 4 else False if through == count else None
 
-    def _burst(self, at: float, count: int) -> Generator[Send, Sequence[Answer], bool]:
-        """Send up to so many as quickly as is allowed, in volleys, until some are refused."""
+    def _share_bucket(self, who: Who, burst: int, rate: float) -> Generator[Send, Sequence[Answer], bool | None]:
+        """Whether somebody else draws on a bucket that is known; None if it refills too quickly to see it."""
+        refilled = rate * 2 * self._longest + 1
+        count = math.ceil(2.5 * refilled)
+        flood = burst + math.ceil(refilled)
+        if count > burst or flood + count > self._left:
+            return None
+        own = yield Send(self._now, flood, self._patience)
+        answers = yield Send(self._decided(own) + 0.001, count, self._patience, who)
+        self._now, self._left = self._decided(answers) + 0.001, self._left - flood - count
+        self._uncounted += flood + count
+        through = sum(answer.passed for answer in answers)
+        return True if through <= refilled else False if through == count else None
+
+    def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
+        """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
         parts = max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
         size = max(
             1, min(max(-(-count // parts), self._documented.count // 12), int(self._rate * max(0.5, self._trip)))
@@ -163,7 +180,7 @@ class Asker:
             if volley.end - volley.begin >= _PATIENCE_S:
                 size = count  # a queue holds them, and would have let out what comes by and by
             at = self._now
-            if refused >= self._enough:
+            if refused >= self._enough and not whole:
                 break
         least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
         self._bursts += refused > 0 and passed >= 0.5 * least
@@ -173,14 +190,16 @@ class Asker:
         """Ask one at a time, at moments at which room may come back, until one passes."""
         window, full = self._documented.window, self._sent[0].begin
         margin = 2 * self._trip + 0.002 * window
-        moments = {full + part * window for part in (0.992, 1.008)}
+        near = max(0.008 * window, 0.5 * self._trip)
+        moments = {full + window - near, full + window + near}
         moments |= {self._now + part / self._documented.rate for part in (0.5, 1.5, 3.0)}
         moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.3, 1.7, 2.1)}
         for common in sorted({window, window / 2, window / 4}):
             boundary = (self._now // common + 1) * common
             moments |= {boundary + REACH_S + margin, full + common * 1.02}
         if self._documented.count < 20:  # each costs a tenth of the count
-            moments = {full + part * window for part in (0.15, 0.5, 0.99, 1.01, 1.7)}
+            moments = {full + window - near, full + window + near}
+            moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
             moments.add((self._now // window + 1) * window + REACH_S + margin)
         last = 0.0
         for at in sorted(moments):
@@ -196,11 +215,10 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
 
     Args:
         documented: the limit that the documentation gives; parameters are looked for within a factor of 30 of it.
-        windows: lengths that wall-aligned windows may have, in s.
+        windows: lengths that they may have, in s.
         reach_s: how far the server's clock may be from ours.
     """
-    least = max(documented.window / 30, min(_WINDOW_LEAST_S, documented.window / 2))
-    around = np.geomspace(least, documented.window * 30, 141)
+    around = np.array(windows)
     rates = documented.rate * np.exp(np.linspace(-math.log(30), math.log(30), 141))
     low, high, of = [], [], []
     for window in windows:
@@ -210,16 +228,16 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
         high.append(edges[1:])
         of.append(np.full(len(edges) - 1, window))
     lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
-    grain = max(GRAIN_S, documented.window / 1000)
+    shortest, longest, grain = around * (1 - _WINDOW_EXACT), around * (1 + _WINDOW_EXACT), math.inf
     one = np.zeros(1)
     models: list[Model] = [
         Aligned("fixed-window", lows, highs, lengths, grain=0.01),
-        FromFirst("fixed-window-from-first", around[:-1], around[1:], grain=grain),
+        FromFirst("fixed-window-from-first", shortest, longest, grain=grain),
         Concurrency("concurrency", one, one),
     ]
     for rejected in (False, True):
         models += [
-            Log("sliding-log", around[:-1], around[1:], rejected=rejected, grain=grain),
+            Log("sliding-log", shortest, longest, rejected=rejected, grain=grain),
             Counter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
             Bucket(rates[:-1], rates[1:], rejected=rejected),
         ]

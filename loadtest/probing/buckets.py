@@ -17,12 +17,13 @@ from loadtest.probing.models import MANY, Model
 from loadtest.probing.past import Past, Volley
 from loadtest.probing.tallies import BucketTally, Tally
 
-_WORSE: Final = 11.0
-"""Squared deviations by which a bucket may explain less than the best one: 3.3 deviations of a normal error."""
+_WORSE: Final = 16.0
+"""Squared deviations by which a bucket may explain less than the best one: 4 deviations of a normal error."""
 _FEW: Final = 3
-"""Replays of a limiter that is asked request by request."""
 _DRAWS: Final = 10
-"""Replays, each with other moments of arrival."""
+"""Replays, at least and at most, each with other moments of arrival."""
+_AT_ONCE: Final = 3000
+"""Buckets times draws that are replayed at once, if more than the fewest draws are to be made."""
 _TOLD: Final = 10
 """Requests of the smallest volley that is compared: what passes of a few is chance."""
 _VARIANCE: Final = 0.25
@@ -54,6 +55,7 @@ class Bucket(Model):
     """
 
     scale_free = True
+    fewest = 1.0
     whole_streams = True
     trip = 0.0
     """The longest time from a request to its refusal, in s."""
@@ -62,6 +64,8 @@ class Bucket(Model):
 
     def __init__(self, low: Floats, high: Floats, *, rejected: bool) -> None:
         super().__init__("token-bucket", low, high, rejected=rejected, grain=0.004)
+        self._replayed = 0
+        """How many requests there were at the last replay."""
         # Of replays, which are not made again for each part of a cell.
         self.windows = np.stack((np.ones(len(low)), np.full(len(low), MANY)), axis=1)
 
@@ -109,8 +113,9 @@ class Bucket(Model):
     def divide(self, past: Past) -> None:
         """Divide cells, and set aside those with which no replay shows what was seen."""
         super().divide(past)
-        if not past.streamed:
+        if not past.streamed or len(past.requests) < self._replayed + 10:
             return
+        self._replayed = len(past.requests)
         for _ in range(6):
             extent = self._extent()
             self._replay(past)
@@ -155,11 +160,11 @@ class Bucket(Model):
 
 def _between(low: float, high: float) -> Floats:
     """Some whole numbers from one to another, denser where they are small."""
-    return np.unique(np.round(np.geomspace(low, max(low, min(high, 1e4)), 7)))
+    return np.unique(np.round(np.geomspace(low, max(low, min(high, 1e4)), 6)))
 
 
-def arrivals(past: Past, trip: float) -> Floats:
-    """Moments at which each request may have reached the server: a row for each draw.
+def arrivals(past: Past, trip: float, draws: int) -> Floats:
+    """Moments at which each request may have reached the server: a row for each of some draws.
 
     Of the time to an answer, each way takes at most half a ``trip``. What took longer was carried out or held.
     """
@@ -168,7 +173,7 @@ def arrivals(past: Past, trip: float) -> Floats:
     low = np.where(took > trip, 0.0, np.maximum(took - trip / 2, 0.0))
     high = np.minimum(took, trip / 2)
     chance = np.random.default_rng(len(sent))
-    return np.asarray(sent + low + (high - low) * chance.random((_DRAWS, len(sent))))
+    return np.asarray(sent + low + (high - low) * chance.random((draws, len(sent))))
 
 
 def misfits(past: Past, trip: float, tried: Buckets, *, rejected: bool) -> Floats:
@@ -201,7 +206,7 @@ def misfits(past: Past, trip: float, tried: Buckets, *, rejected: bool) -> Float
 
 def uneven(past: Past, trip: float, tally: Tally) -> float:
     """How badly any limiter explains the volleys of streams: the sum of squared deviations."""
-    times, places = arrivals(past, trip)[:_FEW], np.array([each[3] for each in past.requests])
+    times, places = arrivals(past, trip, _FEW), np.array([each[3] for each in past.requests])
     passed = np.array([each[2] for each in past.requests])
     more = np.zeros((len(past.volleys), _FEW))
     for draw, row in enumerate(times):
@@ -221,14 +226,15 @@ def _squares(more: Floats, slack: Floats) -> Floats:
 
 def _more(past: Past, trip: float, rates: Floats, bursts: Floats, *, rejected: bool) -> Floats:
     """How many more of each volley pass than did: by volley, draw and bucket."""
-    times = arrivals(past, trip)
+    count = max(_FEW, min(_DRAWS, _AT_ONCE // len(rates)))
+    times = arrivals(past, trip, count)
     order = np.argsort(times, axis=1)
     gaps = np.diff(np.take_along_axis(times, order, 1), axis=1, prepend=0.0)[:, :, None]
     passed, places = np.array([each[2:] for each in past.requests], int).T
-    places_at, draws = places[order], np.arange(_DRAWS)
-    more = np.zeros((len(past.volleys), _DRAWS, len(rates)))
+    places_at, draws = places[order], np.arange(count)
+    more = np.zeros((len(past.volleys), count, len(rates)))
     more -= np.bincount(places, passed, len(past.volleys))[:, None, None]
-    used, most = np.zeros((_DRAWS, len(rates))), bursts - 1 + 1e-6
+    used, most = np.zeros((count, len(rates))), bursts - 1 + 1e-6
     for at in range(len(places)):
         used -= gaps[:, at] * rates
         np.maximum(used, 0.0, out=used)

@@ -1,5 +1,6 @@
 """Which experiment to make next: the one that best separates the models that still stand, for what it costs."""
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ Experiment = Sequence[tuple[float, int]]
 
 class Stream(tuple[tuple[float, int], ...]):
     """Volleys that follow each other without a gap: requests sent evenly, whatever becomes of those before."""
+
+    __slots__ = ()
+
+
+class Flood(tuple[tuple[float, int], ...]):
+    """Volleys of which all is sent, even if much is refused."""
 
     __slots__ = ()
 
@@ -118,10 +125,18 @@ def experiments(rivals: Sequence[Candidate], now: float, most: int, margin: floa
         for begin in (idle, idle + 0.37 * window):
             late, again = begin + 0.85 * window, begin + window + gap
             found += [((begin, 1), (late, part), (again, most)), ((begin, part), (late, part), (again, part + few))]
-        found += [((now, 2 * part), (now + at * window, part)) for at in (0.5, 0.8, 1.1)]
+        found += [Flood(((now, 2 * part), (now + at * window, part))) for at in (0.5, 0.8, 1.1)]
         found += [((idle + 0.4 * window, part), (idle + window + gap, most))]
     found.append(((idle, most), (idle + margin + 0.3 * wide, few)))
     return [each for each in found if each[-1][0] <= until]
+
+
+def form(experiment: Experiment) -> tuple[int, ...]:
+    """What experiments of one kind have in common."""
+    counts = tuple(count for _, count in experiment)
+    if isinstance(experiment, Stream):
+        return *counts, round(4 * math.log(experiment[-1][0] - experiment[0][0]))
+    return counts
 
 
 def _apart(moments: Iterable[float], least: float) -> list[float]:

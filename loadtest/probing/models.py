@@ -38,6 +38,8 @@ class Model:
     """
 
     scale_free = False
+    fewest = 2.0
+    """The least N that is looked for: a window for one request is a bucket of one."""
     whole_streams = False
     """Whether it sees a stream as one volley: it keeps its load from one volley to the next."""
 
@@ -71,7 +73,9 @@ class Model:
         return len(self.low) > 0
 
     def _start(self) -> None:
-        self.least_n = np.ones(len(self.low))
+        self.bounds: list[tuple[float, float]] = []
+        """When something was refused, and what N may be at most for it."""
+        self.least_n = np.full(len(self.low), self.fewest)
         self.most_n = np.full(len(self.low), MANY)
 
     def _keep(self, kept: Bools) -> None:
@@ -96,7 +100,9 @@ class Model:
         if volley.passed:
             self.least_n = np.maximum(self.least_n, np.ceil(least + volley.passed - _SLACK))
         if volley.refused:
-            self.most_n = np.minimum(self.most_n, np.ceil(most + volley.passed + 1 - _SLACK) - 1)
+            bound = np.ceil(most + volley.passed + 1 - _SLACK) - 1
+            self.bounds.append((volley.begin, float(bound.min())))
+            self.most_n = np.minimum(self.most_n, bound)
         self._after(volley)
         kept = self.least_n <= self.most_n
         if not kept.all():
@@ -143,6 +149,14 @@ class Model:
         if self.aligned:
             return float(self.windows.min()), float(self.windows.max())
         return float(self.low.min()), float(self.high.max())
+
+    def agreeing(self, apart: float) -> int:
+        """How often, so many seconds apart, something was refused by the greatest N that stands."""
+        times: list[float] = []
+        for time, bound in self.bounds:
+            if bound <= 1.01 * float(self.most_n.max()) + 1 and (not times or time >= times[-1] + apart):
+                times.append(time)
+        return len(times)
 
     def count(self) -> tuple[int, int]:
         """The least and the greatest N (or B) that stands."""

@@ -133,9 +133,9 @@ class Past:
         return begin, end, np.where(places[may] < place, least, 0.0), most
 
     @property
-    def streamed(self) -> bool:
-        """Whether there was a stream."""
-        return None in self.wholes
+    def streamed(self) -> int:
+        """How many volleys were of streams, not counting the last of each."""
+        return self.wholes.count(None)
 
     def renewals(self, place: int) -> tuple[float, float]:
         """What a stream, whose last volley is given, says of windows of which each begins with a whole allowance.

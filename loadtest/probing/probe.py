@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
 from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, stream, tallies
+from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, form, stream, tallies
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
@@ -24,9 +24,19 @@ _FAR: Final = 16.0
 """Squared deviations by which what explains worse than something else is set aside."""
 _PHASE: Final = 0.1
 """Part of a documented window that is over when a probe begins."""
+_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""The first two digits of counts that somebody chooses."""
+_SMALL: Final = 20
+"""Any count below it may be chosen."""
+_SHARED: Final = 0.85
+"""Of a documented rate, that others may leave of a bucket without being seen."""
+_SMALL_LIMIT: Final = 50
+"""What others draw of less than this is the same number too often."""
+_FEW: Final = 10
+"""Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
-_OVER_ONE: Final = 4.0
-"""The same, where one request may be all that passes at once: then what comes too early leaves no trace."""
+_OVER_ONE: Final = (1.1, 4.0)
+"""The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
 _FITS_FIRST: Final = 3
 """Streams that are tried before anything else, where it looks like a bucket."""
 _STREAM_LEAST: Final = 4
@@ -91,7 +101,7 @@ class Prober(Asker):
     ) -> None:
         super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
-        self._fits_made = 0
+        self._fits_made = self._compared = 0
         self._caution = 1.0
         """Grows while experiments teach nothing: the next one keeps farther away from moments that may be unsure."""
         self._vain: set[tuple[int, ...]] = set()
@@ -112,12 +122,14 @@ class Prober(Asker):
         if not filled:
             return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
         self._past.tighten(self._longest)
-        took = self._took.copy()
-        for who in self._others:
-            self._shared[who] = yield from self._share(who)
+        self._held = _held(self._took, self._trip)
+        if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
+            for who in self._others:
+                self._shared[who] = yield from self._share(who)
         yield from self._ladder()
+        if {"fixed-window-from-first", "sliding-log"} <= {model.algorithm for model in self.standing}:
+            yield from self._reopen()
         self._divide()
-        self._held = _held(took, self._trip)
         stood = self._extent()
         for _ in range(_EXPERIMENTS_MOST):
             if not self.standing or self._sure:
@@ -129,12 +141,18 @@ class Prober(Asker):
                 yield from self._stream(chosen)
             else:
                 for at, count in chosen:
-                    yield from self._burst(max(at, self._now), count)
+                    yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
-            self._vain = set() if taught else self._vain | {_form(chosen)}
-        return self._conclude()
+            self._vain = set() if taught else self._vain | {form(chosen)}
+        found = self._conclude()
+        if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
+            burst, rate = bucket.count()[1], float(bucket.high.max())
+            for who in self._others:
+                if self._shared.get(who) is None:
+                    self._shared[who] = yield from self._share_bucket(who, burst, rate)
+        return replace(found, requests=found.requests + self._uncounted, shared=self._shared)
 
     def _extent(self) -> float:
         """How much stands: of each model its cells' share of their parameter, times how many N they leave."""
@@ -149,8 +167,9 @@ class Prober(Asker):
                 model.trip = self._trip
             model.divide(self._past)
         buckets = [model for model in self.standing if isinstance(model, Bucket)]
-        if not buckets or not self._past.streamed:
+        if not buckets or self._compared == self._past.streamed:
             return
+        self._compared = self._past.streamed
         best = min(bucket.misfit for bucket in buckets)
         for bucket in buckets:
             if bucket.misfit > best + _FAR:
@@ -162,7 +181,7 @@ class Prober(Asker):
     def _unlike(self, model: Model) -> bool:
         """Whether nothing that stands of a model lets pass what streams did, which a bucket explains."""
         streamed = sum(whole is not volley for whole, volley in zip(self._past.wholes, self._sent, strict=True))
-        rivals = (tally for _, tally in tallies([model], self._documented, 12))
+        rivals = (tally for _, tally in tallies([model], self._documented, 8))
         return all(uneven(self._past, self._trip, rival) > 3 * streamed + 3 * _FAR for rival in rivals)
 
     def _choose(self) -> Experiment | None:
@@ -180,9 +199,11 @@ class Prober(Asker):
             return found
         if sole:
             tried = [*tried, *self._pinning()]
-        streams = self._streams()
-        tried = streams if all(isinstance(model, Bucket) for model in self.standing) else [*tried, *streams]
-        tried = [each for each in tried if _form(each) not in self._vain]
+        if all(isinstance(model, Bucket) for model in self.standing):
+            tried = self._streams()
+        elif self._like_bucket:
+            tried = [*tried, *self._streams()]
+        tried = [each for each in tried if form(each) not in self._vain]
         found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
         if found is None and sole:
             found = next((each for each in self._pinning() if self._fits(each)), None)
@@ -200,11 +221,26 @@ class Prober(Asker):
                     found.append(self._stream_of(_OVER * rate, round(max(8, count))))
         return [each for each in found if each]
 
+    def _reopen(self) -> Generator[Send, Sequence[Answer], None]:
+        """Tell windows that the first request begins from a log, where the last request was let pass after a whole one.
+
+        Some requests follow late in what may be its window, and all that may pass at once follow after its end.
+        """
+        window, last = self._documented.window, self._sent[-1]
+        if not last.passed or last.begin - self._sent[0].begin < 0.95 * window:
+            return
+        most = max(int(model.least_n.max()) for model in self.standing)
+        late = max(0.8 * window, window - 1.0 - 3 * self._trip)
+        yield from self._burst(last.begin + late, max(2, most // 4))
+        yield from self._burst(last.end + window + 2 * self._trip + 0.002 * window, most + max(2, round(0.05 * most)))
+
     @property
     def _like_bucket(self) -> bool:
-        """Whether room came back soon after all was used up: long before windows of the documented length end."""
+        """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
         full = next((volley.end for volley in self._sent if volley.refused), math.inf)
-        soon = full + 0.45 * self._documented.window
+        if self._held:
+            return True
+        soon = full + min(0.45 * self._documented.window, max(4 / self._documented.rate, 2 * self._trip))
         return any(volley.passed for volley in self._sent if full <= volley.begin and volley.end < soon)
 
     def _fitting(self) -> Experiment | None:
@@ -221,7 +257,8 @@ class Prober(Asker):
         # The network moves some of them over the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
-        return self._stream_of((_OVER_ONE if bucket.count()[0] == 1 else _OVER) * rate, round(count))
+        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE[self._fits_made % 2]
+        return self._stream_of(over * rate, round(count))
 
     def _stream_of(self, pace: float, count: int) -> Stream | None:
         pace = min(pace, self._rate)
@@ -233,7 +270,7 @@ class Prober(Asker):
 
     def _pinning(self) -> list[Experiment]:
         """Volleys at the moment at which one more would pass by the middle of the rates that stand."""
-        model = self.standing[0]
+        model = self._likely[0]
         if not isinstance(model, Bucket):
             least, most = model.window()
             full = self._sent[-1].begin
@@ -250,10 +287,12 @@ class Prober(Asker):
     @property
     def _pinned(self) -> bool:
         """Whether numbers are known as closely as is wanted."""
-        for model in self.standing:
+        for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.08 if self._documented_stands else 0.05) * most, 2.4 * self._trip * (not bucket))
+            slack = max((0.1 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            if bucket and low == 1 and least < self._trip and not self._documented_stands:
+                return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
             if most - least > slack or high - low > max(2, blur):
                 return False
@@ -262,31 +301,57 @@ class Prober(Asker):
     @property
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
-        needed = min(most, max(least, self._documented.count // self.standing[0].count()[0]))
-        return self._bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+        needed = min(most, max(least, self._documented.count // self._likely[0].count()[0]))
+        model = self._likely[0]
+        if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
+            bursts = self._bursts + self._fits_made * model.rejected
+        else:
+            bursts = model.agreeing(0.5 * model.window()[0])
+        return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+
+    @property
+    def _likely(self) -> list[Model]:
+        """Of the models that stand those with numbers that somebody may have chosen, or all if there is none."""
+        standing = self.standing
+        return [each for each in standing if self._as_documented(each) or self._chosen(each)] or standing
 
     @property
     def _documented_stands(self) -> bool:
-        """Whether the documented numbers are among those that stand."""
-        model, documented = self.standing[0], self._documented
+        return self._as_documented(self._likely[0])
+
+    def _as_documented(self, model: Model) -> bool:
+        """Whether the documented numbers are among those that stand of a model."""
+        documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
             return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
         return least <= documented.window <= most and low <= documented.count <= high
 
-    @property
-    def _round(self) -> bool:
-        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number."""
-        model = self.standing[0]
-        counts = [model.count()]
+    def _chosen(self, model: Model) -> bool:
+        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
+
+        Somebody may enforce another count in the documented window, or the documented rate in another window. What is
+        a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
+        """
+        documented = self._documented
+        (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            least, most = model.window()
-            counts.append((math.ceil(self._documented.window / most), int(self._documented.window / least)))
-        return all(any(_is_round(count) for count in range(low, high + 1)) for low, high in counts)
+            slowest, fastest = documented.window / most, documented.window / least
+            part = (slowest + fastest) / 2 / documented.count
+            if _SHARED < part < 1 or (part < 1 and documented.count < _SMALL_LIMIT):
+                return False
+            return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
+        if not _round_in(low, high):
+            return False
+        if isinstance(model, Concurrency):
+            return True
+        if least <= documented.window <= most:
+            return high >= documented.count or documented.count >= _SMALL_LIMIT
+        return low >= _FEW and low / most <= documented.rate <= high / least
 
     @property
     def _sole(self) -> bool:
-        return len({model.key for model in self.standing}) == 1
+        return len({model.key for model in self._likely}) == 1
 
     @property
     def _sure(self) -> bool:
@@ -298,7 +363,7 @@ class Prober(Asker):
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
-            if self._documented_stands or self._round:
+            if self._documented_stands or self._chosen(self._likely[0]):
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
@@ -308,7 +373,7 @@ class Prober(Asker):
         return Finding(
             word,
             self._documented,
-            tuple(self.standing),
+            tuple(self._likely if word == "named" else self.standing),
             self._held,
             self._shared,
             sent,
@@ -325,15 +390,11 @@ def _held(took: Sequence[float], trip: float) -> bool:
     return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
 
 
-def _form(experiment: Experiment) -> tuple[int, ...]:
-    """What experiments of one kind have in common."""
-    counts = tuple(count for _, count in experiment)
-    if isinstance(experiment, Stream):
-        return *counts, round(4 * math.log(experiment[-1][0] - experiment[0][0]))
-    return counts
-
-
-def _is_round(count: int) -> bool:
-    """Whether a count has two digits that are not 0 at most, or is a power of 2; from 20 on, the last one is 0 or 5."""
-    digits = str(count).rstrip("0")
-    return count < 20 or count & (count - 1) == 0 or (len(digits) <= 2 and count % 5 == 0)
+def _round_in(low: int, high: int) -> bool:
+    """Whether one of some counts is a small one, a power of 2, or as round as 10, 12, 15, 20, 25, 30, ... are."""
+    return any(
+        count < _SMALL
+        or count & (count - 1) == 0
+        or (int(str(count)[:2]) in _ROUND and not count % 10 ** (len(str(count)) - 2))
+        for count in range(low, high + 1)
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.limiters import Limiter, LimiterSpec, make
+from loadtest.limiters import LimiterSpec
 from loadtest.probing.past import Who
 from loadtest.probing.results import scope, standing, verdict
 from loadtest.probing.told import Told, retry_after, stated_limits
@@ -79,12 +79,8 @@ def test_whose_requests_share_a_quota_is_seen() -> None:
     """Another key and another limit are asked right after the quota was used up, before anything comes back."""
 
     def shared_by(*sharing: Who) -> dict[Who, bool | None]:
-        limiters: dict[Who, Limiter] = {who: make(LimiterSpec(), MINUTE) for who in ("own", "other key", "other limit")}
-
-        def decide(now: float, who: Who) -> tuple[bool, float]:
-            return limiters["own" if who in sharing else who].decide(now).allowed, 0.0
-
-        return probed(decide, MINUTE, 3, others=("other limit", "other key")).shared
+        server = one_limiter(LimiterSpec(), MINUTE, sharing)
+        return probed(server, MINUTE, 3, others=("other limit", "other key")).shared
 
     assert scope(shared_by()) == "key-and-name"
     assert scope(shared_by("other key")) == "name"
