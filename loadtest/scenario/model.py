@@ -152,6 +152,11 @@ class Breakers(Strict):
     """The run ends when this file exists; relative to the run directory."""
 
 
+MAX_ENTRIES: Final = 200
+MAX_STAGES: Final = 1_000
+"""Of all entries: each has figures and a row of its own, which nobody reads of more. A plan compares each with each."""
+
+
 class Scenario(Strict):
     """A whole scenario. Durations are in seconds, rates as ``Rate``."""
 
@@ -176,6 +181,17 @@ class Scenario(Strict):
     def keys(self) -> int:
         """API keys that it needs: those of its groups, or what the embedded target is to make."""
         return max(self.target.keys, sum(self.key_groups.values()))
+
+    @model_validator(mode="after")
+    def _traffic_is_bounded(self) -> Self:
+        if len(self.traffic) > MAX_ENTRIES:
+            raise ValueError(f"traffic: has {len(self.traffic):,} entries; at most {MAX_ENTRIES} are allowed")
+        if (count := sum(stage.count for each in self.traffic.values() for stage in each.stages)) > MAX_STAGES:
+            raise ValueError(
+                f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
+                "larger steps"
+            )
+        return self
 
     @model_validator(mode="after")
     def _traffic_fits_together(self) -> Self:

@@ -227,10 +227,6 @@ class Stage(Strict):
         return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
 
 
-MAX_STAGES: Final = 1_000
-"""Of an entry: each has figures and a row of its own, which nobody reads of more."""
-
-
 class Traffic(Strict):
     """A named stream of operations of one kind."""
 
@@ -273,10 +269,6 @@ class Traffic(Strict):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above zero")
-        if (count := sum(stage.count for stage in self.stages)) > MAX_STAGES:
-            raise ValueError(
-                f"has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or larger steps"
-            )
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
             raise ValueError(f"stages need different names, and none may be {WARMUP!r}: {', '.join(names)}")
