@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from loadtest.assumed_limits import AssumedLimits
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity.queue import service_guess
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
+from loadtest.limiters import ALGORITHMS
 from loadtest.plan import Question, traffic_plans
 from loadtest.plan.forecast import forecast
 from loadtest.scenario import Scenario
@@ -121,12 +122,21 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     if held:
         highest = max(held, key=lambda level: level.multiplier)
         for name, seen in highest.limits.items():
-            rate = assumed.rate_on(name) * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
+            through = assumed.rate_on(name) + _ahead(assumed, name) / highest.stage_s
+            rate = through * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
                 multiplier = highest.multiplier * rate / seen.sent_rate
                 found.append(Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name))
     service = service_guess(levels, scenario, assumed, keys)
     return found if service is None else [*found, service]
+
+
+def _ahead(assumed: AssumedLimits, name: LimitName) -> int:
+    """Requests that a limiter lets through once, beyond its rate: the burst of those that have one."""
+    spec = assumed.spec
+    if spec.algorithm == CONCURRENCY or not ALGORITHMS[spec.algorithm].has_burst:
+        return 0
+    return spec.burst or (1 if spec.algorithm == "gcra" else assumed.limit_on(name).count)
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:
