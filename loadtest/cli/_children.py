@@ -23,7 +23,6 @@ from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.regression.results import Comparison
-from loadtest.scenario import Scenario
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -219,9 +218,9 @@ def interrupt_on_terminate() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def own_credentials(scenario: Scenario) -> tuple[tuple[str, ...], str]:
-    """Keys and endpoint of an embedded target, new for each run."""
-    return tuple(secrets.token_urlsafe(24) for _ in range(scenario.keys)), "embedded"
+def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
+    """So many keys and the endpoint of an embedded target, new for each run."""
+    return tuple(secrets.token_urlsafe(24) for _ in range(keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:

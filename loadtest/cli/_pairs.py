@@ -12,10 +12,10 @@ import msgspec
 from loadtest.cli import _children as children
 from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
-from loadtest.cli._target import ResolvedTarget
+from loadtest.cli._target import ResolvedTarget, prepare
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.prepare import endpoint_digest, prepare_run
+from loadtest.prepare import endpoint_digest
 from loadtest.program import pasteable
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
@@ -107,17 +107,8 @@ class Series:
 
     def _prepare_first(self, side: Side, name: str, series: int) -> RunInfo:
         planned, ready = self._sides[side], self._ready[side]
-        _, info = prepare_run(
-            planned.loaded,
-            url=ready.url,
-            embedded=ready.embedded is not None,
-            keys=len(ready.keys),
-            command=["loadtest", *sys.argv[1:]],
-            output_dir=self._directory,
-            chosen=ready.chosen,
-            preflight=ready.preflight.sent if series == 1 else (),
-            target_version=planned.options.version,
-            block=name,
+        _, info = prepare(
+            planned.loaded, ready, self._directory, block=name, first=series == 1, version=planned.options.version
         )
         if ready.chosen is not None:
             info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])

@@ -120,7 +120,7 @@ def plan_sides(
             loaded = scaled(loaded, block_s)
         if mine.where is None:
             # One set of keys for both, so that nothing but their settings tells them apart.
-            embedded = embedded or children.own_credentials(loaded.scenario)
+            embedded = embedded or children.own_credentials(loaded.scenario.keys)
             sides[side] = PlannedSide(side, mine, loaded, None, *embedded)
         else:
             named = TargetOptions(host=mine.where) if "://" in mine.where else TargetOptions(target=mine.where)

@@ -19,13 +19,13 @@ from loadtest.capacity.results import Capacity, Guess, Level, save
 from loadtest.capacity.sentences import Stop
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, overrides_option, seed_option, target_options
-from loadtest.cli._target import ResolvedTarget, resolved_target
+from loadtest.cli._target import ResolvedTarget, prepare, resolved_target
 from loadtest.cli.run import make_load
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
-from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic, prepare_run
+from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.processes import report_command
 from loadtest.record import run_directory
 from loadtest.scenario import find_scenario, load_scenario
@@ -256,17 +256,7 @@ class _Search:
         loaded = self.level(multiplier)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         with reach(loaded) as resolved:
-            place, _ = prepare_run(
-                loaded,
-                url=resolved.url,
-                embedded=resolved.embedded is not None,
-                keys=len(resolved.keys),
-                command=["loadtest", *sys.argv[1:]],
-                output_dir=directory,
-                chosen=resolved.chosen,
-                preflight=() if self.levels else resolved.preflight.sent,
-                block=name,
-            )
+            place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = make_load(place, loaded.path.parent, resolved)
             words = resolved.description
         # Each run has a report of its own; here only its figures are read.

@@ -96,5 +96,5 @@ def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> N
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     """One error that names it."""
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(RecordError, match=r"metrics\.json is damaged"):
+    with pytest.raises(RecordError, match=r"metrics\.json cannot be read"):
         read_level(tmp_path, name="", multiplier=1.0, stage="steady", scenario=SCENARIO)

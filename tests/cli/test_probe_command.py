@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.peers import Peer, resets
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 from plugins.verbs import Said
@@ -60,6 +61,16 @@ def test_what_cannot_be_probed_is_said(stub: Callable[..., Stub], loadtest: Verb
     assert words in done.err
     assert "Traceback" not in done.err
     assert len(server.asked) == 1
+
+
+def test_a_dead_host_and_one_that_resets_are_named(peer: Callable[..., Peer], loadtest: Verb) -> None:
+    """Exit code 5 and a sentence of each; nothing listens on port 9 of the loopback."""
+    done = loadtest("probe", *LIMIT, "--host", "http://127.0.0.1:9", **ENVIRONMENT)
+    assert (done.code, done.err.splitlines()[0]) == (5, "loadtest: http://127.0.0.1:9 refuses connections")
+    resetting = peer(resets)
+    done = loadtest("probe", *LIMIT, "--host", f"http://127.0.0.1:{resetting.port}", **ENVIRONMENT)
+    assert (done.code, done.err.splitlines()[0]) == (5, "loadtest: a request got no answer: the connection was reset")
+    assert len(resetting.requests) == 1
 
 
 def test_a_budget_below_the_whole_limit_allows_no_probe(

@@ -70,7 +70,7 @@ def test_the_scenario_gets_an_embedded_target_with_the_module(folder: Path, monk
     """`target.workflows` reaches the server that a run starts; its path begins at the working directory."""
     monkeypatch.chdir(folder)
     scenario = load_scenario(folder / "images.toml").scenario
-    keys, endpoint = own_credentials(scenario)
+    keys, endpoint = own_credentials(scenario.keys)
     traffic = scenario.traffic["resizing"]
     with embedded_target(scenario.target.settings, child_environment(keys, endpoint)) as target:
         headers = {"x-api-key": keys[0], "x-wf-endpoint": endpoint}
