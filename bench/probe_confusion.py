@@ -2,8 +2,8 @@
 
 The network holds each message up to 50 ms and the server's clock is up to 0.5 s from ours. A case is *wrong* if another
 limiter is named, or the right one with another N (± 1; ± 2 % of rates) or W (± 2 %, or ± 0.1 s). Who shares the limiter
-varies with the phase. Then somebody else draws on the quota, several servers count, and two limits hold at once. Exit code
-1 if a bar is missed. Run: ``python bench/probe_confusion.py --quick``.
+varies with the phase. Then somebody else draws on the quota, several servers count, and two limits hold at once.
+Exit code 1 if a bar is missed. Run: ``python bench/probe_confusion.py --quick``.
 """
 
 import argparse
@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="two phases, N = 100 and 1000, W = 10 and 60 s, nothing else"
     )
-    parser.add_argument("--phases", type=int, default=4, help="of each case (4)")
+    parser.add_argument("--phases", type=int, default=3, help="of each case (3)")
     options = parser.parse_args()
     begin = time.perf_counter()
     if options.quick:

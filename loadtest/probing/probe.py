@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
 from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, form, stream, tallies
+from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, form, stream, tallies
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
@@ -137,11 +137,7 @@ class Prober(Asker):
             chosen = self._choose()
             if chosen is None:
                 break
-            if isinstance(chosen, Stream):
-                yield from self._stream(chosen)
-            else:
-                for at, count in chosen:
-                    yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
+            yield from self._make(chosen)
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
             self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
@@ -167,9 +163,9 @@ class Prober(Asker):
                 model.trip = self._trip
             model.divide(self._past)
         buckets = [model for model in self.standing if isinstance(model, Bucket)]
-        if not buckets or self._compared == self._past.streamed:
+        if not buckets or self._compared == self._past.streams:
             return
-        self._compared = self._past.streamed
+        self._compared = self._past.streams
         best = min(bucket.misfit for bucket in buckets)
         for bucket in buckets:
             if bucket.misfit > best + _FAR:
@@ -195,13 +191,12 @@ class Prober(Asker):
             # At another phase than before: what somebody else uses up is not the same then.
             idle = max(rival.full for rival in rivals) + margin + 0.37 * self._bursts * rivals[0].window
             return ((idle, most),) if idle <= self._until and most <= self._left else None
-        if (sole or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
+        buckets = all(isinstance(model, Bucket) for model in self.standing)
+        if (sole or buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
             return found
         if sole:
             tried = [*tried, *self._pinning()]
-        if all(isinstance(model, Bucket) for model in self.standing):
-            tried = self._streams()
-        elif self._like_bucket:
+        if self._like_bucket:
             tried = [*tried, *self._streams()]
         tried = [each for each in tried if form(each) not in self._vain]
         found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
@@ -359,7 +354,10 @@ class Prober(Asker):
 
     def _conclude(self) -> Finding:
         if not self.standing:
-            return self._finding("none", "no limiter that is known answers like this")
+            return self._finding(
+                "none",
+                "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
+            )
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
