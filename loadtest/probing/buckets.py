@@ -90,11 +90,6 @@ class Bucket(Model):
             np.maximum(self._level[1] - self.low * gone[1], 0.0),
         )
 
-    def used(self, now: float) -> float:
-        """The level at a moment, in the middle of what stands."""
-        least, most = self._at(now)
-        return float(least.mean() + most.mean()) / 2
-
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """The level when a volley came, less what may have run off while it did."""
         now = past.wholes[place] or past.volleys[place]
