@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.probing.buckets import Bucket
-from loadtest.probing.experiments import Stream
+from loadtest.probing.experiments import Experiment, Flood, Stream
 from loadtest.probing.models import Aligned, Concurrency, Counter, FromFirst, Log, Model
 from loadtest.probing.past import Answer, Past, Send, Volley, Who
 from loadtest.units import Limit
@@ -103,12 +103,21 @@ class Asker:
         begin, passed = min(answer.sent for answer in answers), sum(answer.passed for answer in answers)
         return Volley(begin, self._decided(answers), len(answers), passed)
 
+    def _make(self, chosen: Experiment) -> Generator[Send, Sequence[Answer], None]:
+        """Make an experiment."""
+        if isinstance(chosen, Stream):
+            yield from self._stream(chosen)
+            return
+        for at, count in chosen:
+            yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
+
     def _stream(self, chosen: Stream) -> Generator[Send, Sequence[Answer], None]:
         """Send requests evenly; those that overlap are kept together."""
         begin, count = max(chosen[0][0], self._now), sum(count for _, count in chosen)
         spread = (chosen[-1][0] - chosen[0][0]) * len(chosen) / max(1, len(chosen) - 1)
         answers = yield Send(begin, count, self._patience, spread=spread)
         self._learn(answers)
+        self._past.streams += 1
         parts = min(count, max(1, int(spread / max(self._trip / 2, spread / _PARTS_MOST))))
         edges = [round(part * count / parts) for part in range(parts + 1)]
         ordered = sorted(answers, key=lambda answer: answer.sent)

@@ -24,6 +24,8 @@ _DRAWS: Final = 10
 """Replays, at least and at most, each with other moments of arrival."""
 _AT_ONCE: Final = 3000
 """Buckets times draws that are replayed at once, if more than the fewest draws are to be made."""
+_SLOW: Final = 1.2
+"""Requests per trip up to which it is known which one of a bucket of one came after which."""
 _TOLD: Final = 10
 """Requests of the smallest volley that is compared: what passes of a few is chance."""
 _VARIANCE: Final = 0.25
@@ -88,11 +90,6 @@ class Bucket(Model):
             np.maximum(self._level[1] - self.low * gone[1], 0.0),
         )
 
-    def used(self, now: float) -> float:
-        """The level at a moment, in the middle of what stands."""
-        least, most = self._at(now)
-        return float(least.mean() + most.mean()) / 2
-
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """The level when a volley came, less what may have run off while it did."""
         now = past.wholes[place] or past.volleys[place]
@@ -113,7 +110,7 @@ class Bucket(Model):
     def divide(self, past: Past) -> None:
         """Divide cells, and set aside those with which no replay shows what was seen."""
         super().divide(past)
-        if not past.streamed or len(past.requests) < self._replayed + 10:
+        if not past.streams or len(past.requests) < self._replayed + 10:
             return
         self._replayed = len(past.requests)
         for _ in range(6):
@@ -201,7 +198,26 @@ def misfits(past: Past, trip: float, tried: Buckets, *, rejected: bool) -> Float
             squares[apart > 1.2 * len(parts) + 5 * np.sqrt(2 * len(parts))] = np.inf
         begin, last = place + 1, whole.end
     squares[squares > 3 * compared + 15] = np.inf
+    slow = (tried.bursts == 1) & (tried.rates * trip < _SLOW) & (not rejected)
+    if slow.any():
+        surprise = _surprise(past, trip, 1 / tried.rates[slow])
+        squares[slow] += surprise - surprise.min()
     return squares
+
+
+def _surprise(past: Past, trip: float, spacings: Floats) -> Floats:
+    """Twice the negative log likelihood of limiters that let one request pass every so often: a value for each spacing.
+
+    A request passes if the last one that did lies long enough back; what came in between does not matter.
+    """
+    times, passed = arrivals(past, trip, _DRAWS), np.array([each[2] for each in past.requests])
+    order = np.argsort(times, axis=1)
+    ordered = np.take_along_axis(times, order, 1)
+    last = np.maximum.accumulate(np.where(passed[order], ordered, -np.inf), axis=1)
+    gaps = np.full(times.shape, np.inf)
+    np.put_along_axis(gaps, order[:, 1:], ordered[:, 1:] - last[:, :-1], 1)
+    chances = (0.5 + np.array([(gaps >= spacing).sum(axis=0) for spacing in spacings])) / (_DRAWS + 1)
+    return np.asarray(-2 * np.log(np.where(passed, chances, 1 - chances)).sum(axis=1))
 
 
 def uneven(past: Past, trip: float, tally: Tally) -> float:

@@ -89,6 +89,8 @@ class Past:
     """
 
     def __init__(self) -> None:
+        self.streams = 0
+        """How many there were."""
         self.volleys: list[Volley] = []
         self.wholes: list[Volley | None] = []
         """Of each volley itself; of a stream's volleys, the stream at the last one, and None before."""
@@ -131,11 +133,6 @@ class Past:
         # Of one that overlaps, a refused request may have come after all that passed.
         least = np.where(end <= now.begin, most, passed)
         return begin, end, np.where(places[may] < place, least, 0.0), most
-
-    @property
-    def streamed(self) -> int:
-        """How many volleys were of streams, not counting the last of each."""
-        return self.wholes.count(None)
 
     def renewals(self, place: int) -> tuple[float, float]:
         """What a stream, whose last volley is given, says of windows of which each begins with a whole allowance.

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
 from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Flood, Stream, best, candidates, experiments, form, stream, tallies
+from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, form, stream, tallies
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
@@ -102,8 +102,6 @@ class Prober(Asker):
         super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
         self._fits_made = self._compared = 0
-        self._caution = 1.0
-        """Grows while experiments teach nothing: the next one keeps farther away from moments that may be unsure."""
         self._vain: set[tuple[int, ...]] = set()
         """Forms of the experiments that taught nothing since the last one that did."""
         self._held = False
@@ -137,14 +135,9 @@ class Prober(Asker):
             chosen = self._choose()
             if chosen is None:
                 break
-            if isinstance(chosen, Stream):
-                yield from self._stream(chosen)
-            else:
-                for at, count in chosen:
-                    yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
+            yield from self._make(chosen)
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
-            self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
             self._vain = set() if taught else self._vain | {form(chosen)}
         found = self._conclude()
         if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
@@ -167,9 +160,9 @@ class Prober(Asker):
                 model.trip = self._trip
             model.divide(self._past)
         buckets = [model for model in self.standing if isinstance(model, Bucket)]
-        if not buckets or self._compared == self._past.streamed:
+        if not buckets or self._compared == self._past.streams:
             return
-        self._compared = self._past.streamed
+        self._compared = self._past.streams
         best = min(bucket.misfit for bucket in buckets)
         for bucket in buckets:
             if bucket.misfit > best + _FAR:
@@ -188,38 +181,18 @@ class Prober(Asker):
         rivals = candidates(self._models, self._past, self._documented, self._now)
         most = max(int(model.least_n.max()) for model in self.standing)
         most += max(self._enough, round(0.05 * most))
-        margin = min((2 * self._trip + 0.005) * self._caution, 0.1 * self._documented.window + 4 * self._trip)
+        margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
         tried = experiments(rivals, self._now, min(most, self._left), margin, self._until)
         sole = self._sole
         if sole and self._pinned:
             # At another phase than before: what somebody else uses up is not the same then.
             idle = max(rival.full for rival in rivals) + margin + 0.37 * self._bursts * rivals[0].window
             return ((idle, most),) if idle <= self._until and most <= self._left else None
-        if (sole or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
+        buckets = all(isinstance(model, Bucket) for model in self.standing)
+        if (sole or buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
             return found
-        if sole:
-            tried = [*tried, *self._pinning()]
-        if all(isinstance(model, Bucket) for model in self.standing):
-            tried = self._streams()
-        elif self._like_bucket:
-            tried = [*tried, *self._streams()]
         tried = [each for each in tried if form(each) not in self._vain]
-        found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
-        if found is None and sole:
-            found = next((each for each in self._pinning() if self._fits(each)), None)
-        return found
-
-    def _streams(self) -> list[Experiment]:
-        """Short streams somewhat above rates that buckets may have."""
-        found = []
-        for model in self.standing:
-            if isinstance(model, Bucket):
-                low, high = float(model.low.min()), float(model.high.max())
-                for rate in {low, math.sqrt(low * high), high, min(max(self._documented.rate, low), high)}:
-                    least = max(_STREAM_LEAST, 2 * self._trip * _OVER * rate)
-                    count = max(0.15 * self._documented.count, min(least, 0.5 * self._documented.count))
-                    found.append(self._stream_of(_OVER * rate, round(max(8, count))))
-        return [each for each in found if each]
+        return best(rivals, tried, self._now, self._left, min(self._trip, margin))
 
     def _reopen(self) -> Generator[Send, Sequence[Answer], None]:
         """Tell windows that the first request begins from a log, where the last request was let pass after a whole one.
@@ -264,25 +237,6 @@ class Prober(Asker):
         pace = min(pace, self._rate)
         most = int(min(count, self._left, pace * (self._until - self._now)))
         return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
-
-    def _fits(self, experiment: Experiment) -> bool:
-        return sum(count for _, count in experiment) <= self._left and experiment[-1][0] <= self._until
-
-    def _pinning(self) -> list[Experiment]:
-        """Volleys at the moment at which one more would pass by the middle of the rates that stand."""
-        model = self._likely[0]
-        if not isinstance(model, Bucket):
-            least, most = model.window()
-            full = self._sent[-1].begin
-            return [((full + (least + most) / 2, 1),)] if full + least > self._now else []
-        least, most = model.window()
-        spacing, burst = (least + most) / 2, int(model.least_n.min())
-        used = model.used(self._now)
-        some = max(1, min(int(0.8 * burst), int(60 * self._trip / spacing) + 1))
-        wait = max(0.0, used - burst + some) * spacing
-        if burst == 1:
-            return [((self._now + wait - self._trip / 2, 1),)]
-        return [((self._now + wait, some + 1),), ((self._now + wait + spacing / 2, some + 2),)]
 
     @property
     def _pinned(self) -> bool:
@@ -359,7 +313,10 @@ class Prober(Asker):
 
     def _conclude(self) -> Finding:
         if not self.standing:
-            return self._finding("none", "no limiter that is known answers like this")
+            return self._finding(
+                "none",
+                "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
+            )
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
