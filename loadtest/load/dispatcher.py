@@ -11,10 +11,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 from gevent.event import Event
 
 from loadtest.load.live import LiveFigures
@@ -58,9 +59,14 @@ class Timer:
         self._fd = -1
         if self._library is not None:
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        loop = get_hub().loop
-        # Before whatever else became ready at the same time.
+        self._setting = _Setting()
+        self._waiting: Any = None
+        self._hub: Any = get_hub()
+        loop = self._hub.loop
+        # Before whatever else became ready at the same time. For good: each start of a watcher may be a system call.
         self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
+        if self._watcher is not None:
+            self._watcher.start(self._on_due)
 
     def wait_until(self, moment_ns: int) -> None:
         """Wait until ``time.monotonic_ns()`` reaches a moment; return at once if it has passed."""
@@ -69,10 +75,23 @@ class Timer:
             return
         if moment_ns <= time.monotonic_ns():
             return
-        setting = _Setting(_Timespec(0, 0), _Timespec(moment_ns // 1_000_000_000, moment_ns % 1_000_000_000))
-        self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None)
-        get_hub().wait(self._watcher)
-        os.read(self._fd, 8)
+        value = self._setting.value
+        value.seconds, value.nanoseconds = divmod(moment_ns, 1_000_000_000)
+        # It is not ready to be read any longer, either.
+        self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._setting), None)
+        self._waiting = getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._waiting = None
+
+    def _on_due(self) -> None:
+        if (waiting := self._waiting) is not None:
+            waiting.switch()
+        else:
+            # Nobody has set it anew: it would be reported until it is read.
+            with suppress(BlockingIOError):
+                os.read(self._fd, 8)
 
     def close(self) -> None:
         """Give the timer back to the system."""

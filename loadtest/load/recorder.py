@@ -5,6 +5,7 @@ not yet seen to end are noted: those that a run leaves behind may cost something
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +21,7 @@ from loadtest.record.samples import Sample, SampleWriter
 
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
-_BATCH: Final = 250
+_BATCH: Final = 500
 _STEP_NS: Final = 40_000
 _PAUSE_S: Final = 0.001
 _MUCH: Final = 20_000
@@ -144,7 +145,7 @@ class Recorder:
         self.blank = KeyFilter(secrets).blank
         """Gives a service's word without our secrets."""
         self._live = live
-        self._buffer: list[Sample] = []
+        self._buffer: deque[Sample] = deque()
         self._ids: list[tuple[str, int]] = []
         self._rested_ns = 0
         self._flusher = gevent.spawn(self._flush_forever)
@@ -205,11 +206,11 @@ class Recorder:
             self.failure = error
 
     def _write_some(self, rest: Callable[[], None] = lambda: None) -> None:
-        batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
+        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
         try:
             self.output.write(batch, rest)
         except gevent.GreenletExit:
-            self._buffer = batch + self._buffer
+            self._buffer.extendleft(reversed(batch))
             raise
 
     def _rest(self) -> None:

@@ -191,7 +191,7 @@ class Packer:
         for word in dict.fromkeys(column):
             if word is not None and word not in known:
                 known[word] = len(known)
-        return pa.array([None if word is None else known[word] for word in column], pa.int32())
+        return pa.array(list(map(known.get, column)), pa.int32())
 
     def _dictionary(self, name: str) -> pa.Array:
         known = self._words[name]
