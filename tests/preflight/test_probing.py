@@ -49,7 +49,6 @@ class Truth:
 
 CASES = {
     "reference token-bucket": Truth("token-bucket", 10),
-    "reference fixed-window": Truth("fixed-window", 15),
     "limits moving window": Truth("sliding-log", 15, "global"),
     # The first request is counted as none, the burst's as one each.
     "nginx": Truth("leaky-queue", 11),
@@ -73,10 +72,8 @@ def urls(
     serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory, until: Fixture
 ) -> Iterator[dict[str, str]]:
     """A server of each case; without nginx, of the others."""
-    found = {}
-    for algorithm, burst in (("token-bucket", ["--burst", "10"]), ("fixed-window", [])):
-        options = ("--limit", "retrieval=15/s", "--algorithm", algorithm, *burst)
-        found[f"reference {algorithm}"] = serve(*options, WORKFLOW_API_KEYS=",".join(KEYS)).url
+    options = ("--limit", "retrieval=15/s", "--algorithm", "token-bucket", "--burst", "10")
+    found = {"reference token-bucket": serve(*options, WORKFLOW_API_KEYS=",".join(KEYS)).url}
     app = Stub(moving_window())
     found["limits moving window"] = app.url
     with contextlib.ExitStack() as stack:
