@@ -70,15 +70,15 @@ def answer(levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, 
         stopped: why it ended before it was through; None if it was.
     """
     multiplier, high = estimate(levels, guesses), bracket(levels).high
+    late = high is not None and high.constraint == Constraint.GENERATOR
     if multiplier is not None and high is not None and high.constraint is not None:
         sentence = f"About {rates(multiplier, offered)}: {stopped_by(high.constraint, high.limit, high)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
-        code = ExitCode.INVALID if high.constraint == Constraint.GENERATOR else ExitCode.PASS
-        return Answer(multiplier, f"{sentence}.", code)
+        return Answer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
     unsure = next((level for level in levels if level.outcome == "inconclusive"), None)
     why = unjudged(unsure) if unsure else no_answer(levels)
-    code = ExitCode.INCONCLUSIVE if stopped is None else stopped.code
+    code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
     return Answer(None, f"No answer: {why}{f'; {stopped.words}' if stopped else ''}.", code)
 
 

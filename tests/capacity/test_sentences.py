@@ -86,3 +86,9 @@ def test_a_bracket_whose_lower_end_is_the_older_one_is_no_answer() -> None:
     found = answer([level(2.9, 3.0), slower], (), RUNS, Stop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
     assert found.multiplier is None
     assert "can't tell: 2.9 times the scenario's rate held, but before 3.1 times did not" in found.sentence
+
+
+def test_a_generator_that_was_late_at_every_rate_makes_the_search_invalid() -> None:
+    """Exit code 3, as of a run: nothing is known of the service."""
+    late = msgspec.structs.replace(level(1.0, 0.5), outcome="invalid", constraint=Constraint.GENERATOR, limit=None)
+    assert answer([late, late], (), RUNS, None).code is ExitCode.INVALID
