@@ -45,7 +45,7 @@ SCOPES: Final[dict[tuple[Who, ...], str]] = {
     ("other key", "other limit"): "global",
 }
 MINUTE: Final = Limit(100, 60.0)
-_FIRST: Final = 100
+_FIRST: Final = 300
 UNSURE: Final = "can't tell"
 
 

@@ -32,8 +32,6 @@ _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
-_FEW: Final = 10
-"""Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
 _OVER_ONE: Final = (1.1, 4.0)
 """The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
@@ -284,8 +282,8 @@ class Prober(Asker):
     def _chosen(self, model: Model) -> bool:
         """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
 
-        Somebody may enforce another count in the documented window, or the documented rate in another window. What is
-        a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
+        Somebody may enforce another count in the documented window; in another one, short windows look like what others
+        leave of a bucket. So does what is a little below the documented rate of a bucket, or below a small limit.
         """
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
@@ -299,9 +297,8 @@ class Prober(Asker):
             return False
         if isinstance(model, Concurrency):
             return True
-        if least <= documented.window <= most:
-            return high >= documented.count or documented.count >= _SMALL_LIMIT
-        return low >= _FEW and low / most <= documented.rate <= high / least
+        small = documented.count < _SMALL_LIMIT and high < documented.count
+        return least <= documented.window <= most and not small
 
     @property
     def _sole(self) -> bool:
