@@ -242,7 +242,7 @@ class Prober(Asker):
         for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.1 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            slack = max((0.04 if bucket else 0.05) * most, 3 * self._trip * (not bucket))
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
                 return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
@@ -276,7 +276,7 @@ class Prober(Asker):
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
+            return least <= 1 / documented.rate <= most
         return least <= documented.window <= most and low <= documented.count <= high
 
     def _chosen(self, model: Model) -> bool:
