@@ -45,7 +45,8 @@ SCOPES: Final[dict[tuple[Who, ...], str]] = {
     ("other key", "other limit"): "global",
 }
 MINUTE: Final = Limit(100, 60.0)
-_FIRST: Final = 100
+_RATE_SAME: Final = 0.02
+_FIRST: Final = 300
 UNSURE: Final = "can't tell"
 
 
@@ -64,7 +65,7 @@ def judge(spec: LimiterSpec, limit: Limit, found: Finding) -> str:
     (low, high), (least, most) = model.count(), model.window()
     if isinstance(model, Bucket):
         burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
-        near = verdict(found) == "as documented" or abs((least + most) / 2 * limit.rate - 1) <= 0.02
+        near = abs((least + most) / 2 * limit.rate - 1) <= _RATE_SAME
         return "right" if near and low - 1 <= burst <= high + 1 else "another rate"
     sound = low - 1 <= limit.count <= high + 1
     return "right" if sound and abs((least + most) / 2 - limit.window) <= max(0.02 * limit.window, 0.1) else "another N"

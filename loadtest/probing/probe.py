@@ -32,8 +32,6 @@ _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
-_FEW: Final = 10
-"""Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
 _OVER_ONE: Final = (1.1, 4.0)
 """The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
@@ -244,7 +242,7 @@ class Prober(Asker):
         for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.1 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            slack = max((0.04 if bucket else 0.05) * most, 3 * self._trip * (not bucket))
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
                 return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
@@ -278,14 +276,14 @@ class Prober(Asker):
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
+            return least <= 1 / documented.rate <= most
         return least <= documented.window <= most and low <= documented.count <= high
 
     def _chosen(self, model: Model) -> bool:
         """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
 
-        Somebody may enforce another count in the documented window, or the documented rate in another window. What is
-        a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
+        Somebody may enforce another count in the documented window; in another one, short windows look like what others
+        leave of a bucket. So does what is a little below the documented rate of a bucket, or below a small limit.
         """
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
@@ -299,9 +297,8 @@ class Prober(Asker):
             return False
         if isinstance(model, Concurrency):
             return True
-        if least <= documented.window <= most:
-            return high >= documented.count or documented.count >= _SMALL_LIMIT
-        return low >= _FEW and low / most <= documented.rate <= high / least
+        small = documented.count < _SMALL_LIMIT and high < documented.count
+        return least <= documented.window <= most and not small
 
     @property
     def _sole(self) -> bool:

@@ -39,7 +39,7 @@ def test_the_true_limiter_is_never_set_aside(spec: LimiterSpec) -> None:
         shown = standing(true[0], MINUTE, held=found.held)
         assert shown.count[0] <= 100 <= shown.count[1]
         assert shown.window_s[0] <= 60 <= shown.window_s[1]
-        assert (found.word == "named") == (len(found.standing) == 1)
+        assert found.word != "named" or len(found.standing) == 1
         assert found.requests <= 4 * MINUTE.count
         if found.word == "named":
             assert verdict(found) == "as documented"
@@ -93,11 +93,10 @@ def test_a_bucket_that_refills_within_the_networks_jitter_is_fitted(rejected: bo
     """Streams tell the rate of a bucket that no volley finds empty, and whether refused requests count."""
     limit = Limit(500, 10.0)
     found = probed(one_limiter(LimiterSpec("token-bucket", 5, rejected), limit), limit, 1)
-    assert found.word == "named"
     assert found.standing[0].key == ("token-bucket", rejected)
+    assert found.word == "named"
     shown = standing(found.standing[0], limit, held=found.held)
-    assert 0.9 * 500 <= shown.count[0] <= 500 * 1.02
-    assert 0.98 * 500 <= shown.count[1] <= 1.1 * 500
+    assert shown.count[0] <= 500 <= shown.count[1] <= 1.05 * shown.count[0]
     assert verdict(found) == "as documented"
 
 
