@@ -209,6 +209,7 @@ def request_sample(
 ) -> Sample:
     """The sample of one request: a first try, no poll, and nothing wrong on purpose, unless the caller says so."""
     exchange: Exchange = answer.exchange
+    epoch = session.epoch_ns
     return Sample(
         row="request",
         traffic=entry.name,
@@ -219,9 +220,9 @@ def request_sample(
         parent_arrival=parent_arrival,
         attempt=1,
         intended_start=intended,
-        start=session.since_epoch(exchange.start),
-        first_byte=session.since_epoch(exchange.first_byte),
-        end=session.since_epoch(exchange.end),
+        start=exchange.start - epoch,
+        first_byte=None if exchange.first_byte is None else exchange.first_byte - epoch,
+        end=exchange.end - epoch,
         connect_ms=exchange.connect_ms,
         connection_reused=exchange.reused,
         status=exchange.status,
