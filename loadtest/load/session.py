@@ -73,8 +73,6 @@ class TrafficEntry:
     """Of results; None where any will do."""
     expected: dict[str, frozenset[int]]
     """Statuses that are no failure to Locust, by stage."""
-    mistakes: dict[MistakeKind, float]
-    """Shares of arrivals that are to get something wrong."""
 
     def key_index(self, number: int) -> int:
         """The key of arrival ``number``: its retries and polls keep it."""
@@ -82,7 +80,7 @@ class TrafficEntry:
 
     def mistake(self, number: int) -> MistakeKind | None:
         """What arrival ``number`` is to get wrong on purpose, if anything."""
-        return pick_mistake(self.mistakes, self.seed, self.name, number)
+        return pick_mistake(self.traffic.mistakes.shares, self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
         """A number from 0 to 1, the same in every run with this seed."""
@@ -132,7 +130,6 @@ def make_entry(
         ),
         matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
         expected=_expected(traffic, plan),
-        mistakes=traffic.mistakes.shares,
     )
 
 
