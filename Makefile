@@ -47,9 +47,10 @@ regression: SCENARIO = regression
 regression: $(RUN_READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
 	@$(LOADTEST) regression check $(SCENARIO) $(ARGS)
 
-# Most tests wait for processes: two workers are about twice as fast as one. With three, runs that have to be valid are late.
-test: $(ALL_READY) ## run the tests, two at a time (browser tests want Chromium, and are skipped without it)
-	@$(VENV)/bin/python -m pytest --numprocesses 2 -m "not heavy" $(ARGS)
+# Most tests wait for processes, so that three workers keep two cores busy. A test that needs a valid run makes another one where
+# the cores were taken.
+test: $(ALL_READY) ## run the tests, three at a time (browser tests want Chromium, and are skipped without it)
+	@$(VENV)/bin/python -m pytest --numprocesses 3 -m "not heavy" $(ARGS)
 
 test-heavy: $(ALL_READY) ## run those that take long by their nature and that `make test` leaves out
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)

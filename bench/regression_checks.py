@@ -125,7 +125,7 @@ def evidence(family: Family, paired: bool) -> dict[str, float]:
             comparison = compare_pairs(pairs[half:] if rerun else pairs[:half], discarded=0)
         else:
             comparison = judge_history(family.base, family.head[int(rerun)])
-        found.append({Key(one.traffic, one.stage, one.metric): _strength(one) for one in comparison.metrics})
+        found.append({one.key: _strength(one) for one in comparison.metrics})
     strongest: dict[str, float] = defaultdict(float)
     for key in found[0].keys() & found[1].keys():
         if key.metric in {*_TIMES, *_EXECUTION}:

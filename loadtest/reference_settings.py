@@ -169,10 +169,7 @@ class ReferenceSettings:
     max_body: Annotated[int, About("Bytes that a request's body may have.", 1, MAX_BODY)] = 64 * 1024
     fault: Annotated[
         tuple[AnyFault, ...],
-        About(
-            "How it misbehaves, such as latency,ms=200,start=10s,probability=10%.",
-            form="KIND[,KEY=VALUE]...",
-        ),
+        About("How it misbehaves, such as latency,ms=200,start=10s,probability=10%.", form="KIND[,KEY=VALUE]..."),
     ] = ()
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _TAIL: Final = 0.025
 """Each side of a 95 % interval."""
 _SMALL: Final = 1e-290
+_UNLIKELY: Final = -3.0
 
 GROWTH: Final = 1.04
 """By which each bucket of a ``LogHistogram`` is wider than the one below it."""
@@ -88,6 +89,24 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     j = np.arange(k + 1)
     terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
     return float(logsumexp(terms)) / math.log(10)
+
+
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """The score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Exactly, where nothing or everything was seen: by rounding, a bound would leave the share itself outside.
+    low = 0.0 if share <= 0 else max(0.0, (middle - half) / (1 + z * z / n))
+    return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
+
+
+def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
+    """Whether events are more frequent in one time than in another, so that chance does it once in 1,000 times at most.
+
+    Each time is (n, events of these). Fisher's question, asked of a binomial: of all events, are so many in the first?
+    """
+    total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
+    # At least that many in the first time: at most that few in the other.
+    return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
 
 
 class LogHistogram:

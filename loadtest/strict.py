@@ -29,7 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         # The parser looks up every beginning of a dotted key: time and memory grow with the square of its parts.
         if any(_is_endless(piece) for piece in re.split(r"[=\[\]{},\n]", text)):
-            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "Write a key of this file.")
+            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "No key needs as many.")
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -59,6 +59,8 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
             message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
         elif kind in {"model_type", "dict_type"}:
             message = "must be a table"
+        elif kind == "list_type":
+            message = f"must be a list{f': write [[{where}]]' if isinstance(problem['input'], dict) else ''}"
         elif kind == "missing":
             message = "is missing"
         elif kind in {"literal_error", "enum"}:

@@ -178,8 +178,8 @@ def parse_threshold(
     if match is None:
         raise InputError(
             f"{text!r} is not a threshold",
-            "Write METRIC OP VALUE (OP one of < <= > >= ==), METRIC OP FACTORx stage NAME (or traffic NAME), "
-            "METRIC between A and B, or METRIC within D of expected.",
+            "Write METRIC OP VALUE (OP one of < <= > >= ==; no space before a unit), "
+            "METRIC OP FACTORx stage NAME (or traffic NAME), METRIC between A and B, or METRIC within D of expected.",
         )
     metric = match["metric"]
     unit = METRICS.get(metric)

@@ -115,9 +115,7 @@ def test_the_machine_is_described_by_what_does_not_change(prepare: Any) -> None:
     assert prepare()[1].machine == prepare()[1].machine
 
 
-def test_a_run_says_which_commit_and_version_it_is_of(
-    prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_says_which_commit_and_version_it_is_of(prepare, tmp_path, monkeypatch):
     """The CI system's word counts first, then the checked-out commit of the working directory; else it is unknown."""
     for name in COMMIT_VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -5,13 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from leash_parts import write_scenario
 from plugins.processes import clean_environment
-from plugins.stubs import Stub, pending_forever
+from plugins.stubs import pending_forever
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode
@@ -70,13 +69,7 @@ def test_a_run_that_may_not_have_its_files_open_does_not_begin(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
-def test_a_machine_that_has_no_more_is_no_bug(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    stub: Callable[..., Stub],
-    capsys: pytest.CaptureFixture[str],
-    number: int,
-) -> None:
+def test_a_machine_that_has_no_more_is_no_bug(monkeypatch, tmp_path, stub, capsys, number):
     """A full disk, or too many open files, wherever it shows: one sentence, exit code 2."""
 
     def full(*_: object, **__: object) -> None:

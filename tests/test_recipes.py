@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import msgspec
 import pytest
+import record_maker as maker
 
 pytestmark = pytest.mark.judged  # a run of a recipe must be valid
 ROOT = Path(__file__).parent.parent
@@ -89,7 +89,7 @@ class Followed(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def followed(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     """All recipes, one after the other on one copy; a command of two is run once."""
     copy = Copy(tmp_path_factory.mktemp("recipes"))
     steps = {name: copy.follow(name) for name in RECIPES}
@@ -104,10 +104,7 @@ def followed(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Fol
 
 def check_a_plot(followed: Followed) -> None:
     """It is in its section of the page, and its picture and numbers are beside the others."""
-    assert followed.touched["A plot"] == {
-        "loadtest/report/plots/amplification.py",
-        "loadtest/report/plots/__init__.py",
-    }
+    assert followed.touched["A plot"] == {"loadtest/report/plots/amplification.py", "loadtest/report/plots/__init__.py"}
     run = followed.copy.folder / "reports" / "latest"
     assert {path.suffix for path in run.glob("plots/amplification.*")} == {".png", ".csv"}
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -153,9 +153,7 @@ def test_judgement(text: str, value: Any, expected: float | None, judgement: str
     st.tuples(st.integers(0, 15), st.integers(0, 15)).map(sorted),
     st.integers(0, 10),
 )
-def test_bounds_are_judged_as_all_values_between_them(
-    operator: str, value: int, width: int, bounds: list[int], expected: int
-) -> None:
+def test_bounds_are_judged_as_all_values_between_them(operator, value, width, bounds, expected):
     """Against brute force: pass if every point within the bounds holds, fail if none does, else inconclusive."""
     upper = float(value + width) if operator == "between" else None
     threshold = Threshold("t", P50, "ms", operator, float(value), upper)

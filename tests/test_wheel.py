@@ -1,4 +1,4 @@
-"""The package as it is built: it brings the scenarios, for those who have no checkout."""
+"""The package as it is built: it brings the scenarios and the API's document, for those who have no checkout."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_package_brings_the_scenarios(tmp_path: Path) -> None:
-    """Outside a checkout they are listed, found by name with their inputs, and copied."""
+    """Outside a checkout scenarios are listed, found by name with their inputs, and copied."""
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -26,6 +26,8 @@ def test_a_package_brings_the_scenarios(tmp_path: Path) -> None:
             text=True,
         )
 
+    document = Path("loadtest", "reference_api", "openapi.yaml")
+    assert (tmp_path / "installed" / document).read_bytes() == (ROOT / document).read_bytes()
     listed = {line.split()[0] for line in loadtest("scenarios").splitlines()}
     assert listed == {path.stem for path in (ROOT / "scenarios").glob("*.toml")}
     assert f"{tmp_path}/installed/loadtest/scenarios/backoff.toml: ok" in loadtest("validate", "backoff")

@@ -13,6 +13,7 @@ from pathlib import Path
 from loadtest.analysis import findings, frames, measurements
 from loadtest.analysis.record import load_record
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
             else:
                 measurements.write(measurements.measure(findings.find(load_record(Path(name)))), Path(name))
         except LoadtestError as error:
-            print(f"loadtest: {error}", file=sys.stderr)
+            print(pasteable(f"loadtest: {error}"), file=sys.stderr)
             code = error.exit_code
         except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and the other runs are none of its
             traceback.print_exc()

@@ -24,13 +24,7 @@ from loadtest.analysis.verdict import measure
 from loadtest.contract import Outcome
 from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
-from loadtest.regression.difference import (
-    Difference,
-    Estimate,
-    estimate_mean,
-    estimate_percentile,
-    estimate_share,
-)
+from loadtest.regression.difference import Difference, Estimate, estimate_mean, estimate_percentile, estimate_share
 from loadtest.stats import QUANTILES, rank
 from loadtest.threshold import METRICS, Unit
 

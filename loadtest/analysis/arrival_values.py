@@ -49,12 +49,7 @@ class Values:
 
 
 class ArrivalValues:
-    """Gathers the values of some traffic entries.
-
-    Args:
-        vocabulary: of the record.
-        entries: names of the traffic entries that are compared.
-    """
+    """Gathers the values of some traffic entries."""
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         self._vocabulary = vocabulary

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.blocks import Grid, Times
 from loadtest.analysis.distribution import Distribution
 from loadtest.regression.change import student
+from loadtest.stats import wilson
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,9 +93,7 @@ def share_interval(events: Ints, whole: Ints, pace: Times | None = None) -> Bloc
     n = float(found.n[0])
     if _drifting(found.regression, len(whole)):
         return BlockInterval(effective_n=n, why_not=DRIFTS)
-    z2 = found.t**2
-    middle, half = share + z2 / (2 * n), found.t * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return BlockInterval((middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n), n)
+    return BlockInterval(*wilson(share, n, found.t), n)
 
 
 def percentile_interval(times: Times, values: Distribution, quantile: float) -> BlockInterval:

@@ -138,12 +138,7 @@ class Times:
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
-        """Take in values; NaN is left out.
-
-        Args:
-            places: the bin of each.
-            values: in ms.
-        """
+        """Take in values in ms, each with its bin; NaN is left out."""
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)
@@ -176,7 +171,6 @@ class StageBlocks:
     """One stage of a traffic entry by bin.
 
     Attributes:
-        grid: the bins.
         times: by name as in ``metrics.json``: response time, executionTime, overhead.
         offered: operations that were due.
         sent: of which a request was sent.
@@ -238,12 +232,7 @@ def _log_odds(events: Floats, n: Floats) -> Floats:
 
 
 class Blocks:
-    """Gathers each stage in figures by bin, and the dispatch lag of the whole run.
-
-    Args:
-        record: the record.
-        expectation: which requests the assumed limiter would reject.
-    """
+    """Gathers each stage in figures by bin, and the dispatch lag of the whole run."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self._record = record

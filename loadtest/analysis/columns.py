@@ -117,12 +117,7 @@ _FEW: Final = 12
 
 
 class Columns:
-    """The columns of a few record batches.
-
-    Args:
-        batches: of the record, in its order, none of them empty.
-        vocabulary: what its words mean.
-    """
+    """The columns of a few record batches."""
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary

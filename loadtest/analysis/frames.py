@@ -30,6 +30,7 @@ from loadtest.record.samples import SCHEMA, safe_cells
 Run = str | Path
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
+_NULLABLE: Final = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 _ROW_GROUP: Final = 250_000
 """Rows of a Parquet file's row group, about."""
 
@@ -94,10 +95,7 @@ class Column:
 
 def _word(name: str, meaning: str) -> Column:
     return Column(
-        name,
-        _WORD,
-        meaning,
-        lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name]),
+        name, _WORD, meaning, lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name])
     )
 
 
@@ -272,7 +270,7 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
 """By name: what the record calls its rows, and its columns."""
 
 
-def operations(runs: Run | Iterable[Run], reports: Path = Path("reports")) -> pd.DataFrame:
+def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
     """Read every operation of a run, or of several: a row for each, with the columns of ``OPERATIONS``.
 
     Whole numbers are ``Int64``, words categories, recorded moments timestamps beside exact ns since the epoch.
@@ -288,7 +286,7 @@ def operations(runs: Run | Iterable[Run], reports: Path = Path("reports")) -> pd
     return _frame("operations", runs, reports)
 
 
-def requests(runs: Run | Iterable[Run], reports: Path = Path("reports")) -> pd.DataFrame:
+def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
     """Read every HTTP request of a run, or of several: a row for each, with the columns of ``REQUESTS``.
 
     ``run``, ``traffic`` and ``arrival`` lead to the operation that sent it. Else as ``operations``.
@@ -304,8 +302,7 @@ def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
     called = {each: each.name if often[each.name] == 1 else str(each) for each in directories}
     parts = [part for directory, run in called.items() for part in _tables(directory, name, run)]
     table = pa.concat_tables([_schema(name).empty_table(), *parts]).unify_dictionaries()
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.remove_unused_categories()
     return frame
@@ -315,7 +312,10 @@ def _schema(name: str) -> pa.Schema:
     _, columns = TABLES[name]
     # Field metadata is Arrow's own; what every reader of Parquet sees is the schema's.
     units = {column.name: column.unit for column in columns if column.unit}
-    return pa.schema([column.field for column in columns], metadata={"loadtest.units": json.dumps(units)})
+    schema = pa.schema([column.field for column in columns])
+    # Without pandas' own metadata, it reads whole numbers as floats from a Parquet file where one of them is null.
+    like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
+    return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
 
 
 def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:

@@ -104,11 +104,7 @@ class _Stage:
         self._waits = waits(key.stage, self._operation, retried=retried)
 
     def intervals(self, *, replayed: bool) -> Iterator[MetricInterval]:
-        """All of them.
-
-        Args:
-            replayed: whether the assumed limiter could be replayed at all.
-        """
+        """All of them."""
         if replayed:
             self._why_phases = self._depends()
         counts, figures = self._figures.operations, self._figures
@@ -207,9 +203,4 @@ class _Stage:
 def _from_blocks(found: BlockInterval, factor: float = 1.0) -> dict[str, object]:
     if found.low is None or found.high is None:
         return {"why_not": found.why_not, "effective_n": found.effective_n}
-    return {
-        "kind": "blocks",
-        "low": found.low * factor,
-        "high": found.high * factor,
-        "effective_n": found.effective_n,
-    }
+    return {"kind": "blocks", "low": found.low * factor, "high": found.high * factor, "effective_n": found.effective_n}

@@ -4,7 +4,7 @@ Keys are known by their index alone. Arrivals take turns with the keys of their 
 meets the same stages and the same moments: what differs between keys is the target's doing.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta
@@ -19,7 +19,27 @@ MOST: Final = 64
 """Keys that are told apart: those with the lowest indices."""
 _SLOWER: Final = 1.5
 """By how much slower a key has to be to be named: much less is what one key's share of the work may do."""
-_STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0.5), ("p95", 0.95))
+
+
+class Slower(NamedTuple):
+    """That some times are significantly longer than others: in ``p50``, or in ``p95`` where that is not."""
+
+    statistic: Literal["p50", "p95"]
+    value_ms: float
+    others_ms: float
+    factor: float
+
+
+def slower(times: Distribution, others: Distribution) -> Slower | None:
+    """Whether times are ``_SLOWER`` times as long at least, and 95 % intervals (order statistics) apart."""
+    statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
+    for name, quantile in statistics:
+        own, theirs = percentile(times, quantile), percentile(others, quantile)
+        if own.value is None or own.low is None or not theirs.value or theirs.high is None:
+            continue
+        if own.low > theirs.high and own.value >= _SLOWER * theirs.value:
+            return Slower(name, own.value, theirs.value, own.value / theirs.value)
+    return None
 
 
 class KeyPercentiles(Result, frozen=True, kw_only=True):
@@ -93,17 +113,14 @@ class KeyTimes:
         ]
 
     def slow(self) -> list[SlowKey]:
-        """Keys that are slower than all others of their entry together, the slowest first.
-
-        Significant is a percentile at least ``_SLOWER`` times the others', whose 95 % interval (order statistics)
-        begins above the end of theirs.
-        """
+        """Keys that are significantly slower than all others of their entry together, the slowest first."""
         found = []
         for name, by_key in self._by_entry().items():
             place = self._record.vocabulary.entries.index(name) * self._keys
             for key, times in by_key.items():
                 others = self._times.get([place + other for other in range(self._keys) if other != key])
-                found += [slow] if (slow := _slower(name, key, times, others)) else []
+                if (slow := slower(times, others)) is not None:
+                    found.append(SlowKey(traffic=name, key=key, n=times.n, **slow._asdict()))
         return sorted(found, key=lambda slow: -slow.factor)
 
     def _by_entry(self) -> dict[str, dict[int, Distribution]]:
@@ -113,21 +130,3 @@ class KeyTimes:
             times = {key: self._times.get([place * self._keys + key]) for key in range(self._keys)}
             found[name] = {key: each for key, each in times.items() if each.n}
         return {name: by_key for name, by_key in found.items() if len(by_key) > 1}
-
-
-def _slower(traffic: str, key: int, times: Distribution, others: Distribution) -> SlowKey | None:
-    for name, quantile in _STATISTICS:
-        own, theirs = percentile(times, quantile), percentile(others, quantile)
-        if own.value is None or own.low is None or not theirs.value or theirs.high is None:
-            continue
-        if own.low > theirs.high and own.value >= _SLOWER * theirs.value:
-            return SlowKey(
-                traffic=traffic,
-                key=key,
-                statistic=name,
-                value_ms=own.value,
-                others_ms=theirs.value,
-                n=times.n,
-                factor=own.value / theirs.value,
-            )
-    return None

@@ -39,13 +39,7 @@ Planned = Sequence[StageKey]
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The figures of a run.
-
-    Attributes:
-        overall: of all traffic.
-        operations: by operation.
-        traffic: by traffic entry.
-    """
+    """The figures of a run."""
 
     overall: OverallFigures
     operations: dict[str, OperationFigures]
@@ -53,12 +47,7 @@ class RunFigures:
 
 
 def compute(record: Record, expectation: Expectation) -> RunFigures:
-    """The figures of a run.
-
-    Args:
-        record: the record.
-        expectation: which requests the assumed limiter would reject.
-    """
+    """The figures of a run."""
     maker = _Maker(record, expectation)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
@@ -146,11 +135,7 @@ class _Maker:
         counts[Outcome.LOST] += lost
         offered, sent = sum(counts.values()), int(made.sent[stage_indices].sum())
         return OperationCounts(
-            offered=offered,
-            sent=sent,
-            **counts,
-            offered_rate=_ratio(offered, seconds),
-            sent_rate=_ratio(sent, seconds),
+            offered=offered, sent=sent, **counts, offered_rate=_ratio(offered, seconds), sent_rate=_ratio(sent, seconds)
         )
 
     def _requests(self, planned: Planned, statuses: np.ndarray, seconds: float) -> RequestCounts:

@@ -15,11 +15,7 @@ from loadtest.threshold import METRICS
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
-    """Everything that the analysis finds out about a run: what plots are drawn of.
-
-    Args:
-        run: a run directory, a run's id, or ``latest``.
-        reports: where ids are looked up.
+    """Everything that the analysis finds out about a run, by its directory, its id below ``reports`` or as ``latest``.
 
     Raises:
         InputError: if there is no such run.

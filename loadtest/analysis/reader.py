@@ -26,12 +26,7 @@ _TIMES: Final = (
 
 
 class Chunk:
-    """Some rows of a record.
-
-    Args:
-        batches: of the record, in its order.
-        vocabulary: what its words mean.
-    """
+    """Some rows of a record."""
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -114,14 +109,7 @@ def read_chunks(directory: Path, vocabulary: Vocabulary) -> Iterator[Chunk]:
 def scan(
     directory: Path, vocabulary: Vocabulary, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None
 ) -> int:
-    """Let each visitor see the whole record; returns its number of rows.
-
-    Args:
-        directory: of the run.
-        vocabulary: its words.
-        visitors: what takes it in.
-        on_progress: called with the number of rows so far, after each chunk.
-    """
+    """Let each visitor see the whole record; returns its number of rows."""
     rows = 0
     for chunk in read_chunks(directory, vocabulary):
         for visitor in visitors:

@@ -65,8 +65,6 @@ class Record:
     """A run's record.
 
     Attributes:
-        directory: of the run.
-        info: run.json.
         vocabulary: its words and stages.
         rows: how many samples can be read.
         counts: what is counted, by stage.

@@ -121,13 +121,7 @@ class Check(Result, frozen=True):
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[Check]:
-    """Every check of a run's validity. Of what older records don't tell, there is none.
-
-    Args:
-        record: the record.
-        overall: figures of all traffic.
-        evenness: of its traffic entries.
-    """
+    """Every check of a run's validity. Of what older records don't tell, there is none."""
     info = record.info
     return [
         _sent(overall),

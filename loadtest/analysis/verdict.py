@@ -287,7 +287,6 @@ class Verdict:
     """What a run amounts to.
 
     Attributes:
-        word: one of ``EXIT_CODES``.
         statement: what is the case, in one plain sentence without the word.
         reasons: what it rests on, a sentence each; empty for a pass.
         exit_code: that of the verb that made the report.

@@ -9,67 +9,12 @@ import msgspec
 from loadtest.capacity.models import kind_of
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel, Outcome
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
-from loadtest.errors import RecordError
+from loadtest.record.figures import Stage, Threshold, read_figures
 from loadtest.scenario import Scenario
 
-_METRICS: Final = "metrics.json"
-
-
-class _Times(msgspec.Struct, frozen=True):
-    p50: float | None = None
-    p95: float | None = None
-
-
-class _Operations(msgspec.Struct, frozen=True):
-    offered_rate: float | None = None
-
-
-class _Stage(msgspec.Struct, frozen=True):
-    operations: _Operations = _Operations()
-    throttled_rate: float | None = None
-    error_rate: float | None = None
-    requests_per_operation: float | None = None
-    response_time_ms: _Times = _Times()
-    execution_time_ms: _Times = _Times()
-
-
-class _Traffic(msgspec.Struct, frozen=True):
-    stages: dict[str, _Stage] = {}
-
-
-class _Limit(msgspec.Struct, frozen=True):
-    limit: str
-    sent: int
-    throttled: int
-
-
-class _Threshold(msgspec.Struct, frozen=True):
-    require: str
-    judgement: str
-    traffic: str | None = None
-    operation: str | None = None
-
-
-class _Check(msgspec.Struct, frozen=True):
-    name: str
-    ok: bool
-
-
-class _Requests(msgspec.Struct, frozen=True):
-    sent: int = 0
-
-
-class _Overall(msgspec.Struct, frozen=True):
-    requests: _Requests = _Requests()
-
-
-class _Metrics(msgspec.Struct, frozen=True):
-    verdict: str
-    validity: tuple[_Check, ...]
-    thresholds: tuple[_Threshold, ...]
-    limits: tuple[_Limit, ...]
-    overall: _Overall
-    traffic: dict[str, _Traffic]
+_ERRORS: Final = 0.01
+"""Part of an entry's operations that may fail where no threshold says how many: who fails does not get through."""
+_FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
 
 
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: Scenario) -> Level:
@@ -83,10 +28,12 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         scenario: with this stage alone.
 
     Raises:
-        RecordError: if its ``metrics.json`` cannot be read.
+        LoadtestError: if its ``metrics.json`` cannot be read.
     """
-    metrics = _read(directory / _METRICS)
+    metrics = read_figures(directory)
     broken = [each for each in metrics.thresholds if each.judgement != "pass"]
+    entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
+    broken += _failing(entries, scenario)
     outcome: Outcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
     if metrics.verdict == "invalid" or not broken:
         outcome = "holds" if metrics.verdict != "invalid" else "invalid"
@@ -100,34 +47,28 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         else tuple(check.name for check in metrics.validity if not check.ok),
         stage_s=stage_s,
         requests=metrics.overall.requests.sent,
-        entries={name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()},
+        entries=entries,
         limits={
             LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
             for each in metrics.limits
             if each.limit in LIMIT_NAMES and each.sent
         },
     )
-    if outcome in {"holds", "inconclusive"}:
-        return level
-    if outcome == "invalid":
+    return level if outcome in {"holds", "inconclusive"} else _put_down(level, broken, scenario)
+
+
+def _put_down(level: Level, broken: list[Threshold], scenario: Scenario) -> Level:
+    """The level with what stopped it."""
+    if level.outcome == "invalid":
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
     limit = _refusing(level, broken, scenario)
-    if limit is None:
-        failing = any(each.stages[stage].error_rate for each in metrics.traffic.values())
-        return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
-    return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+    if limit is not None:
+        return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+    failing = any(each.error_rate for each in level.entries.values())
+    return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
 
 
-def _read(path: Path) -> _Metrics:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Metrics)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
-
-
-def _entry(stage: _Stage, scenario: Scenario, name: str) -> EntryLevel:
+def _entry(stage: Stage, scenario: Scenario, name: str) -> EntryLevel:
     return EntryLevel(
         operation=scenario.traffic[name].operation,
         offered_rate=stage.operations.offered_rate or 0.0,
@@ -135,11 +76,22 @@ def _entry(stage: _Stage, scenario: Scenario, name: str) -> EntryLevel:
         response_p95_ms=stage.response_time_ms.p95,
         execution_p50_ms=stage.execution_time_ms.p50,
         throttled_rate=stage.throttled_rate or 0.0,
+        error_rate=stage.error_rate or 0.0,
         requests_per_operation=stage.requests_per_operation,
     )
 
 
-def _refusing(level: Level, broken: list[_Threshold], scenario: Scenario) -> LimitName | None:
+def _failing(entries: Mapping[str, EntryLevel], scenario: Scenario) -> list[Threshold]:
+    """What is asked of entries whose errors no threshold is about, where they have too many."""
+    said = [each.traffic for each in scenario.threshold if each.parse().metric in _FAILING]
+    return [
+        Threshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
+        for name, entry in entries.items()
+        if entry.error_rate > _ERRORS and not {None, name} & {*said}
+    ]
+
+
+def _refusing(level: Level, broken: list[Threshold], scenario: Scenario) -> LimitName | None:
     """The limit that refused most of what the broken thresholds are about; None where it refused nothing."""
     names: Mapping[LimitName, None] = {
         limit: None

@@ -7,14 +7,16 @@ The service is a queue of its own: ``queue``.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
-from loadtest.assumed_limits import AssumedLimits
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity.queue import service_guess
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
+from loadtest.limiters import ALGORITHMS
 from loadtest.plan import Question, traffic_plans
 from loadtest.plan.forecast import forecast
 from loadtest.scenario import Scenario
@@ -38,7 +40,9 @@ def limit_guesses(question: Question, tolerances: Mapping[LimitName, float]) -> 
     """
     scenario = question.scenario
     drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-    highest = {name: _highest(question, name, tolerances.get(name, 0.0)) for name in LIMIT_NAMES if name in drawn}
+    # Limits are looked for one by one, mostly at the same multipliers.
+    shares = cache(lambda multiplier: _refused_shares(question, multiplier))
+    highest = {name: _highest(shares, name, tolerances.get(name, 0.0)) for name in LIMIT_NAMES if name in drawn}
     return [
         Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name)
         for name, multiplier in highest.items()
@@ -72,32 +76,35 @@ def kind_of(name: LimitName, scenario: Scenario) -> Constraint:
     return Constraint.POLL_BUDGET if name == LimitName.RETRIEVAL and not begins else Constraint.LIMIT
 
 
-def _highest(question: Question, name: LimitName, tolerance: float) -> float | None:
+def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitName, tolerance: float) -> float | None:
     """By halving, in log-rate; None where no rate that is tried is refused."""
+
+    def refuses(octave: float) -> bool:
+        return shares(2.0**octave)[name] > tolerance
+
     low, high = -float(_OCTAVES), -float(_OCTAVES)
-    while not _refuses(question, name, tolerance, 2.0**high):
+    while not refuses(high):
         low, high = high, high + 1
         if high > _OCTAVES:
             return None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _refuses(question, name, tolerance, 2.0**middle):
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if refuses(middle) else (middle, high)
     return float(2.0**low)
 
 
-def _refuses(question: Question, name: LimitName, tolerance: float, multiplier: float) -> bool:
+def _refused_shares(question: Question, multiplier: float) -> dict[LimitName, float]:
+    """The part of the requests on each limit that it refuses at a multiplier of the scenario's rate, 0-1."""
     scenario, assumed = question.scenario, question.assumed
     faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
     keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
-    asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)))
-    if not asked.phases:
-        return False
-    index = LIMIT_NAMES.index(name)
-    seen = asked.phases[0]
-    return bool(seen.stretch_refused[index].sum() > tolerance * seen.asked[index].sum())
+    # Of this very schedule: what other seeds would do is not asked.
+    asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
+    seen = asked.phases[0] if asked.phases else None
+    return {
+        name: 0.0 if seen is None else float(seen.stretch_refused[index].sum() / max(1, seen.asked[index].sum()))
+        for index, name in enumerate(LIMIT_NAMES)
+    }
 
 
 def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, scenario: Scenario) -> list[Guess]:
@@ -115,7 +122,8 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     if held:
         highest = max(held, key=lambda level: level.multiplier)
         for name, seen in highest.limits.items():
-            rate = assumed.rate_on(name) * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
+            through = assumed.rate_on(name) + _ahead(assumed, name) / highest.stage_s
+            rate = through * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
                 multiplier = highest.multiplier * rate / seen.sent_rate
                 found.append(Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name))
@@ -123,11 +131,21 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     return found if service is None else [*found, service]
 
 
+def _ahead(assumed: AssumedLimits, name: LimitName) -> int:
+    """Requests that a limiter lets through once, beyond its rate: the burst of those that have one."""
+    spec = assumed.spec
+    if spec.algorithm == CONCURRENCY or not ALGORITHMS[spec.algorithm].has_burst:
+        return 0
+    return spec.burst or (1 if spec.algorithm == "gcra" else assumed.limit_on(name).count)
+
+
 def flat_until(levels: Sequence[Level]) -> float | None:
     """The highest multiplier up to which neither response time nor executionTime grew; None where nothing tells."""
     flat = None
     smallest: dict[tuple[str, str], float] = {}
     for level in sorted(levels, key=lambda level: level.multiplier):
+        if level.constraint == Constraint.ERRORS:
+            return flat
         if all(entry.response_p50_ms is None for entry in level.entries.values()):
             continue  # Where nothing was ok, nothing is known of times.
         for name, entry in level.entries.items():

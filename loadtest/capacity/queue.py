@@ -131,7 +131,7 @@ def _allowed_load(
 
     Args:
         scenario: with the judged stage alone.
-        times: executionTime of each entry, s.
+        times: executionTime of each entry that waits for workers, s.
         done: operations/s of each entry when all are busy, at ρ = 1.
         assumed: what is assumed of the limits.
         keys: API keys that share the traffic.
@@ -143,7 +143,8 @@ def _allowed_load(
         if metric not in _WAITED or statistic not in QUANTILES or threshold.operator not in {"<", "<="}:
             continue
         for name, traffic in scenario.traffic.items():
-            if threshold.traffic in {None, name} and threshold.operation in {None, traffic.operation}:
+            about = threshold.traffic in {None, name} and threshold.operation in {None, traffic.operation}
+            if about and name in times:
                 reach, interval = threshold.value / 1e3, _interval(scenario, name)
                 # Half a millisecond: an end seen at the last poll within the threshold.
                 reach = (reach + 5e-4) // interval * interval if interval else reach

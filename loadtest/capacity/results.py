@@ -44,6 +44,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
         execution_p50_ms: what the service says it spent; None where it does not say.
         throttled_rate: operations that ended with 429 ÷ operations, 0-1.
         requests_per_operation: polls included; None without operations.
+        error_rate: operations that failed or timed out ÷ operations, 0-1.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     execution_p50_ms: float | None
     throttled_rate: float
     requests_per_operation: float | None
+    error_rate: float = 0.0
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):

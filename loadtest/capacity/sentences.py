@@ -1,19 +1,36 @@
 """What a search found, in words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
-from loadtest.capacity.results import Constraint, Level
-from loadtest.capacity.search import HIGHEST, LOWEST, Bracket
+from loadtest.capacity.results import Constraint, Guess, Level
+from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, older_low
 from loadtest.contract import LimitName, Operation
+from loadtest.errors import ExitCode
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Polls a job, up to which it is called one."""
 _WORDS: Final = {Operation.SYNC_RUN: "sync runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "retrievals"}
+
+
+class Stop(NamedTuple):
+    """Why a search ends before it is through, as the rest of a sentence, and its exit code if there is no answer."""
+
+    words: str
+    code: ExitCode
+
+
+class Answer(NamedTuple):
+    """The highest multiplier that holds, None where that is not known; this in a sentence; and the exit code."""
+
+    multiplier: float | None
+    sentence: str
+    code: ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +49,37 @@ class Offered:
     assumed: AssumedLimits
     keys: int
 
+    @property
+    def jobs_per_minute(self) -> float:
+        """Of all entries, at multiplier 1."""
+        jobs = [rate for name, rate in self.base_rates.items() if self.operations[name] == Operation.ASYNC_RUN]
+        return sum(jobs) * _MINUTE
+
     def per_minute(self, limit: LimitName) -> float:
         """What a limit lets through in the long run, of all keys together."""
         return self.assumed.rate_on(limit) * self.assumed.quotas(self.keys) * _MINUTE
+
+
+def answer(levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, stopped: Stop | None) -> Answer:
+    """What a search comes to.
+
+    Args:
+        levels: in the order of their runs.
+        guesses: of the models.
+        offered: what it offered.
+        stopped: why it ended before it was through; None if it was.
+    """
+    multiplier, high = estimate(levels, guesses), bracket(levels).high
+    if multiplier is not None and high is not None and high.constraint is not None:
+        sentence = f"About {rates(multiplier, offered)}: {stopped_by(high.constraint, high.limit, high)}"
+        if high.constraint == Constraint.POLL_BUDGET:
+            sentence += paced(levels, offered)
+        code = ExitCode.INVALID if high.constraint == Constraint.GENERATOR else ExitCode.PASS
+        return Answer(multiplier, f"{sentence}.", code)
+    unsure = next((level for level in levels if level.outcome == "inconclusive"), None)
+    why = unjudged(unsure) if unsure else no_answer(levels)
+    code = ExitCode.INCONCLUSIVE if stopped is None else stopped.code
+    return Answer(None, f"No answer: {why}{f'; {stopped.words}' if stopped else ''}.", code)
 
 
 def rates(multiplier: float, offered: Offered) -> str:
@@ -75,34 +120,57 @@ def unjudged(level: Level) -> str:
     )
 
 
-def no_answer(between: Bracket, levels: int) -> str:
+def no_answer(levels: Sequence[Level]) -> str:
     """Why there is no answer."""
+    between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
+    low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
+    if between.high is None and between.low is None:
+        return "nothing was measured"
+    if between.high is None:
+        highest = between.low is not None and between.low.multiplier >= HIGHEST
+        reach = "the highest rate that is tried" if highest else f"the highest of {runs}"
+        return f"no limit was met: {low} times the scenario's rate holds, {reach}"
     if not between.consistent:
         return (
-            f"can't tell: a higher rate held where {between.high.multiplier:.3g} times the scenario's rate did not"
-            if between.high is not None
-            else "can't tell"
+            f"can't tell: {high} times the scenario's rate did not hold, and a higher one did: the service changed "
+            "while it was measured"
         )
-    if between.high is None:
-        highest = between.low.multiplier if between.low is not None else 0.0
-        reach = "the highest rate that is tried" if highest >= HIGHEST else f"all {levels} runs that were allowed"
-        return f"no limit was met: {highest:.3g} times the scenario's rate holds, {reach}"
     if between.low is None:
-        least = between.high.multiplier
-        reach = "the lowest rate that is tried" if least / 2 < LOWEST else f"the lowest of {levels} runs"
-        return f"nothing holds: {least:.3g} times the scenario's rate, {reach}, breaks {_list(between.high)}"
-    return (
-        f"the highest rate that holds lies between {between.low.multiplier:.3g} and {between.high.multiplier:.3g} "
-        f"times the scenario's rate, after {levels} runs"
-    )
+        reach = "the lowest rate that is tried" if between.high.multiplier / 2 < LOWEST else f"the lowest of {runs}"
+        return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {_list(between.high)}"
+    if older_low(between, levels) is not None:
+        return f"can't tell: {low} times the scenario's rate held, but before {high} times did not, and no more since"
+    return f"the highest rate that holds lies between {low} and {high} times the scenario's rate, after {runs}"
 
 
 def _list(level: Level) -> str:
     return ", ".join(level.broken)
 
 
+def paced(levels: Sequence[Level], offered: Offered) -> str:
+    """What the limits let through if a job needs one poll only, as the rest of a sentence; empty if it does already."""
+    polls, jobs = _polls(levels, offered), offered.jobs_per_minute
+    if not polls or min(polls) <= _ONE:
+        return ""
+    most = min(offered.per_minute(LimitName.RETRIEVAL), offered.per_minute(LimitName.ASYNC_SUBMIT)) / jobs
+    took = [entry.execution_p50_ms for level in levels for entry in level.entries.values() if entry.execution_p50_ms]
+    apart = f", or further apart than executionTime (p50 {max(took):,.0f} ms)," if took else ""
+    return f"; with polls paced by Retry-After{apart} one a job is enough, and {rates(most, offered)} would be the most"
+
+
+def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
+    """Polls a job, of the runs that hold."""
+    return [
+        entry.requests_per_operation - 1
+        for level in levels
+        if level.outcome == "holds"
+        for name, entry in level.entries.items()
+        if offered.operations[name] == Operation.ASYNC_RUN and entry.requests_per_operation
+    ]
+
+
 def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | None) -> tuple[str, ...]:
-    """What else a reader must know: what other constraints would allow, and how far nothing grew.
+    """What else a reader must know: how far nothing grew, the same work in the other form, and what was never tried.
 
     Args:
         levels: of the search.
@@ -110,29 +178,31 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         constraint: what stops more; None where that is not known.
     """
     found = []
-    jobs = [name for name, operation in offered.operations.items() if operation == Operation.ASYNC_RUN]
-    retrieval = offered.per_minute(LimitName.RETRIEVAL)
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(
             f"The service itself was still flat at {rates(flat, offered)}: neither response time nor executionTime had "
             "grown."
         )
-    polls = [
-        entry.requests_per_operation - 1
-        for level in levels
-        if level.outcome == "holds"
-        for name, entry in level.entries.items()
-        if name in jobs and entry.requests_per_operation
-    ]
-    if constraint == Constraint.POLL_BUDGET and len(offered.operations) == 1 and polls and min(polls) > _ONE:
-        found.append(f"With one retrieval a job, {retrieval:,.0f} jobs a minute would be the most.")
-    if polls and max(polls) > 0:
-        sync = offered.per_minute(LimitName.SYNC_RUN)
-        most = min(offered.per_minute(LimitName.ASYNC_SUBMIT), retrieval / max(polls))
-        found.append(
-            f"The same work as sync runs: the limits let {sync:,.0f} a minute through, and {most:,.0f} as jobs "
-            f"with {max(polls):.1f} polls each. Jobs carry more as long as one needs fewer polls than "
-            f"{retrieval / sync:.3g}."
-        )
-    return tuple(found)
+    found.append(_break_even(levels, offered))
+    if levels:
+        least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
+        found.append(f"Never tried: less than {least}, and more than {most}.")
+    return tuple(filter(None, found))
+
+
+def _break_even(levels: Sequence[Level], offered: Offered) -> str:
+    """What the limits let through of the same work as sync runs and as jobs; empty for retrievals alone."""
+    sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
+    retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)
+    runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
+    if not runs or not math.isfinite(sync + submits + retrieval):
+        return ""
+    as_jobs = f"as jobs at most {min(submits, retrieval / max(polls, 1)):,.0f}"
+    as_jobs += f", with {polls:.1f} polls each" if polls else ", with one poll each"
+    if submits <= sync:
+        return f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}: never more."
+    return (
+        f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}. Jobs carry more as long "
+        f"as one needs fewer than {retrieval / sync:.3g} polls."
+    )

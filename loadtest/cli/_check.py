@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from loadtest.cli._comparison import show
+from loadtest.cli._children import show_comparison
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.errors import ExitCode, InputError
@@ -34,7 +34,6 @@ class Order:
         repeat: how the run is made.
         target: where to; its host and name are those of ``repeat``.
         output_dir: parent of the run directories.
-        plots: draw plots, too.
         fail_on_inconclusive: end with 1 instead of 6.
     """
 
@@ -84,14 +83,14 @@ def check(order: Order, *, rerun: bool) -> int:
     warn(history_file.append(path, line))
     found = suspects.suspected(comparison, line, evidence, order.repeat)
     if found is None:
-        show(made.directory, comparison, plots=order.plots, history=path)
+        show_comparison(made.directory, comparison, plots=order.plots, history=path)
         return order.exit_code(made.exit_code, comparison)
     file = suspects.save(found, made.directory)
     if rerun:
         print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n", flush=True)
         # Who loads a production target has typed its name for the first run.
         return confirm(found, dataclasses.replace(order, target=dataclasses.replace(order.target, yes=True)), path)
-    show(made.directory, comparison, plots=order.plots, history=path)
+    show_comparison(made.directory, comparison, plots=order.plots, history=path)
     decides = f"`loadtest regression confirm {file}` decides, best on another machine."
     print(pasteable(f"Suspected, not confirmed: {decides}"))
     return order.exit_code(made.exit_code, comparison)
@@ -99,11 +98,6 @@ def check(order: Order, *, rerun: bool) -> int:
 
 def confirm(found: Suspects, order: Order, path: Path) -> int:
     """Run the scenario of a suspicion again; only the suspected metrics can confirm it. Both runs are recorded.
-
-    Args:
-        found: the suspicion.
-        order: how to make the run.
-        path: of the history.
 
     Returns:
         The exit code.
@@ -131,7 +125,7 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
     line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
     save(comparison, made.directory)
     warn(history_file.append(path, *_lines(found.line, line, path)))
-    show(made.directory, comparison, plots=order.plots, history=path)
+    show_comparison(made.directory, comparison, plots=order.plots, history=path)
     return order.exit_code(made.exit_code, comparison)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import click
 import msgspec
 
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
@@ -21,7 +22,7 @@ from loadtest.processes import report_command, stop
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.reference_settings import ReferenceSettings, to_options
-from loadtest.scenario import Scenario
+from loadtest.regression.results import Comparison
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -115,13 +116,6 @@ def make_load(
 
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
-    Args:
-        directory: of the run, or of a comparison.
-        base: relative paths in the scenario start here.
-        environment: with the credentials.
-        on_progress: called with each message of the load.
-        more_arguments: options of the load: which workers, or which blocks of a comparison.
-
     Returns:
         Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
         ``ExitCode.INTERRUPTED`` if a second Ctrl-C killed it.
@@ -197,21 +191,21 @@ class Interrupts:
             self._process.kill()
 
 
+def run_apart(command: Sequence[str]) -> int:
+    """Run a child in a session of its own, so that Ctrl-C reaches only us, who may have more to do; gives its code."""
+    sys.stdout.flush()
+    return subprocess.run(command, check=False, start_new_session=True).returncode
+
+
 def make_report(directory: Path, *, plots: bool) -> int:
     """Print which jobs of a run are pending, and make its report in a process of its own, which prints the summary.
-
-    Args:
-        directory: of the run.
-        plots: draw plots, too.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
     if note := run_directory.pending_note(directory):
         print(note)
-    sys.stdout.flush()
-    # A session of its own, so that Ctrl-C reaches only us, who may have more to do than this report.
-    code = subprocess.run(report_command(directory, plots=plots), check=False, start_new_session=True).returncode
+    code = run_apart(report_command(directory, plots=plots))
     return code if code >= 0 else int(ExitCode.BUG)
 
 
@@ -224,11 +218,21 @@ def interrupt_on_terminate() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def own_credentials(scenario: Scenario) -> tuple[tuple[str, ...], str]:
-    """Keys and endpoint of an embedded target, new for each run."""
-    return tuple(secrets.token_urlsafe(24) for _ in range(scenario.keys)), "embedded"
+def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
+    """So many keys and the endpoint of an embedded target, new for each run."""
+    return tuple(secrets.token_urlsafe(24) for _ in range(keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
     """Our environment with the credentials of a run: the only way that secrets reach children."""
     return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}
+
+
+def show_comparison(directory: Path, comparison: Comparison, *, plots: bool, history: Path | None = None) -> None:
+    """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
+    arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
+    code = run_apart([sys.executable, "-m", "loadtest.report.regression", *arguments])
+    if code != comparison.exit_code:
+        # The verdict stands without its page.
+        print(comparison.sentence)
+        click.echo(f"loadtest: the pages of {directory} could not be made (exit code {code})", err=True)

@@ -70,7 +70,6 @@ class TargetOptions:
         target: the name of an entry.
         targets: the file of such entries; ``targets.toml`` if None.
         yes: load a production target without asking.
-        no_preflight: skip the preflight.
     """
 
     host: str | None = None

@@ -1,7 +1,6 @@
 """The blocks of a paired comparison: prepared, loaded, measured; and what is left of them when they end early."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ import msgspec
 from loadtest.cli import _children as children
 from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
-from loadtest.cli._target import ResolvedTarget
+from loadtest.cli._target import ResolvedTarget, prepare
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.prepare import endpoint_digest, prepare_run
+from loadtest.prepare import endpoint_digest
+from loadtest.program import pasteable
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import Block, BlockPlan, Side
@@ -42,14 +42,7 @@ class SeriesEnd(NamedTuple):
 
 
 class Series:
-    """Makes the series of blocks of one comparison.
-
-    Args:
-        directory: of the comparison.
-        sides: as planned.
-        ready: as they are reached.
-        pace: how blocks follow each other.
-    """
+    """Makes the series of blocks of one comparison."""
 
     def __init__(
         self,
@@ -114,17 +107,8 @@ class Series:
 
     def _prepare_first(self, side: Side, name: str, series: int) -> RunInfo:
         planned, ready = self._sides[side], self._ready[side]
-        _, info = prepare_run(
-            planned.loaded,
-            url=ready.url,
-            embedded=ready.embedded is not None,
-            keys=len(ready.keys),
-            command=["loadtest", *sys.argv[1:]],
-            output_dir=self._directory,
-            chosen=ready.chosen,
-            preflight=ready.preflight.sent if series == 1 else (),
-            target_version=planned.options.version,
-            block=name,
+        _, info = prepare(
+            planned.loaded, ready, self._directory, block=name, first=series == 1, version=planned.options.version
         )
         if ready.chosen is not None:
             info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])
@@ -191,15 +175,12 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
 
     A run that cannot be measured is said, and left out.
     """
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "loadtest.analysis", "measure", *map(str, directories)]
-    # A session of its own, so that Ctrl-C reaches only us: what was measured is still compared.
-    subprocess.run(command, check=False, start_new_session=True)
+    children.run_apart([sys.executable, "-m", "loadtest.analysis", "measure", *map(str, directories)])
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:
             one = measurements.read(directory)
             found[one.run] = one
         except InputError as error:
-            click.echo(f"loadtest: {error}", err=True)
+            click.echo(pasteable(f"loadtest: {error}"), err=True)
     return found

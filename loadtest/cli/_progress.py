@@ -115,7 +115,8 @@ def _lines(figures: Progress) -> list[str]:
     """A line for each traffic entry; one in all before the first arrival and after the drain."""
     if figures.phase in {"preparing", "over"}:
         return [f"{figures.phase} …"]
-    begins = f"{figures.elapsed_s:5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
+    # The schedule ends before the drain does.
+    begins = f"{min(figures.elapsed_s, figures.total_s):5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
     widest = max(map(len, figures.entries), default=0)
     return [
         f"{begins}  {name:<{widest}}  "

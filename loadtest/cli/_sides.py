@@ -49,12 +49,8 @@ class PlannedSide:
     """A side that nothing was sent to yet.
 
     Attributes:
-        side: which one.
         options: what the command line says about it.
-        loaded: the scenario in force.
         chosen: the running target; None for an embedded API.
-        keys: the API keys.
-        endpoint: the value of ``x-wf-endpoint``.
     """
 
     side: Side
@@ -124,7 +120,7 @@ def plan_sides(
             loaded = scaled(loaded, block_s)
         if mine.where is None:
             # One set of keys for both, so that nothing but their settings tells them apart.
-            embedded = embedded or children.own_credentials(loaded.scenario)
+            embedded = embedded or children.own_credentials(loaded.scenario.keys)
             sides[side] = PlannedSide(side, mine, loaded, None, *embedded)
         else:
             named = TargetOptions(host=mine.where) if "://" in mine.where else TargetOptions(target=mine.where)
@@ -269,11 +265,6 @@ def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight
 @contextmanager
 def ready_sides(sides: Sides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
     """Both sides ready to be loaded; embedded APIs live as long as the block.
-
-    Args:
-        sides: planned, their budgets checked.
-        yes: load a production target without asking.
-        preflight: look at running targets with a few requests.
 
     Raises:
         InputError: if a production target was not confirmed.

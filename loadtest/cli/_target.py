@@ -1,17 +1,19 @@
 """What comes before a target is loaded: budget, confirmation and preflight; or the start of the embedded one."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions
 from loadtest.credentials import ENDPOINT_VARIABLE, credentials
 from loadtest.errors import InputError
 from loadtest.plan.contradictions import unknown_workflows
-from loadtest.prepare import check_before_run
-from loadtest.record.run_info import Preflight
+from loadtest.prepare import check_before_run, prepare_run
+from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import ChosenTarget, choose, confirm
 from loadtest.targets.connection import header_values
@@ -23,8 +25,6 @@ class ResolvedTarget:
     """A target that may be loaded now.
 
     Attributes:
-        url: its base URL.
-        keys: the API keys.
         environment: of the processes that load it, with the credentials.
         description: where load goes and what limits it, in a sentence.
         chosen: the target and its entry; None for the embedded one.
@@ -55,7 +55,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
         TargetError: if the preflight fails, or the embedded target does not start.
     """
     if options.embedded:
-        with embedded_target(loaded, *children.own_credentials(loaded.scenario)) as resolved:
+        with embedded_target(loaded, *children.own_credentials(loaded.scenario.keys)) as resolved:
             yield resolved
         return
     chosen = choose(options.host, options.target, options.targets)
@@ -68,11 +68,6 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
 @contextmanager
 def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) -> Iterator[ResolvedTarget]:
     """An embedded target as long as the block lasts.
-
-    Args:
-        loaded: the scenario in force, with its settings.
-        keys: the API keys that it accepts.
-        endpoint: what it is sent as ``x-wf-endpoint``.
 
     Raises:
         InputError: if the scenario runs a workflow that it does not have.
@@ -93,10 +88,6 @@ def embedded_target(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) 
 
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Keys and endpoint; the entry's endpoint where it has one.
-
-    Args:
-        chosen: the target.
-        environ: where the others are.
 
     Raises:
         InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
@@ -128,4 +119,43 @@ def _description(chosen: ChosenTarget) -> str:
     return (
         f"Load goes to {chosen.target.url}, within the request budget of {chosen.name!r} in {chosen.path} "
         f"({entry.environment}, {entry.owner})."
+    )
+
+
+def prepare(
+    loaded: LoadedScenario,
+    target: ResolvedTarget,
+    output_dir: Path,
+    *,
+    block: str | None = None,
+    first: bool = True,
+    workers: int = 1,
+    version: str = "",
+) -> tuple[Path, RunInfo]:
+    """Make the directory of a run of a target, and write its ``run.json``.
+
+    Args:
+        loaded: the scenario in force.
+        target: where to.
+        output_dir: parent of the run directory.
+        block: as ``prepare_run`` has it.
+        first: whether it is the first run after the preflight, whose requests it counts then.
+        workers: how many processes make the load.
+        version: what the user calls the version of the target.
+
+    Raises:
+        InputError: as ``prepare_run``.
+    """
+    return prepare_run(
+        loaded,
+        url=target.url,
+        embedded=target.embedded is not None,
+        keys=len(target.keys),
+        command=["loadtest", *sys.argv[1:]],
+        output_dir=output_dir,
+        chosen=target.chosen,
+        preflight=target.preflight.sent if first else (),
+        workers=workers,
+        target_version=version,
+        block=block,
     )

@@ -15,25 +15,26 @@ from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity import models, search, sentences
 from loadtest.capacity.levels import read_level
 from loadtest.capacity.queue import with_causes, workers_guess
-from loadtest.capacity.results import Capacity, Constraint, Guess, Level, save
+from loadtest.capacity.results import Capacity, Guess, Level, save
+from loadtest.capacity.sentences import Stop
 from loadtest.cli import _children as children
 from loadtest.cli._options import TargetOptions, output_dir_option, overrides_option, seed_option, target_options
-from loadtest.cli._target import ResolvedTarget, resolved_target
+from loadtest.cli._target import ResolvedTarget, prepare, resolved_target
 from loadtest.cli.run import make_load
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
-from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic, prepare_run
+from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.processes import report_command
 from loadtest.record import run_directory
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, with_stage_alone
 from loadtest.targets import ChosenTarget, choose
+from loadtest.targets.look import check_reachable
 from loadtest.units import percent
 
 _FOLDER: Final = "levels"
-_INTERRUPTED: Final = "it was interrupted"
 
 
 @click.command("capacity")
@@ -63,7 +64,7 @@ def command(
     """Find the highest rate at which the thresholds of SCENARIO hold, and what stops more.
 
     Each run has the judged stage alone, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
-    the bottleneck, 5 target unreachable.
+    the bottleneck, 5 target unreachable, 7 the target's request budget allows no more.
     """
     whole = load_scenario(find_scenario(scenario), overrides, seed)
     chosen = None if target.embedded else choose(target.host, target.target, target.targets)
@@ -184,7 +185,7 @@ class _Search:
         Raises:
             LoadtestError: if the first run could not begin.
         """
-        stopped = ""
+        stopped: Stop | None = None
         target = ""
         with self._target() as reach:
             while (multiplier := search.next_multiplier(self.levels, self.guesses)) is not None:
@@ -195,10 +196,12 @@ class _Search:
                 except LoadtestError as error:
                     if not self.measured:
                         raise
-                    # What was measured counts: the budget is spent, or the target is gone.
-                    level = error.message.rstrip(".")
-                if isinstance(level, str):
-                    stopped = level
+                    # What was measured counts. Input was right for the first run: it is the budget that is spent.
+                    code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
+                    level = Stop(error.message.rstrip("."), code)
+                if isinstance(level, Stop):
+                    at = sentences.rates(multiplier, self.offered)
+                    stopped = level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
                     break
                 self._learn(level)
                 print(_line(self.levels[-1]), flush=True)
@@ -211,13 +214,14 @@ class _Search:
         learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
         self.guesses = [*self.expected, *learned]
 
-    def _spent(self, multiplier: float) -> str:
+    def _spent(self, multiplier: float) -> Stop | None:
         if len(self.levels) >= self.max_runs:
-            return f"--max-runs {self.max_runs} were made"
+            return Stop(f"--max-runs {self.max_runs} were made", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
         if self.max_requests is not None and sent + self._operations_at(multiplier) > self.max_requests:
-            return f"the next run would send more than --max-requests {self.max_requests:,} in all"
-        return ""
+            words = f"the next run would send more than --max-requests {self.max_requests:,} in all"
+            return Stop(words, ExitCode.INCONCLUSIVE)
+        return None
 
     @contextmanager
     def _target(self) -> Iterator[Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]]]:
@@ -235,6 +239,7 @@ class _Search:
     ) -> Iterator[ResolvedTarget]:
         """A running target whose limits count nothing of the level before."""
         check_before_run(loaded, chosen, keys=self.keys, preflight=False)
+        check_reachable(chosen.target)
         if self.levels:
             silence = _window_s(self.loaded, self.assumed)
             print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)
@@ -246,64 +251,47 @@ class _Search:
         directory: Path,
         multiplier: float,
         reach: Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]],
-    ) -> tuple[Level | str, str]:
+    ) -> tuple[Level | Stop, str]:
         """Make a run; gives its level, or why it did not come to its end, and the target in words."""
         loaded = self.level(multiplier)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         with reach(loaded) as resolved:
-            place, _ = prepare_run(
-                loaded,
-                url=resolved.url,
-                embedded=resolved.embedded is not None,
-                keys=len(resolved.keys),
-                command=["loadtest", *sys.argv[1:]],
-                output_dir=directory,
-                chosen=resolved.chosen,
-                preflight=() if self.levels else resolved.preflight.sent,
-                block=name,
-            )
+            place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = make_load(place, loaded.path.parent, resolved)
             words = resolved.description
         # Each run has a report of its own; here only its figures are read.
         subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
-            return _INTERRUPTED, words
+            return Stop("it was interrupted", ExitCode.INTERRUPTED), words
         if code != ExitCode.PASS:
-            return f"the load of {name} ended with exit code {code}: see its load.log", words
+            return Stop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG), words
         level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=self.loaded.scenario)
+        if info.end == "aborted" and level.outcome != "breaks":
+            return Stop(info.end_reason or "it was aborted", ExitCode.ABORTED), words
         return level, words
 
-    def _found(self, target: str, stopped: str) -> Capacity:
+    def _found(self, target: str, stopped: Stop | None) -> Capacity:
         between = search.bracket(self.levels)
-        unjudged = next((level for level in self.levels if level.outcome == "inconclusive"), None)
-        multiplier = search.estimate(self.levels, self.guesses)
         high = between.high
         constraint = None if high is None else high.constraint
-        if multiplier is not None and high is not None and constraint is not None:
-            sentence = f"About {sentences.rates(multiplier, self.offered)}: "
-            sentence += sentences.stopped_by(constraint, high.limit, high) + "."
-            code = ExitCode.INVALID if constraint == Constraint.GENERATOR else ExitCode.PASS
-        else:
-            why = sentences.unjudged(unjudged) if unjudged else sentences.no_answer(between, len(self.levels))
-            sentence = f"No answer: {why}{f'; {stopped}' if stopped else ''}."
-            code = ExitCode.INTERRUPTED if stopped == _INTERRUPTED else ExitCode.INCONCLUSIVE
+        answer = sentences.answer(self.levels, self.guesses, self.offered, stopped)
         return Capacity(
             scenario=self.loaded.name,
             title=self.loaded.scenario.title,
             stage=self.stage,
             target=target,
             base_rates=dict(self.offered.base_rates),
-            multiplier=multiplier,
+            multiplier=answer.multiplier,
             low=None if between.low is None else between.low.multiplier,
             high=None if high is None else high.multiplier,
             constraint=constraint,
             limit=None if high is None else high.limit,
-            sentence=sentence,
+            sentence=answer.sentence,
             reasons=sentences.reasons(self.levels, self.offered, constraint),
             levels=tuple(self.levels),
             guesses=tuple(self.guesses),
-            exit_code=int(code),
+            exit_code=int(answer.code),
         )
 
 

@@ -1,7 +1,7 @@
 """``loadtest compare``: two versions that can both be reached, in pairs of blocks one after the other."""
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -9,12 +9,13 @@ import click
 import msgspec
 
 from loadtest.cli import _children as children
-from loadtest.cli._comparison import show
 from loadtest.cli._options import output_dir_option, overrides_option, plots_option, seed_option
 from loadtest.cli._pairs import Series, SeriesEnd
-from loadtest.cli._sides import SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
-from loadtest.cli._sides_plan import show_plan
+from loadtest.cli._sides import Pace, PlannedSide, SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
+from loadtest.cli.plan import plan_of
+from loadtest.contract import DOCUMENTED
 from loadtest.errors import ExitCode, InputError
+from loadtest.plan import Plan
 from loadtest.record import run_directory
 from loadtest.record.blocks import SIDES, Side
 from loadtest.regression.measurements import Key
@@ -131,13 +132,6 @@ def _block_s(text: str | None) -> float | None:
 def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, plots: bool) -> int:
     """Compare two sides: load, verdict, pages; gives the exit code.
 
-    Args:
-        sides: as planned, their budgets checked.
-        wanted: how.
-        order: of the blocks of the first series.
-        seed: what it was drawn with.
-        plots: draw plots, too.
-
     Raises:
         LoadtestError: if no block could begin.
     """
@@ -150,13 +144,13 @@ def compare(sides: Sides, wanted: Wanted, order: Sequence[Side], seed: int, *, p
         series = Series(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
         comparison = judge(first, wanted.pairs, loaded)
-        suspects = frozenset(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
+        suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
         if suspects and wanted.rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
             comparison = settle(comparison, series.make(*_draw_order(wanted)), suspects)
     comparison = _described(comparison, sides)
     save(comparison, directory)
-    show(directory, comparison, plots=plots)
+    children.show_comparison(directory, comparison, plots=plots)
     return comparison.exit_code
 
 
@@ -238,3 +232,74 @@ def _described(comparison: Comparison, sides: Sides) -> Comparison:
     counts = len(comparison.base_runs), len(comparison.head_runs)
     base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
     return msgspec.structs.replace(comparison, base=base, head=head)
+
+
+_WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
+"""Contradictions of a plan that spoil a comparison as well; thresholds are not judged here."""
+
+
+def show_plan(sides: Sides, order: Sequence[Side], pace: Pace, *, pairs: int, rerun: bool) -> None:
+    """Print what will be sent to both sides."""
+    loaded = sides["base"].loaded
+    click.echo(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
+    again = ", and as long again if something is suspected" if rerun else ""
+    click.echo(
+        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs that count, after one that does not; "
+        f"{_minutes(pace.total_s)} at least{again}."
+    )
+    if pace.silence_s:
+        click.echo(
+            f"Blocks exceed a limit: each waits until its target was silent for {pace.silence_s:g} s, so that no limit "
+            "still counts requests of the block before."
+        )
+    if sides["base"].place == sides["head"].place:
+        click.echo("Both sides are the same target: one budget, and the same limits, for all blocks.")
+    plans = {side: _plan_of(one) for side, one in sides.items()}
+    for side, one in sides.items():
+        click.echo(f"{side}: {one.words}; {_cost(plans[side], order.count(side))}")
+    warnings = [line for side, one in sides.items() for line in _warnings(one, plans[side])]
+    for line in dict.fromkeys(warnings):
+        click.echo(f"warning: {line}")
+
+
+def _cost(plan: Plan, blocks: int) -> str:
+    parts = [f"{plan.operations * blocks:,} operations"]
+    if plan.requests is not None and plan.executions is not None:
+        parts += [
+            f"about {plan.requests.mean * blocks:,.0f} requests",
+            f"{plan.executions.mean * blocks:,.0f} workflow executions",
+        ]
+    if plan.cost is not None:
+        parts.append(f"price {plan.cost.mean * blocks:,.2f}")
+    return f"{', '.join(parts)} in {blocks} blocks"
+
+
+def _plan_of(side: PlannedSide) -> Plan:
+    entry = None if side.chosen is None else side.chosen.entry
+    return plan_of(
+        side.loaded,
+        limits=None if side.chosen is None else {**DOCUMENTED, **(entry.limits if entry else {})},
+        limiter=None if entry is None else entry.limiter,
+        keys=len(side.keys),
+        price=None if entry is None else entry.price_per_execution,
+    )
+
+
+def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
+    """What a comparison cannot cure: contradictions of the plan, and stages above a limit that hold no whole window."""
+    for warning in plan.warnings:
+        if warning.kind in _WARNED:
+            yield f"{warning.key}: {warning.message}. {warning.remedy}"
+    for name, traffic in side.traffic.items():
+        for stage in traffic.stages:
+            window = max((side.assumed.limit_on(limit).window for limit in stage.over), default=0.0)
+            if stage.duration_s < window and not stage.warmup and not stage.burst and side.assumed.windowed:
+                yield (
+                    f"traffic.{name}.stages.{stage.name} passes a limit for {stage.duration_s:g} s, less than a window "
+                    f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
+                    "a rate within the limit."
+                )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

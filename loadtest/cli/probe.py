@@ -1,7 +1,6 @@
 """``loadtest probe``: find out by experiments which limits a service enforces."""
 
 import io
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,8 +114,7 @@ def _documented(names: Sequence[LimitName], given: Sequence[str]) -> dict[LimitN
 def _target(options: TargetOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
     """The target with its environment and URL: a running one, or a reference API of our own."""
     if options.embedded:
-        keys: Sequence[str] = [secrets.token_urlsafe(24) for _ in range(2)]
-        environment = children.child_environment(keys, "embedded")
+        environment = children.child_environment(*children.own_credentials(2))
         with children.embedded_target(ReferenceSettings(), environment) as embedded:
             yield None, environment, embedded.url
         return
@@ -169,7 +167,7 @@ def _print_plan(order: ProbeOrder, rate: float) -> None:
     print(
         f"Probes {', '.join(most)} of {order.url}: at most {sum(most.values()):,} requests, {rate:g}/s at most, in at"
     )
-    print(f"most {seconds / 60:.0f} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
+    print(f"most {seconds / 60:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
     print("share them are refused meanwhile. ", end="")
     if order.workflow is None:
         print("The requests name no known workflow or job, so that nothing is executed.")

@@ -9,8 +9,7 @@ import click
 from loadtest.cli._check import Order, warn
 from loadtest.cli._check import check as check_run
 from loadtest.cli._check import confirm as confirm_suspects
-from loadtest.cli._decide import decide
-from loadtest.cli._history import export, history_files, show_audit, show_history, write_page
+from loadtest.cli._history import decide, export, history_files, show_audit, show_history, write_page
 from loadtest.cli._options import (
     TargetOptions,
     output_dir_option,

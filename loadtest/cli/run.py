@@ -1,6 +1,5 @@
 """``loadtest run``: send a scenario's traffic, record it, report it, judge it."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +21,8 @@ from loadtest.cli._options import (
     worker_options,
 )
 from loadtest.cli._progress import ProgressDisplay
-from loadtest.cli._target import ResolvedTarget, resolved_target
+from loadtest.cli._target import ResolvedTarget, prepare, resolved_target
 from loadtest.errors import ExitCode, InputError
-from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import note_target_died
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
@@ -106,18 +104,7 @@ def make_run(
     children.interrupt_on_terminate()
     _check_workers(target, workers)
     with resolved_target(loaded, target) as resolved:
-        directory, info = prepare_run(
-            loaded,
-            url=resolved.url,
-            embedded=resolved.embedded is not None,
-            keys=len(resolved.keys),
-            command=["loadtest", *sys.argv[1:]],
-            output_dir=output_dir,
-            chosen=resolved.chosen,
-            preflight=resolved.preflight.sent,
-            workers=workers.count,
-            target_version=target_version,
-        )
+        directory, info = prepare(loaded, resolved, output_dir, workers=workers.count, version=target_version)
         print(resolved.description)
         print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
         arguments = [*workers.arguments, *([] if metrics_port is None else ["--metrics-port", str(metrics_port)])]

@@ -3,7 +3,7 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 import msgspec
@@ -12,12 +12,12 @@ from loadtest.cli._options import output_dir_option
 from loadtest.errors import InputError, LoadtestError
 from loadtest.program import pasteable
 from loadtest.record import run_directory
+from loadtest.record.figures import Figures, Stage, read_figures
 from loadtest.record.run_info import RunInfo
 from loadtest.regression import results
 from loadtest.units import percent
 
 _QUIET_S: Final = 60.0
-_Form = TypeVar("_Form", bound=msgspec.Struct)
 
 
 class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
@@ -44,41 +44,6 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     p95_ms: float | None
     throttled_rate: float | None
     size: int
-
-
-class _Times(msgspec.Struct, frozen=True):
-    p50: float | None = None
-    p95: float | None = None
-
-
-class _Stage(msgspec.Struct, frozen=True):
-    response_time_ms: _Times = _Times()
-
-
-class _Traffic(msgspec.Struct, frozen=True):
-    stages: dict[str, _Stage] = {}
-
-
-class _Requests(msgspec.Struct, frozen=True):
-    throttled_rate: float | None = None
-
-
-class _Overall(msgspec.Struct, frozen=True):
-    requests: _Requests = _Requests()
-
-
-class _Metrics(msgspec.Struct, frozen=True):
-    """The few figures of ``metrics.json`` that a line shows."""
-
-    verdict: str = "no report"
-    overall: _Overall = _Overall()
-    traffic: dict[str, _Traffic] = {}
-
-    @property
-    def times(self) -> _Times:
-        """Response times of the first traffic entry in its first stage."""
-        stages = next(iter(self.traffic.values()), _Traffic()).stages
-        return next(iter(stages.values()), _Stage()).response_time_ms
 
 
 class _Compared(msgspec.Struct, frozen=True):
@@ -144,18 +109,18 @@ def find(parent: Path) -> list[StoredRun]:
         if directory.name != info.id or _is_running(directory, info):
             continue  # a copy under another name was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        metrics = _read(directory / "metrics.json", _Metrics) or _Metrics()
-        compared = _read(directory / results.FILE_NAME, _Compared)
+        figures = _figures(directory)
+        first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), Stage())
         found.append(
             StoredRun(
                 directory,
                 info.scenario.name,
                 info.started,
-                metrics.verdict,
-                None if compared is None else compared.word,
-                metrics.times.p50,
-                metrics.times.p95,
-                metrics.overall.requests.throttled_rate,
+                figures.verdict,
+                _compared(directory),
+                first.response_time_ms.p50,
+                first.response_time_ms.p95,
+                figures.overall.requests.throttled_rate,
                 size,
             )
         )
@@ -188,9 +153,17 @@ def _is_running(directory: Path, info: RunInfo) -> bool:
     return info.end == "running" and time.time() - written < _QUIET_S
 
 
-def _read(path: Path, form: type[_Form]) -> _Form | None:
-    """What a file says; None if it is not there or cannot be read."""
+def _figures(directory: Path) -> Figures:
+    """A run's figures; none where it has no report that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=form)
+        return read_figures(directory)
+    except LoadtestError:
+        return Figures()
+
+
+def _compared(directory: Path) -> str | None:
+    """The verdict of a run's comparison; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

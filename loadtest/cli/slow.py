@@ -1,14 +1,14 @@
 """``loadtest slow``: the slowest operations of a run, with their requests."""
 
-from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
 from loadtest.cli._options import run_argument
-from loadtest.errors import InputError, RecordError
+from loadtest.errors import InputError
 from loadtest.record import run_directory
+from loadtest.record.figures import read_figures
 
 _INDENT: Final = " " * 17
 
@@ -37,10 +37,6 @@ class ListedOperation(msgspec.Struct, frozen=True):
     phases: list[ListedRequest]
 
 
-class _Slowest(msgspec.Struct, frozen=True):
-    slowest: dict[str, list[msgspec.Raw]]
-
-
 @click.command()
 @run_argument
 @click.option("--traffic", help="Only this traffic entry.")
@@ -52,7 +48,7 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     RUN is a run directory, a run's id, or 'latest' (the default). It must have a report.
     """
     directory = run_directory.find_run(run)
-    slowest = _slowest(directory)
+    slowest = read_figures(directory).slowest
     if traffic is not None and traffic not in slowest:
         raise InputError(f"--traffic {traffic}: the run has {', '.join(slowest) or 'no traffic'}")
     shown = {name: operations[:count] for name, operations in slowest.items() if traffic in {None, name}}
@@ -63,16 +59,6 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
         click.echo(f"{name}: {f'the slowest {len(operations)}' if operations else 'no operation was answered'}")
         for operation in operations:
             click.echo("\n".join(_lines(msgspec.json.decode(operation, type=ListedOperation))))
-
-
-def _slowest(directory: Path) -> dict[str, list[msgspec.Raw]]:
-    path = directory / "metrics.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Slowest).slowest
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing", f"`loadtest report {directory}` makes it.") from None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        raise RecordError(f"{path} cannot be read", f"`loadtest report {directory}` makes it again.") from None
 
 
 def _lines(operation: ListedOperation) -> list[str]:

@@ -11,26 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from loadtest.errors import InputError
-from loadtest.faults.kinds import (
-    KINDS,
-    SECONDS,
-    AnyFault,
-    BackToPending,
-    ColdStart,
-    DuplicateResult,
-    Error,
-    FalseExecutionTime,
-    Fault,
-    Freeze,
-    Garbage,
-    Latency,
-    NeverFinish,
-    Reset,
-    SlowExecution,
-    Starve,
-    Truncate,
-    WrongResult,
-)
+from loadtest.faults import kinds
 from loadtest.units import DURATION_PATTERN, parse_duration
 
 _DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
@@ -38,7 +19,7 @@ _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTAL
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
 
-def parse(text: str) -> AnyFault:
+def parse(text: str) -> kinds.AnyFault:
     """Read ``"latency,ms=200,start=10s,duration=30s,probability=0.1,on=sync_run"``; several of ``on`` with ``+``.
 
     Raises:
@@ -56,7 +37,7 @@ def parse(text: str) -> AnyFault:
     return from_values(values)
 
 
-def from_values(values: Mapping[str, object]) -> AnyFault:
+def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
     """Read a fault from keys and values, as TOML and JSON have them.
 
     Durations are texts with a unit, ``probability`` is a number from 0 to 1 or a percentage, ``on`` one or several.
@@ -65,23 +46,23 @@ def from_values(values: Mapping[str, object]) -> AnyFault:
         InputError: naming the kind or the key, and the nearest valid one.
     """
     kind = values.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in kinds.KINDS:
         problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise InputError(problem, _nearest(str(kind or ""), list(KINDS)))
-    fields = KINDS[kind].__struct_fields__
+        raise InputError(problem, _nearest(str(kind or ""), list(kinds.KINDS)))
+    fields = kinds.KINDS[kind].__struct_fields__
     for key in values:
         if key != "kind" and key not in fields:
             raise InputError(f"{key}: unknown key of {kind}", _nearest(key, fields))
     try:
         read = {key: _value(key, value) for key, value in values.items()}
-        _check_choices(KINDS[kind], read)
-        fault: AnyFault = msgspec.convert(read, AnyFault)
+        _check_choices(kinds.KINDS[kind], read)
+        fault: kinds.AnyFault = msgspec.convert(read, kinds.AnyFault)
     except ValueError as error:  # also msgspec's own
         raise InputError(_explain(str(error)), f"{kind} knows: {', '.join(fields)}.") from None
     return fault
 
 
-def check_keys(fault: Fault, keys: int) -> None:
+def check_keys(fault: kinds.Fault, keys: int) -> None:
     """Check that every API key that a fault is about is there, and two where one is to starve the other.
 
     Raises:
@@ -91,11 +72,11 @@ def check_keys(fault: Fault, keys: int) -> None:
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
             raise InputError(f"{name}: there is no key {index}", f"There {there}.")
-    if isinstance(fault, Starve) and keys == 1:
+    if isinstance(fault, kinds.Starve) and keys == 1:
         raise InputError("key: there is no other key that could starve it", "It takes two keys.")
 
 
-def to_text(fault: Fault) -> str:
+def to_text(fault: kinds.Fault) -> str:
     """The one text that stands for a fault: ``parse(to_text(fault)) == fault``."""
     parts = [fault.kind]
     for field in msgspec.structs.fields(fault):
@@ -109,7 +90,7 @@ def _written(key: str, value: Any) -> str:
     if isinstance(value, tuple):
         return "+".join(value)
     if isinstance(value, float):
-        return _decimal(value) + ("s" if key in SECONDS else "")
+        return _decimal(value) + ("s" if key in kinds.SECONDS else "")
     return str(value)
 
 
@@ -128,7 +109,7 @@ def _number(value: str) -> object:
 
 
 def _value(key: str, value: object) -> Any:
-    if key in SECONDS:
+    if key in kinds.SECONDS:
         return _seconds(key, value)
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{key}: {value} is no value for it")
@@ -147,7 +128,7 @@ def _seconds(key: str, value: object) -> float:
         raise ValueError(f"{key}: {error}") from None
 
 
-def _check_choices(kind: type[Fault], values: Mapping[str, Any]) -> None:
+def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
     """Refuse a word that a key doesn't know, with the nearest that it does."""
     known: dict[str, Sequence[Any]] = {"on": kind.ON}
     for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # that of a Struct has them
@@ -186,12 +167,12 @@ def _or_nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
 
 
-def to_words(fault: Fault) -> str:
+def to_words(fault: kinds.Fault) -> str:
     """Such as ``latency 200 ms on sync_run from 10 s for 30 s with 10 %``."""
     parts = [_what(fault)]
     if fault.on:
         parts.append(f"on {' and '.join(fault.on)}")
-    if fault.key is not None and not isinstance(fault, Starve):
+    if fault.key is not None and not isinstance(fault, kinds.Starve):
         parts.append(f"of key {fault.key}")
     if fault.start:
         parts.append(f"from {fault.start:g} s")
@@ -202,42 +183,42 @@ def to_words(fault: Fault) -> str:
     return " ".join(parts)
 
 
-def _what(fault: Fault) -> str:
+def _what(fault: kinds.Fault) -> str:
     match fault:
-        case Latency(shape="lognormal"):
+        case kinds.Latency(shape="lognormal"):
             return f"latency of {fault.ms:g} ms in the median, lognormal with sigma {fault.sigma:g}"
-        case Latency(shape="ramp"):
+        case kinds.Latency(shape="ramp"):
             return f"latency growing to {fault.ms:g} ms"
-        case Latency():
+        case kinds.Latency():
             return f"latency {fault.ms:g} ms"
-        case SlowExecution():
+        case kinds.SlowExecution():
             return "slow execution, " + _changed(fault.factor, fault.ms)
-        case Freeze():
+        case kinds.Freeze():
             return "freeze of the whole server" + ("" if fault.ms is None else f" for {fault.ms:g} ms at a request")
-        case Error():
+        case kinds.Error():
             return f"error {fault.status}"
-        case Reset():
+        case kinds.Reset():
             return f"reset {'before execution' if fault.when == 'before' else 'in the middle of answers'}"
-        case Garbage():
+        case kinds.Garbage():
             return "garbage that is not " + ("JSON" if fault.what == "body" else "HTTP")
-        case DuplicateResult():
+        case kinds.DuplicateResult():
             return "results of the one before" if fault.what == "result" else "ids of the job before"
-        case FalseExecutionTime(value="off"):
+        case kinds.FalseExecutionTime(value="off"):
             return "false executionTime, " + _changed(fault.factor, fault.ms)
-        case FalseExecutionTime():
+        case kinds.FalseExecutionTime():
             how = "above the client's time" if fault.value == "above" else fault.value
             return f"false executionTime, {how}"
-        case ColdStart():
+        case kinds.ColdStart():
             return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"
-        case Starve():
+        case kinds.Starve():
             return f"key {fault.key} starved by {'any other' if fault.by is None else f'key {fault.by}'}"
-        case Truncate():
+        case kinds.Truncate():
             return "truncated answers"
-        case NeverFinish():
+        case kinds.NeverFinish():
             return "jobs that never finish"
-        case WrongResult():
+        case kinds.WrongResult():
             return "wrong results"
-        case BackToPending():
+        case kinds.BackToPending():
             return "jobs that ended and are pending again"
     return "429 without reason"
 
@@ -252,12 +233,12 @@ def fault_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["kind"],
-        "properties": {"kind": {"enum": list(KINDS), "description": "What goes wrong."}},
-        "oneOf": [_kind_schema(kind) for kind in KINDS.values()],
+        "properties": {"kind": {"enum": list(kinds.KINDS), "description": "What goes wrong."}},
+        "oneOf": [_kind_schema(kind) for kind in kinds.KINDS.values()],
     }
 
 
-def _kind_schema(kind: type[Fault]) -> dict[str, Any]:
+def _kind_schema(kind: type[kinds.Fault]) -> dict[str, Any]:
     _, found = msgspec.json.schema_components([kind])
     schema: dict[str, Any] = found[kind.__name__]
     name = str(kind.__struct_config__.tag)
@@ -273,12 +254,12 @@ def _kind_schema(kind: type[Fault]) -> dict[str, Any]:
     }
 
 
-def _property(key: str, value: dict[str, Any], kind: type[Fault]) -> dict[str, Any]:
+def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[str, Any]:
     """One key, without null, which TOML can't say, and as it is written rather than as it is kept."""
     default = value.pop("default", None)
     if "anyOf" in value:
         value = value["anyOf"][0]
-    if key in SECONDS:
+    if key in kinds.SECONDS:
         value = {**_DURATION, "description": value["description"]}
         default = None if default is None else f"{default:g}s"
     elif key == "probability":

@@ -26,8 +26,6 @@ class Fit:
     """How one limiter explains what was seen. Counts are of requests that were answered, by the record.
 
     Attributes:
-        spec: of the limiter.
-        limit: that it enforces.
         fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``, ``rate``.
         shift_s: the server's clock minus ours, where windows are wall-aligned.
         right: decisions that it predicts.

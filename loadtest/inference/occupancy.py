@@ -37,7 +37,6 @@ class RequestLog:
     between two limiters that neither knows of the other.
 
     Attributes:
-        limit: of each limiter.
         times: when each request was sent, ascending.
         ends: when each was answered, or given up.
         refused: whether it was answered with 429.

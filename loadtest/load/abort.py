@@ -3,7 +3,6 @@
 Both judge while the run goes on, from counts and a histogram; final figures never come from here.
 """
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from loadtest.record.run_info import TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import Breakers
-from loadtest.stats import GROWTH, LogHistogram
+from loadtest.stats import GROWTH, LogHistogram, wilson
 from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, LIVE_SHARES, Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
@@ -39,15 +38,7 @@ _Known = tuple[float, float, float]
 
 
 class CircuitBreakers:
-    """Watches the samples of a run, once they are counted, for reasons to end it.
-
-    Args:
-        settings: which breakers are on.
-        pending: the jobs that are pending.
-        expected: statuses that are no failure.
-        directory: the run directory, from which a relative stop file starts.
-        thresholds: those that abort.
-    """
+    """Watches the samples of a run, once they are counted, for reasons to end it."""
 
     def __init__(
         self,
@@ -268,11 +259,9 @@ class LiveThreshold:
 
 
 def _share(part: int, whole: int) -> _Known | None:
-    """A share with its 99 % score interval (Wilson 1927): two failures among the first twenty are no 10 % yet."""
+    """A share with its 99 % score interval: two failures among the first twenty are no 10 % yet."""
     if whole < FEWEST:
         return None
     share = part / whole
-    centre = (share + _Z * _Z / (2 * whole)) / (1 + _Z * _Z / whole)
-    half = _Z / (1 + _Z * _Z / whole) * math.sqrt(share * (1 - share) / whole + (_Z / (2 * whole)) ** 2)
-    # Exactly, where nothing or everything was seen: by rounding, a bound would miss a threshold of "== 0".
-    return centre - half if part else 0.0, share, centre + half if part < whole else 1.0
+    low, high = wilson(share, whole, _Z)
+    return low, share, high

@@ -84,11 +84,7 @@ class Engine:
             self._conductor.kill(block=False)
 
     def abort(self, reason: str) -> None:
-        """End the schedule now, as aborted; what is in flight may still end within 3 s. Only the first reason counts.
-
-        Args:
-            reason: a sentence without its full stop.
-        """
+        """End the schedule now, as aborted; what is in flight has 3 s to end. Only the first reason counts."""
         if self._abort_reason is None:
             self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)
@@ -132,16 +128,15 @@ class Engine:
 
     def _check_breakers(self, session: Session, breakers: CircuitBreakers) -> None:
         while True:
-            elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
-            if (reason := breakers.check(elapsed)) is not None:
+            if (reason := breakers.check(session.elapsed_s)) is not None:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
 
     def _tick(self, session: Session) -> None:
         """Have the live figures noted as each second of the run ends."""
         while True:
-            elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else -1.0
-            if elapsed >= 0:
+            elapsed = session.elapsed_s
+            if session.epoch_ns and elapsed >= 0:
                 session.live.tick(elapsed, len(session.recorder.pending))
             gevent.sleep(1 - elapsed % 1)
 
@@ -204,7 +199,7 @@ class Engine:
                 session.info.end = "finished"
         finally:
             generator.stop(discard=self._abort_reason is not None)
-            session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+            session.info.elapsed_s = session.elapsed_s
 
     def _drain(self, session: Session, generator: LoadGenerator) -> None:
         begun = time.monotonic()
@@ -234,7 +229,7 @@ class Engine:
             if self._generator is not None:
                 self._generator.stop(discard=self._abort_reason is not None)
         if session.info.elapsed_s is None and session.epoch_ns:
-            session.info.elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+            session.info.elapsed_s = session.elapsed_s
 
     def _close(self, **_: Any) -> None:
         """All users are gone: count what never was sent, and close the record."""

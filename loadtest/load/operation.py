@@ -53,12 +53,7 @@ class RunningOperation:
         self._ended = False
 
     def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
-        """Send the operation's first request, and again after each 429 for as long as the retry policy wants.
-
-        Args:
-            kind: what is asked.
-            send: sends it, given its ``traceparent``.
-        """
+        """Send the operation's first request, and again after each 429 for as long as the retry policy wants."""
         intended: int | None = None
         while True:
             self._attempts += 1

@@ -16,7 +16,6 @@ import msgspec
 from loadtest.contract import TERMINAL, Outcome, Reason, RequestKind
 from loadtest.errors import InputError
 from loadtest.load.client import Answer
-from loadtest.scenario import MistakeKind
 from loadtest.seeded_random import seeded_random
 
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
@@ -82,18 +81,6 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     if not rows or len(rows) > _MAX_ROWS:
         raise InputError(f"{path} holds {len(rows)} rows of inputs", f"Give it at least one, at most {_MAX_ROWS:,}.")
     return rows
-
-
-def pick_mistake(shares: Mapping[MistakeKind, float], seed: int, traffic: str, number: int) -> MistakeKind | None:
-    """Which mistake arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
-    if not shares:
-        return None
-    left = seeded_random(seed, traffic, number, "mistake")
-    for kind, share in shares.items():
-        if left < share:
-            return kind
-        left -= share
-    return None
 
 
 def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
@@ -287,8 +274,9 @@ def _read(path: Path, key: str, remedy: str) -> str:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"cannot read {key} from {path}: it is no file", remedy)
+            raise InputError(f"cannot read {key} from {path}: it is not a regular file", remedy)
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         # ValueErrors are those of UTF-8, and of a path with a NUL in it.
-        raise InputError(f"cannot read {key} from {path}: {error}", remedy) from error
+        why = (error.strerror or error) if isinstance(error, OSError) else error
+        raise InputError(f"cannot read {key} from {path}: {why}", remedy) from error

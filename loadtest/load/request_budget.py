@@ -224,12 +224,7 @@ class QuotaSplit:
 
 
 def remaining(bounds: BudgetInfo, used: Iterable[BudgetUse]) -> BudgetInfo:
-    """What a budget for several runs leaves to the next one.
-
-    Args:
-        bounds: for all of them together.
-        used: by each run before.
-    """
+    """What a budget for several runs leaves to the next one."""
     spent = list(used)
 
     def left(bound: int | None, name: str) -> int | None:

@@ -24,13 +24,7 @@ class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows a
 
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
-    """Fire Locust's event for a sample, if it is of a request or of an async run.
-
-    Args:
-        environment: Locust's.
-        sample: what was recorded.
-        expected: statuses that are no failure where it was sent.
-    """
+    """Fire Locust's event for a sample, if it is of a request or of an async run."""
     if sample.row == "operation":
         if sample.operation != Operation.ASYNC_RUN or sample.outcome not in TIMED:
             return

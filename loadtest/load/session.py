@@ -33,7 +33,6 @@ from loadtest.load.payloads import (
     JobHistory,
     JobIds,
     Matcher,
-    pick_mistake,
     read_inputs,
     read_job_ids,
     read_schema,
@@ -80,7 +79,7 @@ class TrafficEntry:
 
     def mistake(self, number: int) -> MistakeKind | None:
         """What arrival ``number`` is to get wrong on purpose, if anything."""
-        return pick_mistake(self.traffic.mistakes.shares, self.seed, self.name, number)
+        return self.traffic.mistakes.pick(self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
         """A number from 0 to 1, the same in every run with this seed."""
@@ -91,15 +90,6 @@ def make_entry(
     name: str, index: int, traffic: Traffic, info: RunInfo, *, base: Path, own_jobs: JobIds, keys: int
 ) -> TrafficEntry:
     """Make an entry ready.
-
-    Args:
-        name: of the entry.
-        index: its place in the scenario.
-        traffic: the entry of the scenario.
-        info: the run, with the entry's plan.
-        base: what a relative path in the scenario starts from.
-        own_jobs: ids of the run's own jobs, which grow while it goes on.
-        keys: how many keys there are in all.
 
     Raises:
         InputError: if a file that it names cannot be used.
@@ -237,6 +227,11 @@ class Session:
         """The pool of each traffic entry."""
         return {name: entry.pool for name, entry in self.entries.items()}
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the epoch, below zero before it; 0 while it is not known."""
+        return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
+
     def since_epoch(self, monotonic_ns: int | None) -> int | None:
         """A moment of the monotonic clock as ns since the epoch."""
         return None if monotonic_ns is None else monotonic_ns - self.epoch_ns
@@ -257,12 +252,9 @@ class Session:
 
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
-        elapsed = (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
+        elapsed = self.elapsed_s
         entries = {
-            name: self.live.entry(name).progress(
-                plan.stage_at(elapsed),
-                self.live.offered[name],
-            )
+            name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])
             for name, plan in self.info.traffic.items()
         }
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)

@@ -253,11 +253,6 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
 def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
     """The class that carries out an entry's arrivals.
 
-    Args:
-        name: the entry's.
-        traffic: the entry.
-        base: as for ``user_classes``.
-
     Raises:
         InputError: if the class that it names cannot be used.
     """

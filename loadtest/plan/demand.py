@@ -45,11 +45,6 @@ class LimitDemand:
 
         Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is compared with
         what passes at once. A limit on concurrency is none on rates: only bursts are compared with it.
-
-        Args:
-            limit: a limit name, or ``assumed.ALL``.
-            plan: the entry.
-            stage: one of its stages.
         """
         end = stage.start_s + stage.duration_s
         edges = self._all_edges

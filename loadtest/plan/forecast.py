@@ -35,7 +35,6 @@ class Question:
     """What a forecast is asked.
 
     Attributes:
-        scenario: what to offer.
         plans: how it will be scheduled.
         assumed: what is assumed of the limits.
         retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.
@@ -133,13 +132,17 @@ class Forecast:
         return float(np.mean([each.stretch_refused[limits, stretch].any() for each in seen]))
 
 
-def forecast(question: Question) -> Forecast:
+def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     """Replay what a question's run would offer.
 
     The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
     evenly over the longest window; or at the one that a start tells; once where no window has a phase. How long runs
     take is unknown, too, and matters where only concurrency is limited. Poisson arrivals are replayed for other seeds
     too, for what they do is a matter of chance.
+
+    Args:
+        question: what is asked.
+        most_seeds: other seeds at most.
     """
     scenario, plans = question.scenario, question.plans
     made = entries(scenario.traffic, plans, question.assumed, _durations(question))
@@ -158,7 +161,7 @@ def forecast(question: Question) -> Forecast:
         phases.append(_replay(question, made, edges, each, number))
     random = any(plan.arrivals == "poisson" for plan in plans.values())
     # Far from the seeds that people choose, so that no schedule is replayed twice.
-    seeds = range(2**40, 2**40 + (min(SEEDS, max(_FEWEST_SEEDS, affordable)) if random else 0))
+    seeds = range(2**40, 2**40 + (min(most_seeds, max(_FEWEST_SEEDS, affordable)) if random else 0))
     others = [_replay(question, made, edges, offer(made, seed), number) for number, seed in enumerate(seeds)]
     operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
     return Forecast(made, parts, operations, phases, others, over)

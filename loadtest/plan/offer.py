@@ -13,7 +13,6 @@ from loadtest.plan.demand import JobDuration
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Traffic
-from loadtest.seeded_random import seeded_random
 
 RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 
@@ -23,7 +22,6 @@ class PlannedEntry:
     """A traffic entry, as a replay needs it.
 
     Attributes:
-        name: its name.
         traffic: as the scenario says it.
         plan: as it will be scheduled.
         stage_number: number of its first stage; its others follow.
@@ -51,14 +49,7 @@ def entries(
     assumed: AssumedLimits,
     jobs: Mapping[str, JobDuration],
 ) -> list[PlannedEntry]:
-    """Every entry of a scenario, all their stages numbered through.
-
-    Args:
-        traffic: the scenario's.
-        plans: how it will be scheduled.
-        assumed: whose limit of retrievals paces may refer to.
-        jobs: what is assumed of the workflows that are run, by entry.
-    """
+    """Every entry of a scenario, all their stages numbered through."""
     made: list[PlannedEntry] = []
     stage_number = 0
     for name, plan in plans.items():
@@ -118,14 +109,6 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
 
 
 def _mistakes(entry: PlannedEntry, seed: int, count: int) -> dict[int, str]:
-    """Drawn as the load draws them, so that they are the same arrivals."""
-    shares = entry.traffic.mistakes.shares
-    found: dict[int, str] = {}
-    for number in range(count if shares else 0):
-        left = seeded_random(seed, entry.name, number, "mistake")
-        for kind, share in shares.items():
-            if left < share:
-                found[number] = kind
-                break
-            left -= share
-    return found
+    mistakes = entry.traffic.mistakes
+    drawn = ((number, mistakes.pick(seed, entry.name, number)) for number in range(count if mistakes.shares else 0))
+    return {number: kind for number, kind in drawn if kind is not None}

@@ -103,6 +103,8 @@ class Checks:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
             reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}", key_index=index)
+            if reply.failure is not None:
+                return self._note("key", f"key {index + 1} of {len(self._keys)}: {reply.failure}", _START)
             if reply.status in {401, 403}:
                 return self._refused(reply, index)
         if others:

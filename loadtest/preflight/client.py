@@ -19,8 +19,8 @@ from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
-LONGEST: Final = 30.0
-"""Seconds that a preflight waits for an answer at most, however long the scenario would."""
+LONGEST: Final = 20.0
+"""Seconds that a preflight waits for an answer at most, however long the scenario would: 30 with all around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class PreflightClient:
                 sent, time.monotonic() - began, f"no whole answer within {self._timeout:g} s", late=True
             )
         except httpx.HTTPError as error:
-            return PreflightReply(sent, time.monotonic() - began, _why(error))
+            return PreflightReply(sent, time.monotonic() - began, why(error))
         took = time.monotonic() - began
         if data is None:
             return PreflightReply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes")
@@ -131,18 +131,20 @@ class PreflightClient:
                 await answer.aclose()
 
 
-def _why(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.ConnectError):
-        cause: BaseException = error
-        # Outer ones say only that all attempts failed.
-        while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
-            cause = inner
-        if isinstance(cause, ConnectionRefusedError):
-            return REFUSED
-        if isinstance(cause, ConnectionError):
-            cause = OSError(cause.errno, os.strerror(cause.errno or 0))  # asyncio's own text repeats the address
-        return f"no connection ({str(cause)[:200] or type(cause).__name__})"
-    return f"no answer in HTTP ({type(error).__name__})"
+def why(error: httpx.HTTPError) -> str:
+    """Why there is no answer, in words."""
+    cause: BaseException = error
+    # Outer ones say only that all attempts failed.
+    while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if not isinstance(error, httpx.ConnectError):
+        reset = isinstance(cause, ConnectionResetError)
+        return "the connection was reset" if reset else f"no answer in HTTP ({type(error).__name__})"
+    if isinstance(cause, ConnectionRefusedError):
+        return REFUSED
+    if isinstance(cause, ConnectionError):
+        cause = OSError(cause.errno, os.strerror(cause.errno or 0))  # asyncio's own text repeats the address
+    return f"no connection ({str(cause)[:200] or type(cause).__name__})"
 
 
 def _decode(data: bytes) -> Any:

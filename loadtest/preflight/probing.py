@@ -20,6 +20,7 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
+from loadtest.preflight.client import why
 from loadtest.probing.past import Answer, Send, Who
 from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
@@ -65,14 +66,7 @@ class Reply:
 
 
 class Sender:
-    """Sends a probe's requests to one target.
-
-    Args:
-        target: checked.
-        order: what is probed.
-        keys: the API keys; the second is used to see whether keys share a quota.
-        endpoint: value of ``x-wf-endpoint``.
-    """
+    """Sends a probe's requests to one target; the second API key shows whether keys share a quota."""
 
     def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
         self._keys = keys
@@ -119,7 +113,12 @@ class Sender:
         name = limit if own else next(each for each in LIMIT_NAMES if each != limit)
         key = self._keys[1 if send.who == "other key" else 0]
         replies = [Reply(0.0) for _ in range(send.count)]
-        tasks = [asyncio.create_task(self._send(reply, REQUESTS_OF[name], key)) for reply in replies]
+        begin = self.now()
+        tasks = [
+            asyncio.create_task(self._send(reply, REQUESTS_OF[name], key, begin + after))
+            for reply, after in zip(replies, send.after, strict=True)
+        ]
+        await asyncio.sleep(send.after[-1])
         waiting = set(tasks)
         while waiting:  # as long as answers come: a busy machine reads them late
             done, waiting = await asyncio.wait(
@@ -139,7 +138,8 @@ class Sender:
         self.replies += replies if send.who == "own" else []
         return [Answer(reply.sent, reply.answered, not reply.refused) for reply in replies]
 
-    async def _send(self, reply: Reply, request: Request, key: str) -> None:
+    async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - self.now()))
         executes = request.method == "POST"
         path = request.path.removeprefix("/") + ("" if executes else _UNKNOWN)
         body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
@@ -149,7 +149,7 @@ class Sender:
                 request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
             )
         except httpx.HTTPError as error:
-            reply.failure = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
+            reply.failure = why(error)
             return
         reply.answered = self.now()
         reply.status, reply.headers = answer.status_code, answer.headers

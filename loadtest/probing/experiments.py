@@ -1,20 +1,43 @@
 """Which experiment to make next: the one that best separates the models that still stand, for what it costs."""
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from loadtest.inference.occupancy import Floats
-from loadtest.probing.models import Bucket, Model
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.models import Model
 from loadtest.probing.past import Past
 from loadtest.probing.tallies import Tally
 from loadtest.units import Limit
 
 Experiment = Sequence[tuple[float, int]]
 """Volleys: when, in unix seconds of our clock, and how many requests."""
+
+
+class Stream(tuple[tuple[float, int], ...]):
+    """Volleys that follow each other without a gap: requests sent evenly, whatever becomes of those before."""
+
+    __slots__ = ()
+
+
+class Flood(tuple[tuple[float, int], ...]):
+    """Volleys of which all is sent, even if much is refused."""
+
+    __slots__ = ()
+
+
+def stream(begin: float, pace: float, count: int) -> Stream:
+    """So many requests from a moment on, ``pace`` a second."""
+    parts = min(12, count)
+    edges = [round(count * part / parts) for part in range(parts + 1)]
+    return Stream((begin + low / pace, high - low) for low, high in pairwise(edges))
+
 
 _OF_EACH: Final = 3
 """Cells that stand for one model."""
@@ -50,20 +73,25 @@ class Candidate:
 
 
 def candidates(models: Sequence[Model], past: Past, documented: Limit, now: float) -> list[Candidate]:
+    """Some numbers of each model, with what was sent so far."""
+    return [_candidate(tally, model, past, now) for model, tally in tallies(models, documented, _OF_EACH)]
+
+
+def tallies(models: Sequence[Model], documented: Limit, of_each: int) -> list[tuple[Model, Tally]]:
     """Some numbers of each model: the extremes that stand, and what lies nearest to the documentation."""
     found = []
     for model in models:
         if not model.stands:
             continue
         order = model.order()
-        chosen = {int(order[round(place)]) for place in np.linspace(0, len(order) - 1, _OF_EACH)}
+        chosen = {int(order[round(place)]) for place in np.linspace(0, len(order) - 1, of_each)}
         column = model.windows if model.aligned else (model.low + model.high) / 2
         wanted = documented.rate if isinstance(model, Bucket) else documented.window
         chosen.add(int(np.argmin(np.abs(column - wanted))))
         chosen |= {int(np.argmin(model.least_n)), int(np.argmax(model.most_n))}
         for cell in sorted(chosen):
             counts = {float(model.least_n[cell]), float(min(model.most_n[cell], 2 * model.least_n[cell]))}
-            found += [_candidate(model.tally(cell, count), model, past, now) for count in sorted(counts)]
+            found += [(model, model.tally(cell, count)) for count in sorted(counts)]
     return found
 
 
@@ -97,9 +125,18 @@ def experiments(rivals: Sequence[Candidate], now: float, most: int, margin: floa
         for begin in (idle, idle + 0.37 * window):
             late, again = begin + 0.85 * window, begin + window + gap
             found += [((begin, 1), (late, part), (again, most)), ((begin, part), (late, part), (again, part + few))]
+        found += [Flood(((now, 2 * part), (now + at * window, part))) for at in (0.5, 0.8, 1.1)]
         found += [((idle + 0.4 * window, part), (idle + window + gap, most))]
     found.append(((idle, most), (idle + margin + 0.3 * wide, few)))
     return [each for each in found if each[-1][0] <= until]
+
+
+def form(experiment: Experiment) -> tuple[int, ...]:
+    """What experiments of one kind have in common."""
+    counts = tuple(count for _, count in experiment)
+    if isinstance(experiment, Stream):
+        return *counts, round(4 * math.log(experiment[-1][0] - experiment[0][0]))
+    return counts
 
 
 def _apart(moments: Iterable[float], least: float) -> list[float]:

@@ -7,8 +7,6 @@ so N ≥ least + k; some were refused, so N < most + k + 1. A cell without any N
 value inside it. Cells that stand are divided further (set inversion by intervals: Jaulin and Walter, Automatica 1993).
 """
 
-import math
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,13 +15,12 @@ from numpy.typing import NDArray
 from loadtest.inference.occupancy import Bools, Floats
 from loadtest.limiters import AlgorithmName
 from loadtest.probing.past import Past, Volley
-from loadtest.probing.tallies import AlignedTally, BucketTally, ConcurrencyTally, FromFirstTally, LogTally, Tally
-from loadtest.units import Limit
+from loadtest.probing.tallies import AlignedTally, ConcurrencyTally, FromFirstTally, LogTally, Tally
 
 _SLACK: Final = 1e-6
 _CELLS_MOST: Final = 240
 """Cells of one model beyond which none is divided."""
-_MANY: Final = 1e9
+MANY: Final = 1e9
 GRAIN_S: Final = 0.002
 """Cells of a time are not divided below it: less cannot be seen over a network."""
 
@@ -41,6 +38,10 @@ class Model:
     """
 
     scale_free = False
+    fewest = 2.0
+    """The least N that is looked for: a window for one request is a bucket of one."""
+    whole_streams = False
+    """Whether it sees a stream as one volley: it keeps its load from one volley to the next."""
 
     def __init__(
         self,
@@ -72,8 +73,10 @@ class Model:
         return len(self.low) > 0
 
     def _start(self) -> None:
-        self.least_n = np.ones(len(self.low))
-        self.most_n = np.full(len(self.low), _MANY)
+        self.bounds: list[tuple[float, float]] = []
+        """When something was refused, and what N may be at most for it."""
+        self.least_n = np.full(len(self.low), self.fewest)
+        self.most_n = np.full(len(self.low), MANY)
 
     def _keep(self, kept: Bools) -> None:
         for name in ("low", "high", "windows", "least_n", "most_n"):
@@ -90,12 +93,16 @@ class Model:
         """Set aside what the volley in a place contradicts."""
         if not self.stands:
             return
-        volley = past.volleys[place]
+        volley = past.wholes[place] if self.whole_streams else past.volleys[place]
+        if volley is None:
+            return
         least, most = self.loads(past, place)
         if volley.passed:
             self.least_n = np.maximum(self.least_n, np.ceil(least + volley.passed - _SLACK))
         if volley.refused:
-            self.most_n = np.minimum(self.most_n, np.ceil(most + volley.passed + 1 - _SLACK) - 1)
+            bound = np.ceil(most + volley.passed + 1 - _SLACK) - 1
+            self.bounds.append((volley.begin, float(bound.min())))
+            self.most_n = np.minimum(self.most_n, bound)
         self._after(volley)
         kept = self.least_n <= self.most_n
         if not kept.all():
@@ -121,6 +128,10 @@ class Model:
     def _wide(self) -> Bools:
         return (self.high - self.low) > self.grain * (self.low if self.scale_free else 1.0)
 
+    def set_aside(self) -> None:
+        """Set aside all of it."""
+        self._keep(np.zeros(len(self.low), bool))
+
     def middle(self, cell: int) -> float:
         """The middle of a cell's parameter."""
         return float(self.low[cell] + self.high[cell]) / 2
@@ -139,6 +150,14 @@ class Model:
             return float(self.windows.min()), float(self.windows.max())
         return float(self.low.min()), float(self.high.max())
 
+    def agreeing(self, apart: float) -> int:
+        """How often, so many seconds apart, something was refused by the greatest N that stands."""
+        times: list[float] = []
+        for time, bound in self.bounds:
+            if bound <= 1.01 * float(self.most_n.max()) + 1 and (not times or time >= times[-1] + apart):
+                times.append(time)
+        return len(times)
+
     def count(self) -> tuple[int, int]:
         """The least and the greatest N (or B) that stands."""
         return int(self.least_n.min()), int(self.most_n.max())
@@ -149,11 +168,11 @@ class Log(Model):
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Count what is certainly, and what is possibly, younger than W."""
-        begin, end, count = past.until(place, rejected=self.rejected)
+        begin, end, few, many = past.until(place, rejected=self.rejected)
         now = past.volleys[place]
         certain = (now.end - begin)[None, :] < self.low[:, None] - _SLACK
         possible = (now.begin - end)[None, :] < self.high[:, None]
-        return certain @ count, possible @ count
+        return certain @ few, possible @ many
 
     def tally(self, cell: int, count: float) -> Tally:
         """A log of the cell's window."""
@@ -171,7 +190,7 @@ class Aligned(Model):
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Count what certainly, and what possibly, lies in the same window."""
-        begin, end, count = past.until(place, rejected=False)
+        begin, end, few, many = past.until(place, rejected=False)
         now = past.volleys[place]
         first, last = self.numbers(begin, end)
         own_first, own_last = self.numbers(np.array([now.begin]), np.array([now.end]))
@@ -179,8 +198,8 @@ class Aligned(Model):
         certain = within & (first == own_first) & (last == own_first)
         possible = (first <= own_last) & (last >= own_first)
         # One that lies across a boundary may have used up two windows.
-        least = np.where(within[:, 0], certain @ count, -_MANY)
-        return least, possible @ count
+        least = np.where(within[:, 0], certain @ few, -MANY)
+        return least, possible @ many
 
     def tally(self, cell: int, count: float) -> Tally:
         """Windows of the cell's length and offset."""
@@ -192,20 +211,20 @@ class Counter(Aligned):
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Bound p, c and the part of the window that is left."""
-        begin, end, count = past.until(place, rejected=self.rejected)
+        begin, end, few, many = past.until(place, rejected=self.rejected)
         now = past.volleys[place]
         first, last = self.numbers(begin, end)
         own_first, own_last = self.numbers(np.array([now.begin]), np.array([now.end]))
         within = (own_first == own_last)[:, 0]
-        least = ((first == own_first) & (last == own_first)) @ count
-        most = ((first <= own_last) & (last >= own_first)) @ count
-        before = ((first == own_first - 1) & (last == own_first - 1)) @ count
-        may_before = ((first <= own_last - 1) & (last >= own_first - 1)) @ count
+        least = ((first == own_first) & (last == own_first)) @ few
+        most = ((first <= own_last) & (last >= own_first)) @ many
+        before = ((first == own_first - 1) & (last == own_first - 1)) @ few
+        may_before = ((first <= own_last - 1) & (last >= own_first - 1)) @ many
         closes = (own_first[:, 0] + 1) * self.windows
         left_most = np.clip((closes - now.begin - self.low) / self.windows, 0, 1)
         left_least = np.clip((closes - now.end - self.high) / self.windows, 0, 1)
         # Some take the whole part of p(1 − f) only: up to one more passes.
-        least = np.where(within, least + np.floor(before * left_least + 1e-9), -_MANY)
+        least = np.where(within, least + np.floor(before * left_least + 1e-9), -MANY)
         return least, most + may_before * np.where(within, left_most, 1.0)
 
     def tally(self, cell: int, count: float) -> Tally:
@@ -216,6 +235,8 @@ class Counter(Aligned):
 
 class FromFirst(Model):
     """At most N in a window that begins with the first request after the last one ended."""
+
+    whole_streams = True
 
     def _start(self) -> None:
         super()._start()
@@ -232,7 +253,7 @@ class FromFirst(Model):
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """What was counted in the present window, where a volley lies in it for certain, or possibly."""
-        now = past.volleys[place]
+        now = past.wholes[place] or past.volleys[place]
         certain = now.end < self._opened[0] + self.low - _SLACK
         possible = now.begin < self._opened[1] + self.high
         if not now.passed:  # a new window would have let one pass
@@ -243,7 +264,7 @@ class FromFirst(Model):
         self._inside = np.stack((certain, possible))
         # One that lies across the end may have used up two windows.
         across = possible & ~certain
-        least = np.where(across, -_MANY, np.where(certain, self._counted[0], 0.0))
+        least = np.where(across, -MANY, np.where(certain, self._counted[0], 0.0))
         return least, np.where(possible, self._counted[1], 0.0)
 
     def _after(self, volley: Volley) -> None:
@@ -258,66 +279,17 @@ class FromFirst(Model):
         most = np.where(new, 0.0, self._counted[1]) + volley.passed
         self._counted = np.stack((np.where(across, 0.0, least), most))
 
+    def see(self, past: Past, place: int) -> None:
+        """Set aside what a volley contradicts, and what is not renewed as a stream shows it."""
+        super().see(past, place)
+        if self.stands and past.wholes[place] not in {None, past.volleys[place]}:
+            count, span = past.renewals(place)
+            self.most_n = np.minimum(self.most_n, count)
+            self._keep((self.least_n <= self.most_n) & (self.low <= span))
+
     def tally(self, cell: int, count: float) -> Tally:
         """Windows of the cell's length."""
         return FromFirstTally(count, self.middle(cell))
-
-
-class Bucket(Model):
-    """B at once and ρ a second: token bucket, GCRA, and a leaky queue; the cells are of ρ.
-
-    The level that is used up falls by ρ a second. It is least where requests came as early as they may have, and
-    greatest where they came as late.
-    """
-
-    scale_free = True
-
-    def _start(self) -> None:
-        super()._start()
-        self._level = np.zeros((2, len(self.low)))
-        """The least at ``_since[0]`` and the greatest at ``_since[1]``."""
-        self._since = (-math.inf, -math.inf)
-
-    def _keep(self, kept: Bools) -> None:
-        super()._keep(kept)
-        self._level = self._level[:, kept]
-
-    def _at(self, time: float) -> tuple[Floats, Floats]:
-        gone = [0.0 if math.isinf(since) else max(0.0, time - since) for since in self._since]
-        return (
-            np.maximum(self._level[0] - self.high * gone[0], 0.0),
-            np.maximum(self._level[1] - self.low * gone[1], 0.0),
-        )
-
-    def used(self, now: float) -> float:
-        """The level at a moment, in the middle of what stands."""
-        least, most = self._at(now)
-        return float(least.mean() + most.mean()) / 2
-
-    def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
-        """The level when a volley came, less what may have run off while it did."""
-        now = past.volleys[place]
-        least, most = self._at(now.begin)
-        return least - self.high * (now.end - now.begin), most
-
-    def _after(self, volley: Volley) -> None:
-        counted = volley.sent if self.rejected else volley.passed
-        least, most = self._at(volley.begin)[0] + counted, self._at(volley.end)[1] + counted
-        if volley.refused:  # then there was less than one left
-            least = np.maximum(least, self.least_n - 1)
-        if self.rejected:  # a debt of the burst is the most
-            least, most = np.minimum(least, 2 * self.least_n), np.minimum(most, 2 * self.most_n)
-        else:
-            most = np.minimum(most, self.most_n)
-        self._level, self._since = np.stack((least, most)), (volley.begin, volley.end)
-
-    def tally(self, cell: int, count: float) -> Tally:
-        """A bucket of the cell's rate and burst."""
-        return BucketTally(count, 1 / self.middle(cell), rejected=self.rejected)
-
-    def window(self) -> tuple[float, float]:
-        """The times in which one request's room comes back."""
-        return 1 / float(self.high.max()), 1 / float(self.low.min())
 
 
 class Concurrency(Model):
@@ -331,37 +303,3 @@ class Concurrency(Model):
     def tally(self, cell: int, count: float) -> Tally:
         """A limit of the cell's N."""
         return ConcurrencyTally(count)
-
-
-def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> list[Model]:
-    """All models, with all parameters that may be in force.
-
-    Args:
-        documented: the limit that the documentation gives; parameters are looked for within a factor of 30 of it.
-        windows: lengths that wall-aligned windows may have, in s.
-        reach_s: how far the server's clock may be from ours.
-    """
-    around = documented.window * np.exp(np.linspace(-math.log(30), math.log(30), 141))
-    rates = documented.rate * np.exp(np.linspace(-math.log(30), math.log(30), 141))
-    low, high, of = [], [], []
-    for window in windows:
-        bound = min(reach_s, window / 2)
-        edges = np.linspace(-bound, bound, 1 + max(4, math.ceil(2 * bound / min(0.1, window / 20))))
-        low.append(edges[:-1])
-        high.append(edges[1:])
-        of.append(np.full(len(edges) - 1, window))
-    lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
-    grain = max(GRAIN_S, documented.window / 1000)
-    one = np.zeros(1)
-    models: list[Model] = [
-        Aligned("fixed-window", lows, highs, lengths, grain=0.01),
-        FromFirst("fixed-window-from-first", around[:-1], around[1:], grain=grain),
-        Concurrency("concurrency", one, one),
-    ]
-    for rejected in (False, True):
-        models += [
-            Log("sliding-log", around[:-1], around[1:], rejected=rejected, grain=grain),
-            Counter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
-            Bucket("token-bucket", rates[:-1], rates[1:], rejected=rejected, grain=GRAIN_S),
-        ]
-    return models

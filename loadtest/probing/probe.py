@@ -2,33 +2,50 @@
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from loadtest.probing.experiments import Experiment, best, candidates, experiments
-from loadtest.probing.models import Bucket, Model, every_model
-from loadtest.probing.past import Answer, Past, Send, Volley, Who
+from loadtest.probing.asking import REACH_S, Asker
+from loadtest.probing.buckets import Bucket, uneven
+from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, form, stream, tallies
+from loadtest.probing.models import Concurrency, Model
+from loadtest.probing.past import Answer, Send, Volley, Who
 from loadtest.units import Limit
 
-COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Seconds that wall-aligned windows usually last."""
 REQUESTS: Final = 4.0
 """Requests that a probe may send, as a multiple of the documented count."""
 WINDOWS: Final = 8.0
 """Time that it may take, in documented windows."""
-_REACH_S: Final = 0.6
-"""How far the server's clock may be from ours."""
-_PATIENCE_S: Final = 0.25
-"""A request without an answer by then has been decided on, and is being carried out or held."""
 _SURE_BURSTS: Final = 2
 """Bursts that have to agree where the numbers are the documented ones."""
 _OTHER_BURSTS: Final = (3, 12)
 """Bursts that have to agree where they are others: as many as use up the documented count, but within these bounds."""
+_FAR: Final = 16.0
+"""Squared deviations by which what explains worse than something else is set aside."""
+_PHASE: Final = 0.1
+"""Part of a documented window that is over when a probe begins."""
+_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""The first two digits of counts that somebody chooses."""
+_SMALL: Final = 20
+"""Any count below it may be chosen."""
+_SHARED: Final = 0.85
+"""Of a documented rate, that others may leave of a bucket without being seen."""
+_SMALL_LIMIT: Final = 50
+"""What others draw of less than this is the same number too often."""
+_FEW: Final = 10
+"""Fewer in a window are not told from a bucket."""
 _EXPERIMENTS_MOST: Final = 150
+_OVER_ONE: Final = (1.1, 4.0)
+"""The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
+_FITS_FIRST: Final = 3
+"""Streams that are tried before anything else, where it looks like a bucket."""
+_STREAM_LEAST: Final = 4
+"""Fewer requests show no rate."""
+_OVER: Final = 1.35
+"""Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
 
 Word = Literal["named", "several", "none", "unlimited"]
 Probe = Generator[Send, Sequence[Answer], "Finding"]
-Step = Generator[Send, Sequence[Answer], Volley]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,7 @@ class Finding:
     volleys: tuple[Volley, ...] = field(repr=False)
 
 
-class Prober:
+class Prober(Asker):
     """One probe.
 
     Args:
@@ -82,45 +99,35 @@ class Prober:
         requests: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        self._documented = documented
-        windows = sorted({documented.window, *COMMON_WINDOWS})
-        self._models = every_model(
-            documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], _REACH_S
-        )
-        self._past = Past()
-        self._enough = 2 if documented.count >= 20 else 1
-        """Refusals that end a burst."""
-        self._rate = rate
-        self._begin = self._now = now
-        self._left = int(REQUESTS * documented.count) if requests is None else requests
+        super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
-        self._trip = 0.005
-        """The longest time between a request and its refusal, in s."""
-        self._bursts = 0
-        self._caution = 1.0
-        """Grows while experiments teach nothing: the next one keeps farther away from moments that may be unsure."""
+        self._fits_made = self._compared = 0
         self._vain: set[tuple[int, ...]] = set()
         """Forms of the experiments that taught nothing since the last one that did."""
-        self._took: list[float] = []
-        """How long requests took that passed in the first burst."""
         self._held = False
         self._shared: dict[Who, bool | None] = {}
         self._others = others
 
     def run(self) -> Probe:
         """Make the experiments, and return what they tell."""
-        yield from self._volley(self._now, 1)
+        # Early in a window, if windows are the documented ones or a part of them: what follows is in the same one.
+        window = self._documented.window
+        begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
+        yield from self._volley(begin, 1)
         filled = yield from self._burst(self._now, round(1.1 * self._documented.count) + 1)
         if not filled:  # what refills quickly needs more at once than its burst
             filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
             return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
-        took = self._took.copy()
-        for who in self._others:
-            self._shared[who] = yield from self._share(who)
+        self._past.tighten(self._longest)
+        self._held = _held(self._took, self._trip)
+        if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
+            for who in self._others:
+                self._shared[who] = yield from self._share(who)
         yield from self._ladder()
+        if {"fixed-window-from-first", "sliding-log"} <= {model.algorithm for model in self.standing}:
+            yield from self._reopen()
         self._divide()
-        self._held = _held(took, self._trip)
         stood = self._extent()
         for _ in range(_EXPERIMENTS_MOST):
             if not self.standing or self._sure:
@@ -128,22 +135,17 @@ class Prober:
             chosen = self._choose()
             if chosen is None:
                 break
-            for at, count in chosen:
-                yield from self._burst(max(at, self._now), count)
+            yield from self._make(chosen)
             self._divide()
             taught, stood = self._extent() < stood, self._extent()
-            self._caution = 1.0 if taught else min(3 * self._caution, 100.0)
-            self._vain = set() if taught else self._vain | {_form(chosen)}
-        return self._conclude()
-
-    @property
-    def standing(self) -> list[Model]:
-        """The models that stand."""
-        return [model for model in self._models if model.stands]
-
-    @property
-    def _sent(self) -> list[Volley]:
-        return self._past.volleys
+            self._vain = set() if taught else self._vain | {form(chosen)}
+        found = self._conclude()
+        if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
+            burst, rate = bucket.count()[1], float(bucket.high.max())
+            for who in self._others:
+                if self._shared.get(who) is None:
+                    self._shared[who] = yield from self._share_bucket(who, burst, rate)
+        return replace(found, requests=found.requests + self._uncounted, shared=self._shared)
 
     def _extent(self) -> float:
         """How much stands: of each model its cells' share of their parameter, times how many N they leave."""
@@ -154,184 +156,156 @@ class Prober:
 
     def _divide(self) -> None:
         for model in self._models:
+            if isinstance(model, Bucket):
+                model.trip = self._trip
             model.divide(self._past)
+        buckets = [model for model in self.standing if isinstance(model, Bucket)]
+        if not buckets or self._compared == self._past.streams:
+            return
+        self._compared = self._past.streams
+        best = min(bucket.misfit for bucket in buckets)
+        for bucket in buckets:
+            if bucket.misfit > best + _FAR:
+                bucket.set_aside()
+        for model in self.standing:
+            if not isinstance(model, Bucket | Concurrency) and self._unlike(model):
+                model.set_aside()
 
-    @property
-    def _patience(self) -> float:
-        return max(_PATIENCE_S, 3 * self._trip)
-
-    def _decided(self, answers: Sequence[Answer]) -> float:
-        """By when all requests of a volley had been decided on.
-
-        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
-        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
-        """
-        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
-            longest = 1.5 * self._trip + 0.02
-            return max(min(answer.answered, answer.sent + longest) for answer in answers)
-        came = [answer.answered for answer in answers if answer.answered < math.inf]
-        last = max([*came, *(answer.sent for answer in answers)])
-        return last if len(came) == len(answers) else last + self._patience
-
-    def _volley(self, at: float, count: int) -> Step:
-        patience = self._patience
-        answers = yield Send(at, count, patience)
-        times = [answer.answered - answer.sent for answer in answers]
-        self._trip = max(
-            [self._trip, *(each for each, answer in zip(times, answers, strict=True) if not answer.passed)]
-        )
-        if not self._sent:
-            self._trip = max(self._trip, min(times[0], patience))
-        self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
-        volley = Volley(
-            min(answer.sent for answer in answers),
-            self._decided(answers),
-            len(answers),
-            sum(answer.passed for answer in answers),
-        )
-        self._count(volley)
-        return volley
-
-    def _count(self, volley: Volley) -> None:
-        self._past.add(volley)
-        for model in self._models:
-            model.see(self._past, len(self._sent) - 1)
-        self._left -= volley.sent
-        self._now = volley.end + 0.001
-
-    def _share(self, who: Who) -> Generator[Send, Sequence[Answer], bool | None]:
-        """Whether somebody else draws on the quota that has just been used up; None if that is not clear."""
-        passed = sum(volley.passed for volley in self._sent)
-        refill = 4 * self._trip * self._documented.rate
-        count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
-        answers = yield Send(self._now, count, self._patience, who)
-        through = sum(answer.passed for answer in answers)
-        end = self._decided(answers)
-        if through <= count // 4:  # they may have been counted, where refused requests are
-            self._count(Volley(min(answer.sent for answer in answers), end, count, through))
-        self._now = end + 0.001
-        still = yield from self._volley(self._now, 1)
-        if still.passed:
-            return None
-        return True if through <= count // 4 else False if through == count else None
-
-    def _burst(self, at: float, count: int) -> Generator[Send, Sequence[Answer], bool]:
-        """Send up to so many as quickly as is allowed, in volleys, until some are refused."""
-        parts = max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.01))))
-        size = max(
-            1, min(max(-(-count // parts), self._documented.count // 12), int(self._rate * max(0.5, self._trip)))
-        )
-        passed = refused = 0
-        last = 0.0
-        while count > 0 and self._left > 0:
-            volley = yield from self._volley(max(at, last + size / self._rate), min(size, count, self._left))
-            last = volley.begin
-            passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
-            at = self._now
-            if refused >= self._enough:
-                break
-        least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
-        self._bursts += refused > 0 and passed >= 0.5 * least
-        return refused > 0
-
-    def _ladder(self) -> Generator[Send, Sequence[Answer], None]:
-        """Ask one at a time, at moments at which room may come back, until one passes."""
-        window, full = self._documented.window, self._sent[1].begin
-        margin = 2 * self._trip + 0.002 * window
-        moments = {full + part * window for part in (0.985, 1.015)}
-        moments |= {self._now + part / self._documented.rate for part in (0.5, 1.5, 3.0)}
-        moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.3, 1.7, 2.1)}
-        for common in sorted({window, window / 2, window / 4}):
-            boundary = (self._now // common + 1) * common
-            moments |= {boundary + _REACH_S + margin, full + common * 1.02}
-        if self._documented.count < 20:  # each costs a tenth of the count
-            moments = {full + part * window for part in (0.15, 0.5, 0.985, 1.015, 1.7)}
-            moments.add((self._now // window + 1) * window + _REACH_S + margin)
-        last = 0.0
-        for at in sorted(moments):
-            if at < max(self._now, last + margin / 4) or self._left < self._documented.count:
-                continue
-            last = at
-            if (yield from self._volley(at, 1)).passed:
-                break
+    def _unlike(self, model: Model) -> bool:
+        """Whether nothing that stands of a model lets pass what streams did, which a bucket explains."""
+        streamed = sum(whole is not volley for whole, volley in zip(self._past.wholes, self._sent, strict=True))
+        rivals = (tally for _, tally in tallies([model], self._documented, 8))
+        return all(uneven(self._past, self._trip, rival) > 3 * streamed + 3 * _FAR for rival in rivals)
 
     def _choose(self) -> Experiment | None:
         rivals = candidates(self._models, self._past, self._documented, self._now)
         most = max(int(model.least_n.max()) for model in self.standing)
         most += max(self._enough, round(0.05 * most))
-        margin = min((2 * self._trip + 0.005) * self._caution, 0.1 * self._documented.window + 4 * self._trip)
+        margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
         tried = experiments(rivals, self._now, min(most, self._left), margin, self._until)
         sole = self._sole
         if sole and self._pinned:
             # At another phase than before: what somebody else uses up is not the same then.
             idle = max(rival.full for rival in rivals) + margin + 0.37 * self._bursts * rivals[0].window
             return ((idle, most),) if idle <= self._until and most <= self._left else None
-        if sole:
-            tried = [*tried, *self._pinning()]
-        tried = [each for each in tried if _form(each) not in self._vain]
-        found = best(rivals, tried, self._now, self._left, min(self._trip * self._caution, margin))
-        if found is None and sole:
-            found = next((each for each in self._pinning() if self._fits(each)), None)
-        return found
+        buckets = all(isinstance(model, Bucket) for model in self.standing)
+        if (sole or buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
+            return found
+        tried = [each for each in tried if form(each) not in self._vain]
+        return best(rivals, tried, self._now, self._left, min(self._trip, margin))
 
-    def _fits(self, experiment: Experiment) -> bool:
-        return sum(count for _, count in experiment) <= self._left and experiment[-1][0] <= self._until
+    def _reopen(self) -> Generator[Send, Sequence[Answer], None]:
+        """Tell windows that the first request begins from a log, where the last request was let pass after a whole one.
 
-    def _pinning(self) -> list[Experiment]:
-        """Volleys at the moment at which one more would pass by the middle of the rates that stand."""
-        model = self.standing[0]
-        if not isinstance(model, Bucket):
-            least, most = model.window()
-            full = self._sent[-1].begin
-            return [((full + (least + most) / 2, 1),)] if full + least > self._now else []
-        least, most = model.window()
-        spacing, burst = (least + most) / 2, int(model.least_n.min())
-        used = model.used(self._now)
-        some = max(1, min(int(0.8 * burst), int(60 * self._trip / spacing) + 1))
-        wait = max(0.0, used - burst + some) * spacing
-        if burst == 1:
-            return [((self._now + wait - self._trip / 2, 1),)]
-        return [((self._now + wait, some + 1),), ((self._now + wait + spacing / 2, some + 2),)]
+        Some requests follow late in what may be its window, and all that may pass at once follow after its end.
+        """
+        window, last = self._documented.window, self._sent[-1]
+        if not last.passed or last.begin - self._sent[0].begin < 0.95 * window:
+            return
+        most = max(int(model.least_n.max()) for model in self.standing)
+        late = max(0.8 * window, window - 1.0 - 3 * self._trip)
+        yield from self._burst(last.begin + late, max(2, most // 4))
+        yield from self._burst(last.end + window + 2 * self._trip + 0.002 * window, most + max(2, round(0.05 * most)))
+
+    @property
+    def _like_bucket(self) -> bool:
+        """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
+        full = next((volley.end for volley in self._sent if volley.refused), math.inf)
+        if self._held:
+            return True
+        soon = full + min(0.45 * self._documented.window, max(4 / self._documented.rate, 2 * self._trip))
+        return any(volley.passed for volley in self._sent if full <= volley.begin and volley.end < soon)
+
+    def _fitting(self) -> Experiment | None:
+        """A stream that fits the rate of the only bucket that stands, longer with each that was not enough."""
+        buckets = [model for model in self.standing if isinstance(model, Bucket)]
+        if not buckets:
+            return None
+        bucket = buckets[self._fits_made % len(buckets)]
+        low, high = float(bucket.low.min()), float(bucket.high.max())
+        rate = math.sqrt(low * high) if self._fits_made else min(max(self._documented.rate, low), high)
+        self._fits_made += 1
+        if bucket.rejected:  # it lets nothing pass any more once more is sent than its rate
+            return self._stream_of(rate, round(2.5 * bucket.count()[1] * 2 * rate / (high - low)))
+        # The network moves some of them over the edges of what is counted.
+        count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
+        count = count if self._sole else min(count, 0.6 * self._documented.count)
+        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE[self._fits_made % 2]
+        return self._stream_of(over * rate, round(count))
+
+    def _stream_of(self, pace: float, count: int) -> Stream | None:
+        pace = min(pace, self._rate)
+        most = int(min(count, self._left, pace * (self._until - self._now)))
+        return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
 
     @property
     def _pinned(self) -> bool:
         """Whether numbers are known as closely as is wanted."""
-        for model in self.standing:
+        for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.04 if bucket else 0.035) * most, 0.0 if bucket else 1.9 * self._trip)
-            if most - least > slack or high - low > max(1, 0.02 * low if bucket else 0):
+            slack = max((0.1 if self._documented_stands else 0.05) * most, 3 * self._trip * (not bucket))
+            if bucket and low == 1 and least < self._trip and not self._documented_stands:
+                return False  # what comes too early leaves no trace: how requests are mixed up matters most
+            blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
+            if most - least > slack or high - low > max(2, blur):
                 return False
         return True
 
     @property
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
-        needed = min(most, max(least, self._documented.count // self.standing[0].count()[0]))
-        return self._bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+        needed = min(most, max(least, self._documented.count // self._likely[0].count()[0]))
+        model = self._likely[0]
+        if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
+            bursts = self._bursts + self._fits_made * model.rejected
+        else:
+            bursts = model.agreeing(0.5 * model.window()[0])
+        return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+
+    @property
+    def _likely(self) -> list[Model]:
+        """Of the models that stand those with numbers that somebody may have chosen, or all if there is none."""
+        standing = self.standing
+        return [each for each in standing if self._as_documented(each) or self._chosen(each)] or standing
 
     @property
     def _documented_stands(self) -> bool:
-        """Whether the documented numbers are among those that stand."""
-        model, documented = self.standing[0], self._documented
+        return self._as_documented(self._likely[0])
+
+    def _as_documented(self, model: Model) -> bool:
+        """Whether the documented numbers are among those that stand of a model."""
+        documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
             return least <= 1.02 / documented.rate and most >= 0.98 / documented.rate
         return least <= documented.window <= most and low <= documented.count <= high
 
-    @property
-    def _round(self) -> bool:
-        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number."""
-        model = self.standing[0]
-        counts = [model.count()]
+    def _chosen(self, model: Model) -> bool:
+        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
+
+        Somebody may enforce another count in the documented window, or the documented rate in another window. What is
+        a little below the documented rate of a bucket, or below a small limit, is most likely what others leave.
+        """
+        documented = self._documented
+        (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            least, most = model.window()
-            counts.append((math.ceil(self._documented.window / most), int(self._documented.window / least)))
-        return all(any(_is_round(count) for count in range(low, high + 1)) for low, high in counts)
+            slowest, fastest = documented.window / most, documented.window / least
+            part = (slowest + fastest) / 2 / documented.count
+            if _SHARED < part < 1 or (part < 1 and documented.count < _SMALL_LIMIT):
+                return False
+            return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
+        if not _round_in(low, high):
+            return False
+        if isinstance(model, Concurrency):
+            return True
+        if least <= documented.window <= most:
+            return high >= documented.count or documented.count >= _SMALL_LIMIT
+        return low >= _FEW and low / most <= documented.rate <= high / least
 
     @property
     def _sole(self) -> bool:
-        return len({model.key for model in self.standing}) == 1
+        return len({model.key for model in self._likely}) == 1
 
     @property
     def _sure(self) -> bool:
@@ -339,11 +313,14 @@ class Prober:
 
     def _conclude(self) -> Finding:
         if not self.standing:
-            return self._finding("none", "no limiter that is known answers like this")
+            return self._finding(
+                "none",
+                "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
+            )
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
         if self._confirmed and self._pinned:
-            if self._documented_stands or self._round:
+            if self._documented_stands or self._chosen(self._likely[0]):
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
@@ -353,7 +330,7 @@ class Prober:
         return Finding(
             word,
             self._documented,
-            tuple(self.standing),
+            tuple(self._likely if word == "named" else self.standing),
             self._held,
             self._shared,
             sent,
@@ -370,12 +347,11 @@ def _held(took: Sequence[float], trip: float) -> bool:
     return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
 
 
-def _form(experiment: Experiment) -> tuple[int, ...]:
-    """What experiments of one kind have in common."""
-    return tuple(count for _, count in experiment)
-
-
-def _is_round(count: int) -> bool:
-    """Whether a count has two digits that are not 0 at most, or is a power of 2; from 20 on, the last one is 0 or 5."""
-    digits = str(count).rstrip("0")
-    return count < 20 or count & (count - 1) == 0 or (len(digits) <= 2 and count % 5 == 0)
+def _round_in(low: int, high: int) -> bool:
+    """Whether one of some counts is a small one, a power of 2, or as round as 10, 12, 15, 20, 25, 30, ... are."""
+    return any(
+        count < _SMALL
+        or count & (count - 1) == 0
+        or (int(str(count)[:2]) in _ROUND and not count % 10 ** (len(str(count)) - 2))
+        for count in range(low, high + 1)
+    )

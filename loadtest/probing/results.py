@@ -7,7 +7,8 @@ import msgspec
 
 from loadtest.contract import LimitName
 from loadtest.limiters import AlgorithmName, LimiterSpec, Scope
-from loadtest.probing.models import Bucket, Concurrency, Model
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Who
 from loadtest.probing.probe import Finding
 from loadtest.record.run_info import TlsInfo
@@ -186,14 +187,9 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
 
 
 def verdict(finding: Finding) -> Verdict:
-    """How what is enforced compares with the documentation.
-
-    More than the documented requests are seen to pass, whoever else draws on the quota: that it is looser needs no
-    confirmed numbers.
-    """
+    """How what is enforced compares with the documentation."""
     documented, models = finding.documented, finding.standing
-    sole = len({model.key for model in models}) == 1
-    if not sole or isinstance(models[0], Concurrency):
+    if finding.word != "named" or isinstance(models[0], Concurrency):
         return "can't tell"
     bucket, seen = isinstance(models[0], Bucket), standing(models[0], documented, held=finding.held)
     (low, high), (least, most) = seen.count, seen.window_s
@@ -201,8 +197,6 @@ def verdict(finding: Finding) -> Verdict:
     slack = _RATE_SAME * wanted
     if slowest > wanted + slack and (bucket or low > documented.count):
         return "looser"
-    if finding.word != "named":
-        return "can't tell"
     if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:
         return "as documented"
     same_window = least <= documented.window <= most

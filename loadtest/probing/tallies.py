@@ -4,7 +4,8 @@ They count as ``loadtest.limiters`` does, to which tests compare them; a volley 
 """
 
 import math
-from typing import Protocol
+from collections import deque
+from typing import Protocol, Self
 
 
 class Tally(Protocol):
@@ -31,20 +32,28 @@ class LogTally:
 
     def __init__(self, most: float, window: float, *, rejected: bool = False) -> None:
         self.most, self.window, self.rejected = most, window, rejected
-        self._counted: list[tuple[float, float]] = []
+        self._counted: deque[tuple[float, float]] = deque()
+        self._used = 0.0
+
+    def __copy__(self) -> Self:
+        """One that goes on by itself."""
+        other = type(self)(self.most, self.window, rejected=self.rejected)
+        vars(other).update(vars(self), _counted=self._counted.copy())
+        return other
 
     def volley(self, at: float, count: int) -> int:
         """Count a volley, and return how many of it pass."""
-        self._counted = [each for each in self._counted if each[0] + self.window > at]
-        used = sum(each for _, each in self._counted)
-        passed = int(min(count, max(0.0, self.most - used)))
+        while self._counted and self._counted[0][0] + self.window <= at:
+            self._used -= self._counted.popleft()[1]
+        passed = int(min(count, max(0.0, self.most - self._used)))
         if counted := (count if self.rejected else passed):
-            self._counted = [*self._counted, (at, counted)]  # copies share the old list
+            self._counted.append((at, counted))
+            self._used += counted
         return passed
 
     def room(self, now: float) -> float:
         """When one more request may pass."""
-        used = sum(each for _, each in self._counted)
+        used = self._used
         for at, count in self._counted:
             if used < self.most:
                 break

@@ -80,13 +80,7 @@ class ExecutionFaults(FaultHooks, Protocol):
 
 
 class WorkflowApi:
-    """The reference Workflow API.
-
-    Args:
-        config: keys, limits and bounds.
-        workflows: what can be run, by name; loaded as the config says unless given.
-        faults: who lets executions and jobs misbehave, if anyone.
-    """
+    """The reference Workflow API."""
 
     def __init__(
         self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: ExecutionFaults | None = None

@@ -72,7 +72,6 @@ class Job(msgspec.Struct, gc=False, eq=False):
         workflow: what it runs; None when it has run.
         call: the workflow's function with its arguments; None when it has run.
         id: unguessable, and unique.
-        state: where it is.
         started: monotonic seconds at which its execution began; 0 before and when it has ended.
         expires: monotonic seconds at which its retention is over; 0 before it has ended.
         answer: what every retrieval gets from its end on; empty before.
@@ -203,11 +202,6 @@ class JobStore:
 
     def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
         """Queue a job, or start it where a worker is idle.
-
-        Args:
-            owner: who may see it.
-            workflow: what it runs.
-            call: from the workflow's ``call``.
 
         Raises:
             QueueFullError: if there is no room; nothing was changed.

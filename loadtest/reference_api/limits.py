@@ -28,10 +28,6 @@ _HELD: Final = "loadtest.limiter"
 class RateLimits:
     """The limits of one server.
 
-    Args:
-        config: limits, how they are counted, and what is said of them.
-        clock: gives unix seconds.
-
     Attributes:
         first: whether requests draw before their bodies are looked at; else only those that would be carried out.
         shows_state: whether answers have headers that show the limit's state.
@@ -156,11 +152,7 @@ def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 
 class Account:
-    """One API key: what it draws on, and the owner of its jobs.
-
-    Args:
-        limiters: by limit name.
-    """
+    """One API key: what it draws on, and the owner of its jobs."""
 
     __slots__ = ("limiters",)
 
@@ -169,12 +161,7 @@ class Account:
 
 
 class Accounts:
-    """Every account of a server, by its key.
-
-    Args:
-        config: keys and endpoint.
-        limits: the limits.
-    """
+    """Every account of a server, by its key."""
 
     def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
         self._accounts = {key.encode(): Account(limits.limiters()) for key in config.keys}

@@ -66,11 +66,6 @@ class _Server(SilentServer):
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Listen on ``host``:``port``; port 0 takes a free one.
 
-    Args:
-        host: address to listen on.
-        port: TCP port.
-        option: what to call the port in an error.
-
     Raises:
         InputError: if the address can't be had, for example because another process has it.
     """

@@ -78,12 +78,6 @@ class Metrics:
 class Upkeep(Collector):
     """Health, counts and document of one server; it counts answers itself, and collects what others have counted.
 
-    Args:
-        config: its bounds.
-        limits: its limits.
-        jobs: its jobs.
-        workflows: its workflows, by name.
-
     Attributes:
         routes: how a GET is answered, by path.
         abandoned: requests whose client hung up before the answer.

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.regression.family import suspects
 from loadtest.regression.history import History, HistoryRun, segments
 from loadtest.regression.identity import mismatch
 from loadtest.regression.measurements import NATURES, Key, Metric, RunMeasurements
@@ -122,12 +123,7 @@ def upper_bound(count: int, of: int) -> float:
 def _rate(count: int, of: int) -> Rate:
     share, upper = (count / of if of else 0.0), upper_bound(count, of)
     return Rate(
-        count=count,
-        of=of,
-        share=share,
-        upper=upper,
-        a_year=share * CHECKS_A_YEAR,
-        a_year_upper=upper * CHECKS_A_YEAR,
+        count=count, of=of, share=share, upper=upper, a_year=share * CHECKS_A_YEAR, a_year_upper=upper * CHECKS_A_YEAR
     )
 
 
@@ -156,7 +152,7 @@ def _replay(runs: Sequence[RunMeasurements], place: int) -> _Replay:
     rerun = place + 1 if place + 1 < len(runs) else place - 1
     others = [run for number, run in enumerate(runs) if number not in {place, rerun}]
     comparison = judge_history(others, runs[place])
-    keys = {Key(each.traffic, each.stage, each.metric) for each in comparison.metrics if each.suspect}
+    keys = set(suspects(comparison))
     confirmed = bool(keys) and judge_history(others, runs[rerun], confirming=keys).word == "regressed"
     return _Replay(comparison, bool(keys), confirmed, _worse_by_plain_ratio(others, runs[place]))
 
@@ -181,13 +177,10 @@ def _sensitivity(comparisons: Sequence[Comparison]) -> tuple[Sensitivity, ...]:
     for comparison in comparisons:
         for one in comparison.metrics:
             if one.gated and one.head is not None:
-                key = Key(one.traffic, one.stage, one.metric)
-                found.setdefault(key, []).append((one.head, one.sd, one.detectable))
+                found.setdefault(one.key, []).append((one.head, one.sd, one.detectable))
     return tuple(
         Sensitivity(
-            traffic=key.traffic,
-            stage=key.stage,
-            metric=key.metric,
+            **key._asdict(),
             value=statistics.median(value for value, _, _ in rows),
             sd=_median([sd for _, sd, _ in rows]),
             detectable=_median([detectable for _, _, detectable in rows]),

@@ -54,6 +54,10 @@ class MetricChange:
         """How its metric is compared."""
         return NATURES[self.key.metric]
 
+    def difference(self) -> float:
+        """Head − base in the metric's unit."""
+        return self.head - self.base
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change(MetricChange):
@@ -87,10 +91,6 @@ class Change(MetricChange):
         """95 % interval of ``delta``."""
         half = student(CONFIDENCE, self.df) * self.se
         return self.delta - half, self.delta + half
-
-    def difference(self) -> float:
-        """Head − base in the metric's unit."""
-        return self.head - self.base
 
     def difference_interval(self) -> tuple[float, float]:
         """95 % interval of ``difference``."""

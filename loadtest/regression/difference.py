@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.regression.change import student
-from loadtest.stats import rank
+from loadtest.stats import rank, wilson
 
 _Values = NDArray[np.float64]
 _LEAST_BATCH: Final = 4
@@ -210,12 +210,7 @@ def _drawn(base: _Values, head: _Values, quantile: float, factor: float, tail: f
 def _share(values: _Values, tail: float) -> Estimate:
     """A share with its Wilson interval, at the effective n; Student's t for z, since the batches are few."""
     share, (n, df) = float(values.mean()), effective_n(values)
-    z = student(1 - tail, df)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At the ends rounding would leave the share itself outside.
-    low, high = (0.0 if share == 0 else max(0.0, middle - half)), (1.0 if share == 1 else min(1.0, middle + half))
-    return Estimate(share, low, high, values)
+    return Estimate(share, *wilson(share, n, student(1 - tail, df)), values)
 
 
 def _mean(values: _Values, tail: float) -> Estimate:

@@ -61,7 +61,7 @@ def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
 
 def suspects(comparison: Comparison) -> tuple[Key, ...]:
     """The metrics that a rerun has to confirm."""
-    return tuple(Key(one.traffic, one.stage, one.metric) for one in comparison.metrics if one.suspect)
+    return tuple(one.key for one in comparison.metrics if one.suspect)
 
 
 def judge_family(
@@ -115,9 +115,7 @@ def _judged(
     verdict, why = _verdict(change, found=found, improved=improved, first=first)
     low, high = change.interval()
     return MetricComparison(
-        traffic=change.key.traffic,
-        stage=change.key.stage,
-        metric=change.key.metric,
+        **change.key._asdict(),
         verdict=verdict,
         base=change.base,
         head=change.head,
@@ -157,20 +155,11 @@ def _shown(one: Untested, confirming: Collection[Key] | None) -> MetricCompariso
     unsettled = confirming is not None and one.key in confirming
     runs = "1 earlier run has" if len(one.earlier) == 1 else f"{len(one.earlier)} earlier runs have"
     return MetricComparison(
-        traffic=one.key.traffic,
-        stage=one.key.stage,
-        metric=one.key.metric,
+        **one.key._asdict(),
         verdict="learning" if one.learning else "inconclusive",
         base=base,
         head=one.value,
         difference=None if base is None or one.value is None else one.value - base,
-        difference_interval=None,
-        ratio=None,
-        ratio_interval=None,
-        p=None,
-        p_adjusted=None,
-        detectable=None,
-        sd=None,
         n=len(one.earlier),
         suspect=unsettled,
         gated=False,

@@ -74,7 +74,6 @@ class HistoryRun(NamedTuple):
     """A run of a history with the decision that holds.
 
     Attributes:
-        line: as it was recorded.
         status: now.
         reason: of the last decision; empty without one.
         new_segment: whether a segment starts here.

@@ -30,9 +30,7 @@ class Contents(NamedTuple):
     """What a file holds.
 
     Attributes:
-        history: in order.
         cut_off: the bytes of a last line that was not written to its end; empty normally.
-        path: the file.
     """
 
     history: History

@@ -204,9 +204,6 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 def read(directory: Path) -> RunMeasurements:
     """What the report of a run tells a comparison.
 
-    Args:
-        directory: of the run.
-
     Raises:
         InputError: if there is nothing of the kind, it is damaged, or it has another schema version.
     """

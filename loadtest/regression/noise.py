@@ -37,7 +37,6 @@ class Spread(NamedTuple):
     """The variance of a metric as it was seen, beside what was assumed.
 
     Attributes:
-        metric: of which.
         size: the metric's value; 1 of shares.
         prior: variance that was assumed.
         seen: variance of the values.
@@ -92,11 +91,6 @@ def _alike(one: Spread, other: Spread) -> bool:
 
 
 def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
-    """Variance s² and degrees of freedom of a metric, by the module's formula.
-
-    Args:
-        spread: of the metric.
-        factor: its ``inflation``.
-    """
+    """Variance s² and degrees of freedom of a metric, by the module's formula."""
     df = PRIOR_DF + spread.df
     return (PRIOR_DF * spread.prior * factor + spread.df * spread.seen) / df, df

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from loadtest.record.run_directory import read_versioned, write_atomically
-from loadtest.regression.measurements import Metric, RunMeasurements
+from loadtest.regression.measurements import Key, Metric, RunMeasurements
 
 FILE_NAME: Final = "comparison.json"
 SCHEMA_VERSION: Final = 1
@@ -49,13 +49,13 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     base: float | None
     head: float | None
     difference: float | None
-    difference_interval: tuple[float, float] | None
-    ratio: float | None
-    ratio_interval: tuple[float, float] | None
-    p: float | None
-    p_adjusted: float | None
-    detectable: float | None
-    sd: float | None
+    difference_interval: tuple[float, float] | None = None
+    ratio: float | None = None
+    ratio_interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    detectable: float | None = None
+    sd: float | None = None
     n: int
     suspect: bool
     gated: bool
@@ -64,6 +64,11 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[float, ...] = ()
     later: tuple[float, ...] = ()
     resolution_ms: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        """What it compares."""
+        return Key(self.traffic, self.stage, self.metric)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,12 +76,7 @@ def judge_history(
 
 
 def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[AnyChange | Untested]:
-    """Each measurement of a run compared with those of comparable runs before it; unjudged.
-
-    Args:
-        history: comparable runs, oldest first.
-        run: the run in question.
-    """
+    """Each measurement of a run compared with those of comparable runs before it; unjudged."""
     columns: dict[Key, list[Measurement]] = {one.key: [] for one in run.measurements}
     for earlier in history:
         for one in earlier.measurements:

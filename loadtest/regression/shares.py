@@ -19,6 +19,7 @@ import numpy as np
 
 from loadtest.regression.change import CONFIDENCE, EACH_FINDS, LEAST_SHARE, MetricChange, student
 from loadtest.regression.measurements import Key, Measurement, Metric, logit
+from loadtest.stats import wilson
 
 _UNCHANGED: Final = 0.02
 _STEPS: Final = 25
@@ -72,10 +73,6 @@ class ShareChange(MetricChange):
         varies = sum(self.varies)
         half = student(CONFIDENCE, self._df(counting, varies)) * math.sqrt(counting + varies)
         return self.delta - half, self.delta + half
-
-    def difference(self) -> float:
-        """Head − base."""
-        return self.head - self.base
 
     def difference_interval(self) -> tuple[float, float]:
         """95 % interval of ``difference``."""
@@ -150,10 +147,8 @@ class ShareChange(MetricChange):
         share, n = _expit(_rate(counts) + at), sum(one.n for one in counts)
         counting = 1 / _information(counts, _rate(counts, half=True), half=True)
         n /= 1 + varies / counting
-        z = student(CONFIDENCE, self._df(counting, varies))
-        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return share, max(0.0, middle - half), min(1.0, middle + half)
+        low, high = wilson(share, n, student(CONFIDENCE, self._df(counting, varies)))
+        return share, low, high
 
 
 @lru_cache(maxsize=1024)

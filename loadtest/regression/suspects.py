@@ -80,11 +80,7 @@ def suspected(
     comparison: Comparison, line: RunLine, history: Sequence[RunMeasurements], repeat: Repeat
 ) -> Suspects | None:
     """What a comparison suspects; None if that is nothing."""
-    found = tuple(
-        Suspect(key=Key(each.traffic, each.stage, each.metric), base=each.base, head=each.head)
-        for each in comparison.metrics
-        if each.suspect
-    )
+    found = tuple(Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect)
     if not found:
         return None
     plain, pictured = history[:-_WITH_SKETCHES], history[-_WITH_SKETCHES:]

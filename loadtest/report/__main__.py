@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,16 +36,11 @@ def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
 
 
 def guarded(make: Callable[[], int], what: str) -> int:
-    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr.
-
-    Args:
-        make: makes them, and gives their exit code.
-        what: could not be written where, in words.
-    """
+    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr."""
     try:
         return make()
     except LoadtestError as error:
-        print(f"loadtest: {error}", file=sys.stderr)
+        print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
         # The reader of the summary went away (`| head`); the files are written.
@@ -52,6 +48,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
+        print("  The record is whole: once the files can be written, make them again from it.", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()

@@ -84,8 +84,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
             f"None: no request got 429, though “{use.stretch}” asked the {called} ({allowed}) for {_asked(use)}.",
         )
     return Bottleneck(
-        "none",
-        f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for {_asked(use)}.",
+        "none", f"None was reached. The {called} ({allowed}) came nearest: “{use.stretch}” asked for {_asked(use)}."
     )
 
 

@@ -20,10 +20,6 @@ _NAMED: Final = 0.01
 def named_errors(findings: Findings, operation: Operation | None = None) -> str:
     """The most frequent error, by its name: ``all 30 runs got 404 unknown_workflow; there is no workflow …``.
 
-    Args:
-        findings: of the run.
-        operation: whose requests are meant; those of all by default.
-
     Returns:
         A clause; empty where there is none but 429s.
     """

@@ -24,8 +24,6 @@ class MainEntry:
     """A traffic entry in one of its stages.
 
     Attributes:
-        traffic: its name.
-        operation: what it does.
         stages: the one that is meant; none of an entry without stages.
         within: whether that was planned within the limits.
         only: whether it is the only such stage, so that it need not be named.

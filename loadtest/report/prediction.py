@@ -19,13 +19,7 @@ AGREES: Final = 0.02
 
 
 def predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> str:
-    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay.
-
-    Args:
-        findings: of the run.
-        use: of a limit in a stretch.
-        briefly: whether the assumed limiter is not described again where it explains the rate.
-    """
+    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay."""
     expected = expected_rate(findings, use)
     if expected is None:
         return ""

@@ -37,12 +37,7 @@ _PEERS_NAMED: Final = 10
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
-    """(label, value) pairs that say what a run was.
-
-    Args:
-        record: of the run.
-        windows: how far into the server's windows it began, where that is known.
-    """
+    """(label, value) pairs that say what a run was."""
     info = record.info
     where = "embedded target, loopback only" if info.target.embedded else "not started by the run"
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
@@ -183,7 +178,6 @@ class Differences:
         sentence: what the rule says of it.
         reasons: what else a reader must know.
         tone: how that is meant.
-        table: every metric.
     """
 
     title: str
@@ -198,16 +192,12 @@ class Report:
     """A report.
 
     Attributes:
-        run_id: of the run.
-        title: of the scenario.
         verdict: word, sentence, reasons, exit code.
         thresholds: each with value, margin and n; None if the scenario sets none.
         headline: what was found out, in a sentence or two.
         figures: the numbers that matter most.
         answers: tables of what the scenario compares, or of its mistakes on purpose; their picture is ``picture``.
         bars: what became of the operations of each traffic entry and stage.
-        checks: of validity.
-        bottleneck: what bound the run.
         target: what else a reader should know of the target, a sentence each.
         not_tested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
@@ -288,5 +278,4 @@ def _draw(findings: Findings) -> tuple[Plot, ...]:
 
 def without_plots(report: Report) -> Report:
     """The same report without its plots, which says so."""
-    note = f"Plots were left out (--no-plots); `loadtest report {report.run_id}` draws them."
-    return replace(report, draw=tuple, caveats=(*report.caveats, note))
+    return replace(report, draw=tuple, caveats=(*report.caveats, "Plots were left out, as --no-plots asks."))

@@ -13,11 +13,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from loadtest.analysis import findings as analysis
 from loadtest.analysis import measurements
 from loadtest.analysis.record import load_record
+from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
+from loadtest.regression.measurements import RunMeasurements, read
+from loadtest.regression.rule import judge_history
 from loadtest.report.formats import ci, pages
-from loadtest.report.regression.baselines import differences, load_measurements
-from loadtest.report.report import Plot, Report, build, without_plots
+from loadtest.report.regression.content import TONES
+from loadtest.report.regression.tables import metrics_table
+from loadtest.report.report import Differences, Plot, Report, build, without_plots
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""
@@ -99,3 +103,30 @@ def write_plots(plots: Iterable[Plot], folder: Path) -> None:
         if plot.png:
             (folder / f"{plot.name}.png").write_bytes(plot.png)
             (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
+
+
+def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Differences:
+    """Judge a run against baselines, as against a history of accepted runs. The run's own verdict stays.
+
+    Raises:
+        InputError: if the run is among its own baselines.
+    """
+    if any(one.run == run.run for one in baselines):
+        raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
+    by_start = sorted({one.run: one for one in baselines}.values(), key=lambda one: (one.started, one.run))
+    found = judge_history(by_start, run)
+    title = "Against 1 baseline" if len(by_start) == 1 else f"Against {len(by_start)} baselines"
+    table = replace(metrics_table(found), name="differences", title=title)
+    return Differences(title, found.sentence, found.reasons, TONES[found.word], table)
+
+
+def load_measurements(directory: Path) -> RunMeasurements:
+    """What a run tells a comparison: as its report wrote it, or from its record if there is none of this version.
+
+    Raises:
+        RecordError: if the directory holds no readable record.
+    """
+    try:
+        return read(directory)
+    except InputError:  # made anew from the record, which says why if it cannot be read
+        return measurements.measure(analysis.find(load_record(directory)))

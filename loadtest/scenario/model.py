@@ -1,20 +1,90 @@
-"""A whole scenario: its traffic, thresholds and target settings, checked strictly; and its JSON schema for editors."""
+"""A whole scenario: traffic, comparisons, thresholds and target, checked strictly; and its JSON schema for editors."""
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from loadtest.contract import JOB_OPERATIONS, Operation
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
-from loadtest.scenario.comparison import Comparison
 from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
-from loadtest.threshold import ASYNC_ONLY, TIMES, Reference, Threshold, parse_threshold, why_not_early
+from loadtest.strict import nearest
+from loadtest.threshold import (
+    ASYNC_ONLY,
+    METRICS,
+    TIMES,
+    Reference,
+    Threshold,
+    nearest_metric,
+    parse_threshold,
+    why_not_early,
+)
+
+_LEAST: Final = 2
+_MOST: Final = 12
+"""Sides of one comparison: each is compared with each."""
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"{name!r} is no metric. {nearest_metric(name)}")
+    return name
+
+
+Metric = Annotated[str, AfterValidator(_metric)]
+Sides = Annotated[list[str], Field(min_length=_LEAST, max_length=_MOST)]
+
+
+class Comparison(Strict):
+    """One comparison, of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
+
+    entries: Sides | None = None
+    """Traffic entries that are alternatives to each other."""
+    entry: str | None = None
+    """A traffic entry whose stages are compared."""
+    stages: Sides | None = None
+    """Its stages; the first one is the baseline."""
+    by: Annotated[list[Metric], Field(min_length=1, max_length=8)]
+    """Metrics as thresholds name them. Of alternatives the first decides, and the others are its price."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.entries is None) == (self.entry is None):
+            raise ValueError("give entries (alternatives), or entry with stages (an effect)")
+        if (self.entry is None) != (self.stages is None):
+            raise ValueError("entry and stages belong together: the first stage is the baseline of the others")
+        for key in ("entries", "stages", "by"):
+            values = getattr(self, key) or []
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} names something twice: {', '.join(values)}")
+        return self
+
+    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
+        """Say what it names and a scenario's traffic does not have, as ``KEY: what is wrong``."""
+        names = self.entries or [self.entry or ""]
+        key = "entries" if self.entries else "entry"
+        for name in names:
+            if name not in traffic:
+                yield f"{key}: there is no traffic {name!r}{nearest(name, list(traffic))}"
+                return
+        if self.entries is None and self.stages is not None:
+            yield from _unknown_stages(self.stages, traffic[names[0]].stage_names)
+        for metric in self.by:
+            others = [name for name in names if traffic[name].operation != Operation.ASYNC_RUN]
+            if metric.startswith(ASYNC_ONLY) and others:
+                yield f"by: {metric} is known for async_run only, and {others[0]} is none"
+
+
+def _unknown_stages(stages: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    for stage in stages:
+        if stage not in known:
+            yield f"stages: there is no stage {stage!r}{nearest(stage, known)}"
+
 
 # Draft 7 is what editors' TOML plug-ins know; nothing in here needs a later one.
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
@@ -40,11 +110,7 @@ class ThresholdEntry(Strict):
             InputError: if it is not one.
         """
         return parse_threshold(
-            self.require,
-            traffic=self.traffic,
-            operation=self.operation,
-            stage=self.stage,
-            confident=self.confident,
+            self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
 
     @model_validator(mode="after")
@@ -86,6 +152,11 @@ class Breakers(Strict):
     """The run ends when this file exists; relative to the run directory."""
 
 
+MAX_ENTRIES: Final = 200
+MAX_STAGES: Final = 1_000
+"""Of all entries: each has figures and a row of its own, which nobody reads of more. A plan compares each with each."""
+
+
 class Scenario(Strict):
     """A whole scenario. Durations are in seconds, rates as ``Rate``."""
 
@@ -110,6 +181,17 @@ class Scenario(Strict):
     def keys(self) -> int:
         """API keys that it needs: those of its groups, or what the embedded target is to make."""
         return max(self.target.keys, sum(self.key_groups.values()))
+
+    @model_validator(mode="after")
+    def _traffic_is_bounded(self) -> Self:
+        if len(self.traffic) > MAX_ENTRIES:
+            raise ValueError(f"traffic: has {len(self.traffic):,} entries; at most {MAX_ENTRIES} are allowed")
+        if (count := sum(stage.count for each in self.traffic.values() for stage in each.stages)) > MAX_STAGES:
+            raise ValueError(
+                f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
+                "larger steps"
+            )
+        return self
 
     @model_validator(mode="after")
     def _traffic_fits_together(self) -> Self:

@@ -97,11 +97,6 @@ def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
 def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) -> LoadedScenario:
     """The scenario with these entries and stages alone, and without thresholds and comparisons that need others.
 
-    Args:
-        loaded: the whole scenario.
-        kept: its entries that stay, with their stages that stay.
-        which: they are, in words.
-
     Raises:
         InputError: if they cannot be run without the others.
     """

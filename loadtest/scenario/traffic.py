@@ -21,6 +21,7 @@ from loadtest.scenario.fields import (
     Status,
     Strict,
 )
+from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
 
 
@@ -144,6 +145,17 @@ class Mistakes(Strict):
         """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
 
+    def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
+        """Which one arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
+        if not (shares := self.shares):
+            return None
+        left = seeded_random(seed, traffic, number, "mistake")
+        for kind, share in shares.items():
+            if left < share:
+                return kind
+            left -= share
+        return None
+
 
 WARMUP: Final = "warmup"
 """Name of the stage that the warm-up is recorded as."""
@@ -215,10 +227,6 @@ class Stage(Strict):
         return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
 
 
-MAX_STAGES: Final = 1_000
-"""Of an entry: each has figures and a row of its own, which nobody reads of more."""
-
-
 class Traffic(Strict):
     """A named stream of operations of one kind."""
 
@@ -261,10 +269,6 @@ class Traffic(Strict):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above zero")
-        if (count := sum(stage.count for stage in self.stages)) > MAX_STAGES:
-            raise ValueError(
-                f"has {count:,} stages, steps one by one; the most is {MAX_STAGES:,}: use ramps or larger steps"
-            )
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
             raise ValueError(f"stages need different names, and none may be {WARMUP!r}: {', '.join(names)}")

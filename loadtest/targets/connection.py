@@ -109,7 +109,8 @@ def _addresses(host: str, port: int) -> list[str]:
     try:
         found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        raise UnresolvedError(f"the host {host!r} cannot be resolved: {error}", "Check its spelling.") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UnresolvedError(f"the host {host!r} cannot be resolved: {why}", "Check its spelling.") from None
     if not found:
         raise UnresolvedError(f"the host {host!r} has no address", "Check its spelling.")
     return found

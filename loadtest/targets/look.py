@@ -22,12 +22,6 @@ def look(
 ) -> Preflight:
     """Look whether a target can be loaded.
 
-    Args:
-        chosen: the target, whose request budget was checked.
-        scenario: the scenario in force, as plain values.
-        environment: with the credentials.
-        preflight: make a preflight, which spends quota; else only connect.
-
     Returns:
         What a preflight saw; nothing without one.
 
@@ -61,11 +55,6 @@ def check_reachable(target: Target) -> None:
 
 def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
     """Make a preflight in a process of its own: nothing else here needs an HTTP client.
-
-    Args:
-        chosen: the target.
-        scenario: the scenario in force, as plain values.
-        environment: with the credentials.
 
     Raises:
         LoadtestError: if it failed, which is our bug.

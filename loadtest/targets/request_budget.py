@@ -72,12 +72,6 @@ class MinimumLoad:
 def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> MinimumLoad:
     """Count what a run will send at least.
 
-    Args:
-        scenario: of the run.
-        plans: its planned traffic.
-        keys: how many API keys there are.
-        preflight: whether a preflight comes before it.
-
     Raises:
         InputError: if that is more than anybody can have meant.
     """
@@ -189,13 +183,6 @@ def check_request_budget(
     chosen: ChosenTarget, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
 ) -> BudgetInfo | None:
     """Check that a run stays within what its target's entry allows.
-
-    Args:
-        chosen: the target.
-        load: what will be sent at least.
-        limits: the assumed limits, each per key.
-        keys: how many API keys share the traffic.
-        now: when it would start.
 
     Returns:
         The budget to keep while it runs; None for a target without an entry.

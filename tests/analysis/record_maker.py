@@ -1,5 +1,6 @@
 """Makes records for tests: an honest simulation of traffic against fixed windows, written as a real run is."""
 
+import functools
 import heapq
 import math
 import random
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import limiters
+from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,
@@ -85,6 +88,11 @@ def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500)
     return directory
 
 
+def findings(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500) -> Findings:
+    """What is found in such a record."""
+    return find(load_record(save(directory, run, rows, batch=batch)))
+
+
 def tell_operations(rows: list[Sample]) -> None:
     """Note on operation rows what their requests showed, as a real run does."""
     operations = {(row.traffic, row.arrival): row for row in rows if row.row == "operation"}
@@ -119,6 +127,15 @@ def request(name: str, parent: int, start_ms: float, end_ms: float | None, **mor
         "end": None if end_ms is None else round(end_ms * 1e6), "status": 200, "key_index": 0,
     }  # fmt: skip
     return Sample(**{**values, **more})
+
+
+def both(
+    name: str, number: int, start_ms: float, end_ms: float | None, *, intended_ms: float | None = None, **more: Any
+) -> list[Sample]:
+    """A request, and the operation that consists of it; intended when it was sent, unless given."""
+    intended_ms = start_ms if intended_ms is None else intended_ms
+    mine = operation(name, number, intended_ms, end_ms, start_ms=start_ms, **more)
+    return [request(name, number, start_ms, end_ms, **more), mine]
 
 
 @dataclass
@@ -254,10 +271,15 @@ def tour_traffic(scale: float = 1.0) -> dict[str, TrafficPlan]:
     }
 
 
+@functools.cache
+def _tour(only: str | None) -> tuple[dict[str, TrafficPlan], list[Sample]]:
+    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
+    return traffic, Simulation(traffic).run()
+
+
 def tour(directory: Path, only: str | None = None, **changes: Any) -> Path:
     """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold."""
-    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
-    rows = Simulation(traffic).run()
+    traffic, rows = _tour(only)
     cpu = [CpuSample(t_s=float(t), percent=6 + 3 * math.sin(t)) for t in range(1, 186)]
     thresholds = [
         {"require": "requests.throttled == 0", "traffic": "greetings", "stage": "within"},

@@ -1,80 +1,74 @@
 """What a record says about the target: errors in groups, the ledger of jobs, values that cannot be, slow operations."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import anomalies, jobs, reader, slowest
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.record.samples import Sample
 
 
-def found(maker: ModuleType, directory: Path, operation: str, rows: list[Sample], offered: int) -> Findings:
+def found(directory: Path, operation: str, rows: list[Sample], offered: int) -> Findings:
     """The findings of one entry, in one stage of ten seconds, whose rows come in chunks of three."""
     entry = maker.plan(operation, [maker.stage("within", 0, 10, 1)], offered=offered)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "_ROWS", 3)
-        return find(load_record(maker.save(directory, maker.info({"t": entry}), rows, batch=3)))
+        return maker.findings(directory, maker.info({"t": entry}), rows, batch=3)
 
 
-def run(maker: ModuleType, k: int, took_ms: float, **more: Any) -> list[Sample]:
+def run(k: int, took_ms: float, **more: Any) -> list[Sample]:
     """One sync run, a second after the last."""
     both = {"request_id": f"trace-{k}", **more}
     start = k * 1000.0
-    return [
-        maker.request("t", k, start, start + took_ms, **both),
-        maker.operation("t", k, start, start + took_ms, **both),
-    ]
+    return maker.both("t", k, start, start + took_ms, **both)
 
 
-def test_errors_are_grouped_by_what_they_are(maker: ModuleType, tmp_path: Path) -> None:
+def test_errors_are_grouped_by_what_they_are(tmp_path: Path) -> None:
     """Status, code and reason make a group; each has its count, its first and last second, and one to look up."""
     broken = {"status": 500, "outcome": "failed", "reason": "unexpected_status", "error_code": "internal"}
     cut = {"status": None, "outcome": "failed", "reason": "connection_reset"}
-    rows = [*run(maker, 0, 5), *run(maker, 1, 5, **broken), *run(maker, 2, 5, **cut), *run(maker, 3, 5, **broken)]
-    groups = found(maker, tmp_path / "run", "sync_run", rows, 4).errors
+    rows = [*run(0, 5), *run(1, 5, **broken), *run(2, 5, **cut), *run(3, 5, **broken)]
+    groups = found(tmp_path / "run", "sync_run", rows, 4).errors
     assert [(g.status, g.code, g.reason, g.count, g.first_s, g.last_s, g.request_id) for g in groups] == [
         (500, "internal", "unexpected_status", 2, 1.0, 3.0, "trace-1"),
         (None, None, "connection_reset", 1, 2.0, 2.0, "trace-2"),
     ]
 
 
-def test_a_server_that_makes_up_codes_fills_no_memory(
-    maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_makes_up_codes_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups beyond the bound are counted together."""
     monkeypatch.setattr(anomalies, "GROUPS", 3)
     rows = [
         row
         for k in range(8)
-        for row in run(maker, k, 5, status=500, outcome="failed", reason="unexpected_status", error_code=f"code-{k}")
+        for row in run(k, 5, status=500, outcome="failed", reason="unexpected_status", error_code=f"code-{k}")
     ]
-    findings = found(maker, tmp_path / "run", "sync_run", rows, 8)
+    findings = found(tmp_path / "run", "sync_run", rows, 8)
     assert len(findings.errors) == 3
     assert findings.record.errors.beyond == 5
 
 
-def test_execution_times_that_cannot_be(maker: ModuleType, tmp_path: Path) -> None:
+def test_execution_times_that_cannot_be(tmp_path: Path) -> None:
     """Longer than the client waited, or below zero: counted, with the worst and the first one to look up."""
     rows = [
-        *run(maker, 0, 50, execution_time_ms=40.0),
-        *run(maker, 1, 50, execution_time_ms=51.0),  # as long as the rounding of a millisecond allows
-        *run(maker, 2, 50, execution_time_ms=80.0),
-        *run(maker, 3, 50, execution_time_ms=900.0),
-        *run(maker, 4, 50, execution_time_ms=-3.0),
+        *run(0, 50, execution_time_ms=40.0),
+        *run(1, 50, execution_time_ms=51.0),  # as long as the rounding of a millisecond allows
+        *run(2, 50, execution_time_ms=80.0),
+        *run(3, 50, execution_time_ms=900.0),
+        *run(4, 50, execution_time_ms=-3.0),
     ]
-    seen = {one.name: one for one in found(maker, tmp_path / "run", "sync_run", rows, 5).anomalies}
+    seen = {one.name: one for one in found(tmp_path / "run", "sync_run", rows, 5).anomalies}
     longer, negative = seen["longer_than_seen"], seen["negative"]
     assert (longer.count, longer.possible, longer.worst_ms, longer.request_id) == (2, 5, 900.0, "trace-2")
     assert (negative.count, negative.worst_ms) == (1, -3.0)
     assert set(seen) == {"longer_than_seen", "negative"}
 
 
-def job(maker: ModuleType, k: int, job_id: str, states: list[Any]) -> list[Sample]:
+def job(k: int, job_id: str, states: list[Any]) -> list[Sample]:
     """A submit at second k and a poll every 100 ms, each seeing a state (or a status that is no 200)."""
     common = {"operation": "async_run", "job_id": job_id}
     start = k * 1000.0
@@ -88,23 +82,23 @@ def job(maker: ModuleType, k: int, job_id: str, states: list[Any]) -> list[Sampl
     return rows
 
 
-def test_every_job_is_in_the_ledger_once(maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_job_is_in_the_ledger_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitted = completed + failed + pending + lost + duplicated; what comes in pieces adds up."""
     monkeypatch.setattr(jobs, "_COMPACT", 4)
     rows = [
-        *job(maker, 0, "a", ["pending", "completed"]),
-        *job(maker, 1, "b", ["failed"]),
-        *job(maker, 2, "c", ["pending", "pending"]),
-        *job(maker, 3, "d", [404]),
-        *job(maker, 4, "a", ["completed"]),
-        *job(maker, 5, "e", ["completed", "pending"]),
-        *job(maker, 6, "f", ["completed", "failed"]),
-        *job(maker, 7, "g", []),
+        *job(0, "a", ["pending", "completed"]),
+        *job(1, "b", ["failed"]),
+        *job(2, "c", ["pending", "pending"]),
+        *job(3, "d", [404]),
+        *job(4, "a", ["completed"]),
+        *job(5, "e", ["completed", "pending"]),
+        *job(6, "f", ["completed", "failed"]),
+        *job(7, "g", []),
     ]
     rows.append(maker.request("t", 8, 9000, 9002, kind="retrieve", job_id="of another run", job_state="completed"))
     # A bad key on purpose is answered as it must be, which is no word on the job.
     rows.append(maker.request("t", 8, 9500, 9502, kind="retrieve", job_id="b", status=401, mistake="bad_key"))
-    assert msgspec.structs.asdict(found(maker, tmp_path / "run", "async_run", rows, 8).ledger) == {
+    assert msgspec.structs.asdict(found(tmp_path / "run", "async_run", rows, 8).ledger) == {
         "submitted": 8,
         "completed": 3,
         "failed": 1,
@@ -117,15 +111,13 @@ def test_every_job_is_in_the_ledger_once(maker: ModuleType, tmp_path: Path, monk
     }
 
 
-def test_the_slowest_come_with_their_requests(
-    maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_slowest_come_with_their_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slowest first, whatever chunk they were in, each with the requests that it was made of, in their order."""
     monkeypatch.setattr(slowest, "MOST", 3)
     took = [5.0, 70.0, 20.0, 90.0, 10.0, 80.0]
-    rows = [row for k, ms in enumerate(took) for row in run(maker, k, ms)]
+    rows = [row for k, ms in enumerate(took) for row in run(k, ms)]
     retry = maker.request("t", 3, 2990, 2995, status=429, outcome="throttled", attempt=1)
-    slow = found(maker, tmp_path / "run", "sync_run", [*rows, retry], 6).slowest["t"]
+    slow = found(tmp_path / "run", "sync_run", [*rows, retry], 6).slowest["t"]
     assert [(one.arrival, one.response_ms, one.request_id) for one in slow] == [
         (3, 90.0, "trace-3"), (5, 80.0, "trace-5"), (1, 70.0, "trace-1"),
     ]  # fmt: skip

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import distribution, reader
 from loadtest.analysis.findings import as_json, find
@@ -15,15 +15,13 @@ from loadtest.analysis.record import load_record
 
 def figures(directory: Path) -> dict[str, Any]:
     """Everything that metrics.json holds."""
-    found: dict[str, Any] = json.loads(as_json(find(load_record(directory))))
-    return found
+    return json.loads(as_json(find(load_record(directory))))
 
 
 @pytest.fixture(scope="module")
-def tour(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of the tour."""
-    made: Path = maker.tour(tmp_path_factory.mktemp("tour") / "run")
-    return made
+    return maker.tour(tmp_path_factory.mktemp("tour") / "run")
 
 
 def test_the_size_of_batches_and_chunks_changes_nothing(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:

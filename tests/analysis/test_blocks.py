@@ -47,7 +47,6 @@ def cells() -> Grid:
 )  # a tenth, from 1 s to 30 s; of long stages no more blocks than forty
 def test_a_block_lasts_a_tenth_of_its_stage(seconds: float, block_s: float) -> None:
     found = grid(7.0, seconds)
-    assert found is not None
     assert found.block_s == pytest.approx(block_s)
     assert found.place(np.array([6.0, 7.0, 7.0 + seconds * 0.9999, 1e9])).tolist() == [
         0,
@@ -114,11 +113,9 @@ def test_what_two_counts_share_is_in_no_error_of_their_difference(cells: Grid) -
     stage.refused[::6] = 10
     assert stage.excess_error(12.0) == 0.0
     alone = stage.share_error(stage.refused, stage.decided)
-    assert alone is not None
     assert alone > 0.1
     stage.refused[1:10] += 1
     excess = stage.excess_error(12.0)
-    assert excess is not None
     assert 0.01 < excess < alone
     assert stage.excess_error(12.1) is None
 
@@ -131,5 +128,4 @@ def test_goodput_is_judged_given_what_was_offered(cells: Grid) -> None:
     assert stage.goodput_error() == pytest.approx(0, abs=0.001)
     stage.ok[10:16] = 0
     error = stage.goodput_error()
-    assert error is not None
     assert error > 0.05

@@ -2,11 +2,11 @@
 
 import gc
 import weakref
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import record_maker as maker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ ROWS = st.lists(
 NUMBERS = ("status", "connect_ms", "connection_reused", "end")
 
 
-def chunk_of(maker: ModuleType, rows: list[dict[str, Any]], pieces: int, skip: int = 0) -> Chunk:
+def chunk_of(rows: list[dict[str, Any]], pieces: int, skip: int = 0) -> Chunk:
     """The rows as requests, in a chunk of so many batches; each lies ``skip`` rows into its memory."""
     stages = [maker.stage("within", 0, 1, 1), maker.stage("above", 1, 1, 1)]
     entry = maker.plan("sync_run", stages)
@@ -49,9 +49,9 @@ def chunk_of(maker: ModuleType, rows: list[dict[str, Any]], pieces: int, skip: i
 
 
 @given(rows=ROWS, pieces=st.integers(1, 3), skip=st.integers(0, 9))
-def test_columns_are_what_was_written(maker: ModuleType, rows: list[dict[str, Any]], pieces: int, skip: int) -> None:
+def test_columns_are_what_was_written(rows: list[dict[str, Any]], pieces: int, skip: int) -> None:
     """Numbers with NaN for null, words by the book with -1 for null, whatever the batches and where they begin."""
-    chunk = chunk_of(maker, rows, pieces, skip)
+    chunk = chunk_of(rows, pieces, skip)
     for name in NUMBERS:
         wanted = [np.nan if row[name] is None else float(row[name]) for row in rows]
         np.testing.assert_array_equal(chunk.requests.floats(name), wanted)
@@ -61,9 +61,9 @@ def test_columns_are_what_was_written(maker: ModuleType, rows: list[dict[str, An
 
 
 @given(rows=ROWS, pieces=st.integers(1, 3))
-def test_cells_part_the_rows(maker: ModuleType, rows: list[dict[str, Any]], pieces: int) -> None:
+def test_cells_part_the_rows(rows: list[dict[str, Any]], pieces: int) -> None:
     """Each row is among those of its entry and stage, in the order of the record; the set-up's among none."""
-    chunk = chunk_of(maker, rows, pieces)
+    chunk = chunk_of(rows, pieces)
     named = {cell: (name, stage.name) for cell, (name, stage) in enumerate(chunk.vocabulary.stage_keys)}
     found = {named[cell]: mine.places.tolist() for cell, mine in chunk.requests.by_stage}
     wanted: dict[tuple[str, str], list[int]] = {}
@@ -74,9 +74,9 @@ def test_cells_part_the_rows(maker: ModuleType, rows: list[dict[str, Any]], piec
 
 
 @given(rows=ROWS)
-def test_parts_hold_what_their_name_says(maker: ModuleType, rows: list[dict[str, Any]]) -> None:
+def test_parts_hold_what_their_name_says(rows: list[dict[str, Any]]) -> None:
     """Whoever asks for the same part gets the same rows; where it is all of them, these themselves."""
-    requests = chunk_of(maker, rows, 1).requests
+    requests = chunk_of(rows, 1).requests
     outcomes = [row["outcome"] for row in rows]
     assert requests.ok.places.tolist() == [k for k, word in enumerate(outcomes) if word == "ok"]
     assert requests.answered.places.tolist() == [k for k, word in enumerate(outcomes) if word != "throttled"]
@@ -85,10 +85,10 @@ def test_parts_hold_what_their_name_says(maker: ModuleType, rows: list[dict[str,
     assert requests.without_mistakes is requests
 
 
-def test_rows_are_freed_as_soon_as_nobody_looks_at_them(maker: ModuleType) -> None:
+def test_rows_are_freed_as_soon_as_nobody_looks_at_them() -> None:
     """No part that is the whole holds it: chunks that waited for the garbage collector would fill the memory."""
     row = {"traffic": "one", "stage": "within", "outcome": "ok"}
-    chunk = chunk_of(maker, [row] * 3, 1)
+    chunk = chunk_of([row] * 3, 1)
     requests = chunk.requests
     assert requests.without_mistakes.answered.ok is requests
     assert [mine for _, mine in (*requests.by_stage, *requests.by_kind)] == [requests] * 2
@@ -132,11 +132,11 @@ def test_thinning_does_not_mind_the_pieces(step: int, pieces: list[int]) -> None
     assert kept == list(range(0, before, step))
 
 
-def test_texts_are_looked_up_across_batches(maker: ModuleType) -> None:
+def test_texts_are_looked_up_across_batches() -> None:
     """A place beyond all of them is an error of ours."""
     row = {"traffic": "one", "stage": "within", "outcome": "ok"}
     rows = [{**row, "request_id": f"r{k}"} for k in range(5)]
-    chunk = chunk_of(maker, rows, 2)
+    chunk = chunk_of(rows, 2)
     assert [chunk.requests.text("request_id", k) for k in range(5)] == [f"r{k}" for k in range(5)]
     with pytest.raises(IndexError):
         chunk.columns.text("request_id", 5)

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import load_record
@@ -17,7 +17,7 @@ Change = Callable[[list[Sample]], None]
 N = 80
 
 
-def rows_of(maker: ModuleType) -> list[Sample]:
+def rows_of() -> list[Sample]:
     """80 sync runs; row 2k + 1 is the request of arrival k, row 2k + 2 its operation."""
     return [
         row
@@ -29,11 +29,10 @@ def rows_of(maker: ModuleType) -> list[Sample]:
     ]
 
 
-def written(maker: ModuleType, directory: Path, rows: list[Sample], offered: int = N) -> Path:
+def written(directory: Path, rows: list[Sample], offered: int = N) -> Path:
     """A run directory of these rows."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 8)], offered=offered)}
-    saved: Path = maker.save(directory / "run", maker.info(traffic, samples=len(rows)), rows)
-    return saved
+    return maker.save(directory / "run", maker.info(traffic, samples=len(rows)), rows)
 
 
 def set_to(place: int, /, **values: Any) -> Change:
@@ -89,12 +88,12 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_row_that_cannot_be_true_makes_a_run_invalid(maker: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_row_that_cannot_be_true_makes_a_run_invalid(tmp_path: Path, name: str) -> None:
     """The reason says what, how many and which; the rest of the record still gives figures."""
     change, words = WRONG[name]
-    rows = rows_of(maker)
+    rows = rows_of()
     change(rows)
-    found = find(load_record(written(maker, tmp_path, rows)))
+    found = find(load_record(written(tmp_path, rows)))
     assert found.verdict.word == "invalid"
     assert any(words in reason for reason in found.verdict.reasons)
     made = json.loads(as_json(found))
@@ -102,18 +101,18 @@ def test_a_row_that_cannot_be_true_makes_a_run_invalid(maker: ModuleType, tmp_pa
     assert made["traffic"]["t"]["response_time_ms"]["n"] >= N - 1
 
 
-def test_more_arrivals_than_were_due_are_counted_and_named(maker: ModuleType, tmp_path: Path) -> None:
+def test_more_arrivals_than_were_due_are_counted_and_named(tmp_path: Path) -> None:
     """Ten operations and their requests: all are counted, the first of them named."""
-    found = find(load_record(written(maker, tmp_path, rows_of(maker), offered=N - 10)))
+    found = find(load_record(written(tmp_path, rows_of(), offered=N - 10)))
     assert found.verdict.statement.startswith(
         "the record cannot be true: it has 20 rows, each of which is of an arrival that was never due "
         "(the first are rows 141, 142, 143, 144, 145)"
     )
 
 
-def test_a_record_without_contradiction_is_valid(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_record_without_contradiction_is_valid(tmp_path: Path) -> None:
     """Nothing is named where nothing is wrong; samples and run.json are all that a report needs."""
-    directory = written(maker, tmp_path, rows_of(maker))
+    directory = written(tmp_path, rows_of())
     assert sorted(path.name for path in directory.iterdir()) == ["run.json", "samples.arrows"]
     found = find(load_record(directory))
     assert found.verdict.word == "pass"
@@ -121,12 +120,12 @@ def test_a_record_without_contradiction_is_valid(maker: ModuleType, tmp_path: Pa
 
 
 @pytest.mark.parametrize("value", [1.5e308, 1e12, -1.5e308])
-def test_an_execution_time_beyond_reason_is_the_targets(maker: ModuleType, tmp_path: Path, value: float) -> None:
+def test_an_execution_time_beyond_reason_is_the_targets(tmp_path: Path, value: float) -> None:
     """It is an impossible value of the target's, and no sum overflows; no value is left out."""
-    rows = rows_of(maker)
+    rows = rows_of()
     for place in (1, 2, 3, 4):
         set_to(place, execution_time_ms=value)(rows)
-    found = find(load_record(written(maker, tmp_path, rows)))
+    found = find(load_record(written(tmp_path, rows)))
     assert found.verdict.word == "pass"
     assert [(one.name, one.count, one.possible) for one in found.anomalies] == [
         ("no_time" if value > 0 else "negative", 2, N)
@@ -166,10 +165,10 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_run_file_that_cannot_be_true_is_a_one_line_error(maker: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_run_file_that_cannot_be_true_is_a_one_line_error(tmp_path: Path, name: str) -> None:
     """It names where; exit code 3, or 2 for a threshold that cannot be read."""
     change, words = DAMAGED[name]
-    directory = written(maker, tmp_path, rows_of(maker))
+    directory = written(tmp_path, rows_of())
     content = json.loads((directory / "run.json").read_text())
     change(content)
     (directory / "run.json").write_text(json.dumps(content))
@@ -179,7 +178,7 @@ def test_a_run_file_that_cannot_be_true_is_a_one_line_error(maker: ModuleType, t
     assert "\n" not in caught.value.message
 
 
-def test_two_stages_of_one_name_are_refused(maker: ModuleType, tmp_path: Path) -> None:
+def test_two_stages_of_one_name_are_refused(tmp_path: Path) -> None:
     """Which of them a row belongs to, nobody could say."""
     stage = maker.stage("within", 0, 10, 8)
     directory = maker.save(tmp_path / "run", maker.info({"t": maker.plan("sync_run", [stage, stage])}), [])
@@ -187,8 +186,8 @@ def test_two_stages_of_one_name_are_refused(maker: ModuleType, tmp_path: Path) -
         load_record(directory)
 
 
-def test_many_missing_arrivals_take_no_memory(maker: ModuleType, tmp_path: Path) -> None:
+def test_many_missing_arrivals_take_no_memory(tmp_path: Path) -> None:
     """Ten million million arrivals that were due and left no row: invalid, at once."""
-    found = find(load_record(written(maker, tmp_path, rows_of(maker), offered=10**13)))
+    found = find(load_record(written(tmp_path, rows_of(), offered=10**13)))
     assert found.metrics.overall.operations.lost == 10**13 - N
     assert found.verdict.word == "invalid"

@@ -1,9 +1,9 @@
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import record_maker as maker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,18 +19,16 @@ from loadtest.record.samples import Sample
 from loadtest.threshold import ASYNC_ONLY, METRICS
 
 
-def ten(maker: ModuleType, **info: Any) -> tuple[RunInfo, list[Sample]]:
+def ten(**info: Any) -> tuple[RunInfo, list[Sample]]:
     """Ten arrivals, one a second from the second warm-up second on: 7 ok, a 429, a 500, a dropped one."""
     rows = [maker.operation("t", 0, 500, 900, stage="warmup"), maker.request("t", 0, 500, 900, stage="warmup")]
     for k in range(1, 8):
         start = k * 1000
-        rows.append(maker.request("t", k, start + 1, start + 1 + 10 * k, execution_time_ms=8.0 * k))
-        rows.append(maker.operation("t", k, start, start + 1 + 10 * k, start_ms=start + 1, execution_time_ms=8.0 * k))
+        rows += maker.both("t", k, start + 1, start + 1 + 10 * k, execution_time_ms=8.0 * k, intended_ms=start)
     for k, status, outcome in ((8, 429, "throttled"), (9, 500, "failed")):
         reason = "throttled" if status == 429 else "unexpected_status"
         fate = {"status": status, "outcome": outcome, "reason": reason}
-        rows.append(maker.request("t", k, k * 1000, k * 1000 + 2, **fate))
-        rows.append(maker.operation("t", k, k * 1000, k * 1000 + 2, **fate))
+        rows += maker.both("t", k, k * 1000, k * 1000 + 2, **fate)
     rows.append(
         maker.operation("t", 10, 10_000, None, start_ms=None, outcome="dropped", status=None, reason="no_user_free")
     )
@@ -39,8 +37,8 @@ def ten(maker: ModuleType, **info: Any) -> tuple[RunInfo, list[Sample]]:
 
 
 @pytest.fixture
-def figures(maker: ModuleType, tmp_path: Path) -> dict[str, Any]:
-    record = load_record(maker.save(tmp_path / "run", *ten(maker)))
+def figures(tmp_path: Path) -> dict[str, Any]:
+    record = load_record(maker.save(tmp_path / "run", *ten()))
     return find(record).metrics.traffic["t"]
 
 
@@ -58,13 +56,13 @@ def test_counts_and_rates_of_ten_operations(figures: OperationFigures) -> None:
     assert figures.reasons == {"throttled": 1, "unexpected_status": 1, "no_user_free": 1}
 
 
-def test_a_status_that_a_stage_expects_is_no_failure(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_status_that_a_stage_expects_is_no_failure(tmp_path: Path) -> None:
     """Of the ten, the 500 or the 429 is none where the scenario says so, as in Locust; it stays an error."""
     for number, (written, failed) in enumerate((([], 2), ([500], 1), ([429], 1), ([429, 500], 0))):
-        run, rows = ten(maker)
+        run, rows = ten()
         run.scenario.effective["traffic"] = {"t": {"stages": [{"name": "within", "expect": written}]}}
         run.traffic["t"].stages[1].expect_429 = 429 in written
-        requests = find(load_record(maker.save(tmp_path / f"{number}", run, rows))).metrics.traffic["t"].requests
+        requests = maker.findings(tmp_path / f"{number}", run, rows).metrics.traffic["t"].requests
         assert (requests.errors, requests.throttled, requests.failed) == (1, 1, failed)
     steps = WrittenEntry(stages=(WrittenStage(name="up", step="1/s", expect=(500,)),))
     assert (steps.expected_in("up-2"), steps.expected_in("up")) == ({500}, frozenset())
@@ -81,7 +79,7 @@ def test_latencies_of_ten_operations(figures: OperationFigures) -> None:
     assert figures.start_lag_ms.max == 1.0
 
 
-def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(tmp_path: Path) -> None:
     """Ten arrivals while one user was stuck for a second: an honest report shows the wait of each of them."""
     rows = []
     for k in range(10):
@@ -91,14 +89,14 @@ def test_a_stall_is_in_the_response_time_though_not_in_the_service_time(maker: M
             maker.operation("t", k, k * 100.0, start + 5, start_ms=start, user_free=round(start * 1e6)),
         ]
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 10)], offered=10)})
-    figures = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics.traffic["t"]
+    figures = maker.findings(tmp_path / "run", run, rows).metrics.traffic["t"]
     assert figures.service_time_ms.max == 5.0
     assert figures.response_time_ms.p50 == 505.0
     assert figures.response_time_ms.max == 1005.0
     assert figures.dispatch_lag_ms.max == 0.0, "the users were busy: that is no lag of the dispatcher's"
 
 
-def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_time_to_a_result_is_known_within_a_poll_interval(tmp_path: Path) -> None:
     """Its lower bound is the start of the last request that saw the job pending, its upper the end of the terminal."""
     job = {"operation": "async_run"}
     rows = [
@@ -127,7 +125,7 @@ def test_the_time_to_a_result_is_known_within_a_poll_interval(maker: ModuleType,
     assert figures.requests.throttled_rate == pytest.approx(1 / 6)
 
 
-def test_every_metric_of_thresholds_is_in_metrics_json(maker: ModuleType, tmp_path: Path) -> None:
+def test_every_metric_of_thresholds_is_in_metrics_json(tmp_path: Path) -> None:
     """Whatever a threshold may name resolves to a number in a run with an async entry."""
     metrics = find(load_record(maker.tour(tmp_path / "run"))).metrics
     for name in METRICS:
@@ -137,31 +135,31 @@ def test_every_metric_of_thresholds_is_in_metrics_json(maker: ModuleType, tmp_pa
         assert isinstance(value, int | float) or name.endswith(".p99"), name
 
 
-def test_overall_has_no_latency(maker: ModuleType, tmp_path: Path) -> None:
+def test_overall_has_no_latency(tmp_path: Path) -> None:
     """Times of different operations are not mixed."""
-    overall = find(load_record(maker.save(tmp_path / "run", *ten(maker)))).metrics.overall
+    overall = maker.findings(tmp_path / "run", *ten()).metrics.overall
     assert not [name for name in overall.__struct_fields__ if name.endswith("_ms")]
     assert overall.stages["within"].operations.ok == 7
 
 
-def test_the_set_up_is_in_no_figure(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_set_up_is_in_no_figure(tmp_path: Path) -> None:
     """Jobs that were seeded before the epoch spend quota, and are no part of any count, rate or latency."""
-    run, rows = ten(maker)
+    run, rows = ten()
     seeds = [
         maker.request("t", 0, -40, -30, stage="setup", parent_arrival=None, intended_start=None, kind="submit")
         for _ in range(5)
     ]
-    metrics = find(load_record(maker.save(tmp_path / "run", run, seeds + rows))).metrics
+    metrics = maker.findings(tmp_path / "run", run, seeds + rows).metrics
     assert metrics.traffic["t"].requests.sent == metrics.overall.requests.sent == 9
     assert metrics.traffic["t"].service_time_ms.n == 7
     assert metrics.overall.operations.lost == 0
 
 
-def test_lost_arrivals_are_counted_in_their_stage(maker: ModuleType, tmp_path: Path) -> None:
+def test_lost_arrivals_are_counted_in_their_stage(tmp_path: Path) -> None:
     """Arrivals that were offered and left no row are lost, in the stage of their neighbours; warm-up's don't count."""
-    run, rows = ten(maker)
+    run, rows = ten()
     kept = [row for row in rows if (row.arrival, row.parent_arrival) not in ((4, None), (None, 4))]
-    figures = find(load_record(maker.save(tmp_path / "run", run, kept))).metrics.traffic["t"]
+    figures = maker.findings(tmp_path / "run", run, kept).metrics.traffic["t"]
     assert figures.operations.lost == 1
     assert figures.operations.offered == 10
     assert figures.stages["within"].operations.lost == 1
@@ -171,9 +169,7 @@ OUTCOMES = ("ok", "throttled", "failed", "timed_out", "dropped", "lost", None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.sampled_from(["warmup", "a", "b"])), max_size=40))
-def test_every_arrival_ends_in_exactly_one_outcome(
-    maker: ModuleType, tmp_path_factory: pytest.TempPathFactory, fates: list[tuple[str | None, str]]
-) -> None:
+def test_every_arrival_ends_in_exactly_one_outcome(tmp_path_factory, fates):
     """offered = ok + throttled + failed + timed_out + dropped + lost, in every cell, whatever happened."""
     fates = sorted(fates, key=lambda fate: ["warmup", "a", "b"].index(fate[1]))
     stages = [maker.stage("warmup", 0, 1, 1, warmup=True), maker.stage("a", 1, 1, 1), maker.stage("b", 2, 1, 1)]
@@ -185,7 +181,7 @@ def test_every_arrival_ends_in_exactly_one_outcome(
         for unsent in [outcome in ("dropped", "lost")]
     ]  # fmt: skip
     run = maker.info({"t": maker.plan("sync_run", stages, offered=len(fates))})
-    metrics = find(load_record(maker.save(tmp_path_factory.mktemp("run"), run, rows))).metrics
+    metrics = maker.findings(tmp_path_factory.mktemp("run"), run, rows).metrics
     for whole in (metrics.overall, metrics.traffic["t"], metrics.operations["sync_run"]):
         for part in (whole, *whole.stages.values()):
             counts = part.operations
@@ -196,7 +192,7 @@ def test_every_arrival_ends_in_exactly_one_outcome(
         assert metrics.overall.operations.offered == sum(stage != "warmup" for _, stage in fates)
 
 
-def test_rates_divide_by_the_time_in_which_a_stage_was_on(maker: ModuleType) -> None:
+def test_rates_divide_by_the_time_in_which_a_stage_was_on() -> None:
     """Overlapping stages of two entries are counted once, and a killed run's only as far as it came."""
     stages = [maker.stage("a", 0, 10, 1), maker.stage("a", 5, 10, 1), maker.stage("b", 20, 10, 1)]
     assert covered_seconds(stages, 100) == 25
@@ -204,18 +200,18 @@ def test_rates_divide_by_the_time_in_which_a_stage_was_on(maker: ModuleType) -> 
     assert covered_seconds([], 5) == 0
 
 
-def test_evenness_tells_a_bursty_sender_from_an_even_one(maker: ModuleType, tmp_path: Path) -> None:
+def test_evenness_tells_a_bursty_sender_from_an_even_one(tmp_path: Path) -> None:
     """100/s sent in bursts of ten shows a spread and gap errors; the schedule itself has none."""
     rows = [maker.operation("t", k, k * 10.0, k * 10.0 + 200, start_ms=(k // 20) * 200.0 + 190) for k in range(400)]
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 4, 100)], offered=400)})
-    found = find(load_record(maker.save(tmp_path / "run", run, rows))).evenness["t"]
+    found = maker.findings(tmp_path / "run", run, rows).evenness["t"]
     assert found.bins_intended < 0.1
     assert found.bins_sent > 0.8
     assert found.gap_error_ms.p99 == pytest.approx(190)
     assert np.isfinite(found.gap_error_ms.mean)
 
 
-def test_rates_of_requests_are_of_what_was_sent_in_the_time(maker: ModuleType, tmp_path: Path) -> None:
+def test_rates_of_requests_are_of_what_was_sent_in_the_time(tmp_path: Path) -> None:
     """Ten submits in ten seconds, and thirty polls in the drain: one request a second, though 40 were sent in all."""
     common = {"operation": "async_run"}
     rows = []
@@ -227,5 +223,5 @@ def test_rates_of_requests_are_of_what_was_sent_in_the_time(maker: ModuleType, t
         ]
         rows.append(maker.operation("t", k, k * 1000, 11_003 + k * 10, poll=3, **common))
     run = maker.info({"t": maker.plan("async_run", [maker.stage("within", 0, 10, 1)], offered=10)})
-    requests = find(load_record(maker.save(tmp_path / "run", run, rows))).metrics.traffic["t"].requests
+    requests = maker.findings(tmp_path / "run", run, rows).metrics.traffic["t"].requests
     assert (requests.sent, requests.sent_rate, requests.accepted_rate) == (40, 1.0, 1.0)

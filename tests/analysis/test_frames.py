@@ -3,13 +3,13 @@
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import record_maker as maker
 from pyarrow import parquet
 
 from loadtest import analysis
@@ -28,7 +28,7 @@ NOT_THERE = {"service_time_new_ms", "service_time_reused_ms"}
 
 
 @pytest.fixture(scope="module")
-def run(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of the tour's mix: within and above the limits, with time-outs, a warm-up, and more than one chunk."""
     traffic = maker.tour_traffic(0.3)
     rows = maker.Simulation(traffic, error_share=0.01).run()
@@ -56,9 +56,7 @@ def figures_of(figures: OperationStage) -> dict[str, dict[str, float | None]]:
     }
 
 
-def test_percentiles_of_the_frames_are_those_of_metrics_json(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_percentiles_of_the_frames_are_those_of_metrics_json(run, operations, requests):
     """Every statistic of every time of every stage comes out the same by one line of NumPy."""
     compared = set()
     for entry, whole in analysis.understand(run).metrics.traffic.items():
@@ -77,9 +75,7 @@ def test_percentiles_of_the_frames_are_those_of_metrics_json(
     assert compared == {*TIMES} - NOT_THERE - {"connect_ms"}, "no connection was made in this record"
 
 
-def test_counts_of_the_frames_are_those_of_metrics_json(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_counts_of_the_frames_are_those_of_metrics_json(run, operations, requests):
     """Outcomes and requests in figures are as many."""
     overall = analysis.understand(run).metrics.overall
     counted = operations[operations["in_figures"]]
@@ -89,9 +85,7 @@ def test_counts_of_the_frames_are_those_of_metrics_json(
     assert (requests.loc[requests["in_figures"], "status"] == 429).sum() == overall.requests.throttled
 
 
-def test_every_row_and_value_of_the_record_is_in_one_of_them(
-    run: Path, operations: pd.DataFrame, requests: pd.DataFrame
-) -> None:
+def test_every_row_and_value_of_the_record_is_in_one_of_them(run, operations, requests):
     """Rows are named by their number in the record; what was recorded of them is there under its name or a unit's."""
     record = samples.read_table(run).to_pandas(integer_object_nulls=True)
     assert sorted([*operations["record_row"], *requests["record_row"]]) == list(range(1, len(record) + 1))
@@ -144,7 +138,7 @@ def test_requests_lead_to_their_operation(operations: pd.DataFrame, requests: pd
     assert (jobs.loc[polls.index] == polls).all()
 
 
-def test_several_runs_are_one_frame(run: Path, maker: ModuleType, tmp_path: Path) -> None:
+def test_several_runs_are_one_frame(run: Path, tmp_path: Path) -> None:
     """Ids and directories may be mixed; `run` tells the runs apart, by their paths where they are called alike."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
     for name in ("a/00-base", "b/00-base"):
@@ -157,14 +151,14 @@ def test_several_runs_are_one_frame(run: Path, maker: ModuleType, tmp_path: Path
         analysis.requests([run, "nowhere"])
 
 
-def test_a_run_without_a_row_has_every_column(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_run_without_a_row_has_every_column(tmp_path: Path) -> None:
     """A run that ended before its epoch is an empty frame."""
     directory = maker.save(tmp_path / "run", maker.info({}, epoch_unix_ns=None), [])
     assert list(analysis.operations(directory)) == [column.name for column in frames.OPERATIONS]
     assert len(analysis.requests(directory)) == 0
 
 
-def test_a_time_that_cannot_be_is_no_timestamp(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_time_that_cannot_be_is_no_timestamp(tmp_path: Path) -> None:
     """A damaged row keeps what was recorded in ns; its timestamp is unknown, and it is in no figure."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)], offered=1)}
     row = maker.operation("t", 0, 0, 5)
@@ -210,6 +204,14 @@ def test_parquet_says_the_unit_of_each_column(run: Path, tmp_path: Path) -> None
         assert field.metadata[b"meaning"]
         timed = field.name.endswith(("_ms", "_ns")) or pa.types.is_timestamp(field.type)
         assert timed == (units.get(field.name) in {"ms", "ns", "UTC"}), field.name
+
+
+def test_pandas_reads_the_types_of_the_frames_from_parquet(run: Path, tmp_path: Path, operations: pd.DataFrame) -> None:
+    """Whole numbers and truths of which some are unknown, too, which are floats and objects without a hint."""
+    path, _ = frames.export(run, "parquet", tmp_path)
+    read = pd.read_parquet(path)
+    assert operations["polls"].isna().any()
+    assert read.dtypes.astype(str).to_dict() == operations.dtypes.astype(str).to_dict()
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(run: Path) -> None:

@@ -1,12 +1,12 @@
 """How sure figures are: ranges over the phases of the server's windows, and intervals from blocks of time."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import interval_coverage as bench
 import numpy as np
 import pytest
+import record_maker as maker
 
 from loadtest import limiters
 from loadtest.analysis.block_intervals import CONSTANT, TOO_FEW, percentile_interval, share_interval
@@ -58,7 +58,6 @@ def test_independent_requests_have_about_the_interval_of_order_statistics(cells:
         assert ranks is not None
         low, high = whole.at(ranks)
         ratios.append((found.high - found.low) / (high - low))
-        assert found.effective_n is not None
         assert found.effective_n <= 600
     assert 1 <= np.mean(ratios) < 1.4
 
@@ -113,7 +112,6 @@ def test_every_phase_is_replayed() -> None:
     times, limit = np.sort(random.uniform(1000, 1030, 240)), Limit(30, 5.0)
     counted = times > 1010
     refused = refused_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
-    assert refused is not None
     tried = brute(limit, LimiterSpec(), times, counted, np.linspace(0, 5, 300, endpoint=False))
     assert (refused.min(), refused.max()) == (min(tried), max(tried))
 
@@ -127,18 +125,15 @@ def test_the_range_over_phases_holds_every_run(regime: str) -> None:
     assert most - least > 0.02
 
 
-def made(maker: ModuleType, directory: Path, *, shift_s: float, policy: str = "none", **more: Any) -> Findings:
+def made(directory: Path, *, shift_s: float, policy: str = "none", **more: Any) -> Findings:
     """Sync runs within their limit of 20 per 5 s, then at 2.5 times of it."""
-    stages = [
-        maker.stage("within", 0, 10, 3),
-        maker.stage("above", 10, 22, 10, over=["sync_run"], expect_429=True),
-    ]
+    stages = [maker.stage("within", 0, 10, 3), maker.stage("above", 10, 22, 10, over=["sync_run"], expect_429=True)]
     traffic = {"t": maker.plan("sync_run", stages)}
     simulation = maker.Simulation(traffic, shift_s=shift_s, limits={**maker.DOCUMENTED, "sync_run": (20, 5.0)}, **more)
     run = maker.info(traffic)
     run.scenario.effective["traffic"] = {"t": {"retry": {"policy": policy}}}
     run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(count=20, window_s=5.0)
-    return find(load_record(maker.save(directory, run, simulation.run())))
+    return maker.findings(directory, run, simulation.run())
 
 
 def interval(findings: Findings, stage: str, metric: str) -> MetricInterval:
@@ -147,63 +142,57 @@ def interval(findings: Findings, stage: str, metric: str) -> MetricInterval:
     return found
 
 
-def test_a_run_gives_the_range_that_other_phases_lie_in(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_run_gives_the_range_that_other_phases_lie_in(tmp_path: Path) -> None:
     """429 rate and goodput of runs that began at another second are in the range of each; within the limits it is 0."""
-    runs = [made(maker, tmp_path / f"{shift}", shift_s=shift) for shift in (0.05, 0.3, 0.55)]
+    runs = [made(tmp_path / f"{shift}", shift_s=shift) for shift in (0.05, 0.3, 0.55)]
     for metric in ("throttled_rate", "goodput"):
         found = [interval(run, "above", metric) for run in runs]
         for one in found:
             assert (one.kind, one.why_not) == ("phases", "")
-            assert one.low is not None
-            assert one.high is not None
             assert all(one.low <= other.value <= one.high for other in found)
         calm = interval(runs[0], "within", metric)
         assert calm.low == calm.high == calm.value
 
 
-def test_errors_of_what_passed_widen_the_range_of_goodput(maker: ModuleType, tmp_path: Path) -> None:
+def test_errors_of_what_passed_widen_the_range_of_goodput(tmp_path: Path) -> None:
     """They are the service's, and vary; what is refused does not depend on them."""
-    found = made(maker, tmp_path / "run", shift_s=0.3, error_share=0.2)
+    found = made(tmp_path / "run", shift_s=0.3, error_share=0.2)
     goodput, rate = interval(found, "above", "goodput"), interval(found, "above", "throttled_rate")
     assert rate.kind == "phases"
     assert goodput.kind in ("phases and blocks", None)
     assert goodput.kind is not None or "not all ended well" in goodput.why_not
 
 
-def test_entries_with_polls_or_retries_have_no_range(maker: ModuleType, tmp_path: Path) -> None:
+def test_entries_with_polls_or_retries_have_no_range(tmp_path: Path) -> None:
     """What they send depends on the phase, and they say so; so does whoever shares their limit."""
     found = find(load_record(maker.tour(tmp_path / "run")))
     for metric in ("throttled_rate", "goodput"):
         one = find_interval(found.intervals, "lookups", "above", metric)
-        assert one is not None
         assert one.kind is None
         assert "“jobs” sends polls" in one.why_not
     # What the documented limits' tour spans; the limiter of submits sees no polls.
     for traffic, least, most in (("greetings", 0.46, 0.6), ("jobs", 0.08, 0.17)):
         rate = find_interval(found.intervals, traffic, "above", "throttled_rate")
-        assert rate is not None
         assert rate.low is not None
         assert rate.high is not None
         assert (round(rate.low, 2), round(rate.high, 2)) == (least, most)
 
 
-def test_polls_above_their_limit_leave_goodput_no_range(maker: ModuleType, tmp_path: Path) -> None:
+def test_polls_above_their_limit_leave_goodput_no_range(tmp_path: Path) -> None:
     """What passes is known at every phase; what of it is seen to end in time is not."""
     traffic = {"jobs": maker.plan("async_run", [maker.stage("above", 0, 12, 20)])}
     traffic["jobs"].stages[0].over = ["retrieval"]
     rows = maker.Simulation(traffic).run()
-    found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
+    found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
     goodput = find_interval(found.intervals, "jobs", "above", "goodput")
     rate = find_interval(found.intervals, "jobs", "above", "throttled_rate")
-    assert goodput is not None
     assert "polls above the retrieval limit" in goodput.why_not
-    assert rate is not None
     assert rate.kind == "phases"
 
 
-def test_a_policy_of_retries_is_enough(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_policy_of_retries_is_enough(tmp_path: Path) -> None:
     """It need not have been at work: at another phase it might be."""
-    found = made(maker, tmp_path / "run", shift_s=0.3, policy="exponential")
+    found = made(tmp_path / "run", shift_s=0.3, policy="exponential")
     for stage in ("within", "above"):
         one = interval(found, stage, "throttled_rate")
         assert one.kind is None

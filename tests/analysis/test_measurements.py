@@ -1,14 +1,12 @@
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
+import record_maker as maker
 
-from loadtest.analysis.findings import find
 from loadtest.analysis.measurements import measure, write
-from loadtest.analysis.record import load_record
 from loadtest.record.run_info import (
     ClockInfo,
     CpuLoopInfo,
@@ -25,24 +23,22 @@ from loadtest.regression.measurements import Key, Measurement, Metric, RunMeasur
 N = 120
 
 
-def measured(maker: ModuleType, directory: Path, run: RunInfo, rows: list[Sample]) -> RunMeasurements:
-    return measure(find(load_record(maker.save(directory, run, rows))))
+def measured(directory: Path, run: RunInfo, rows: list[Sample]) -> RunMeasurements:
+    return measure(maker.findings(directory, run, rows))
 
 
-def sync(maker: ModuleType, took_ms: list[float], *, name: str = "t", **more: Any) -> list[Sample]:
+def sync(took_ms: list[float], *, name: str = "t", **more: Any) -> list[Sample]:
     """Two sync runs a second, each of which spends 2 ms beyond its executionTime."""
     rows = []
     for k, took in enumerate(took_ms):
         times = {"execution_time_ms": took - 2, **more}
-        rows.append(maker.request(name, k, k * 500, k * 500 + took, **times))
-        rows.append(maker.operation(name, k, k * 500, k * 500 + took, **times))
+        rows += maker.both(name, k, k * 500, k * 500 + took, **times)
     return rows
 
 
-def within(maker: ModuleType, n: int = N, **more: Any) -> RunInfo:
+def within(n: int = N, **more: Any) -> RunInfo:
     plan = maker.plan("sync_run", [maker.stage("within", 0, n / 2, 2)], offered=n)
-    run: RunInfo = maker.info({"t": plan}, **more)
-    return run
+    return maker.info({"t": plan}, **more)
 
 
 def by_metric(run: RunMeasurements, traffic: str = "t", stage: str = "within") -> dict[Metric, Measurement]:
@@ -50,9 +46,9 @@ def by_metric(run: RunMeasurements, traffic: str = "t", stage: str = "within") -
 
 
 @pytest.fixture
-def calm(maker: ModuleType, tmp_path: Path) -> RunMeasurements:
+def calm(tmp_path: Path) -> RunMeasurements:
     """120 sync runs of 10 to 129 ms in an order that mixes them."""
-    return measured(maker, tmp_path / "run", within(maker), sync(maker, [10.0 + (37 * k) % N for k in range(N)]))
+    return measured(tmp_path / "run", within(), sync([10.0 + (37 * k) % N for k in range(N)]))
 
 
 def test_times_of_sync_runs(calm: RunMeasurements) -> None:
@@ -70,12 +66,12 @@ def test_times_of_sync_runs(calm: RunMeasurements) -> None:
     assert found[Metric.RESPONSE_TIME_P50].se == pytest.approx(0.04, abs=0.03)
 
 
-def test_counts_of_sync_runs(maker: ModuleType, tmp_path: Path) -> None:
+def test_counts_of_sync_runs(tmp_path: Path) -> None:
     """Errors are failed and timed out, of what was sent; goodput is per second; scores have half an event added."""
-    rows = sync(maker, [20.0] * N)
+    rows = sync([20.0] * N)
     for row in rows[:12]:
         row.outcome, row.status, row.execution_time_ms = "failed", 500, None
-    found = by_metric(measured(maker, tmp_path / "run", within(maker), rows))
+    found = by_metric(measured(tmp_path / "run", within(), rows))
     error, goodput = found[Metric.ERROR_RATE], found[Metric.GOODPUT]
     assert (error.value, error.n, error.gated) == (6 / N, N, True)
     assert error.score == pytest.approx(logit(6.5 / (N + 1)), rel=1e-5)
@@ -85,69 +81,68 @@ def test_counts_of_sync_runs(maker: ModuleType, tmp_path: Path) -> None:
     assert (throttled.value, throttled.score, throttled.expected, throttled.gated) == (0, 0, 0, True)
 
 
-def test_too_few_samples_are_shown_and_not_judged(maker: ModuleType, tmp_path: Path) -> None:
+def test_too_few_samples_are_shown_and_not_judged(tmp_path: Path) -> None:
     """40 carry a p50 and no p95; 4 s hold no five blocks, so that there is no error."""
-    found = by_metric(measured(maker, tmp_path / "run", within(maker, 40), sync(maker, [30.0] * 40)))
+    found = by_metric(measured(tmp_path / "run", within(40), sync([30.0] * 40)))
     p50, p95 = found[Metric.RESPONSE_TIME_P50], found[Metric.RESPONSE_TIME_P95]
     assert (p50.gated, p50.why_not) == (True, "")
     assert (p95.value, p95.gated, p95.why_not) == (30, False, "too few samples: 40, p95 needs 72")
-    short = by_metric(measured(maker, tmp_path / "short", within(maker, 8), sync(maker, [30.0] * 8)))
+    short = by_metric(measured(tmp_path / "short", within(8), sync([30.0] * 8)))
     assert [one.se for one in short.values()] == [None] * len(short)
 
 
-def test_a_percentile_that_reaches_a_time_out_is_not_judged(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_percentile_that_reaches_a_time_out_is_not_judged(tmp_path: Path) -> None:
     """It is a lower bound: the p95 of a run in which every tenth operation timed out; its p50 stands."""
-    rows = sync(maker, [20.0] * N)
+    rows = sync([20.0] * N)
     for row in rows:
         if row.row == "operation" and row.arrival % 10 == 0:
             row.outcome, row.end, row.status, row.execution_time_ms = "timed_out", row.start + 10**9, None, None
-    found = by_metric(measured(maker, tmp_path / "run", within(maker), rows))
+    found = by_metric(measured(tmp_path / "run", within(), rows))
     assert found[Metric.RESPONSE_TIME_P50].gated
     assert not found[Metric.RESPONSE_TIME_P95].gated
     assert "lower bound" in found[Metric.RESPONSE_TIME_P95].why_not
 
 
-def test_a_percentile_below_time_outs_that_ended_early_is_judged(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_percentile_below_time_outs_that_ended_early_is_judged(tmp_path: Path) -> None:
     """A time-out that took less than most tells nothing of the others: the rank is known with each of them at infinity.
 
     Its value is that greatest one, and what lies between it and the least is hidden.
     """
-    rows = sync(maker, [20.0 + k for k in range(N)])
+    rows = sync([20.0 + k for k in range(N)])
     for row in rows[:12]:
         row.outcome, row.end, row.status, row.execution_time_ms = "timed_out", (row.start or 0) + 10**7, None, None
-    p50 = by_metric(measured(maker, tmp_path / "run", within(maker), rows))[Metric.RESPONSE_TIME_P50]
+    p50 = by_metric(measured(tmp_path / "run", within(), rows))[Metric.RESPONSE_TIME_P50]
     ended, late = [20.0 + k for k in range(6, N)], 6
     assert (p50.value, p50.gated) == (ended[N // 2 - 1], True)
     assert p50.resolution_ms == late
 
 
-def test_rounded_execution_times_hide_a_millisecond(maker: ModuleType, tmp_path: Path) -> None:
+def test_rounded_execution_times_hide_a_millisecond(tmp_path: Path) -> None:
     """Where each is a whole number; the client's own times hide nothing."""
-    exact = measured(maker, tmp_path / "exact", within(maker), sync(maker, [20.25] * N))
-    rounded = measured(maker, tmp_path / "rounded", within(maker), sync(maker, [20.25] * N, execution_time_ms=18.0))
+    exact = measured(tmp_path / "exact", within(), sync([20.25] * N))
+    rounded = measured(tmp_path / "rounded", within(), sync([20.25] * N, execution_time_ms=18.0))
     for run, hidden in ((exact, 0.0), (rounded, 1.0)):
         found = by_metric(run)
         assert found[Metric.EXECUTION_TIME_P50].resolution_ms == hidden
         assert found[Metric.RESPONSE_TIME_P50].resolution_ms == 0.0
 
 
-def tour(maker: ModuleType, directory: Path, ahead_s: float) -> RunMeasurements:
+def tour(directory: Path, ahead_s: float) -> RunMeasurements:
     """The tour at a third of its length, against a server whose windows begin so much earlier."""
     traffic = maker.tour_traffic(1 / 3)
     for plan in traffic.values():
         plan.stages[-1].over = ["sync_run", "retrieval"]
     rows = maker.Simulation(traffic, shift_s=ahead_s).run()
     return measured(
-        maker, directory, maker.info(traffic, clock=ClockInfo(offset_s=ahead_s, uncertainty_s=0.5, answers=40)), rows
+        directory, maker.info(traffic, clock=ClockInfo(offset_s=ahead_s, uncertainty_s=0.5, answers=40)), rows
     )
 
 
 @pytest.fixture(scope="module")
 def tours(tmp_path_factory: pytest.TempPathFactory) -> list[RunMeasurements]:
     """Two of the same sends, that meet the server's window at different seconds."""
-    import record_maker  # noqa: PLC0415 - the fixture that gives it has a function's scope
 
-    return [tour(record_maker, tmp_path_factory.mktemp("tour") / "run", ahead) for ahead in (0.3, 40.0)]
+    return [tour(tmp_path_factory.mktemp("tour") / "run", ahead) for ahead in (0.3, 40.0)]
 
 
 def test_the_windows_phase_is_in_no_judged_measurement(tours: list[RunMeasurements]) -> None:
@@ -208,49 +203,49 @@ def test_sketches_are_quantiles_in_less_than_two_kilobytes(calm: RunMeasurements
     assert all(len(msgspec.json.encode(sketch)) < 2000 for sketch in calm.sketches)
 
 
-def test_without_an_expectation_429s_above_a_limit_are_not_judged(maker: ModuleType, tmp_path: Path) -> None:
+def test_without_an_expectation_429s_above_a_limit_are_not_judged(tmp_path: Path) -> None:
     """Within the limits none are to be expected, whoever the limiter is."""
     found = []
     for name, above in (("within", False), ("above", True)):
         plan = maker.plan("sync_run", [maker.stage("within", 0, N / 2, 2, expect_429=above)], offered=N)
-        rows = sync(maker, [20.0] * N)
+        rows = sync([20.0] * N)
         for row in rows[:24]:
             row.outcome, row.status, row.execution_time_ms = "throttled", 429, None
         run = maker.info({"t": plan}, target=TargetInfo(url="http://127.0.0.1:1", embedded=False, limits={}))
-        found.append(by_metric(measured(maker, tmp_path / name, run, rows))[Metric.THROTTLED_RATE])
+        found.append(by_metric(measured(tmp_path / name, run, rows))[Metric.THROTTLED_RATE])
     assert (found[0].value, found[0].expected, found[0].gated) == (12 / N, 0, True)
     assert found[0].score > 2
     assert (found[1].expected, found[1].gated) == (None, False)
     assert "no limit is assumed" in found[1].why_not
 
 
-def test_entries_that_do_nothing_and_those_that_are_answered_404(maker: ModuleType, tmp_path: Path) -> None:
+def test_entries_that_do_nothing_and_those_that_are_answered_404(tmp_path: Path) -> None:
     """A workflow below 1 ms is idle; an entry of mistakes alone is measured by the times of its 404s."""
     names = ("idle", "work", "absent", "mixed")
     traffic = {n: maker.plan("sync_run", [maker.stage("within", 0, 60, 2)], offered=N) for n in names}
-    rows = sync(maker, [2.4] * N, name="idle") + sync(maker, [9.0] * N, name="work")
+    rows = sync([2.4] * N, name="idle") + sync([9.0] * N, name="work")
     wrong = {"status": 404, "execution_time_ms": None, "mistake": "unknown_workflow"}
-    rows += sync(maker, [3.0] * N, name="absent", **wrong) + sync(maker, [4.0] * N, name="mixed")
+    rows += sync([3.0] * N, name="absent", **wrong) + sync([4.0] * N, name="mixed")
     for row in rows[-40:]:
         row.status, row.execution_time_ms, row.mistake = 404, None, "unknown_workflow"
-    run = measured(maker, tmp_path / "run", maker.info(traffic), rows)
+    run = measured(tmp_path / "run", maker.info(traffic), rows)
     assert (run.idle_entries, run.not_found_entries) == (("idle",), ("absent",))
     absent = by_metric(run, "absent")[Metric.RESPONSE_TIME_P50]
     assert (absent.value, absent.n, absent.se) == (3.0, N, 0.0)
     assert by_metric(run, "mixed")[Metric.RESPONSE_TIME_P50].n == N - 20
 
 
-def test_controls_are_the_dispatch_lag_and_the_slowest_loop(maker: ModuleType, tmp_path: Path) -> None:
+def test_controls_are_the_dispatch_lag_and_the_slowest_loop(tmp_path: Path) -> None:
     """A p99 needs 368 operations; of several processes the slowest one's loop counts."""
     loops = [CpuLoopInfo(n=60, p50_ms=ms, se=0.01) for ms in (0.30, 0.42)]
     told = [GeneratorInfo(worker=k, cpu_loop=loop) for k, loop in enumerate(loops, 1)]
-    run = measured(maker, tmp_path / "run", within(maker, 400, generators=told), sync(maker, [20.0] * 400))
+    run = measured(tmp_path / "run", within(400, generators=told), sync([20.0] * 400))
     lag, loop = run.controls
     assert (lag.name, lag.value_ms) == ("dispatch lag p99", 0.0)
     assert (loop.name, loop.value_ms, loop.se) == ("CPU loop", 0.42, 0.01)
 
 
-def test_identities_tell_targets_apart_and_no_ports_of_embedded_ones(maker: ModuleType, tmp_path: Path) -> None:
+def test_identities_tell_targets_apart_and_no_ports_of_embedded_ones(tmp_path: Path) -> None:
     """Limits and their algorithm, faults, keys, the endpoint's digest, and the machine by what does not change."""
     own = TargetInfo(
         url="http://127.0.0.1:43210", embedded=True, limits={"sync_run": LimitInfo(count=100, window_s=60)},
@@ -259,7 +254,7 @@ def test_identities_tell_targets_apart_and_no_ports_of_embedded_ones(maker: Modu
     )  # fmt: skip
     theirs = TargetInfo(url="https://api.example.com", embedded=False, limits={}, endpoint_digest="0123abcd")
     one, other = (
-        measured(maker, tmp_path / str(k), within(maker, target=target, keys=3), sync(maker, [20.0] * N))
+        measured(tmp_path / str(k), within(target=target, keys=3), sync([20.0] * N))
         for k, target in enumerate((own, theirs))
     )
     assert (one.embedded, one.target.host, one.target.endpoint, one.target.keys) == (True, "embedded", "", 3)
@@ -274,24 +269,22 @@ def test_identities_tell_targets_apart_and_no_ports_of_embedded_ones(maker: Modu
     ("changes", "valid"),
     [({}, True), ({"end": "interrupted"}, False), ({"end": "aborted"}, False), ({"samples": 7}, False)],
 )
-def test_a_run_that_is_cut_short_or_invalid_says_so(
-    maker: ModuleType, tmp_path: Path, changes: dict[str, Any], *, valid: bool
-) -> None:
+def test_a_run_that_is_cut_short_or_invalid_says_so(tmp_path: Path, changes: dict[str, Any], *, valid: bool) -> None:
     """It is measured all the same, and no run is to be compared with it."""
-    run = measured(maker, tmp_path / "run", within(maker, **changes), sync(maker, [20.0] * N))
+    run = measured(tmp_path / "run", within(**changes), sync([20.0] * N))
     assert run.valid is valid
     assert Key("t", "within", Metric.RESPONSE_TIME_P50) in run.by_key()
 
 
-def test_the_file_is_what_was_measured_and_the_same_each_time(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_file_is_what_was_measured_and_the_same_each_time(tmp_path: Path) -> None:
     """An old record has no commit, version, digest or loop; a run without a request has no measurements."""
-    found = find(load_record(maker.save(tmp_path / "run", within(maker), sync(maker, [20.0] * N))))
+    found = maker.findings(tmp_path / "run", within(), sync([20.0] * N))
     data = write(measure(found), tmp_path / "run").read_bytes()
     assert write(measure(found), tmp_path / "run").read_bytes() == data
     read = msgspec.json.decode(data, type=RunMeasurements)
     assert read == measure(found)
     assert (read.commit, read.target_version, read.run, read.scenario) == ("", "", found.record.info.id, "tour")
-    empty = measured(maker, tmp_path / "empty", maker.info({"t": maker.plan("sync_run", [_nothing()], offered=0)}), [])
+    empty = measured(tmp_path / "empty", maker.info({"t": maker.plan("sync_run", [_nothing()], offered=0)}), [])
     assert (empty.measurements, empty.sketches, empty.controls, empty.valid) == ((), (), (), False)
 
 

@@ -59,9 +59,7 @@ def test_summary_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("exact", [20_000, 3])
-@given(
-    times=st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=6, max_size=120),
-)
+@given(times=st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=6, max_size=120))
 def test_time_outs_bound_a_percentile_from_both_sides(exact: int, times: list[tuple[int, bool]]) -> None:
     """However long the time-outs would have taken, the percentile lies between its bounds, which are as near as can be.
 

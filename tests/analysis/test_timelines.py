@@ -1,33 +1,30 @@
 """executionTime over time and beside what the client saw."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import reader, timelines
-from loadtest.analysis.findings import find
-from loadtest.analysis.record import load_record
 
 
-def found(maker: ModuleType, directory: Path, said: list[tuple[float, float]], **more: Any) -> timelines.Executions:
+def found(directory: Path, said: list[tuple[float, float]], **more: Any) -> timelines.Executions:
     """Of sync runs, one a second, each with its (executionTime, service time) in ms."""
     rows = []
     for k, (execution, took) in enumerate(said):
         both = {"execution_time_ms": execution, **more}
-        rows.append(maker.request("t", k, k * 1000.0, k * 1000.0 + took, **both))
-        rows.append(maker.operation("t", k, k * 1000.0, k * 1000.0 + took, **both))
+        rows += maker.both("t", k, k * 1000.0, k * 1000.0 + took, **both)
     stages = [maker.stage("warmup", 0, 2, 1, warmup=True), maker.stage("within", 2, len(said) - 2, 1)]
     entry = maker.plan("sync_run", stages, offered=len(said))
-    return find(load_record(maker.save(directory, maker.info({"t": entry}), rows))).executions["t"]
+    return maker.findings(directory, maker.info({"t": entry}), rows).executions["t"]
 
 
-def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(maker: ModuleType, tmp_path: Path) -> None:
+def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(tmp_path: Path) -> None:
     """Each dot has its executionTime and what the client saw; one beyond it, or below zero, is marked."""
     said = [(8.0, 10.0), (9.0, 11.0), (7.0, 12.0), (40.0, 20.0), (-3.0, 5.0), (20.5, 20.0)]
-    of = found(maker, tmp_path / "run", said)
+    of = found(tmp_path / "run", said)
     assert (of.n, of.anomaly_count) == (6, 2)
     assert [column.tolist() for column in of.anomalous] == [[40.0, -3.0], [20.0, 5.0]]
     assert of.execution.tolist() == [8.0, 9.0, 7.0, 20.5], "half a millisecond more may be rounding"
@@ -35,15 +32,13 @@ def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(maker: Mo
     assert sum(each.n for each in of.binned) == 6
 
 
-def test_however_many_there_are_few_dots_are_kept(
-    maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_however_many_there_are_few_dots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evenly picked over the run, whatever the chunks; percentiles of bins rest on all of them."""
     monkeypatch.setattr(reader, "_ROWS", 17)
     monkeypatch.setattr(timelines, "_EXECUTION_DOTS", 20)
     monkeypatch.setattr(timelines, "_ANOMALOUS_DOTS", 5)
     said = [(50.0 if k % 10 == 3 else 8.0, 10.0) for k in range(200)]
-    of = found(maker, tmp_path / "run", said)
+    of = found(tmp_path / "run", said)
     assert len(of.execution) <= 20
     assert of.seconds[0] < 20
     assert of.seconds[-1] > 180
@@ -51,14 +46,14 @@ def test_however_many_there_are_few_dots_are_kept(
     assert sum(each.n for each in of.binned) == 200
 
 
-def test_a_retrieval_executes_nothing(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_retrieval_executes_nothing(tmp_path: Path) -> None:
     """Its executionTime is that of a job before it: nothing to hold its time against."""
     rows = [
         maker.request("t", 0, 0, 2, kind="retrieve", operation="retrieval", execution_time_ms=90.0),
         maker.operation("t", 0, 0, 2, operation="retrieval", execution_time_ms=90.0),
     ]
     run = maker.info({"t": maker.plan("retrieval", [maker.stage("within", 0, 2, 1)], offered=1)})
-    findings = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    findings = maker.findings(tmp_path / "run", run, rows)
     assert findings.executions == {}
     assert findings.anomalies == []
     assert np.isnan(findings.metrics.traffic["t"].overhead_ms.mean or np.nan)

@@ -1,19 +1,16 @@
 """Budgets of what generators know of themselves: beyond one, a run is invalid, and says which and what to do."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
-from loadtest.analysis import load_record
-from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import GeneratorInfo, PauseInfo, PoolInfo, WorkerInfo
 
 
-def found(
-    maker: ModuleType, directory: Path, *, bunched: bool = False, offered: int = 1000, **changes: Any
-) -> Findings:
+def found(directory: Path, *, bunched: bool = False, offered: int = 1000, **changes: Any) -> Findings:
     """A run of 100/s for 10 s that nothing else is wrong with; bunched: sent ten at a time, each at its turn's end."""
     made = []
     for k in range(1000):
@@ -27,7 +24,7 @@ def found(
     run = maker.info(
         {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 100)], offered=offered)}, thresholds=[], **changes
     )
-    return find(load_record(maker.save(directory, run, made)))
+    return maker.findings(directory, run, made)
 
 
 def pauses(count: int, longest_ms: float, total_ms: float) -> PauseInfo:
@@ -57,11 +54,9 @@ def pool(waited: int, size: int = 20, cap: int = 20) -> dict[str, PoolInfo]:
     ],
     ids=["one long stall", "many stalls", "garbage", "full pool", "slow growth", "one of two"],
 )
-def test_beyond_a_budget_a_run_is_invalid(
-    maker: ModuleType, tmp_path: Path, generators: list[GeneratorInfo], words: str
-) -> None:
+def test_beyond_a_budget_a_run_is_invalid(tmp_path: Path, generators: list[GeneratorInfo], words: str) -> None:
     """The reason says which budget, by how much, and what to do about it."""
-    verdict = found(maker, tmp_path / "run", generators=generators).verdict
+    verdict = found(tmp_path / "run", generators=generators).verdict
     assert verdict.word == "invalid"
     assert [words in reason for reason in verdict.reasons] == [True]
 
@@ -75,41 +70,41 @@ def test_beyond_a_budget_a_run_is_invalid(
     ],
     ids=["at the edge", "a short run", "an older record"],
 )
-def test_within_its_budgets_a_run_is_valid(maker: ModuleType, tmp_path: Path, generators: list[GeneratorInfo]) -> None:
+def test_within_its_budgets_a_run_is_valid(tmp_path: Path, generators: list[GeneratorInfo]) -> None:
     """Pauses and waits that don't reach the p99 are told, not judged; a short run may have some."""
-    assert found(maker, tmp_path / "run", generators=generators).verdict.word == "pass"
+    assert found(tmp_path / "run", generators=generators).verdict.word == "pass"
 
 
-def test_a_pool_that_was_full_says_so_though_it_is_within_its_budget(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_pool_that_was_full_says_so_though_it_is_within_its_budget(tmp_path: Path) -> None:
     """One arrival that waited is told."""
-    checks = found(maker, tmp_path / "run", generators=own(pools=pool(1))).checks
+    checks = found(tmp_path / "run", generators=own(pools=pool(1))).checks
     (users,) = [check for check in checks if check.name == "users"]
     assert users.ok
     assert "1 arrival waited up to 300 ms" in users.words
 
 
-def test_bursts_that_the_schedule_does_not_have_are_invalid(maker: ModuleType, tmp_path: Path) -> None:
+def test_bursts_that_the_schedule_does_not_have_are_invalid(tmp_path: Path) -> None:
     """Thirty at a time, three times a second: a limiter would refuse what it lets through evenly."""
-    verdict = found(maker, tmp_path / "run", bunched=True).verdict
+    verdict = found(tmp_path / "run", bunched=True).verdict
     assert verdict.word == "invalid"
     assert any("t left in bursts that the schedule does not have" in reason for reason in verdict.reasons)
 
 
-def test_a_lost_worker_makes_a_run_invalid(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_lost_worker_makes_a_run_invalid(tmp_path: Path) -> None:
     """Even if nothing that it was to send is missing; one that left as it should does not."""
     workers = [WorkerInfo(worker=k, host="h", joined_s=0.0) for k in (1, 2)]
     workers[0].end, workers[0].left_s = "left", 3.0
-    assert found(maker, tmp_path / "left", worker_processes=workers).verdict.word == "pass"
+    assert found(tmp_path / "left", worker_processes=workers).verdict.word == "pass"
     workers[1].end, workers[1].left_s = "lost", 4.25
-    verdict = found(maker, tmp_path / "lost", worker_processes=workers).verdict
+    verdict = found(tmp_path / "lost", worker_processes=workers).verdict
     assert verdict.word == "invalid"
     assert any("worker 2 at 4.2 s died or was cut off" in reason for reason in verdict.reasons)
 
 
-def test_a_worker_that_came_back_makes_a_run_invalid_by_name(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_worker_that_came_back_makes_a_run_invalid_by_name(tmp_path: Path) -> None:
     """Meanwhile nobody knew of it, and what it was to send then may be missing."""
     workers = [WorkerInfo(worker=k, host="h", joined_s=0.0, returned=k - 1) for k in (1, 2)]
-    reasons = found(maker, tmp_path / "back", worker_processes=workers).verdict.reasons
+    reasons = found(tmp_path / "back", worker_processes=workers).verdict.reasons
     assert [reason.partition(":")[0] for reason in reasons] == ["worker 2 was cut off for a while"]
-    reasons = found(maker, tmp_path / "missing", offered=1003, worker_processes=workers).verdict.reasons
+    reasons = found(tmp_path / "missing", offered=1003, worker_processes=workers).verdict.reasons
     assert "(worker 2 on h, was lost and came back" in reasons[0]

@@ -1,8 +1,8 @@
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.record import Record, load_record
@@ -13,22 +13,13 @@ from loadtest.record.samples import FILE_NAME, Sample
 
 
 def simple(
-    maker: ModuleType,
-    directory: Path,
-    *,
-    arrivals: int = 100,
-    lag_ms: float = 0.0,
-    rows: list[Sample] | None = None,
-    **changes: Any,
+    directory: Path, *, arrivals: int = 100, lag_ms: float = 0.0, rows: list[Sample] | None = None, **changes: Any
 ) -> Record:
     """A run of 10/s for 10 s, each operation 20 ms long."""
     made = []
     for k in range(arrivals):
         start = k * 100.0 + lag_ms
-        made += [
-            maker.request("t", k, start, start + 20),
-            maker.operation("t", k, k * 100.0, start + 20, start_ms=start),
-        ]
+        made += maker.both("t", k, start, start + 20, intended_ms=k * 100.0)
     run = maker.info(
         {"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 10)], offered=arrivals)},
         thresholds=[
@@ -51,18 +42,16 @@ def simple(
     ],
     ids=["none", "hold", "one fails", "too few samples", "fail goes before inconclusive", "no such metric here"],
 )
-def test_thresholds_make_the_verdict(
-    maker: ModuleType, tmp_path: Path, require: list[str], word: str, code: int
-) -> None:
+def test_thresholds_make_the_verdict(tmp_path: Path, require: list[str], word: str, code: int) -> None:
     """A valid run is judged by its thresholds alone."""
-    verdict = find(simple(maker, tmp_path / "run", require=require)).verdict
+    verdict = find(simple(tmp_path / "run", require=require)).verdict
     assert (verdict.word, verdict.exit_code) == (word, code)
     assert verdict.sentence.startswith(word.capitalize())
 
 
-def test_a_run_without_thresholds_says_so(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_run_without_thresholds_says_so(tmp_path: Path) -> None:
     """A pass for want of thresholds is no praise."""
-    assert "no thresholds set" in find(simple(maker, tmp_path / "run")).verdict.sentence
+    assert "no thresholds set" in find(simple(tmp_path / "run")).verdict.sentence
 
 
 @pytest.mark.parametrize(
@@ -76,53 +65,49 @@ def test_a_run_without_thresholds_says_so(maker: ModuleType, tmp_path: Path) -> 
     ],
     ids=["late", "busy", "killed", "torn", "nothing sent"],
 )
-def test_an_invalid_run_can_neither_pass_nor_fail(
-    maker: ModuleType, tmp_path: Path, changes: dict[str, Any], words: str
-) -> None:
+def test_an_invalid_run_can_neither_pass_nor_fail(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """Validity goes before thresholds that hold and before those that don't."""
     for require in ("response_time.p50 < 1ms", "response_time.p50 < 10s"):
-        verdict = find(simple(maker, tmp_path / require.replace(" ", ""), require=[require], **dict(changes))).verdict
+        verdict = find(simple(tmp_path / require.replace(" ", ""), require=[require], **dict(changes))).verdict
         assert (verdict.word, verdict.exit_code) == ("invalid", ExitCode.INVALID)
         assert any(words in reason for reason in verdict.reasons), verdict.reasons
 
 
-def test_a_busy_second_or_four_are_no_bottleneck(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_busy_second_or_four_are_no_bottleneck(tmp_path: Path) -> None:
     """Four seconds above 90 % on one process and four on another do not add up."""
     cpu = [CpuSample(t_s=t, percent=97, worker=w) for w in (1, 2) for t in range(4 * w, 4 * w + 4)]
-    assert find(simple(maker, tmp_path / "run", cpu=cpu)).verdict.word == "pass"
+    assert find(simple(tmp_path / "run", cpu=cpu)).verdict.word == "pass"
 
 
-def test_lost_arrivals_make_a_run_invalid(maker: ModuleType, tmp_path: Path) -> None:
+def test_lost_arrivals_make_a_run_invalid(tmp_path: Path) -> None:
     """An arrival without an outcome is unknown, not dropped."""
-    record = simple(maker, tmp_path / "run", arrivals=100)
+    record = simple(tmp_path / "run", arrivals=100)
     record.info.traffic["t"].offered = 103
     found = find(record)
     assert found.verdict.word == "invalid"
     assert "3 arrivals got no outcome" in found.verdict.sentence
 
 
-def test_aborted_goes_before_fail(maker: ModuleType, tmp_path: Path) -> None:
+def test_aborted_goes_before_fail(tmp_path: Path) -> None:
     """A run that its own budget stopped is aborted, whatever it measured until then."""
-    record = simple(maker, tmp_path / "run", end="aborted", end_reason="the budget is spent", require=["goodput < 1/s"])
+    record = simple(tmp_path / "run", end="aborted", end_reason="the budget is spent", require=["goodput < 1/s"])
     verdict = find(record).verdict
     assert (verdict.word, verdict.exit_code) == ("aborted", ExitCode.ABORTED)
     assert "the budget is spent" in verdict.sentence
 
 
-def test_a_run_that_is_invalid_still_says_what_ended_it(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_run_that_is_invalid_still_says_what_ended_it(tmp_path: Path) -> None:
     """Both are true of it, and the second may be the reason for the first."""
-    verdict = find(
-        simple(maker, tmp_path / "run", end="aborted", end_reason="the budget is spent", lag_ms=60.0)
-    ).verdict
+    verdict = find(simple(tmp_path / "run", end="aborted", end_reason="the budget is spent", lag_ms=60.0)).verdict
     assert verdict.word == "invalid"
     assert verdict.sentence.endswith("; it was aborted: the budget is spent.")
     assert verdict.reasons[-1] == "it was aborted: the budget is spent"
 
 
-def test_an_interrupted_run_is_judged_on_what_there_was(maker: ModuleType, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_judged_on_what_there_was(tmp_path: Path) -> None:
     """Ctrl-C ends in exit 130 with the verdict that the record supports; rates are over the time until then."""
     record = simple(
-        maker, tmp_path / "run", arrivals=50, end="interrupted", elapsed_s=5.0, require=["operations.sent_rate >= 10/s"]
+        tmp_path / "run", arrivals=50, end="interrupted", elapsed_s=5.0, require=["operations.sent_rate >= 10/s"]
     )
     found = find(record)
     assert (found.verdict.word, found.verdict.exit_code) == ("pass", ExitCode.INTERRUPTED)
@@ -130,9 +115,9 @@ def test_an_interrupted_run_is_judged_on_what_there_was(maker: ModuleType, tmp_p
     assert found.metrics.overall.seconds == 5.0
 
 
-def test_a_killed_run_keeps_what_was_flushed(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_killed_run_keeps_what_was_flushed(tmp_path: Path) -> None:
     """A stream torn in its last batch still gives figures, and an invalid verdict."""
-    record = simple(maker, tmp_path / "run", end="running", samples=None)
+    record = simple(tmp_path / "run", end="running", samples=None)
     rows = [maker.operation("t", k, 10_000, 10_020) for k in range(100)]
     maker.save(record.directory, record.info, rows, batch=30)
     path = record.directory / FILE_NAME
@@ -142,7 +127,7 @@ def test_a_killed_run_keeps_what_was_flushed(maker: ModuleType, tmp_path: Path) 
     assert found.verdict.exit_code == ExitCode.INVALID
 
 
-def test_a_threshold_inside_the_poll_interval_is_not_judged(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_threshold_inside_the_poll_interval_is_not_judged(tmp_path: Path) -> None:
     """A median time to result known to lie from 0.15 ms to 2 s: below 5 s holds, below 1 s can't be said."""
     thresholds = [
         {"require": f"time_to_result.p50 < {value}", "traffic": "jobs", "stage": "within"} for value in ("5s", "1s")
@@ -152,30 +137,23 @@ def test_a_threshold_inside_the_poll_interval_is_not_judged(maker: ModuleType, t
     assert "between two polls" in judged[1].why
 
 
-def test_time_outs_fail_a_threshold_only_beyond_what_is_known(maker: ModuleType, tmp_path: Path) -> None:
+def test_time_outs_fail_a_threshold_only_beyond_what_is_known(tmp_path: Path) -> None:
     """A p95 that reaches a time-out of 100 ms is at least that: above a limit it fails, below it nothing is known."""
     rows = []
     for k in range(100):
         late = k >= 90
         fate = {"outcome": "timed_out", "status": None, "reason": "timeout"} if late else {}
-        rows += [
-            maker.request("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
-            maker.operation("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate),
-        ]
+        rows += maker.both("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate)
     require = ["response_time.p95 < 80ms", "response_time.p95 < 150ms", "response_time.p50 < 30ms"]
-    judged = find(simple(maker, tmp_path / "run", rows=rows, require=require)).judged
+    judged = find(simple(tmp_path / "run", rows=rows, require=require)).judged
     assert [one.judgement for one in judged] == ["fail", "inconclusive", "pass"]
 
 
-def test_a_threshold_within_its_interval_is_marginal(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_threshold_within_its_interval_is_marginal(tmp_path: Path) -> None:
     """It passes or fails by its value, visibly so; one that is to be confident is inconclusive instead."""
-    rows = [
-        row
-        for k in range(100)
-        for row in (maker.request("t", k, k * 100.0, k * 100.0 + k), maker.operation("t", k, k * 100.0, k * 100.0 + k))
-    ]
+    rows = [row for k in range(100) for row in maker.both("t", k, k * 100.0, k * 100.0 + k)]
     require = [f"response_time.p50 {bound}" for bound in ("< 52ms", "< 48ms", "< 70ms", "< 20ms")]
-    found = find(simple(maker, tmp_path / "run", rows=rows, require=require))
+    found = find(simple(tmp_path / "run", rows=rows, require=require))
     assert [(one.judgement, one.marginal) for one in found.judged] == [
         ("pass", True), ("fail", True), ("pass", False), ("fail", False),
     ]  # fmt: skip
@@ -191,11 +169,11 @@ def test_a_threshold_within_its_interval_is_marginal(maker: ModuleType, tmp_path
     assert "though marginally" in verdict.statement
 
 
-def test_metrics_json_is_strict_json(maker: ModuleType, tmp_path: Path) -> None:
+def test_metrics_json_is_strict_json(tmp_path: Path) -> None:
     """No NaN and no infinity, whatever is missing; the same record gives the same bytes."""
     import json  # noqa: PLC0415 - only here
 
-    record = simple(maker, tmp_path / "run", rows=[], require=["response_time.p95 < 80ms"])
+    record = simple(tmp_path / "run", rows=[], require=["response_time.p95 < 80ms"])
     text = as_json(find(record))
     assert text == as_json(find(load_record(record.directory)))
 

@@ -5,18 +5,18 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import record_maker as maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.analysis.columns import Vocabulary
 from loadtest.analysis.distribution import percentile
-from loadtest.analysis.findings import Findings, find
+from loadtest.analysis.findings import Findings
 from loadtest.analysis.reader import read_chunks
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures
@@ -27,37 +27,35 @@ from loadtest.stats import rank
 JOB: dict[str, Any] = {"operation": "async_run"}
 
 
-def submit(maker: ModuleType, k: int, start_ms: float, end_ms: float, **more: Any) -> Sample:
+def submit(k: int, start_ms: float, end_ms: float, **more: Any) -> Sample:
     """An accepted submit."""
     own = {"kind": "submit", "status": 202, "job_state": "pending", **JOB, **more}
-    made: Sample = maker.request("t", k, start_ms, end_ms, **own)
-    return made
+    return maker.request("t", k, start_ms, end_ms, **own)
 
 
-def poll(maker: ModuleType, k: int, start_ms: float, end_ms: float, state: str = "pending", **more: Any) -> Sample:
+def poll(k: int, start_ms: float, end_ms: float, state: str = "pending", **more: Any) -> Sample:
     """A poll."""
-    made: Sample = maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
-    return made
+    return maker.request("t", k, start_ms, end_ms, kind="poll", poll=1, job_state=state, **JOB, **more)
 
 
-def two_jobs(maker: ModuleType) -> list[Sample]:
+def two_jobs() -> list[Sample]:
     """One of which a poll saw pending, before a poll that was refused; one that no poll saw pending."""
     return [
-        submit(maker, 0, 0, 4),
-        poll(maker, 0, 1000, 1003),
-        poll(maker, 0, 2000, 2001, status=429, outcome="throttled"),
-        poll(maker, 0, 3000, 3002, "completed", execution_time_ms=700.0),
+        submit(0, 0, 4),
+        poll(0, 1000, 1003),
+        poll(0, 2000, 2001, status=429, outcome="throttled"),
+        poll(0, 3000, 3002, "completed", execution_time_ms=700.0),
         maker.operation("t", 0, 0, 3002, poll=3, execution_time_ms=700.0, **JOB),
-        submit(maker, 1, 500, 504),
-        poll(maker, 1, 1500, 1502, "completed", execution_time_ms=70.0),
+        submit(1, 500, 504),
+        poll(1, 1500, 1502, "completed", execution_time_ms=70.0),
         maker.operation("t", 1, 500, 1502, poll=1, execution_time_ms=70.0, **JOB),
     ]
 
 
-def found(maker: ModuleType, directory: Path, rows: list[Sample], stages: Any = None, **traffic: Any) -> Findings:
+def found(directory: Path, rows: list[Sample], stages: Any = None, **traffic: Any) -> Findings:
     """The findings of an async entry of five seconds, beside other traffic."""
     entry = maker.plan("async_run", stages or [maker.stage("within", 0, 5, 0.4)])
-    return find(load_record(maker.save(directory, maker.info({"t": entry, **traffic}), rows)))
+    return maker.findings(directory, maker.info({"t": entry, **traffic}), rows)
 
 
 def jobs(findings: Findings) -> JobFigures:
@@ -67,9 +65,9 @@ def jobs(findings: Findings) -> JobFigures:
     return figures
 
 
-def test_waits_are_known_within_bounds(maker: ModuleType, tmp_path: Path) -> None:
+def test_waits_are_known_within_bounds(tmp_path: Path) -> None:
     """Queue wait lies between what polls saw pending and the end, less executionTime; poll lag after the former."""
-    cell = jobs(found(maker, tmp_path / "run", two_jobs(maker)))
+    cell = jobs(found(tmp_path / "run", two_jobs()))
     # 1000 - 4 - 700, and below zero for the job that was seen pending by its submit alone.
     assert (cell.queue_wait_lower_ms.max, cell.queue_wait_lower_ms.mean) == (296.0, 148.0)
     # 3002 - 0 - 700 and 1502 - 500 - 70.
@@ -78,16 +76,16 @@ def test_waits_are_known_within_bounds(maker: ModuleType, tmp_path: Path) -> Non
     assert (cell.poll_lag_upper_ms.max, cell.poll_lag_upper_ms.mean) == (2002.0, (2002 + 1002) / 2)
 
 
-def test_what_polls_ask_of_the_retrieval_limit(maker: ModuleType, tmp_path: Path) -> None:
+def test_what_polls_ask_of_the_retrieval_limit(tmp_path: Path) -> None:
     """Polls count in the stage in which they were sent, against the retrievals and the limit of its time."""
     stages = [maker.stage("within", 0, 2, 1), maker.stage("above", 2, 10, 1)]
     lookups = maker.plan("retrieval", [maker.stage("within", 0, 2, 1), maker.stage("later", 2, 20, 1)])
-    rows = two_jobs(maker)
+    rows = two_jobs()
     for k, at in enumerate((500, 1500, 2500, 15_000)):
         own = {"kind": "retrieve", "operation": "retrieval", "stage": "within" if at < 2000 else "later"}
         rows += [maker.request("u", k, at, at + 1, **own)]
         rows += [maker.operation("u", k, at, at + 1, operation="retrieval", stage=own["stage"])]
-    findings = found(maker, tmp_path / "run", rows, stages, u=lookups)
+    findings = found(tmp_path / "run", rows, stages, u=lookups)
     within, above = (jobs(findings).stages[name].polling for name in ("within", "above"))
     # 500 retrievals per 60 s are 16.7 in the two seconds of "within".
     assert (within.polls, within.retrievals, within.share_of_retrievals) == (2, 4, 0.5)
@@ -101,27 +99,27 @@ def test_what_polls_ask_of_the_retrieval_limit(maker: ModuleType, tmp_path: Path
     assert findings.metrics.traffic["u"].polling is msgspec.UNSET
 
 
-def test_an_impossible_execution_time_is_in_no_wait(maker: ModuleType, tmp_path: Path) -> None:
+def test_an_impossible_execution_time_is_in_no_wait(tmp_path: Path) -> None:
     """One beyond what the client saw is a finding about the target; up to a millisecond it may be rounding."""
     rows = []
     for k, execution in enumerate((2000.0, 1002.5, -1.0, 900.0)):
         rows += [
-            submit(maker, k, 0, 4),
-            poll(maker, k, 1000, 1002, "completed", execution_time_ms=execution),
+            submit(k, 0, 4),
+            poll(k, 1000, 1002, "completed", execution_time_ms=execution),
             maker.operation("t", k, 0, 1002, poll=1, execution_time_ms=execution, **JOB),
         ]
-    findings = found(maker, tmp_path / "run", rows)
+    findings = found(tmp_path / "run", rows)
     cell = jobs(findings)
     assert cell.queue_wait_upper_ms.n == cell.queue_wait_lower_ms.n == 2
     assert (cell.queue_wait_upper_ms.max, cell.queue_wait_upper_ms.mean) == (102.0, 51.0)
     assert [(one.name, one.count) for one in findings.anomalies] == [("negative", 1), ("longer_than_seen", 1)]
 
 
-def test_jobs_that_never_ended_have_no_upper_bound(maker: ModuleType, tmp_path: Path) -> None:
+def test_jobs_that_never_ended_have_no_upper_bound(tmp_path: Path) -> None:
     """Given up, a job was pending at least until its last poll: that is all that is known of it."""
     fate = {"outcome": "timed_out", "reason": "give_up", **JOB}
-    rows = [submit(maker, 0, 0, 4), poll(maker, 0, 1000, 1001), maker.operation("t", 0, 0, 4000, poll=1, **fate)]
-    findings = found(maker, tmp_path / "run", rows)
+    rows = [submit(0, 0, 4), poll(0, 1000, 1001), maker.operation("t", 0, 0, 4000, poll=1, **fate)]
+    findings = found(tmp_path / "run", rows)
     cell = jobs(findings)
     assert cell.queue_wait_upper_ms.n == cell.poll_lag_upper_ms.n == 0
     assert cell.time_to_result_lower_ms.max == 1000.0
@@ -137,7 +135,7 @@ class Truth:
     ready: float
 
 
-def queue(maker: ModuleType, seed: int, jobs: int, workers: int) -> tuple[list[Sample], list[Truth]]:
+def queue(seed: int, jobs: int, workers: int) -> tuple[list[Sample], list[Truth]]:
     """Jobs at random times through a queue before a few workers, polled at jittered intervals, some polls refused."""
     draw = random.Random(seed)
     free = [0.0] * workers
@@ -150,35 +148,33 @@ def queue(maker: ModuleType, seed: int, jobs: int, workers: int) -> tuple[list[S
         begun = max(accepted, heapq.heappop(free))
         heapq.heappush(free, begun + execution)
         truths.append(Truth(accepted, begun, begun + execution))
-        rows.append(submit(maker, k, clock, answered))
-        rows += polled(maker, draw, k, answered, begun + execution)
+        rows.append(submit(k, clock, answered))
+        rows += polled(draw, k, answered, begun + execution)
         own = {"execution_time_ms": execution, "poll": 1, **JOB}
         rows.append(maker.operation("t", k, clock, (rows[-1].end or 0) / 1e6, **own))
         clock = max(clock, accepted)  # in the order of acceptance, as a queue has them
     return rows, truths
 
 
-def polled(maker: ModuleType, draw: random.Random, k: int, since: float, ready: float) -> Iterator[Sample]:
+def polled(draw: random.Random, k: int, since: float, ready: float) -> Iterator[Sample]:
     """The polls of a job: each sees the state at some time while it is being answered."""
     while True:
         start = since + draw.uniform(50, 150)
         since = start + draw.uniform(0.5, 20)
         if draw.random() < 0.2:
-            yield poll(maker, k, start, since, status=429, outcome="throttled")
+            yield poll(k, start, since, status=429, outcome="throttled")
         elif draw.uniform(start, since) < ready:
-            yield poll(maker, k, start, since)
+            yield poll(k, start, since)
         else:
-            yield poll(maker, k, start, since, "completed")
+            yield poll(k, start, since, "completed")
             return
 
 
 @settings(max_examples=settings.default.max_examples // 5)
 @given(seed=st.integers(0, 10**6), workers=st.integers(1, 6))
-def test_the_truth_is_always_within_the_bounds(
-    maker: ModuleType, tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int
-) -> None:
+def test_the_truth_is_always_within_the_bounds(tmp_path_factory, seed, workers):
     """Whatever queues, workers and polls do: each job's wait, result and lag, and their percentiles, lie inside."""
-    rows, truths = queue(maker, seed, 30, workers)
+    rows, truths = queue(seed, 30, workers)
     directory = tmp_path_factory.mktemp("run")
     entry = maker.plan("async_run", [maker.stage("within", 0, 5, 0.4)])
     record = load_record(maker.save(directory, maker.info({"t": entry}), rows))

@@ -60,7 +60,7 @@ def test_what_stopped_a_level(
     """The limit that refused most, else errors, else that requests waited."""
     level = read(tmp_path, thresholds=BROKEN, refused=refused, error_rate=error_rate)
     assert (level.outcome, level.constraint, level.limit) == ("breaks", constraint, limit)
-    assert level.broken == ("requests.throttled == 0",)
+    assert level.broken[0] == "requests.throttled == 0"
 
 
 def test_a_level_whose_generator_was_late_says_nothing_of_the_service(tmp_path: Path) -> None:
@@ -77,6 +77,14 @@ def test_a_level_that_holds_is_stopped_by_nothing(tmp_path: Path) -> None:
     assert level.limits[LimitName.RETRIEVAL].throttled_rate == 0.1
 
 
+def test_operations_that_fail_do_not_get_through(tmp_path: Path) -> None:
+    """Where no threshold says how many may fail, more than one in a hundred are too many."""
+    passed = [{"require": "requests.throttled == 0", "judgement": "pass"}]
+    level = read(tmp_path, thresholds=passed, refused={}, error_rate=0.02)
+    assert (level.outcome, level.constraint, level.broken) == ("breaks", Constraint.ERRORS, ("error_rate <= 1%",))
+    assert read(tmp_path, thresholds=passed, refused={}, error_rate=0.01).outcome == "holds"
+
+
 def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> None:
     """Too few values: neither holds nor breaks; beside one that fails, the level breaks."""
     unsure = {"require": "response_time.p95 < 1s", "judgement": "inconclusive"}
@@ -88,5 +96,5 @@ def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> N
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     """One error that names it."""
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(RecordError, match=r"metrics\.json is damaged"):
+    with pytest.raises(RecordError, match=r"metrics\.json cannot be read"):
         read_level(tmp_path, name="", multiplier=1.0, stage="steady", scenario=SCENARIO)

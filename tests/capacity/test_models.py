@@ -1,5 +1,6 @@
 """What models expect, beside answers computed by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses,
 from loadtest.capacity.queue import overload, with_causes, workers_guess
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LimitName
+from loadtest.limiters import LimiterSpec
 from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.scenario import Scenario
 
@@ -129,6 +131,26 @@ def test_workers_that_are_known_tell_where_they_are_busy() -> None:
     assert guess.multiplier == pytest.approx(16.0)
     unknown = question({**jobs(800, "1s"), "workflow": "echo", "parameters": {}}, "response_time.p95 < 1s")
     assert workers_guess(unknown.scenario, {"it": 5.0}, unknown.assumed, 1) is None
+
+
+def test_runs_beside_jobs_do_not_wait_for_workers() -> None:
+    """A threshold on their time says nothing of when the jobs' workers are busy."""
+    asked = question(jobs(800, "800ms"), "response_time.p95 < 1s")
+    runs = question(SYNC).scenario.traffic["it"]
+    both = asked.scenario.model_copy(update={"traffic": {**asked.scenario.traffic, "runs": runs}})
+    both.threshold.append(both.threshold[0].model_copy(update={"traffic": "runs"}))
+    guess = workers_guess(both, {"it": 5.0, "runs": 5.0}, asked.assumed, 1)
+    assert guess is not None
+    assert guess.multiplier == pytest.approx(16.0)
+
+
+def test_what_a_bucket_lets_through_at_once_is_added() -> None:
+    """A burst of 16 in a level of 10 s adds 1.6 a second to 20."""
+    asked = question(SYNC, "requests.throttled == 0", sync_run="40/2s")
+    bucket = replace(asked.assumed, spec=LimiterSpec("token-bucket", 16))
+    half = level(2.0, 100.0, limits={LimitName.SYNC_RUN: LimitLevel(sent_rate=10.0, throttled_rate=0.0)})
+    (guess,) = learned_guesses([half], bucket, 1, asked.scenario)
+    assert guess.multiplier == pytest.approx(2 * 21.6 / 10)
 
 
 @pytest.mark.parametrize(("multiplier", "constraint"), [(3.0, Constraint.SERVICE), (5.0, Constraint.POLL_BUDGET)])

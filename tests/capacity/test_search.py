@@ -112,3 +112,47 @@ def test_a_run_that_cannot_be_judged_ends_the_search() -> None:
     between = bracket([unsure])
     assert (between.low, between.high) == (None, None)
     assert next_multiplier([unsure], [LIMIT]) is None
+
+
+@pytest.mark.parametrize("faster", [0.99, 0.95, 0.9, 0.6])
+@pytest.mark.parametrize("answer", [0.7, 3.0, 4.2, 9.0])
+def test_a_service_that_gets_slower_is_given_no_rate_that_it_no_longer_takes(answer: float, faster: float) -> None:
+    """What held before the service became slower is repeated: the answer is that of the end, or there is none."""
+    levels: list[Level] = []
+    while len(levels) < 10 and (multiplier := next_multiplier(levels, ())) is not None:
+        answer *= faster if levels else 1
+        levels.append(waiting(level(multiplier, answer)))
+    assert (estimate(levels, ()) or answer) == pytest.approx(answer, rel=0.06)
+
+
+def waiting(made: Level) -> Level:
+    """The same level, stopped by the service."""
+    return msgspec.structs.replace(made, constraint=made.constraint and Constraint.SERVICE, limit=None)
+
+
+def test_of_a_service_the_lower_run_is_the_newer_one() -> None:
+    """It is made last, or repeated; a lower run that a limit stops more than needs no repetition."""
+    guess = Guess(multiplier=3.0, constraint=Constraint.SERVICE)
+    levels = [waiting(level(4.0, 3.0))]
+    for _ in range(2):
+        multiplier = next_multiplier(levels, [guess])
+        assert multiplier is not None
+        levels.append(waiting(level(multiplier, 3.0)))
+    assert [each.outcome for each in levels] == ["breaks", "breaks", "holds"]
+    assert next_multiplier(levels, [guess]) is None
+    levels = [level(2.9, 3.0), level(3.1, 3.0)]
+    assert next_multiplier(levels, ()) is None
+    levels = [waiting(each) for each in levels]
+    assert next_multiplier(levels, ()) == 2.9
+    assert next_multiplier([*levels, levels[0]], ()) is None
+
+
+def test_a_service_that_is_out_of_order_is_left_alone() -> None:
+    """Where most operations fail at half of the rate, too, no lower one is tried."""
+    levels = []
+    for multiplier in (1.0, 0.5):
+        made = waiting(level(multiplier, 0.01))
+        failing = {"runs": msgspec.structs.replace(made.entries["runs"], error_rate=0.9)}
+        levels.append(msgspec.structs.replace(made, entries=failing, constraint=Constraint.ERRORS))
+    assert next_multiplier(levels[:1], ()) == 0.5
+    assert next_multiplier(levels, ()) is None

@@ -47,6 +47,11 @@ class Started:
         """Wait for its exit code."""
         return self.process.wait(seconds)
 
+    @property
+    def code(self) -> int:
+        """Its exit code, waited for."""
+        return self.wait()
+
     def find(self, word: str) -> psutil.Process | None:
         """The first process of the family that has a word among its arguments."""
         for process in self.family():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plugins.peers import Peer, resets
 from plugins.served import KEYS
 from plugins.stubs import Answer, Stub
 from plugins.verbs import Said
@@ -121,3 +122,13 @@ def test_a_dead_host_is_named(loadtest: Verb, scenario: str) -> None:
     done = loadtest("capacity", scenario, "--host", "http://127.0.0.1:9", **ENVIRONMENT)
     assert done.code == 5
     assert "127.0.0.1:9" in done.err
+
+
+def test_a_host_that_resets_is_named(loadtest: Verb, scenario: str, peer: Callable[..., Peer]) -> None:
+    """The preflight meets it: exit code 5, and nothing is loaded."""
+    resetting = peer(resets)
+    done = loadtest("capacity", scenario, "--host", f"http://127.0.0.1:{resetting.port}", **ENVIRONMENT)
+    assert done.code == 5
+    assert "the connection was reset" in done.err
+    assert "Traceback" not in done.err
+    assert len(resetting.requests) < 10

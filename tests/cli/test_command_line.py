@@ -15,11 +15,6 @@ from loadtest import cli
 from loadtest.errors import ExitCode, InputError, LoadtestError, RecordError, TargetError
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = """
-title = "Mine"
-warmup = "1s"
-traffic.a = { operation = "sync_run", workflow = "w", stages = [{ name = "s", rate = "1/s", duration = "9s" }] }
-"""
 
 
 @pytest.fixture
@@ -144,18 +139,6 @@ def test_a_reader_that_went_away_gets_no_verdict(arguments: list[str]) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (ExitCode.INTERRUPTED, b"")
-
-
-def test_scenarios_are_listed_with_their_titles(tmp_path: Path, capsys: Any) -> None:
-    """A broken one is named, the others are listed all the same, and the exit code says that something is wrong."""
-    (tmp_path / "mine.toml").write_text(SCENARIO)
-    assert cli.main(["scenarios", "--folder", str(tmp_path)]) == ExitCode.PASS
-    assert capsys.readouterr().out.split() == ["mine", "10", "s", "Mine"]
-    (tmp_path / "broken.toml").write_text("titel = 1")
-    assert cli.main(["scenarios", "--folder", str(tmp_path)]) == ExitCode.USAGE
-    captured = capsys.readouterr()
-    assert "did you mean 'title'?" in captured.err
-    assert captured.out.split()[0] == "mine"
 
 
 @pytest.mark.parametrize("folder", [".", "nothing"])

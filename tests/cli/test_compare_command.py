@@ -12,25 +12,19 @@ from typing import Any
 import msgspec
 import pytest
 import regression_parts
-from plugins.processes import clean_environment
-from plugins.records import RunDirectory
+from plugins.processes import Fixture, clean_environment, until
+from plugins.records import RunDirectory, runs_in
 
 from loadtest.cli._pairs import SeriesEnd
 from loadtest.cli._sides import SideOptions, pace_of, plan_sides
 from loadtest.cli.compare import judge, settle
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
-from loadtest.regression.measurements import (
-    Key,
-    Measurement,
-    Metric,
-    RunMeasurements,
-)
+from loadtest.regression.measurements import Key, Measurement, Metric, RunMeasurements
 from loadtest.regression.paired import block_order
 from loadtest.regression.results import Comparison
 from loadtest.scenario import load_scenario
 
-Fixture = Callable[..., Any]
 SCENARIO = """
 title = "Is the new version slower?"
 seed = 5
@@ -107,7 +101,7 @@ def offered_the_same_in_mirrored_order(slower: Compared) -> None:
         )
     assert len(offered) == 1
     assert len(urls) == 2
-    starts = [run.info.epoch_unix_ns for _, run in slower.blocks]
+    starts = [run.epoch for _, run in slower.blocks]
     assert starts == sorted(starts)
 
 
@@ -146,9 +140,7 @@ def test_a_slower_head_is_found_and_confirmed(slower: Compared) -> None:
     assert "The rerun begins." in slower.said
 
 
-def test_an_interrupted_comparison_keeps_what_it_has(
-    launch: Fixture, until: Fixture, runs_in: Fixture, tmp_path: Path
-) -> None:
+def test_an_interrupted_comparison_keeps_what_it_has(launch: Fixture, tmp_path: Path) -> None:
     """Ctrl-C closes the record under way, forgets blocks that never began, says so, and ends with 130."""
     path = tmp_path / "s.toml"
     path.write_text(SCENARIO)
@@ -156,7 +148,7 @@ def test_an_interrupted_comparison_keeps_what_it_has(
     run = launch("loadtest.cli", "compare", str(path), "--pairs", "3", "--output-dir", str(out), "--no-plots")
     until(lambda: "block 1 of 8" in run.said)
     (directory,) = out.iterdir()
-    until(lambda: any(one.info.epoch_unix_ns for one in runs_in(directory / "blocks")))
+    until(lambda: any(one.epoch for one in runs_in(directory / "blocks")))
     family = run.family()
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == ExitCode.INTERRUPTED
@@ -277,9 +269,7 @@ def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
         ("max_operations = 3000", ("--no-rerun",), "3,500 are planned; that is for the 7 blocks of the base side"),
     ],
 )
-def test_the_budget_is_that_of_all_blocks_of_a_side(
-    loadtest: Fixture, offered: Callable[[str], None], allowed: str, more: tuple[str, ...], said: str
-) -> None:
+def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, more, said):
     """All blocks of a side, a possible rerun included, must fit into its entry before the first request."""
     offered(allowed)
     ended = loadtest("compare", "s.toml", "--base", "old", "--head", "new", *more)

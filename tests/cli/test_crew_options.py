@@ -1,14 +1,13 @@
 """``loadtest run`` on several processes, from its command line to its report."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-
-Fixture = Callable[..., Any]
+from plugins.processes import Fixture, until
+from plugins.records import runs_in
 
 TEXT = """
 title = "Two processes"
@@ -54,7 +53,7 @@ def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
 
 
 @pytest.mark.heavy
-def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fixture, tmp_path: Path) -> None:
+def test_processes_on_this_machine_make_one_report(launch: Fixture, tmp_path: Path) -> None:
     """The embedded target, two workers, one record, and a report that says who made the load."""
     (tmp_path / "s.toml").write_text(TEXT % "2s")
     run = launch(
@@ -68,31 +67,24 @@ def test_processes_on_this_machine_make_one_report(launch: Fixture, runs_in: Fix
     assert "2 workers" in (found.directory / "report.md").read_text()
 
 
-def test_a_busy_port_is_named(launch: Fixture, open_api: Any, tmp_path: Path) -> None:
+def test_a_busy_port_is_named(loadtest: Fixture, open_api: Any, tmp_path: Path) -> None:
     """The master cannot listen where the target does."""
     (tmp_path / "s.toml").write_text(TEXT % "1s")
-    host, port = open_api.address
-    run = launch(
-        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"),
-        "--host", open_api.url, "--no-preflight", "--master", "--bind", f"{host}:{port}",
-    )  # fmt: skip
-    assert run.wait() == 2
-    assert f"--bind {host}:{port}: cannot listen there" in run.complained
-    assert "Traceback" not in run.complained
+    bound = ":".join(map(str, open_api.address))
+    done = loadtest("run", "s.toml", "--host", open_api.url, "--no-preflight", "--master", "--bind", bound)
+    assert done.code == 2
+    assert f"--bind {bound}: cannot listen there" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.heavy
-def test_a_lost_worker_makes_a_run_invalid_by_name(
-    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_a_lost_worker_makes_a_run_invalid_by_name(launch: Fixture, tmp_path: Path) -> None:
     """Exit code 3, and the verdict says which worker was lost, and what with it."""
     (tmp_path / "s.toml").write_text(TEXT % "6s")
     run = launch(
         "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
     )
-    until(
-        lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns and len(found[0].operations) > 20
-    )
+    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch and len(found[0].operations) > 20)
     children = psutil.Process(run.process.pid).children(recursive=True)
     workers = [each for each in children if "loadtest.load.distributed" in each.cmdline()]
     workers[0].send_signal(signal.SIGKILL)
@@ -107,16 +99,14 @@ def test_a_lost_worker_makes_a_run_invalid_by_name(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGTERM], False)])
-def test_an_interrupt_ends_in_a_report(
-    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path, signals: list[int], *, whole: bool
-) -> None:
+def test_an_interrupt_ends_in_a_report(launch: Fixture, tmp_path: Path, signals: list[int], *, whole: bool) -> None:
     """The first lets all workers finish what they have begun, the second ends them at once; reported are both."""
     workflow = f'"sleep"\nparameters = {{ ms = {100 if whole else 4000} }}\nmax_users = 30'
     (tmp_path / "s.toml").write_text((TEXT % "60s").replace('"say-hello"', workflow))
     run = launch(
         "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
     )
-    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns)
+    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch)
     (found,) = runs_in(tmp_path / "out")
     if whole:
         until(lambda: {row["worker"] for row in found.operations} == {1, 2})
@@ -132,17 +122,13 @@ def test_an_interrupt_ends_in_a_report(
 
 
 @pytest.mark.heavy
-def test_a_killed_load_on_workers_is_reported(
-    launch: Fixture, runs_in: Fixture, until: Fixture, tmp_path: Path
-) -> None:
+def test_a_killed_load_on_workers_is_reported(launch: Fixture, tmp_path: Path) -> None:
     """The master of a run dies: what there is of the record becomes a report, which is invalid."""
     (tmp_path / "s.toml").write_text(TEXT % "30s")
     run = launch(
         "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
     )
-    until(
-        lambda: (found := runs_in(tmp_path / "out")) and found[0].info.epoch_unix_ns and len(found[0].operations) > 60
-    )
+    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch and len(found[0].operations) > 60)
     children = psutil.Process(run.process.pid).children()
     master = next(each for each in children if "loadtest.load" in each.cmdline())
     workers = master.children()

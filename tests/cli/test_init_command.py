@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loadtest.cli._curl import parse_curl
@@ -136,9 +136,7 @@ def test_a_retrieval_asks_for_the_job_of_the_command(loadtest: Verb, tmp_path: P
         (curl(RUN, {"name": "a"}, "-H"), "ends after -H"),
     ],
 )
-def test_what_cannot_be_taken_over_is_said_without_the_key(
-    loadtest: Verb, tmp_path: Path, command: str, sentence: str
-) -> None:
+def test_what_cannot_be_taken_over_is_said_without_the_key(loadtest, tmp_path, command, sentence):
     """Exit code 2, a sentence and a remedy; no file; nothing that could be the key."""
     said = loadtest("init", "--from-curl", command)
     assert said.code == 2
@@ -147,6 +145,7 @@ def test_what_cannot_be_taken_over_is_said_without_the_key(
     assert files(tmp_path) == {}
 
 
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     st.dictionaries(
         st.text(max_size=8),
@@ -169,6 +168,7 @@ def test_parameters_are_the_same_in_the_scenario_or_refused(parameters: dict[str
     assert tomllib.loads(written)["traffic"]["runs"].get("parameters", {}) == parameters
 
 
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No command ends in anything but a reading or a sentence."""

@@ -1,15 +1,12 @@
 """``loadtest plan``: its table, its JSON, its refusals, and that what it counts is what is then offered."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.processes import clean_environment
 
 from loadtest.record import run_directory, samples
 
@@ -50,13 +47,7 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
     path = tmp_path / "all.toml"
     path.write_text(ALL_FORMS)
     planned = json.loads(loadtest("plan", str(path), "--json").out)
-    subprocess.run(
-        [sys.executable, "-m", "loadtest.cli", "run", str(path), "--output-dir", str(tmp_path / "out")],
-        env=clean_environment(),
-        check=False,
-        capture_output=True,
-        timeout=60,
-    )
+    loadtest("run", str(path), "--output-dir", str(tmp_path / "out"))
     run = run_directory.find_run(str(tmp_path / "out" / "latest"))
     rows = samples.read_table(run).select(["row", "traffic", "stage"]).to_pylist()
     offered = Counter((row["traffic"], row["stage"]) for row in rows if row["row"] == "operation")
@@ -68,12 +59,13 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_scenario_has_a_plan_that_fits(loadtest: Verb, path: Path) -> None:
     """No line is wider than 100 columns, every entry and every limit that is asked has a row, exit code 0."""
-    said = loadtest("plan", str(path))
+    # Of one phase of the windows, instead of all, but for the tour: what takes the time are the phases.
+    at = ("--start", "12:00:00")
+    said = loadtest("plan", str(path), *(() if path.stem == "tour" else at))
     assert said.code == 0, said.err
     assert max(map(len, said.out.splitlines())) <= 100
     assert "\x1b" not in said.out
-    # One phase of the windows instead of all: what stands in both does not depend on it.
-    planned = json.loads(loadtest("plan", str(path), "--start", "12:00:00", "--json").out)
+    planned = json.loads(loadtest("plan", str(path), *at, "--json").out)
     for row in planned["stages"]:
         assert row["traffic"] in said.out
         assert f"{row['operations']:,}" in said.out

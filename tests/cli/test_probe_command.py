@@ -1,15 +1,12 @@
-"""``loadtest probe`` over real HTTP: the reference API, somebody else's limiter, and servers that cannot be probed."""
+"""``loadtest probe`` over real HTTP: the reference API, and servers that cannot be probed."""
 
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from plugins.peers import Peer, resets
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 from plugins.verbs import Said
@@ -17,7 +14,6 @@ from plugins.verbs import Said
 ENVIRONMENT = {"WORKFLOW_API_KEYS": ",".join(KEYS[:2]), "WORKFLOW_ENDPOINT": "tests"}
 Verb = Callable[..., Said]
 LIMIT = ("retrieval", "--documented", "retrieval=30/2s")
-REFUSED = (429, {"error": "Too many", "code": "rate_limit_exceeded", "details": {}})
 
 
 def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
@@ -49,19 +45,6 @@ def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtes
     assert "none is contradicted" in found["retry_after"]
 
 
-def test_somebody_elses_limiter_stands(stub: Callable[..., Stub], loadtest: Verb) -> None:
-    """The `limits` package's moving window is a sliding log; keys share it here, and names do."""
-    limiter, lock = MovingWindowRateLimiter(MemoryStorage()), threading.Lock()
-
-    def answer(_method: str, _path: str, _number: int) -> Answer:
-        with lock:
-            return UNKNOWN if limiter.hit(RateLimitItemPerSecond(30, 2)) else REFUSED
-
-    found = only_finding(loadtest, stub(answer).url)
-    assert stands(found, "sliding-log", 30)
-    assert found["scope"] == "global"
-
-
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -78,6 +61,16 @@ def test_what_cannot_be_probed_is_said(stub: Callable[..., Stub], loadtest: Verb
     assert words in done.err
     assert "Traceback" not in done.err
     assert len(server.asked) == 1
+
+
+def test_a_dead_host_and_one_that_resets_are_named(peer: Callable[..., Peer], loadtest: Verb) -> None:
+    """Exit code 5 and a sentence of each; nothing listens on port 9 of the loopback."""
+    done = loadtest("probe", *LIMIT, "--host", "http://127.0.0.1:9", **ENVIRONMENT)
+    assert (done.code, done.err.splitlines()[0]) == (5, "loadtest: http://127.0.0.1:9 refuses connections")
+    resetting = peer(resets)
+    done = loadtest("probe", *LIMIT, "--host", f"http://127.0.0.1:{resetting.port}", **ENVIRONMENT)
+    assert (done.code, done.err.splitlines()[0]) == (5, "loadtest: a request got no answer: the connection was reset")
+    assert len(resetting.requests) == 1
 
 
 def test_a_budget_below_the_whole_limit_allows_no_probe(

@@ -35,11 +35,13 @@ def test_each_entry_has_a_line_with_its_figures(capsys: pytest.CaptureFixture[st
         display.show(
             progress(greetings=entry(), jobs=entry(stage="above", ok=0, throttled=0, timed_out=4, p95_ms=None))
         )
+        display.show(progress(46.0, phase="draining"))
     assert capsys.readouterr().out.splitlines() == [
         "preparing …",
         "p95: response time of operations that were ok or timed out in the last ten seconds",
         "   20 s of 45 s  within + above  greetings  offered 1,200  ok 1,190  429 7  p95 1,234 ms",
         "   20 s of 45 s  within + above  jobs       offered 1,200  ok 0  429 0  timed out 4  p95 –",
+        "   45 s of 45 s  draining  greetings  offered 1,200  ok 1,190  429 7  p95 1,234 ms",
     ]
 
 

@@ -3,13 +3,13 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from history_parts import made_line, made_run
+from plugins.processes import Fixture
 from plugins.served import NO_LIMITS
 
 from loadtest.analysis.measurements import generator_identity, target_identity
@@ -24,7 +24,6 @@ from loadtest.regression.measurements import Measurement, Metric, RunMeasurement
 from loadtest.regression.results import Comparison
 from loadtest.scenario import load_scenario, scenario_hash
 
-Fixture = Callable[..., Any]
 SLEEPY = '''
 """A workflow that is as fast as a file says."""
 import time
@@ -62,12 +61,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
     for number, value in enumerate((48.0, 50.0, 52.0, 49.0, 51.0, 50.0)):
         line = made_line(number)
         one = Measurement(
-            traffic="naps",
-            stage="steady",
-            metric=Metric.EXECUTION_TIME_P50,
-            value=value,
-            score=math.log(value),
-            n=40,
+            traffic="naps", stage="steady", metric=Metric.EXECUTION_TIME_P50, value=value, score=math.log(value), n=40
         )
         run = msgspec.structs.replace(
             line.run,
@@ -84,9 +78,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
 
 
 @pytest.mark.judged
-def test_a_slower_service_is_found_and_may_be_accepted(
-    loadtest: Fixture, serve: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path, monkeypatch):
     """Beside six nights a service that takes four times as long is suspected, run again, and confirmed: exit 4.
 
     Both runs are in the history and wait, and once accepted they are what later runs are compared with.
@@ -158,7 +150,7 @@ def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return MadeRun(directory, code)
 
         monkeypatch.setattr(_check, "make_run", make)
-        monkeypatch.setattr(_check, "show", lambda _, comparison, **__: print(comparison.sentence))
+        monkeypatch.setattr(_check, "show_comparison", lambda _, comparison, **__: print(comparison.sentence))
         said = loadtest("regression", *arguments, "--history", str(place.parent))
         assert not queue, "every run was asked for"
         return said, recorded(place.parent).runs[10:], list(confirmed)
@@ -247,9 +239,7 @@ def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCo
         ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.PASS),
     ],
 )
-def test_the_exit_code_is_that_of_the_weightier_verdict(
-    checked: Fixture, runs: list[tuple[float, int]], options: list[str], code: ExitCode
-) -> None:
+def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code):
     """Of the run's own thresholds and the comparison; after a rerun, of the rerun's."""
     said, _, _ = checked(*CHECK, *options, runs=runs)
     assert said.code == code

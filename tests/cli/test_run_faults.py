@@ -1,12 +1,10 @@
 """Runs against an embedded target that misbehaves on purpose."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-Fixture = Callable[..., Any]
+from plugins.processes import Fixture
+from plugins.records import runs_in
 
 FAULTY = """
 title = "Faulty"
@@ -28,9 +26,7 @@ duration = "1s"
 
 
 @pytest.mark.heavy
-def test_faults_count_from_the_epoch_and_are_told(
-    launch: Fixture, tiny: Fixture, runs_in: Fixture, tmp_path: Path
-) -> None:
+def test_faults_count_from_the_epoch_and_are_told(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """A fault from 1 s for 1 s hits what is sent then and nothing else; run.json and report.html speak of it."""
     run = launch("loadtest.cli", "run", tiny("3s", FAULTY), "--output-dir", str(tmp_path / "out"))
     assert run.wait() in {0, 3}, run.complained  # 3: this machine was too busy to judge anybody by
@@ -52,10 +48,10 @@ def test_faults_count_from_the_epoch_and_are_told(
     assert "faults: error 503 from 1 s for 1 s" in (found.directory / "target.log").read_text()
 
 
-def test_faults_are_listed_before_anything_is_sent(launch: Fixture, tiny: Fixture) -> None:
+def test_faults_are_listed_before_anything_is_sent(loadtest: Fixture, tiny: Fixture) -> None:
     """By ``validate`` and by ``plan``."""
     path = tiny("3s", FAULTY)
-    checked, planned = launch("loadtest.cli", "validate", path), launch("loadtest.cli", "plan", path)
-    assert (checked.wait(), planned.wait()) == (0, 0)
-    assert "1 fault of the target" in checked.said
-    assert "error 503 from 1 s for 1 s" in " ".join(planned.said.split())
+    checked, planned = loadtest("validate", path), loadtest("plan", path)
+    assert (checked.code, planned.code) == (0, 0)
+    assert "1 fault of the target" in checked.out
+    assert "error 503 from 1 s for 1 s" in " ".join(planned.out.split())

@@ -4,9 +4,9 @@ import json
 import os
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import record_maker as maker
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode
@@ -14,7 +14,7 @@ from loadtest.record import run_directory
 from loadtest.report import write
 
 
-def make(maker: ModuleType, parent: Path, day: int, *, report: bool = True) -> Path:
+def make(parent: Path, day: int, *, report: bool = True) -> Path:
     """A run of that day of July 2025."""
     name = f"202507{day:02}T082640Z-tour-0a1b2c"
     rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, request_id="ab" * 16)]
@@ -26,11 +26,9 @@ def make(maker: ModuleType, parent: Path, day: int, *, report: bool = True) -> P
     return directory
 
 
-def test_slow_lists_operations_with_their_requests(
-    maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_slow_lists_operations_with_their_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Response time, outcome, trace id and each request; the same as JSON."""
-    directory = make(maker, tmp_path, 20)
+    directory = make(tmp_path, 20)
     assert main(["slow", str(directory)]) == 0
     printed = capsys.readouterr().out
     assert "5.0 ms  ok  arrival 0, stage within, at 0.000 s" in printed
@@ -40,21 +38,21 @@ def test_slow_lists_operations_with_their_requests(
     assert json.loads(capsys.readouterr().out)["t"][0]["phases"][0]["status"] == 200
 
 
-def test_slow_says_what_it_needs(maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slow_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No report yet, or an entry that is not there: a sentence, and exit 2."""
-    bare = make(maker, tmp_path, 20, report=False)
+    bare = make(tmp_path, 20, report=False)
     assert main(["slow", str(bare)]) == ExitCode.USAGE
     assert f"loadtest report {bare}" in capsys.readouterr().err
-    directory = make(maker, tmp_path, 21)
+    directory = make(tmp_path, 21)
     assert main(["slow", str(directory), "--traffic", "x"]) == ExitCode.USAGE
     assert "the run has t" in capsys.readouterr().err
 
 
-def test_runs_lists_the_newest_first(maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_lists_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its start, verdict and name; a copy under another name is none."""
     for day in (20, 22, 21):
-        make(maker, tmp_path, day, report=day != 21)
-    make(maker, tmp_path, 23).rename(tmp_path / "example")
+        make(tmp_path, day, report=day != 21)
+    make(tmp_path, 23).rename(tmp_path / "example")
     (tmp_path / "20250722T082640Z-tour-0a1b2c" / "comparison.json").write_text('{"word": "regressed"}')
     assert main(["runs", "--output-dir", str(tmp_path)]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
@@ -67,12 +65,12 @@ def test_runs_lists_the_newest_first(maker: ModuleType, tmp_path: Path, capsys: 
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_pruning_keeps_the_newest_and_whatever_is_no_run(maker: ModuleType, tmp_path: Path) -> None:
+def test_pruning_keeps_the_newest_and_whatever_is_no_run(tmp_path: Path) -> None:
     """Only runs go, the oldest first; the example, other files, and a run that goes on stay."""
-    old, new = make(maker, tmp_path, 20), make(maker, tmp_path, 22)
+    old, new = make(tmp_path, 20), make(tmp_path, 22)
     (tmp_path / "baselines").mkdir()
-    example = make(maker, tmp_path, 19).rename(tmp_path / "example")
-    going = make(maker, tmp_path, 18)
+    example = make(tmp_path, 19).rename(tmp_path / "example")
+    going = make(tmp_path, 18)
     info = run_directory.load(going)
     info.end = "running"
     run_directory.save(info, going)

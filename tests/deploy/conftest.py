@@ -26,8 +26,7 @@ def compose() -> Callable[..., dict[str, Any]]:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        parsed: dict[str, Any] = json.loads(done.stdout)
-        return parsed
+        return json.loads(done.stdout)
 
     return read
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 import pytest
-from deploy_parts import DEPLOY, Manifests
+from deploy_parts import DEPLOY
 from plugins.processes import clean_environment
+from plugins.records import runs_in
 
 from loadtest.cli import app
 
@@ -60,9 +61,7 @@ def understood(command: list[str]) -> None:
     verb.make_context(name, list(rest))
 
 
-def test_commands_of_all_containers_are_understood(
-    compose: Compose, built: Callable[[str], Manifests], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_of_all_containers_are_understood(compose, built, monkeypatch):
     """Verbs, options and their values, as Compose and kustomize give them to the entry point."""
     monkeypatch.chdir(DEPLOY.parent)
     commands = [service["command"] for service in compose()["services"].values()]
@@ -75,9 +74,7 @@ def test_commands_of_all_containers_are_understood(
 
 
 @pytest.mark.heavy
-def test_what_compose_starts_makes_a_run_together(
-    compose: Compose, start: Any, free_port: int, runs_in: Any, tmp_path: Path
-) -> None:
+def test_what_compose_starts_makes_a_run_together(compose: Compose, start: Any, free_port: int, tmp_path: Path) -> None:
     """Target, workers before their master, master: one record by both workers, held to the leash that is mounted."""
     (tmp_path / "scenario.toml").write_text(TEXT)
     services = compose(SCENARIO="scenario.toml")["services"]

@@ -59,8 +59,7 @@ def test_schemas_hold(everything: Manifests, version: str) -> None:
 
 def example_secret() -> dict[str, Any]:
     """secret.example.yaml."""
-    read: dict[str, Any] = yaml.safe_load((DEPLOY / "kubernetes/secret.example.yaml").read_text(encoding="utf-8"))
-    return read
+    return yaml.safe_load((DEPLOY / "kubernetes/secret.example.yaml").read_text(encoding="utf-8"))
 
 
 def test_pods_are_restricted(all_pods: list[dict[str, Any]]) -> None:

@@ -71,9 +71,7 @@ def nightly(tmp_path: Path, stub: Stub) -> Callable[[int], subprocess.CompletedP
     return start
 
 
-def test_cron_hears_nothing_of_a_check_that_passed(
-    nightly: Callable[[int], subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_cron_hears_nothing_of_a_check_that_passed(nightly, tmp_path):
     """The check has the options and the keys of the file; old runs are deleted after it."""
     done = nightly(0)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -83,9 +81,7 @@ def test_cron_hears_nothing_of_a_check_that_passed(
 
 
 @pytest.mark.parametrize(("code", "said"), [(4, "slower"), (6, "Inconclusive"), (70, "ended with 70")])
-def test_cron_hears_of_any_other(
-    nightly: Callable[[int], subprocess.CompletedProcess[str]], code: int, said: str
-) -> None:
+def test_cron_hears_of_any_other(nightly, code, said):
     """What it means comes first, then all that the check printed; the exit code stays."""
     done = nightly(code)
     assert done.returncode == code
@@ -170,9 +166,7 @@ TITLE = "Load test regression: the API is slower, or refuses more"
     ],
     ids=["no history", "once", "twice", "known", "undecided", "recovered", "accepted", "quiet"],
 )
-def test_one_issue_is_kept_while_the_api_is_slower(
-    lines: list[str], opened: bool, does: list[str], tmp_path: Path, stub: Stub
-) -> None:
+def test_one_issue_is_kept_while_the_api_is_slower(lines, opened, does, tmp_path, stub):
     """Opened after two regressed checks in a row, closed by one that passes or learns anew, and else left alone."""
     issues = [{"number": 7, "title": TITLE}] if opened else []
     issues.append({"number": 8, "title": "Load test of another scenario"})

@@ -147,7 +147,6 @@ def test_another_count_than_the_documented_one_is_found(count: int) -> None:
     found = infer(documented, AssumedLimits({}), 0.0, 0.6)
     assert found.named[0].spec == LimiterSpec("fixed-window")
     assert found.other_count == count
-    assert found.assumed is not None
     assert not found.assumed.fits
 
 
@@ -170,7 +169,6 @@ def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
     requests.refused[begins[0] - 5], requests.refused[begins[0]] = True, False
     requests.refused[begins[1] + 5] = False
     assumed = infer(requests, AssumedLimits({}), 0.0, 0.6).assumed
-    assert assumed is not None
     assert (assumed.wrongly_rejected, assumed.wrongly_admitted) == (1, 1)
     assert np.flatnonzero(assumed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
 
@@ -206,7 +204,6 @@ def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
     requests = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
     best = infer(requests, AssumedLimits({}), 0.0, 0.6).named[0]
     assert best.spec.algorithm in ("token-bucket", "gcra")
-    assert best.bursts is not None
     assert best.bursts[0] <= 17 <= best.bursts[1]
     assert f"({best.bursts[0]} to {best.bursts[1]} fit as well)" in words(best)
 

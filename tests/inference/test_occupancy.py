@@ -57,9 +57,7 @@ def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], to
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @settings(max_examples=settings.default.max_examples // 4)
 @given(st.lists(gaps, min_size=1, max_size=3), st.integers(1, 6), st.sampled_from([1.0, 2.0, 5.0]), st.floats(0.1, 4))
-def test_a_limiters_own_decisions_never_contradict_it(
-    spec: LimiterSpec, per_limiter: list[list[float]], count: int, window: float, took: float
-) -> None:
+def test_a_limiters_own_decisions_never_contradict_it(spec, per_limiter, count, window, took):
     """Fed with what a limiter of the leaf decided, its loads predict every decision, or say that they can't."""
     limit = Limit(count, window)
     requests = asked_of(spec, limit, per_limiter, took)

@@ -9,15 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
-from loadtest.limiters import (
-    ConcurrencyLimit,
-    FixedWindow,
-    Gcra,
-    LeakyQueue,
-    SlidingLog,
-    TokenBucket,
-    replay,
-)
+from loadtest.limiters import ConcurrencyLimit, FixedWindow, Gcra, LeakyQueue, SlidingLog, TokenBucket, replay
 from loadtest.units import Limit
 
 GRAIN = 5e-7
@@ -123,9 +115,7 @@ def test_a_bucket_passes_whatever_it_has_a_token_for(case: Case) -> None:
 
 
 @given(st.data(), limits, st.integers(1, 12), st.booleans())
-def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(
-    data: st.DataObject, limit: Limit, burst: int, counting: bool
-) -> None:
+def test_a_token_bucket_and_gcra_of_one_burst_are_the_same(data, limit, burst, counting):
     """Tokens and theoretical arrival times are two ways to write one rule, times included."""
     bucket, gcra = (kind(limit, burst, count_rejected=counting) for kind in (TokenBucket, Gcra))
     for time in data.draw(arrivals(limit)):
@@ -152,8 +142,7 @@ def test_a_leaky_queue_lets_out_one_at_a_time_and_holds_at_most_b(case: Case) ->
 
 
 @given(
-    st.integers(1, 5),
-    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 30) | st.just(0.0)), max_size=60).map(sorted),
+    st.integers(1, 5), st.lists(st.tuples(st.floats(0, 100), st.floats(0, 30) | st.just(0.0)), max_size=60).map(sorted)
 )
 def test_a_concurrency_limit_never_has_more_than_n_at_once(count: int, requests: list[tuple[float, float]]) -> None:
     """By brute force over begin and end of each: below N a request passes, at N it does not."""

@@ -25,7 +25,6 @@ class Run(RunDirectory):
 
     def wait(self, seconds: float = 60.0) -> "Run":
         """Wait for its end."""
-        assert self.process.stdout is not None
         self.said += self.process.stdout.read().splitlines()
         self.process.wait(seconds)
         return self

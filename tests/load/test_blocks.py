@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo
 from loadtest.scenario import load_scenario
 from loadtest.targets import choose
 
-Fixture = Callable[..., Any]
 TEXT = """title = "t"
 drain = "2s"
 [traffic.t]

@@ -1,5 +1,6 @@
 """A service that sends our own API key back, wherever a word of its own can stand: it is recorded nowhere."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from plugins.peers import Talk
 from loadtest.foreign_text import BLANK
 
 KEY = "s3cret-Key-0123456789"
+jobs = itertools.count(1)
 
 
 def echoing(talk: Talk) -> None:
@@ -16,7 +18,7 @@ def echoing(talk: Talk) -> None:
     while request := talk.read():
         status, body = 500, {"error": KEY, "code": f"bad_{KEY}", "details": {"key": KEY}}
         if b" /v1/workflows/jobs " in request:
-            status, body = 202, {"jobId": f"job-{len(talk.peer.requests)}-{KEY}", "status": f"waiting_{KEY.lower()}"}
+            status, body = 202, {"jobId": f"job-{next(jobs)}-{KEY}", "status": f"waiting_{KEY.lower()}"}
         elif b"/jobs/" in request:
             job = request.split(b"/jobs/")[1].split(b" ")[0].decode()
             status, body = 200, {"jobId": job, "status": "completed", "result": {"key": KEY}, "executionTime": 1.0}

@@ -22,16 +22,18 @@ SLOWLY = 'timeout = "100ms"\nuser = "slow:Slow"\n'
 def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api: Any) -> None:
     """Users that are busy for longer than the deadline has it: others are made before an arrival has to wait.
 
-    At its cap, arrivals wait, and leave late; how many and how long is known.
+    At its cap, arrivals wait, and leave late; how many and how long is known. All are sent, and their response times
+    count from the schedule.
     """
     (offer.folder / "slow.py").write_text(SLOW)
     entries = [
         offer.entry(name, "sync_run", "100/s", "1s", SLOWLY + more)
         for name, more in (("free", ""), ("capped", "max_users = 20"))
     ]
-    run = offer(offer.scenario(*entries), open_api.url).wait()
-    assert run.check_conservation() == {"ok": 200}
-    assert {plan.users for plan in run.info.traffic.values()} == {11}
+    entries.append(offer.entry("single", "sync_run", "30/s", "1s", "max_users = 1\n" + offer.sleep(50)))
+    run = offer(offer.scenario(*entries, drain="20s"), open_api.url).wait()
+    assert run.check_conservation() == {"ok": 230}
+    assert {name: plan.users for name, plan in run.info.traffic.items()} == {"free": 11, "capped": 11, "single": 1}
     (own,) = run.info.generators
     free, capped = own.pools["free"], own.pools["capped"]
     assert (free.started, free.cap) == (11, 100)
@@ -43,6 +45,13 @@ def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api
     assert capped.waited <= len(late)
     assert capped.longest_wait_ms <= max(late) / 1e6
     assert capped.full_s >= 1
+    rows = sorted((row for row in run.operations if row["traffic"] == "single"), key=lambda row: row["arrival"])
+    assert [row["intended_start"] for row in rows] == [round(k / 30 * 1e9) for k in range(30)]
+    for row in rows:
+        # Arrival k is served after all before it, 50 ms each, whatever it cost them.
+        assert row["end"] >= (row["arrival"] + 1) * 0.05e9
+        assert row["user_free"] <= row["start"]
+    assert rows[-1]["end"] - rows[-1]["intended_start"] >= 0.5e9
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="this system has no such limit")

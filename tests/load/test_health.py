@@ -10,8 +10,6 @@ from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
 from loadtest.load.health import CpuLoop, Health, Pauses
 
-pytestmark = pytest.mark.judged
-
 CLASSES = """
 import gc
 import time
@@ -33,7 +31,7 @@ class Blocking(SyncRunUser):
 class Littering(SyncRunUser):
     def perform(self, operation):
         super().perform(operation)
-        if operation.arrival.number == 20:
+        if operation.arrival.number == 40:
             litter = [[each] for each in range(500_000)]
             until = time.perf_counter() + 1.2
             while time.perf_counter() < until:
@@ -58,11 +56,14 @@ class Burning(SyncRunUser):
 """
 
 
-def run_with(offer: Any, api: Any, user: str, duration: str = "1s", more: str = "") -> Findings:
-    """What is found in a run with a user class of these."""
+def run_with(offer: Any, api: Any, *users: str, duration: str = "1s") -> Findings:
+    """What is found in a run with user classes of these."""
     (offer.folder / "classes.py").write_text(CLASSES)
-    lines = f'user = "classes:{user}"\nmax_users = 50\n{more}'
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "50/s", duration, lines)), api.url).wait()
+    entries = [
+        offer.entry(user.lower(), "sync_run", "50/s", duration, f'user = "classes:{user}"\nmax_users = 50\n')
+        for user in users
+    ]
+    run = offer(offer.scenario(*entries), api.url).wait()
     run.check_conservation()
     return find(load_record(run.directory))
 
@@ -73,30 +74,17 @@ def broken(findings: Findings) -> dict[str, str]:
     return {check.name: check.words for check in findings.checks if not check.ok}
 
 
-def test_a_class_that_blocks_is_found_out(offer: Any, open_api: Any) -> None:
-    """It blocks the whole event loop: nothing is sent, and no answer is taken."""
-    findings = run_with(offer, open_api, "Blocking")
-    assert "its event loop stood still" in broken(findings)["event loop"]
+def test_classes_that_block_and_litter_are_found_out(offer: Any, open_api: Any) -> None:
+    """While the whole event loop is blocked, nothing is sent, and no answer is taken; while half a million objects are
+    collected, again and again, neither.
+    """
+    findings = run_with(offer, open_api, "Blocking", "Littering")
+    checks = broken(findings)
+    assert "its event loop stood still" in checks["event loop"]
+    assert "garbage collections held it up" in checks["garbage collection"]
     (own,) = findings.record.info.generators
     assert own.stalls.longest_ms >= 1400
-
-
-def test_garbage_is_found_out(offer: Any, open_api: Any) -> None:
-    """Collections of half a million objects, one after the other."""
-    findings = run_with(offer, open_api, "Littering")
-    assert "garbage collections held it up" in broken(findings)["garbage collection"]
-    (own,) = findings.record.info.generators
     assert own.collections.count >= 2
-
-
-def test_a_full_pool_is_found_out(offer: Any, open_api: Any) -> None:
-    """Two users for what needs fifteen."""
-    lines = "max_users = 2\n" + offer.sleep(300)
-    text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "1s", lines), drain="300ms")
-    run = offer(text, open_api.url).wait()
-    words = broken(find(load_record(run.directory)))["users"]
-    assert "the pool of 2 users of runs was full" in words
-    assert "raise max_users" in words
 
 
 @pytest.mark.heavy

@@ -13,7 +13,7 @@ import pytest
 from leash_parts import ABORTED, write_entry, write_scenario
 from plugins.namespaces import OUTSIDE, Cable, Network
 from plugins.processes import clean_environment
-from plugins.stubs import Stub, pending_forever
+from plugins.stubs import pending_forever
 
 
 @pytest.fixture
@@ -42,9 +42,7 @@ def inside(cable: Cable) -> Callable[..., "subprocess.CompletedProcess[str]"]:
 
 
 @pytest.mark.heavy
-def test_another_host_is_loaded_with_an_entry_only_and_inside_its_leash(
-    cable: Cable, inside: Callable[..., "subprocess.CompletedProcess[str]"], stub: Callable[..., Stub], tmp_path: Path
-) -> None:
+def test_another_host_is_loaded_with_an_entry_only_and_inside_its_leash(cable, inside, stub, tmp_path):
     """Refused without one, by URL; with one, by URL too, not one request beyond its budget."""
     server = stub(pending_forever, cable.near_address)
     write_scenario(tmp_path, rate="5/s", seconds=2)

@@ -49,11 +49,7 @@ def test_references_within_a_schema_hold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("read", "key"),
-    [
-        (read_inputs, "inputs"),
-        (lambda path: read_job_ids(path, 1), "job_ids"),
-        (read_schema, "result_schema"),
-    ],
+    [(read_inputs, "inputs"), (lambda path: read_job_ids(path, 1), "job_ids"), (read_schema, "result_schema")],
 )
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_may_have_no_end_is_not_read(tmp_path: Path, read: Callable[[Path], Any], key: str, kind: str) -> None:
@@ -65,5 +61,5 @@ def test_what_may_have_no_end_is_not_read(tmp_path: Path, read: Callable[[Path],
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(InputError, match=f"cannot read {key} from .*: it is no file"):
+    with pytest.raises(InputError, match=f"cannot read {key} from .*: it is not a regular file"):
         read(path)

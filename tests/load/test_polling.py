@@ -41,9 +41,7 @@ def times(polling: Polling, *, answer_takes: int = 0, draw: float = 1.0) -> list
         (policy(1, 4), 0, 0, [1, 2, 3, 4]),  # no jitter, whatever is drawn
     ],
 )
-def test_polls_come_when_the_policy_says(
-    polling: Polling, answer_takes: int, draw: float, expected: list[float]
-) -> None:
+def test_polls_come_when_the_policy_says(polling, answer_takes, draw, expected):
     """Fixed, growing, capped, jittered; until the time to give up."""
     assert times(polling, answer_takes=answer_takes, draw=draw) == expected
 

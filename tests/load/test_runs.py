@@ -4,23 +4,16 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-Fixture = Callable[..., Any]
-
-
-def epoch(run: Any) -> int | None:
-    """When the epoch was (wall ns), or None before it."""
-    moment: int | None = run.info.epoch_unix_ns
-    return moment
+from plugins.processes import Fixture, until
 
 
 def some_scenario(offer: Any, seed: int) -> str:
     """A scenario that a seed decides on: entries of all operations, of any rate, pool and duration of work."""
     dice = random.Random(seed)
     entries = []
-    for number in range(4):
+    for number in range(6):
         # An async_run at least, whose jobs a retrieval of the run's own can ask for.
         operation = dice.choice(["sync_run", "async_run", "retrieval"]) if number else "async_run"
         lines = [f'arrivals = "{dice.choice(["even", "poisson"])}"']
@@ -45,7 +38,7 @@ def some_scenario(offer: Any, seed: int) -> str:
 def test_every_arrival_ends_in_exactly_one_outcome(offer: Any, serve: Fixture) -> None:
     """Whatever the scenario, pools too small and limits among it: numbers 0 to n-1 of each entry appear once each."""
     limits = ("--limit", "sync_run=30/1s", "--limit", "async_submit=40/1s", "--limit", "retrieval=60/1s")
-    runs = [offer(some_scenario(offer, seed), serve(*limits).url) for seed in (2, 4, 5)]
+    runs = [offer(some_scenario(offer, seed), serve(*limits).url) for seed in (40, 53)]
     for run in runs:
         run.wait().check_conservation()
         assert run.process.returncode == 0
@@ -58,56 +51,7 @@ def test_every_arrival_ends_in_exactly_one_outcome(offer: Any, serve: Fixture) -
                 assert row["start"] >= row["intended_start"]
 
 
-def test_requests_and_operations_tell_one_story(offer: Any, open_api: Any) -> None:
-    """Each sent operation has its requests: one for a run or retrieval, a submit and its polls for a job."""
-    text = offer.scenario(
-        offer.entry("runs", "sync_run", "40/s", "1s"),
-        offer.entry(
-            "jobs", "async_run", "20/s", "1s", 'polling = { interval = "50ms", give_up = "9s" }\n' + offer.sleep(300)
-        ),
-        offer.entry("looks", "retrieval", "40/s", "1s"),
-    )
-    run = offer(text, open_api.url).wait()
-    assert run.check_conservation() == {"ok": 100}
-    for row in run.operations:
-        mine = [
-            each
-            for each in run.requests
-            if (each["traffic"], each["parent_arrival"]) == (row["traffic"], row["arrival"])
-        ]
-        kinds = [each["kind"] for each in mine]
-        expected = {"runs": ["run"], "looks": ["retrieve"], "jobs": ["submit"] + ["poll"] * (row["poll"] or 0)}
-        assert kinds == expected[row["traffic"]]
-        assert row["start"] == mine[0]["start"]
-        assert row["end"] == mine[-1]["end"]
-        assert all(each["request_id"].split("-")[1] == row["request_id"] for each in mine)
-        if row["traffic"] == "jobs":
-            assert row["poll"] >= 2
-            assert [each["poll"] for each in mine[1:]] == list(range(1, row["poll"] + 1))
-            assert row["execution_time_ms"] >= 300
-    ids = [row["request_id"] for row in run.requests]
-    assert len(set(ids)) == len(ids)
-    # Connections are kept: far fewer were made than requests sent.
-    assert sum(not row["connection_reused"] for row in run.requests) < len(run.requests) / 2
-
-
-def test_a_pool_that_is_too_small_keeps_intended_starts(offer: Any, open_api: Any) -> None:
-    """One user for 30 arrivals of 50 ms each: all are sent, and their response times count from the schedule."""
-    text = offer.scenario(
-        offer.entry("runs", "sync_run", "30/s", "1s", "max_users = 1\n" + offer.sleep(50)), drain="20s"
-    )
-    run = offer(text, open_api.url).wait()
-    assert run.check_conservation() == {"ok": 30}
-    rows = sorted(run.operations, key=lambda row: row["arrival"])
-    assert [row["intended_start"] for row in rows] == [round(k / 30 * 1e9) for k in range(30)]
-    for row in rows:
-        # Arrival k is served after all before it, 50 ms each, whatever it cost them.
-        assert row["end"] >= (row["arrival"] + 1) * 0.05e9
-        assert row["user_free"] <= row["start"]
-    assert rows[-1]["end"] - rows[-1]["intended_start"] >= 0.5e9
-
-
-def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_no_omission_is_coordinated(offer: Any, serve: Fixture) -> None:
     """The target freezes for a second: the schedule goes on, and who arrived meanwhile waited as long as it took.
 
     A closed loop would have sent nothing, and shown one slow request for each of its users.
@@ -115,7 +59,7 @@ def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) 
     target = serve("--limit", "retrieval=1000000/s")
     text = offer.scenario(offer.entry("looks", "retrieval", "200/s", "3s", "max_users = 300"))
     run = offer(text, target.url)
-    until(lambda: epoch(run))
+    until(lambda: run.epoch)
     began = time.monotonic()
     target.signal(signal.SIGSTOP)
     threading.Timer(1.0, target.signal, [signal.SIGCONT]).start()
@@ -127,7 +71,7 @@ def test_no_omission_is_coordinated(offer: Any, serve: Fixture, until: Fixture) 
     assert all(row["start"] - row["intended_start"] < 0.9e9 for row in run.operations)
 
 
-def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixture) -> None:
     """Frozen to the end: what was in flight is timed out by the drain, what waited is dropped, and the run ends."""
     target = serve("--limit", "retrieval=1000000/s", "--limit", "async_submit=1000000/s")
     text = offer.scenario(
@@ -136,7 +80,7 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
         drain="300ms",
     )
     run = offer(text, target.url)
-    until(lambda: epoch(run))
+    until(lambda: run.epoch)
     target.signal(signal.SIGSTOP)
     try:
         run.wait()
@@ -153,11 +97,11 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
     assert all(row["status"] is None and row["bytes_sent"] >= 0 for row in sent)
 
 
-def test_a_target_that_dies_is_data(offer: Any, serve: Fixture, until: Fixture) -> None:
+def test_a_target_that_dies_is_data(offer: Any, serve: Fixture) -> None:
     """Killed in mid-run: the rest is failed with a reason, the load ends well, and nobody raised."""
     target = serve("--limit", "sync_run=1000000/s")
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "2s", offer.sleep(30))), target.url)
-    until(lambda: epoch(run) and run.operations)
+    until(lambda: run.epoch and run.operations)
     target.signal(signal.SIGKILL)
     run.wait()
     outcomes = run.check_conservation()

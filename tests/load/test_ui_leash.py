@@ -8,13 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
-from plugins.stubs import Stub, pending_forever
+from plugins.stubs import pending_forever
 
 
 def post(url: str, host: str) -> tuple[int, str]:
@@ -29,9 +27,7 @@ def post(url: str, host: str) -> tuple[int, str]:
 
 
 @pytest.mark.heavy
-def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
-    tmp_path: Path, stub: Callable[..., Stub], free_port: int
-) -> None:
+def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(tmp_path, stub, free_port):
     """Whatever is typed into its form; and each run in it has its budget, its preflight counted."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 20")
@@ -44,7 +40,6 @@ def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdout is not None
     try:
         assert f"Load goes to {server.url}, within the request budget of 'here'" in process.stdout.readline()
         url, deadline = f"http://127.0.0.1:{free_port}", time.monotonic() + 30

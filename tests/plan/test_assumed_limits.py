@@ -21,8 +21,7 @@ def of(scope: Any, **spec: Any) -> AssumedLimits:
 
 
 @pytest.mark.parametrize(
-    ("scope", "limiters", "quotas"),
-    [("key-and-name", 9, 3), ("key", 3, 3), ("name", 3, 1), ("global", 1, 1)],
+    ("scope", "limiters", "quotas"), [("key-and-name", 9, 3), ("key", 3, 3), ("name", 3, 1), ("global", 1, 1)]
 )
 def test_requests_share_limiters_by_scope(scope: str, limiters: int, quotas: int) -> None:
     """Three keys and three limit names: nine limiters, one for each key, one for each name, or one."""

@@ -1,13 +1,13 @@
 """What a plan expects, held against limiters, schedules and sums that a hand can do."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.processes import Fixture
 
 from loadtest import limiters
 from loadtest.plan import schedules
@@ -15,8 +15,6 @@ from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
 from loadtest.plan.offer import entries, offer
 from loadtest.scenario import Scenario
-
-Fixture = Callable[..., Any]
 
 
 def runs(**more: Any) -> dict[str, Any]:
@@ -40,8 +38,8 @@ def stage(**more: Any) -> dict[str, Any]:
 )
 @settings(max_examples=settings.default.max_examples // 8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn by Hypothesis, by name
-    ask: Fixture, rate: float, start: float, count: int, keys: int, arrivals: str
-) -> None:
+    ask, rate, start, count, keys, arrivals
+):
     """Without retries and polls, what is refused is what a limiter for each key refuses of the very schedule."""
     question = ask(
         {"r": runs(arrivals=arrivals, stages=[stage(rate=f"{rate:.3f}/s", duration="9s")])},
@@ -279,10 +277,7 @@ def test_an_offer_is_in_order_of_time_and_the_same_each_time(ask: Fixture) -> No
         {"a": runs(stages=[stage(rate="3/s")]), "b": jobs(arrivals="poisson", stages=[stage(rate="5/s")])}, seed=9
     )
     made = entries(
-        question.scenario.traffic,
-        question.plans,
-        question.assumed,
-        {"b": job_duration(question.scenario.traffic["b"])},
+        question.scenario.traffic, question.plans, question.assumed, {"b": job_duration(question.scenario.traffic["b"])}
     )
     first, again = offer(made, 9), offer(made, 9)
     assert first == again

@@ -1,12 +1,12 @@
 """What a plan expects of every limiter and scope, held against the limiters themselves and sums that a hand can do."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.processes import Fixture
 
 from loadtest import limiters
 from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
@@ -14,7 +14,6 @@ from loadtest.plan import schedules
 from loadtest.plan.forecast import PHASES, forecast
 from loadtest.units import Limit
 
-Fixture = Callable[..., Any]
 TIMED = [name for name in ALGORITHMS if name != "concurrency"]
 
 
@@ -40,8 +39,8 @@ def stage(**more: Any) -> dict[str, Any]:
 )
 @settings(max_examples=settings.default.max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_replay_is_the_limiters_over_what_they_share(  # noqa: PLR0917 - drawn by Hypothesis, by name
-    ask: Fixture, name: str, scope: Any, count_rejected: bool, count: int, keys: int, start: float
-) -> None:
+    ask, name, scope, count_rejected, count, keys, start
+):
     """Runs and retrievals of several keys are refused exactly by the limiters that their scope gives them."""
     counts = count_rejected and ALGORITHMS[name].can_count_rejected
     enforce = {"sync_run": f"{count}/4s", "retrieval": f"{count}/4s"}

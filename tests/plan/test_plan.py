@@ -53,10 +53,7 @@ def test_rates_of_the_limit_grow_with_keys(operation: str, rate: str, per_key: f
 
 
 OVER: dict[str, tuple[dict[str, tuple[str, list[Any]]], dict[str, list[str]]]] = {
-    "exactly at the limit is within it": (
-        {"a": ("sync_run", [stage("1x limit")])},
-        {"a.only": []},
-    ),
+    "exactly at the limit is within it": ({"a": ("sync_run", [stage("1x limit")])}, {"a.only": []}),
     "above": ({"a": ("sync_run", [stage("101% of limit")])}, {"a.only": ["sync_run"]}),
     "two entries that share a limit": (
         {"a": ("sync_run", [stage("60% of limit")]), "b": ("sync_run", [stage("50% of limit")])},
@@ -160,10 +157,7 @@ def test_warm_up_comes_first_at_the_initial_rate() -> None:
     made = scenario({"a": ("sync_run", [stage("12/s", "1/s")]), "b": ("retrieval", [stage("2/s")])}, warmup="5s")
     plans = traffic_plans(made, AssumedLimits(LIMITS), 1)
     described = [(s.name, s.start_s, s.duration_s, s.rate, s.rate_to, s.warmup, s.over) for s in plans["a"].stages]
-    assert described == [
-        ("warmup", 0, 5, 12, 12, True, ["sync_run"]),
-        ("only", 5, 10, 12, 1, False, ["sync_run"]),
-    ]
+    assert described == [("warmup", 0, 5, 12, 12, True, ["sync_run"]), ("only", 5, 10, 12, 1, False, ["sync_run"])]
     assert [s.start_s for s in plans["b"].stages] == [0, 5]
 
 

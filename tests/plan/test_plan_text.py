@@ -1,7 +1,5 @@
 """What ``loadtest plan`` prints of limiters that are not one for each key and limit name."""
 
-from pathlib import Path
-
 import pytest
 
 from loadtest.cli import main
@@ -45,9 +43,7 @@ keys = 2
         ),
     ],
 )
-def test_a_plan_says_which_limiter_it_assumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, said: tuple[str, ...]
-) -> None:
+def test_a_plan_says_which_limiter_it_assumes(tmp_path, capsys, target, said):
     """Algorithm, burst and scope in words, and the columns that go with them."""
     path = tmp_path / "mine.toml"
     path.write_text(MINE + target)

@@ -54,6 +54,12 @@ class Talk:
                 pass
 
 
+def resets(talk: Talk) -> None:
+    """A script: reset the connection instead of an answer."""
+    talk.read()
+    talk.reset()
+
+
 class Peer:
     """A server that follows a script for each connection; the last script serves all further ones."""
 

@@ -23,18 +23,13 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "LOADTEST_PLOTS": "0", **extra}
 
 
-@pytest.fixture(scope="session")
-def until() -> Fixture:
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Poll a condition until it gives something true, for at most 30 s."""
-
-    def poll(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.01)
-        return value
-
-    return poll
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+    return value
 
 
 async def until_async(condition: Callable[[], Any]) -> Any:

@@ -1,14 +1,9 @@
 """Run directories as tests look at them."""
 
-import importlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import pytest
 
 from loadtest.record import run_directory, samples
 
@@ -27,10 +22,14 @@ class RunDirectory:
         return run_directory.load(self.directory)
 
     @property
+    def epoch(self) -> int | None:
+        """When the epoch was (wall ns), or None before it."""
+        return self.info.epoch_unix_ns
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """Every sample."""
-        found: list[dict[str, Any]] = samples.read_table(self.directory).to_pylist()
-        return found
+        return samples.read_table(self.directory).to_pylist()
 
     @property
     def operations(self) -> list[dict[str, Any]]:
@@ -65,21 +64,7 @@ class RunDirectory:
         return outcomes
 
 
-@pytest.fixture(scope="session")
-def runs_in() -> Callable[[Path], list[RunDirectory]]:
+def runs_in(reports: Path) -> list[RunDirectory]:
     """The runs below a directory, oldest first."""
-
-    def find(reports: Path) -> list[RunDirectory]:
-        found = [path for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
-        return [
-            RunDirectory(path.parent)
-            for path in sorted(found, key=lambda path: run_directory.load(path.parent).started)
-        ]
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def maker() -> ModuleType:
-    """What makes records without a run."""
-    return importlib.import_module("record_maker")
+    found = [path.parent for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
+    return [RunDirectory(path) for path in sorted(found, key=lambda path: run_directory.load(path).started)]

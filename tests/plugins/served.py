@@ -63,7 +63,6 @@ class Served:
         if self.process.poll() is None and not self.process.told:
             self.process.send_signal(number)
         code = self.process.wait(timeout=20)
-        assert self.process.stdout is not None
         rest = self.process.stdout.read()
         self.errors.seek(0)
         return code, rest, self.errors.read()
@@ -136,7 +135,6 @@ class Servers:
             text=True,
             env=clean_environment(**(env or {})),
         )
-        assert process.stdout is not None
         line = process.stdout.readline()
         match = re.fullmatch(r"Workflow API \(reference\) on (http://127\.0\.0\.1:\d+)\n", line)
         served = kind(process, match[1] if match else "", errors, strict)

@@ -23,8 +23,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-_PROCESSES = re.compile(r"\b(offer|launch|loadtest|locusts?|serve|subprocess|ui)\b")
-"""Words of files whose tests start processes: fixtures and modules that do."""
+_STARTING = {"browser", "free_port", "launch", "loadtest", "offer"}
+"""Fixtures of tests that start processes; others are made of these. (What is imported tells nothing: all is ours.)"""
 
 
 class _Sharing(LoadScopeScheduling):
@@ -56,7 +56,8 @@ def _rank(item: pytest.Item) -> int:
     group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
     if group in {"judged", "toured"}:
         return ("judged", "toured").index(group)
-    return 2 if group else 3 if _PROCESSES.search(_text(item.path)) else 4
+    starts = not _STARTING.isdisjoint(getattr(item, "fixturenames", ())) or "import subprocess" in _text(item.path)
+    return 2 if group else 3 if starts else 4
 
 
 @pytest.hookimpl(trylast=True)

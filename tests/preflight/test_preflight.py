@@ -12,7 +12,7 @@ import pytest
 from leash_parts import write_scenario
 from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
-from plugins.verbs import Said
+from plugins.verbs import CARRIED_OUT, Said
 
 from loadtest.preflight.__main__ import main as look
 from loadtest.preflight.checks import in_seconds
@@ -23,10 +23,6 @@ from loadtest.targets import PreflightOrder, allow
 
 SECRET = "not-to-be-shown-anywhere"
 Verb = Callable[..., Said]
-
-
-Broken = tuple[str, str, str]
-"""Operation, what is said, what to do."""
 
 
 def table(text: str) -> dict[str, tuple[str, str]]:
@@ -47,9 +43,7 @@ def test_the_reference_api_passes_every_check(loadtest: Verb, tmp_path: Path, ap
     assert done.out.startswith(f"Preflight of {api}: {2 if operation == 'sync_run' else 3} requests.\n")
 
 
-def test_at_most_five_requests_whatever_the_number_of_keys(
-    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_at_most_five_requests_whatever_the_number_of_keys(loadtest, tmp_path, stub):
     """Three keys are tried, and what was sent carries product, key and endpoint."""
     server = stub(pending_forever)
     write_scenario(tmp_path)
@@ -63,6 +57,20 @@ def test_at_most_five_requests_whatever_the_number_of_keys(
     assert all(headers["x-wf-endpoint"] == "local" for _, _, headers in server.asked)
 
 
+def test_a_key_that_gets_no_answer_is_not_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
+) -> None:
+    """The preflight ends there, and says which key it was."""
+    server = stub(lambda *asked: UNKNOWN if asked[-1] == 1 else (-1, {}))
+    write_scenario(tmp_path)
+    monkeypatch.setenv("WORKFLOW_API_KEYS", f"{SECRET},other")
+    order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
+    failure = msgspec.json.decode(look(order), type=Preflight).failure
+    assert failure is not None
+    assert (failure.name, failure.words) == ("key", "key 2 of 2: no answer in HTTP (RemoteProtocolError)")
+    assert len(server.asked) == 2
+
+
 def refuses(status: int, **body: str) -> Callable[..., Any]:
     return lambda *_: (status, {"error": "No", "code": "no", "details": {}, **body})
 
@@ -72,51 +80,33 @@ def after_404(status: int, body: Any) -> Callable[..., Any]:
     return lambda method, *_: UNKNOWN if method == "GET" else (status, body)
 
 
+UNKNOWN_JOB = "API: an unknown job id was answered with "
+
+
 @pytest.mark.parametrize(
     ("answer", "broken"),
     [
         (refuses(401), ("sync_run", "key: the key was refused with 401 (no)", "Check WORKFLOW_API_KEYS.")),
         (refuses(403), ("sync_run", "key: the key was refused with 403 (no)", "Check WORKFLOW_API_KEYS.")),
-        (
-            lambda *_: (200, b"<html>hello</html>"),
-            (
-                "sync_run",
-                "API: an unknown job id was answered with 200, not with 404 and an error body",
-                "check the URL",
-            ),
-        ),
-        (lambda *_: (404, b"nothing here"), ("sync_run", "API: an unknown job id was answered with 404, not", "URL")),
-        (lambda *_: (302, b""), ("sync_run", "API: an unknown job id was answered with 302, not", "check the URL")),
-        (refuses(503), ("sync_run", "API: an unknown job id was answered with 503 (no), not", "check the URL")),
-        (
-            after_404(404, {"error": "x", "code": "unknown_workflow"}),
-            (
-                "sync_run",
-                "workflow: say-hello was answered with 404 (unknown_workflow)",
-                "Check the workflow's name and WORKFLOW_",
-            ),
-        ),
-        (
-            after_404(400, {"error": "x", "code": "y"}),
-            ("async_run", "was answered with 400 (y)", "Check the parameters"),
-        ),
-        (
-            after_404(200, {"result": {}}),
-            ("sync_run", "answer: a run's answer lacks executionTime; it has result", "compare"),
-        ),
-        (
-            after_404(202, {"id": "x"}),
-            ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare"),
-        ),
-        (
-            after_404(202, {"jobId": "x", "status": "pending"}),
-            ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare"),
-        ),
+        (lambda *_: (200, b"<html>hello</html>"),
+         ("sync_run", f"{UNKNOWN_JOB}200, not with 404 and an error body", "check the URL")),
+        (lambda *_: (404, b"nothing here"), ("sync_run", f"{UNKNOWN_JOB}404, not", "URL")),
+        (lambda *_: (302, b""), ("sync_run", f"{UNKNOWN_JOB}302, not", "check the URL")),
+        (refuses(503), ("sync_run", f"{UNKNOWN_JOB}503 (no), not", "check the URL")),
+        (after_404(404, {"error": "x", "code": "unknown_workflow"}),
+         ("sync_run", "workflow: say-hello was answered with 404 (unknown_workflow)",
+          "Check the workflow's name and WORKFLOW_")),
+        (after_404(400, {"error": "x", "code": "y"}),
+         ("async_run", "was answered with 400 (y)", "Check the parameters")),
+        (after_404(200, {"result": {}}),
+         ("sync_run", "answer: a run's answer lacks executionTime; it has result", "compare")),
+        (after_404(202, {"id": "x"}),
+         ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare")),
+        (after_404(202, {"jobId": "x", "status": "pending"}),
+         ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare")),
     ],
-)
-def test_a_target_that_cannot_be_loaded_fails_a_check(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub], answer: Any, broken: Broken
-) -> None:
+)  # fmt: skip
+def test_a_target_that_cannot_be_loaded_fails_a_check(monkeypatch, tmp_path, stub, answer, broken):
     """One sentence, and what to do, after at most three requests."""
     operation, says, do = broken
     server = stub(answer)
@@ -124,16 +114,13 @@ def test_a_target_that_cannot_be_loaded_fails_a_check(
     monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
     order = PreflightOrder(url=server.url, listed=False, scenario=load_scenario(tmp_path / "s.toml").effective)
     failure = msgspec.json.decode(look(order), type=Preflight).failure
-    assert failure is not None
     assert says in f"{failure.name}: {failure.words}"
     assert do in failure.remedy
     assert SECRET not in failure.words + failure.remedy
     assert len(server.asked) <= 3
 
 
-def test_a_check_that_failed_ends_a_run_before_it_begins(
-    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_a_check_that_failed_ends_a_run_before_it_begins(loadtest, tmp_path, stub):
     """Exit code 5, the sentence, what to do, and no run directory."""
     server = stub(refuses(401))
     write_scenario(tmp_path, operation="sync_run")
@@ -146,9 +133,7 @@ def test_a_check_that_failed_ends_a_run_before_it_begins(
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(
-    loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(loadtest, tmp_path, stub):
     """And the table says what it could not look at."""
     server = stub(pending_forever)
     server.close()
@@ -170,14 +155,11 @@ def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path
     assert table(done.out)["API"] == ("unknown", "429: the retrieval limit is used up")
 
 
-@pytest.mark.judged
-def test_what_it_sent_is_in_the_record_and_in_the_replay(
-    loadtest: Verb, tmp_path: Path, serve: Callable[..., Any]
-) -> None:
+def test_what_it_sent_is_in_the_record_and_in_the_replay(loadtest, tmp_path, serve):
     """It draws on the limits before the run does: the expected 429s must know of it."""
     write_scenario(tmp_path, operation="sync_run", rate="10/s", seconds=1)
     done = loadtest("run", "s.toml", "--host", serve("--limit", "sync_run=4/1h").url)
-    assert done.code == 0, done.err
+    assert done.code in CARRIED_OUT, done.err
     directory = (tmp_path / "reports" / "latest").resolve()
     info = json.loads((directory / "run.json").read_text())
     assert [(sent["kind"], sent["limit"]) for sent in info["preflight"]] == [
@@ -186,15 +168,13 @@ def test_what_it_sent_is_in_the_record_and_in_the_replay(
     ]
     info["target"]["limits"]["sync_run"] = {"count": 4, "window_s": 3600.0}
     (directory / "run.json").write_text(json.dumps(info))
-    assert loadtest("report", str(directory)).code == 0
+    assert loadtest("report", str(directory)).code == done.code
     overall = json.loads((directory / "metrics.json").read_text())["overall"]
     assert overall["operations"]["throttled"] == 7
     assert overall["expected_throttled_rate"] == 0.7
 
 
-def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(
-    tmp_path: Path, loadtest: Verb, stub: Callable[..., Stub]
-) -> None:
+def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(tmp_path, loadtest, stub):
     """A job state that is not documented is no failure, and costs no further request."""
 
     def queued(method: str, path: str, *_: Any) -> tuple[int, Any]:
@@ -237,9 +217,7 @@ def test_an_answer_that_drips_has_an_end(peer: Callable[..., Peer], part: str) -
     assert (reply.late, reply.failure) == (True, "no whole answer within 0.3 s")
 
 
-def test_a_target_that_needs_longer_than_a_preflight_waits_may_be_loaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_a_target_that_needs_longer_than_a_preflight_waits_may_be_loaded(monkeypatch, tmp_path, stub):
     """Where the scenario waits longer, too: the workflow is just not seen to work."""
     monkeypatch.setattr("loadtest.preflight.client.LONGEST", 0.3)
     done = threading.Event()
@@ -258,9 +236,7 @@ def test_a_target_that_needs_longer_than_a_preflight_waits_may_be_loaded(
     assert found["workflow"].words == "say-hello: no whole answer within 0.3 s; the scenario waits 60 s"
 
 
-def test_what_a_target_says_is_shown_escaped_and_without_our_keys(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stub: Callable[..., Stub]
-) -> None:
+def test_what_a_target_says_is_shown_escaped_and_without_our_keys(monkeypatch, tmp_path, stub):
     """It may echo the key in a job's state."""
     monkeypatch.setenv("WORKFLOW_API_KEYS", SECRET)
     answer = {"jobId": "x", "status": f"{SECRET}\x1b[2J"}

@@ -3,9 +3,9 @@
 import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from loadtest.limiters import LimiterSpec, make
+from loadtest.limiters import Limiter, LimiterSpec, make
 from loadtest.probing.past import Answer, Send, Who
 from loadtest.probing.probe import Finding, Prober
 from loadtest.units import Limit
@@ -32,11 +32,12 @@ def probed(
     while True:
         now = max(now, send.at)
         answers = []
-        for arrival in sorted(now + chance.random() * jitter_s for _ in range(send.count)):
+        times = (now + after for after in send.after)
+        for arrival, sent in sorted((sent + chance.random() * jitter_s, sent) for sent in times):
             passed, held = decide(arrival + offset, send.who)
             answered = arrival + held + chance.random() * jitter_s
-            answers.append(Answer(now, answered if answered <= now + send.patience else math.inf, passed))
-        now = max(min(answer.answered, now + send.patience) for answer in answers)
+            answers.append(Answer(sent, answered if answered <= sent + send.patience else math.inf, passed))
+        now = max(min(answer.answered, answer.sent + send.patience) for answer in answers)
         try:
             send = run.send(answers)
         except StopIteration as stop:
@@ -44,12 +45,12 @@ def probed(
             return found
 
 
-def one_limiter(spec: LimiterSpec, limit: Limit) -> Decide:
-    """A server with one limiter for whoever is "own", and another for everybody else."""
-    limiters = {own: make(spec, limit) for own in (True, False)}
+def one_limiter(spec: LimiterSpec, limit: Limit, sharing: Sequence[Who] = ()) -> Decide:
+    """A server with one limiter for whoever is "own", and those who share it, and one for everybody else."""
+    limiters: dict[Who, Limiter] = {who: make(spec, limit) for who in ("own", "other key", "other limit")}
 
     def decide(now: float, who: Who) -> tuple[bool, float]:
-        decision = limiters[who == "own"].decide(now)
+        decision = limiters["own" if who in sharing else who].decide(now)
         return decision.allowed, decision.delay
 
     return decide

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.limiters import Limiter, LimiterSpec, make
+from loadtest.limiters import LimiterSpec
 from loadtest.probing.past import Who
 from loadtest.probing.results import scope, standing, verdict
 from loadtest.probing.told import Told, retry_after, stated_limits
@@ -75,21 +75,38 @@ def test_a_limit_is_compared_with_the_documentation(count: int, said: str) -> No
     assert found.standing[0].count() == (count, count)
 
 
-def test_whose_requests_share_a_quota_is_seen() -> None:
+@pytest.mark.parametrize("spec", [LimiterSpec(), LimiterSpec("token-bucket", 20)], ids=lambda spec: spec.algorithm)
+def test_whose_requests_share_a_quota_is_seen(spec: LimiterSpec) -> None:
     """Another key and another limit are asked right after the quota was used up, before anything comes back."""
 
     def shared_by(*sharing: Who) -> dict[Who, bool | None]:
-        limiters: dict[Who, Limiter] = {who: make(LimiterSpec(), MINUTE) for who in ("own", "other key", "other limit")}
-
-        def decide(now: float, who: Who) -> tuple[bool, float]:
-            return limiters["own" if who in sharing else who].decide(now).allowed, 0.0
-
-        return probed(decide, MINUTE, 3, others=("other limit", "other key")).shared
+        return probed(one_limiter(spec, MINUTE, sharing), MINUTE, 3, others=("other limit", "other key")).shared
 
     assert scope(shared_by()) == "key-and-name"
     assert scope(shared_by("other key")) == "name"
     assert scope(shared_by("other limit")) == "key"
     assert scope(shared_by("other key", "other limit")) == "global"
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_a_bucket_that_refills_within_the_networks_jitter_is_fitted(rejected: bool) -> None:
+    """Streams tell the rate of a bucket that no volley finds empty, and whether refused requests count."""
+    limit = Limit(500, 10.0)
+    found = probed(one_limiter(LimiterSpec("token-bucket", 5, rejected), limit), limit, 1)
+    assert found.word == "named"
+    assert found.standing[0].key == ("token-bucket", rejected)
+    shown = standing(found.standing[0], limit, held=found.held)
+    assert 0.9 * 500 <= shown.count[0] <= 500 * 1.02
+    assert 0.98 * 500 <= shown.count[1] <= 1.1 * 500
+    assert verdict(found) == "as documented"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_others_leave_of_a_quota_is_not_named(seed: int) -> None:
+    """A small bucket on which others draw is neither another bucket nor short windows."""
+    found = probed(shared_with_others(LimiterSpec("token-bucket", 5), MINUTE, 0.1, seed), MINUTE, seed)
+    assert verdict(found) in {"can't tell", "as documented"}
+    assert found.word != "named" or found.standing[0].algorithm == "token-bucket"
 
 
 def test_where_nothing_is_refused_no_limit_is_claimed() -> None:

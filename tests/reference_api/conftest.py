@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -115,26 +114,6 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def server(launch: Launch) -> Served:
     """A server without limits that matter, for what doesn't need one of its own."""
     return launch(*NO_LIMITS)
-
-
-@pytest.fixture(scope="session")
-def expect_error() -> Callable[[httpx.Response, int, str], dict[str, Any]]:
-    """Check that an answer is the documented error with this status and code; gives its details."""
-
-    def check(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-        assert (response.status_code, response.json().get("code")) == (status, code), response.text
-        body = response.json()
-        assert set(body) == {"error", "code", "details"}
-        assert isinstance(body["error"], str)
-        assert isinstance(body["details"], dict)
-        assert "Traceback" not in response.text
-        assert ".py" not in response.text
-        assert response.headers["content-type"] == "application/json"
-        assert "date" in response.headers
-        details: dict[str, Any] = body["details"]
-        return details
-
-    return check
 
 
 @pytest.fixture(scope="session")

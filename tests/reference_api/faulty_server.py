@@ -1,14 +1,15 @@
 """A server whose faults are set while it runs, and what tests ask of it."""
 
 import re
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+from plugins.processes import until
+from wire import RUN, connect, post
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 Until = Callable[..., Any]
 
 
@@ -40,8 +41,7 @@ class Faulty:
     def submit(self, workflow: str = "echo", key: int = 0, **parameters: Any) -> str:
         answer = self.clients[key].post(JOBS, json={"name": workflow, "parameters": parameters})
         assert answer.status_code == 202, answer.text
-        job_id: str = answer.json()["jobId"]
-        return job_id
+        return answer.json()["jobId"]
 
     def job(self, job_id: str, key: int = 0) -> httpx.Response:
         return self.clients[key].get(f"{JOBS}/{job_id}")
@@ -62,18 +62,15 @@ def seconds(action: Callable[[], Any]) -> float:
     return time.monotonic() - began
 
 
-def ended(faulty: Faulty, job_id: str, until: Until) -> httpx.Response:
-    answer: httpx.Response = until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
-    return answer
+def ended(faulty: Faulty, job_id: str) -> httpx.Response:
+    return until(lambda: (seen := faulty.job(job_id)).json()["status"] != "pending" and seen)
 
 
 def exchange(faulty: Faulty) -> tuple[bytes, str]:
     """Run on a connection of its own; gives every byte that came, and how the connection ended."""
-    body = b'{"name":"echo"}'
-    head = b"POST %s HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: %d\r\n\r\n"
     received = b""
-    with socket.create_connection(faulty.served.address, timeout=30) as connection:
-        connection.sendall(head % (RUN.encode(), len(body)) + body)
+    with connect(faulty.served) as connection:
+        connection.sendall(post({"name": "echo"}))
         try:
             while data := connection.recv(65536):
                 received += data

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema_rs
 import yaml
 
@@ -106,3 +107,17 @@ def _of_response(response: dict[str, Any], headers: dict[str, str], body: bytes 
         return found + faults_of(schema, read(body))
     except RecursionError:  # the server nests deeper than this side can read
         return found
+
+
+def expect_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is the documented error with this status and code; gives its details."""
+    body = response.json()
+    assert (response.status_code, body.get("code")) == (status, code), response.text
+    assert body.keys() == {"error", "code", "details"}
+    assert isinstance(body["error"], str)
+    assert isinstance(body["details"], dict)
+    assert "Traceback" not in response.text
+    assert ".py" not in response.text
+    assert response.headers["content-type"] == "application/json"
+    assert "date" in response.headers
+    return body["details"]

@@ -3,20 +3,20 @@
 import asyncio
 import json
 import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import DOCUMENT, problems, resolve
+from openapi_answers import DOCUMENT, expect_error, problems, resolve
+from wire import RUN, connect, post, read_all
 
 from loadtest.contract import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.workflows.execution import Workflow
 from loadtest.reference_settings import ServerConfig
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +28,26 @@ def tight(launch: Any) -> Any:
 
 def run(server: Any, body: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer: httpx.Response = server.client().post(RUN, content=content)
-    return answer
+    return server.client().post(RUN, content=content)
 
 
 def full(server: Any) -> httpx.Response:
     client = server.client()
     client.post(JOBS, json={"name": "sleep", "parameters": {"ms": 60_000}})
-    answer: httpx.Response = client.post(JOBS, json={"name": "say-hello"})
-    return answer
+    return client.post(JOBS, json={"name": "say-hello"})
 
 
 def twice(server: Any) -> httpx.Response:
     client = server.client()
     client.get(JOBS + "/x")
-    answer: httpx.Response = client.get(JOBS + "/x")
-    return answer
+    return client.get(JOBS + "/x")
 
 
 def over_the_wire(server: Any, method: str, path: str, request: bytes, meanwhile: Callable[[], Any]) -> httpx.Response:
-    with socket.create_connection(server.address, timeout=20) as connection:
+    with connect(server) as connection:
         connection.sendall(request)
         meanwhile()
-        data = b""
-        while piece := connection.recv(65536):
-            data += piece
+        data = read_all(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     start, *lines = head.decode().split("\r\n")
     status, headers = int(start.split()[1]), dict(line.split(": ", 1) for line in lines)
@@ -87,17 +82,13 @@ def late(launch: Any) -> httpx.Response:
 
 def stopped(launch: Any) -> httpx.Response:
     server = launch()
-    body = b'{"name":"sleep","parameters":{"ms":60000}}'
-    head = (
-        f"POST {RUN} HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
 
     def stop() -> None:
         # What comes over a second connection is read after what was sent over the first: the run has begun.
         assert server.client().get("/healthz").status_code == 200
         server.stop(signal.SIGTERM)
 
-    return over_the_wire(server, "POST", RUN, head.encode() + body, stop)
+    return over_the_wire(server, "POST", RUN, post({"name": "sleep", "parameters": {"ms": 60_000}}), stop)
 
 
 CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
@@ -125,7 +116,7 @@ CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
 
 
 @pytest.mark.parametrize("code", ERROR_CODES)
-def test_every_error_can_be_met(request: pytest.FixtureRequest, expect_error: Any, code: str) -> None:
+def test_every_error_can_be_met(request: pytest.FixtureRequest, code: str) -> None:
     """It has the documented body, and the status under which the document lists its code."""
     fixture, ask = CASES[code]
     answer = ask(request.getfixturevalue(fixture))
@@ -177,7 +168,7 @@ def recoded(launch: Any) -> Any:
     return launch(*(part for option in options for part in ("--answer", option)))
 
 
-def test_status_alone_code_alone_or_both_change(recoded: Any, expect_error: Any) -> None:
+def test_status_alone_code_alone_or_both_change(recoded: Any) -> None:
     """What is given changes, and what isn't stays: message, details, and other errors."""
     client = recoded.client()
     expect_error(client.get(JOBS + "/x"), 410, "unknown_job")
@@ -186,14 +177,14 @@ def test_status_alone_code_alone_or_both_change(recoded: Any, expect_error: Any)
     expect_error(client.post(RUN, json={}), 400, "invalid_request")
 
 
-def test_a_status_without_a_name_is_sent(recoded: Any, expect_error: Any) -> None:
+def test_a_status_without_a_name_is_sent(recoded: Any) -> None:
     """Any status from 400 to 599 may be chosen, known to HTTP or not."""
     expect_error(recoded.client(key=None).get(JOBS + "/x"), 499, "missing_api_key")
 
 
 def test_bytes_that_are_not_http_are_recoded_too(recoded: Any) -> None:
     """The answer that never becomes a request keeps to the same rule."""
-    with socket.create_connection(recoded.address, timeout=20) as connection:
+    with connect(recoded) as connection:
         connection.sendall(b"GARBAGE\r\n\r\n")
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 422 ")

@@ -7,11 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from faulty_server import JOBS, RUN, Faulty, Until, hit
+from faulty_server import JOBS, RUN, Faulty, hit
+from plugins.processes import until
 from plugins.served import NO_LIMITS
 
 
-def test_starved_runs_wait_for_the_other_key(faulty: Faulty, until: Until) -> None:
+def test_starved_runs_wait_for_the_other_key(faulty: Faulty) -> None:
     """A run of the starved key is answered only when the other key's job has ended; the other way round it isn't."""
     faulty.set("starve,key=1,by=0")
     job_id = faulty.submit("sleep", ms=400)
@@ -23,7 +24,7 @@ def test_starved_runs_wait_for_the_other_key(faulty: Faulty, until: Until) -> No
     assert hit(faulty.run(n=1)) == ""
 
 
-def test_starved_jobs_wait_for_the_other_key(faulty: Faulty, until: Until) -> None:
+def test_starved_jobs_wait_for_the_other_key(faulty: Faulty) -> None:
     """A job of the starved key, though submitted first, and with a worker free, starts after the other key's."""
     faulty.set("starve,key=1,by=0")
     other = faulty.submit("sleep", ms=300)
@@ -32,7 +33,7 @@ def test_starved_jobs_wait_for_the_other_key(faulty: Faulty, until: Until) -> No
     assert faulty.job(other).json()["status"] == "completed"
 
 
-def test_what_was_starved_goes_on_when_the_fault_is_removed(faulty: Faulty, until: Until) -> None:
+def test_what_was_starved_goes_on_when_the_fault_is_removed(faulty: Faulty) -> None:
     """Nothing else has to happen for it."""
     faulty.set("starve,key=1,by=0")
     faulty.submit("sleep", ms=1500)
@@ -55,7 +56,7 @@ def test_probability_is_kept_and_drawn_alike_for_the_same_seed(launch: Any) -> N
     assert abs(patterns[0].count("latency") - 100) <= 32
 
 
-def test_a_fault_has_its_time(faulty: Faulty, until: Until) -> None:
+def test_a_fault_has_its_time(faulty: Faulty) -> None:
     """Before its start and after its duration nothing is hit; in between everything is."""
     began = time.monotonic()
     faulty.set("latency,ms=0,start=300ms,duration=1s")
@@ -103,7 +104,7 @@ def test_several_faults_hit_one_request(faulty: Faulty) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_frozen_server_can_be_stopped(launch: Any, until: Until, number: int) -> None:
+def test_a_frozen_server_can_be_stopped(launch: Any, number: int) -> None:
     """It is frozen for ever, and ends cleanly at a signal all the same."""
     served = launch("--fault", "freeze,start=100ms")
 

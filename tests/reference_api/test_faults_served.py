@@ -4,7 +4,8 @@ import re
 import time
 
 import pytest
-from faulty_server import JOBS, Faulty, Until, ended, exchange, hit, seconds
+from faulty_server import JOBS, Faulty, ended, exchange, hit, seconds
+from plugins.processes import until
 
 from loadtest.faults import parse
 from loadtest.reference_api.faults.active_faults import activate
@@ -43,19 +44,19 @@ def test_ramp_grows_over_the_duration() -> None:
 
 
 @pytest.mark.parametrize("keys", ["ms=100", "factor=6"])
-def test_slow_execution_is_in_execution_time(faulty: Faulty, until: Until, keys: str) -> None:
+def test_slow_execution_is_in_execution_time(faulty: Faulty, keys: str) -> None:
     """Runs and jobs execute longer, and say so."""
     faulty.set(f"slow-execution,{keys}")
     run = faulty.run("sleep", ms=20)
     assert run.json()["executionTime"] >= 119
     assert run.elapsed.total_seconds() >= 0.119
     job_id = faulty.submit("sleep", ms=20)
-    job = ended(faulty, job_id, until)
+    job = ended(faulty, job_id)
     assert job.json()["executionTime"] >= 119
     assert hit(run) == hit(job) == "slow-execution"
 
 
-def test_freeze_stops_everything_and_ends(faulty: Faulty, until: Until) -> None:
+def test_freeze_stops_everything_and_ends(faulty: Faulty) -> None:
     """Who asks while the server is frozen, be it API or control, is answered when that is over, not before."""
     began = time.monotonic()
     faulty.set("freeze,start=300ms,duration=700ms")
@@ -92,22 +93,14 @@ def test_reset_before_execution(faulty: Faulty) -> None:
     assert exchange(faulty) == (b"", "reset")
 
 
-def test_reset_in_the_middle(faulty: Faulty) -> None:
-    """The head and a part of the body came before the RST."""
-    faulty.set("reset,when=middle")
+@pytest.mark.parametrize(("fault", "ends"), [("reset,when=middle", "reset"), ("truncate", "closed")])
+def test_a_body_that_is_cut_off(faulty: Faulty, fault: str, ends: str) -> None:
+    """The head and a part of the body come, less than Content-Length promises; then RST, or an end in order."""
+    faulty.set(fault)
     received, end = exchange(faulty)
-    assert end == "reset"
+    assert end == ends
     head, _, body = received.partition(b"\r\n\r\n")
-    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index] # else None[1] fails
-
-
-def test_truncated_body(faulty: Faulty) -> None:
-    """Content-Length promises more than comes before the connection is closed in order."""
-    faulty.set("truncate")
-    received, end = exchange(faulty)
-    assert end == "closed"
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index] # else None[1] fails
+    assert 0 < len(body) < int(re.search(rb"content-length: (\d+)", head)[1])
 
 
 def test_garbage_in_the_body(faulty: Faulty) -> None:
@@ -130,7 +123,7 @@ def test_garbage_for_an_answer(faulty: Faulty) -> None:
     assert not received.startswith(b"HTTP/")
 
 
-def test_jobs_never_finish_and_hold_no_worker(faulty: Faulty, until: Until) -> None:
+def test_jobs_never_finish_and_hold_no_worker(faulty: Faulty) -> None:
     """More such jobs than there are workers stay pending, and another job ends all the same."""
     faulty.set("never-finish,key=0")
     stuck = [faulty.submit(n=n) for n in range(5)]
@@ -141,7 +134,7 @@ def test_jobs_never_finish_and_hold_no_worker(faulty: Faulty, until: Until) -> N
     assert {hit(answer) for answer in answers} == {"never-finish"}
 
 
-def test_wrong_results_keep_their_shape(faulty: Faulty, until: Until) -> None:
+def test_wrong_results_keep_their_shape(faulty: Faulty) -> None:
     """Runs and jobs give other values under the same keys; a job always the same ones."""
     faulty.set("wrong-result")
     wrong = {"n": 2, "s": "not x", "flag": False, "list": [2]}
@@ -149,28 +142,28 @@ def test_wrong_results_keep_their_shape(faulty: Faulty, until: Until) -> None:
     assert faulty.run(**parameters).json()["result"] == wrong
     assert faulty.run("say-hello", name="Ada").json()["result"] == {"greeting": "not Hello, Ada!"}
     job_id = faulty.submit(**parameters)
-    assert ended(faulty, job_id, until).json()["result"] == wrong
+    assert ended(faulty, job_id).json()["result"] == wrong
     faulty.set()
     assert faulty.job(job_id).json()["result"] == wrong
 
 
-def test_results_of_the_one_before(faulty: Faulty, until: Until) -> None:
+def test_results_of_the_one_before(faulty: Faulty) -> None:
     """A run and a job are answered with what the one before of the same key gave."""
     faulty.run(n=1)
     faulty.run(key=1, n=7)
     faulty.set("duplicate-result")
     assert faulty.run(n=2).json()["result"] == {"n": 1}
     job_id = faulty.submit(n=3)
-    assert ended(faulty, job_id, until).json()["result"] == {"n": 2}
+    assert ended(faulty, job_id).json()["result"] == {"n": 2}
     assert faulty.run(key=1, n=8).json()["result"] == {"n": 7}
 
 
-def test_ids_of_the_job_before(faulty: Faulty, until: Until) -> None:
+def test_ids_of_the_job_before(faulty: Faulty) -> None:
     """Two submits of one key are answered with the same id, of which there is one job; another key keeps its own."""
     faulty.set("duplicate-result,what=id")
     first, second, other = faulty.submit(n=1), faulty.submit(n=2), faulty.submit(key=1, n=3)
     assert first == second != other
-    assert ended(faulty, second, until).json()["result"] == {"n": 1}
+    assert ended(faulty, second).json()["result"] == {"n": 1}
 
 
 @pytest.mark.parametrize(
@@ -183,11 +176,11 @@ def test_ids_of_the_job_before(faulty: Faulty, until: Until) -> None:
         ("value=missing", None, None),
     ],
 )
-def test_false_execution_time(faulty: Faulty, until: Until, keys: str, least: float | None, most: float | None) -> None:
+def test_false_execution_time(faulty: Faulty, keys: str, least: float | None, most: float | None) -> None:
     """The executionTime of runs and jobs is what it is said to be, and not the 20 ms that they took."""
     faulty.set(f"false-execution-time,{keys}")
     run = faulty.run("sleep", ms=20)
-    job = ended(faulty, faulty.submit("sleep", ms=20), until)
+    job = ended(faulty, faulty.submit("sleep", ms=20))
     assert hit(run) == hit(job) == "false-execution-time"
     for answer in (run.json(), job.json()):
         if least is None or most is None:
@@ -196,7 +189,7 @@ def test_false_execution_time(faulty: Faulty, until: Until, keys: str, least: fl
             assert least <= answer["executionTime"] <= most
 
 
-def test_jobs_that_ended_are_pending_again(faulty: Faulty, until: Until) -> None:
+def test_jobs_that_ended_are_pending_again(faulty: Faulty) -> None:
     """Only after a retrieval has shown the end of a job does another show it pending."""
     faulty.set("back-to-pending")
     job_id = faulty.submit(n=1)

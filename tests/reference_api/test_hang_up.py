@@ -1,6 +1,5 @@
 """Clients that hang up, runs that take too long, servers that stop: nobody's work goes on for nobody."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openapi_answers import expect_error
+from plugins.processes import until
+from wire import RUN, connect, post
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 MODULE = '''
 import asyncio
 import time
@@ -96,10 +98,8 @@ class Slow:
     @contextmanager
     def asking(self, workflow: str, label: str) -> Iterator[socket.socket]:
         """A run that was sent, and whose client is gone at the end."""
-        body = json.dumps({"name": workflow, "parameters": {"label": label}}).encode()
-        head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: {len(body)}"
-        with socket.create_connection(self.served.address, timeout=20) as connection:
-            connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        with connect(self.served) as connection:
+            connection.sendall(post({"name": workflow, "parameters": {"label": label}}))
             yield connection
 
     def caught_up(self) -> None:
@@ -125,7 +125,7 @@ WAYS = [("ask", "stopped ask"), ("nap", "left nap"), ("deaf", "left deaf")]
 
 
 @pytest.mark.parametrize(("workflow", "says"), WAYS)
-def test_a_hung_up_clients_run_is_stopped(slow: Slow, until: Any, workflow: str, says: str) -> None:
+def test_a_hung_up_clients_run_is_stopped(slow: Slow, workflow: str, says: str) -> None:
     """Wherever it is: it leaves, doesn't end, and its thread is free for the next."""
     with slow.asking(workflow, workflow):
         until(lambda: slow.marks(workflow) == [f"start {workflow}"])
@@ -134,7 +134,7 @@ def test_a_hung_up_clients_run_is_stopped(slow: Slow, until: Any, workflow: str,
     assert slow.marks(workflow, f"after-{workflow}") == [f"start {workflow}", says, f"start after-{workflow}"]
 
 
-def test_a_run_that_waits_for_a_thread_never_starts(slow: Slow, until: Any) -> None:
+def test_a_run_that_waits_for_a_thread_never_starts(slow: Slow) -> None:
     """Its client hung up while another one's run had the only thread."""
     with slow.asking("ask", "first"):
         until(lambda: slow.marks("first"))
@@ -155,7 +155,7 @@ def test_clients_that_hang_up_by_the_hundred_leave_a_whole_server(slow: Slow) ->
     assert slow.run("sleep", ms=1).status_code == 200
 
 
-def test_jobs_go_on_without_their_client(slow: Slow, until: Any) -> None:
+def test_jobs_go_on_without_their_client(slow: Slow) -> None:
     """A submit's connection may end: its job is for later."""
     client = slow.served.client()
     job = client.post(JOBS, json={"name": "sleep", "parameters": {"ms": 100}}).json()["jobId"]
@@ -165,9 +165,7 @@ def test_jobs_go_on_without_their_client(slow: Slow, until: Any) -> None:
 
 
 @pytest.mark.parametrize(("workflow", "says"), WAYS)
-def test_a_run_beyond_the_time_limit_is_stopped_and_answered(
-    brief: Slow, expect_error: Any, until: Any, workflow: str, says: str
-) -> None:
+def test_a_run_beyond_the_time_limit_is_stopped_and_answered(brief: Slow, workflow: str, says: str) -> None:
     """500 `run_timeout`, with the limit and the time that it took; the work does not go on."""
     details = expect_error(brief.run(workflow, label=workflow), 500, "run_timeout")
     assert (details["workflow"], details["timeLimitMs"]) == (workflow, 400)
@@ -177,9 +175,7 @@ def test_a_run_beyond_the_time_limit_is_stopped_and_answered(
     assert brief.marks(workflow, f"after-{workflow}") == [f"start {workflow}", says, f"start after-{workflow}"]
 
 
-def test_a_job_has_the_time_that_it_needs_until_the_server_stops(
-    launch: Any, tmp_path: Path, expect_error: Any, until: Any
-) -> None:
+def test_a_job_has_the_time_that_it_needs_until_the_server_stops(launch: Any, tmp_path: Path) -> None:
     """The time in the queue for a thread counts, so that a caller gets its answer in time; jobs have no limit.
 
     A server that stops tells jobs in threads and on the loop to leave, and exits with 0.
@@ -199,9 +195,7 @@ def test_a_job_has_the_time_that_it_needs_until_the_server_stops(
 
 
 @pytest.mark.parametrize(("workflow", "parameters"), [("block", {"seconds": 3600}), ("deafest", {})])
-def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(
-    launch: Any, tmp_path: Path, until: Any, workflow: str, parameters: dict[str, Any]
-) -> None:
+def test_a_stopping_server_does_not_wait_for_what_cannot_be_stopped(launch, tmp_path, workflow, parameters):
     """A function in blocking C code, or a coroutine that ignores its end, ends with the process, and that is said."""
     slow = Slow(launch, tmp_path)
     slow.served.client().post(JOBS, json={"name": workflow, "parameters": parameters})

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from openapi_answers import expect_error
 from plugins.processes import until_async
 
 from loadtest.contract import JobState
@@ -143,7 +144,7 @@ def test_ten_thousand_jobs_wait_in_turn() -> None:
     asyncio.run(run())
 
 
-def test_a_broken_workflow_is_internal_and_shows_nothing(expect_error: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_workflow_is_internal_and_shows_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A bug in a workflow is 500 `internal` for a run and a failed job for a submit; the trace goes to the log only."""
 
     async def broken() -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_answers import expect_error
+from plugins.processes import until
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}
@@ -20,7 +22,7 @@ def small(in_process: Any) -> Any:
     return in_process("--limit", "sync_run=4/60s", "--limit", "async_submit=3/60s", "--limit", "retrieval=2/60s")
 
 
-def test_more_than_the_limit_is_429_without_retry_after(small: Any, expect_error: Any) -> None:
+def test_more_than_the_limit_is_429_without_retry_after(small: Any) -> None:
     """Of 9 runs at least 4 and at most 8 pass; the others are 429 with the documented body and no hint by default."""
     client = small.client(key="alpha")
     responses = [client.post(RUN, json=HELLO) for _ in range(9)]
@@ -58,23 +60,21 @@ def test_what_is_refused_before_the_limit_draws_nothing(in_process: Any) -> None
     ("method", "path", "body", "status"),
     [("POST", RUN, b"{", 400), ("POST", JOBS, b'{"name":"nope"}', 404), ("GET", JOBS + "/x", b"", 404)],
 )
-def test_what_is_refused_after_the_limit_draws_on_it(
-    small: Any, method: str, path: str, body: bytes, status: int
-) -> None:
+def test_what_is_refused_after_the_limit_draws_on_it(small, method, path, body, status):
     """Bad bodies, unknown workflows and unknown jobs cost a request like any other."""
     client = small.client(key="beta")
     responses = [client.request(method, path, content=body) for _ in range(9)]
     assert set(statuses(responses)) == {status, 429}
 
 
-def test_an_allowance_comes_back(in_process: Any, until: Any) -> None:
+def test_an_allowance_comes_back(in_process: Any) -> None:
     """With a window of 1 s, a key that was rejected passes again."""
     client = in_process("--limit", "sync_run=2/1s").client()
     until(lambda: client.post(RUN, json=HELLO).status_code == 429)
     until(lambda: client.post(RUN, json=HELLO).status_code == 200)
 
 
-def test_no_second_sees_more_than_its_limit(in_process: Any, until: Any) -> None:
+def test_no_second_sees_more_than_its_limit(in_process: Any) -> None:
     """Over some windows of 1 s, no second of the server's own `Date` sees more than 3 accepted."""
     client = in_process("--limit", "retrieval=3/1s").client()
     accepted: Counter[str] = Counter()
@@ -93,7 +93,7 @@ LOG = ("--algorithm", "sliding-log")
 """An algorithm that knows no boundary: what these tests count doesn't depend on the second in which they start."""
 
 
-def test_one_limit_for_all_requests_of_a_key(in_process: Any, expect_error: Any) -> None:
+def test_one_limit_for_all_requests_of_a_key(in_process: Any) -> None:
     """With the scope `key`, its runs, submits and retrievals draw on one limit, and another key's on another."""
     served = in_process(*LOG, "--limit-scope", "key", "--limit", "all=3/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
@@ -105,7 +105,7 @@ def test_one_limit_for_all_requests_of_a_key(in_process: Any, expect_error: Any)
     assert beta.post(RUN, json=HELLO).status_code == 200
 
 
-def test_one_limit_for_all_keys(in_process: Any, expect_error: Any) -> None:
+def test_one_limit_for_all_keys(in_process: Any) -> None:
     """With the scope `name`, the keys share each limit, and the limits are apart."""
     served = in_process(*LOG, "--limit-scope", "name", "--limit", "sync_run=2/1h")
     alpha, beta = served.client(key="alpha"), served.client(key="beta")
@@ -127,11 +127,7 @@ def test_one_limit_for_everything(in_process: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "passed"),
-    [
-        (("token-bucket", "--burst", "2"), [2, 0]),
-        (("gcra",), [1, 0]),
-        (("concurrency",), [9, 9]),
-    ],
+    [(("token-bucket", "--burst", "2"), [2, 0]), (("gcra",), [1, 0]), (("concurrency",), [9, 9])],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
 def test_other_algorithms_can_be_served(in_process: Any, options: tuple[str, ...], passed: list[int]) -> None:
@@ -158,7 +154,7 @@ def test_rejected_requests_can_be_counted(in_process: Any) -> None:
     assert [round(each / 1800) for each in told] == [2, 3, 3]
 
 
-def test_only_valid_requests_draw_where_that_is_asked_for(in_process: Any, expect_error: Any) -> None:
+def test_only_valid_requests_draw_where_that_is_asked_for(in_process: Any) -> None:
     """Bad bodies, unknown workflows, parameters and jobs leave the allowance whole, and are told before the 429."""
     limits = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1/1h")]
     client = in_process(*LOG, *limits, "--draws", "valid").client()
@@ -180,7 +176,7 @@ def test_only_valid_requests_draw_where_that_is_asked_for(in_process: Any, expec
     refuse()
 
 
-def test_a_submit_without_room_draws_only_where_all_do(in_process: Any, expect_error: Any) -> None:
+def test_a_submit_without_room_draws_only_where_all_do(in_process: Any) -> None:
     """Where only valid requests draw, a full queue costs nothing; else it costs a request as any other."""
     for draws, then in (("valid", [503, 503, 503]), ("all", [503, 429, 429])):
         served = in_process(*LOG, "--limit", "async_submit=2/1h", "--workers", "1", "--queue", "0", "--draws", draws)

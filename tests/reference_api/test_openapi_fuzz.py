@@ -135,13 +135,7 @@ def test_everything_was_asked_for(found: Found) -> None:
         wanted = {int(status) for status in operation["responses"].keys() - apart} | {405}
         assert wanted <= found.statuses[label].keys(), label
     assert found.statuses["POST /v1/workflows/run"][500], "no run failed"
-
-
-def test_links_were_followed(found: Found) -> None:
-    """Jobs were retrieved by the ids that their submits answered with."""
-    assert found.followed[200] >= settings.default.max_examples // 20
-
-
-def test_every_check_was_made(found: Found) -> None:
-    """No check was left out for want of something to check."""
-    assert found.checks.keys() == {name for name in CHECKS.get_all_names() if name not in UNUSED}
+    assert found.followed[200] >= settings.default.max_examples // 20, "jobs are retrieved by the ids of their submits"
+    assert found.checks.keys() == {name for name in CHECKS.get_all_names() if name not in UNUSED}, (
+        "all checks were made"
+    )

@@ -8,8 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-
-RUN = "/v1/workflows/run"
+from wire import RUN, connect, post
 
 
 def run_cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -26,10 +25,8 @@ def run_cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def send_run(served: Any, ms: int) -> socket.socket:
     """Send a sync run that sleeps, and return when the server has it."""
-    body = f'{{"name":"sleep","parameters":{{"ms":{ms}}}}}'
-    head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: e\r\ncontent-length: {len(body)}\r\n"
-    connection = socket.create_connection(served.address, timeout=20)
-    connection.sendall(f"{head}\r\n{body}".encode())
+    connection = connect(served)
+    connection.sendall(post({"name": "sleep", "parameters": {"ms": ms}}))
     # The loop takes events in order: once a later connection has its answer, this request has begun.
     assert served.client().get("/healthz").status_code == 200
     return connection

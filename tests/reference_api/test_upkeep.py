@@ -4,17 +4,16 @@ import asyncio
 import json
 import re
 import signal
-import socket
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from plugins.processes import until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
+from wire import RUN, connect, post, read_all
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
-Scrape = Callable[[Any], dict[tuple[str, ...], float]]
+JOBS = "/v1/workflows/jobs"
 
 
 def values(text: str, parse: Any = parse_plain) -> dict[tuple[str, ...], float]:
@@ -50,7 +49,7 @@ def test_requests_and_decisions_are_those_that_were_sent(launch: Any) -> None:
     assert [client.get(f"{JOBS}/{job}").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
     assert [stranger.post(RUN, json={}).status_code for _ in range(3)] == [401, 401, 401]
     assert [client.get(path).status_code for path in ("/healthz", "/nowhere", RUN)] == [200, 404, 405]
-    with socket.create_connection(served.address, timeout=20) as connection:
+    with connect(served) as connection:
         connection.sendall(b"\x00 is no HTTP\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
     scraped(served)  # is counted, too, when it was answered
@@ -89,7 +88,7 @@ def test_requests_that_draw_on_no_limit_are_of_none(launch: Any) -> None:
     assert named(samples, "workflow_limiter_decisions_total") == {("allowed", "sync_run"): 1}
 
 
-def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: Any) -> None:
+def test_jobs_and_executions_are_those_that_were_submitted(launch: Any) -> None:
     """Queue, workers and kept jobs while some run; then every end by its state, and the time that all took."""
     served = launch("--workers", "2", "--queue", "3", "--threads", "5")
     client = served.client()
@@ -119,7 +118,7 @@ def test_jobs_and_executions_are_those_that_were_submitted(launch: Any, until: A
             assert samples["workflow_execution_seconds_bucket", bound, name] == within
 
 
-def test_plain_functions_show_as_busy_threads(launch: Any, until: Any) -> None:
+def test_plain_functions_show_as_busy_threads(launch: Any) -> None:
     """A sync run of one counts while it executes, and in the histogram once it has ended."""
     served = launch("--threads", "3")
     client = served.client()
@@ -137,13 +136,11 @@ def test_plain_functions_show_as_busy_threads(launch: Any, until: Any) -> None:
     assert samples["workflow_execution_seconds_count", "cpu"] == 2
 
 
-def test_clients_that_hang_up_are_counted(server: Any, until: Any) -> None:
+def test_clients_that_hang_up_are_counted(server: Any) -> None:
     """A run whose client left before its answer is abandoned, and no answer."""
     before = scraped(server)["workflow_requests_abandoned_total",]
-    body = b'{"name":"sleep","parameters":{"ms":60000}}'
-    head = b"POST /v1/workflows/run HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: x\r\n"
-    with socket.create_connection(server.address) as connection:
-        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+    with connect(server) as connection:
+        connection.sendall(post({"name": "sleep", "parameters": {"ms": 60_000}}))
         allowed = ("workflow_limiter_decisions_total", "allowed", "sync_run")
         until(lambda: scraped(server)[allowed])
     until(lambda: scraped(server)["workflow_requests_abandoned_total",] == before + 1)
@@ -202,21 +199,17 @@ def test_both_are_outside_of_limits_and_keys_and_only_got(launch: Any) -> None:
                 assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
 
 
-def test_a_stopping_server_says_so(launch: Any, until: Any) -> None:
+def test_a_stopping_server_says_so(launch: Any) -> None:
     """Who asks after the signal, on a connection that is still open, gets 503 and that the server is stopping."""
     served = launch()
-    body = b'{"name":"sleep","parameters":{"ms":800}}'
-    head = b"POST /v1/workflows/run HTTP/1.1\r\nhost: x\r\nx-api-key: alpha\r\nx-wf-endpoint: x\r\n"
-    with socket.create_connection(served.address, timeout=20) as connection:
-        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+    with connect(served) as connection:
+        connection.sendall(post({"name": "sleep", "parameters": {"ms": 800}}))
         until(lambda: named(scraped(served), "workflow_limiter_decisions_total"))
         for client in served.clients:
             client.close()
         served.process.send_signal(signal.SIGTERM)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")  # waits for the run's answer
-        answers = b""
-        while piece := connection.recv(65536):
-            answers += piece
+        answers = read_all(connection)
     run, health = answers.split(b"HTTP/1.1 ")[1:]
     assert run.startswith(b"200 ")
     assert health.startswith(b"503 ")

@@ -1,14 +1,15 @@
 """Limits that hold a request, and limits that a request holds: over sockets, with clients that leave."""
 
-import json
-import socket
 import time
 from typing import Any
 
 import httpx
 import pytest
+from openapi_answers import expect_error
+from plugins.processes import until
+from wire import RUN, connect, post, read_all
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
+JOBS = "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}
 
 
@@ -20,10 +21,8 @@ class Asking:
     """One request on a connection of its own, sent at once and answered later."""
 
     def __init__(self, served: Any, path: str, body: Any, *, sent: int | None = None) -> None:
-        content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: t\r\nx-api-key: alpha\r\nx-wf-endpoint: t\r\nconnection: close\r\n"
-        request = f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
-        self.socket = socket.create_connection(served.address, timeout=20)
+        request = post(body, "connection: close", path=path)
+        self.socket = connect(served)
         self.socket.sendall(request[:sent])
         self._rest = request[len(request) if sent is None else sent :]
 
@@ -33,11 +32,8 @@ class Asking:
 
     def status(self) -> int:
         """Read the whole answer."""
-        answer = b""
         with self.socket:
-            while piece := self.socket.recv(65536):
-                answer += piece
-        return int(answer.split(b" ", 2)[1])
+            return int(read_all(self.socket).split(b" ", 2)[1])
 
     def hang_up(self) -> None:
         """Leave without an answer."""
@@ -76,7 +72,7 @@ def test_a_client_that_hangs_up_while_it_is_held_leaves_no_work(launch: Any, dra
     assert Asking(served, JOBS, HELLO).status() == 202
 
 
-def test_a_stopping_server_answers_those_that_it_holds(launch: Any, until: Any) -> None:
+def test_a_stopping_server_answers_those_that_it_holds(launch: Any) -> None:
     """A request whose turn is far away is told that the server stops."""
     served = launch("--limit", "sync_run=1/1h", "--algorithm", "leaky-queue", "--burst", "3")
     client = served.client()
@@ -101,7 +97,7 @@ def free(client: httpx.Client) -> bool:
     return client.post(RUN, json=HELLO).status_code == 200
 
 
-def test_a_concurrency_limit_has_room_again_when_a_request_ends(narrow: Any, until: Any) -> None:
+def test_a_concurrency_limit_has_room_again_when_a_request_ends(narrow: Any) -> None:
     """While one runs, the next is refused; whoever has an answer finds room."""
     client = narrow.client()
     running = Asking(narrow, RUN, sleep(0.4))
@@ -110,7 +106,7 @@ def test_a_concurrency_limit_has_room_again_when_a_request_ends(narrow: Any, unt
     assert free(client)
 
 
-def test_every_end_of_a_request_makes_room(narrow: Any, expect_error: Any) -> None:
+def test_every_end_of_a_request_makes_room(narrow: Any) -> None:
     """Refused bodies, unknown workflows, failed and overlong runs hold nothing after their answers."""
     client = narrow.client()
     for _ in range(2):
@@ -121,7 +117,7 @@ def test_every_end_of_a_request_makes_room(narrow: Any, expect_error: Any) -> No
     assert free(client)
 
 
-def test_a_client_that_hangs_up_makes_room(launch: Any, until: Any) -> None:
+def test_a_client_that_hangs_up_makes_room(launch: Any) -> None:
     """Its run is stopped, and its place is free, long before the run would have ended; whole or half sent."""
     served = launch("--algorithm", "concurrency", "--limit", "sync_run=1/1s")
     client = served.client()

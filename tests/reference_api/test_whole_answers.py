@@ -6,13 +6,7 @@ import socket
 import threading
 from typing import Any
 
-KEYED = b"host: x\r\nx-api-key: alpha\r\nx-wf-endpoint: x\r\n"
-
-
-def run(body: bytes, version: bytes = b"1.1") -> bytes:
-    """A run as bytes."""
-    head = b"POST /v1/workflows/run HTTP/%s\r\n%scontent-length: %d\r\n\r\n" % (version, KEYED, len(body))
-    return head + body
+from wire import connect, post, read_all
 
 
 def split(answers: bytes, *, bodiless: int = 0) -> list[tuple[bytes, dict[bytes, bytes], bytes]]:
@@ -31,19 +25,11 @@ def split(answers: bytes, *, bodiless: int = 0) -> list[tuple[bytes, dict[bytes,
     return found
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
-    answers = b""
-    while piece := connection.recv(65536):
-        answers += piece
-    return answers
-
-
 def test_an_answer_comes_in_one_piece(server: Any) -> None:
     """Head and body are one packet, so that a client's first byte is not before the server's last."""
-    with socket.create_connection(server.address, timeout=20) as connection:
+    with connect(server) as connection:
         for _ in range(20):
-            connection.sendall(run(b'{"name":"say-hello"}'))
+            connection.sendall(post(b'{"name":"say-hello"}'))
             ((start, headers, body),) = split(connection.recv(65536))
             assert (start, set(headers)) == (b"HTTP/1.1 200 OK", {b"date", b"content-type", b"content-length"})
             assert json.loads(body)["result"] == {"greeting": "Hello, World!"}
@@ -51,9 +37,9 @@ def test_an_answer_comes_in_one_piece(server: Any) -> None:
 
 def test_a_client_that_keeps_no_connection_is_told_so(server: Any) -> None:
     """HTTP/1.0, and `Connection: close`, end the connection after the answer, which says it once."""
-    hang_up = run(b'{"name":"say-hello"}').replace(b"host: x", b"host: x\r\nconnection: close")
-    for request in (run(b'{"name":"say-hello"}', b"1.0"), hang_up):
-        with socket.create_connection(server.address, timeout=20) as connection:
+    hang_up = post(b'{"name":"say-hello"}', "connection: close")
+    for request in (post(b'{"name":"say-hello"}', version="1.0"), hang_up):
+        with connect(server) as connection:
             connection.sendall(request)
             ((start, headers, body),) = split(read_all(connection))
         assert start == b"HTTP/1.1 200 OK"
@@ -63,9 +49,9 @@ def test_a_client_that_keeps_no_connection_is_told_so(server: Any) -> None:
 
 def test_an_answer_to_head_has_no_body(server: Any) -> None:
     """It has the length that a body would have, and the connection goes on."""
-    with socket.create_connection(server.address, timeout=20) as connection:
+    with connect(server) as connection:
         connection.sendall(b"HEAD /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-        connection.sendall(run(b'{"name":"say-hello"}').replace(b"host: x", b"host: x\r\nconnection: close"))
+        connection.sendall(post(b'{"name":"say-hello"}', "connection: close"))
         (start, headers, _), (following, _, body) = split(read_all(connection), bodiless=1)
     assert start == b"HTTP/1.1 405 Method Not Allowed"
     assert int(headers[b"content-length"]) > 0
@@ -77,7 +63,7 @@ def test_a_client_that_does_not_read_gets_everything_in_the_end(server: Any) -> 
     """Answers that the network does not take yet wait for it: none is lost, cut or out of order."""
     many, filler = 300, "x" * 60_000
     bodies = [{"name": "echo", "parameters": {"number": number, "filler": filler}} for number in range(many)]
-    requests = b"".join(run(json.dumps(body).encode()) for body in bodies)
+    requests = b"".join(post(body) for body in bodies)
     requests += b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     with socket.socket() as connection:
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):

@@ -12,30 +12,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from openapi_answers import problems
+from openapi_answers import expect_error, problems
+from plugins.processes import until
+from wire import HEAD, RUN, connect, post, read_all
 
-RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
-HEAD = "host: localhost\r\nx-api-key: alpha\r\nx-wf-endpoint: tests\r\n"
-
-
-def connect(server: Any) -> socket.socket:
-    return socket.create_connection(server.address, timeout=20)
+JOBS = "/v1/workflows/jobs"
 
 
-def post(body: bytes, *extra: str) -> bytes:
-    head = f"POST {RUN} HTTP/1.1\r\n{HEAD}content-length: {len(body)}\r\n" + "".join(line + "\r\n" for line in extra)
-    return head.encode() + b"\r\n" + body
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    return data
-
-
-def test_a_body_may_have_64_kib_and_no_more(server: Any, expect_error: Any) -> None:
+def test_a_body_may_have_64_kib_and_no_more(server: Any) -> None:
     """The last allowed byte passes, the next is 413, and the connection stays usable."""
     client = server.client()
     frame = len(json.dumps({"name": "echo", "parameters": {"a": ""}}))
@@ -46,7 +30,7 @@ def test_a_body_may_have_64_kib_and_no_more(server: Any, expect_error: Any) -> N
     assert client.get("/healthz").status_code == 200
 
 
-def test_how_large_a_body_may_be_can_be_said(launch: Any, expect_error: Any) -> None:
+def test_how_large_a_body_may_be_can_be_said(launch: Any) -> None:
     """The bound is the server's to choose, and is named in the refusal."""
     client = launch("--max-body", "100").client()
     body = b'{"name":"say-hello"}'
@@ -54,7 +38,7 @@ def test_how_large_a_body_may_be_can_be_said(launch: Any, expect_error: Any) -> 
     assert expect_error(client.post(RUN, content=body.ljust(101)), 413, "body_too_large") == {"maxBytes": 100}
 
 
-def test_an_oversized_chunked_body_is_413(server: Any, expect_error: Any) -> None:
+def test_an_oversized_chunked_body_is_413(server: Any) -> None:
     """The limit holds for bodies that don't declare their length."""
 
     def chunks() -> Iterator[bytes]:
@@ -238,7 +222,7 @@ def test_date_is_exact_to_the_second(server: Any) -> None:
         assert before <= parsedate_to_datetime(response.headers["date"]).timestamp() <= time.time()
 
 
-def test_a_hung_up_client_stops_its_run(server: Any, until: Any) -> None:
+def test_a_hung_up_client_stops_its_run(server: Any) -> None:
     """CPU that nobody waits for any more is not spent."""
     process = psutil.Process(server.process.pid)
 

@@ -91,24 +91,12 @@ def test_parameters_arrive_by_name(load: Load) -> None:
         ({"a": 1, "bb": 2}, "parameters.bb", "Object contains unknown field `bb`"),
     ],
 )
-def test_missing_and_unknown_parameters_are_refused(
-    load: Load, parameters: dict[str, Any], field: str, problem: str
-) -> None:
+def test_missing_and_unknown_parameters_are_refused(load, parameters, field, problem):
     """400 `invalid_parameters`, naming the field; a server that ignores unknown ones drops them."""
     with pytest.raises(ApiError) as caught:
         load("mine.py", mine="def one(a, b=2): return {}\n")["one"].call(parameters)
     assert (caught.value.status, caught.value.code) == (400, "invalid_parameters")
     assert caught.value.details == {"workflow": "one", "field": field, "problem": problem}
-
-
-def test_unknown_parameters_can_be_dropped(folder: Path) -> None:
-    """On demand; those that are needed still are."""
-    (folder / "mine.py").write_text("def one(a): return {'got': a}\n")
-    config = ServerConfig(workflows=("mine.py",), unknown_parameters="ignore")
-    workflow = load_workflows(config, Threads(1))["one"]
-    assert called(workflow, a=1, b=2) == {"got": 1}
-    with pytest.raises(ApiError):
-        workflow.call({"b": 2})
 
 
 @pytest.mark.parametrize(
@@ -125,12 +113,7 @@ def test_a_file_imports_what_lies_beside_it(load: Load) -> None:
     """As it would if it was run; several files, the same one twice, and two of one name go together."""
     beside = "from beside_it import NUMBER\ndef one(): ...\none.__name__ += str(NUMBER)\n"
     workflows = load(
-        "a/mine.py",
-        "b/mine.py",
-        "a/mine.py",
-        a__mine=beside,
-        a__beside_it="NUMBER = 1\n",
-        b__mine="def two(): ...\n",
+        "a/mine.py", "b/mine.py", "a/mine.py", a__mine=beside, a__beside_it="NUMBER = 1\n", b__mine="def two(): ...\n"
     )
     assert names(workflows) == {"one1", "two"}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_answers import expect_error
 
 from loadtest.cli._children import child_environment, embedded_target, own_credentials
 from loadtest.errors import TargetError
@@ -19,7 +20,6 @@ RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
 def block(language: str) -> str:
     match = re.search(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    assert match is not None
     return match[1]
 
 
@@ -54,7 +54,7 @@ def test_the_module_does_what_it_says(client: Any) -> None:
     assert client.post(RUN, json={"name": "resize-image", "parameters": resize}).json()["executionTime"] >= 50
 
 
-def test_its_bounds_and_failures_are_answered_as_shown(client: Any, expect_error: Any) -> None:
+def test_its_bounds_and_failures_are_answered_as_shown(client: Any) -> None:
     """The answer that the page shows is the one that comes; a failure has the workflow's own words."""
     wrong = {"name": "resize-image", "parameters": {"url": "https://x.example/1"}}
     for path in (RUN, JOBS):
@@ -70,7 +70,7 @@ def test_the_scenario_gets_an_embedded_target_with_the_module(folder: Path, monk
     """`target.workflows` reaches the server that a run starts; its path begins at the working directory."""
     monkeypatch.chdir(folder)
     scenario = load_scenario(folder / "images.toml").scenario
-    keys, endpoint = own_credentials(scenario)
+    keys, endpoint = own_credentials(scenario.keys)
     traffic = scenario.traffic["resizing"]
     with embedded_target(scenario.target.settings, child_environment(keys, endpoint)) as target:
         headers = {"x-api-key": keys[0], "x-wf-endpoint": endpoint}

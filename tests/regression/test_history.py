@@ -155,7 +155,6 @@ def test_a_verdict_never_changes(verdicts: list[history.Verdict], later: list[Li
     for found in (fold([*lines, *later]), fold([*later, *lines])):
         for line in lines:
             kept = found.find(line.run.run)
-            assert kept is not None
             assert kept.line == line
 
 
@@ -223,9 +222,7 @@ def _replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (lambda line: line.replace(b'"schema":1', b'"schema":2'), "line 2 is damaged: its checksum does not fit"),
     ],
 )
-def test_a_damaged_line_is_named_and_nothing_is_written(
-    path: Path, damage: Callable[[bytes], bytes], words: str
-) -> None:
+def test_a_damaged_line_is_named_and_nothing_is_written(path, damage, words):
     """File, number and remedy; a history with a hole gives no verdict, and no line is added to one."""
     lines = path.read_bytes().splitlines()
     lines[1] = damage(lines[1])
@@ -328,12 +325,10 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         for name in "abc"
     ]
     for writer in writers:
-        assert writer.stdin is not None
         writer.stdin.write(msgspec.json.encode(made_line(0)))
         writer.stdin.close()
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     for writer in writers:
-        assert writer.stdout is not None
         writer.stdout.close()
     contents = history_file.read(path)
     assert contents.warnings == []

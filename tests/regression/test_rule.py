@@ -197,7 +197,6 @@ def test_less_goodput_is_worse_and_more_is_not() -> None:
     assert judge_history(history, run({goodput: 19.0}, 9)).findings[0].kind == "less"
     assert of(judge_history(history, run({goodput: 32.0}, 9)), goodput.metric).verdict == "improved"
     detectable = of(judge_history(history, run({goodput: 25.0}, 9)), goodput.metric).detectable
-    assert detectable is not None
     assert 0.8 < detectable < 0.95
 
 

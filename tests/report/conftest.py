@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 from plugins.browser import chromium
 
 from loadtest.report import write
@@ -13,7 +13,7 @@ from loadtest.report.report import Report
 
 
 @pytest.fixture(scope="session")
-def toured(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     """The tour's run directory with its report, and the report: to be read only."""
     directory: Path = maker.tour(tmp_path_factory.mktemp("toured") / "run")
     return directory, write.make(directory)

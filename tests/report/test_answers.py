@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import record_maker as maker
 from rich.console import Console
 
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.report.answers import matters
 from loadtest.report.formats import pages, terminal
 from loadtest.report.plots import answers, figure
@@ -21,7 +20,7 @@ from loadtest.report.report import Report, build
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
 
 
-def sides(maker: ModuleType, directory: Path, shifts: dict[str, float], **effective: Any) -> Findings:
+def sides(directory: Path, shifts: dict[str, float], **effective: Any) -> Findings:
     """A run of entries side by side: 90 arrivals each, with the same inputs, slower by so many ms."""
     rows = []
     for name, shift in shifts.items():
@@ -33,16 +32,16 @@ def sides(maker: ModuleType, directory: Path, shifts: dict[str, float], **effect
     run = maker.info({name: maker.plan("sync_run", stages, offered=90) for name in shifts})
     inputs = {name: {"workflow": "sleep", "inputs": "rows.jsonl"} for name in shifts}
     run.scenario.effective |= {"traffic": inputs, **effective}
-    return find(load_record(maker.save(directory / "run", run, rows)))
+    return maker.findings(directory / "run", run, rows)
 
 
 @pytest.fixture(scope="module")
-def compared(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     """Three alternatives: one that is slower than the others, one of these with three requests for each run."""
     by = ["response_time.p50", "requests_per_operation"]
     compare = [{"entries": ["eager", "calm", "slow"], "by": by}]
     shifts = {"eager": 0.0, "calm": 0.0, "slow": 40.0}
-    return sides(maker, tmp_path_factory.mktemp("compared"), shifts, compare=compare)
+    return sides(tmp_path_factory.mktemp("compared"), shifts, compare=compare)
 
 
 def words(text: str) -> str:
@@ -106,59 +105,55 @@ def test_without_a_comparison_there_is_no_picture(toured: tuple[Path, Report]) -
          "better"),
     ],
 )  # fmt: skip
-def test_an_effect_is_said_with_what_can_be_told(
-    maker: ModuleType, tmp_path: Path, shift: float, said: str, verdict: str
-) -> None:
+def test_an_effect_is_said_with_what_can_be_told(tmp_path: Path, shift: float, said: str, verdict: str) -> None:
     """Slower, faster, or no change that can be told and how great it may be at most."""
     rows = []
     for k in range(160):
         took, stage = 100.0 + (k % 80 * 37) % 151 + (shift if k >= 80 else 0.0), "beside" if k >= 80 else "alone"
-        rows += [maker.request("v", k, k * 1000, k * 1000 + took, stage=stage)]
-        rows += [maker.operation("v", k, k * 1000, k * 1000 + took, stage=stage)]
+        rows += maker.both("v", k, k * 1000, k * 1000 + took, stage=stage)
     plan = maker.plan("sync_run", [maker.stage("alone", 0, 80, 1), maker.stage("beside", 80, 80, 1)], offered=160)
     plan.input_rows = 80
     run = maker.info({"v": plan})
     run.scenario.effective["compare"] = [
         {"entry": "v", "stages": ["alone", "beside"], "by": ["response_time.p50", "throttled_rate"]}
     ]
-    found = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    found = maker.findings(tmp_path / "run", run, rows)
     assert words(build(found).headline).startswith(said)
     (table,) = build(found).answers
     assert [row[-1].text for row in table.rows] == ["baseline", verdict, "baseline", "cannot be told apart"]
     assert figure("answer", found) is not None
 
 
-def test_a_change_that_is_told_but_too_small_to_matter_is_none(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_change_that_is_told_but_too_small_to_matter_is_none(tmp_path: Path) -> None:
     """Half a millisecond of 174 is beyond chance where inputs are equal, and nobody's business."""
-    found = sides(maker, tmp_path, {"a": 0.0, "b": 0.5}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}])
+    found = sides(tmp_path, {"a": 0.0, "b": 0.5}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}])
     (one,) = found.answers[0].differences
     assert one.told_apart
     assert not matters(found.answers[0], one)
     worse = sides(
-        maker, tmp_path / "worse", {"a": 0.0, "b": 40.0}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}]
+        tmp_path / "worse", {"a": 0.0, "b": 40.0}, compare=[{"entries": ["a", "b"], "by": ["response_time.p50"]}]
     )
     assert matters(worse.answers[0], worse.answers[0].differences[0])
 
 
-def mistaken(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], mistakes: dict[str, Any]) -> Report:
+def mistaken(directory: Path, fates: list[dict[str, Any]], mistakes: dict[str, Any]) -> Report:
     """A report of a run with mistakes on purpose, an operation a second."""
     rows = []
     for k, fate in enumerate(fates):
-        rows += [maker.request("t", k, k * 1000, k * 1000 + 5, **fate)]
-        rows += [maker.operation("t", k, k * 1000, k * 1000 + 5, **fate)]
+        rows += maker.both("t", k, k * 1000, k * 1000 + 5, **fate)
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=len(fates))
     run = maker.info({"t": entry}, thresholds=[{"traffic": "t", "require": "error_rate == 0"}])
     run.scenario.effective["traffic"] = {"t": {"workflow": "say-hello", "mistakes": mistakes}}
-    return replace(build(find(load_record(maker.save(directory / "run", run, rows)))), draw=tuple)
+    return replace(build(maker.findings(directory / "run", run, rows)), draw=tuple)
 
 
-def test_mistakes_are_counted_by_kind(maker: ModuleType, tmp_path: Path) -> None:
+def test_mistakes_are_counted_by_kind(tmp_path: Path) -> None:
     """So many of each kind answered as documented; one that was refused or never sent is not tested."""
     wrong = {"status": 200, "outcome": "failed", "reason": "unexpected_status", "mistake": "invalid_body"}
     good = {"status": 404, "mistake": "unknown_workflow"}
     fates = [{}] * 10 + [good] * 6 + [wrong] + [{**wrong, "status": 400, "outcome": "ok", "reason": None}] * 3
     planned = {"unknown_workflow": "15%", "invalid_body": 0.1, "bad_key": "1%"}
-    report = mistaken(maker, tmp_path, [*fates, {**REFUSED, "mistake": "unknown_workflow"}], planned)
+    report = mistaken(tmp_path, [*fates, {**REFUSED, "mistake": "unknown_workflow"}], planned)
     assert words(report.headline).startswith(
         "9 of 11 mistakes and expected errors were answered as documented: unknown_workflow 6 of 7, 1 got 429 instead, "
         "invalid_body 3 of 4; not tested, as none was sent: bad_key"
@@ -171,7 +166,7 @@ def test_mistakes_are_counted_by_kind(maker: ModuleType, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("refused", [0, 100])
-def test_a_burst_says_how_many_were_accepted(maker: ModuleType, tmp_path: Path, refused: int) -> None:
+def test_a_burst_says_how_many_were_accepted(tmp_path: Path, refused: int) -> None:
     """Twice the quota at once: so many accepted, so many refused, and not a rate over five seconds."""
     rows = []
     fate: Callable[[int], dict[str, Any]] = lambda k: REFUSED if k >= 200 - refused else {}  # noqa: E731
@@ -180,7 +175,7 @@ def test_a_burst_says_how_many_were_accepted(maker: ModuleType, tmp_path: Path, 
         rows += [maker.operation("t", k, 0, 20 + k / 100, stage="twice", **fate(k))]
     stage = maker.stage("twice", 0, 5, 0, burst=200, over=["sync_run"], expect_429=True)
     run = maker.info({"t": maker.plan("sync_run", [stage], offered=200)})
-    said = words(build(find(load_record(maker.save(tmp_path / "run", run, rows)))).headline)
+    said = words(build(maker.findings(tmp_path / "run", run, rows)).headline)
     how = "100 accepted, 100 refused, as a fixed window of 100 per minute predicts"
     if not refused:
         how = "200 accepted, none refused, where a fixed window of 100 per minute predicts 50.0 % refused"

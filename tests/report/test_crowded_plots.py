@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.report.plots import execution, lag, limits, overhead
 from loadtest.report.plots.style import Drawing, styled
 
@@ -19,7 +18,7 @@ NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wr
 
 
 @pytest.fixture(scope="module")
-def crowded(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     """Nine stages of ten seconds, and beside them jobs whose stages begin with some of them."""
     runs = maker.plan("sync_run", [maker.stage(name, k * 10, 10, 2) for k, name in enumerate(NAMES)])
     jobs = [maker.stage("endless", 50, 10, 1), maker.stage("doubled", 60, 10, 1), maker.stage("calm-again", 70, 20, 1)]
@@ -27,7 +26,7 @@ def crowded(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Find
     traffic = {"runs": runs, "jobs": maker.plan("async_run", [maker.stage("calm", 0, 50, 1), *jobs])}
     simulation = maker.Simulation(traffic, limits=limits)
     rows = simulation.run()
-    return find(load_record(maker.save(tmp_path_factory.mktemp("crowded") / "run", maker.info(traffic), rows)))
+    return maker.findings(tmp_path_factory.mktemp("crowded") / "run", maker.info(traffic), rows)
 
 
 def drawn(findings: Findings, draw: Callable[[Findings], Any]) -> Figure:
@@ -62,14 +61,14 @@ def test_rows_of_many_stages_have_room(crowded: Findings, draw: Any) -> None:
         assert overlapping([text for text in axes.texts if text.get_text() in NAMES]) == []
 
 
-def test_a_legend_of_many_entries_stays_inside(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_legend_of_many_entries_stays_inside(tmp_path: Path) -> None:
     """Seven traffic entries with long names: the legend takes more rows, none of it is cut off."""
     traffic = {
         f"a traffic entry with a long name, {k}": maker.plan("sync_run", [maker.stage("steady", 0, 20, 2)])
         for k in range(7)
     }
     rows = maker.Simulation(traffic).run()
-    figure = drawn(find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))), lag.draw)
+    figure = drawn(maker.findings(tmp_path / "run", maker.info(traffic), rows), lag.draw)
     box, page = figure.legends[0].get_window_extent(), figure.bbox
     assert box.x0 >= page.x0
     assert box.x1 <= page.x1

@@ -1,8 +1,8 @@
 import csv as builtin_csv
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import record_maker as maker
 
 from loadtest.cli import main
 from loadtest.contract import Outcome, Reason
@@ -13,7 +13,7 @@ FORMULA = '=HYPERLINK("http://x")'
 
 
 @pytest.fixture
-def hostile(maker: ModuleType, tmp_path: Path) -> Path:
+def hostile(tmp_path: Path) -> Path:
     """A run whose service sent words that act: escape sequences, a turned direction, formulas."""
     traffic = {"runs": maker.plan("sync_run", [maker.stage("within", 0, 5, 2)])}
     rows = maker.Simulation(traffic).run()

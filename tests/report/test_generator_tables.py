@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import jsonschema_rs
+import record_maker as maker
 
-from loadtest.analysis import load_record
-from loadtest.analysis.findings import Findings, as_json, find
+from loadtest.analysis.findings import Findings, as_json
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
 from loadtest.report.tables.main import generator_tables
 from loadtest.report.tables.table import Table
@@ -17,11 +16,11 @@ SCHEMA = json.loads(
 )
 
 
-def found(maker: ModuleType, directory: Path, generators: list[GeneratorInfo], cpu: list[CpuSample]) -> Findings:
+def found(directory: Path, generators: list[GeneratorInfo], cpu: list[CpuSample]) -> Findings:
     """A run of one operation, made by these."""
     rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, start_ms=0)]
     plan = {"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 1)], offered=1)}
-    return find(load_record(maker.save(directory, maker.info(plan, generators=generators, cpu=cpu), rows)))
+    return maker.findings(directory, maker.info(plan, generators=generators, cpu=cpu), rows)
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -29,7 +28,7 @@ def texts(table: Table) -> list[list[str]]:
     return [[cell.text for cell in row] for row in table.rows]
 
 
-def test_each_process_and_each_pool_has_a_row(maker: ModuleType, tmp_path: Path) -> None:
+def test_each_process_and_each_pool_has_a_row(tmp_path: Path) -> None:
     """A master and a worker that was lost: CPU by process, pauses, and what its pool went through."""
     pool = PoolInfo(started=10, size=30, cap=30, waited=7, longest_wait_ms=120.4, full_s=0.25)
     generators = [
@@ -37,7 +36,7 @@ def test_each_process_and_each_pool_has_a_row(maker: ModuleType, tmp_path: Path)
         GeneratorInfo(worker=0),
     ]
     cpu = [CpuSample(t_s=float(k), percent=10.0 * k, worker=1, machine=50.0 + k) for k in range(1, 4)]
-    one = found(maker, tmp_path / "run", generators, cpu)
+    one = found(tmp_path / "run", generators, cpu)
     processes, pools = generator_tables(one)
     assert texts(processes) == [
         ["master", "–", "–", "–", "–", "0", "–", "0", "–"],
@@ -50,6 +49,6 @@ def test_each_process_and_each_pool_has_a_row(maker: ModuleType, tmp_path: Path)
     assert list(jsonschema_rs.Draft202012Validator(SCHEMA).iter_errors(metrics)) == []
 
 
-def test_older_records_have_no_such_tables(maker: ModuleType, tmp_path: Path) -> None:
+def test_older_records_have_no_such_tables(tmp_path: Path) -> None:
     """What was not watched is not shown as calm."""
-    assert generator_tables(found(maker, tmp_path / "run", [], [])) == ()
+    assert generator_tables(found(tmp_path / "run", [], [])) == ()

@@ -1,13 +1,12 @@
 """What a report tells of jobs and of executionTime, down to runs of which there is little to tell."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
 from loadtest.report.plots import execution, jobs, overhead
@@ -19,13 +18,13 @@ JOB: dict[str, Any] = {"operation": "async_run"}
 PLOTS = (jobs.draw_polls, execution.over_time, overhead.draw)
 
 
-def found(maker: ModuleType, directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:
+def found(directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:
     """The findings of one entry, in one stage of ten seconds."""
     entry = maker.plan(operation, [maker.stage("within", 0, 10, 1)])
-    return find(load_record(maker.save(directory, maker.info({"t": entry}), rows)))
+    return maker.findings(directory, maker.info({"t": entry}), rows)
 
 
-def job(maker: ModuleType, k: int, *, ends: bool) -> list[Sample]:
+def job(k: int, *, ends: bool) -> list[Sample]:
     """A job, a second after the last, that a poll saw pending; it ends, or is given up."""
     start = k * 1000.0
     fate = {"execution_time_ms": 400.0} if ends else {"outcome": "timed_out", "reason": "give_up"}
@@ -40,7 +39,7 @@ def job(maker: ModuleType, k: int, *, ends: bool) -> list[Sample]:
     return rows
 
 
-def refused(maker: ModuleType, k: int) -> list[Sample]:
+def refused(k: int) -> list[Sample]:
     """A submit that got 429."""
     fate = {"status": 429, "outcome": "throttled", "reason": "throttled", **JOB}
     return [
@@ -58,9 +57,9 @@ def drawn(findings: Findings) -> list[Drawing | NoData]:
     return made
 
 
-def test_jobs_are_shown_within_their_bounds(maker: ModuleType, tmp_path: Path) -> None:
+def test_jobs_are_shown_within_their_bounds(tmp_path: Path) -> None:
     """The table gives both bounds of what jobs waited for, never one number, and what polling them cost."""
-    findings = found(maker, tmp_path / "run", [row for k in range(8) for row in job(maker, k, ends=True)])
+    findings = found(tmp_path / "run", [row for k in range(8) for row in job(k, ends=True)])
     assert all(isinstance(plot, Drawing) for plot in drawn(findings))
     # Pending at 500 ms, less 4 ms of the submit and 400 of execution: 96; at most 1003 - 400.
     waits, polling, pending = job_tables(findings)
@@ -73,11 +72,11 @@ def test_jobs_are_shown_within_their_bounds(maker: ModuleType, tmp_path: Path) -
     assert pending.rows == ()
 
 
-def test_jobs_that_never_ended_are_named(maker: ModuleType, tmp_path: Path) -> None:
+def test_jobs_that_never_ended_are_named(tmp_path: Path) -> None:
     """What cannot be known of them has a reason, and the first twenty stand by name."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / PENDING_NAME).write_text("".join(f"job-{k}\t{k % 2}\n" for k in range(30)))
-    findings = found(maker, tmp_path / "run", [row for k in range(4) for row in job(maker, k, ends=False)])
+    findings = found(tmp_path / "run", [row for k in range(4) for row in job(k, ends=False)])
     findings.record.info.pending_jobs = 30
     plots = drawn(findings)
     assert [plot.why if isinstance(plot, NoData) else "" for plot in plots] == [
@@ -89,9 +88,9 @@ def test_jobs_that_never_ended_are_named(maker: ModuleType, tmp_path: Path) -> N
     assert "first of 30" in pending.note
 
 
-def test_one_job_has_no_median(maker: ModuleType, tmp_path: Path) -> None:
+def test_one_job_has_no_median(tmp_path: Path) -> None:
     """It is drawn, and no title makes more of it than it carries."""
-    plots = drawn(found(maker, tmp_path / "run", job(maker, 0, ends=True)))
+    plots = drawn(found(tmp_path / "run", job(0, ends=True)))
     assert all(isinstance(plot, Drawing) for plot in plots)
     assert [plot.title for plot in plots[1:]] == [
         "Too few answers for a median executionTime",
@@ -100,48 +99,45 @@ def test_one_job_has_no_median(maker: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["all 429", "no async traffic", "nothing"])
-def test_without_jobs_each_plot_says_why(maker: ModuleType, tmp_path: Path, case: str) -> None:
+def test_without_jobs_each_plot_says_why(tmp_path: Path, case: str) -> None:
     """No plot is empty: each gives a reason that is true of the run."""
     if case == "all 429":
-        findings = found(maker, tmp_path / "run", [row for k in range(5) for row in refused(maker, k)])
+        findings = found(tmp_path / "run", [row for k in range(5) for row in refused(k)])
         whys = ["every submit got 429"] + ["every request got 429"] * 2
     elif case == "nothing":
-        findings = found(maker, tmp_path / "run", [])
+        findings = found(tmp_path / "run", [])
         whys = ["no job was submitted"] + ["no operation ended with success"] * 2
     else:
         own = {"operation": "retrieval", "execution_time_ms": 5.0}
         rows = [maker.request("t", 0, 0, 2, kind="retrieve", **own), maker.operation("t", 0, 0, 2, **own)]
-        findings = found(maker, tmp_path / "run", rows, "retrieval")
+        findings = found(tmp_path / "run", rows, "retrieval")
         whys = ["no traffic entry submits jobs"]
         whys += ["no traffic entry executes anything: a retrieval’s job ran before it"] * 2
     assert [plot.why for plot in drawn(findings) if isinstance(plot, NoData)] == whys
     assert not any(table.rows for table in job_tables(findings))
 
 
-def test_what_cannot_be_is_in_the_title(maker: ModuleType, tmp_path: Path) -> None:
+def test_what_cannot_be_is_in_the_title(tmp_path: Path) -> None:
     """An executionTime beyond what the client saw is drawn and counted; where there is none, there is no such plot."""
     titles = []
     for sayings in ((5.0, 90.0, -2.0, 0.0), (5.0, 6.0)):
         rows = []
         for k, said in enumerate(sayings):
-            rows += [
-                maker.request("t", k, k * 1000, k * 1000 + 10, execution_time_ms=said),
-                maker.operation("t", k, k * 1000, k * 1000 + 10, execution_time_ms=said),
-            ]
+            rows += maker.both("t", k, k * 1000, k * 1000 + 10, execution_time_ms=said)
         with styled("test"):
-            plot = execution.against_latency(found(maker, tmp_path / f"run{len(rows)}", rows, "sync_run"))
+            plot = execution.against_latency(found(tmp_path / f"run{len(rows)}", rows, "sync_run"))
         titles.append(plot and plot.title)
     assert titles == ["2 executionTimes of t cannot be: below zero, or longer than the client waited", None]
 
 
-def test_what_became_of_jobs_adds_up(maker: ModuleType, tmp_path: Path) -> None:
+def test_what_became_of_jobs_adds_up(tmp_path: Path) -> None:
     """A row for each fate, with its share of the jobs that were submitted."""
     rows = []
     for k in range(4):
-        rows += job(maker, k, ends=k < 3)
+        rows += job(k, ends=k < 3)
     for row in rows:
         row.job_id = f"job-{row.parent_arrival}" if row.parent_arrival is not None else None
-    table = next(table for table in target_tables(found(maker, tmp_path / "run", rows)) if table.name == "jobs")
+    table = next(table for table in target_tables(found(tmp_path / "run", rows)) if table.name == "jobs")
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["submitted", "4", ""], ["completed", "3", "75.00\u00a0%"], ["failed", "0", "0.00\u00a0%"],
         ["pending", "1", "25.00\u00a0%"], ["lost", "0", "0.00\u00a0%"], ["duplicated", "0", "0.00\u00a0%"],

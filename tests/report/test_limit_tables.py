@@ -1,11 +1,10 @@
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.report.formats.pages import render_markdown
 from loadtest.report.plots import finished, limits
@@ -15,12 +14,12 @@ from loadtest.report.tables.limits import chance, observed_429_tables
 from loadtest.report.tables.table import Table
 
 
-def findings(maker: ModuleType, directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:
+def findings(directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:
     """Of a record of these rows."""
-    return find(load_record(maker.save(directory, maker.info(traffic, **changes), rows)))
+    return maker.findings(directory, maker.info(traffic, **changes), rows)
 
 
-def above(maker: ModuleType, **more: Any) -> tuple[list[Any], dict[str, Any]]:
+def above(**more: Any) -> tuple[list[Any], dict[str, Any]]:
     """Runs at two and a half times their limit."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 150, 250 / 60)])}
     return maker.Simulation(traffic, **more).run(), traffic
@@ -36,9 +35,9 @@ def text(table: Table) -> str:
     return " | ".join(f"{cell.text} {cell.detail}" for row in table.rows for cell in row)
 
 
-def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_limiter_is_named_in_plain_words(tmp_path: Path) -> None:
     """Title and sentence name it, with n and how sure that is; every title states its finding."""
-    made = tables(findings(maker, tmp_path / "run", *above(maker)))
+    made = tables(findings(tmp_path / "run", *above()))
     assert made["limits-inferred"].title == "The answers fit a fixed window, aligned with the wall clock"
     said = text(made["limits-inferred"])
     assert "625 of 625 decisions are what it would have decided" in said
@@ -50,10 +49,10 @@ def test_the_limiter_is_named_in_plain_words(maker: ModuleType, tmp_path: Path) 
     assert "no operation was tried more than once" in text(made["limits-nothing"])
 
 
-def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path) -> None:
+def test_another_count_than_documented_is_said(tmp_path: Path) -> None:
     """What it seems to be, and that what was assumed is contradicted."""
-    rows, traffic = above(maker, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
-    found = findings(maker, tmp_path / "run", rows, traffic)
+    rows, traffic = above(limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
+    found = findings(tmp_path / "run", rows, traffic)
     said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
     assert "It was assumed to be a fixed window, aligned with the wall clock, which" in said
@@ -61,11 +60,11 @@ def test_another_count_than_documented_is_said(maker: ModuleType, tmp_path: Path
     assert drawn.title == "Saturated windows let pass: sync_run 80 of 100"
 
 
-def cases(maker: ModuleType) -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
+def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     """Records at the edges: rows, traffic, changes to the run, and what the page has to say."""
     quiet = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 1)])}
     busy = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 2)])}
-    rows, traffic = above(maker)
+    rows, traffic = above()
     refused = [
         maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="throttled")
         for k in range(50)
@@ -90,10 +89,10 @@ NAMES = ("nothing", "no epoch", "no 429", "all 429", "one request", "concurrency
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_whatever_is_missing_is_said_in_a_sentence(maker: ModuleType, tmp_path: Path, case: str) -> None:
+def test_whatever_is_missing_is_said_in_a_sentence(tmp_path: Path, case: str) -> None:
     """Each of them has a page, in words, with no empty table; and a plot, or the reason why there is none."""
-    rows, traffic, changes, expected = cases(maker)[case]
-    found = findings(maker, tmp_path / "run", rows, traffic, **changes)
+    rows, traffic, changes, expected = cases()[case]
+    found = findings(tmp_path / "run", rows, traffic, **changes)
     made = tables(found)
     assert expected in " ".join(text(table) for table in made.values())
     assert all(cell.text for table in made.values() for row in table.rows for cell in row)
@@ -101,14 +100,13 @@ def test_whatever_is_missing_is_said_in_a_sentence(maker: ModuleType, tmp_path: 
     assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
 
 
-def test_the_report_has_it_all(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_report_has_it_all(tmp_path: Path) -> None:
     """The tables are in the page and in Markdown, and the plot is drawn."""
-    found = findings(maker, tmp_path / "run", *above(maker))
+    found = findings(tmp_path / "run", *above())
     page = without_plots(build(found))
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
     assert "Its answers are those of a fixed window" in render_markdown(page)
     plot = finished("windows", lambda: limits.draw_windows(found))
-    assert plot is not None
     assert "saturated window" in plot.title
     assert plot.svg
 

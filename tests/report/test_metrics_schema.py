@@ -3,16 +3,15 @@
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import jsonschema_rs
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import findings
 from loadtest.analysis.record import load_record
 from loadtest.cli import main
 from loadtest.errors import ExitCode
-from loadtest.report.report import Report
 
 FILE = Path(findings.__file__).parents[1] / "report" / "metrics.schema.json"
 SCHEMA = json.loads(FILE.read_text(encoding="utf-8"))
@@ -37,9 +36,7 @@ def errors(validator: jsonschema_rs.Draft202012Validator, directory: Path) -> li
     return [f"{list(error.instance_path)}: {error.message}" for error in validator.iter_errors(metrics)]
 
 
-def test_the_tours_metrics_are_valid(
-    toured: tuple[Path, Report], validator: jsonschema_rs.Draft202012Validator
-) -> None:
+def test_the_tours_metrics_are_valid(toured, validator):
     """Every operation, thresholds, limits, 429s and time-outs."""
     assert errors(validator, toured[0]) == []
 
@@ -47,17 +44,13 @@ def test_the_tours_metrics_are_valid(
 @pytest.mark.parametrize(
     "case", ["one operation", "no success", "all dropped", "nothing at all", "killed", "no traffic"]
 )
-def test_metrics_of_next_to_nothing_are_valid(
-    maker: ModuleType, tmp_path: Path, validator: jsonschema_rs.Draft202012Validator, case: str
-) -> None:
+def test_metrics_of_next_to_nothing_are_valid(tmp_path, validator, case):
     """The edges: nulls where there is nothing to say, never another shape."""
     records = importlib.import_module("edge_records").records
-    assert wrong(validator, maker.save(tmp_path / "run", *records(maker)[case])) == []
+    assert wrong(validator, maker.save(tmp_path / "run", *records()[case])) == []
 
 
-def test_a_field_that_nobody_knows_is_found(
-    toured: tuple[Path, Report], validator: jsonschema_rs.Draft202012Validator
-) -> None:
+def test_a_field_that_nobody_knows_is_found(toured, validator):
     """The schema is strict about figures: a misspelt or unpublished one would not go unseen."""
     metrics = json.loads((toured[0] / "metrics.json").read_text(encoding="utf-8"))
     metrics["traffic"]["greetings"]["respnse_time_ms"] = 1

@@ -5,10 +5,10 @@ import doctest
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import record_maker as maker
 
 from loadtest import analysis
 from loadtest.analysis.findings import Findings
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def run(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tour, as the latest run of a working directory."""
     reports = tmp_path_factory.mktemp("notebooks") / "reports"
     directory = Path(maker.tour(reports / "20250720T082640Z-tour-0a1b2c"))

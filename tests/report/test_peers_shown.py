@@ -1,9 +1,9 @@
 """A report says what a run connected to, where that was more than one address."""
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import load_record
 from loadtest.record.run_info import PeerInfo
@@ -26,9 +26,7 @@ from loadtest.report.report import facts
     ],
     ids=["none", "one", "three", "twelve"],
 )
-def test_several_addresses_are_named(
-    maker: ModuleType, tmp_path: Path, peers: dict[str, PeerInfo], shown: str | None
-) -> None:
+def test_several_addresses_are_named(tmp_path: Path, peers: dict[str, PeerInfo], shown: str | None) -> None:
     """The most used first, with what failed, and no more than ten."""
     rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, start_ms=0)]
     plan = {"t": maker.plan("sync_run", [maker.stage("s", 0, 1, 1)], offered=1)}

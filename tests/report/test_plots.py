@@ -3,10 +3,10 @@
 import csv
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import record_maker as maker
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings, find
@@ -19,7 +19,7 @@ from loadtest.report.plots.style import Drawing, styled
 
 
 @pytest.fixture(scope="module")
-def ladder(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     """Eleven minutes in three stages, each offered more, with a stall of 20 s in the second."""
     plan = maker.plan("sync_run", [maker.stage(f"step {k}", k * 220, 220, 1 + k) for k in range(3)])
     limits = {**maker.DOCUMENTED, "sync_run": (1_000, 60.0)}
@@ -27,7 +27,7 @@ def ladder(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findi
     rows = simulation.run()
     run = maker.info(simulation.traffic)
     run.target.limits["sync_run"] = LimitInfo(count=1_000, window_s=60.0)
-    return find(load_record(maker.save(tmp_path_factory.mktemp("ladder") / "run", run, rows)))
+    return maker.findings(tmp_path_factory.mktemp("ladder") / "run", run, rows)
 
 
 def drawn(found: object) -> Drawing:
@@ -56,7 +56,8 @@ def test_every_plot_is_in_the_table_of_plots() -> None:
     drawing = re.compile(r"^def (\w+)\(\w+: Findings\) -> Drawing\b", re.MULTILINE)
     there = {f"{path.stem}.{name}" for path in folder.glob("*.py") for name in drawing.findall(path.read_text())}
     entered = {f"{kind.draw.__module__.rpartition('.')[2]}.{kind.draw.__name__}" for kind in plots._PLOTS.values()}
-    assert not there - entered, "not in _PLOTS of loadtest/report/plots/__init__.py, which says its section"
+    missing = sorted(there - entered)
+    assert missing == [], "not in _PLOTS of loadtest/report/plots/__init__.py, which says its section"
 
 
 def test_an_unknown_plot_is_answered_with_those_there_are(ladder: Findings) -> None:
@@ -65,7 +66,7 @@ def test_an_unknown_plot_is_answered_with_those_there_are(ladder: Findings) -> N
     assert "windows, rates, throttling" in raised.value.remedy
 
 
-def test_a_short_run_of_few_has_none(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_short_run_of_few_has_none(tmp_path: Path) -> None:
     """Where dots show everything, and where there are no three rates, nothing is drawn in their place."""
     found = find(load_record(maker.tour(tmp_path / "run")))
     assert response_time.draw_heat(found) is None
@@ -80,7 +81,6 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
     assert found["p50"].x.tolist() == [60.0, 120.0, 180.0]
     stages = ladder.metrics.traffic["t"].stages.values()
     assert found["p95"].y.tolist() == [stage.response_time_ms.p95 for stage in stages]
-    assert plot.data is not None
     assert [row[0].text for row in plot.data[0].rows] == ["step 0", "step 1", "step 2"]
 
 
@@ -130,7 +130,7 @@ def test_what_is_drawn_can_be_read_as_numbers() -> None:
     assert ["", "dot", "1", "2"] in rows
 
 
-def test_all_lags_are_shown_as_they_are_distributed(maker: ModuleType, tmp_path: Path) -> None:
+def test_all_lags_are_shown_as_they_are_distributed(tmp_path: Path) -> None:
     """Nine in ten leave 1 ms late; the others waited 200 ms for a user, and left 2 ms after they had one."""
     rows = []
     for k in range(100):
@@ -138,7 +138,7 @@ def test_all_lags_are_shown_as_they_are_distributed(maker: ModuleType, tmp_path:
         times = {"start": (k * 100 + late) * 1e6, "user_free": (k * 100 + free) * 1e6}
         rows.append(maker.operation("t", k, k * 100, k * 100 + late + 5, **{n: int(t) for n, t in times.items()}))
     entry = maker.plan("sync_run", [maker.stage("within", 0, 10, 10)], offered=100)
-    found = find(load_record(maker.save(tmp_path / "run", maker.info({"t": entry}), rows)))
+    found = maker.findings(tmp_path / "run", maker.info({"t": entry}), rows)
     with styled("x"):
         figure = drawn(lag.draw(found)).figure
     shares = {str(line.get_label()): dict(zip(*line.get_data(), strict=True)) for line in figure.axes[1].lines[:2]}
@@ -148,13 +148,13 @@ def test_all_lags_are_shown_as_they_are_distributed(maker: ModuleType, tmp_path:
     }
 
 
-def waiting_jobs(maker: ModuleType, directory: Path) -> Findings:
+def waiting_jobs(directory: Path) -> Findings:
     """Runs that were quick but for one that waited 18 s; and jobs of which a quarter timed out."""
     rows = []
     for k in range(400):
         late = 18_000 if k == 200 else 0.2
         at = k * 100 + late
-        rows += [maker.request("runs", k, at, at + 50), maker.operation("runs", k, k * 100, at + 50, start_ms=at)]
+        rows += maker.both("runs", k, at, at + 50, intended_ms=k * 100)
         common = {"operation": "async_run", "stage": "within"}
         ended = k % 4 != 0
         fate = {"execution_time_ms": 300.0} if ended else {"outcome": "timed_out", "status": 200, "reason": "give_up"}
@@ -171,12 +171,12 @@ def waiting_jobs(maker: ModuleType, directory: Path) -> Findings:
         "runs": maker.plan("sync_run", stages, offered=400),
         "jobs": maker.plan("async_run", stages, offered=400),
     }
-    return find(load_record(maker.save(directory, maker.info(traffic), rows)))
+    return maker.findings(directory, maker.info(traffic), rows)
 
 
-def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -> None:
+def test_titles_say_no_more_than_their_data(tmp_path: Path) -> None:
     """A wait of 18 s is in the title, censored tails are no shortest ones, and figures of ok operations say so."""
-    found = waiting_jobs(maker, tmp_path / "run")
+    found = waiting_jobs(tmp_path / "run")
     titles = {}
     for name, draw in (
         ("service", response_time.draw_service),
@@ -195,7 +195,7 @@ def test_titles_say_no_more_than_their_data(maker: ModuleType, tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def refused(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     """A burst of 200 in the last second of two minutes with 20 a minute: half get 429 in under a millisecond."""
     times = [k * 3_000.0 for k in range(39)] + [119_000.0 + k for k in range(200)]
     rows = []
@@ -203,12 +203,12 @@ def refused(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Find
         late = k >= 139
         fate = {"status": 429, "outcome": "throttled", "reason": "throttled"} if late else {}
         took = 0.7 if late else 200 + k % 40
-        rows += [maker.request("t", k, at, at + took, **fate), maker.operation("t", k, at, at + took, **fate)]
+        rows += maker.both("t", k, at, at + took, **fate)
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 120, 2)], offered=len(times))}
     required = ("response_time.p50 < 210ms", "response_time.p95 < 300ms", "response_time.p90 < 60s")
     thresholds = [{"require": one, "traffic": "t"} for one in required]
     run = maker.info(traffic, thresholds=thresholds)
-    return find(load_record(maker.save(tmp_path_factory.mktemp("refused") / "run", run, rows)))
+    return maker.findings(tmp_path_factory.mktemp("refused") / "run", run, rows)
 
 
 def test_a_peak_does_not_hide_the_limit(refused: Findings) -> None:
@@ -245,7 +245,7 @@ def test_percentiles_are_ranked_by_ms_over_their_threshold(refused: Findings) ->
     assert title == "Furthest over its threshold, in ms, is p50 of t: 217 ms where 210 ms are allowed"
 
 
-def test_only_jobs_have_no_plot_of_service_time(maker: ModuleType, tmp_path: Path) -> None:
+def test_only_jobs_have_no_plot_of_service_time(tmp_path: Path) -> None:
     """One of a job's many requests is no part to hold against the whole."""
     traffic = {"jobs": maker.plan("async_run", [maker.stage("within", 0, 1, 1)], offered=1)}
     rows = [
@@ -253,5 +253,5 @@ def test_only_jobs_have_no_plot_of_service_time(maker: ModuleType, tmp_path: Pat
         maker.request("jobs", 0, 500, 505, operation="async_run", kind="poll", poll=1, job_state="completed"),
         maker.operation("jobs", 0, 0, 505, operation="async_run", poll=1),
     ]
-    found = find(load_record(maker.save(tmp_path / "run", maker.info(traffic), rows)))
+    found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
     assert response_time.draw_service(found) is None

@@ -2,18 +2,16 @@
 
 import io
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import record_maker as maker
 from rich.console import Console
 
 from loadtest.report.write import LONG, reading
 
 
 @pytest.mark.parametrize(("samples", "terminal", "shown"), [(LONG, True, True), (LONG, False, False), (9, True, False)])
-def test_a_bar_where_someone_waits(
-    maker: ModuleType, tmp_path: Path, samples: int, terminal: bool, shown: bool
-) -> None:
+def test_a_bar_where_someone_waits(tmp_path: Path, samples: int, terminal: bool, shown: bool) -> None:
     """Long and on a terminal; else there is nothing to tell and nothing is written."""
     run = maker.info({}, samples=samples)
     out = io.StringIO()

@@ -2,18 +2,18 @@
 
 import random
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+import record_maker as maker
+
+from loadtest.analysis.findings import Findings
 from loadtest.report.formats import pages
 from loadtest.report.plots import limits
 from loadtest.report.plots.style import styled
 from loadtest.report.report import Report, build, without_plots
 
 
-def found(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Findings:
+def found(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Findings:
     """What a minute of sync runs shows, one a second, with these fates; each takes 5 ms or what it says."""
     rows = []
     for k, fate in enumerate(fates):
@@ -22,12 +22,12 @@ def found(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys:
         asked = {name: value for name, value in both.items() if name != "result_matched"}
         rows += [maker.request("t", k, at, end, **asked), maker.operation("t", k, at, end, **both)]
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1, **stage)], offered=len(fates))
-    return find(load_record(maker.save(directory / "run", maker.info({"t": entry}, keys=keys), rows)))
+    return maker.findings(directory / "run", maker.info({"t": entry}, keys=keys), rows)
 
 
-def made(maker: ModuleType, directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Report:
+def made(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Report:
     """The report of that."""
-    return build(found(maker, directory, fates, keys, **stage))
+    return build(found(directory, fates, keys, **stage))
 
 
 def plain(text: str) -> str:
@@ -35,11 +35,11 @@ def plain(text: str) -> str:
     return text.replace("\u00a0", " ")
 
 
-def test_429s_without_need_are_not_blamed_on_the_limit(maker: ModuleType, tmp_path: Path) -> None:
+def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     """At 60 % of the limit every third is refused: no limit is the constraint, and each place says so."""
     draw = random.Random(3)
     refused = {"status": 429, "outcome": "throttled", "reason": "throttled"}
-    findings = found(maker, tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
+    findings = found(tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
     report = build(findings)
     assert report.bottleneck.kind == "unexplained 429s"
     assert "though the sync_run limit (100 per minute) had room for them" in report.bottleneck.words
@@ -57,14 +57,14 @@ def test_429s_of_a_limit_are_explained(toured: tuple[Path, Report]) -> None:
     assert toured[1].bottleneck.kind == "poll budget"
 
 
-def test_impossible_values_are_on_the_first_screen(maker: ModuleType, tmp_path: Path) -> None:
+def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
     """executionTimes, results and shapes that cannot be: a sentence each, in the page's first part and in Markdown."""
     fates: list[dict[str, Any]] = [
         {"execution_time_ms": 4.0}, {"execution_time_ms": -3.0}, {"execution_time_ms": 900.0},
         {"execution_time_ms": 4.0, "result_matched": False, "outcome": "failed", "reason": "wrong_result"},
         {"outcome": "failed", "reason": "wrong_shape"},
     ]  # fmt: skip
-    report = made(maker, tmp_path, fates)
+    report = made(tmp_path, fates)
     said = plain(" ".join(report.target))
     assert "1 of 5 operations of t were answered in another shape" in said
     assert "1 of 3 answers gave an executionTime below zero, at worst -3.00 ms." in said
@@ -74,10 +74,10 @@ def test_impossible_values_are_on_the_first_screen(maker: ModuleType, tmp_path: 
     assert "**About the target**" in pages.render_markdown(without_plots(report))
 
 
-def test_a_slow_key_is_named_by_its_index(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_slow_key_is_named_by_its_index(tmp_path: Path) -> None:
     """Key 2 takes five times as long as the others."""
     fates = [{"took": 100 if k % 3 == 2 else 20} for k in range(60)]
-    report = made(maker, tmp_path, fates, keys=3)
+    report = made(tmp_path, fates, keys=3)
     (said,) = map(plain, report.target)
     assert said.startswith(
         "Key 2 is slower than the others: half of its 20 operations of t took 100 ms or more, 5 times"

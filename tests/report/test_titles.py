@@ -2,15 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import record_maker as maker
 
 from loadtest.analysis import numbers
-from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.findings import Findings
 from loadtest.report.plots import by_rate, limits
 from loadtest.report.plots.style import Drawing, styled
 
@@ -34,12 +33,12 @@ def per_window(rows: list[Any], epoch_s: float, shift_s: float) -> dict[int, Cou
 
 
 @pytest.mark.parametrize("seconds", [200, 30])
-def test_windows_say_what_those_that_refused_let_pass(maker: ModuleType, tmp_path: Path, seconds: int) -> None:
+def test_windows_say_what_those_that_refused_let_pass(tmp_path: Path, seconds: int) -> None:
     """Whole ones show the limit; where the run holds parts only, the title says that they are cut off."""
     stage = maker.stage("above", 0, seconds, 8, over=["sync_run"], expect_429=True)
     traffic = {"t": maker.plan("sync_run", [stage])}
     rows, run = maker.Simulation(traffic).run(), maker.info(traffic)
-    found = find(load_record(maker.save(tmp_path / "run", run, rows)))
+    found = maker.findings(tmp_path / "run", run, rows)
     windows = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
     refusing = {number: counts for number, counts in windows.items() if counts[True]}
     assert refusing
@@ -56,19 +55,18 @@ def test_windows_say_what_those_that_refused_let_pass(maker: ModuleType, tmp_pat
 
 
 @pytest.mark.parametrize("times", [(100, 104, 101), (100, 300, 101), (100, 150, 200)])
-def test_rates_are_compared_in_every_stage(maker: ModuleType, tmp_path: Path, times: tuple[int, int, int]) -> None:
+def test_rates_are_compared_in_every_stage(tmp_path: Path, times: tuple[int, int, int]) -> None:
     """The same only where all are, and not just the first and the last one; else the two that differ are named."""
     rows, at, number = [], 0, 0
     stages = [maker.stage(name, 40 * k, 40, k + 1) for k, name in enumerate("abc")]
     for stage, took in zip(stages, times, strict=True):
         for k in range(int(stage.rate * 40)):
             start = at + k * 1000 / stage.rate
-            rows.append(maker.request("t", number, start, start + took + k % 3, stage=stage.name))
-            rows.append(maker.operation("t", number, start, start + took + k % 3, stage=stage.name))
+            rows += maker.both("t", number, start, start + took + k % 3, stage=stage.name)
             number += 1
         at += 40_000
     run = maker.info({"t": maker.plan("sync_run", stages, offered=number)})
-    said = title(by_rate.draw, find(load_record(maker.save(tmp_path / "run", run, rows))))
+    said = title(by_rate.draw, maker.findings(tmp_path / "run", run, rows))
     medians = {
         stage.name: float(np.quantile([(r.end - r.intended_start) / 1e6 for r in rows if r.stage == stage.name], 0.5))
         for stage in stages

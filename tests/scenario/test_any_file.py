@@ -183,5 +183,12 @@ def test_stages_have_a_bound(load: Any, many: str) -> None:
         steps = 'from = "1/s", to = "200/s", step = "1/s", duration = "1s"'
         stages = ",".join(f'{{ name = "s{n}", {steps} }}' for n in range(6))
     text = 'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\n'
-    with pytest.raises(InputError, match=r"traffic\.t: has [\d,]+ stages, .*; the most is 1,000"):
+    with pytest.raises(InputError, match=r"traffic: has [\d,]+ stages, .*; at most 1,000"):
         load(f"{text}stages = [{stages}]\n")
+
+
+def test_traffic_entries_have_a_bound(load: Any) -> None:
+    """A plan compares each with each."""
+    entry = 'operation = "sync_run"\nworkflow = "w"\nstages = [{ name = "s", rate = "1/s", duration = "1s" }]\n'
+    with pytest.raises(InputError, match=r"traffic: has 201 entries; at most 200"):
+        load('title = "T"\n' + "".join(f"[traffic.t{number}]\n{entry}" for number in range(201)))

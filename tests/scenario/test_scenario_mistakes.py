@@ -104,7 +104,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("threshold.0.require", "goodput > 1x traffic jobs", "scenario", "traffic 'jobs' has no stage 'within'"),
     ("threshold.2.require", "goodput > 1x stage within", "scenario", "a relative threshold needs a traffic"),
     # comparisons
-    ("compare", {}, "compare", "valid list"),
+    ("compare", {}, "compare", "must be a list: write [[compare]]"),
     ("compare", [{"entries": ["greetings", "jobs"]}], "compare.0.by", "is missing"),
     ("compare", [{"by": ["goodput"]}], "compare.0", "give entries (alternatives), or entry with stages (an effect)"),
     ("compare", [{"entries": ["jobs"], "by": ["goodput"]}], "compare.0.entries", "at least 2 items"),

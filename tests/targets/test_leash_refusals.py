@@ -38,57 +38,29 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Stub":
     signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize(
-    ("entry", "scenario", "says"),
-    [
-        (
-            "",
-            {"rate": "5/s", "seconds": 60},
-            "here.max_share allows 10 % of the async_submit limit, 100 requests per 60 s with 1 key, and up to 301 are",
-        ),
-        (
-            "limits = { async_submit = '100000/60s' }\nmax_share = '50%'",
-            {"rate": "5/s", "seconds": 60},
-            "here.max_share allows 50 % of the retrieval limit, 250 requests per 60 s with 1 key, and up to 302 are",
-        ),
-        (
-            "max_share = 1\nmax_operations = 9",
-            {"rate": "5/s", "seconds": 2},
-            "targets.toml: here.max_operations is 9, and 10 are planned",
-        ),
-        (
-            "max_share = 1\nmax_requests = 22",
-            {"rate": "5/s", "seconds": 2},
-            "targets.toml: here.max_requests is 22, and at least 23 are planned",
-        ),
-        (
-            "max_share = 1\nprice_per_execution = 0.5\nmax_cost = 5",
-            {"rate": "5/s", "seconds": 2},
-            "targets.toml: here.max_cost is 5, and the 11 executions planned cost 5.5 at 0.5 each",
-        ),
-        (
-            f"max_share = 1\nallowed_hours = '{HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}'",
-            {"rate": "5/s", "seconds": 2},
-            f"targets.toml: here.allowed_hours are {HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}, and there it is ",
-        ),
-        (
-            f"max_share = 1\nallowed_hours = '{TWO_HOURS_FROM_NOW}-{HOUR_FROM_NOW}'",
-            {"rate": "1/s", "seconds": 2 * 60 * MINUTE},
-            "s, and the run may take 7200 s, its drain included",
-        ),
-        (
-            "max_share = 1\nexpires = 2026-01-31",
-            {"rate": "5/s", "seconds": 2},
-            "targets.toml: here.expires was 2026-01-31, and today is ",
-        ),
-    ],
-)  # fmt: skip
-def test_a_run_that_would_leave_the_leash_is_not_begun(
-    watched: Stub, capsys: pytest.CaptureFixture[str], entry: str, scenario: dict, says: str
-) -> None:
+REFUSED = [
+    ("", 60,
+     "here.max_share allows 10 % of the async_submit limit, 100 requests per 60 s with 1 key, and up to 301 are"),
+    ("limits = { async_submit = '100000/60s' }\nmax_share = '50%'", 60,
+     "here.max_share allows 50 % of the retrieval limit, 250 requests per 60 s with 1 key, and up to 302 are"),
+    ("max_share = 1\nmax_operations = 9", 2, "targets.toml: here.max_operations is 9, and 10 are planned"),
+    ("max_share = 1\nmax_requests = 22", 2, "targets.toml: here.max_requests is 22, and at least 23 are planned"),
+    ("max_share = 1\nprice_per_execution = 0.5\nmax_cost = 5", 2,
+     "targets.toml: here.max_cost is 5, and the 11 executions planned cost 5.5 at 0.5 each"),
+    (f"max_share = 1\nallowed_hours = '{HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}'", 2,
+     f"targets.toml: here.allowed_hours are {HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}, and there it is "),
+    (f"max_share = 1\nallowed_hours = '{TWO_HOURS_FROM_NOW}-{HOUR_FROM_NOW}'", 2 * 60 * MINUTE,
+     "s, and the run may take 7200 s, its drain included"),
+    ("max_share = 1\nexpires = 2026-01-31", 2, "targets.toml: here.expires was 2026-01-31, and today is "),
+]  # fmt: skip
+"""Entry, seconds of the scenario, and what is said."""
+
+
+@pytest.mark.parametrize(("entry", "seconds", "says"), REFUSED)
+def test_a_run_that_would_leave_the_leash_is_not_begun(watched, capsys, entry, seconds, says):
     """Nothing is sent, and no run directory is left."""
     write_entry(Path(), watched.url, entry)
-    write_scenario(Path(), **scenario)
+    write_scenario(Path(), rate="1/s" if seconds > 60 else "5/s", seconds=seconds)
     assert main(["run", "s.toml", "--target", "here", "--yes"]) == 2
     said = capsys.readouterr().err
     assert says in said

@@ -23,7 +23,7 @@ from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.times import response_time
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.inference.occupancy import RequestLog
-from loadtest.stats import log10_at_most
+from loadtest.stats import more_often
 
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
@@ -129,7 +129,6 @@ _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
 MOST: Final = 20
 """Parties of a kind that are looked at: those with most 429s."""
-_UNLIKELY: Final = -3.0
 
 Kind = Literal["traffic", "key"]
 Bools = NDArray[np.bool_]
@@ -199,7 +198,7 @@ def _parties(
         apart = _three((everyone - own)[:, ~over])
         if not by_party[each] or not during[0]:
             continue
-        refusals = _felt(during, apart) if wrong is not None and apart[0] else None
+        refusals = more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
         others = felt_by_others(sent, party == each)
         known = [one for one in (refusals, None if others is None else others.anything) if one is not None]
         found.append(
@@ -219,11 +218,3 @@ def _parties(
 def _three(counts: NDArray[np.int64]) -> tuple[int, int, int]:
     sent, refused, unexplained = counts.sum(axis=1).tolist()
     return sent, refused, unexplained
-
-
-def _felt(during: tuple[int, int, int], apart: tuple[int, int, int]) -> bool:
-    """Fisher's question, asked of a binomial: given all unexplained 429s, are so many of them in these seconds?"""
-    total = during[2] + apart[2]
-    share = during[0] / (during[0] + apart[0])
-    # At least that many in these seconds: at most that few in the others.
-    return total > 0 and during[2] > total * share and log10_at_most(apart[2], total, 1 - share) <= _UNLIKELY

@@ -11,19 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES
-from loadtest.analysis.distribution import distribution, percentile
+from loadtest.analysis.distribution import distribution
+from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.stats import log10_at_most
+from loadtest.stats import more_often
 
 Bools = NDArray[np.bool_]
 
 MOST: Final = 100_000
 """Requests that are compared, evenly picked of more."""
-_SLOWER: Final = 1.5
-"""By how much slower others have to be: as for keys that are slower than others."""
-_UNLIKELY: Final = -3.0
-_STATISTICS: Final[tuple[tuple[Literal["p50", "p95"], float], ...]] = (("p50", 0.5), ("p95", 0.95))
 _FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
 
 
@@ -93,7 +90,7 @@ def felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
         slower=tuple(sorted(slower, key=lambda one: -one.factor)),
         errors_meanwhile=during,
         errors_otherwise=apart,
-        more_errors=_more(during, apart),
+        more_errors=more_often(during, apart),
     )
 
 
@@ -110,12 +107,6 @@ def _errors(failed: Bools, mask: Bools) -> tuple[int, int]:
     return int(mask.sum()), int((failed & mask).sum())
 
 
-def _more(during: tuple[int, int], apart: tuple[int, int]) -> bool:
-    """Fisher's question, asked of a binomial: given all errors, are so many of them meanwhile?"""
-    total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
-    return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
-
-
 def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
     found = []
     ok = (sent["outcome"] == OK).to_numpy()
@@ -130,17 +121,12 @@ def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
         traffic, kind = entries.categories[code // len(KINDS)], KINDS[code % len(KINDS)]
         for name, values in times.items():
             now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
-            for statistic, quantile in _STATISTICS:
-                during, apart = (percentile(distribution(each), quantile) for each in (now, then))
-                if during.value is None or during.low is None or not apart.value or apart.high is None:
-                    continue
-                factor = during.value / apart.value
-                if during.low > apart.high and factor >= _SLOWER:
-                    found.append(
-                        Slowdown(
-                            time=name, traffic=str(traffic), kind=str(kind), statistic=statistic,
-                            meanwhile_ms=during.value, otherwise_ms=apart.value, factor=factor,
-                        )
-                    )  # fmt: skip
-                    break
+            if (slow := slower(distribution(now), distribution(then))) is not None:
+                statistic, meanwhile_ms, otherwise_ms, factor = slow
+                found.append(
+                    Slowdown(
+                        time=name, traffic=str(traffic), kind=str(kind), statistic=statistic,
+                        meanwhile_ms=meanwhile_ms, otherwise_ms=otherwise_ms, factor=factor,
+                    )
+                )  # fmt: skip
     return found

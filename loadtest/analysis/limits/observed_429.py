@@ -151,10 +151,8 @@ class LimitObserved429:
         codes: 429s by error code.
         tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
             answered within that time.
-        inference: which limiter answered.
         assumed: how the assumed limiter explains every decision; None where it is not known.
         windows: what each window let pass; None where the limiter counts in no windows.
-        retry_after: of its 429s.
         headers: other headers that tell of the limit.
         recovery: how soon requests passed again.
     """
@@ -187,8 +185,6 @@ class Observed429:
     """What the 429s of all limits tell.
 
     Attributes:
-        limits: by name.
-        retries: by traffic entry.
         interference: whether one party's excess is felt by others.
         complete: whether every request was looked at: else the first ``MOST`` of each limit name.
         why_not: in words, why they tell nothing; None if they do.

@@ -141,13 +141,11 @@ class LimiterRequests:
     """What one limiter was asked, in order of sending. Times are unix seconds of our clock.
 
     Attributes:
-        limit: of the limiter.
         index: of the requests in the frame.
         times: when each was sent.
         ends: when each was answered, or given up; not before it was sent. Where only concurrency is limited, one that
             was refused ends when it would have if it had passed: as long after it was sent as the last of its kind that
             passed, or a replay that lets it pass would free its slot at once.
-        was_429: whether it was refused.
         answered: whether it was answered at all.
         before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
     """

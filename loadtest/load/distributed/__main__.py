@@ -23,6 +23,7 @@ from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, InputError, LoadtestError, TargetError
 from loadtest.load.distributed.worker import Worker
 from loadtest.processes import parse_address
+from loadtest.program import pasteable
 
 _FLUSH: Final = 0.2
 """Seconds for the last message to get away."""
@@ -100,7 +101,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         return main(options.master, options.base, with_parent=options.with_parent)
     except LoadtestError as error:
-        sys.stderr.write(f"loadtest: {error}\n")
+        sys.stderr.write(pasteable(f"loadtest: {error}\n"))
         return int(error.exit_code)
 
 

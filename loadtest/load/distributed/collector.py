@@ -115,13 +115,7 @@ _WATCHED: Final = (
 
 
 class Collector:
-    """The record of a run that workers send.
-
-    Args:
-        recorder: of the run, whose output is the run directory.
-        files: that output.
-        on_jobs: called with a worker and the ids of jobs that it was given.
-    """
+    """The record of a run that workers send."""
 
     def __init__(
         self, recorder: Recorder, files: RunFiles, on_jobs: Callable[[str, list[tuple[str, int]]], None]

@@ -10,25 +10,9 @@ from typing import Final
 import gevent
 import msgspec
 
+from loadtest.load.distributed import protocol
 from loadtest.load.distributed.assignment import Assigner, Assignment, Reassignment
 from loadtest.load.distributed.collector import Collector
-from loadtest.load.distributed.protocol import (
-    Acknowledge,
-    Assign,
-    CutAnswer,
-    FromMaster,
-    FromWorker,
-    HandBack,
-    Hello,
-    KnownJobs,
-    Leave,
-    ProposeCut,
-    Setup,
-    SetupFailed,
-    TakeOver,
-    WorkerReport,
-    boot_id,
-)
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit
@@ -52,11 +36,11 @@ class Member:
     worker: str
     """Its Locust id."""
     index: int
-    hello: Hello
+    hello: protocol.Hello
     worker_count: int
     """How many there were when it was told to make its users."""
     heard_ns: int
-    report: WorkerReport | None = None
+    report: protocol.WorkerReport | None = None
     """The last one."""
     joined_ns: int | None = None
     """When its first assignment began; since the epoch."""
@@ -97,13 +81,7 @@ class Member:
 
 
 class Coordinator:
-    """Coordinates the workers that take part in a run.
-
-    Args:
-        session: the run, on the master: its pools have no users.
-        mailbox: the connection to the workers.
-        on_abort: called with the reason where the run should end.
-    """
+    """Coordinates the workers that take part in a run."""
 
     def __init__(self, session: Session, mailbox: Mailbox, on_abort: Callable[[str], None]) -> None:
         self.members: dict[str, Member] = {}
@@ -147,7 +125,7 @@ class Coordinator:
         """Workers that can be asked."""
         return [member for member in self.members.values() if member.alive]
 
-    def send_all(self, message: FromMaster) -> None:
+    def send_all(self, message: protocol.FromMaster) -> None:
         """Send every worker a message."""
         for member in self.alive():
             self._mailbox.send(member.worker, message)
@@ -164,7 +142,7 @@ class Coordinator:
         self._ticker.kill()
         self._mailbox.listener = None
 
-    def worker_came(self, worker: str, hello: Hello) -> None:
+    def worker_came(self, worker: str, hello: protocol.Hello) -> None:
         """Let a worker that came later take part, too."""
         if worker in self.members or self.closing or self.ended_ns is not None:
             return
@@ -175,23 +153,23 @@ class Coordinator:
         """Workers that take part, and how many there were when each was set up."""
         return {member.worker: member.worker_count for member in self.alive()}
 
-    def receive(self, worker: str, message: FromWorker, received_ns: int) -> None:
+    def receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
         """Act on a worker's message."""
         member = self.members.get(worker)
-        if member is None or isinstance(message, Hello) or message.run != self.run:
+        if member is None or isinstance(message, protocol.Hello) or message.run != self.run:
             return
         match message:
-            case WorkerReport():
+            case protocol.WorkerReport():
                 self._take_report(member, message, received_ns)
-            case CutAnswer():
+            case protocol.CutAnswer():
                 self.quota_split.note_reserved(worker, message.reserved)
                 self.assigner.answer(worker, message.number, message.reached_ns, accepted=message.accepted)
-            case Leave():
+            case protocol.Leave():
                 member.leaving = True
                 self.assigner.leave(worker, gone=False)
-            case HandBack():
+            case protocol.HandBack():
                 self._hand_on(message)
-            case SetupFailed():
+            case protocol.SetupFailed():
                 self.setup_failure = f"the worker on {member.hello.host} can't take part: {message.message}"
                 self.remove(member, lost=False)
 
@@ -203,20 +181,20 @@ class Coordinator:
         if lost:
             logger.warning("Worker %d on %s is lost.", member.index, member.hello.host)
 
-    def _set_up(self, worker: str, hello: Hello, worker_count: int) -> None:
+    def _set_up(self, worker: str, hello: protocol.Hello, worker_count: int) -> None:
         member = Member(worker, len(self.members) + 1, hello, worker_count, heard_ns=time.monotonic_ns())
         self.members[worker] = member
-        setup = Setup(
+        setup = protocol.Setup(
             run=self.run,
             worker=member.index,
             info=self._info,
             trace=self._session.trace,
             worker_count=worker_count,
-            boot=boot_id(),
+            boot=protocol.boot_id(),
         )
         self._mailbox.send(worker, setup)
 
-    def _take_report(self, member: Member, report: WorkerReport, received_ns: int) -> None:
+    def _take_report(self, member: Member, report: protocol.WorkerReport, received_ns: int) -> None:
         member.heard_ns = max(member.heard_ns, received_ns)
         rejoin = member.lost and self.begun and not self.closing and self.ended_ns is None
         if rejoin:
@@ -240,7 +218,7 @@ class Coordinator:
             member.closed = True
             if member.leaving:
                 self.remove(member, lost=False)
-        acknowledge = Acknowledge(
+        acknowledge = protocol.Acknowledge(
             run=self.run,
             echo_ns=report.sent_ns,
             received_ns=received_ns,
@@ -254,9 +232,9 @@ class Coordinator:
         """Let a worker that is ready share the schedule, from the next assignment on."""
         for name, entry in self._session.entries.items():
             if entry.traffic.job_ids == "seeded" and (jobs := entry.job_ids.all()):
-                self._mailbox.send(member.worker, KnownJobs(run=self.run, entry=name, jobs=jobs))
+                self._mailbox.send(member.worker, protocol.KnownJobs(run=self.run, entry=name, jobs=jobs))
         if self._wants_jobs and (jobs := self._session.own_jobs.all()):
-            self._mailbox.send(member.worker, KnownJobs(run=self.run, entry=None, jobs=jobs))
+            self._mailbox.send(member.worker, protocol.KnownJobs(run=self.run, entry=None, jobs=jobs))
         self.assigner.join(member.worker)
 
     def _share_jobs(self, worker: str, jobs: list[tuple[str, int]]) -> None:
@@ -266,11 +244,11 @@ class Coordinator:
             self._session.own_jobs.add(job_id, key)
         for member in self.alive():
             if member.worker != worker:
-                self._mailbox.send(member.worker, KnownJobs(run=self.run, entry=None, jobs=jobs))
+                self._mailbox.send(member.worker, protocol.KnownJobs(run=self.run, entry=None, jobs=jobs))
 
     def _assign(self, assignment: Assignment) -> None:
         workers = list(assignment.workers)
-        message = Assign(
+        message = protocol.Assign(
             run=self.run,
             number=assignment.number,
             epoch_ns=self._session.epoch_ns,
@@ -284,13 +262,13 @@ class Coordinator:
                 self.members[worker].joined_ns = assignment.from_ns
         self.send_all(message)
 
-    def _hand_on(self, message: HandBack) -> None:
+    def _hand_on(self, message: protocol.HandBack) -> None:
         sharing = self.assigner.assignments[-1].workers
         takers = [member for member in self.alive() if member.worker in sharing and not member.leaving]
         for place, member in enumerate(takers):
             if arrivals := message.arrivals[place :: len(takers)]:
                 member.handed += len(arrivals)
-                self._mailbox.send(member.worker, TakeOver(run=self.run, arrivals=arrivals))
+                self._mailbox.send(member.worker, protocol.TakeOver(run=self.run, arrivals=arrivals))
 
     def _tick_forever(self) -> None:
         due = time.monotonic_ns()
@@ -333,6 +311,6 @@ class Coordinator:
         step = self.assigner.step(now - self._session.epoch_ns, self.margin_ns, alive)
         if isinstance(step, Reassignment):
             for worker in step.waiting:
-                self._mailbox.send(worker, ProposeCut(run=self.run, number=step.number, cut_ns=step.cut_ns))
+                self._mailbox.send(worker, protocol.ProposeCut(run=self.run, number=step.number, cut_ns=step.cut_ns))
         elif step is not None:
             self._assign(step)

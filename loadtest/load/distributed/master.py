@@ -16,27 +16,14 @@ from loadtest.load.distributed.protocol import Close, Stop
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.session import Session
-from loadtest.record.run_info import (
-    AssignmentInfo,
-    BudgetUse,
-    ClockInfo,
-    CpuSample,
-    GeneratorInfo,
-    PeerInfo,
-    WorkerInfo,
-)
+from loadtest.record import run_info
 from loadtest.record.samples import Sample
 
 _CLOSE_PATIENCE: Final = 15.0
 
 
 class DistributedGenerator:
-    """A ``LoadGenerator`` whose load is made by the workers that take part in the run.
-
-    Args:
-        session: the run, on the master: its pools have no users.
-        mailbox: the connection to the workers.
-    """
+    """A ``LoadGenerator`` whose load is made by the workers that take part in the run."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
@@ -74,13 +61,13 @@ class DistributedGenerator:
         return self.offered_all and all(member.quiet for member in self._coordinator.alive())
 
     @property
-    def cpu(self) -> list[CpuSample]:
+    def cpu(self) -> list[run_info.CpuSample]:
         """Of the master (index 0) and of every worker."""
         of_workers = [sample for member in self._coordinator.members.values() for sample in member.cpu]
         return [*self._health.cpu, *of_workers]
 
     @property
-    def generators(self) -> list[GeneratorInfo]:
+    def generators(self) -> list[run_info.GeneratorInfo]:
         """Of the master, and what every worker last reported."""
         known = [self._health.figures()]
         for member in self._coordinator.members.values():
@@ -90,26 +77,26 @@ class DistributedGenerator:
         return known
 
     @property
-    def budget_used(self) -> BudgetUse:
+    def budget_used(self) -> run_info.BudgetUse:
         """What master and workers have used together, as they last reported."""
         return self._coordinator.quota_split.total()
 
     @property
-    def clock(self) -> ClockInfo | None:
+    def clock(self) -> run_info.ClockInfo | None:
         """The estimate of the worker that knows it best."""
         reports = [member.report for member in self._coordinator.members.values()]
         clocks = [report.clock for report in reports if report is not None and report.clock is not None]
         return min(clocks, key=lambda clock: clock.uncertainty_s, default=None)
 
     @property
-    def peers(self) -> dict[str, PeerInfo]:
+    def peers(self) -> dict[str, run_info.PeerInfo]:
         """What the master, which seeds jobs, and every worker connected to, as they last reported."""
         reports = [member.report for member in self._coordinator.members.values()]
         of_processes = [self._session.endpoint.address.resolver.peers, *(each.peers for each in reports if each)]
-        total: dict[str, PeerInfo] = {}
+        total: dict[str, run_info.PeerInfo] = {}
         for peers in of_processes:
             for address, peer in peers.items():
-                known = total.setdefault(address, PeerInfo())
+                known = total.setdefault(address, run_info.PeerInfo())
                 known.connections += peer.connections
                 known.failed += peer.failed
         return total
@@ -159,12 +146,7 @@ class DistributedGenerator:
 
 
 def record_lost_arrivals(session: Session, coordinator: Coordinator) -> None:
-    """Record every arrival that was assigned and is not in the record as lost.
-
-    Args:
-        session: the run.
-        coordinator: whose workers have sent all that they will send.
-    """
+    """Record as lost what was assigned and is not in the record, once workers have sent all that they will."""
     members, arrivals = coordinator.members, coordinator.collector.arrivals
     assignments = coordinator.assigner.assignments
     finished = session.info.end == "finished"
@@ -205,7 +187,7 @@ def describe_workers(session: Session, coordinator: Coordinator) -> None:
         info.workers = len(assignments[0].workers)
     info.worker_processes = [_worker_info(member, coordinator.collector.rows) for member in members.values()]
     info.assignments = [
-        AssignmentInfo(
+        run_info.AssignmentInfo(
             number=each.number,
             from_s=round(each.from_ns / 1e9, 3),
             workers=[members[worker].index for worker in each.workers],
@@ -214,9 +196,9 @@ def describe_workers(session: Session, coordinator: Coordinator) -> None:
     ]
 
 
-def _worker_info(member: Member, rows: dict[str, int]) -> WorkerInfo:
+def _worker_info(member: Member, rows: dict[str, int]) -> run_info.WorkerInfo:
     report = member.report
-    return WorkerInfo(
+    return run_info.WorkerInfo(
         worker=member.index,
         host=member.hello.host,
         joined_s=round((member.joined_ns or 0) / 1e9, 3),

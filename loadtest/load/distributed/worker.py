@@ -18,27 +18,6 @@ from locust.runners import WorkerRunner
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.protocol import (
-    PROTOCOL,
-    Acknowledge,
-    Assign,
-    Close,
-    CutAnswer,
-    FromMaster,
-    FromWorker,
-    HandBack,
-    Hello,
-    KnownJobs,
-    Leave,
-    ProposeCut,
-    Refuse,
-    Setup,
-    SetupFailed,
-    Stop,
-    TakeOver,
-    boot_id,
-    host_name,
-)
 from loadtest.load.distributed.worker_run import WorkerRun
 
 logger = logging.getLogger(__name__)
@@ -88,7 +67,13 @@ class Worker:
         environment.events.test_stopping.add_listener(self._stopping)
         environment.events.test_stop.add_listener(self._stopped)
         self._send(
-            Hello(protocol=PROTOCOL, version=package_version(), host=host_name(), boot=boot_id(), keys=len(keys))
+            protocol.Hello(
+                protocol=protocol.PROTOCOL,
+                version=package_version(),
+                host=protocol.host_name(),
+                boot=protocol.boot_id(),
+                keys=len(keys),
+            )
         )
 
     def interrupt(self) -> None:
@@ -104,7 +89,7 @@ class Worker:
             self._leaving = True
             gevent.spawn(self._leave)
 
-    def _send(self, message: FromWorker) -> None:
+    def _send(self, message: protocol.FromWorker) -> None:
         try:
             self._runner.send_message(protocol.NAME, {"body": protocol.encode(message)})
         except RPCError as error:
@@ -118,9 +103,9 @@ class Worker:
             logger.warning("The master sent a message that this version does not know: %s", error)
             return
         match message:
-            case Refuse():
+            case protocol.Refuse():
                 self._on_refused(message.message)
-            case Setup():
+            case protocol.Setup():
                 self._set_up(message)
             case _ if self._run is not None and message.run == self._run.id:
                 try:
@@ -128,7 +113,7 @@ class Worker:
                 except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
                     self._run.session.bug = traceback.format_exc()
 
-    def _set_up(self, setup: Setup) -> None:
+    def _set_up(self, setup: protocol.Setup) -> None:
         if self._reporter is not None:
             self._reporter.kill()
         try:
@@ -137,33 +122,33 @@ class Worker:
             )
         except LoadtestError as error:
             self._run = None
-            self._send(SetupFailed(run=setup.run, message=str(error)))
+            self._send(protocol.SetupFailed(run=setup.run, message=str(error)))
             self._on_refused(str(error))
             return
         self._reporter = gevent.spawn(self._report_forever, self._run)
 
-    def _act(self, run: WorkerRun, message: FromMaster, received_ns: int) -> None:
+    def _act(self, run: WorkerRun, message: protocol.FromMaster, received_ns: int) -> None:
         """Do what the master's message asks."""
         match message:
-            case Acknowledge():
+            case protocol.Acknowledge():
                 run.acknowledged(message, received_ns)
-            case KnownJobs():
+            case protocol.KnownJobs():
                 run.learn_jobs(message)
-            case ProposeCut():
+            case protocol.ProposeCut():
                 self._send(self._answer_cut(run, message))
-            case Assign():
+            case protocol.Assign():
                 run.assign(message, self._runner.client_id)
-            case TakeOver():
+            case protocol.TakeOver():
                 run.take_over(message.arrivals)
-            case Stop():
+            case protocol.Stop():
                 run.stop(discard=message.discard)
-            case Close():
+            case protocol.Close():
                 self._finish(run, aborted=message.aborted)
 
-    def _answer_cut(self, run: WorkerRun, proposal: ProposeCut) -> CutAnswer:
+    def _answer_cut(self, run: WorkerRun, proposal: protocol.ProposeCut) -> protocol.CutAnswer:
         partition = run.generator.partition
         accepted = partition.stop_at(proposal.cut_ns)
-        return CutAnswer(
+        return protocol.CutAnswer(
             run=run.id,
             number=proposal.number,
             accepted=accepted,
@@ -216,14 +201,14 @@ class Worker:
 
     def _leave_run(self, run: WorkerRun) -> None:
         assignment = run.assignment
-        self._send(Leave(run=run.id))
+        self._send(protocol.Leave(run=run.id))
         deadline = time.monotonic() + _LEAVE_PATIENCE
         while time.monotonic() < deadline and not run.generator.partition.exhausted and not run.closed:
             if run.assignment == assignment and run.silent_s > REPORT_INTERVAL * 4:
                 break
             gevent.sleep(_SHORT_INTERVAL)
         run.stop(discard=False)
-        self._send(HandBack(run=run.id, arrivals=run.hand_back()))
+        self._send(protocol.HandBack(run=run.id, arrivals=run.hand_back()))
         deadline = time.monotonic() + run.session.scenario.drain
         while time.monotonic() < deadline and not run.generator.quiet:
             gevent.sleep(_SHORT_INTERVAL)

@@ -33,13 +33,6 @@ _EXCHANGES: Final = 5
 class WorkerRun:
     """What a worker does in one run.
 
-    Args:
-        environment: Locust's; its user classes are set where it has none.
-        setup: the master's message.
-        keys: API keys.
-        workflow_endpoint: value of ``x-wf-endpoint``.
-        base: what a relative path in the scenario starts from.
-
     Raises:
         LoadtestError: if it can't take part: a target that may not be loaded from here, or a file that is not here.
     """

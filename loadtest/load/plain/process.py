@@ -28,6 +28,7 @@ from loadtest.load.plain.reports import Reports
 from loadtest.load.session import Session
 from loadtest.load.web import extend
 from loadtest.load.web.locust_pages import label_file
+from loadtest.program import pasteable
 from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger("loadtest")
@@ -39,7 +40,7 @@ def plain_refusal() -> Iterator[None]:
     try:
         yield
     except LoadtestError as error:
-        sys.stderr.write(f"loadtest: {error}\n")
+        sys.stderr.write(pasteable(f"loadtest: {error}\n"))
         raise SystemExit(int(error.exit_code)) from None
 
 
@@ -65,11 +66,7 @@ class WholePool(LoadTestShape):
 
 
 class LocustProcess:
-    """Set up by Locust's ``init`` event.
-
-    Args:
-        test: what is started.
-    """
+    """Set up by Locust's ``init`` event."""
 
     def __init__(self, test: LocustTest) -> None:
         self.test = test

@@ -21,9 +21,6 @@ class MadeRun:
     """A run that was started here.
 
     Attributes:
-        directory: its run directory.
-        title: of its scenario.
-        seed: of its schedule.
         rate_multiplier: by which all its rates were multiplied.
         state: how far it is.
         exit_code: the verdict's, once it is reported.
@@ -44,11 +41,7 @@ class MadeRun:
 
 
 class Reports:
-    """Has a report made of each run when it is over.
-
-    Args:
-        plots: draw plots, too.
-    """
+    """Has a report made of each run when it is over."""
 
     def __init__(self, *, plots: bool) -> None:
         self.runs: list[MadeRun] = []

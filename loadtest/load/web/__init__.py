@@ -11,14 +11,7 @@ from loadtest.load.web.locust_pages import extend_pages
 
 
 def extend(web_ui: WebUI, engine: Engine, *, test: LocustTest, reports: Reports) -> None:
-    """Guard Locust's web UI, and add our pages to it. Called once, before it serves.
-
-    Args:
-        web_ui: Locust's; its ``environment`` is the one whose runs the engine conducts.
-        engine: conducts the runs that the UI starts.
-        test: what the next start runs.
-        reports: the runs that were started here, and their reports.
-    """
+    """Guard Locust's web UI, and add our pages to it. Called once, before it serves."""
     guard(web_ui, engine, test)
     extend_pages(web_ui, engine, test, reports)
     add_live_page(web_ui, engine, reports)

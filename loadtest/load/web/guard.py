@@ -13,6 +13,7 @@ from locust.web import WebUI
 from loadtest.errors import LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.plain.locust_test import LocustTest
+from loadtest.program import pasteable
 
 _OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HEADERS: Final = {
@@ -24,13 +25,7 @@ _NO_FRAMES: Final = "frame-ancestors 'none'"
 
 
 def guard(web_ui: WebUI, engine: Engine, test: LocustTest) -> None:
-    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started.
-
-    Args:
-        web_ui: Locust's.
-        engine: conducts its runs.
-        test: what a start would run.
-    """
+    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started."""
     if web_ui.app is not None:
         starter = _Starter(engine, test)
         web_ui.app.before_request(lambda: _refuse_strangers() or starter.refuse())
@@ -59,7 +54,7 @@ class _Starter:
         try:
             self._test.set_from(flask.request.form)
         except LoadtestError as error:
-            return _answer(200, f"{error.message}. {error.remedy}".strip())
+            return _answer(200, pasteable(f"{error.message}. {error.remedy}".strip()))
         finally:
             self._looking = False
         return None

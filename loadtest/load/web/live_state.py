@@ -1,6 +1,5 @@
 """What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON."""
 
-import time
 from typing import Final
 
 import msgspec
@@ -14,7 +13,7 @@ from loadtest.load.session import Session
 from loadtest.load.web.live_lights import Light, lights
 from loadtest.plan import AssumedLimits
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
-from loadtest.record.progress import Phase
+from loadtest.record.progress import EntryProgress, Phase
 from loadtest.record.run_info import BudgetInfo, BudgetUse, RunInfo, StagePlan
 from loadtest.scenario import Scenario
 from loadtest.threshold import LIVE_COUNTS, Threshold
@@ -65,20 +64,13 @@ class RunShown(msgspec.Struct, frozen=True):
     dispatch_lag_limit_ms: float = DISPATCH_LAG_MS
 
 
-class EntryNow(msgspec.Struct, frozen=True):
+class EntryNow(EntryProgress, kw_only=True, frozen=True):
     """A traffic entry now; times in ms."""
 
     traffic: str
-    stage: str
-    offered: int
-    in_flight: int
     sent: int
     accepted: int
     got_429: int
-    ok: int
-    throttled: int
-    failed: int
-    timed_out: int
     response_time: dict[str, float | None]
     execution_time: dict[str, float | None]
     polls_per_job: float | None
@@ -133,12 +125,7 @@ _END_ONLY: Final = "judged in the report"
 
 
 class LiveRun:
-    """One run, for those who watch it.
-
-    Args:
-        session: the run.
-        generator: what makes its load.
-    """
+    """One run, for those who watch it."""
 
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
@@ -167,7 +154,7 @@ class LiveRun:
         """
         session, info, live = self.session, self.session.info, self.session.live
         if phase != "over" and session.epoch_ns:
-            self._elapsed_s = (time.monotonic_ns() - session.epoch_ns) / 1e9
+            self._elapsed_s = session.elapsed_s
         series, elapsed = live.series, self._elapsed_s
         over = phase == "over"
         used = session.endpoint.budget.used if over else self._generator.budget_used
@@ -238,25 +225,18 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
 
 def entries_of(session: Session) -> list[EntryNow]:
     """Every traffic entry of a run, now."""
-    elapsed = (time.monotonic_ns() - session.epoch_ns) / 1e9 if session.epoch_ns else 0.0
-    return [_entry(session.info, name, session.live, elapsed) for name in session.info.traffic]
+    return [_entry(session.info, name, session.live, session.elapsed_s) for name in session.info.traffic]
 
 
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
     figures = live.entry(name)
     seen = list(figures.stages.values())
     return EntryNow(
+        **msgspec.structs.asdict(figures.progress(info.traffic[name].stage_at(elapsed), live.offered[name])),
         traffic=name,
-        stage=info.traffic[name].stage_at(elapsed),
-        offered=live.offered[name],
-        in_flight=live.offered[name] - figures.ended,
         sent=sum(stage.sent for stage in seen),
         accepted=sum(stage.accepted for stage in seen),
         got_429=sum(stage.throttled for stage in seen),
-        ok=figures.outcome(Outcome.OK),
-        throttled=figures.outcome(Outcome.THROTTLED),
-        failed=figures.outcome(Outcome.FAILED),
-        timed_out=figures.outcome(Outcome.TIMED_OUT),
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
         polls_per_job=_polls_per_job(figures),

@@ -32,14 +32,7 @@ _REPORT_POLICY: Final = (
 
 
 def extend_pages(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
-    """Put the scenario above Locust's form, serve the runs and their reports, and label Locust's own report.
-
-    Args:
-        web_ui: Locust's.
-        engine: conducts its runs.
-        test: what the next start runs.
-        reports: the runs that were started here.
-    """
+    """Put the scenario above Locust's form, serve the runs and their reports, and label Locust's own report."""
     if web_ui.app is None:
         return
     pages = _Pages(web_ui, engine, test, reports)

@@ -32,11 +32,7 @@ WsgiApp = Callable[..., Any]
 
 
 class RunMetrics(Collector):
-    """The metrics of the run under way, or of the one before.
-
-    Args:
-        engine: conducts the runs.
-    """
+    """The metrics of the run under way, or of the one before."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

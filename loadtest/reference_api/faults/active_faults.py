@@ -9,24 +9,19 @@ from statistics import NormalDist
 from typing import Final, NamedTuple
 
 from loadtest.contract import LimitName
-from loadtest.faults import AnyFault, check_keys
-from loadtest.faults.kinds import (
-    BackToPending,
-    ColdStart,
-    DuplicateResult,
-    FalseExecutionTime,
-    Freeze,
-    Latency,
-    NeverFinish,
-    SlowExecution,
-    Starve,
-    WrongResult,
-)
+from loadtest.faults import AnyFault, check_keys, kinds
 from loadtest.seeded_random import seeded_random
 
 _NORMAL: Final = NormalDist()
 _SLICE: Final = 0.05
-_WORK: Final = (SlowExecution, NeverFinish, WrongResult, FalseExecutionTime, BackToPending, Starve)
+_WORK: Final = (
+    kinds.SlowExecution,
+    kinds.NeverFinish,
+    kinds.WrongResult,
+    kinds.FalseExecutionTime,
+    kinds.BackToPending,
+    kinds.Starve,
+)
 
 
 class ActiveFault:
@@ -93,7 +88,7 @@ class ActiveFault:
 
 
 class _Latency(ActiveFault):
-    fault: Latency
+    fault: kinds.Latency
 
     def _wait(self, now: float) -> float:
         fault, seconds = self.fault, self.fault.ms / 1000
@@ -108,7 +103,7 @@ class _Latency(ActiveFault):
 class _ColdStart(ActiveFault):
     """Remembers since when nobody asked (also before the fault begins), and until when the server is starting."""
 
-    fault: ColdStart
+    fault: kinds.ColdStart
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
         super().__init__(number, fault, zero, seed)
@@ -126,7 +121,7 @@ class _ColdStart(ActiveFault):
 
 
 class _Freeze(ActiveFault):
-    fault: Freeze
+    fault: kinds.Freeze
 
     def concerns(self, name: LimitName, key: int) -> bool:
         return self.fault.ms is not None and super().concerns(name, key)
@@ -134,8 +129,8 @@ class _Freeze(ActiveFault):
 
 def activate(number: int, fault: AnyFault, zero: float | None, seed: int) -> ActiveFault:
     """Make a fault ready to hit; see ``ActiveFault``."""
-    kinds: dict[type, type[ActiveFault]] = {Latency: _Latency, ColdStart: _ColdStart, Freeze: _Freeze}
-    return kinds.get(type(fault), ActiveFault)(number, fault, zero, seed)
+    forms: dict[type, type[ActiveFault]] = {kinds.Latency: _Latency, kinds.ColdStart: _ColdStart, kinds.Freeze: _Freeze}
+    return forms.get(type(fault), ActiveFault)(number, fault, zero, seed)
 
 
 class Strike(NamedTuple):
@@ -221,7 +216,7 @@ class ActiveFaults:
 
 def is_work(fault: AnyFault) -> bool:
     """Whether a fault is about executions, jobs and results, and not about the exchange of a request and its answer."""
-    return isinstance(fault, _WORK) or (isinstance(fault, DuplicateResult) and fault.what == "result")
+    return isinstance(fault, _WORK) or (isinstance(fault, kinds.DuplicateResult) and fault.what == "result")
 
 
 async def pause(seconds: float) -> None:
@@ -259,7 +254,7 @@ class Freezer:
             self._timer.cancel()
             self._timer = None
         now = self._faults.clock()
-        due = [each for each in self._faults if isinstance(each.fault, Freeze) and each.fault.ms is None]
+        due = [each for each in self._faults if isinstance(each.fault, kinds.Freeze) and each.fault.ms is None]
         begins = [max(each.begin, now) for each in due if each.end > now and each.zero is not None]
         if begins:
             self._timer = asyncio.get_running_loop().call_later(min(begins) - now, self._freeze)
@@ -267,7 +262,7 @@ class Freezer:
     def _freeze(self) -> None:
         now = self._faults.clock()
         for each in self._faults:
-            if isinstance(each.fault, Freeze) and each.fault.ms is None and each.in_force(now):
+            if isinstance(each.fault, kinds.Freeze) and each.fault.ms is None and each.in_force(now):
                 each.hits += 1
                 self.freeze(each.end)
         if not self._stopping():

@@ -41,11 +41,7 @@ _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, PO
 
 
 class FaultSetup:
-    """The faults of a server that may misbehave, now or later.
-
-    Args:
-        config: of the server.
-    """
+    """The faults of a server that may misbehave, now or later."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.active = ActiveFaults(config.fault_seed, len(config.keys))
@@ -56,12 +52,7 @@ class FaultSetup:
         self._config = config
 
     def around(self, api: WorkflowApi, stopping: Callable[[], bool]) -> FaultyApi:
-        """The application that misbehaves.
-
-        Args:
-            api: one that was made with ``hooks``.
-            stopping: whether the server was told to end.
-        """
+        """The application that misbehaves."""
         self.hooks.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
         self.counts = lambda: api.jobs.counts
         return FaultyApi(api, self._config, self.active, self.hooks, Freezer(self.active, stopping))
@@ -85,11 +76,7 @@ class _RefusedError(Exception):
 
 
 class Control:
-    """The control endpoint, as an ASGI application.
-
-    Args:
-        setup: the faults of the server that is controlled.
-    """
+    """The control endpoint, as an ASGI application."""
 
     def __init__(self, setup: FaultSetup) -> None:
         self._setup = setup

@@ -45,15 +45,7 @@ class _Caller(NamedTuple):
 
 
 class FaultyApi:
-    """The reference API with faults.
-
-    Args:
-        api: the real application.
-        config: what the server was told.
-        active: the faults in force.
-        work: what they do to executions and jobs.
-        freezer: stops the server.
-    """
+    """The reference API with faults."""
 
     def __init__(
         self, api: WorkflowApi, config: ServerConfig, active: ActiveFaults, work: WorkFaults, freezer: Freezer

@@ -11,16 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from loadtest.contract import JobState, LimitName
-from loadtest.faults import AnyFault
-from loadtest.faults.kinds import (
-    BackToPending,
-    DuplicateResult,
-    FalseExecutionTime,
-    NeverFinish,
-    SlowExecution,
-    Starve,
-    WrongResult,
-)
+from loadtest.faults import AnyFault, kinds
 from loadtest.reference_api.faults.active_faults import ActiveFaults, pause
 from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.jobs import Job
@@ -78,11 +69,7 @@ class RecentJobs(Generic[_T]):
 
 
 class WorkFaults:
-    """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``.
-
-    Args:
-        active: the faults in force.
-    """
+    """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``."""
 
     def __init__(self, active: ActiveFaults) -> None:
         self._active = active
@@ -154,7 +141,11 @@ class WorkFaults:
         """Execute a job; None if it is never to finish."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
-            if job.workflow is None or job.call is None or any(isinstance(fault, NeverFinish) for fault in faults):
+            if (
+                job.workflow is None
+                or job.call is None
+                or any(isinstance(fault, kinds.NeverFinish) for fault in faults)
+            ):
                 return None
             return await self._execute(key, execute(job.workflow, job.call), faults)
         finally:
@@ -170,7 +161,7 @@ class WorkFaults:
         ]
         if not job.answer:
             return answer
-        if any(isinstance(fault, BackToPending) for fault in faults) and job.id in self._ended:
+        if any(isinstance(fault, kinds.BackToPending) for fault in faults) and job.id in self._ended:
             note_hits(*faults)
             return encode({"jobId": job.id, "status": JobState.PENDING, "executionTime": 0})
         self._ended.put(job.id, True)
@@ -196,10 +187,10 @@ class WorkFaults:
         return {
             each.fault
             for each in self._active
-            if isinstance(each.fault, Starve) and each.in_force(now) and self._busy(each.fault)
+            if isinstance(each.fault, kinds.Starve) and each.in_force(now) and self._busy(each.fault)
         }
 
-    def _busy(self, fault: Starve) -> bool:
+    def _busy(self, fault: kinds.Starve) -> bool:
         return any(count and key != fault.key and fault.by in {None, key} for key, count in self._at_work.items())
 
     def _look_again(self) -> None:
@@ -209,7 +200,7 @@ class WorkFaults:
 
 def slowness(faults: Iterable[AnyFault], milliseconds: float) -> float:
     """Seconds that an execution is to last longer than the ``milliseconds`` that it took."""
-    slow = [fault for fault in faults if isinstance(fault, SlowExecution)]
+    slow = [fault for fault in faults if isinstance(fault, kinds.SlowExecution)]
     return sum(milliseconds * (fault.factor - 1) + fault.ms for fault in slow) / 1000
 
 
@@ -222,16 +213,16 @@ def falsify(outcome: ExecutionOutcome, faults: Iterable[AnyFault], before: bytes
         before: the result, as JSON, of the last execution for the same key; None if there was none.
     """
     for fault in faults:
-        if isinstance(fault, FalseExecutionTime):
+        if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))
-        elif outcome.result is not None and isinstance(fault, DuplicateResult) and before is not None:
+        elif outcome.result is not None and isinstance(fault, kinds.DuplicateResult) and before is not None:
             outcome = outcome._replace(result=before)
-        elif outcome.result is not None and isinstance(fault, WrongResult):
+        elif outcome.result is not None and isinstance(fault, kinds.WrongResult):
             outcome = outcome._replace(result=msgspec.json.encode(spoil(msgspec.json.decode(outcome.result))))
     return outcome
 
 
-def _false_time(fault: FalseExecutionTime, milliseconds: float) -> float:
+def _false_time(fault: kinds.FalseExecutionTime, milliseconds: float) -> float:
     match fault.value:
         case "above":
             return milliseconds + _ABOVE

@@ -47,11 +47,7 @@ class ApiError(Exception):
     """
 
     def __init__(
-        self,
-        code: ErrorCode,
-        message: str,
-        details: dict[str, Any] | None = None,
-        headers: tuple[Header, ...] = (),
+        self, code: ErrorCode, message: str, details: dict[str, Any] | None = None, headers: tuple[Header, ...] = ()
     ) -> None:
         super().__init__(message)
         self.status = code.status

@@ -121,12 +121,7 @@ class ExecutionOutcome(NamedTuple):
 
 
 class Execution:
-    """One execution of a workflow.
-
-    Args:
-        workflow: what to execute.
-        call: from its ``call``.
-    """
+    """One execution of a workflow."""
 
     __slots__ = ("_call", "_started", "_workflow")
 

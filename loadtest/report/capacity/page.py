@@ -12,7 +12,7 @@ from loadtest.report.capacity.plot import draw
 from loadtest.report.formats.pages import escape, markdown_table, render_template
 from loadtest.report.plots import finished
 from loadtest.report.report import Plot
-from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.write import write_plots
 
 HTML: Final = "capacity.html"
@@ -54,25 +54,24 @@ def write(directory: Path) -> None:
 def levels_table(found: Capacity) -> Table:
     """Every level by rate: each traffic entry's rate, 429s and times, and what stopped it."""
     columns = (
-        ("Times the rate", True), ("Outcome", False), ("Traffic", False), ("Per minute", True), ("Throttled", True),
-        ("Response p50 (ms)", True), ("p95 (ms)", True), ("executionTime p50 (ms)", True), ("Stopped by", False),
-        ("Run", False),
-    )  # fmt: skip
-    rows = tuple(
+        "#Times the rate | Outcome | Traffic | #Per minute | #Throttled | #Response p50 (ms) | #p95 (ms) | "
+        "#executionTime p50 (ms) | Stopped by | Run"
+    )
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(f"{level.multiplier:.3g}", tone="head"),
+            f"{level.multiplier:.3g}",
             Cell(level.outcome, tone=_TONES[level.outcome]),
-            Cell(name),
-            Cell(grouped(round(entry.offered_rate * 60))),
-            Cell(f"{entry.throttled_rate:.1%}"),
-            *(Cell(_ms(value)) for value in (entry.response_p50_ms, entry.response_p95_ms, entry.execution_p50_ms)),
+            name,
+            grouped(round(entry.offered_rate * 60)),
+            f"{entry.throttled_rate:.1%}",
+            *(_ms(value) for value in (entry.response_p50_ms, entry.response_p95_ms, entry.execution_p50_ms)),
             Cell(_stopped(level), ", ".join(level.broken)),
-            Cell(level.directory),
+            level.directory,
         )
         for level in sorted(found.levels, key=lambda level: level.multiplier)
         for name, entry in level.entries.items()
     )
-    return Table("levels", "Every level", columns, rows)
+    return table_of("levels", "Every level", columns, rows)
 
 
 def markdown(page: CapacityPage) -> str:

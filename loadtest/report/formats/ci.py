@@ -129,14 +129,7 @@ def render_gitlab(findings: Findings) -> str:
 def _trend(values: Distribution) -> dict[str, float | None]:
     ranks = [rank(values.n, quantile) for quantile in (0.5, 0.9, 0.95)]
     median, p90, p95 = values.at(ranks).tolist()
-    return {
-        "avg": values.mean,
-        "min": values.least,
-        "med": median,
-        "max": values.most,
-        "p(90)": p90,
-        "p(95)": p95,
-    }
+    return {"avg": values.mean, "min": values.least, "med": median, "max": values.most, "p(90)": p90, "p(95)": p95}
 
 
 _PERCENTILES: Final = (0.5, 0.66, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0)

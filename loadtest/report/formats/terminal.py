@@ -29,13 +29,7 @@ _LEFT_OUT: Final = {"Rate"}
 
 
 def show(report: Report, files: Path, console: Console | None = None) -> None:
-    """Print the summary; without colour where the output isn't a terminal.
-
-    Args:
-        report: the report.
-        files: the run directory, as the user may type it.
-        console: where to print; standard output by default.
-    """
+    """Print the summary; without colour where the output isn't a terminal."""
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console.print()

@@ -62,10 +62,6 @@ SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latenc
 def figure(name: str, findings: Findings) -> Figure | None:
     """One plot as an ordinary figure, for a notebook.
 
-    Args:
-        name: one of ``NAMES``.
-        findings: what ``loadtest.analysis.understand`` found.
-
     Returns:
         None if there are no data for it.
 
@@ -94,12 +90,7 @@ def _draw(name: str, findings: Findings) -> Plot | None:
 
 
 def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:
-    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers.
-
-    Args:
-        name: of its file, without suffix.
-        draw: called inside the project's style.
-    """
+    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers."""
     with styled(name):
         drawn = draw()
         if drawn is None:

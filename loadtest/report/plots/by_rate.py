@@ -11,7 +11,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Table, table_of
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""
@@ -107,16 +107,16 @@ def _p50(point: _Point) -> float:
 
 
 def _table(name: str, points: list[_Point]) -> Table:
-    columns = (("Stage", False), ("Offered /min", True), ("n", True), ("p50 ms", True), ("p95 ms", True), ("429", True))
+    columns = "Stage | #Offered /min | #n | #p50 ms | #p95 ms | #429"
     rows = tuple(
         (
-            Cell(point.stage, tone="head"),
-            Cell(f"{point.rate:.4g}"),
-            Cell(numbers.count(point.times.n)),
-            Cell(numbers.milliseconds(point.p50)),
-            Cell(numbers.milliseconds(point.times.p95)),
-            Cell(numbers.share(point.throttled)),
+            point.stage,
+            f"{point.rate:.4g}",
+            numbers.count(point.times.n),
+            numbers.milliseconds(point.p50),
+            numbers.milliseconds(point.times.p95),
+            numbers.share(point.throttled),
         )
         for point in points
     )
-    return Table("data", f"Stages of {name}", columns, rows)
+    return table_of("data", f"Stages of {name}", columns, rows)

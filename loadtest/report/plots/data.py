@@ -33,7 +33,6 @@ class Series:
 
     Attributes:
         panel: title of its panel.
-        label: its name.
         x: along the axis; of bins where they begin.
         y: as many.
         dots: whether it is a cloud, of which a table would say nothing.

@@ -12,27 +12,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, Operation
-from loadtest.report.plots import stages
-from loadtest.report.plots.style import (
-    FADED,
-    INK,
-    MUTED,
-    OPERATIONS,
-    PAPER,
-    SCATTER_AS_PATHS,
-    SHADE,
-    THROTTLED,
-    Drawing,
-    NoData,
-    legend,
-    legend_of,
-    panels,
-    plain,
-    plain_log,
-    stacked,
-    time_axis,
-)
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.plots import stages, style
+from loadtest.report.tables.table import Table, table_of
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -54,7 +35,7 @@ class _Row:
     execution: float | None
 
 
-def draw_decomposition(findings: Findings) -> Drawing | NoData:
+def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each traffic entry, one bar for each of its stages."""
     record = findings.record
     rows = {
@@ -68,40 +49,37 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     }
     names = [name for name, found in rows.items() if found]
     if not names:
-        return NoData("Where the time goes", "no operation succeeded")
-    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
+        return style.NoData("Where the time goes", "no operation succeeded")
+    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
-        _bars(panel, rows[name], OPERATIONS[operation])
+        _bars(panel, rows[name], style.OPERATIONS[operation])
         panel.set_title(f"{name}  ·  {operation}")
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     keys = _keys()
-    legend_of(figure, keys, [str(key.get_label()) for key in keys])
+    style.legend_of(figure, keys, [str(key.get_label()) for key in keys])
     caption = (
         "Means, because means add up. A job’s result is ready somewhere in the hatched part, between two polls: "
         "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it."
     )
-    return Drawing(
+    return style.Drawing(
         _decomposition_title(findings, rows), caption, figure, tuple(_table(name, rows[name]) for name in names)
     )
 
 
 def _table(name: str, rows: list[_Row]) -> Table:
-    columns = (
-        ("Stage", False), ("n", True), *((f"{label} ms", True) for label, _, _ in rows[0].parts),
-        ("executionTime ms", True),
-    )  # fmt: skip
+    columns = f"Stage | #n | {' | '.join(f'#{label} ms' for label, _, _ in rows[0].parts)} | #executionTime ms"
     lines = tuple(
         (
-            Cell(row.stage, tone="head"),
-            Cell(numbers.count(row.n)),
-            *(Cell(numbers.milliseconds(ms)) for _, ms, _ in row.parts),
-            Cell(numbers.milliseconds(row.execution)),
+            row.stage,
+            numbers.count(row.n),
+            *(numbers.milliseconds(ms) for _, ms, _ in row.parts),
+            numbers.milliseconds(row.execution),
         )
         for row in rows
     )
-    return Table("data", f"Means of {name}", columns, lines)
+    return table_of("data", f"Means of {name}", columns, lines)
 
 
 def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
@@ -125,10 +103,10 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
 
 def _looks(colour: str) -> dict[str, dict[str, object]]:
     return {
-        "lag": {"color": INK},
+        "lag": {"color": style.INK},
         "execution": {"color": colour},
         "overhead": {"color": colour, "alpha": 0.45},
-        "between": {"facecolor": PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
+        "between": {"facecolor": style.PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
     }
 
 
@@ -151,7 +129,7 @@ def _bars(panel: Axes, rows: list[_Row], colour: str) -> None:
     panel.set_yticks(np.arange(len(rows)), [f"{row.stage}\nn = {numbers.count(row.n)}" for row in rows])
     panel.set_ylim(len(rows) - 0.4, -0.62)
     panel.set_xlim(0, longest * 1.28)
-    plain(panel.xaxis)
+    style.plain(panel.xaxis)
     panel.grid(visible=False, axis="y")
     panel.spines["left"].set_visible(False)
     panel.tick_params(axis="y", length=0)
@@ -159,16 +137,16 @@ def _bars(panel: Axes, rows: list[_Row], colour: str) -> None:
 
 def _bracket(panel: Axes, begin: float, length: float, place: int) -> None:
     y = place - 0.36
-    panel.plot([begin, begin, begin + length, begin + length], [y + 0.07, y, y, y + 0.07], color=MUTED, lw=1.0)
+    panel.plot([begin, begin, begin + length, begin + length], [y + 0.07, y, y, y + 0.07], color=style.MUTED, lw=1.0)
 
 
 def _keys() -> list[Patch]:
-    looks = _looks(FADED)
+    looks = _looks(style.FADED)
     return [
         Patch(label="start lag", **looks["lag"]),  # type: ignore[arg-type]  # names of Patch's own
-        Patch(label="execution / seen pending", **{**looks["execution"], "color": MUTED}),  # type: ignore[arg-type]  # as above
-        Patch(label="overhead: transport, submit", **{**looks["overhead"], "color": MUTED}),  # type: ignore[arg-type]  # as above
-        Patch(label="between two polls", **{**looks["between"], "edgecolor": MUTED}),  # type: ignore[arg-type]  # as above
+        Patch(label="execution / seen pending", **{**looks["execution"], "color": style.MUTED}),  # type: ignore[arg-type]  # as above
+        Patch(label="overhead: transport, submit", **{**looks["overhead"], "color": style.MUTED}),  # type: ignore[arg-type]  # as above
+        Patch(label="between two polls", **{**looks["between"], "edgecolor": style.MUTED}),  # type: ignore[arg-type]  # as above
     ]
 
 
@@ -219,62 +197,62 @@ def why_none(findings: Findings) -> str:
     return "no answer carried any" if overall.operations.ok else "no operation ended with success"
 
 
-def over_time(findings: Findings) -> Drawing | NoData:
+def over_time(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
     if why := why_none(findings):
-        return NoData(_OVER_TIME, why)
+        return style.NoData(_OVER_TIME, why)
     record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
-    figure, axes = panels(len(shown), 1.7)
+    figure, axes = style.panels(len(shown), 1.7)
     for panel, (name, entry) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
-        _dots(panel, entry.seconds, entry.execution, OPERATIONS[operation])
+        _dots(panel, entry.seconds, entry.execution, style.OPERATIONS[operation])
         stages.draw_bins(panel, entry.n, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
         named = panel is axes[0] or not stages.same_stages(record, name, next(iter(shown)))
         stages.mark_stages(panel, record, name, names=named)
-    time_axis(axes[-1], record.covered_s)
-    legend(figure, axes)
+    style.time_axis(axes[-1], record.covered_s)
+    style.legend(figure, axes)
     caption = (
         "What the server says it spent on an operation, at the operation’s intended start. It is the server’s word, "
         "and without queueing, transport or polling: where it stays level and response times rise, work waits; where "
         "it rises itself, work is done more slowly. Lines are dotted where a bin holds too few to carry them. The "
         "scale is logarithmic and doesn’t start at zero."
     )
-    return Drawing(_over_time_title(findings), caption, figure)
+    return style.Drawing(_over_time_title(findings), caption, figure)
 
 
-def against_latency(findings: Findings) -> Drawing | None:
+def against_latency(findings: Findings) -> style.Drawing | None:
     """One panel for each traffic entry with an executionTime that cannot be; None where every one can."""
     record = findings.record
     shown = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     shown = dict(list(shown.items())[:_MOST_PANELS])
     if not shown:
         return None
-    figure, axes = panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
+    figure, axes = style.panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
     for panel, (name, entry) in zip(axes, shown.items(), strict=True):
         operation = record.info.traffic[name].operation
-        _square(panel, entry, OPERATIONS[operation])
+        _square(panel, entry, style.OPERATIONS[operation])
         seen = "service time" if operation == Operation.SYNC_RUN else "submit to result"
         panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
     axes[0].set_ylabel("executionTime, ms (log)")
-    legend(figure, axes)
+    style.legend(figure, axes)
     caption = (
         "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
         "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
         "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
         "Evenly picked where there are many; both scales are logarithmic."
     )
-    return Drawing(_against_title(findings), caption, figure)
+    return style.Drawing(_against_title(findings), caption, figure)
 
 
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
     alpha = 0.85 if len(x) < 300 else 0.5 if len(x) < 2000 else 0.3
     panel.scatter(
         x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation",
-        rasterized=len(x) > SCATTER_AS_PATHS,
+        rasterized=len(x) > style.SCATTER_AS_PATHS,
     )  # fmt: skip
 
 
@@ -286,7 +264,7 @@ def _span(panel: Axes, values: Any) -> None:
     panel.set_yscale("log")
     margin = 1.1 * (high / low) ** 0.07
     panel.set_ylim(min(low / margin, middle / 2), max(high * margin, middle * 2))
-    plain_log(panel.yaxis)
+    style.plain_log(panel.yaxis)
 
 
 def _square(panel: Axes, entry: Executions, colour: str) -> None:
@@ -296,16 +274,16 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
     _dots(panel, entry.seen, np.maximum(entry.execution, low), colour)
     if len(anomalous):
-        panel.scatter(anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
-                      label="cannot be", clip_on=False, zorder=3)  # fmt: skip
-    panel.plot([low, high], [low, high], color=INK, lw=0.9, label="as long as the client waited")
-    panel.fill_between([low, high], [low, high], high, color=SHADE, lw=0, zorder=0)
+        panel.scatter(anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=style.THROTTLED,
+                      linewidths=1.1, label="cannot be", clip_on=False, zorder=3)  # fmt: skip
+    panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")
+    panel.fill_between([low, high], [low, high], high, color=style.SHADE, lw=0, zorder=0)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(low, high)
     panel.set_ylim(low, high)
-    plain_log(panel.xaxis)
-    plain_log(panel.yaxis)
+    style.plain_log(panel.xaxis)
+    style.plain_log(panel.yaxis)
 
 
 def _over_time_title(findings: Findings) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -12,12 +11,10 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import Operation
-from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, legend_of, panels, plain
+from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, ecdf, legend_of, panels, plain
 from loadtest.report.tables.jobs import polling_table
-from loadtest.stats import ranks_to_draw
 
 _LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
-_MOST_RANKS: Final = 400
 
 
 def why_none(findings: Findings) -> str:
@@ -57,21 +54,10 @@ def _per_job(panel: Axes, findings: Findings) -> None:
         polls = record.time("polls", [key])
         if not polls.n:
             continue
-        ranks = ranks_to_draw(polls.n, _MOST_RANKS)
-        values = polls.at(ranks)
-        shown = np.unique(values)
-        shares = ranks[np.searchsorted(values, shown, side="right") - 1] / polls.n * 100
-        style = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": _LINES[drawn % len(_LINES)], "lw": 1.5}
-        panel.plot(
-            np.r_[shown[0], shown],
-            np.r_[0, shares],
-            drawstyle="steps-post",
-            label=f"{key.traffic} · {key.stage.name}",
-            **style,
-        )
-        drawn, most = drawn + 1, max(most, float(shown[-1]))
+        colour, line = OPERATIONS[Operation.ASYNC_RUN], _LINES[drawn % len(_LINES)]
+        ecdf(panel, polls, floor=None, color=colour, ls=line, lw=1.5, label=f"{key.traffic} · {key.stage.name}")
+        drawn, most = drawn + 1, max(most, polls.most)
     panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
-    panel.set_ylim(0, 102)
     plain(panel.xaxis)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("polls of a job")

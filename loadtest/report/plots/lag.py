@@ -11,15 +11,23 @@ from loadtest.analysis.punctuality import Lags
 from loadtest.analysis.record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.plots import stages
-from loadtest.report.plots.style import INK, Drawing, NoData, finite_max, legend, line_of, panels, plain_log, time_axis
-from loadtest.stats import ranks_to_draw
+from loadtest.report.plots.style import (
+    INK,
+    Drawing,
+    NoData,
+    ecdf,
+    finite_max,
+    legend,
+    line_of,
+    panels,
+    plain_log,
+    time_axis,
+)
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""
 _FEW = 12
 """Bins of which each is drawn as a point."""
-_MOST_POINTS = 500
-"""Of a distribution."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -67,18 +75,11 @@ def _spread(panel: Axes, record: Record, top: float) -> None:
         ("dispatch_lag_ms", "all dispatch lags", 0.9, 1.0),
     ):
         lags = record.times[metric].get(stage_indices)
-        if not lags.n:
-            continue
-        ranks = ranks_to_draw(lags.n, _MOST_POINTS)
-        # From 0 % on, so that one lag is a step, too.
-        late, share = np.maximum(lags.at(ranks), _FLOOR_MS), ranks / lags.n * 100
-        late, share = np.insert(late, 0, late[0]), np.insert(share, 0, 0.0)
-        panel.plot(late, share, drawstyle="steps-post", color=INK, label=label, lw=width, alpha=alpha)
+        ecdf(panel, lags, floor=_FLOOR_MS, color=INK, label=label, lw=width, alpha=alpha)
     panel.axvline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)))
     panel.set_xscale("log")
     panel.set_xlim(_FLOOR_MS, top * 4)
     plain_log(panel.xaxis)
-    panel.set_ylim(0, 102)
     panel.set_ylabel("at most so late, %")
     panel.set_xlabel("lag, ms (log)")
 

@@ -14,43 +14,29 @@ from loadtest.analysis.limits.windows import AcceptedWindows
 from loadtest.analysis.numbers import count
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
-from loadtest.report.plots import stages
-from loadtest.report.plots.style import (
-    FADED,
-    INK,
-    LIMITS,
-    MUTED,
-    PAPER,
-    THROTTLED,
-    Drawing,
-    NoData,
-    legend,
-    panels,
-    plain,
-    time_axis,
-)
+from loadtest.report.plots import stages, style
 from loadtest.units import Limit
 
 
-def draw_rates(findings: Findings) -> Drawing | NoData:
+def draw_rates(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each limit that was asked anything."""
     record = findings.record
     used = record.limits()
     if not used:
-        return NoData("Rates against the limits", "no request was sent")
-    figure, axes = panels(len(used), 1.75)
+        return style.NoData("Rates against the limits", "no request was sent")
+    figure, axes = style.panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
         stages.mark_stages(panel, record, names=panel is axes[0])
-    time_axis(axes[-1], record.covered_s)
-    legend(figure, axes)
+    style.time_axis(axes[-1], record.covered_s)
+    style.legend(figure, axes)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
         "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {stages.window_words(record)}"
-    return Drawing(_rates_title(findings), caption, figure)
+    return style.Drawing(_rates_title(findings), caption, figure)
 
 
 def _rates_title(findings: Findings) -> str:
@@ -88,19 +74,19 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
 
     accepted, throttled = per_unit(series.accepted), per_unit(series.throttled)
     sent, offered = per_unit(series.sent), per_unit(series.offered)
-    colour = LIMITS.get(name, MUTED)
+    colour = style.LIMITS.get(name, style.MUTED)
     panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
     panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
-    panel.stairs(throttled, cuts, color=THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
-    panel.stairs(offered, cuts, color=INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
+    panel.stairs(throttled, cuts, color=style.THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
+    panel.stairs(offered, cuts, color=style.INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
     quotas = record.quotas_on(name)
     allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
-        panel.axhline(allowed, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+        panel.axhline(allowed, color=style.INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     stages.mark_windows(panel, record, marks)
-    lines = {"sent": (sent, colour), "429": (throttled, THROTTLED), "offered": (offered, INK)}
+    lines = {"sent": (sent, colour), "429": (throttled, style.THROTTLED), "offered": (offered, style.INK)}
     _cut_off(panel, cuts, lines, allowed, unit)
-    plain(panel.yaxis)
+    style.plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
     called = "all requests" if name == ALL else name
     panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.assumed_limits)}{keys}")
@@ -130,12 +116,12 @@ def _cut_off(
     late = at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6
     panel.annotate(
         f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off", (at, highest), xytext=(-4 if late else 4, -4),
-        textcoords="offset points", ha="right" if late else "left", va="top", fontsize=7.5, color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+        textcoords="offset points", ha="right" if late else "left", va="top", fontsize=7.5, color=style.INK,
+        bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
     )  # fmt: skip
 
 
-def draw_429_rate(findings: Findings) -> Drawing | NoData:
+def draw_429_rate(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each limit that gave or should have given any 429."""
     record = findings.record
     sent = record.sent_requests.assign(expected=findings.expectation.rejected)
@@ -146,10 +132,10 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
         or own["expected"].eq(1).any()
     ]
     if not len(sent):
-        return NoData("429 rate over time", "no request was sent")
+        return style.NoData("429 rate over time", "no request was sent")
     if not names:
-        return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
-    figure, axes = panels(len(names), 1.35)
+        return style.NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
+    figure, axes = style.panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
         own = sent.loc[record.on_limit(name).index]
         own = own[own["start"].between(0, record.covered_s * 1e9)]
@@ -161,15 +147,15 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
         if own["expected"].notna().any():
             _share(panel, seconds, own["expected"].to_numpy(dtype=float), cuts, fill=False)
         for mark in marks:
-            panel.axvline(mark, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+            panel.axvline(mark, color=style.MUTED, lw=0.7, ls=":", zorder=0.6)
         stages.mark_stages(panel, record, names=panel is axes[0])
         panel.set_ylim(0, 112)
         panel.set_yticks([0, 50, 100])
         panel.set_ylabel("429s, %")
         panel.set_title("all requests" if name == ALL else name)
-    time_axis(axes[-1], record.covered_s)
-    legend(figure, axes)
-    return Drawing(_429_rate_title(findings), _caption(findings), figure)
+    style.time_axis(axes[-1], record.covered_s)
+    style.legend(figure, axes)
+    return style.Drawing(_429_rate_title(findings), _caption(findings), figure)
 
 
 def _share(
@@ -179,10 +165,10 @@ def _share(
     shares = np.histogram(seconds, cuts, weights=hits)[0] / np.maximum(counts, 1) * 100
     shares = np.where(counts > 0, shares, np.nan)
     if fill:
-        panel.stairs(np.nan_to_num(shares), cuts, fill=True, color=THROTTLED, alpha=0.35, lw=0, label="observed")
-        panel.stairs(shares, cuts, color=THROTTLED, lw=1.1, baseline=None)
+        panel.stairs(np.nan_to_num(shares), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed")
+        panel.stairs(shares, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
     else:
-        panel.stairs(shares, cuts, color=INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
+        panel.stairs(shares, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
 
 
 def _caption(findings: Findings) -> str:
@@ -231,32 +217,32 @@ _HIGHEST = 2.5
 """Of the limit: where outlines are cut off."""
 
 
-def draw_windows(findings: Findings) -> Drawing | NoData:
+def draw_windows(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each limit that counts in windows and refused something."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
-        return NoData(_WINDOWS_TITLE, observed.why_not)
+        return style.NoData(_WINDOWS_TITLE, observed.why_not)
     drawn = {
         name: each.windows for name, each in observed.limits.items() if each.windows is not None and each.throttled
     }
     if not drawn:
         refused = any(each.throttled for each in observed.limits.values())
-        return NoData(
+        return style.NoData(
             _WINDOWS_TITLE, "the limiter does not count in windows" if refused else "no window refused anything"
         )
-    figure, axes = panels(len(drawn), 1.45)
-    time_axis(axes[-1], record.covered_s)
+    figure, axes = style.panels(len(drawn), 1.45)
+    style.time_axis(axes[-1], record.covered_s)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
-        _windows_panel(panel, windows, LIMITS.get(name, MUTED))
+        _windows_panel(panel, windows, style.LIMITS.get(name, style.MUTED))
         stages.mark_stages(panel, record, names=panel is axes[0])
         limit = f"{count(windows.counts.count)} per {windows.counts.window_s:g} s"
         panel.set_title(f"{'all requests' if name == ALL else name}  ·  {limit}")
-    legend(figure, axes)
+    style.legend(figure, axes)
     caption = (
         "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
         "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
     )
-    return Drawing(_windows_title(findings), caption, figure)
+    return style.Drawing(_windows_title(findings), caption, figure)
 
 
 def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
@@ -272,18 +258,18 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
     over = windows.refused > 0
     panel.bar(
         windows.begins_s[over] + windows.counts.window_s * _GAP, windows.refused[over], width,
-        bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=THROTTLED, lw=0.8,
+        bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=style.THROTTLED, lw=0.8,
         label="429 beyond them",
     )  # fmt: skip
-    panel.axhline(windows.counts.count, color=INK, lw=1.0, ls=(0, (6, 2)), label="limit")
+    panel.axhline(windows.counts.count, color=style.INK, lw=1.0, ls=(0, (6, 2)), label="limit")
     tallest = float(np.max(windows.accepted + windows.refused, initial=windows.counts.count))
     highest = min(tallest, windows.counts.count * _HIGHEST) * 1.15
     panel.set_ylim(0, highest)
     if windows.counts.limiters == 1 and len(windows.refused) <= _MOST_NUMBERS:
         _numbers(panel, windows, highest)
-    plain(panel.yaxis)
+    style.plain(panel.yaxis)
     panel.set_ylabel("requests")
-    panel.axhline(0, color=FADED, lw=0.4)
+    panel.axhline(0, color=style.FADED, lw=0.4)
 
 
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
@@ -297,7 +283,8 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
         inside = top - accepted > highest * 0.18
         panel.annotate(
             f"{count(refused)} got 429", ((begins + ends) / 2, top), xytext=(0, -3 if inside else 2),
-            textcoords="offset points", ha="center", va="top" if inside else "bottom", fontsize=7.5, color=THROTTLED,
+            textcoords="offset points", ha="center", va="top" if inside else "bottom", fontsize=7.5,
+            color=style.THROTTLED,
         )  # fmt: skip
 
 

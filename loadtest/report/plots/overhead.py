@@ -1,7 +1,7 @@
 """Overhead: what a client waits beyond executionTime, as a distribution and against the rate of each stage."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +11,20 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.execution import ended_share, why_none
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, Drawing, NoData, legend, panels, plain, plain_log
-from loadtest.stats import ranks_to_draw
+from loadtest.report.plots.style import (
+    INK,
+    MUTED,
+    OPERATIONS,
+    PAPER,
+    Drawing,
+    NoData,
+    ecdf,
+    legend,
+    panels,
+    plain,
+    plain_log,
+)
 
-_MOST_POINTS: Final = 500
 _MOST_ROWS: Final = 5
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -60,17 +70,10 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
         ("execution_time_ms", "executionTime", INK, (0, (1, 1.5))),
         ("overhead_ms", "overhead", colour, "-"),
     ):
-        values = record.times[metric].get(stage_indices)
-        if not values.n:
-            continue
-        ranks = ranks_to_draw(values.n, _MOST_POINTS)
-        ordered, shares = values.at(ranks), ranks / values.n * 100
-        ordered, shares = ordered[ordered > 0], shares[ordered > 0]
-        style: dict[str, Any] = {"color": ink, "ls": line, "lw": 1.5 if ink == colour else 1.1, "label": label}
-        panel.plot(ordered, shares, drawstyle="steps-post", marker="o" if len(ordered) == 1 else None, ms=4, **style)
+        width = 1.5 if ink == colour else 1.1
+        ecdf(panel, record.times[metric].get(stage_indices), color=ink, ls=line, lw=width, label=label)
     panel.set_xscale("log")
     plain_log(panel.xaxis)
-    panel.set_ylim(0, 102)
     panel.set_ylabel("at most this long, %")
 
 

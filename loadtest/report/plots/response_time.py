@@ -1,6 +1,6 @@
 """Response times: over time, beside service time, and as a heat map of a long run."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,38 +8,24 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
-from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.timelines import Heat
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.report.plots import stages, thresholds
-from loadtest.report.plots.style import (
-    INK,
-    MUTED,
-    OPERATIONS,
-    SCATTER_AS_PATHS,
-    THROTTLED,
-    Drawing,
-    NoData,
-    legend,
-    panels,
-    plain_log,
-    time_axis,
-)
-from loadtest.report.tables.table import Cell, Table
-from loadtest.stats import interval_ranks, rank, ranks_to_draw
+from loadtest.report.plots import stages, style, thresholds
+from loadtest.report.tables.table import Cell, Table, table_of
+from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
 
 
-def draw_scatter(findings: Findings) -> Drawing | NoData:
+def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
     """One panel for each traffic entry that got any answer."""
     record = findings.record
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
-        return NoData("Response time of each operation", "no operation was sent")
-    figure, axes = panels(len(names), 1.85)
+        return style.NoData("Response time of each operation", "no operation was sent")
+    figure, axes = style.panels(len(names), 1.85)
     marked = False
     for panel, name in zip(axes, names, strict=True):
         _panel(panel, findings, name)
@@ -50,8 +36,8 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
             (one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)), None
         )
         marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
-    time_axis(axes[-1], record.covered_s)
-    legend(figure, axes)
+    style.time_axis(axes[-1], record.covered_s)
+    style.legend(figure, axes)
     caption = (
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
@@ -61,7 +47,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     )
     if marked:
         caption += f" {stages.window_words(record)}"
-    return Drawing(_scatter_title(findings), caption, figure)
+    return style.Drawing(_scatter_title(findings), caption, figure)
 
 
 def _scatter_title(findings: Findings) -> str:
@@ -87,16 +73,16 @@ def _panel(panel: Axes, findings: Findings, name: str) -> None:
     responses, operation = findings.responses[name], findings.record.info.traffic[name].operation
     good = len(responses.dots.get("ok", ((),))[0])
     looks = {
-        "ok": (OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        "failed": (MUTED, "+", 20.0, 1.0),
-        "timed out": (MUTED, "^", 9.0, 0.8),
+        "ok": (style.OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
+        "failed": (style.MUTED, "+", 20.0, 1.0),
+        "timed out": (style.MUTED, "^", 9.0, 0.8),
     }
     for layer, (ink, marker, size, alpha) in looks.items():
         seconds, times = responses.dots.get(layer, ((), ()))
         if len(seconds):
             panel.scatter(
                 seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
-                label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
+                label=layer, rasterized=len(seconds) > style.SCATTER_AS_PATHS,
             )  # fmt: skip
     stages.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
@@ -108,7 +94,7 @@ def _panel(panel: Axes, findings: Findings, name: str) -> None:
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
     _rug(panel, responses.dots.get("429", ((), ()))[0])
-    plain_log(panel.yaxis)
+    style.plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
     panel.set_title(f"{name}  ·  {operation}")
 
@@ -124,8 +110,8 @@ def _rug(panel: Axes, seconds: NDArray[np.float64] | tuple[()]) -> None:
         panel.set_ylim(1, 10)
         panel.tick_params(axis="y", which="both", left=False, labelleft=False)
     panel.plot(
-        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=THROTTLED, ms=6,
-        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > SCATTER_AS_PATHS,
+        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=style.THROTTLED, ms=6,
+        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > style.SCATTER_AS_PATHS,
     )  # fmt: skip
 
 
@@ -136,10 +122,7 @@ def names_or_count(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-_CURVE_POINTS = 600
-
-
-def draw_service(findings: Findings) -> Drawing | NoData | None:
+def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
     """Cumulative distributions, one panel for each entry whose operations are one request.
 
     None where there are only jobs: each is many requests, and one of them is no part to compare the whole job with.
@@ -150,45 +133,28 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
         return None
     names = [name for name in names if record.time("response_time_ms", record.stages(traffic=name)).n]
     if not names:
-        return NoData("Response time beside service time", "no operation was answered with success or timed out")
-    figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
+        return style.NoData("Response time beside service time", "no operation was answered with success or timed out")
+    figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name in zip(axes, names, strict=True):
-        colour = OPERATIONS[record.info.traffic[name].operation]
-        _curve(panel, record.time("response_time_ms", record.stages(traffic=name)), "response time", INK, "-")
-        _curve(
-            panel,
-            record.time("service_time_ms", record.stages(traffic=name)),
-            "service time of a request",
-            colour,
-            (0, (4, 1.5)),
-        )
+        colour = style.OPERATIONS[record.info.traffic[name].operation]
+        for time, label, ink, line in (
+            ("response_time_ms", "response time", style.INK, "-"),
+            ("service_time_ms", "service time of a request", colour, (0, (4, 1.5))),
+        ):
+            values = record.time(time, record.stages(traffic=name))
+            style.ecdf(panel, values, color=ink, ls=line, lw=1.5, label=label)
         panel.set_xscale("log")
-        plain_log(panel.xaxis)
-        panel.set_ylim(0, 102)
+        style.plain_log(panel.xaxis)
         panel.set_xlabel("ms (log)")
         panel.set_title(f"{name}  ·  {record.info.traffic[name].operation}")
     axes[0].set_ylabel("share at most this long, %")
-    legend(figure, axes)
+    style.legend(figure, axes)
     caption = (
         "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
         "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
         "take the colour of the operation. Jobs are not here: each is many requests."
     )
-    return Drawing(_service_title(findings), caption, figure)
-
-
-def _curve(panel: Axes, values: Distribution, label: str, colour: str, line: Any) -> None:
-    if not values.n:
-        return
-    # Evenly by rank, both ends kept.
-    ranks = ranks_to_draw(values.n, _CURVE_POINTS)
-    ordered, shares = values.at(ranks), ranks / values.n * 100
-    ordered, shares = ordered[ordered > 0], shares[ordered > 0]
-    if len(ordered) == 1:
-        panel.plot(ordered, shares, "o", color=colour, ms=4, label=label)
-    elif len(ordered):
-        panel.plot(np.r_[ordered[0], ordered], np.r_[0, shares], color=colour, ls=line, lw=1.5, label=label,
-                   drawstyle="steps-post")  # fmt: skip
+    return style.Drawing(_service_title(findings), caption, figure)
 
 
 def _service_title(findings: Findings) -> str:
@@ -210,37 +176,39 @@ def _service_title(findings: Findings) -> str:
     return f"Beside their answered request, {whose} waited {half} or less at the median, {at_most}"
 
 
-def draw_heat(findings: Findings) -> Drawing | NoData | None:
+def draw_heat(findings: Findings) -> style.Drawing | style.NoData | None:
     """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
     record = findings.record
     if not findings.heats:
         return None
-    figure, axes = panels(len(findings.heats), 1.9)
+    figure, axes = style.panels(len(findings.heats), 1.9)
     for panel, (name, heat) in zip(axes, findings.heats.items(), strict=True):
         operation = record.info.traffic[name].operation
-        colour = OPERATIONS[operation]
+        colour = style.OPERATIONS[operation]
         # From transparent to the operation's colour, so that one picture serves light and dark pages.
         scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
         counts = np.ma.masked_equal(heat.counts.T, 0)
         most = max(2, int(heat.counts.max()))
         mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=LogNorm(1, most), rasterized=True)
         bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
-        plain_log(bar.ax.yaxis)
+        style.plain_log(bar.ax.yaxis)
         bar.set_label("operations (log)")
         bar.outline.set_visible(False)
         panel.set_yscale("log")
-        plain_log(panel.yaxis)
+        style.plain_log(panel.yaxis)
         panel.set_ylabel("response time, ms (log)")
         panel.set_title(f"{name}  ·  {operation}")
         named = panel is axes[0] or not stages.same_stages(record, name, next(iter(findings.heats)))
         stages.mark_stages(panel, record, name, names=named)
-    time_axis(axes[-1], record.covered_s)
+    style.time_axis(axes[-1], record.covered_s)
     caption = (
         "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
         "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
         "column that reaches up, slow drift a band that climbs."
     )
-    return Drawing(_heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items()))
+    return style.Drawing(
+        _heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items())
+    )
 
 
 def _heat_medians(heat: Heat) -> np.ndarray:
@@ -277,10 +245,10 @@ def _heat_table(name: str, heat: Heat) -> Table:
     rows = tuple(
         (
             Cell(f"{heat.cuts[k]:g}"),
-            Cell(numbers.count(float(n[k]))),
-            Cell(numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None)),
+            numbers.count(float(n[k])),
+            numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None),
         )
         for k in kept
     )
-    columns = (("From s", True), ("Operations", True), ("Median ms, ± 8 %", True))
-    return Table("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
+    columns = "#From s | #Operations | #Median ms, ± 8 %"
+    return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

@@ -10,18 +10,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.report.plots.style import (
-    INK,
-    MUTED,
-    OPERATIONS,
-    SHADE,
-    THROTTLED,
-    Drawing,
-    NoData,
-    legend_of,
-    plain,
-    stacked,
-)
+from loadtest.report.plots import style
 from loadtest.report.tables.target import slowest, slowest_table
 
 _FRAME_IN: Final = 0.5
@@ -31,32 +20,32 @@ _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 
 
-def draw(findings: Findings) -> Drawing | NoData:
+def draw(findings: Findings) -> style.Drawing | style.NoData:
     """A panel for each traffic entry, a row for each operation, a bar for each of its requests."""
     shown = slowest(findings)
     if not shown:
-        return NoData("The slowest operations", "no operation was answered")
+        return style.NoData("The slowest operations", "no operation was answered")
     entries = list(dict.fromkeys(one.traffic for one in shown))
     rows = [sum(one.traffic == name for one in shown) for name in entries]
-    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * each) for each in rows])
+    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * each) for each in rows])
     for panel, name in zip(axes, entries, strict=True):
         operation = findings.record.info.traffic[name].operation
-        _panel(panel, [one for one in shown if one.traffic == name], OPERATIONS[operation])
+        _panel(panel, [one for one in shown if one.traffic == name], style.OPERATIONS[operation])
         panel.set_title(f"{name}  ·  {operation}")
     axes[-1].set_xlabel("ms since the intended start")
     keys = [
-        Patch(color=SHADE, label="waiting for the next request"),
-        Patch(color=INK, label="start lag"),
-        Patch(color=MUTED, label="request, until its first byte"),
-        Patch(color=MUTED, alpha=0.4, label="rest of its answer"),
-        Patch(color=THROTTLED, label="429"),
+        Patch(color=style.SHADE, label="waiting for the next request"),
+        Patch(color=style.INK, label="start lag"),
+        Patch(color=style.MUTED, label="request, until its first byte"),
+        Patch(color=style.MUTED, alpha=0.4, label="rest of its answer"),
+        Patch(color=style.THROTTLED, label="429"),
     ]
-    legend_of(figure, keys, [str(key.get_label()) for key in keys])
+    style.legend_of(figure, keys, [str(key.get_label()) for key in keys])
     caption = (
         "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
         "what lies between is the policy’s wait: a poll interval or a backoff."
     )
-    return Drawing(_title(shown), caption, figure, (slowest_table(findings),))
+    return style.Drawing(_title(shown), caption, figure, (slowest_table(findings),))
 
 
 def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:
@@ -65,27 +54,27 @@ def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:
     panel.set_yticks(np.arange(len(shown)), [numbers.count(one.arrival) for one in shown])
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.set_xlim(0, max(one.response_ms for one in shown) * 1.14)
-    plain(panel.xaxis)
+    style.plain(panel.xaxis)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
 
 
 def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:
-    panel.barh(place, one.response_ms, height=0.62, color=SHADE)
+    panel.barh(place, one.response_ms, height=0.62, color=style.SHADE)
     if one.start_lag_ms > 0:
-        panel.barh(place, one.start_lag_ms, height=0.62, color=INK)
+        panel.barh(place, one.start_lag_ms, height=0.62, color=style.INK)
     least = one.response_ms * 0.002  # what is shorter would not be seen
     for phase in one.phases:
         end = one.response_ms if phase.end_ms is None else phase.end_ms
         first = end if phase.first_byte_ms is None else phase.first_byte_ms
-        ink = THROTTLED if phase.status == THROTTLED_STATUS else colour
+        ink = style.THROTTLED if phase.status == THROTTLED_STATUS else colour
         panel.barh(place, max(first - phase.start_ms, least), left=phase.start_ms, height=0.62, color=ink)
         panel.barh(place, end - first, left=first, height=0.62, color=ink, alpha=0.4)
     words = numbers.duration_ms(one.response_ms) + (
         "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
     )
     panel.annotate(words, (one.response_ms, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
-                   color=MUTED)  # fmt: skip
+                   color=style.MUTED)  # fmt: skip
 
 
 def _title(shown: list[SlowOperation]) -> str:

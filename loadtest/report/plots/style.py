@@ -25,10 +25,12 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.numbers import grouped
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
 from loadtest.report.tables.table import Table
+from loadtest.stats import ranks_to_draw
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -183,6 +185,8 @@ _LETTERS: Final = 150
 """Of a legend, that fit into the width of a figure."""
 _HANDLE: Final = 8
 """What a legend's handle and the space beside it take, in letters."""
+_MOST_RANKS: Final = 500
+"""Of a distribution, that are drawn."""
 _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
@@ -213,6 +217,22 @@ def line_of(traffic: dict[str, TrafficPlan], name: str) -> dict[str, Any]:
     alike = [each for each, plan in traffic.items() if plan.operation == operation]
     marker = _MARKERS[alike.index(name) % len(_MARKERS)]
     return {"color": OPERATIONS[operation], "ls": LINES[operation], "marker": marker, "ms": 4, "markevery": 0.08}
+
+
+def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
+    """Draw how many values, in %, are at most so great: from 0 % on, so that one value is a step, too.
+
+    A log axis has no zero: what is below ``floor`` is drawn there, or left out where that is zero; None for all.
+    """
+    panel.set_ylim(0, 102)
+    if not values.n:
+        return
+    ranks = ranks_to_draw(values.n, _MOST_RANKS)
+    ordered = values.at(ranks) if floor is None else np.maximum(values.at(ranks), floor)
+    shown = np.unique(ordered if floor is None else ordered[ordered > 0])
+    shares = ranks[np.searchsorted(ordered, shown, side="right") - 1] / values.n * 100
+    if len(shown):
+        panel.plot(np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", **look)
 
 
 def time_axis(axes: Axes, end_s: float) -> None:

@@ -38,12 +38,7 @@ class UpperBound:
 
 
 def on_response_time(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
-    """Those that were judged by a value, in the order of the scenario.
-
-    Args:
-        findings: of a run.
-        traffic: only those that hold for this traffic entry, by its name or by its operation.
-    """
+    """Those that were judged by a value, in the order of the scenario."""
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
         # The margin reaches from the value to the edge, whether that is a time or relative to another figure.

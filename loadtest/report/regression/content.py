@@ -49,10 +49,8 @@ class ComparisonReport:
     """A report.
 
     Attributes:
-        comparison: what was found.
         name: of the comparison: its directory; of a history, the run in question.
         heading: of the page: the scenario's question.
-        steps: what to do next.
         figures: the numbers that matter most.
         findings: what changed, and its symptoms.
         metrics: the table of every metric.
@@ -93,13 +91,7 @@ class ComparisonReport:
 
 
 def build(comparison: Comparison, directory: Path, history: History | None = None) -> ComparisonReport:
-    """Make the report of a comparison.
-
-    Args:
-        comparison: what was found.
-        directory: where ``comparison.json`` is, as a user may type it.
-        history: that the run was compared with, if it is there.
-    """
+    """Make the report of a comparison."""
     return ComparisonReport(
         comparison=comparison,
         name=_name(comparison, directory),

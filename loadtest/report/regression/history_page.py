@@ -16,7 +16,7 @@ from loadtest.report.regression.content import Step
 from loadtest.report.regression.plots import over_history
 from loadtest.report.regression.tables import commit
 from loadtest.report.report import Plot
-from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.tables.table import Cell, Table, Tone, table_of
 
 _STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
 _VERDICTS: Final[dict[str, Tone]] = {
@@ -31,7 +31,6 @@ class HistoryPage:
     """What the page shows.
 
     Attributes:
-        name: of the scenario.
         file: of the history, as a user may type it.
         sentence: how many runs there are, and what became of them.
         tone: whether somebody has to do something.
@@ -67,13 +66,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryPage:
-    """Make the page of a history.
-
-    Args:
-        history: in order.
-        file: that it was read from.
-        warnings: of the file.
-    """
+    """Make the page of a history."""
     runs = history.runs
     waiting = [one for one in runs if one.status == "waiting"]
     steps = [
@@ -114,33 +107,32 @@ def segments_table(runs: Sequence[HistoryRun]) -> Table:
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     rows = tuple(
         (
-            Cell(minute(part[0].measurements.started), tone="head"),
-            Cell(part[0].id),
-            Cell(part[0].measurements.target_version or NOTHING),
-            Cell(part[0].reason or NOTHING),
-            Cell(str(len(part))),
+            minute(part[0].measurements.started),
+            part[0].id,
+            part[0].measurements.target_version or NOTHING,
+            part[0].reason or NOTHING,
+            str(len(part)),
         )
         for part in cut[1:]
     )
-    columns = (("Since", False), ("First run", False), ("Version", False), ("Reason", False), ("Accepted runs", True))
-    return Table("segments", "Accepted changes", columns, rows, "A run is compared with those since the last of them.")
+    columns = "Since | First run | Version | Reason | #Accepted runs"
+    return table_of(
+        "segments", "Accepted changes", columns, rows, "A run is compared with those since the last of them."
+    )
 
 
 def runs_table(runs: Sequence[HistoryRun]) -> Table:
     """Every run, the newest first."""
-    columns = (
-        ("Started", False), ("Verdict", False), ("Status", False), ("What was found", False), ("Version", False),
-        ("Run", False),
-    )  # fmt: skip
+    columns = "Started | Verdict | Status | What was found | Version | Run"
     rows = tuple(
         (
-            Cell(minute(one.measurements.started), tone="head"),
+            minute(one.measurements.started),
             Cell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
             Cell(one.status, one.reason, _STATUSES[one.status]),
-            Cell(one.line.sentence or NOTHING),
+            one.line.sentence or NOTHING,
             Cell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
             Cell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
         )
         for one in reversed(runs)
     )
-    return Table("runs", "Every run", columns, rows)
+    return table_of("runs", "Every run", columns, rows)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
-from loadtest.regression.measurements import Key, RunMeasurements
+from loadtest.regression.measurements import RunMeasurements
 from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.regression.sentences import minute
 from loadtest.report.regression import amounts
-from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 
 TONES: Final[dict[MetricVerdict, Tone]] = {
     "regressed": "bad",
@@ -25,18 +25,13 @@ _MOST_NAMED: Final = 3
 
 def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
     """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
-    found = [place_of(one) for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
+    found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
 
     def order(one: MetricComparison) -> tuple[int, bool, bool]:
-        return rank.get(place_of(one), len(rank)), not is_changed(one), not one.gated
+        return rank.get(one.key, len(rank)), not is_changed(one), not one.gated
 
     return tuple(sorted(comparison.metrics, key=order))
-
-
-def place_of(one: MetricComparison) -> Key:
-    """Of what it is the comparison."""
-    return Key(one.traffic, one.stage, one.metric)
 
 
 def is_changed(one: MetricComparison) -> bool:
@@ -47,48 +42,42 @@ def is_changed(one: MetricComparison) -> bool:
 def findings_table(comparison: Comparison) -> Table:
     """The metric in which each finding shows first, and its symptoms below it."""
     stages = amounts.has_stages(comparison.metrics)
-    columns = (
-        ("Traffic", False), ("Metric", False), ("Base", True), ("Head", True), ("Difference", True), ("Change", True),
-        ("p", True),
-    )  # fmt: skip
+    columns = "Traffic | Metric | #Base | #Head | #Difference | #Change | #p"
     rows = []
     for finding in comparison.findings:
         for one in (finding.cause, *finding.symptoms):
             first = one is finding.cause
             rows.append(
                 (
-                    Cell(amounts.where(one, stages=stages) if first else "", tone="head"),
+                    amounts.where(one, stages=stages) if first else "",
                     Cell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
-                    Cell(amounts.value(one.metric, one.base)),
-                    Cell(amounts.value(one.metric, one.head)),
+                    amounts.value(one.metric, one.base),
+                    amounts.value(one.metric, one.head),
                     Cell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
                     Cell(amounts.change(one), amounts.change_interval(one)),
                     _p(one),
                 )
             )
-    return Table("findings", "What changed, and where it shows", columns, tuple(rows))
+    return table_of("findings", "What changed, and where it shows", columns, rows)
 
 
 def metrics_table(comparison: Comparison) -> Table:
     """Every metric that both sides have, those that matter first."""
     stages = amounts.has_stages(comparison.metrics)
     runs = "Pairs" if comparison.kind == "paired" else "Runs"
-    columns = (
-        ("Traffic", False), ("Metric", False), ("Verdict", False), ("Base", True), ("Head", True), ("Difference", True),
-        ("Change", True), ("p", True), ("Would see", True), (runs, True),
-    )  # fmt: skip
+    columns = f"Traffic | Metric | Verdict | #Base | #Head | #Difference | #Change | #p | #Would see | #{runs}"
     rows = tuple(
         (
-            Cell(amounts.where(one, stages=stages), tone="head"),
-            Cell(amounts.name(one)),
+            amounts.where(one, stages=stages),
+            amounts.name(one),
             verdict(one),
-            Cell(amounts.value(one.metric, one.base)),
-            Cell(amounts.value(one.metric, one.head)),
-            Cell(NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference)),
+            amounts.value(one.metric, one.base),
+            amounts.value(one.metric, one.head),
+            NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference),
             _change(one),
             _p(one),
-            Cell(amounts.detectable(one)),
-            Cell(count(one.n)),
+            amounts.detectable(one),
+            count(one.n),
         )
         for one in ordered(comparison)
     )
@@ -97,7 +86,7 @@ def metrics_table(comparison: Comparison) -> Table:
         "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
         "the rule does that. “Would see” is the smallest change for the worse that is found in 80 % of cases."
     )
-    return Table("metrics", "Every metric", columns, rows, note)
+    return table_of("metrics", "Every metric", columns, rows, note)
 
 
 def _change(one: MetricComparison) -> Cell:
@@ -121,14 +110,14 @@ def _p(one: MetricComparison) -> Cell:
 
 def controls_table(comparison: Comparison) -> Table:
     """What the service cannot touch, on both sides."""
-    columns = (("Control", False), ("Result", False), ("Base", True), ("Head", True), ("Change", True))
+    columns = "Control | Result | #Base | #Head | #Change"
     rows = tuple(
         (
-            Cell(one.name, tone="head"),
+            one.name,
             Cell("moved", tone="bad") if one.moved else Cell("did not move", tone="good"),
-            Cell(duration_ms(one.base_ms)),
-            Cell(duration_ms(one.head_ms)),
-            Cell(amounts.percent(one.ratio)),
+            duration_ms(one.base_ms),
+            duration_ms(one.head_ms),
+            amounts.percent(one.ratio),
         )
         for one in comparison.controls
     )
@@ -137,7 +126,7 @@ def controls_table(comparison: Comparison) -> Table:
         "work on its machine. If one moves, so did the surroundings, and a difference cannot be laid at the service’s "
         "door."
     )
-    return Table("controls", "Controls", columns, rows, note)
+    return table_of("controls", "Controls", columns, rows, note)
 
 
 def commit(run: RunMeasurements) -> str:
@@ -163,14 +152,14 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
 
 def identities_table(comparison: Comparison) -> Table:
     """Who was measured by whom, on both sides; what differs is marked."""
-    rows = []
+    rows: list[Row] = []
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
         differs = bool(base and head) and set(base) != set(head)
-        rows.append((Cell(label, tone="head"), Cell(_listed(base)), Cell(_listed(head), "differs" if differs else "")))
-    rows.append((Cell("Runs", tone="head"), Cell(_period(comparison.base_runs)), Cell(_period(comparison.head_runs))))
-    columns = (("", False), ("Base", False), ("Head", False))
-    return Table("identities", "Who was measured by whom", columns, tuple(rows))
+        rows.append((label, _listed(base), Cell(_listed(head), "differs" if differs else "")))
+    rows.append(("Runs", _period(comparison.base_runs), _period(comparison.head_runs)))
+    columns = " | Base | Head"
+    return table_of("identities", "Who was measured by whom", columns, rows)
 
 
 def _distinct(runs: Sequence[RunMeasurements], field: Callable[[RunMeasurements], str]) -> list[str]:
@@ -193,20 +182,17 @@ def _period(runs: Sequence[RunMeasurements]) -> str:
 
 def runs_table(comparison: Comparison) -> Table:
     """Every run that the comparison rests on."""
-    columns = (
-        ("Side", False), ("Run", False), ("Started", False), ("Version", False), ("Commit", False),
-        ("Its own verdict", False),
-    )  # fmt: skip
+    columns = "Side | Run | Started | Version | Commit | Its own verdict"
     rows = tuple(
         (
-            Cell(side, tone="head"),
-            Cell(run.run),
-            Cell(minute(run.started)),
-            Cell(run.target_version or NOTHING),
-            Cell(commit(run)),
+            side,
+            run.run,
+            minute(run.started),
+            run.target_version or NOTHING,
+            commit(run),
             Cell(run.verdict if run.valid else "invalid", tone="" if run.valid else "bad"),
         )
         for side, runs in (("base", comparison.base_runs), ("head", comparison.head_runs))
         for run in runs
     )
-    return Table("runs", "Every run", columns, rows)
+    return table_of("runs", "Every run", columns, rows)

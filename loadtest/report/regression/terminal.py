@@ -25,13 +25,7 @@ _COLUMNS: Final = ("Traffic", "Metric", "Verdict", "Base", "Head", "Difference",
 
 
 def show(report: ComparisonReport, files: Path, console: Console | None = None) -> None:
-    """Print the comparison; without colour where the output isn't a terminal.
-
-    Args:
-        report: the report.
-        files: its directory, as the user may type it.
-        console: where to print; standard output by default.
-    """
+    """Print the comparison; without colour where the output isn't a terminal."""
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     comparison = report.comparison

@@ -6,7 +6,7 @@ from loadtest.analysis.limits.felt import Felt
 from loadtest.analysis.limits.observed_429 import NO_CODE, LimitObserved429
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, rate, seconds, share, times_as
 from loadtest.contract import ALL
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 
 def aftermath(findings: Findings) -> tuple[Table, ...]:
@@ -31,13 +31,9 @@ def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[st
 
 
 def _codes(findings: Findings) -> Table:
-    columns = (("Limit", False), ("429s", True), ("By error code", False))
+    columns = "Limit | #429s | By error code"
     rows = tuple(
-        (
-            Cell(name, tone="head"),
-            Cell(count(found.throttled)),
-            Cell(",  ".join(f"{code}: {count(number)}" for code, number in found.codes.items())),
-        )
+        (name, count(found.throttled), ",  ".join(f"{code}: {count(number)}" for code, number in found.codes.items()))
         for name, found in refused_limits(findings)
     )
     every = {code for _, found in refused_limits(findings) for code in found.codes}
@@ -45,14 +41,11 @@ def _codes(findings: Findings) -> Table:
     if len(every) == 1:
         only = next(iter(every))
         heading = "No 429 had an error code" if only == NO_CODE else f"Every 429 had the error code {only}"
-    return Table("limits-codes", heading, columns, rows)
+    return table_of("limits-codes", heading, columns, rows)
 
 
 def _retry_after(findings: Findings) -> Table:
-    columns = (
-        ("Limit", False), ("429s", True), ("With Retry-After", True), ("Wait s", True), ("Compared", True),
-        ("True", True), ("Too short", True), ("Too long", True),
-    )  # fmt: skip
+    columns = "Limit | #429s | #With Retry-After | #Wait s | #Compared | #True | #Too short | #Too long"
     rows, judged, honest = [], 0, 0
     for name, each in refused_limits(findings):
         found = each.retry_after
@@ -63,12 +56,12 @@ def _retry_after(findings: Findings) -> Table:
         waits = f"{found.waits[0]:.3g} to {found.waits[2]:.3g}" if found.waits else NOTHING
         rows.append(
             (
-                Cell(name, tone="head"),
-                Cell(count(found.n)),
+                name,
+                count(found.n),
                 Cell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
                 Cell(waits, f"median {found.waits[1]:.3g}" if found.waits else ""),
-                Cell(count(found.judged)),
-                Cell(count(found.honest)),
+                count(found.judged),
+                count(found.honest),
                 Cell(count(found.early), _by(found.early_s), "bad" if found.early > 0.05 * found.judged else ""),
                 Cell(count(found.late), _by(found.late_s), "bad" if found.late > 0.05 * found.judged else ""),
             )
@@ -80,7 +73,7 @@ def _retry_after(findings: Findings) -> Table:
         "Compared with the next request of that limiter that passed. Too short: one sent after the wait got 429 all "
         "the same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."
     )
-    return Table("limits-retry-after", heading, columns, tuple(rows), note)
+    return table_of("limits-retry-after", heading, columns, rows, note)
 
 
 def _by(spread: tuple[float | None, float | None, float] | None) -> str:
@@ -91,17 +84,14 @@ def _by(spread: tuple[float | None, float | None, float] | None) -> str:
 
 
 def _headers(findings: Findings) -> Table:
-    columns = (
-        ("Limit", False), ("Headers", False), ("Limits given", False), ("Remaining given", True), ("Compared", True),
-        ("Untrue", True),
-    )  # fmt: skip
+    columns = "Limit | Headers | Limits given | #Remaining given | #Compared | #Untrue"
     rows = tuple(
         (
-            Cell(name, tone="head"),
-            Cell(",  ".join(f"{header}: {count(number)}" for header, number in each.headers.names.items())),
-            Cell(",  ".join(each.headers.counts) or NOTHING),
-            Cell(count(each.headers.remaining)),
-            Cell(count(each.headers.held)),
+            name,
+            ",  ".join(f"{header}: {count(number)}" for header, number in each.headers.names.items()),
+            ",  ".join(each.headers.counts) or NOTHING,
+            count(each.headers.remaining),
+            count(each.headers.held),
             Cell(count(each.headers.untrue), tone="bad" if each.headers.untrue else ""),
         )
         for name, each in refused_limits(findings, refused=False)
@@ -113,25 +103,24 @@ def _headers(findings: Findings) -> Table:
     heading = f"Of {count(held)} answers that gave what remained, {count(untrue)} were followed by what refutes them"
     if not held:
         heading = "Other rate-limit headers could be compared with nothing"
-    return Table("limits-headers", heading, columns, rows, note)
+    return table_of("limits-headers", heading, columns, rows, note)
 
 
 def _recovery(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Limiters that refused", True), ("That passed again", True), ("After the first 429", True),
-        ("Spells of 429s", True), ("Their length", True),
-    )  # fmt: skip
+        "Limit | #Limiters that refused | #That passed again | #After the first 429 | #Spells of 429s | #Their length"
+    )
     rows, least = [], []
     for name, each in refused_limits(findings):
         found = each.recovery
         least += [f"{name} {seconds(round(found.first_s[1], 1))}"] if found.first_s else []
         rows.append(
             (
-                Cell(name, tone="head"),
-                Cell(count(found.limiters)),
+                name,
+                count(found.limiters),
                 Cell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
                 Cell(*_middle(found.first_s)),
-                Cell(count(found.spells)),
+                count(found.spells),
                 Cell(*_middle(found.spell_s)),
             )
         )
@@ -139,7 +128,7 @@ def _recovery(findings: Findings) -> Table:
     if least:
         heading = f"How soon requests passed again after the first 429: {', '.join(least)}"
     note = "From sending a request that got 429 to sending the next that passed; a spell is a time of nothing but 429s."
-    return Table("limits-recovery", heading, columns, tuple(rows), note)
+    return table_of("limits-recovery", heading, columns, rows, note)
 
 
 def _middle(spread: tuple[float, float, float] | None) -> tuple[str, str]:
@@ -151,24 +140,24 @@ def _middle(spread: tuple[float, float, float] | None) -> tuple[str, str]:
 
 def _retries(findings: Findings) -> Table:
     columns = (
-        ("Traffic", False), ("Tried again", True), ("Attempts each", True), ("ok", True), ("Gave up", True),
-        ("Amplification", True), ("Goodput", True), ("Time to success p50", True), ("p95", True), ("most", True),
-    )  # fmt: skip
-    rows = []
+        "Traffic | #Tried again | #Attempts each | #ok | #Gave up | #Amplification | #Goodput | "
+        "#Time to success p50 | #p95 | #most"
+    )
+    rows: list[Row] = []
     for name, found in findings.observed_429.retries.items():
         if not found.operations:
             continue
         figures, times = findings.metrics.traffic[name], found.time_to_success_ms
         rows.append(
             (
-                Cell(name, tone="head"),
+                name,
                 Cell(count(found.operations), f"of {count(figures.operations.sent)}"),
-                Cell(f"{found.attempts / found.operations:.3g}"),
-                Cell(count(found.ok)),
-                Cell(count(found.throttled)),
-                Cell(NOTHING if figures.amplification is None else f"{figures.amplification:.3g}"),
-                Cell(rate(figures.goodput)),
-                *(Cell(duration_ms(times.get(statistic).value)) for statistic in ("p50", "p95", "max")),
+                f"{found.attempts / found.operations:.3g}",
+                count(found.ok),
+                count(found.throttled),
+                NOTHING if figures.amplification is None else f"{figures.amplification:.3g}",
+                rate(figures.goodput),
+                *(duration_ms(times.get(statistic).value) for statistic in ("p50", "p95", "max")),
             )
         )
     ok, retried = (
@@ -176,24 +165,23 @@ def _retries(findings: Findings) -> Table:
     )
     heading = f"Of {count(retried)} operations that tried again, {count(ok)} ended well"
     note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
-    return Table("limits-retries", heading, columns, tuple(rows), note)
+    return table_of("limits-retries", heading, columns, rows, note)
 
 
 def _interference(findings: Findings) -> Table:
     columns = (
-        ("Who was refused", False), ("429 rate of all others meanwhile", True), ("at other times", True),
-        ("Unexplained meanwhile", True), ("at other times", True), ("Errors meanwhile", True),
-        ("at other times", True), ("Felt by others", False),
-    )  # fmt: skip
+        "Who was refused | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
+        "#at other times | #Errors meanwhile | #at other times | Felt by others"
+    )
     found = findings.observed_429.interference
-    rows = tuple(
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(one.party if one.kind == "traffic" else f"key {one.party}", tone="head"),
+            one.party if one.kind == "traffic" else f"key {one.party}",
             *(
                 Cell(share(refused / sent) if sent else NOTHING, f"of {count(sent)}")
                 for sent, refused, _ in (one.while_refused, one.while_not)
             ),
-            *(Cell(count(wrong)) for _, _, wrong in (one.while_refused, one.while_not)),
+            *(count(wrong) for _, _, wrong in (one.while_refused, one.while_not)),
             *_errors_of_others(one.others),
             Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
         )
@@ -211,7 +199,7 @@ def _interference(findings: Findings) -> Table:
         "Errors and times are compared in the stages in which it got a 429 with all other times; longer: a median or "
         "p95 of the others by half at least, with 95 % intervals apart."
     )
-    return Table("limits-touches", heading, columns, rows, note)
+    return table_of("limits-touches", heading, columns, rows, note)
 
 
 def _errors_of_others(found: Felt | None) -> tuple[Cell, Cell]:

@@ -10,7 +10,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, count, share
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
-from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.threshold import METRICS
 
 _ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
@@ -42,15 +42,14 @@ def pair_tables(findings: Findings) -> Iterator[Table]:
 def _alternatives(name: str, found: Answer) -> Table:
     first = found.by[0]
     against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
-    columns = (
-        ("Alternative", False), ("Sent", True), ("ok", True), *((_capital(label(metric)), True) for metric in found.by),
-        (against, False),
-    )  # fmt: skip
-    rows = tuple(
+    columns = " | ".join(
+        ["Alternative | #Sent | #ok", *(f"#{_capital(label(metric))}" for metric in found.by), against]
+    )
+    rows: tuple[Row, ...] = tuple(
         (
             Cell(side.name, "chosen" if side.name == found.chosen else "", "head"),
-            Cell(count(side.sent)),
-            Cell(share(side.ok / side.sent) if side.sent else NOTHING),
+            count(side.sent),
+            share(side.ok / side.sent) if side.sent else NOTHING,
             *(_figure(figure) for figure in side.figures),
             _against(found, side),
         )
@@ -59,11 +58,11 @@ def _alternatives(name: str, found: Answer) -> Table:
     paired = {each.paired for each in found.differences if each.metric == first}
     pairs = len(found.differences) // len(found.by)
     note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {pairs} pairs' if pairs > 1 else 'the pair')}"
-    return Table(name, _title(found), columns, rows, note)
+    return table_of(name, _title(found), columns, rows, note)
 
 
 def _effect(name: str, found: Answer) -> Table:
-    columns = (("Metric", False), ("Stage", False), ("n", True), ("Value", True), ("Change", True), ("", False))
+    columns = "Metric | Stage | #n | #Value | #Change | "
     rows = []
     base = found.sides[0]
     for place, metric in enumerate(found.by):
@@ -71,9 +70,9 @@ def _effect(name: str, found: Answer) -> Table:
             figure, one = side.figures[place], found.between(base.name, side.name, metric)
             rows.append(
                 (
-                    Cell(_capital(label(metric)) if side is base else "", tone="head"),
-                    Cell(side.name),
-                    Cell(count(figure.n)),
+                    _capital(label(metric)) if side is base else "",
+                    side.name,
+                    count(figure.n),
                     _figure(figure),
                     Cell(NOTHING, tone="faint") if one is None else _difference(one),
                     Cell("baseline", tone="faint") if one is None else _effect_verdict(found, one),
@@ -82,18 +81,16 @@ def _effect(name: str, found: Answer) -> Table:
     number = len(found.differences)
     paired = {each.paired for each in found.differences}
     note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {number} changes' if number > 1 else 'the change')}"
-    return Table(name, _title(found), columns, tuple(rows), note)
+    return table_of(name, _title(found), columns, rows, note)
 
 
 def _pairs(name: str, found: Answer) -> Table:
-    columns = (
-        ("Metric", False), ("Of", False), ("Less", False), ("n", True), ("Difference", True), ("", False),
-    )  # fmt: skip
+    columns = "Metric | Of | Less | #n | #Difference | "
     rows = tuple(
         (
-            Cell(_capital(label(one.metric)), tone="head"),
-            Cell(one.head),
-            Cell(one.base),
+            _capital(label(one.metric)),
+            one.head,
+            one.base,
             Cell(count(min(one.n)), "paired" if one.paired else "unpaired"),
             _difference(one),
             _verdict(one, head=True),
@@ -102,26 +99,23 @@ def _pairs(name: str, found: Answer) -> Table:
     )
     names = quoted([side.name for side in found.sides])
     note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
-    return Table(name, f"Every difference between {names}", columns, rows, note)
+    return table_of(name, f"Every difference between {names}", columns, rows, note)
 
 
 def _mistakes(findings: Findings) -> Table:
-    columns = (
-        ("Traffic", False), ("Mistake", False), ("To be answered", False), ("Sent", True), ("As documented", True),
-        ("429 instead", True), ("Otherwise", True), ("", False),
-    )  # fmt: skip
-    rows = tuple(
+    columns = "Traffic | Mistake | To be answered | #Sent | #As documented | #429 instead | #Otherwise | "
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(one.traffic, tone="head"),
-            Cell("none, an error is expected" if one.kind == EXPECTED else one.kind),
-            Cell(one.answer),
-            *(Cell(count(number)) for number in (one.sent, one.as_documented, one.throttled, one.otherwise)),
+            one.traffic,
+            "none, an error is expected" if one.kind == EXPECTED else one.kind,
+            one.answer,
+            *(count(number) for number in (one.sent, one.as_documented, one.throttled, one.otherwise)),
             _tested(one.sent, one.as_documented, one.otherwise),
         )
         for one in findings.on_purpose
     )
     note = "A kind of which none was sent is not tested, however well the others were answered."
-    return Table("answer-mistakes", "Mistakes on purpose, and how they were answered", columns, rows, note)
+    return table_of("answer-mistakes", "Mistakes on purpose, and how they were answered", columns, rows, note)
 
 
 def _tested(sent: int, right: int, wrong: int) -> Cell:

@@ -6,7 +6,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
 from loadtest.analysis.numbers import NOTHING, bounded, count, milliseconds, share
 from loadtest.analysis.results import JobFigures, JobStage, Summary
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 _UNKNOWN: Final = Cell(NOTHING, tone="faint")
 
@@ -28,15 +28,14 @@ def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
 
 def _waits(findings: Findings) -> Table:
     columns = (
-        ("Traffic", False), ("Stage", False), ("Jobs ended", True), ("Submit p50", True), ("Queue wait p50", True),
-        ("Queue wait p95", True), ("Exec. p50", True), ("Poll lag p50", True), ("Result p50", True),
-        ("Result p95", True),
-    )  # fmt: skip
-    rows = tuple(
+        "Traffic | Stage | #Jobs ended | #Submit p50 | #Queue wait p50 | #Queue wait p95 | #Exec. p50 | "
+        "#Poll lag p50 | #Result p50 | #Result p95"
+    )
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(name, tone="head"),
-            Cell(stage),
-            Cell(count(figures.poll_lag_upper_ms.n)),
+            name,
+            stage,
+            count(figures.poll_lag_upper_ms.n),
             _number(figures.submit_ms.p50),
             *(_between(figures.queue_wait_lower_ms, figures.queue_wait_upper_ms, each) for each in ("p50", "p95")),
             _number(figures.execution_time_ms.p50),
@@ -51,7 +50,7 @@ def _waits(findings: Findings) -> Table:
         "between the last request that saw it pending and the poll that saw its end. Queue wait is from acceptance to "
         "the begin of execution, if executionTime is true; it and poll lag are of jobs that were seen to end."
     )
-    return Table("waits", "What jobs waited for", columns, rows, note)
+    return table_of("waits", "What jobs waited for", columns, rows, note)
 
 
 def _number(value: float | None) -> Cell:
@@ -71,17 +70,17 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
 def polling_table(findings: Findings) -> Table:
     """Polls of a job, and what of the retrieval limit they took, by traffic entry and stage."""
     columns = (
-        ("Traffic", False), ("Stage", False), ("Polls of a job: mean", True), ("p50", True), ("p95", True),
-        ("max", True), ("Polls sent", True), ("Of all retrievals", True), ("Of what the limit allows", True),
-    )  # fmt: skip
-    rows = tuple(
+        "Traffic | Stage | #Polls of a job: mean | #p50 | #p95 | #max | #Polls sent | #Of all retrievals | "
+        "#Of what the limit allows"
+    )
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(name, tone="head"),
-            Cell(stage),
+            name,
+            stage,
             *(_polls(figures.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
-            Cell(count(figures.polling.polls)),
-            Cell(share(figures.polling.share_of_retrievals)),
-            Cell(_percent(figures.polling.share_of_limit)),
+            count(figures.polling.polls),
+            share(figures.polling.share_of_retrievals),
+            _percent(figures.polling.share_of_limit),
         )
         for name, stage, figures in _stages(findings)
         if figures.polls.n or figures.polling.polls
@@ -90,7 +89,7 @@ def polling_table(findings: Findings) -> Table:
         "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "
         "polls of this traffic, as shares of all polls and retrieves and of the retrieval limit, in the stage’s time."
     )
-    return Table("polling", "What polling cost", columns, rows, note)
+    return table_of("polling", "What polling cost", columns, rows, note)
 
 
 def _polls(polls: Summary, statistic: str) -> Cell:
@@ -104,11 +103,9 @@ def _percent(value: float | None) -> str:
 
 def _pending(findings: Findings) -> Table:
     jobs = first_pending(findings.record.directory)
-    rows = tuple(
-        (Cell(job.job_id, tone="head"), Cell(NOTHING if job.key_index is None else str(job.key_index))) for job in jobs
-    )
+    rows = tuple((job.job_id, NOTHING if job.key_index is None else str(job.key_index)) for job in jobs)
     known = findings.record.info.pending_jobs or len(jobs)
     note = "Accepted by the target and not seen to end by the end of the run; they may be running still."
     if known > len(jobs):
         note += f" These are the first of {count(known)}: pending_jobs.txt has all."
-    return Table("pending", "Jobs that never ended", (("Job", False), ("Key, by its index", True)), rows, note)
+    return table_of("pending", "Jobs that never ended", "Job | #Key, by its index", rows, note)

@@ -12,7 +12,7 @@ from loadtest.contract import ALL
 from loadtest.inference.fit import BAR, Fit
 from loadtest.inference.inference import Inference, same, words
 from loadtest.report.tables.aftermath import aftermath, refused_limits
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -151,9 +151,9 @@ def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _inferred(findings: Findings) -> Table:
-    columns = (("Limit", False), ("What its answers tell", False))
+    columns = "Limit | What its answers tell"
     rows = tuple(
-        (Cell(name if name != ALL else "all requests", tone="head"), Cell(sentence(name, found, findings)))
+        (name if name != ALL else "all requests", sentence(name, found, findings))
         for name, found in findings.observed_429.limits.items()
     )
     note = (
@@ -162,14 +162,14 @@ def _inferred(findings: Findings) -> Table:
     )
     if any(found.sent > found.inference.n for found in findings.observed_429.limits.values()):
         note += " Only the first 50,000 requests of each limit, and of these the answered ones, are looked at here."
-    return Table("limits-inferred", title(findings), columns, rows, note)
+    return table_of("limits-inferred", title(findings), columns, rows, note)
 
 
 def _candidates(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("Fits", False), ("As decided", True), ("Wrongly refused", True),
-        ("Wrongly admitted", True), ("Undecidable", True), ("Next-best", False), ("Against it", True), ("p", True),
-    )  # fmt: skip
+        "Limit | Fits | #As decided | #Wrongly refused | #Wrongly admitted | #Undecidable | Next-best | "
+        "#Against it | #p"
+    )
     rows = []
     for name, found in refused_limits(findings):
         inferred, best = found.inference, found.inference.best
@@ -179,26 +179,23 @@ def _candidates(findings: Findings) -> Table:
         known = inferred.next is not None
         rows.append(
             (
-                Cell(name, tone="head"),
-                Cell(verdict(inferred)),
+                name,
+                verdict(inferred),
                 Cell(count(best.right), f"of {count(inferred.n)}"),
-                Cell(count(best.wrongly_rejected)),
-                Cell(count(best.wrongly_admitted + best.not_held)),
-                Cell(count(best.undecidable)),
-                Cell(shorter(inferred.next) if inferred.next else NOTHING),
-                Cell(f"{count(wins)} to {count(losses)}" if known else NOTHING),
-                Cell(chance(inferred.log10_p) if known else NOTHING),
+                count(best.wrongly_rejected),
+                count(best.wrongly_admitted + best.not_held),
+                count(best.undecidable),
+                shorter(inferred.next) if inferred.next else NOTHING,
+                f"{count(wins)} to {count(losses)}" if known else NOTHING,
+                chance(inferred.log10_p) if known else NOTHING,
             )
         )
     note = "Against it: decisions that contradict only the next-best, to those that contradict only the best."
-    return Table("limits-candidates", "How well the best limiter explains the answers", columns, tuple(rows), note)
+    return table_of("limits-candidates", "How well the best limiter explains the answers", columns, rows, note)
 
 
 def _decisions(findings: Findings) -> Table:
-    columns = (
-        ("Limit", False), ("Answers", True), ("429s", True), ("Wrongly refused", True), ("Wrongly admitted", True),
-        ("Undecidable", True), ("Tolerance ms", True),
-    )  # fmt: skip
+    columns = "Limit | #Answers | #429s | #Wrongly refused | #Wrongly admitted | #Undecidable | #Tolerance ms"
     rows, refused, admitted = [], 0, 0
     for name, found in refused_limits(findings, refused=False):
         fit = found.assumed
@@ -207,13 +204,13 @@ def _decisions(findings: Findings) -> Table:
         refused, admitted = refused + fit.wrongly_rejected, admitted + fit.wrongly_admitted
         rows.append(
             (
-                Cell(name, tone="head"),
-                Cell(count(found.answered)),
-                Cell(count(found.throttled)),
-                Cell(count(fit.wrongly_rejected)),
-                Cell(count(fit.wrongly_admitted)),
-                Cell(count(fit.undecidable)),
-                Cell(f"{found.tolerance_s * 1e3:.1f}"),
+                name,
+                count(found.answered),
+                count(found.throttled),
+                count(fit.wrongly_rejected),
+                count(fit.wrongly_admitted),
+                count(fit.undecidable),
+                f"{found.tolerance_s * 1e3:.1f}",
             )
         )
     heading = (
@@ -225,15 +222,16 @@ def _decisions(findings: Findings) -> Table:
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
     )
-    return Table("limits-decisions", heading, columns, tuple(rows), note)
+    return table_of("limits-decisions", heading, columns, rows, note)
 
 
 def _windows(findings: Findings) -> Table:
     columns = (
-        ("Limit", False), ("N", True), ("Window s", True), ("Windows", True), ("Whole and saturated", True),
-        ("Accepted, least", True), ("median", True), ("most", True), ("Over N", True), ("Most in any W", True),
-    )  # fmt: skip
-    rows, seen = [], []
+        "Limit | #N | #Window s | #Windows | #Whole and saturated | #Accepted, least | #median | #most | #Over N | "
+        "#Most in any W"
+    )
+    rows: list[Row] = []
+    seen: list[str] = []
     for name, found in refused_limits(findings, refused=False):
         if found.windows is None:
             continue
@@ -242,14 +240,14 @@ def _windows(findings: Findings) -> Table:
         seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
         rows.append(
             (
-                Cell(name, tone="head"),
-                Cell(count(windows.count)),
-                Cell(f"{windows.window_s:g}"),
+                name,
+                count(windows.count),
+                f"{windows.window_s:g}",
                 Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
-                Cell(count(windows.saturated)),
-                *(Cell(NOTHING if spread is None else count(each)) for each in (spread or (0, 0, 0))),
+                count(windows.saturated),
+                *(NOTHING if spread is None else count(each) for each in (spread or (0, 0, 0))),
                 Cell(count(windows.over), tone="bad" if windows.over else ""),
-                Cell(count(windows.most_in_any)),
+                count(windows.most_in_any),
             )
         )
     heading = "No whole window refused anything"
@@ -259,7 +257,7 @@ def _windows(findings: Findings) -> Table:
         "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
         "as a window; up to twice N may pass across a fixed window’s edge."
     )
-    return Table("limits-windows", heading, columns, tuple(rows), note)
+    return table_of("limits-windows", heading, columns, rows, note)
 
 
 def _nothing(findings: Findings) -> Table:
@@ -286,5 +284,5 @@ def _nothing(findings: Findings) -> Table:
             why.append(("Interference between clients", "nobody sent while another was refused"))
         if not found.complete:
             why.append(("Requests beyond the first million of a limit", "they are counted, and not looked into"))
-    rows = tuple((Cell(what, tone="head"), Cell(f"No data, because {reason}.")) for what, reason in why)
-    return Table("limits-nothing", "Not enough data", (("What", False), ("Why", False)), rows)
+    rows = tuple((what, f"No data, because {reason}.") for what, reason in why)
+    return table_of("limits-nothing", "Not enough data", "What | Why", rows)

@@ -5,8 +5,9 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.intervals import GOODPUT, MetricInterval
 from loadtest.analysis.limits.usage import LimitUse
-from loadtest.analysis.numbers import NOTHING, count, milliseconds, quantity, rate, share
+from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
@@ -14,10 +15,9 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.tables.answers import pair_tables
-from loadtest.report.tables.intervals import intervals
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
-from loadtest.report.tables.table import Cell, Table, Tone
+from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.target import target_tables
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
@@ -45,24 +45,22 @@ _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 def thresholds(judged: list[Judged]) -> Table:
     """Each threshold with its value, margin and n."""
-    columns = (
-        ("Result", False), ("Where", False), ("Threshold", False), ("Value", True), ("Margin", True), ("n", True),
-    )  # fmt: skip
+    columns = "Result | Where | Threshold | #Value | #Margin | #n"
     rows = tuple(
         (
             _result(one),
-            Cell(one.scope),
+            one.scope,
             Cell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
             Cell(amount(one), _beside(one)),
-            Cell(NOTHING if one.margin is None else _signed(one)),
-            Cell(NOTHING if one.n is None else count(one.n)),
+            NOTHING if one.margin is None else _signed(one),
+            NOTHING if one.n is None else count(one.n),
         )
         for one in judged
     )
     note = "Margin is the distance to the nearest value that would change it."
     if any(one.marginal for one in judged):
         note += " Marginal: in a part of the value’s 95 % interval it is the other way round."
-    return Table("thresholds", "Thresholds", columns, rows, note)
+    return table_of("thresholds", "Thresholds", columns, rows, note)
 
 
 def _result(one: Judged) -> Cell:
@@ -91,29 +89,26 @@ def _beside(one: Judged) -> str:
 
 def summary(findings: Findings) -> Table:
     """One row for each traffic entry and stage: what was offered, what became of it, how long it took."""
-    columns = (
-        ("Traffic", False), ("Stage", False), ("Offered", True), ("Rate", True), ("ok", True), ("429", True),
-        ("Expected", True), ("p50 ms", True), ("p95 ms", True), ("p99 ms", True), ("Exec. p50", True),
-    )  # fmt: skip
-    rows = []
+    columns = "Traffic | Stage | #Offered | #Rate | #ok | #429 | #Expected | #p50 ms | #p95 ms | #p99 ms | #Exec. p50"
+    rows: list[Row] = []
     for name, figures in findings.metrics.traffic.items():
         for stage, part in figures.stages.items():
             first = stage == next(iter(figures.stages))
-            rows.append((Cell(name if first else "", tone="head"), Cell(stage), *_summary_row(part)))
+            rows.append((name if first else "", stage, *_summary_row(part)))
     note = (
         "429: share of sent operations that ended throttled; Expected: by a replay of the assumed limiter. "
         f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
-    return Table("summary", "Summary", columns, tuple(rows), note)
+    return table_of("summary", "Summary", columns, rows, note)
 
 
-def _summary_row(figures: OperationStage) -> tuple[Cell, ...]:
+def _summary_row(figures: OperationStage) -> Row:
     operations, block = figures.operations, figures.response_time_ms
     return (
-        Cell(count(operations.offered)),
-        Cell(rate(operations.offered_rate)),
-        Cell(count(operations.ok)),
-        Cell(share(figures.throttled_rate)),
+        count(operations.offered),
+        rate(operations.offered_rate),
+        count(operations.ok),
+        share(figures.throttled_rate),
         Cell(share(figures.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
         statistic(figures.execution_time_ms, "p50", interval=False),
@@ -149,18 +144,16 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
 
 def _outcomes(findings: Findings) -> Table:
     names = ("offered", *Outcome)
-    columns = (
-        ("Traffic", False), *((name.replace("_", " "), True) for name in names), ("error rate", True),
-        ("goodput", True), ("amplification", True),
-    )  # fmt: skip
+    counts = " | ".join(f"#{name.replace('_', ' ')}" for name in names)
+    columns = f"Traffic | {counts} | #error rate | #goodput | #amplification"
     stage_indices: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
-            Cell(name, tone="head"),
-            *(Cell(count(getattr(figures.operations, key))) for key in names),
-            Cell(share(figures.error_rate)),
-            Cell(rate(figures.goodput)),
-            Cell(NOTHING if figures.amplification is None else f"{figures.amplification:.3g}"),
+            name,
+            *(count(getattr(figures.operations, key)) for key in names),
+            share(figures.error_rate),
+            rate(figures.goodput),
+            NOTHING if figures.amplification is None else f"{figures.amplification:.3g}",
         )
         for name, figures in stage_indices.items()
     )
@@ -168,31 +161,28 @@ def _outcomes(findings: Findings) -> Table:
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
         "that were sent for each operation."
     )
-    return Table("outcomes", "What became of every operation", columns, rows, note)
+    return table_of("outcomes", "What became of every operation", columns, rows, note)
 
 
 def _limits(findings: Findings) -> Table:
-    columns = (
-        ("Limit", False), ("While", False), ("From s", True), ("To s", True), ("Requests", True),
-        ("Of what it allows", True), ("429s", True), ("429 rate", True),
-    )  # fmt: skip
+    columns = "Limit | While | #From s | #To s | #Requests | #Of what it allows | #429s | #429 rate"
     rows = tuple(
         (
-            Cell(use.limit, tone="head"),
-            Cell(use.stretch),
-            Cell(f"{round(use.start_s, 2):g}"),
-            Cell(f"{round(use.end_s, 2):g}"),
-            Cell(count(use.sent)),
+            use.limit,
+            use.stretch,
+            f"{round(use.start_s, 2):g}",
+            f"{round(use.end_s, 2):g}",
+            count(use.sent),
             Cell(f"{count(use.share * 100)} %", _busiest(use)),
-            Cell(count(use.throttled)),
-            Cell(share(use.throttled_rate)),
+            count(use.throttled),
+            share(use.throttled_rate),
         )
         for use in findings.uses
     )
     note = "All traffic together, polls and retries included, by the second in which requests were sent."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
-    return Table("limits", "What was asked of each limit", columns, rows, note)
+    return table_of("limits", "What was asked of each limit", columns, rows, note)
 
 
 def _busiest(use: LimitUse) -> str:
@@ -203,13 +193,11 @@ def _busiest(use: LimitUse) -> str:
 
 
 def _latency(name: str, figures: OperationStage) -> Table:
-    columns = (
-        ("ms", False), ("n", True), ("mean", True), *((p, True) for p in _PERCENTILES), ("max", True),
-    )  # fmt: skip
-    rows = [
+    columns = f"ms | #n | #mean | {' | '.join(f'#{p}' for p in _PERCENTILES)} | #max"
+    rows: list[Row] = [
         (
-            Cell(label, tone="head"),
-            Cell(count(block.n)),
+            label,
+            count(block.n),
             statistic(block, "mean"),
             *(statistic(block, p) for p in _PERCENTILES),
             statistic(block, "max"),
@@ -218,16 +206,15 @@ def _latency(name: str, figures: OperationStage) -> Table:
         if isinstance(block := getattr(figures, key), Summary) and block.n
     ]
     note = "Small print: 95 % intervals, sampling only, over all stages; those that know of correlation: see below."
-    return Table(f"latency-{name}", f"Times of {name}", columns, tuple(rows), note)
+    return table_of(f"latency-{name}", f"Times of {name}", columns, rows, note)
 
 
 def _answers(findings: Findings) -> Table:
-    columns = (("Traffic", False), ("Answers by status", False), ("Reasons of what was not ok", False))
+    columns = "Traffic | Answers by status | Reasons of what was not ok"
     rows = tuple(
-        (Cell(name, tone="head"), Cell(_list(figures.statuses)), Cell(_list(figures.reasons)))
-        for name, figures in findings.metrics.traffic.items()
+        (name, _list(figures.statuses), _list(figures.reasons)) for name, figures in findings.metrics.traffic.items()
     )
-    return Table("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
+    return table_of("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
 
 
 def _list(counts: dict[str, int]) -> str:
@@ -235,17 +222,14 @@ def _list(counts: dict[str, int]) -> str:
 
 
 def _load(findings: Findings) -> Table:
-    columns = (
-        ("Traffic", False), ("start lag p99 ms", True), ("max ms", True), ("gap error p99 ms", True),
-        ("spread of 100 ms bins", True), ("an even sender’s", True),
-    )  # fmt: skip
-    rows = []
+    columns = "Traffic | #start lag p99 ms | #max ms | #gap error p99 ms | #spread of 100 ms bins | #an even sender’s"
+    rows: list[Row] = []
     for name, found in findings.evenness.items():
         lag = findings.metrics.traffic[name].start_lag_ms
         spread = (found.bins_sent, found.bins_intended)
         rows.append(
             (
-                Cell(name, tone="head"),
+                name,
                 statistic(lag, "p99", interval=False),
                 statistic(lag, "max"),
                 statistic(found.gap_error_ms, "p99", interval=False),
@@ -256,7 +240,7 @@ def _load(findings: Findings) -> Table:
         "Gap error: by how much the time between two sends missed the schedule’s. Spread: sd ÷ mean of the sends in "
         "bins of 100 ms, where they are many enough; beside it what the schedule itself has."
     )
-    return Table("load", "Punctuality and evenness", columns, tuple(rows), note)
+    return table_of("load", "Punctuality and evenness", columns, rows, note)
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
@@ -267,10 +251,9 @@ def generator_tables(findings: Findings) -> tuple[Table, ...]:
 
 def _generators(found: list[Generator]) -> Table:
     columns = (
-        ("Process", False), ("CPU mean %", True), ("peak", True), ("machine mean %", True), ("peak", True),
-        ("stalls", True), ("longest ms", True), ("collections", True), ("longest ms", True),
-    )  # fmt: skip
-    rows = tuple(
+        "Process | #CPU mean % | #peak | #machine mean % | #peak | #stalls | #longest ms | #collections | #longest ms"
+    )
+    rows: tuple[Row, ...] = tuple(
         (
             Cell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
             *_cpu(one.cpu_mean, one.cpu_peak),
@@ -284,28 +267,27 @@ def _generators(found: list[Generator]) -> Table:
         "CPU by the second: 100 % is one core of a process, and all cores of a machine. Stalls: the event loop woke at "
         "least 50 ms late; collections: of garbage, at least 10 ms long."
     )
-    return Table("generators", "Generator processes", columns, rows, note)
+    return table_of("generators", "Generator processes", columns, rows, note)
 
 
 def _pools(found: list[Generator]) -> Table:
     columns = (
-        ("Users of", False), ("Process", False), ("at first", True), ("in the end", True), ("at most", True),
-        ("arrivals that waited", True), ("longest ms", True), ("full for s", True),
-    )  # fmt: skip
-    rows = tuple(
+        "Users of | Process | #at first | #in the end | #at most | #arrivals that waited | #longest ms | #full for s"
+    )
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(traffic, tone="head"),
-            Cell(_process_name(one, found)),
-            *(Cell(count(number)) for number in (pool.started, pool.size, pool.cap)),
+            traffic,
+            _process_name(one, found),
+            *(count(number) for number in (pool.started, pool.size, pool.cap)),
             Cell(count(pool.waited), tone="bad" if pool.waited else ""),
-            Cell(f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING),
-            Cell(f"{pool.full_s:.2f}"),
+            f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING,
+            f"{pool.full_s:.2f}",
         )
         for one in found
         for traffic, pool in one.pools.items()
     )
     note = "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
-    return Table("generators-pools", "Pools of users", columns, rows, note)
+    return table_of("generators-pools", "Pools of users", columns, rows, note)
 
 
 def _process_name(one: Generator, found: list[Generator]) -> str:
@@ -318,5 +300,52 @@ def _cpu(*percents: float | None) -> Iterator[Cell]:
     return (Cell(NOTHING if value is None else f"{value:.0f}") for value in percents)
 
 
-def _pauses(pauses: PauseInfo) -> tuple[Cell, Cell]:
-    return Cell(count(pauses.count)), Cell(f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING)
+def _pauses(pauses: PauseInfo) -> tuple[str, str]:
+    return count(pauses.count), f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING
+
+
+_SHOWN: Final = (
+    "throttled_rate", "error_rate", "goodput", "response_time.p50", "response_time.p90", "response_time.p95",
+    "execution_time.p50", "execution_time.p95",
+)  # fmt: skip
+_KINDS: Final = {"phases": "all phases", "blocks": "blocks, 95 %", "phases and blocks": "all phases, blocks"}
+
+
+def intervals(findings: Findings) -> Table:
+    """Each figure with its range or interval beside that of order statistics."""
+    columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
+    rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
+    note = (
+        "All phases: what the same sends would have had at any other second, by a replay of the assumed limiter. "
+        "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
+        "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
+        "requests for independent (sampling only); thresholds use it."
+    )
+    return table_of("intervals", "How sure the figures are", columns, rows, note)
+
+
+def _row(findings: Findings, one: MetricInterval) -> Row:
+    bounds = None if one.low is None or one.high is None else f"{_say(one, one.low)} to {_say(one, one.high)}"
+    return (
+        one.traffic,
+        one.stage,
+        one.metric,
+        Cell(_say(one, one.value), _sampling(findings, one)),
+        Cell(NOTHING, tone="faint") if bounds is None else Cell(bounds),
+        Cell(one.why_not, tone="faint") if one.kind is None else Cell(_KINDS[one.kind]),
+        Cell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
+    )
+
+
+def _say(one: MetricInterval, value: float) -> str:
+    if one.metric.endswith("_rate"):
+        return share(value)
+    return rate(value) if one.metric == GOODPUT else duration_ms(value)
+
+
+def _sampling(findings: Findings, one: MetricInterval) -> str:
+    """The interval from order statistics; empty of shares and rates, which have none."""
+    name, _, statistic = one.metric.partition(".")
+    summary = getattr(findings.metrics.traffic[one.traffic].stages[one.stage], f"{name}_ms", None)
+    found = summary.get(statistic).interval if isinstance(summary, Summary) else None
+    return "" if found is None else f"{duration_ms(found[0])} to {duration_ms(found[1])}"

@@ -1,5 +1,6 @@
 """A table as a value: text that is ready to show."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,3 +25,16 @@ class Table:
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+
+
+Row = tuple[Cell | str, ...]
+
+
+def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str = "") -> Table:
+    """A table with columns as ``Limit | #429s``, # for numbers. A text is a cell, the first one of a row its head."""
+    labels = tuple((label.removeprefix("#"), label.startswith("#")) for label in columns.split(" | "))
+    cells = tuple(
+        tuple(each if isinstance(each, Cell) else Cell(each, tone="" if k else "head") for k, each in enumerate(row))
+        for row in rows
+    )
+    return Table(name, title, labels, cells, note)

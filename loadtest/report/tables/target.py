@@ -13,7 +13,7 @@ from loadtest.analysis.numbers import NOTHING, count, duration_ms, limit_name, m
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import Reason
 from loadtest.report.bottleneck import unexplained_429s
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 _ANOMALY_WORDS: Final = {
     "negative": "gave an executionTime below zero",
@@ -111,39 +111,36 @@ def target_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _errors(findings: Findings) -> Table:
-    columns = (
-        ("Request", False), ("Status", True), ("Code", False), ("Reason", False), ("Count", True), ("First s", True),
-        ("Last s", True), ("Example", False),
-    )  # fmt: skip
+    columns = "Request | #Status | Code | Reason | #Count | #First s | #Last s | Example"
     rows = tuple(_error(group) for group in findings.errors[:_MOST])
     left = len(findings.errors) - len(rows)
     note = "429s included. The example is the traceparent of the first one, as the target was sent it."
     if left > 0:
         note += f" {count(left)} rarer groups are in metrics.json only."
-    return Table("errors", "What was not ok, by status, code and reason", columns, rows, note)
+    return table_of("errors", "What was not ok, by status, code and reason", columns, rows, note)
 
 
-def _error(group: ErrorGroup) -> tuple[Cell, ...]:
+def _error(group: ErrorGroup) -> Row:
     return (
         Cell(group.kind, group.traffic, tone="head"),
-        Cell(NOTHING if group.status is None else str(group.status)),
-        Cell(group.code or NOTHING),
-        Cell(group.reason or NOTHING),
-        Cell(count(group.count)),
-        Cell(f"{group.first_s:.1f}"),
-        Cell(f"{group.last_s:.1f}"),
+        NOTHING if group.status is None else str(group.status),
+        group.code or NOTHING,
+        group.reason or NOTHING,
+        count(group.count),
+        f"{group.first_s:.1f}",
+        f"{group.last_s:.1f}",
         Cell(group.request_id or NOTHING, tone="faint"),
     )
 
 
 def _anomalies(findings: Findings) -> Table:
-    columns = (("Finding", False), ("Operations", True), ("Of", True), ("Worst", True), ("Example", False))
-    rows = [
+    columns = "Finding | #Operations | #Of | #Worst | Example"
+    rows: list[Row] = [
         (
             Cell(one.words, one.traffic, tone="head"),
             Cell(count(one.count), tone="bad"),
-            Cell(count(one.possible)),
-            Cell(NOTHING if one.worst_ms is None else duration_ms(one.worst_ms)),
+            count(one.possible),
+            NOTHING if one.worst_ms is None else duration_ms(one.worst_ms),
             Cell(one.request_id or NOTHING, tone="faint"),
         )
         for one in findings.anomalies
@@ -154,31 +151,27 @@ def _anomalies(findings: Findings) -> Table:
         ("a job that was both completed and failed", ledger.changed),
         ("a submit that was answered with the id of an earlier job", ledger.duplicated),
     )
-    rows += [
-        (Cell(words, tone="head"), Cell(count(n), tone="bad"), Cell(count(ledger.submitted)), Cell(NOTHING), Cell(""))
-        for words, n in strange
-        if n
-    ]
+    rows += [(words, Cell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n]
     note = "Findings about the target: these cannot be true. Nothing is corrected; figures are as the target gave them."
-    return Table("oddities", "Impossible values", columns, tuple(rows), note)
+    return table_of("oddities", "Impossible values", columns, rows, note)
 
 
 def _jobs(findings: Findings) -> Table:
     ledger = findings.ledger
-    columns = (("Jobs", False), ("Count", True), ("Of those submitted", True))
-    rows = []
+    columns = "Jobs | #Count | #Of those submitted"
+    rows: list[Row] = []
     if ledger.submitted:
-        rows.append((Cell("submitted", tone="head"), Cell(count(ledger.submitted)), Cell("")))
+        rows.append(("submitted", count(ledger.submitted), ""))
         counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
         for (name, words), number in zip(_JOBS.items(), counts, strict=True):
             share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
-            rows.append((Cell(name, words, tone="head"), Cell(count(number)), Cell(share)))
+            rows.append((Cell(name, words, tone="head"), count(number), share))
     note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
     if not ledger.complete:
         note += " There were more jobs than are told apart: these are the first of them."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    return Table("jobs", "What became of every job", columns, tuple(rows), note)
+    return table_of("jobs", "What became of every job", columns, rows, note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
@@ -192,27 +185,26 @@ def slowest(findings: Findings) -> list[SlowOperation]:
 def slowest_table(findings: Findings) -> Table:
     """The slowest operations, a row each."""
     columns = (
-        ("Traffic", False), ("Arrival", True), ("Stage", False), ("At s", True), ("Response ms", True),
-        ("Start lag ms", True), ("Exec. ms", True), ("Tries", True), ("Requests", True), ("Outcome", False),
-        ("Trace id", False),
-    )  # fmt: skip
+        "Traffic | #Arrival | Stage | #At s | #Response ms | #Start lag ms | #Exec. ms | #Tries | #Requests | "
+        "Outcome | Trace id"
+    )
     rows = tuple(
         (
-            Cell(one.traffic, tone="head"),
-            Cell(count(one.arrival)),
-            Cell(one.stage),
-            Cell(f"{one.intended_s:.2f}"),
-            Cell(milliseconds(one.response_ms)),
-            Cell(milliseconds(one.start_lag_ms)),
-            Cell(milliseconds(one.execution_ms)),
-            Cell(str(one.attempts)),
-            Cell(count(len(one.phases))),
+            one.traffic,
+            count(one.arrival),
+            one.stage,
+            f"{one.intended_s:.2f}",
+            milliseconds(one.response_ms),
+            milliseconds(one.start_lag_ms),
+            milliseconds(one.execution_ms),
+            str(one.attempts),
+            count(len(one.phases)),
             Cell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
             Cell(one.request_id or NOTHING, tone="faint"),
         )
         for one in slowest(findings)
     )
-    return Table(
+    return table_of(
         "slowest",
         "The slowest operations",
         columns,

@@ -1,9 +1,9 @@
 import math
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import record_maker as maker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,9 +18,7 @@ from loadtest.units import Limit
 
 
 @given(
-    st.lists(st.floats(0, 500, allow_nan=False), max_size=80),
-    st.integers(1, 8),
-    st.sampled_from([0.7, 1.0, 3.3, 60.0]),
+    st.lists(st.floats(0, 500, allow_nan=False), max_size=80), st.integers(1, 8), st.sampled_from([0.7, 1.0, 3.3, 60.0])
 )
 def test_the_fast_replay_is_the_limiter(times: list[float], count: int, window: float) -> None:
     """The vectorised fixed window decides exactly as the leaf does."""
@@ -38,7 +36,7 @@ def test_every_known_limiter_can_be_replayed(name: str) -> None:
 
 
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.42])
-def test_expected_429s_find_the_phase_of_the_servers_windows(maker: ModuleType, tmp_path: Path, shift: float) -> None:
+def test_expected_429s_find_the_phase_of_the_servers_windows(tmp_path: Path, shift: float) -> None:
     """Whatever the server's clock says within its uncertainty, the expected share is the observed one."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 130, 250 / 60)])}
     rows = maker.Simulation(traffic, shift_s=shift).run()
@@ -51,7 +49,7 @@ def test_expected_429s_find_the_phase_of_the_servers_windows(maker: ModuleType, 
     assert observed > 0.3
 
 
-def test_a_server_with_another_limit_is_not_explained(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_server_with_another_limit_is_not_explained(tmp_path: Path) -> None:
     """Where the assumed limit is wrong, expectation and observation part: nothing is fitted but the phase."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 120, 2)])}
     rows = maker.Simulation(traffic, limits={"sync_run": (20, 60.0)}).run()
@@ -60,7 +58,7 @@ def test_a_server_with_another_limit_is_not_explained(maker: ModuleType, tmp_pat
     assert expect(record).rejected.mean() < 0.3
 
 
-def test_the_warm_up_spends_quota(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_warm_up_spends_quota(tmp_path: Path) -> None:
     """A window half spent by the warm-up rejects the sooner: its requests are replayed though they are in no figure."""
     stages = [maker.stage("warmup", 0, 10, 8, warmup=True), maker.stage("within", 10, 10, 8)]
     traffic = {"t": maker.plan("sync_run", stages)}
@@ -75,7 +73,7 @@ def test_the_warm_up_spends_quota(maker: ModuleType, tmp_path: Path) -> None:
     assert (record.requests["status"] == 429).sum() == 60
 
 
-def test_without_an_epoch_or_a_known_limiter_nothing_is_expected(maker: ModuleType, tmp_path: Path) -> None:
+def test_without_an_epoch_or_a_known_limiter_nothing_is_expected(tmp_path: Path) -> None:
     """What can't be known is said, not guessed."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 1)])}
     rows = maker.Simulation(traffic).run()
@@ -86,7 +84,7 @@ def test_without_an_epoch_or_a_known_limiter_nothing_is_expected(maker: ModuleTy
     assert "oracle" in expect(load_record(maker.save(tmp_path / "b", run, rows))).why_not
 
 
-def test_window_boundaries_are_the_servers(maker: ModuleType, tmp_path: Path) -> None:
+def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
     """Boundaries lie at whole windows of the server's clock."""
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 130, 250 / 60)])}
     rows = maker.Simulation(traffic, shift_s=0.25).run()
@@ -97,7 +95,7 @@ def test_window_boundaries_are_the_servers(maker: ModuleType, tmp_path: Path) ->
     assert np.allclose(server % 60, 0) or np.allclose(server % 60, 60)
 
 
-def test_the_binding_limit_of_the_tour_is_retrieval(maker: ModuleType, tmp_path: Path) -> None:
+def test_the_binding_limit_of_the_tour_is_retrieval(tmp_path: Path) -> None:
     """Submits above what can be read back: the polls' limit binds, and the use of each limit counts all traffic."""
     uses = find(load_record(maker.tour(tmp_path / "run"))).uses
     within = {use.limit: use for use in uses if use.stretch == "within"}

@@ -9,11 +9,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import record_maker as maker
 
 from loadtest.analysis.limits.expected_429 import expect
 from loadtest.analysis.limits.observed_429 import look_into
@@ -79,7 +79,6 @@ class Lane:
         writer.write(head % (line, KEYS[each.key].encode(), len(body)) + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", answer)
-        assert length is not None
         await reader.readexactly(int(length[1]))
         each.end, each.status = time.time(), int(answer.split(maxsplit=2)[1])
         self._idle.append((reader, writer))
@@ -128,16 +127,13 @@ def ask_new_servers() -> dict[str, list[RequestLog]]:
     try:
         urls = []
         for server in servers:
-            assert server.stdout is not None
             match = re.search(r"http://\S+$", server.stdout.readline().strip())
-            assert match is not None
             urls.append(match[0])
         return dict(zip(CASES, asyncio.run(ask_all(urls)), strict=True))
     finally:
         for server in servers:
             server.kill()
             server.wait()
-            assert server.stdout is not None
             server.stdout.close()
 
 
@@ -160,9 +156,7 @@ def answers() -> dict[str, list[RequestLog]]:
     return min(rounds, key=disturbance)
 
 
-def agreements(
-    maker: ModuleType, directory: Path, name: str, asked: list[RequestLog]
-) -> tuple[dict[str, float], float, float]:
+def agreements(directory: Path, name: str, asked: list[RequestLog]) -> tuple[dict[str, float], float, float]:
     """How much each algorithm explains of what was seen; and the expected and observed share of the right one."""
     case, epoch = CASES[name], maker.EPOCH / 1e9
     info: RunInfo = maker.info(
@@ -202,11 +196,9 @@ def agreements(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_replay_of_its_own_limiter_explains_a_server(
-    maker: ModuleType, tmp_path: Path, answers: dict[str, list[RequestLog]], name: str
-) -> None:
+def test_a_replay_of_its_own_limiter_explains_a_server(tmp_path, answers, name):
     """The share of 429s is the expected one, and no other algorithm with the same limits explains as much."""
-    found, expected, observed = agreements(maker, tmp_path / "run", name, answers[name])
+    found, expected, observed = agreements(tmp_path / "run", name, answers[name])
     assert 0.1 < observed < 0.95
     assert expected == pytest.approx(observed, abs=0.05)
     assert found[name] > 0.8  # a busy machine reorders a burst or two
@@ -214,11 +206,9 @@ def test_a_replay_of_its_own_limiter_explains_a_server(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_servers_answers_tell_its_limiter(
-    maker: ModuleType, tmp_path: Path, answers: dict[str, list[RequestLog]], name: str
-) -> None:
+def test_a_servers_answers_tell_its_limiter(tmp_path: Path, answers: dict[str, list[RequestLog]], name: str) -> None:
     """It is the one that is named, or among those that cannot be told apart, whatever was assumed."""
-    agreements(maker, tmp_path / "run", name, answers[name])
+    agreements(tmp_path / "run", name, answers[name])
     record = load_record(tmp_path / "run")
     record.info.target.limiter = "fixed-window" if name != "fixed-window" else "sliding-log"
     told = look_into(record, expect(record))

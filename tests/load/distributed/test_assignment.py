@@ -131,9 +131,7 @@ happenings = st.lists(
 
 
 @given(st.integers(1, 4), happenings, st.lists(st.integers(0, 90), min_size=1, max_size=7))
-def test_the_union_is_exact_whatever_happens(
-    workers: int, events: list[tuple[int, str, int]], delays: list[int]
-) -> None:
+def test_the_union_is_exact_whatever_happens(workers, events, delays):
     """Also where a cut is heard of too late, and where somebody is lost while one is being agreed on."""
     simulate(workers, events, delays)
 

@@ -1,22 +1,16 @@
 """A leash holds all workers together: what each may use comes to no more than the whole."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 from leash_parts import ABORTED, write_entry, write_scenario
-from plugins.stubs import Stub, pending_forever
-from plugins.verbs import Said
+from plugins.records import runs_in
+from plugins.stubs import pending_forever
 
 from loadtest.load.request_budget import QuotaSplit, RequestBudget
 from loadtest.record.run_info import BudgetInfo, BudgetUse
 
 
 @pytest.mark.heavy
-def test_workers_never_send_more_than_a_leash_allows(
-    loadtest: Callable[..., Said], stub: Callable[..., Stub], runs_in: Callable[[Path], Any], tmp_path: Path
-) -> None:
+def test_workers_never_send_more_than_a_leash_allows(loadtest, stub, tmp_path):
     """Counted by the server, whose jobs never end; the run ends when a worker's part is used up."""
     server = stub(pending_forever)
     write_scenario(tmp_path, rate="6/s", seconds=3)
@@ -38,11 +32,9 @@ def test_parts_never_come_to_more_than_the_whole() -> None:
     budget.used.requests = 10
     quota_split = QuotaSplit(budget, leash)
     first = quota_split.split(["a", "b"])
-    assert first is not None
     assert [first[name].requests for name in ("a", "b")] == [495, 495]
     # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
     quota_split.note_reserved("a", BudgetUse(operations=0, requests=298, executions=0))
     second = quota_split.split(["a", "c"])
-    assert second is not None
     assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
     assert second["c"].requests > 0

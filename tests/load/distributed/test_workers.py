@@ -6,16 +6,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from plugins.processes import clean_environment
+from plugins.processes import Fixture, clean_environment, until
 from plugins.served import NO_LIMITS
-
-Fixture = Callable[..., Any]
 
 
 def workers_of(run: Any) -> list[psutil.Process]:
@@ -26,7 +24,7 @@ def workers_of(run: Any) -> list[psutil.Process]:
 
 def started(run: Any) -> bool:
     """Whether its epoch has been set."""
-    return run.info.epoch_unix_ns is not None
+    return run.epoch is not None
 
 
 def shares(run: Any) -> Counter[int]:
@@ -113,12 +111,12 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
 
 
 @pytest.mark.heavy
-def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any) -> None:
     """SIGKILL: what it had not sent is lost and said so, and within 5 s the others send all of the rest."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "90/s", "8s")), open_api.url, "--processes", "3")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2, 3)) >= 10)
     workers_of(run)[1].kill()
-    killed_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    killed_s = psutil.time.time() - (run.epoch or 0) / 1e9
     run.wait()
     outcomes = run.check_conservation(lost=True)
     assert outcomes.keys() == {"ok", "lost"}
@@ -135,7 +133,7 @@ def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any, until: F
 
 
 @pytest.mark.heavy
-def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_api: Any) -> None:
     """SIGTERM: also arrivals that wait for one of its users are sent, by others."""
     entry = offer.entry("runs", "sync_run", "60/s", "4s", "max_users = 6\n" + offer.sleep(120))
     run = offer(offer.scenario(entry, drain="20s"), open_api.url, "--processes", "2")
@@ -151,9 +149,7 @@ def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_a
 
 
 @pytest.mark.heavy
-def test_a_worker_that_joins_gets_its_share(
-    offer: Any, open_api: Any, until: Fixture, worker: Helpers, free_port: int
-) -> None:
+def test_a_worker_that_joins_gets_its_share(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
     """On Locust's own connection: it gets users, and its part of the schedule from a new assignment on."""
     text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
@@ -168,7 +164,7 @@ def test_a_worker_that_joins_gets_its_share(
 
 
 @pytest.mark.heavy
-def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any) -> None:
     """Stopped for longer than it takes to be believed lost, it sends nothing of what others send now, and rejoins."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
@@ -178,7 +174,7 @@ def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any, until: Fi
         until(lambda: "is lost" in run.log)
     finally:
         sleeper.resume()
-    awake_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    awake_s = psutil.time.time() - (run.epoch or 0) / 1e9
     until(lambda: {row["worker"] for row in run.operations if row["intended_start"] / 1e9 > awake_s + 0.5} == {1, 2})
     outcomes = run.stop(60)
     assert outcomes.keys() == {"ok", "lost"}
@@ -188,7 +184,7 @@ def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any, until: Fi
 
 
 @pytest.mark.heavy
-def test_without_workers_a_run_ends(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_without_workers_a_run_ends(offer: Any, open_api: Any) -> None:
     """When the last one is gone, the run is aborted, and says why."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
     until(lambda: started(run) and shares(run).total() >= 40)
@@ -202,7 +198,7 @@ def test_without_workers_a_run_ends(offer: Any, open_api: Any, until: Fixture) -
 
 
 @pytest.mark.heavy
-def test_an_interrupt_reaches_workers(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_an_interrupt_reaches_workers(offer: Any, open_api: Any) -> None:
     """SIGINT to the master: nobody offers anything more, what is in flight ends, and the record is whole."""
     text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "60s", offer.sleep(40)), drain="30s")
     run = offer(text, open_api.url, "--processes", "2")
@@ -217,7 +213,7 @@ def test_an_interrupt_reaches_workers(offer: Any, open_api: Any, until: Fixture)
 
 
 @pytest.mark.heavy
-def test_a_killed_master_leaves_a_record_and_nobody_behind(offer: Any, open_api: Any, until: Fixture) -> None:
+def test_a_killed_master_leaves_a_record_and_nobody_behind(offer: Any, open_api: Any) -> None:
     """SIGKILL of the master: all but about the last second of what workers sent is there, and they end."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
     until(lambda: started(run) and shares(run).total() >= 60)
@@ -230,9 +226,7 @@ def test_a_killed_master_leaves_a_record_and_nobody_behind(offer: Any, open_api:
 
 
 @pytest.mark.heavy
-def test_a_worker_with_other_keys_is_refused(
-    offer: Any, open_api: Any, worker: Helpers, free_port: int, until: Fixture
-) -> None:
+def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
     """Keys never travel, so that they have to be the same everywhere: it is told so, and the master waits on."""
     text = offer.scenario(offer.entry("runs", "sync_run", "20/s", "1s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1", keys="alpha,beta")
@@ -295,9 +289,7 @@ def test_a_refused_key_ends_the_run_and_is_written_nowhere(offer: Any, open_api:
 
 @pytest.mark.heavy
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a clock of its own needs a time namespace")
-def test_a_worker_with_another_clock_is_on_time(
-    offer: Any, open_api: Any, worker: Helpers, free_port: int, until: Fixture
-) -> None:
+def test_a_worker_with_another_clock_is_on_time(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
     """Its monotonic clock is 1000 s ahead, as another machine's might be; its sends are where they belong."""
     unshare = ("unshare", "--time", "--monotonic", "1000", "--fork")
     if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:

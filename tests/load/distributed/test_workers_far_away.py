@@ -11,9 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from plugins.processes import clean_environment
-
-Fixture = Callable[..., Any]
+from plugins.processes import clean_environment, until
 
 
 class Line:
@@ -98,14 +96,14 @@ def far(free_port: int) -> Iterator[tuple[Line, Callable[[int], None]]]:
 
 
 @pytest.mark.heavy
-def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, until: Fixture, far: Any, free_port: int) -> None:
+def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, far: Any, free_port: int) -> None:
     """200 ms each way, also for one that joins in the middle: each arrival once, on time, and the clock is known."""
     line, start = far
     text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "2")
     start(free_port)
     start(line.port)
-    until(lambda: run.info.epoch_unix_ns and len({row["worker"] for row in run.operations}) == 2)
+    until(lambda: run.epoch and len({row["worker"] for row in run.operations}) == 2)
     start(line.port)
     until(lambda: any(row["worker"] == 3 for row in run.operations))
     assert run.stop(60).keys() == {"ok"}
@@ -121,21 +119,19 @@ def test_a_slow_line_changes_nothing(offer: Any, open_api: Any, until: Fixture, 
 
 
 @pytest.mark.heavy
-def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(
-    offer: Any, open_api: Any, until: Fixture, far: Any, free_port: int
-) -> None:
+def test_a_worker_that_is_cut_off_sends_nothing_of_what_others_send(offer, open_api, far, free_port):
     """It reaches the target all the while, but not its master: it stops by itself, and comes back when it can."""
     line, start = far
     text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "2")
     start(free_port)
     start(line.port)
-    until(lambda: run.info.epoch_unix_ns and len({row["worker"] for row in run.operations}) == 2)
-    cut_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    until(lambda: run.epoch and len({row["worker"] for row in run.operations}) == 2)
+    cut_s = psutil.time.time() - (run.epoch or 0) / 1e9
     line.cut()
     until(lambda: "is lost" in run.log)
     line.mend()
-    mended_s = psutil.time.time() - (run.info.epoch_unix_ns or 0) / 1e9
+    mended_s = psutil.time.time() - (run.epoch or 0) / 1e9
     until(lambda: {row["worker"] for row in run.operations if row["intended_start"] / 1e9 > mended_s + 0.5} == {1, 2})
     assert run.stop(60).keys() == {"ok", "lost"}
     lost = [row["intended_start"] / 1e9 for row in run.operations if row["outcome"] == "lost"]

@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 import pytest
 from leash_parts import write_entry, write_scenario
-from plugins.namespaces import OUTSIDE, Cable, Host, Network
-from plugins.processes import clean_environment
-from plugins.stubs import Stub, pending_forever
+from plugins.namespaces import OUTSIDE, Cable, Host
+from plugins.processes import clean_environment, until
+from plugins.records import runs_in
+from plugins.stubs import pending_forever
 
 Start = Callable[..., "subprocess.Popen[str]"]
 RATE = 40
@@ -56,16 +57,7 @@ def sent_by_both(run: Any, since_s: float) -> int:
 
 
 @pytest.mark.heavy
-def test_a_host_whose_cable_is_cut_comes_back(
-    network: Network,
-    stub: Callable[..., Stub],
-    start: Start,
-    until: Any,
-    runs_in: Any,
-    *,
-    tmp_path: Path,
-    free_port: int,
-) -> None:
+def test_a_host_whose_cable_is_cut_comes_back(network, stub, start, *, tmp_path, free_port):
     """The other one makes all of the load within 5 s, the run is invalid, and mended, both share it again."""
     hosts = [network.host(), network.host()]
     cables: list[Cable] = [network.cable(OUTSIDE, host) for host in hosts]
@@ -92,8 +84,8 @@ def test_a_host_whose_cable_is_cut_comes_back(
     master = start(OUTSIDE, *command)
     workers = [start(host, "worker", "--master", bind, "--scenario-dir", ".") for host in hosts]
     (run,) = until(lambda: runs_in(tmp_path / "reports"))
-    until(lambda: run.info.epoch_unix_ns and sent_by_both(run, 0) >= 15)
-    epoch_s = (run.info.epoch_unix_ns or 0) / 1e9
+    until(lambda: run.epoch and sent_by_both(run, 0) >= 15)
+    epoch_s = (run.epoch or 0) / 1e9
     cut_s = time.time() - epoch_s
     cables[1].cut()
     until(lambda: "is lost" in (run.directory / "load.log").read_text())

@@ -1,26 +1,16 @@
 """A real nginx, and certificates for it: one of each for all tests of a file."""
 
-import contextlib
-import os
-import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plugins.nginx import free_ports, need, running
 
-PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-"""Debian has nginx where others than root do not look."""
 LARGE = '{"text": "' + "many words " * 3000 + '"}'
 CONFIG = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log notice;
-events {{ worker_connections 256; }}
 http {{
     access_log {folder}/access.log;
     client_body_temp_path {folder}/bodies;
@@ -111,10 +101,7 @@ def make_certificate(folder: Path, name: str, *more: str, ca: str | None = "ca")
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an authority (``ca``), another one (``stranger``), servers' certificates and a client's."""
-    missing = [tool for tool in ("nginx", "openssl") if shutil.which(tool, path=PATH) is None]
-    if missing:
-        assert not os.environ.get("CI"), f"CI has to have {missing}"
-        pytest.skip(f"{' and '.join(missing)} not installed (Debian: nginx-light, openssl)")
+    need("nginx", "openssl")
     folder = tmp_path_factory.mktemp("certificates")
     for authority in ("ca", "stranger"):
         make_certificate(folder, authority, ca=None)
@@ -122,14 +109,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_certificate(folder, server, f"subjectAltName=DNS:{server}")
     make_certificate(folder, "client")
     return folder
-
-
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def has_six() -> bool:
@@ -141,29 +120,13 @@ def has_six() -> bool:
 
 
 @pytest.fixture(scope="module")
-def nginx(certificates: Path, until: Callable[..., Any]) -> Iterator[Nginx]:
+def nginx(certificates: Path) -> Iterator[Nginx]:
     """One that answers over everything that the tests of a file ask for."""
     plain, tls, wrong, mutual = free_ports(4)
     server = Nginx(certificates, plain, tls, wrong, mutual, has_six())
     (server.folder / "files").mkdir()
     (server.folder / "files" / "large.json").write_text(LARGE)
-    # Files of a test are its user's alone, and nginx would change to another one.
-    user = "user root;\n" if os.geteuid() == 0 else ""
     six = f"listen [::1]:{plain};" if server.six else ""
-    config = server.folder / "nginx.conf"
-    config.write_text(
-        user + CONFIG.format(folder=server.folder, plain=plain, tls=tls, wrong=wrong, mutual=mutual, six=six)
-    )
-    with subprocess.Popen(
-        [str(shutil.which("nginx", path=PATH)), "-p", str(server.folder), "-c", str(config), "-e", "stderr"]
-    ) as process:
-        until(lambda: listens(mutual) or process.poll() is not None)
-        assert process.poll() is None
+    http = CONFIG.format(folder=server.folder, plain=plain, tls=tls, wrong=wrong, mutual=mutual, six=six)
+    with running(server.folder, http, mutual):
         yield server
-        process.terminate()
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False

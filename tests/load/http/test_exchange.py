@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 import pytest
 
 from loadtest.load.http import exchange as wires
@@ -287,46 +286,6 @@ def test_an_answer_without_length_ends_with_the_stream(peer: Peers) -> None:
     assert exchange_with(server.port).body == b"abcdef"
 
 
-def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers, until: Callable[..., Any]) -> None:
-    """A server may close a connection between two requests: that fails nothing."""
-    closed = []
-
-    def once(talk: Any) -> None:
-        talk.read()
-        talk.send(OK)
-        talk.connection.close()
-        closed.append(True)
-
-    server = peer(once)
-    wire = HttpConnection(Address("127.0.0.1", server.port))
-    for turn in range(1, 4):
-        exchange = wire.exchange(REQUEST, Timeouts(10.0))
-        assert (exchange.failure, exchange.status, exchange.reused) == (None, 200, False)
-        until(lambda turn=turn: len(closed) == turn)
-    wire.close()
-    assert server.connections == 3
-
-
-def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers, until: Callable[..., Any]) -> None:
-    """Bytes on an idle connection spoil it: the next request goes over a new one."""
-    spoiled = []
-
-    def script(talk: Any) -> None:
-        talk.read()
-        talk.send(OK)
-        talk.send(b"", b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n")
-        spoiled.append(True)
-        talk.wait()
-
-    server = peer(script, keep_answering(OK))
-    wire = HttpConnection(Address("127.0.0.1", server.port))
-    first = wire.exchange(REQUEST, Timeouts(10.0))
-    until(lambda: spoiled)
-    second = wire.exchange(REQUEST, Timeouts(10.0))
-    wire.close()
-    assert (first.status, second.status, second.failure, second.reused) == (200, 200, None, False)
-
-
 def test_a_failed_exchange_leaves_no_connection_behind(peer: Peers) -> None:
     """After a time-out, the late answer is not read as that of the next request."""
     timed_out = threading.Event()
@@ -391,49 +350,3 @@ def test_a_large_request_is_sent_whole(peer: Peers) -> None:
     assert exchange.failure is None
     assert server.requests[0].endswith(body)
     assert exchange.bytes_sent == len(server.requests[0])
-
-
-def test_a_connection_in_use_a_moment_ago_is_not_asked_whether_it_lives(
-    peer: Peers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The event loop watches it: a system call is needed only before the loop's next turn, and after a second."""
-    wire = HttpConnection(Address("127.0.0.1", peer(keep_answering(OK)).port))
-    wire.exchange(REQUEST, Timeouts(10.0))
-    stream = wire._stream
-    assert stream is not None
-    asked: list[int] = []
-
-    class Poll:
-        def poll(self, _: int) -> list[int]:
-            asked.append(1)
-            return []
-
-    monkeypatch.setattr(stream, "_poll", Poll())
-    assert stream.alive()
-    assert len(asked) == 1, "the loop has had no turn since"
-    gevent.sleep(0.001)
-    assert stream.alive()
-    assert len(asked) == 1
-    stream.rest(time.monotonic_ns() - 2_000_000_000)
-    gevent.sleep(0.001)
-    assert stream.alive()
-    assert len(asked) == 2, "it was idle for long"
-    wire.close()
-
-
-def test_the_event_loop_sees_an_idle_connection_close(peer: Peers) -> None:
-    """Without a system call of its own, the next request goes over a new connection."""
-
-    def once(talk: Any) -> None:
-        talk.read()
-        talk.send(OK)
-
-    wire = HttpConnection(Address("127.0.0.1", peer(once).port))
-    assert not wire.exchange(REQUEST, Timeouts(10.0)).reused
-    stream = wire._stream
-    assert stream is not None
-    while not stream._spoiled:
-        gevent.sleep(0.001)
-    again = wire.exchange(REQUEST, Timeouts(10.0))
-    assert (again.failure, again.reused) == (None, False)
-    wire.close()

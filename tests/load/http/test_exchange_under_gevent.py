@@ -55,7 +55,8 @@ def _python(*arguments: str) -> None:
 @pytest.mark.heavy
 def test_all_of_it_holds_on_gevent_sockets() -> None:
     """Every test of the wire passes where the interpreter is patched, those over TLS too."""
-    _python(_RERUN, *(str(Path(__file__).parent / file) for file in ("test_exchange.py", "test_nginx.py")))
+    files = ("test_exchange.py", "test_idle_connections.py", "test_nginx.py")
+    _python(_RERUN, *(str(Path(__file__).parent / file) for file in files))
 
 
 def test_a_user_that_is_stopped_leaves_a_clean_wire() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.processes import until
 
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
@@ -51,9 +52,7 @@ def test_one_connection_serves_many_requests(wire: HttpConnection) -> None:
 
 
 @pytest.mark.parametrize(("path", "headers"), [("/chunked", ()), ("/gzip", ("accept-encoding: gzip",))])
-def test_chunked_and_compressed_bodies_are_whole(
-    nginx: Any, wire: HttpConnection, path: str, headers: tuple[str, ...]
-) -> None:
+def test_chunked_and_compressed_bodies_are_whole(nginx, wire, path, headers):
     """Decoded in full, over a connection that goes on being used; compressed ones come as fewer bytes."""
     for turn in range(2):
         exchange = ok(wire, get(path, *headers))
@@ -67,13 +66,12 @@ def test_a_connection_that_the_answer_ends_is_not_used_again(wire: HttpConnectio
     assert [ok(wire, post("/few")).reused for _ in range(7)] == [False, True, True, False, True, True, False]
 
 
-def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnection, until: Callable[..., Any]) -> None:
+def test_a_post_after_an_idle_close_is_sent_once(nginx: Any, wire: HttpConnection) -> None:
     """nginx closes what is idle: that is seen before the next request is sent, and fails nothing."""
     before = nginx.hits("/idle")
     for _ in range(3):
         assert not ok(wire, post("/idle")).reused
         stream = wire._stream
-        assert stream is not None
         until(lambda stream=stream: not stream.alive())
     until(lambda: nginx.hits("/idle") == before + 3)
 

@@ -74,9 +74,7 @@ def test_nothing_is_sent_to_a_name_that_leads_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(("listed", "order"), [(False, []), (True, ["192.0.2.7", "192.0.2.8"])])
-def test_a_targets_name_is_checked_again_as_at_first(
-    monkeypatch: pytest.MonkeyPatch, listed: bool, order: list[str]
-) -> None:
+def test_a_targets_name_is_checked_again_as_at_first(monkeypatch, listed, order):
     """A name that was loopback's leads elsewhere: followed only where an entry allows other hosts."""
     names = make_resolver(allow("http://localhost:9"), listed=listed)
     assert names.order()[0] == "127.0.0.1"

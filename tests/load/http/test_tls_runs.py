@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
-from plugins.verbs import Said
 
 from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
@@ -73,9 +71,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     ],
     ids=["all well", "not trusted", "no header", "no variable"],
 )
-def test_a_preflight_asks_as_the_load_does(
-    loadtest: Callable[..., Said], nginx: Any, tmp_path: Path, *, said: dict[str, str], token: str, says: str
-) -> None:
+def test_a_preflight_asks_as_the_load_does(loadtest, nginx, tmp_path, *, said, token, says):
     """With the same certificates and headers."""
     entry(tmp_path, nginx, **said)
     write_scenario(tmp_path, operation="sync_run")

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from plugins.browser import chromium
-from plugins.processes import Fixture, clean_environment
+from plugins.processes import clean_environment, until
 
 ROOT = Path(__file__).parents[3]
 TITLE = "Is <b>this</b> & that “text”?"
@@ -53,7 +53,7 @@ class LiveUi:
     log: Path
     base: str = ""
     title: str = TITLE
-    more: dict[str, Any] = field(default_factory=lambda: {"trust_env": False, "timeout": 30})
+    more: dict[str, Any] = field(default_factory=lambda: {"trust_env": False, "verify": False, "timeout": 30})
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """One request to a page beneath the base path."""
@@ -62,7 +62,6 @@ class LiveUi:
     def start(self) -> None:
         """Press Start, with the form's own host."""
         found = re.search(r"Load goes to (\S+):", self.log.read_text())
-        assert found is not None
         form = {"user_count": "1", "spawn_rate": "1", "host": found[1]}
         answer = httpx.post(f"{self.url}{self.base}/swarm", data=form, **self.more).json()
         assert answer["success"] is True, answer
@@ -76,7 +75,7 @@ class LiveUi:
 
 
 @pytest.fixture
-def live_ui(tmp_path: Path, until: Fixture, free_port: int) -> Iterator[Callable[..., LiveUi]]:
+def live_ui(tmp_path: Path, free_port: int) -> Iterator[Callable[..., LiveUi]]:
     """Start `loadtest ui` with a scenario of so many seconds above its limit; Ctrl-C ends it, without a traceback."""
     started: list[LiveUi] = []
 

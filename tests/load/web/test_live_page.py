@@ -1,16 +1,16 @@
 """The live page and ``/metrics`` of a real run, against its record; and the page in Chromium."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import median_low
 from typing import Any
 
 import httpx
 import pytest
-from plugins.records import RunDirectory
+from plugins.processes import Fixture
+from plugins.records import RunDirectory, runs_in
 from prometheus_client.parser import text_string_to_metric_families
 
-Fixture = Callable[..., Any]
 Message = dict[str, Any]
 
 
@@ -87,7 +87,7 @@ def check_metrics(text: str, run: RunDirectory) -> None:
     assert at("run_info", run=run.info.id, scenario="live", target=run.info.target.url) == 1
 
 
-def test_what_is_shown_is_what_the_record_says(live_ui: Fixture, until: Fixture, runs_in: Fixture) -> None:
+def test_what_is_shown_is_what_the_record_says(live_ui: Fixture) -> None:
     """Events from before the start to the report, a watcher who comes late, the tab, and the exporter: all alike."""
     up = live_ui("2s")
     assert up.get("/workflow").headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")

@@ -1,14 +1,14 @@
 """The live page in Chromium, from the form to the report: what a person sees."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
 import pytest
+from plugins.processes import Fixture, until
+from plugins.records import runs_in
 
-Fixture = Callable[..., Any]
 _AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
@@ -58,7 +58,7 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.heavy
-def test_a_person_watches_a_run(live_ui: Fixture, until: Fixture, runs_in: Fixture, browser: Any) -> None:
+def test_a_person_watches_a_run(live_ui: Fixture, browser: Any) -> None:
     """On two workers: form, watch, late windows, stop, report, start again, reload; the console is silent."""
     up = live_ui("60s", "--processes", "2")
     problems: list[str] = []

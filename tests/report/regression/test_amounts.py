@@ -30,9 +30,7 @@ def plain(text: str) -> str:
         (Metric.GOODPUT, 1_250.0, 12.4, ("1,250 /s", "+12 /s")),
     ],
 )
-def test_a_value_and_a_difference_carry_their_units(
-    metric: Metric, value: float, difference: float, words: tuple[str, str]
-) -> None:
+def test_a_value_and_a_difference_carry_their_units(metric, value, difference, words):
     """Times in ms or s, shares in percentage points where they are differences, rates by the second."""
     assert (plain(amounts.value(metric, value)), plain(amounts.difference(metric, difference))) == words
 

@@ -1,17 +1,17 @@
 """`loadtest report RUN --baseline RUN`: differences beside the figures, offline."""
 
 from pathlib import Path
-from types import ModuleType
 
 import made_comparisons as made
 import pytest
+import record_maker as maker
 from edge_records import records
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
 from loadtest.regression.measurements import FILE_NAME
 from loadtest.report import write
-from loadtest.report.regression.baselines import differences, load_measurements
+from loadtest.report.write import differences, load_measurements
 
 RUN = made.a_run(made.SLOWER, 100)
 
@@ -49,16 +49,15 @@ def test_a_run_is_not_its_own_baseline() -> None:
         differences(RUN, [RUN])
 
 
-def test_a_report_with_a_baseline(maker: ModuleType, tmp_path: Path) -> None:
+def test_a_report_with_a_baseline(tmp_path: Path) -> None:
     """Of two real records: it is on the page and in Markdown; the verdict is as it is without."""
-    info, rows = records(maker)["one operation"]
+    info, rows = records()["one operation"]
     run = maker.save(tmp_path / "run", info, rows)
     verdict = write.make(run, plots=False).verdict
     info.id = "20250101T000000Z-earlier-000000"
     baseline = maker.save(tmp_path / "baseline", info, rows)
     report = write.make(run, plots=False, baselines=[baseline])
     assert report.verdict == verdict
-    assert report.differences is not None
     assert report.differences.sentence in (run / "report.html").read_text(encoding="utf-8")
     assert "Against 1 baseline" in (run / "report.md").read_text(encoding="utf-8")
     # It was measured from the record, and what the report writes is the same.
@@ -68,8 +67,8 @@ def test_a_report_with_a_baseline(maker: ModuleType, tmp_path: Path) -> None:
     assert load_measurements(baseline) == measured
 
 
-def test_a_baseline_that_is_no_run(maker: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Answered before anything is read."""
-    run = maker.save(tmp_path / "run", *records(maker)["one operation"])
+    run = maker.save(tmp_path / "run", *records()["one operation"])
     assert main(["report", str(run), "--baseline", "no-such-run"]) == ExitCode.USAGE
     assert "'no-such-run' names no run" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from loadtest.errors import ExitCode
 from loadtest.program import typed
 from loadtest.regression.results import Comparison
-from loadtest.report.regression import ci, formats, terminal
+from loadtest.report.regression import ci, terminal, write
 from loadtest.report.regression.__main__ import main
 from loadtest.report.regression.content import build
 from loadtest.report.regression.plots import FOLDER
@@ -71,7 +71,7 @@ def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_page_of_pairs_is_headed_by_the_comparison_not_by_its_last_block(tmp_path: Path) -> None:
     paired, history = CASES["paired-slower"], CASES["slower"]
     assert build(paired, tmp_path).name == tmp_path.name
-    assert f"<code>{tmp_path.name}</code>" in formats.render_html(build(paired, tmp_path))
+    assert f"<code>{tmp_path.name}</code>" in write.render_html(build(paired, tmp_path))
     assert build(history, tmp_path).name == history.runs[-1]
 
 
@@ -113,9 +113,7 @@ def test_a_regressed_metric_of_an_unsettled_comparison_does_not_fail() -> None:
     assert any("suspected" in (one.get("message") or "") for one in suite(comparison).iterfind("testcase/skipped"))
 
 
-def test_the_terminal_shows_the_finding_first_and_only_what_matters(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_terminal_shows_the_finding_first_and_only_what_matters(tmp_path, capsys):
     """The sentence, then the metrics that changed; the twenty others are counted."""
     main(["--no-plots", str(save(CASES["slower"], tmp_path))])
     lines = capsys.readouterr().out.splitlines()
@@ -140,8 +138,8 @@ def test_markdown_stays_below_githubs_limit() -> None:
     """Of two thousand metrics it shows those that changed, and says how many it leaves out."""
     comparison = CASES["slower"]
     many = msgspec.structs.replace(comparison, metrics=comparison.metrics * 80)
-    text = formats.render_markdown(build(many, Path()))
-    assert len(text.encode()) <= formats.MOST_BYTES
+    text = write.render_markdown(build(many, Path()))
+    assert len(text.encode()) <= write.MOST_BYTES
     assert re.search(r"[\d,]+ more rows are in comparison\.html", text)
     assert "executionTime p50" in text
 
@@ -188,9 +186,7 @@ def test_an_annotation_is_as_grave_as_the_verdict(name: str, level: str | None) 
         (b'{"schema": 99}', "schema version 99"),
     ],
 )
-def test_a_comparison_that_cannot_be_read(
-    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_comparison_that_cannot_be_read(content, words, tmp_path, capsys):
     """One sentence that names the file, and no traceback."""
     if content is not None:
         (tmp_path / "comparison.json").write_bytes(content)

@@ -41,7 +41,6 @@ def test_one_run_tells_nothing_of_noise() -> None:
     assert shift(np.array([[1.0]]), np.array([[2.0]]), paired=False)[1] is None
     single = msgspec.structs.replace(SLOWER, base_runs=SLOWER.base_runs[:1])
     drawn = distributions.draw(single)
-    assert drawn is not None
     assert "there is no band" in drawn.caption
 
 
@@ -52,7 +51,6 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
     assert judged
     for one in judged:
         band = over_runs.prediction_band(one)
-        assert band is not None
         assert one.ratio_interval is not None
         low, high = one.ratio_interval
         assert (band[0] <= one.later[-1] <= band[1]) == (low <= 1 <= high), one
@@ -61,17 +59,13 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
 def test_titles_state_what_was_found() -> None:
     """Number and name of what became worse; how many pairs agree; by how much quantiles moved."""
     drawn = forest.draw(SLOWER)
-    assert drawn is not None
     assert drawn.title.startswith("4 of 24 gated metrics became worse, most of all greetings")
     pairs = over_runs.draw_first(PAIRED)
-    assert pairs is not None
     assert pairs.title == "greetings: executionTime p50, the head was worse in 7 of 7 pairs"
     moved = distributions.draw(PAIRED)
-    assert moved is not None
     assert moved.title.startswith("greetings: executionTime +")
     assert "beyond run-to-run noise at 39 of 39" in moved.title
     unchanged = forest.draw(made.CASES["pass"]())
-    assert unchanged is not None
     assert unchanged.title.startswith("None of 24 gated metrics is found to be worse")
 
 
@@ -86,7 +80,6 @@ def test_runs_before_an_accepted_change_are_drawn_apart() -> None:
     before = over_runs.segments_before(comparison, whole)
     assert [[one.id for one in part] for part in before.segments] == [[run.run for run in old]]
     drawn = over_runs.draw_first(comparison, before)
-    assert drawn is not None
     assert "accepted changes: 2026-01-05 (the new model)." in drawn.caption
     lines_drawn = drawn.figure.axes[0].lines
     assert [len(line.get_xdata()) for line in lines_drawn][:3] == [4, 2, 6]  # before, the dashed line, the base
@@ -125,5 +118,4 @@ def test_what_changed_most_is_not_what_does_nothing() -> None:
     wild = msgspec.structs.replace(noop, ratio=1.9, ratio_interval=(0.5, 7.0), detectable=9.0)
     metrics = tuple(wild if one is noop else one for one in unchanged.metrics)
     drawn = forest.draw(msgspec.structs.replace(unchanged, metrics=metrics))
-    assert drawn is not None
     assert "noop: executionTime" not in drawn.title

@@ -24,12 +24,7 @@ FOLDER: Final = "comparison-plots"
 
 
 def draw_all(comparison: Comparison, history: History | None = None) -> tuple[Plot, ...]:
-    """Draw every plot that there are data for.
-
-    Args:
-        comparison: what was found.
-        history: that the run was compared with, for its earlier segments; without it there are none.
-    """
+    """Draw every plot that there are data for."""
     before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
     drawn = (finished(name, partial(draw, comparison, before)) for name, draw in _DRAW.items())
     return tuple(plot for plot in drawn if plot is not None)

@@ -17,7 +17,7 @@ from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, lege
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked, verdict
-from loadtest.report.regression.tables import is_changed, place_of
+from loadtest.report.regression.tables import is_changed
 
 
 class Before(NamedTuple):
@@ -45,12 +45,7 @@ _LETTERS: Final = 22
 
 
 def draw_first(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
-    """The metrics of the findings, or where there is none those that changed most.
-
-    Args:
-        comparison: what was found.
-        before: the history before the runs that it rests on.
-    """
+    """The metrics of the findings, or where there is none those that changed most."""
     chosen = _chosen(comparison)
     return _draw(comparison, chosen[:_FIRST], before) if chosen else None
 
@@ -73,8 +68,8 @@ def segments_before(comparison: Comparison, history: History) -> Before:
 def _chosen(comparison: Comparison) -> list[MetricComparison]:
     """Every gated metric that can be drawn; those of the findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
-    named = {place_of(one) for one in found}
-    others = [one for one in gated(comparison) if place_of(one) not in named]
+    named = {one.key for one in found}
+    others = [one for one in gated(comparison) if one.key not in named]
     # A share may have changed by a large factor and a hundredth of a point.
     others.sort(
         key=lambda one: (not is_changed(one), amounts.is_share(one), not in_percent(one), -abs(amounts.worsening(one)))
@@ -85,9 +80,8 @@ def _chosen(comparison: Comparison) -> list[MetricComparison]:
 
 def _pairs(comparison: Comparison, one: MetricComparison) -> list[float]:
     """The change of each pair, as drawn: differences of scores, which are log ratios; of shares percentage points."""
-    key = place_of(one)
     both = zip(comparison.base_runs, comparison.head_runs, strict=False)
-    measured = [(base.by_key().get(key), head.by_key().get(key)) for base, head in both]
+    measured = [(base.by_key().get(one.key), head.by_key().get(one.key)) for base, head in both]
     known = [(base, head) for base, head in measured if base is not None and head is not None]
     if amounts.is_share(one):
         return [(head.value - base.value) * 100 for base, head in known]
@@ -149,8 +143,7 @@ def _accepted(before: Before) -> str:
 
 def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
     """The values of the new run, the suspected one before its rerun."""
-    key = place_of(one)
-    known = (run.by_key().get(key) for run in comparison.head_runs[:-1])
+    known = (run.by_key().get(one.key) for run in comparison.head_runs[:-1])
     return (*(found.value for found in known if found is not None), *one.later)
 
 
@@ -205,9 +198,8 @@ def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], befor
 def _segments_panel(panel: Axes, one: MetricComparison, before: Before, factor: float) -> list[float]:
     """Draw the runs before, with a dashed line after each segment; gives their values."""
     drawn: list[float] = []
-    key = place_of(one)
     for part in before.segments:
-        values = [found.value * factor for run in part if (found := run.measurements.by_key().get(key)) is not None]
+        values = [found.value * factor for run in part if (found := run.measurements.by_key().get(one.key)) is not None]
         places = range(len(drawn) + 1, len(drawn) + len(values) + 1)
         panel.plot(places, values, color=FADED, marker="o", ms=3, lw=0.8)
         drawn += values

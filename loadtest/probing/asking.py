@@ -1,0 +1,253 @@
+"""Sending what a probe asks for, and keeping what answers tell: volleys, streams, bursts. Pure: its caller sends."""
+
+import math
+from collections.abc import Generator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.experiments import Experiment, Flood, Stream
+from loadtest.probing.models import Aligned, Concurrency, Counter, FromFirst, Log, Model
+from loadtest.probing.past import Answer, Past, Send, Volley, Who
+from loadtest.units import Limit
+
+COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+"""Seconds that windows usually last."""
+REACH_S: Final = 0.6
+"""How far the server's clock may be from ours."""
+_PATIENCE_S: Final = 0.25
+"""A request without an answer by then has been decided on, and is being carried out or held."""
+_PARTS_MOST: Final = 60
+"""Volleys into which a stream is divided."""
+_WINDOW_EXACT: Final = 0.002
+"""Share by which a window may be longer or shorter than a whole number of seconds."""
+
+Step = Generator[Send, Sequence[Answer], Volley]
+
+
+class Asker:
+    """Asks for requests, and counts what becomes of them.
+
+    Args:
+        documented: the limit that the documentation gives.
+        now: unix seconds of our clock.
+        rate: requests/s that may be sent.
+        requests: that may be sent in all.
+    """
+
+    def __init__(self, documented: Limit, now: float, rate: float, requests: int) -> None:
+        self._documented = documented
+        windows = sorted({documented.window, *COMMON_WINDOWS})
+        self._models = every_model(
+            documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], REACH_S
+        )
+        self._past = Past()
+        self._enough = 2 if documented.count >= 20 else 1
+        """Refusals that end a burst."""
+        self._rate = rate
+        self._begin = self._now = now
+        self._left = requests
+        self._trip = 0.005
+        """The longest time between a request and its refusal, in s."""
+        self._bursts = self._uncounted = 0
+        self._took: list[float] = []
+        """How long requests took that passed in the first burst."""
+
+    @property
+    def standing(self) -> list[Model]:
+        """The models that stand."""
+        return [model for model in self._models if model.stands]
+
+    @property
+    def _sent(self) -> list[Volley]:
+        return self._past.volleys
+
+    @property
+    def _patience(self) -> float:
+        return max(_PATIENCE_S, 3 * self._trip)
+
+    @property
+    def _longest(self) -> float:
+        """In which a request has been decided on, in s."""
+        return 1.5 * self._trip + 0.02
+
+    def _decided(self, answers: Sequence[Answer]) -> float:
+        """By when all requests of a volley had been decided on.
+
+        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
+        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        """
+        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+            return max(min(answer.answered, answer.sent + self._longest) for answer in answers)
+        came = [answer.answered for answer in answers if answer.answered < math.inf]
+        last = max([*came, *(answer.sent for answer in answers)])
+        return last if len(came) == len(answers) else last + self._patience
+
+    def _volley(self, at: float, count: int) -> Step:
+        answers = yield Send(at, count, self._patience)
+        self._learn(answers)
+        volley = self._volley_of(answers)
+        self._count([volley], [answers])
+        return volley
+
+    def _learn(self, answers: Sequence[Answer]) -> None:
+        """How long refusals take, and requests that passed."""
+        times, patience = [answer.answered - answer.sent for answer in answers], self._patience
+        refused = [each for each, answer in zip(times, answers, strict=True) if not answer.passed]
+        self._trip = max([self._trip, *refused, *([] if self._sent else [min(times[0], patience)])])
+        self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
+
+    def _volley_of(self, answers: Sequence[Answer]) -> Volley:
+        begin, passed = min(answer.sent for answer in answers), sum(answer.passed for answer in answers)
+        return Volley(begin, self._decided(answers), len(answers), passed)
+
+    def _make(self, chosen: Experiment) -> Generator[Send, Sequence[Answer], None]:
+        """Make an experiment."""
+        if isinstance(chosen, Stream):
+            yield from self._stream(chosen)
+            return
+        for at, count in chosen:
+            yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
+
+    def _stream(self, chosen: Stream) -> Generator[Send, Sequence[Answer], None]:
+        """Send requests evenly; those that overlap are kept together."""
+        begin, count = max(chosen[0][0], self._now), sum(count for _, count in chosen)
+        spread = (chosen[-1][0] - chosen[0][0]) * len(chosen) / max(1, len(chosen) - 1)
+        answers = yield Send(begin, count, self._patience, spread=spread)
+        self._learn(answers)
+        self._past.streams += 1
+        parts = min(count, max(1, int(spread / max(self._trip / 2, spread / _PARTS_MOST))))
+        edges = [round(part * count / parts) for part in range(parts + 1)]
+        ordered = sorted(answers, key=lambda answer: answer.sent)
+        group: list[Sequence[Answer]] = []
+        volleys: list[Volley] = []
+        passed = 0
+        for low, high in pairwise(edges):
+            volley = self._volley_of(ordered[low:high])
+            if volleys and volley.begin >= volleys[-1].end:
+                self._count(volleys, group)
+                volleys, group = [], []
+            volleys, group, passed = [*volleys, volley], [*group, ordered[low:high]], passed + volley.passed
+        self._count(volleys, group)
+        if passed < count:  # a long one is as good as several
+            self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
+
+    def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
+        self._past.add(volleys, answers)
+        for place in range(len(self._sent) - len(volleys), len(self._sent)):
+            for model in self._models:
+                model.see(self._past, place)
+        self._left -= sum(volley.sent for volley in volleys)
+        self._now = max(volley.end for volley in volleys) + 0.001
+
+    def _share(self, who: Who) -> Generator[Send, Sequence[Answer], bool | None]:
+        """Whether somebody else draws on the quota that has just been used up; None if that is not clear."""
+        passed = sum(volley.passed for volley in self._sent)
+        refill = 4 * self._trip * self._documented.rate
+        count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
+        answers = yield Send(self._now, count, self._patience, who)
+        through = sum(answer.passed for answer in answers)
+        end = self._decided(answers)
+        if through <= count // 4:  # they may have been counted, where refused requests are
+            self._count([self._volley_of(answers)], [answers])
+        else:
+            self._left, self._uncounted = self._left - count, self._uncounted + count
+        self._now = end + 0.001
+        still = yield from self._volley(self._now, 1)
+        if still.passed:
+            return None
+        return True if through <= count // 4 else False if through == count else None
+
+    def _share_bucket(self, who: Who, burst: int, rate: float) -> Generator[Send, Sequence[Answer], bool | None]:
+        """Whether somebody else draws on a bucket that is known; None if it refills too quickly to see it."""
+        refilled = rate * 2 * self._longest + 1
+        count = math.ceil(2.5 * refilled)
+        flood = burst + math.ceil(refilled)
+        if count > burst or flood + count > self._left:
+            return None
+        own = yield Send(self._now, flood, self._patience)
+        answers = yield Send(self._decided(own) + 0.001, count, self._patience, who)
+        self._now, self._left = self._decided(answers) + 0.001, self._left - flood - count
+        self._uncounted += flood + count
+        through = sum(answer.passed for answer in answers)
+        return True if through <= refilled else False if through == count else None
+
+    def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
+        """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
+        parts = max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
+        size = max(
+            1, min(max(-(-count // parts), self._documented.count // 12), int(self._rate * max(0.5, self._trip)))
+        )
+        passed = refused = 0
+        last = 0.0
+        while count > 0 and self._left > 0:
+            volley = yield from self._volley(max(at, last + size / self._rate), min(size, count, self._left))
+            last = volley.begin
+            passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
+            if volley.end - volley.begin >= _PATIENCE_S:
+                size = count  # a queue holds them, and would have let out what comes by and by
+            at = self._now
+            if refused >= self._enough and not whole:
+                break
+        least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
+        self._bursts += refused > 0 and passed >= 0.5 * least
+        return refused > 0
+
+    def _ladder(self) -> Generator[Send, Sequence[Answer], None]:
+        """Ask one at a time, at moments at which room may come back, until one passes."""
+        window, full = self._documented.window, self._sent[0].begin
+        margin = 2 * self._trip + 0.002 * window
+        near = max(0.008 * window, 0.5 * self._trip)
+        moments = {full + window - near, full + window + near}
+        moments |= {self._now + part / self._documented.rate for part in (0.5, 1.5, 3.0)}
+        moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.3, 1.7, 2.1)}
+        for common in sorted({window, window / 2, window / 4}):
+            boundary = (self._now // common + 1) * common
+            moments |= {boundary + REACH_S + margin, full + common * 1.02}
+        if self._documented.count < 20:  # each costs a tenth of the count
+            moments = {full + window - near, full + window + near}
+            moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
+            moments.add((self._now // window + 1) * window + REACH_S + margin)
+        last = 0.0
+        for at in sorted(moments):
+            if at < max(self._now, last + margin / 4) or self._left < self._documented.count:
+                continue
+            last = at
+            if (yield from self._volley(at, 1)).passed:
+                break
+
+
+def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> list[Model]:
+    """All models, with all parameters that may be in force.
+
+    Args:
+        documented: the limit that the documentation gives; parameters are looked for within a factor of 30 of it.
+        windows: lengths that they may have, in s.
+        reach_s: how far the server's clock may be from ours.
+    """
+    around = np.array(windows)
+    rates = documented.rate * np.exp(np.linspace(-math.log(30), math.log(30), 141))
+    low, high, of = [], [], []
+    for window in windows:
+        bound = min(reach_s, window / 2)
+        edges = np.linspace(-bound, bound, 1 + max(4, math.ceil(2 * bound / min(0.1, window / 20))))
+        low.append(edges[:-1])
+        high.append(edges[1:])
+        of.append(np.full(len(edges) - 1, window))
+    lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
+    shortest, longest, grain = around * (1 - _WINDOW_EXACT), around * (1 + _WINDOW_EXACT), math.inf
+    one = np.zeros(1)
+    models: list[Model] = [
+        Aligned("fixed-window", lows, highs, lengths, grain=0.01),
+        FromFirst("fixed-window-from-first", shortest, longest, grain=grain),
+        Concurrency("concurrency", one, one),
+    ]
+    for rejected in (False, True):
+        models += [
+            Log("sliding-log", shortest, longest, rejected=rejected, grain=grain),
+            Counter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
+            Bucket(rates[:-1], rates[1:], rejected=rejected),
+        ]
+    return models

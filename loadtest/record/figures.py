@@ -1,0 +1,105 @@
+"""The few figures of a run's ``metrics.json`` that others than its report read, who know no analysis and no pandas."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest.errors import InputError, RecordError
+
+FILE_NAME: Final = "metrics.json"
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Percentiles, in ms; None where n cannot carry them."""
+
+    p50: float | None = None
+    p95: float | None = None
+
+
+class Operations(msgspec.Struct, frozen=True):
+    """Counts of operations; the rate is in 1/s."""
+
+    offered_rate: float | None = None
+
+
+class Requests(msgspec.Struct, frozen=True):
+    """Counts of requests; the rate of 429s is 0-1."""
+
+    sent: int = 0
+    throttled_rate: float | None = None
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One stage of a traffic entry; rates of outcomes are 0-1."""
+
+    operations: Operations = Operations()
+    throttled_rate: float | None = None
+    error_rate: float | None = None
+    requests_per_operation: float | None = None
+    response_time_ms: Times = Times()
+    execution_time_ms: Times = Times()
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """A traffic entry, by stage."""
+
+    stages: dict[str, Stage] = {}
+
+
+class LimitUse(msgspec.Struct, frozen=True):
+    """Requests on a limit, and those of them that got 429."""
+
+    limit: str
+    sent: int
+    throttled: int
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """A threshold of the scenario: what it requires, of what, and how it was judged."""
+
+    require: str
+    judgement: str
+    traffic: str | None = None
+    operation: str | None = None
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A check of the run's validity."""
+
+    name: str
+    ok: bool
+
+
+class Overall(msgspec.Struct, frozen=True):
+    """All traffic together."""
+
+    requests: Requests = Requests()
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What is read of a run; the slowest operations by traffic entry, as they stand there."""
+
+    verdict: str = "no report"
+    validity: tuple[Check, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    limits: tuple[LimitUse, ...] = ()
+    overall: Overall = Overall()
+    traffic: dict[str, Traffic] = {}
+    slowest: dict[str, list[msgspec.Raw]] = {}
+
+
+def read_figures(directory: Path) -> Figures:
+    """Read what a run's ``metrics.json`` says.
+
+    Raises:
+        InputError: if it is missing: the run has no report.
+        RecordError: if it cannot be read.
+    """
+    path = directory / FILE_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Figures)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing", f"`loadtest report {directory}` makes it.") from None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise RecordError(f"{path} cannot be read", f"`loadtest report {directory}` makes it again.") from None

@@ -1,0 +1,88 @@
+"""What a search says at its end."""
+
+import msgspec
+import pytest
+
+from loadtest.capacity.results import Constraint, Level
+from loadtest.capacity.sentences import Offered, Stop, answer, paced, reasons
+from loadtest.contract import LimitName, Operation
+from loadtest.errors import ExitCode
+from loadtest.plan import AssumedLimits
+from loadtest.scenario import Scenario
+from tests.capacity.test_search import level
+
+ENFORCED = {"sync_run": "10/s", "async_submit": "50/s", "retrieval": "60/s"}
+SCENARIO = Scenario.model_validate(
+    {
+        "title": "t",
+        "target": {"enforce": ENFORCED},
+        "traffic": {
+            "runs": {
+                "operation": "sync_run",
+                "workflow": "echo",
+                "stages": [{"name": "it", "rate": "1/s", "duration": "9s"}],
+            }
+        },
+    }
+)
+ASSUMED = AssumedLimits.for_scenario(SCENARIO, embedded=True)
+RUNS = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, ASSUMED, 1)
+JOBS = Offered({"runs": 1.0}, {"runs": Operation.ASYNC_RUN}, ASSUMED, 1)
+
+
+def polled(multiplier: float, polls: float) -> Level:
+    """A level of jobs of 700 ms that need so many polls, which are refused above 20 a second."""
+    made = level(multiplier, 20.0)
+    entry = msgspec.structs.replace(made.entries["runs"], requests_per_operation=1 + polls, execution_p50_ms=700.0)
+    stopped = (Constraint.POLL_BUDGET, LimitName.RETRIEVAL) if made.constraint else (None, None)
+    return msgspec.structs.replace(made, entries={"runs": entry}, constraint=stopped[0], limit=stopped[1])
+
+
+def test_polls_that_spend_the_limit_come_with_what_fewer_would_allow() -> None:
+    """Three polls a job at 60 a second are 1,200 jobs a minute; one each would be 3,600: submits allow 3,000."""
+    levels = [polled(19.2, 3.0), polled(20.8, 3.0)]
+    found = answer(levels, (), JOBS, None)
+    assert found.code is ExitCode.PASS
+    assert found.sentence.startswith("About 1,199 jobs a minute: above it polls (3.0 a job) spend the retrieval limit")
+    assert "or further apart than executionTime (p50 700 ms), one a job is enough, and 3,000 jobs" in found.sentence
+    assert paced([polled(19.2, 1.0)], JOBS) == ""
+
+
+@pytest.mark.parametrize(
+    ("levels", "offered", "words"),
+    [
+        ([level(9.0, 10.0)], RUNS, "600 a minute through, as jobs at most 3,000, with one poll each. Jobs"),
+        (
+            [polled(19.2, 3.0)],
+            JOBS,
+            "600 a minute through, as jobs at most 1,200, with 3.0 polls each. Jobs",
+        ),
+    ],
+)
+def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offered, words: str) -> None:
+    """The polls that a job may need before sync runs carry more: 60 retrievals a second to 10 runs."""
+    (said,) = [each for each in reasons(levels, offered, None) if each.startswith("The same work")]
+    assert words in said
+    assert said.endswith("as long as one needs fewer than 6 polls.")
+
+
+@pytest.mark.parametrize("code", [ExitCode.ABORTED, ExitCode.TARGET, ExitCode.INTERRUPTED])
+def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
+    """What holds, why no more was tried, and which rates never were; the exit code is that of what stopped it."""
+    levels = [level(1.0, 10.0), level(2.0, 10.0)]
+    found = answer(levels, (), RUNS, Stop("the next run came to no end", code))
+    assert (found.multiplier, found.code) == (None, code)
+    assert "2 times the scenario's rate holds, the highest of 2 runs; the next run came to no end" in found.sentence
+    assert "Never tried: less than 60 sync runs a minute, and more than 120 sync runs a minute." in reasons(
+        levels, RUNS, None
+    )
+    # What was known before the stop is an answer.
+    assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, Stop("no more", code)).code is ExitCode.PASS
+
+
+def test_a_bracket_whose_lower_end_is_the_older_one_is_no_answer() -> None:
+    """The service may have become slower after the lower rate held."""
+    slower = msgspec.structs.replace(level(3.1, 3.0), constraint=Constraint.SERVICE, limit=None)
+    found = answer([level(2.9, 3.0), slower], (), RUNS, Stop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
+    assert found.multiplier is None
+    assert "can't tell: 2.9 times the scenario's rate held, but before 3.1 times did not" in found.sentence

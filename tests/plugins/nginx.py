@@ -1,0 +1,73 @@
+"""A real nginx with a configuration of the test's own; skipped where there is none, but never in CI."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from plugins.processes import until
+
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+"""Debian has nginx where others than root do not look."""
+HEAD = """daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log notice;
+events {{ worker_connections 1024; }}
+"""
+
+
+def installed(tool: str) -> bool:
+    """Whether it is there."""
+    return shutil.which(tool, path=PATH) is not None
+
+
+def need(*tools: str) -> None:
+    """Skip the test unless these are installed."""
+    missing = [tool for tool in tools if not installed(tool)]
+    if missing:
+        assert not os.environ.get("CI"), f"CI has to have {missing}"
+        pytest.skip(f"{' and '.join(missing)} not installed (Debian: nginx-light, openssl)")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of 127.0.0.1 on which nobody listens."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+@contextlib.contextmanager
+def running(folder: Path, http: str, port: int) -> Iterator[None]:
+    """Run nginx as long as the block lasts.
+
+    Args:
+        folder: of its files.
+        http: its configuration's last block.
+        port: one of those on which it listens.
+    """
+    need("nginx")
+    # Files of a test are its user's alone, and nginx would change to another one.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(user + HEAD.format(folder=folder) + http)
+    command = [str(shutil.which("nginx", path=PATH)), "-p", str(folder), "-c", str(config), "-e", "stderr"]
+    with subprocess.Popen(command) as process:
+        try:
+            until(lambda: _listens(port) or process.poll() is not None)
+            assert process.poll() is None
+            yield
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
