@@ -4,6 +4,7 @@ They retry after a 429, poll while a job runs, expect an answer, and make some m
 """
 
 import math
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -140,7 +141,7 @@ class Mistakes(Strict):
             raise ValueError("mistakes add up to more than 100%")
         return self
 
-    @property
+    @cached_property
     def shares(self) -> dict[MistakeKind, float]:
         """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
