@@ -141,7 +141,7 @@ class Mistakes(Strict):
             raise ValueError("mistakes add up to more than 100%")
         return self
 
-    @cached_property
+    @cached_property  # asked for each arrival
     def shares(self) -> dict[MistakeKind, float]:
         """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
