@@ -20,12 +20,6 @@ from loadtest.units import Limit
 class Word(StrEnum):
     """A word of the API: it looks like its text in messages, too."""
 
-    def __init_subclass__(cls) -> None:
-        # Python 3.11 finds a member by way of a descriptor in Python, which takes five times as long as this; 3.12 does
-        # the same as here.
-        for name, member in cls.__members__.items():
-            type.__setattr__(cls, name, member)
-
     def __repr__(self) -> str:
         return repr(str(self))
 
