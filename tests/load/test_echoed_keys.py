@@ -38,6 +38,7 @@ def test_an_echoed_key_is_blanked_on_any_worker(offer: Any, peer: Callable[..., 
         offer.entry("runs", "sync_run", "20/s", "1s"),
         offer.entry("jobs", "async_run", "20/s", "1s", 'polling = { interval = "20ms", give_up = "5s" }'),
     )
+    text += "[breakers]\nserver_errors = false\n"
     run = offer(text, f"http://127.0.0.1:{server.port}", "--processes", "1", keys=KEY).wait()
     rows = run.rows
     assert {row["outcome"] for row in rows if row["traffic"] == "jobs"} == {"ok"}
