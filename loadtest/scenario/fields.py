@@ -117,6 +117,4 @@ Status = Annotated[int, Field(ge=100, le=599)]
 class Strict(BaseModel):
     """A table of a scenario: no unknown key, no value of another type, no change afterwards."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
