@@ -11,6 +11,7 @@ import pytest
 from history_parts import made_line, made_run
 from plugins.processes import Fixture
 from plugins.served import NO_LIMITS
+from plugins.verbs import until_valid
 
 from loadtest.analysis.measurements import generator_identity, target_identity
 from loadtest.cli import _check, main
@@ -94,8 +95,8 @@ def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path
     history_file.append(place / "naps.jsonl", *earlier_nights(scenario, url, tmp_path / "reports"))
 
     check = ("regression", "check", "naps.toml", "--host", url, "--no-preflight", "--no-plots", "--history", str(place))
-    slower = loadtest(*check, "--target-version", "2.0")
-    assert slower.code == ExitCode.REGRESSED, slower.err
+    slower = until_valid(lambda: loadtest(*check, "--target-version", "2.0"))
+    assert slower.code == ExitCode.REGRESSED, slower.out + slower.err
     assert "naps: executionTime p50 +" in slower.out
     *_, suspect, rerun = recorded(place).runs
     assert (suspect.line.verdict, suspect.status) == ("inconclusive", "waiting")

@@ -7,8 +7,8 @@ A test goes to whichever worker is free, except that
 - tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
   looked at, are ever made side by side.
 
-What stays together comes first, the judged ones ahead of all, then what starts processes: at the end only quick tests
-are left, which any worker can take.
+What stays together comes first, the judged ones ahead of all; then quick tests, which take one core at most from judged
+ones; what starts processes comes last.
 
 xdist's own groups (`--dist loadgroup`) would need no code, but are lost on pytest 9.2: it no longer reads the attribute
 in which they are noted (xdist 3.8).
@@ -57,7 +57,7 @@ def _rank(item: pytest.Item) -> int:
     if group in {"judged", "toured"}:
         return ("judged", "toured").index(group)
     starts = not _STARTING.isdisjoint(getattr(item, "fixturenames", ())) or "import subprocess" in _text(item.path)
-    return 2 if group else 3 if starts else 4
+    return 2 if group else 4 if starts else 3
 
 
 @pytest.hookimpl(trylast=True)
