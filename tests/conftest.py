@@ -7,12 +7,12 @@ from hypothesis import settings
 # Fixtures for every folder; a folder's own conftest.py holds what only it needs.
 pytest_plugins = [
     "plugins.processes",
+    "plugins.workers",
     "plugins.verbs",
     "plugins.served",
     "plugins.stubs",
     "plugins.records",
     "plugins.namespaces",
-    "plugins.workers",
     "plugins.peers",
     "plugins.heavy",
 ]

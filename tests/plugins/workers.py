@@ -10,14 +10,20 @@ A test goes to whichever worker is free, except that
 What stays together comes first, the judged ones ahead of all; then quick tests, which take one core at most from judged
 ones; what starts processes comes last.
 
+A run that was invalid beside other tests is made again while none runs (``alone``).
+
 xdist's own groups (`--dist loadgroup`) would need no code, but are lost on pytest 9.2: it no longer reads the attribute
 in which they are noted (xdist 3.8).
 """
 
+import fcntl
 import functools
 import re
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -25,6 +31,55 @@ from xdist.scheduler import LoadScopeScheduling
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 _STARTING = {"browser", "free_port", "launch", "loadtest", "offer"}
 """Fixtures of tests that start processes; others are made of these. (What is imported tells nothing: all is ours.)"""
+
+
+_locks: list[IO[bytes]] = []
+"""A gate, through which each test of any worker goes, and what is held while it runs; empty with one worker."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the locks that the workers of one run share."""
+    if (worker := getattr(config, "workerinput", None)) and not _locks:
+        place = Path(tempfile.gettempdir()) / f"loadtest-tests-{worker['testrunuid']}"
+        _locks.extend(place.with_suffix(name).open("wb") for name in (".gate", ".running"))
+
+
+def pytest_unconfigure() -> None:
+    """Take their files away."""
+    for lock in _locks:
+        Path(lock.name).unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before its time-out begins
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Let other workers know that a test runs; wait while one of them is, or wants to be, alone."""
+    if not _locks:
+        return (yield)
+    gate, running = _locks
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    fcntl.flock(running, fcntl.LOCK_SH)
+    fcntl.flock(gate, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(running, fcntl.LOCK_UN)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within a test: wait until no other worker runs one, and let none begin as long as the block lasts."""
+    if not _locks:
+        yield
+        return
+    gate, running = _locks
+    fcntl.flock(running, fcntl.LOCK_UN)  # another one may want to be alone, too
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(running, fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 class _Sharing(LoadScopeScheduling):
