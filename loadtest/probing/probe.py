@@ -116,7 +116,8 @@ class Prober(Asker):
         if not filled:  # what refills quickly needs more at once than its burst
             filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
-            return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
+            sent = sum(volley.sent for volley in self._sent)
+            return self._finding("unlimited", f"nothing was refused of {sent} requests")
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
         if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
