@@ -14,6 +14,8 @@ from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
 """Requests that a probe may send, as a multiple of the documented count."""
+SCOPE_REQUESTS: Final = 1.5
+"""Requests beyond these, likewise, that it may send to see who shares the limit."""
 WINDOWS: Final = 8.0
 """Time that it may take, in documented windows."""
 _SURE_BURSTS: Final = 2
@@ -97,13 +99,15 @@ class Prober(Asker):
         requests: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
+        most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
+        self._most = most if requests is None else min(most, requests)
+        share = REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else 1.0
+        super().__init__(documented, now, rate, min(int(REQUESTS * documented.count), round(share * self._most)))
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
         self._fits_made = self._compared = 0
         self._vain: set[tuple[int, ...]] = set()
         """Forms of the experiments that taught nothing since the last one that did."""
         self._held = False
-        self._shared: dict[Who, bool | None] = {}
         self._others = others
 
     def run(self) -> Probe:
@@ -139,12 +143,15 @@ class Prober(Asker):
             taught, stood = self._extent() < stood, self._extent()
             self._vain = set() if taught else self._vain | {form(chosen)}
         found = self._conclude()
-        if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
-            burst, rate = bucket.count()[1], float(bucket.high.max())
-            for who in self._others:
-                if self._shared.get(who) is None:
-                    self._shared[who] = yield from self._share_bucket(who, burst, rate)
-        return replace(found, requests=found.requests + self._uncounted, shared=self._shared)
+        self._left = self._most - found.requests - len(self._unseen)
+        yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
+        return replace(
+            found,
+            requests=found.requests + len(self._unseen),
+            refused=found.refused + sum(not answer.passed for answer in self._unseen),
+            seconds=self._now - self._begin,
+            shared=self._shared,
+        )
 
     def _extent(self) -> float:
         """How much stands: of each model its cells' share of their parameter, times how many N they leave."""

@@ -91,6 +91,16 @@ def test_whose_requests_share_a_quota_is_seen(spec: LimiterSpec) -> None:
     assert scope(shared_by("other key", "other limit")) == "global"
 
 
+@pytest.mark.parametrize("spec", [LimiterSpec("token-bucket", 5), LimiterSpec("gcra")], ids=lambda spec: spec.algorithm)
+def test_whose_requests_share_a_bucket_that_refills_at_once_is_seen(spec: LimiterSpec) -> None:
+    """What 100 a second leave in a network's 50 ms says nothing: streams that others send, too, do."""
+    for sharing in ((), ("other key",), ("other limit",)):
+        limiter = one_limiter(spec, Limit(1000, 10.0), sharing)
+        found = probed(limiter, Limit(1000, 10.0), 3, others=("other limit", "other key"))
+        assert found.shared == {who: who in sharing for who in ("other limit", "other key")}
+        assert found.requests <= 5500
+
+
 @pytest.mark.parametrize("rejected", [False, True])
 def test_a_bucket_that_refills_within_the_networks_jitter_is_fitted(rejected: bool) -> None:
     """Streams tell the rate of a bucket that no volley finds empty, and whether refused requests count."""
