@@ -32,17 +32,22 @@ _SMALL: Final = 20
 """Any count below it may be chosen."""
 _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
+_SEEN: Final = 1.05
+"""Of a documented rate, that what is seen of a bucket through a network may be faster than it is."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
 _EXPERIMENTS_MOST: Final = 150
-_OVER_ONE: Final = (1.1, 4.0)
-"""The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
 _FITS_FIRST: Final = 3
 """Streams that are tried before anything else, where it looks like a bucket."""
 _STREAM_LEAST: Final = 4
 """Fewer requests show no rate."""
 _OVER: Final = 1.35
 """Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
+_OVER_ONE: Final = 5.0
+"""The same, where one request may be all that passes at once: what comes too early leaves no trace then.
+
+When the next one passes is seen no closer than they follow each other.
+"""
 
 Word = Literal["named", "several", "none", "unlimited"]
 Probe = Generator[Send, Sequence[Answer], "Finding"]
@@ -236,7 +241,7 @@ class Prober(Asker):
         # The network moves some of them over the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
-        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE[self._fits_made % 2]
+        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE
         return self._stream_of(over * rate, round(count))
 
     def _stream_of(self, pace: float, count: int) -> Stream | None:
@@ -298,7 +303,7 @@ class Prober(Asker):
         if isinstance(model, Bucket):
             slowest, fastest = documented.window / most, documented.window / least
             part = (slowest + fastest) / 2 / documented.count
-            if _SHARED < part < 1 or (part < 1 and documented.count < _SMALL_LIMIT):
+            if _SHARED < part < _SEEN or (part < 1 and documented.count < _SMALL_LIMIT):
                 return False
             return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
         if not _round_in(low, high):
