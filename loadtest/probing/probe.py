@@ -266,8 +266,9 @@ class Prober(Asker):
     @property
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
-        needed = min(most, max(least, self._documented.count // self._likely[0].count()[0]))
-        model = self._likely[0]
+        model, documented = self._likely[0], self._documented.count
+        count = model.count()[0]
+        needed = min(most, max(least + (count < documented), documented // count))  # others leave less, never more
         if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
             bursts = self._bursts + self._fits_made * model.rejected
         else:
