@@ -19,7 +19,7 @@ from loadtest.cli._target import credentials_for
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limiters import Scope
-from loadtest.probing.probe import REQUESTS, WINDOWS
+from loadtest.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
 from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
@@ -162,7 +162,8 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
 
 
 def _print_plan(order: ProbeOrder, rate: float) -> None:
-    most = {name: int(min(REQUESTS * count, order.requests or REQUESTS * count)) for name, (count, _) in _items(order)}
+    times = REQUESTS + SCOPE_REQUESTS
+    most = {name: int(min(times * count, order.requests or times * count)) for name, (count, _) in _items(order)}
     seconds = sum(WINDOWS * window for _, (_, window) in _items(order))
     print(
         f"Probes {', '.join(most)} of {order.url}: at most {sum(most.values()):,} requests, {rate:g}/s at most, in at"

@@ -109,14 +109,19 @@ class Sender:
             TargetError: if a request failed, or a first answer is not one of this API.
         """
         await asyncio.sleep(max(0.0, send.at - self.now()))
-        own = send.who != "other limit"
-        name = limit if own else next(each for each in LIMIT_NAMES if each != limit)
-        key = self._keys[1 if send.who == "other key" else 0]
+        other = next(each for each in LIMIT_NAMES if each != limit)
         replies = [Reply(0.0) for _ in range(send.count)]
         begin = self.now()
         tasks = [
-            asyncio.create_task(self._send(reply, REQUESTS_OF[name], key, begin + after))
-            for reply, after in zip(replies, send.after, strict=True)
+            asyncio.create_task(
+                self._send(
+                    reply,
+                    REQUESTS_OF[other if who == "other limit" else limit],
+                    self._keys[1 if who == "other key" else 0],
+                    begin + after,
+                )
+            )
+            for reply, after, who in zip(replies, send.after, send.whose, strict=True)
         ]
         await asyncio.sleep(send.after[-1])
         waiting = set(tasks)
@@ -135,8 +140,9 @@ class Sender:
             if first:
                 _check(reply, limit)
             reply.awaited = bool(reply.status)
-        self.replies += replies if send.who == "own" else []
-        return [Answer(reply.sent, reply.answered, not reply.refused) for reply in replies]
+        asked = list(zip(replies, send.whose, strict=True))
+        self.replies += [reply for reply, who in asked if who == "own"]
+        return [Answer(reply.sent, reply.answered, not reply.refused, who) for reply, who in asked]
 
     async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))
@@ -187,12 +193,11 @@ async def probe_limit(
         TargetError: if the target does not answer, or not as this API.
     """
     count, window = order.documented[limit]
-    most = 4 * count if order.requests is None else min(4 * count, order.requests)
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
 
     async def probe(workflow: str | None) -> Finding:
         sender.begin(workflow)
-        prober = Prober(Limit(count, window), sender.now(), order.rate, others=others, requests=most)
+        prober = Prober(Limit(count, window), sender.now(), order.rate, others=others, requests=order.requests)
         return await _drive(sender, prober, limit, tell)
 
     found, executed = await probe(None), 0

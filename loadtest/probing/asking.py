@@ -1,6 +1,7 @@
 """Sending what a probe asks for, and keeping what answers tell: volleys, streams, bursts. Pure: its caller sends."""
 
 import math
+from collections import Counter
 from collections.abc import Generator, Sequence
 from itertools import pairwise
 from typing import Final
@@ -9,8 +10,10 @@ import numpy as np
 
 from loadtest.probing.buckets import Bucket
 from loadtest.probing.experiments import Experiment, Flood, Stream
-from loadtest.probing.models import Aligned, Concurrency, Counter, FromFirst, Log, Model
-from loadtest.probing.past import Answer, Past, Send, Volley, Who
+from loadtest.probing.models import Aligned, Concurrency, FromFirst, Log, Model
+from loadtest.probing.models import Counter as SlidingCounter
+from loadtest.probing.past import OWN_SHARE, Answer, Past, Send, Volley, Who
+from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
@@ -21,6 +24,14 @@ _PATIENCE_S: Final = 0.25
 """A request without an answer by then has been decided on, and is being carried out or held."""
 _PARTS_MOST: Final = 60
 """Volleys into which a stream is divided."""
+_FEW: Final = 4
+"""Requests of somebody else that are enough, where hardly anything comes back meanwhile."""
+_OF_OTHERS: Final = 12
+"""Requests of each other one that are enough in a stream."""
+_STREAM_LEAST: Final = 30
+"""Fewer requests in all show nothing."""
+_UNLIKELY: Final = -3.5
+"""log10 of a probability that is taken for none."""
 _WINDOW_EXACT: Final = 0.002
 """Share by which a window may be longer or shorter than a whole number of seconds."""
 
@@ -51,7 +62,11 @@ class Asker:
         self._left = requests
         self._trip = 0.005
         """The longest time between a request and its refusal, in s."""
-        self._bursts = self._uncounted = 0
+        self._bursts = 0
+        self._unseen: list[Answer] = []
+        """Of requests that no model has seen."""
+        self._shared: dict[Who, bool | None] = {}
+        """Of each who else was asked, whether the quota is theirs as well; None if that is not clear."""
         self._took: list[float] = []
         """How long requests took that passed in the first burst."""
 
@@ -153,26 +168,88 @@ class Asker:
         if through <= count // 4:  # they may have been counted, where refused requests are
             self._count([self._volley_of(answers)], [answers])
         else:
-            self._left, self._uncounted = self._left - count, self._uncounted + count
+            self._left -= count
+            self._unseen += answers
         self._now = end + 0.001
         still = yield from self._volley(self._now, 1)
         if still.passed:
             return None
         return True if through <= count // 4 else False if through == count else None
 
-    def _share_bucket(self, who: Who, burst: int, rate: float) -> Generator[Send, Sequence[Answer], bool | None]:
-        """Whether somebody else draws on a bucket that is known; None if it refills too quickly to see it."""
-        refilled = rate * 2 * self._longest + 1
-        count = math.ceil(2.5 * refilled)
-        flood = burst + math.ceil(refilled)
-        if count > burst or flood + count > self._left:
-            return None
-        own = yield Send(self._now, flood, self._patience)
-        answers = yield Send(self._decided(own) + 0.001, count, self._patience, who)
-        self._now, self._left = self._decided(answers) + 0.001, self._left - flood - count
-        self._uncounted += flood + count
-        through = sum(answer.passed for answer in answers)
-        return True if through <= refilled else False if through == count else None
+    def _ask(
+        self, count: int, who: Who = "own", *, spread: float = 0.0, also: tuple[Who, ...] = ()
+    ) -> Generator[Send, Sequence[Answer], Sequence[Answer]]:
+        """Send what no model is to see."""
+        answers = yield Send(self._now, count, self._patience, who, max(spread, count / self._rate), also)
+        self._now, self._left = self._decided(answers) + 0.001, self._left - count
+        self._unseen += answers
+        return answers
+
+    def _use_up(self, size: int) -> Generator[Send, Sequence[Answer], bool]:
+        """Send volleys until something is refused; False if nothing is, of all that may be sent."""
+        while 0 < size <= self._left:
+            answers = yield from self._ask(size)
+            if not all(answer.passed for answer in answers):
+                return True
+        return False
+
+    def _share_late(self, others: Sequence[Who], models: Sequence[Model]) -> Generator[Send, Sequence[Answer], None]:
+        """See who else draws on the quota, when nothing else is to be found out any more.
+
+        Args:
+            others: those of whom it is not clear.
+            models: those that may be in force.
+        """
+        buckets = [model for model in models if isinstance(model, Bucket)]
+        burst = min((model.count()[0] for model in models), default=1)
+        slowest = min((float(model.low.min()) for model in buckets), default=0.0)
+        fastest = max((float(model.high.max()) for model in buckets), default=math.inf)
+        rate = min(max(self._documented.rate, slowest), fastest)
+        size = max(2, burst // 3, math.ceil(rate * 2 * self._longest))
+        back = fastest * 2 * self._longest + (burst > 1)
+        """What may have come back until somebody else's requests are decided on."""
+        if back >= min(burst, _FEW):
+            if others and (yield from self._use_up(size)):
+                yield from self._share_stream(tuple(others), rate, burst)
+            return
+        needed = math.floor(back) + 1
+        for who in others:
+            if burst == 1:  # for certain nothing is left just after one that passed
+                self._now += 1.2 / slowest
+            used_up = yield from self._use_up(size)
+            if not used_up or max(2, needed) > self._left:
+                return
+            answers = yield from self._ask(max(2, needed), who)
+            if sum(answer.passed for answer in answers) < needed:
+                self._shared[who] = True
+            elif len(buckets) == len(models):
+                self._shared[who] = False
+            elif needed <= self._left:  # a new window may have begun
+                own = yield from self._ask(needed)
+                self._shared[who] = None if all(answer.passed for answer in own) else False
+
+    def _share_stream(
+        self, others: tuple[Who, ...], rate: float, burst: int
+    ) -> Generator[Send, Sequence[Answer], None]:
+        """Send three times what passes, and a fifth as much of each other one: if they share it, as little passes."""
+        pace = min(self._rate, 3 * rate * (1 + len(others) / OWN_SHARE))
+        lull = self._patience if max(self._took) > self._patience / 2 else self._trip
+        count = max(_OF_OTHERS * (OWN_SHARE + len(others)), round(1.5 * lull * pace))
+        asked: Counter[Who] = Counter()
+        passed: Counter[Who] = Counter()
+        while min(count, self._left) >= _STREAM_LEAST and any(self._shared.get(who) is None for who in others):
+            count = min(count, self._left)
+            answers = yield from self._ask(count, spread=count / pace, also=others)
+            asked.update(each.who for each in answers)
+            passed.update(each.who for each in answers if each.passed)
+            for who in others:
+                sent, through = asked[who], passed[who]
+                usual = (through + passed["own"] + 1) / (sent + asked["own"] + 2)
+                as_many = log10_at_most(sent - through, sent, 1 - usual)
+                if as_many < _UNLIKELY:
+                    self._shared[who] = False
+                elif as_many > -1 and log10_at_most(through, sent, 0.9 if burst > 2 else 0.55) < _UNLIKELY:
+                    self._shared[who] = True
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
         """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
@@ -247,7 +324,7 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
     for rejected in (False, True):
         models += [
             Log("sliding-log", shortest, longest, rejected=rejected, grain=grain),
-            Counter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
+            SlidingCounter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
             Bucket(rates[:-1], rates[1:], rejected=rejected),
         ]
     return models

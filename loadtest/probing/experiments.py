@@ -161,7 +161,7 @@ def best(
         blur: seconds by which the moment of a decision is not known.
     """
     worth = _worth(rivals)
-    size = max((count for each in tried for _, count in each), default=1)
+    size = max((1, *(count for each in tried for _, count in each)))  # none, where no more may be sent
     wide = max(rival.window for rival in rivals)
     chosen, best_value = None, 0.0
     for each in tried:

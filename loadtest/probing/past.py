@@ -10,6 +10,8 @@ import numpy as np
 from loadtest.inference.occupancy import Floats
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
+OWN_SHARE: Final = 5
+"""Of requests that several send, how many times as many as another one's are our own."""
 Who = Literal["own", "other key", "other limit"]
 """Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
 
@@ -25,6 +27,7 @@ class Send:
             being carried out, or held.
         who: whose quota they draw on.
         spread: seconds over which they are sent, instead of all at once.
+        also: who else sends some of them, each a fifth of what ``who`` sends.
     """
 
     at: float
@@ -32,6 +35,13 @@ class Send:
     patience: float
     who: Who = "own"
     spread: float = 0.0
+    also: tuple[Who, ...] = ()
+
+    @property
+    def whose(self) -> list[Who]:
+        """Whose quota each draws on: mixed without an order, that none may come just when something passes."""
+        of = (*self.also, *[self.who] * OWN_SHARE)
+        return [of[each] for each in np.random.default_rng(self.count).integers(len(of), size=self.count)]
 
     @property
     def after(self) -> list[float]:
@@ -52,11 +62,13 @@ class Answer:
         sent: by our clock, in unix seconds.
         answered: likewise; infinite if there was no answer yet.
         passed: whether the limiter let it pass.
+        who: whose quota it draws on.
     """
 
     sent: float
     answered: float
     passed: bool
+    who: Who = "own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
 """Requests that a probe may send, as a multiple of the documented count."""
+SCOPE_REQUESTS: Final = 1.5
+"""Requests beyond these, likewise, that it may send to see who shares the limit."""
 WINDOWS: Final = 8.0
 """Time that it may take, in documented windows."""
 _SURE_BURSTS: Final = 2
@@ -30,17 +32,22 @@ _SMALL: Final = 20
 """Any count below it may be chosen."""
 _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
+_SEEN: Final = 1.05
+"""Of a documented rate, that what is seen of a bucket through a network may be faster than it is."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
 _EXPERIMENTS_MOST: Final = 150
-_OVER_ONE: Final = (1.1, 4.0)
-"""The same, in turns, where one request may be all that passes at once: what comes too early leaves no trace then."""
 _FITS_FIRST: Final = 3
 """Streams that are tried before anything else, where it looks like a bucket."""
 _STREAM_LEAST: Final = 4
 """Fewer requests show no rate."""
 _OVER: Final = 1.35
 """Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
+_OVER_ONE: Final = 5.0
+"""The same, where one request may be all that passes at once: what comes too early leaves no trace then.
+
+When the next one passes is seen no closer than they follow each other.
+"""
 
 Word = Literal["named", "several", "none", "unlimited"]
 Probe = Generator[Send, Sequence[Answer], "Finding"]
@@ -97,13 +104,15 @@ class Prober(Asker):
         requests: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        super().__init__(documented, now, rate, int(REQUESTS * documented.count) if requests is None else requests)
+        most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
+        self._most = most if requests is None else min(most, requests)
+        share = REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else 1.0
+        super().__init__(documented, now, rate, min(int(REQUESTS * documented.count), round(share * self._most)))
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
         self._fits_made = self._compared = 0
         self._vain: set[tuple[int, ...]] = set()
         """Forms of the experiments that taught nothing since the last one that did."""
         self._held = False
-        self._shared: dict[Who, bool | None] = {}
         self._others = others
 
     def run(self) -> Probe:
@@ -116,7 +125,8 @@ class Prober(Asker):
         if not filled:  # what refills quickly needs more at once than its burst
             filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
-            return self._finding("unlimited", f"nothing was refused of {len(self._sent)} requests")
+            sent = sum(volley.sent for volley in self._sent)
+            return self._finding("unlimited", f"nothing was refused of {sent} requests")
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
         if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
@@ -138,12 +148,15 @@ class Prober(Asker):
             taught, stood = self._extent() < stood, self._extent()
             self._vain = set() if taught else self._vain | {form(chosen)}
         found = self._conclude()
-        if found.word == "named" and isinstance(bucket := found.standing[0], Bucket):
-            burst, rate = bucket.count()[1], float(bucket.high.max())
-            for who in self._others:
-                if self._shared.get(who) is None:
-                    self._shared[who] = yield from self._share_bucket(who, burst, rate)
-        return replace(found, requests=found.requests + self._uncounted, shared=self._shared)
+        self._left = self._most - found.requests - len(self._unseen)
+        yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
+        return replace(
+            found,
+            requests=found.requests + len(self._unseen),
+            refused=found.refused + sum(not answer.passed for answer in self._unseen),
+            seconds=self._now - self._begin,
+            shared=self._shared,
+        )
 
     def _extent(self) -> float:
         """How much stands: of each model its cells' share of their parameter, times how many N they leave."""
@@ -228,7 +241,7 @@ class Prober(Asker):
         # The network moves some of them over the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
-        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE[self._fits_made % 2]
+        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE
         return self._stream_of(over * rate, round(count))
 
     def _stream_of(self, pace: float, count: int) -> Stream | None:
@@ -253,8 +266,9 @@ class Prober(Asker):
     @property
     def _confirmed(self) -> bool:
         least, most = _OTHER_BURSTS
-        needed = min(most, max(least, self._documented.count // self._likely[0].count()[0]))
-        model = self._likely[0]
+        model, documented = self._likely[0], self._documented.count
+        count = model.count()[0]
+        needed = min(most, max(least + (count < documented), documented // count))  # others leave less, never more
         if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
             bursts = self._bursts + self._fits_made * model.rejected
         else:
@@ -290,7 +304,7 @@ class Prober(Asker):
         if isinstance(model, Bucket):
             slowest, fastest = documented.window / most, documented.window / least
             part = (slowest + fastest) / 2 / documented.count
-            if _SHARED < part < 1 or (part < 1 and documented.count < _SMALL_LIMIT):
+            if _SHARED < part < _SEEN or (part < 1 and documented.count < _SMALL_LIMIT):
                 return False
             return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
         if not _round_in(low, high):

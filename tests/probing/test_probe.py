@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from loadtest.limiters import LimiterSpec
-from loadtest.probing.past import Who
+from loadtest.probing.experiments import best, candidates
+from loadtest.probing.models import Concurrency
+from loadtest.probing.past import Past, Who
 from loadtest.probing.results import scope, standing, verdict
 from loadtest.probing.told import Told, retry_after, stated_limits
 from loadtest.units import Limit
@@ -88,6 +91,16 @@ def test_whose_requests_share_a_quota_is_seen(spec: LimiterSpec) -> None:
     assert scope(shared_by("other key", "other limit")) == "global"
 
 
+@pytest.mark.parametrize("spec", [LimiterSpec("token-bucket", 5), LimiterSpec("gcra")], ids=lambda spec: spec.algorithm)
+def test_whose_requests_share_a_bucket_that_refills_at_once_is_seen(spec: LimiterSpec) -> None:
+    """What 100 a second leave in a network's 50 ms says nothing: streams that others send, too, do."""
+    for sharing in ((), ("other key",), ("other limit",)):
+        limiter = one_limiter(spec, Limit(1000, 10.0), sharing)
+        found = probed(limiter, Limit(1000, 10.0), 3, others=("other limit", "other key"))
+        assert found.shared == {who: who in sharing for who in ("other limit", "other key")}
+        assert found.requests <= 5500
+
+
 @pytest.mark.parametrize("rejected", [False, True])
 def test_a_bucket_that_refills_within_the_networks_jitter_is_fitted(rejected: bool) -> None:
     """Streams tell the rate of a bucket that no volley finds empty, and whether refused requests count."""
@@ -112,7 +125,14 @@ def test_where_nothing_is_refused_no_limit_is_claimed() -> None:
     """A server without a limit: the probe ends, and says that nothing was refused."""
     found = probed(lambda _now, _who: (True, 0.0), MINUTE, 1)
     assert found.word == "unlimited"
+    assert found.why == f"nothing was refused of {found.requests} requests"
     assert verdict(found) == "can't tell"
+
+
+def test_no_experiment_is_chosen_when_no_request_may_be_sent() -> None:
+    """Experiments of no requests cost nothing, and separate nothing."""
+    model = Concurrency("concurrency", np.ones(1), np.ones(1))
+    assert best(candidates([model], Past(), MINUTE, 0.0), [((0.0, 0),)], 0.0, 0, 0.0) is None
 
 
 def test_a_queue_is_seen_by_how_long_it_holds_requests() -> None:
