@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins import workers
 from plugins.peers import Peer, resets
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
@@ -37,6 +38,11 @@ def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtes
     options = ("--limit", "retrieval=30/2s", "--algorithm", "sliding-log", "--retry-after", "seconds")
     api = serve(*options, WORKFLOW_API_KEYS=ENVIRONMENT["WORKFLOW_API_KEYS"])
     found = only_finding(loadtest, api.url)
+    if not stands(found, "sliding-log", 30):
+        # Beside other tests answers may come too late to tell anything.
+        assert found["verdict"] == "can't tell"
+        with workers.alone():
+            found = only_finding(loadtest, api.url)
     assert stands(found, "sliding-log", 30)
     assert found["scope"] == "key-and-name"
     assert found["requests"] <= 5.5 * 30
