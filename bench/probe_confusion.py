@@ -46,7 +46,7 @@ SCOPES: Final[dict[tuple[Who, ...], str]] = {
 }
 MINUTE: Final = Limit(100, 60.0)
 _RATE_SAME: Final = 0.02
-_FIRST: Final = 400
+_FIRST: Final = 500
 UNSURE: Final = "can't tell"
 
 
