@@ -350,6 +350,11 @@ def main() -> int:
             tried = [(round(each.multiplier * setting.rate, 2), each.outcome, each.constraint) for each in levels]
             about = f"by hand {answer:.3f}, found {found:.3f}"
             print(number, setting.kind, constraint, limit, about, named, tried, setting, flush=True)
+    return report(rows)
+
+
+def report(rows: dict[str, Counter[str]]) -> int:
+    """Print the rows and which bars are missed; gives the exit code."""
     print("| what | " + " | ".join(rows["all"]) + " | requests ÷ plain |")
     for name, row in rows.items():
         if row:

@@ -62,11 +62,34 @@ class PreflightReply:
         return f"{self.status} ({self.code})" if self.code else str(self.status)
 
 
+def http_client(
+    target: Target, headers: Mapping[str, str], tls: ssl.SSLContext | None, timeout: float | None = None
+) -> httpx.AsyncClient:
+    """A client that connects to a target's checked address only, whatever its name resolves to by now.
+
+    Args:
+        target: checked.
+        headers: of each request.
+        tls: for https; the system's certificates by default.
+        timeout: seconds of each step of an exchange.
+    """
+    address = f"[{target.address}]" if ":" in target.address else target.address
+    return httpx.AsyncClient(
+        base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
+        headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
+        timeout=timeout,
+        verify=tls or True,
+        follow_redirects=False,
+        trust_env=False,  # a proxy would be another host than the one that was allowed
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+    )
+
+
 class PreflightClient:
     """Sends requests to one target. A context manager.
 
     Args:
-        target: connected to at its checked address, whatever its name resolves to by now.
+        target: checked.
         headers: of each request.
         timeout: seconds for each exchange as a whole, from connecting to the last byte; no more than ``LONGEST``.
         tls: for https; the system's certificates by default.
@@ -76,16 +99,8 @@ class PreflightClient:
         self, target: Target, headers: Mapping[str, str], timeout: float, tls: ssl.SSLContext | None = None
     ) -> None:
         self._timeout = min(timeout, LONGEST)
-        address = f"[{target.address}]" if ":" in target.address else target.address
         self._runner = asyncio.Runner()
-        self._client = httpx.AsyncClient(
-            base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
-            headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
-            timeout=None,  # noqa: S113 - of the exchange instead
-            verify=tls or True,
-            follow_redirects=False,
-            trust_env=False,  # a proxy would be another host than the one that was allowed
-        )
+        self._client = http_client(target, headers, tls)
         self._extensions = {"sni_hostname": target.server_name}
 
     def __enter__(self) -> Self:

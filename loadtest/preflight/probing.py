@@ -20,7 +20,7 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.preflight.client import why
+from loadtest.preflight.client import http_client, why
 from loadtest.probing.past import Answer, Send, Who
 from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
@@ -71,23 +71,8 @@ class Sender:
     def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
         self._keys = keys
         self._workflow: str | None = None
-        address = f"[{target.address}]" if ":" in target.address else target.address
-        self.client = httpx.AsyncClient(
-            base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
-            headers={
-                "host": target.host,
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                "x-wf-endpoint": endpoint,
-                "user-agent": user_agent("probe"),
-                **header_values(order.headers),
-            },
-            timeout=_TIMEOUT_S,
-            verify=tls_context(order.tls),
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        )
+        headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("probe"), **header_values(order.headers)}
+        self.client = http_client(target, headers, tls_context(order.tls), _TIMEOUT_S)
         self._extensions = {"sni_hostname": target.server_name}
         self._zero = time.time() - time.monotonic()
         self._pending: set[asyncio.Task[None]] = set()
