@@ -64,15 +64,17 @@ def within_limits(stage: StagePlan) -> bool:
 def main_entry(findings: Findings) -> MainEntry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
-    One that has times comes before one that has none, one within its limits before one above them, and of several
-    that do the same the one with the most times.
+    One that has times comes before one that has none, what a comparison chose or looks at before others, one within its
+    limits before one above them, and of several that do the same the one with the most times.
     """
     found = [_entry(findings, name) for name in findings.record.info.traffic]
     order = list(Operation)
+    answered = {each.entry or each.chosen for each in findings.answers}
     return min(
         found,
         key=lambda one: (
             not one.times.n,
+            one.traffic not in answered,
             not one.within,
             one.quantile is None,
             order.index(one.operation),

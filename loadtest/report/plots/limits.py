@@ -320,7 +320,7 @@ def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
     ]
     if not parts:
         return "No window that is drawn refused anything"
-    return f"Windows that refused are cut off by the run’s ends; they let pass: {', '.join(parts)}"
+    return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
 
 
 def _range(least: int, most: int) -> str:
