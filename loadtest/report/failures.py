@@ -87,7 +87,7 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
         return ""
     _, name, stage, part = max(found, key=lambda one: one[0])
     left = len(found) - 1
-    more = f" (so did 1\u00a0% or more in {left} other stage{'s' if left > 1 else ''})" if left else ""
+    more = f" (in {left} other stage{'s' if left > 1 else ''} 1\u00a0% or more failed or timed out)" if left else ""
     plan = findings.record.info.traffic[name]
     called = plan.operation.called(part.operations.sent)
     ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}
