@@ -306,9 +306,9 @@ def _first_429(findings: Findings, use: LimitUse) -> str:
 
 
 def _served(findings: Findings) -> str:
-    """That nothing but 429s went wrong, of a run that got some; empty where something did, however little."""
+    """That nothing but 429s went wrong, of a run above a limit; empty where something did, however little."""
     counts = findings.metrics.overall.operations
-    if not counts.throttled or counts.failed or counts.timed_out:
+    if counts.failed or counts.timed_out or not any(use.busiest > 1 or use.throttled for use in findings.uses):
         return ""
     return f"none of {numbers.count(counts.sent)} operations failed or timed out"
 
