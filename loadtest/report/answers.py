@@ -270,7 +270,11 @@ def _mistakes(findings: Findings) -> str:
     if not sent:
         head = "no mistake was sent, so that no answer to one was tested"
     never = f"; not tested, as none was sent: {', '.join(untested)}" if untested and sent else ""
-    return head + (f": {', '.join(told)}" if told else "") + never
+    whole = findings.metrics.overall.operations
+    # What was meant to be right, so that a service which refuses everything does not look correct.
+    others = whole.sent - sent
+    rest = f"; {numbers.count(whole.ok - good)} of {numbers.count(others)} other operations were ok" if others else ""
+    return head + (f": {', '.join(told)}" if told else "") + never + rest
 
 
 def _bursts(findings: Findings) -> str:

@@ -258,7 +258,7 @@ def _limits(findings: Findings) -> str:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
     burst = use.busiest <= 1 and use.throttled and expected_rate(findings, use)
-    average = " on average" if burst or _has_ramp(findings, use) else ""
+    average = " on average," if burst or _has_ramp(findings, use) else ""
     quotas = findings.record.quotas_on(use.limit)
     keys = f" (over {quotas} keys)" if quotas > 1 else ""
     if use.uneven:

@@ -117,7 +117,7 @@ def test_a_ramp_says_where_its_first_429_came(tmp_path: Path) -> None:
     first = min(row.start for row in rows if row.row == "request" and row.status == 429) / 1e9
     offered = (1 + 4 * first / 60) / (100 / 60)
     assert f"; as “ramp” rose, the first came at {offered:.3g} times" in said
-    assert "times the sync_run limit on average " in said
+    assert "times the sync_run limit on average, " in said
     assert said.endswith("; none of 180 operations failed or timed out.")
 
 
