@@ -11,8 +11,9 @@ import record_maker as maker
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.limits import windows
 from loadtest.report.plots import by_rate, limits, response_time, slowest
-from loadtest.report.plots.style import Drawing, styled
+from loadtest.report.plots.style import Drawing, NoData, styled
 
 
 def title(draw: Any, findings: Findings) -> str:
@@ -40,19 +41,33 @@ def test_windows_say_what_those_that_refused_let_pass(tmp_path: Path, seconds: i
     traffic = {"t": maker.plan("sync_run", [stage])}
     rows, run = maker.Simulation(traffic).run(), maker.info(traffic)
     found = maker.findings(tmp_path / "run", run, rows)
-    windows = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
-    refusing = {number: counts for number, counts in windows.items() if counts[True]}
+    per_minute = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
+    refusing = {number: counts for number, counts in per_minute.items() if counts[True]}
     assert refusing
-    whole = [counts[False] for number, counts in refusing.items() if min(windows) < number < max(windows)]
+    whole = [counts[False] for number, counts in refusing.items() if min(per_minute) < number < max(per_minute)]
     said = title(limits.draw_windows, found)
     if whole:
         assert set(whole) == {100}
-        exact = f"Each of {len(whole)} saturated windows let exactly its limit pass"
-        assert said == (exact if len(whole) > 1 else "The one saturated window let exactly its limit pass")
+        exact = f"Each of {len(whole)} saturated whole windows let exactly its limit pass"
+        assert said == (exact if len(whole) > 1 else "The one saturated whole window let exactly its limit pass")
     else:
         passed = sorted(counts[False] for counts in refusing.values())
         ends = f"{passed[0]}" if passed[0] == passed[-1] else f"{passed[0]} to {passed[-1]}"
         assert said == f"Windows that refused let pass: sync_run {ends} of 100 (cut off by the run’s ends)"
+
+
+def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only windows beyond those that are kept refused, there is no picture of the others."""
+    stages = [maker.stage("within", 0, 90, 1), maker.stage("above", 90, 90, 4, over=["sync_run"], expect_429=True)]
+    traffic = {"t": maker.plan("sync_run", stages)}
+    monkeypatch.setattr(windows, "KEPT", 1)
+    findings = maker.findings(tmp_path / "run", maker.info(traffic), maker.Simulation(traffic).run())
+    with styled("windows"):
+        drawn = limits.draw_windows(findings)
+    assert isinstance(drawn, NoData)
+    assert "windows refused anything" in drawn.why
 
 
 @pytest.mark.parametrize("times", [(100, 104, 101), (100, 300, 101), (100, 150, 200)])
