@@ -12,7 +12,7 @@ import record_maker as maker
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits import windows
-from loadtest.report.plots import by_rate, limits, response_time, slowest
+from loadtest.report.plots import by_rate, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled
 
 
@@ -99,21 +99,16 @@ def test_rates_are_compared_in_every_stage(tmp_path: Path, times: tuple[int, int
 
 
 def test_stages_of_bursts_have_no_rate(tmp_path: Path) -> None:
-    """Three bursts and a steady stage are no three rates."""
-    stages = [
-        maker.stage(name, 20 * k, 20, 0, burst=size)
-        for k, (name, size) in enumerate(zip("abc", (12, 14, 16), strict=True))
-    ]
-    rows = [
-        row
-        for stage in stages
-        for k in range(stage.burst)
-        for row in maker.both(
-            "t", 100 * stages.index(stage) + k, stage.start_s * 1e3, stage.start_s * 1e3 + 5, stage=stage.name
-        )
-    ]
+    """Three bursts are no three rates: they are compared by their names."""
+    stages = [maker.stage(name, 20 * k, 20, 0, burst=12 + 2 * k) for k, name in enumerate("abc")]
+    rows = []
+    for place, stage in enumerate(stages):
+        start, took = stage.start_s * 1e3, 5 + 2 * place
+        for k in range(int(stage.burst)):
+            rows += maker.both("t", 100 * place + k, start, start + took, stage=stage.name, execution_time_ms=4.0)
     findings = maker.findings(tmp_path / "run", maker.info({"t": maker.plan("sync_run", stages)}), rows)
     assert by_rate.draw(findings) is None
+    assert title(overhead.draw, findings).endswith("t 1.00 ms in “a”, 5.00 ms in “c”")
 
 
 @pytest.mark.parametrize("slower", [1.0, 1.2, 3.0])

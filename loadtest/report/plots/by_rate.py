@@ -39,7 +39,7 @@ class _Point:
 def draw(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with three stages or more at different rates; None if none has.
 
-    A burst comes all at once: what it is per minute on average says nothing of how it was offered.
+    A burst comes all at once: what it is per minute says nothing.
     """
     bursts = {
         (name, stage.name)
