@@ -197,7 +197,7 @@ _FIRST: Final = (
     _word("outcome", "how it ended"),
     _word("reason", "why it is not ok"),
     _recorded("status", "HTTP status; of an operation that of its last answer"),
-    _word("error_code", "`code` of the API's error body"),
+    _word("error_code", "`code` of the API's error body; of `wrong_shape`, what is amiss with the body"),
     _word("mistake", "what was wrong on purpose"),
     _timestamp("intended_start", "when the schedule, or the policy of polls and retries, wanted it"),
     _timestamp("start", "first byte sent, or connecting began"),

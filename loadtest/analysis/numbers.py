@@ -129,8 +129,9 @@ def times_what(factor: float) -> str:
 
 
 def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
-    """``a 1 ms, b 2 ms``; of more than ``most`` the least and the greatest: ``1 ms (a) to 9 ms (d)``."""
+    """``a 1 ms, b 2 ms``; of more than ``most`` the least and the greatest: ``1 ms (a) to 9 ms (d)``, ``1 ms each``."""
     if len(values) <= most:
         return ", ".join(f"{name} {say(value)}" for name, value in values.items())
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
-    return f"{say(values[low])} ({low}) to {say(values[high])} ({high})"
+    ends = say(values[low]), say(values[high])
+    return f"{ends[0]} each" if ends[0] == ends[1] else f"{ends[0]} ({low}) to {ends[1]} ({high})"

@@ -136,6 +136,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
+    """Of the error body; of a body of another shape, what is amiss with it."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
@@ -146,6 +147,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
 _run = msgspec.json.Decoder(RunAnswer)
 _submit = msgspec.json.Decoder(SubmitAnswer)
 _job = msgspec.json.Decoder(JobAnswer)
+_SHAPES: Final[dict[RequestKind, type[msgspec.Struct]]] = {RequestKind.RUN: RunAnswer, RequestKind.SUBMIT: SubmitAnswer}
 _error = msgspec.json.Decoder(ErrorAnswer)
 _SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
@@ -235,27 +237,54 @@ def _interpret(kind: RequestKind, exchange: Exchange, job_id: str | None, expect
             submit = _submit.decode(exchange.body)
             return Answer(exchange=exchange, outcome=Outcome.OK, job_id=submit.job_id, job_state=submit.status)
         return _job_answer(exchange, _job.decode(exchange.body), job_id)
-    except msgspec.ValidationError:
-        return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=Reason.WRONG_SHAPE, job_id=job_id)
+    except msgspec.ValidationError as error:
+        return Answer(
+            exchange=exchange,
+            outcome=Outcome.FAILED,
+            reason=Reason.WRONG_SHAPE,
+            error_code=_amiss(kind, exchange.body, str(error)),
+            job_id=job_id,
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=Reason.INVALID_JSON, job_id=job_id)
+
+
+def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
+    """What an answer of another shape lacks, all of its keys; else where the first other difference is.
+
+    In words of our own, so that a target cannot make up many.
+    """
+    fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
+    try:
+        there = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return "no object"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # it was not read to its end, where it is no JSON either
+    if missing := [field.encode_name for field in fields if field.required and field.encode_name not in there]:
+        return f"without {' and '.join(missing)}"
+    said, _, where = error.replace("`", "").partition(" - at $.")
+    return f"{where}: {said[:1].lower()}{said[1:]}"
 
 
 def _job_answer(exchange: Exchange, job: JobAnswer, job_id: str | None) -> Answer:
     reason: Reason | None = None
     terminal = job.status in TERMINAL
+    there = {
+        "executionTime": not terminal or job.execution_time is not None,
+        "result": job.status != JobState.COMPLETED or isinstance(job.result, dict),
+        "error": job.status != JobState.FAILED or isinstance(job.error, str),
+    }
+    missing = [key for key, fine in there.items() if not fine]
     if job.job_id != job_id:
-        reason = Reason.WRONG_JOB
-    elif (
-        (terminal and job.execution_time is None)
-        or (job.status == JobState.COMPLETED and not isinstance(job.result, dict))
-        or (job.status == JobState.FAILED and not isinstance(job.error, str))
-    ):
+        reason, missing = Reason.WRONG_JOB, []
+    elif missing:
         reason = Reason.WRONG_SHAPE
     return Answer(
         exchange=exchange,
         outcome=Outcome.OK if reason is None else Outcome.FAILED,
         reason=reason,
+        error_code=f"{job.status} without {' and '.join(missing)}" if missing else None,
         job_id=job_id,
         job_state=job.status,
         execution_time_ms=job.execution_time if terminal else None,

@@ -54,6 +54,7 @@ def _meaning(sample: Sample) -> str:
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
         return f"{status} {sample.error_code or _PHRASES.get(status, 'of no known meaning')}"
     why = _SENTENCES.get(sample.reason or "", "it failed").rstrip(".")
+    why += f": {sample.error_code}" if sample.error_code else ""
     return why if status is None else f"{why} (status {status})"
 
 

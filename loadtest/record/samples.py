@@ -73,7 +73,7 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     reason: Reason | None = None
     """Why it is not ok."""
     error_code: str | None = None
-    """``code`` of the API's error body."""
+    """``code`` of the API's error body; where the reason is ``wrong_shape``, what is amiss with the body."""
     retry_after: str | None = None
     """The header as it came."""
     rate_limit: str | None = None

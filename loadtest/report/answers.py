@@ -123,7 +123,8 @@ def _alternatives(found: Answer) -> str:
     if len(order) > 1:
         which = _NUMBERS.get(len(order), f"these {len(order)}")
         named = which if len(order) <= _MOST_TIED else quoted(order)
-        parts.append(f"{named} cannot be told apart")
+        # By the first metric: the others, which are its price, may well tell them apart.
+        parts.append(f"{named} cannot be told apart" + (f" by {label(first)}" if len(found.by) > 1 else ""))
     if found.worse:
         named = _listed_with_values(found, _by_first(found, found.worse))
         than = "" if len(order) == 1 else " than both" if len(order) == 2 else " than these"
@@ -269,7 +270,11 @@ def _mistakes(findings: Findings) -> str:
     if not sent:
         head = "no mistake was sent, so that no answer to one was tested"
     never = f"; not tested, as none was sent: {', '.join(untested)}" if untested and sent else ""
-    return head + (f": {', '.join(told)}" if told else "") + never
+    whole = findings.metrics.overall.operations
+    # What was meant to be right, so that a service which refuses everything does not look correct.
+    others = whole.sent - sent
+    rest = f"; {numbers.count(whole.ok - good)} of {numbers.count(others)} other operations were ok" if others else ""
+    return head + (f": {', '.join(told)}" if told else "") + never + rest
 
 
 def _bursts(findings: Findings) -> str:

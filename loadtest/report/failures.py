@@ -28,17 +28,23 @@ def named_errors(findings: Findings, operation: Operation | None = None) -> str:
     if not groups:
         return ""
     group = groups[0]
-    asked = findings.record.requests
-    sent = int((asked["kind"] == group.kind).sum()) if findings.record.sent.complete else group.count
     kind = RequestKind(group.kind)
+    sent = requests_sent(findings, kind) or group.count
     who = f"{numbers.count(group.count)} of {numbers.count(sent)} {kind.several}"
     if group.count >= sent:
         who = f"the only {kind.one}" if sent == 1 else f"all {numbers.count(sent)} {kind.several}"
     return f"{who} {_what(group)}{_meant(findings, group)}"
 
 
+def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
+    """How many requests of a kind were sent; None where the record has more than are looked at one by one."""
+    return int((findings.record.requests["kind"] == kind).sum()) if findings.record.sent.complete else None
+
+
 def _what(group: ErrorGroup) -> str:
     """What came of a request, with the explanation of its reason where no code says it."""
+    if group.code and group.reason == Reason.WRONG_SHAPE:
+        return f"got {group.status} in another shape than the documented one: {group.code}"
     if group.status is not None and group.code:
         return f"got {group.status} {group.code}"
     reason = "" if group.reason is None else group.reason
@@ -81,7 +87,7 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
         return ""
     _, name, stage, part = max(found, key=lambda one: one[0])
     left = len(found) - 1
-    more = f" (so did 1\u00a0% or more in {left} other stage{'s' if left > 1 else ''})" if left else ""
+    more = f" (in {left} other stage{'s' if left > 1 else ''} 1\u00a0% or more failed or timed out)" if left else ""
     plan = findings.record.info.traffic[name]
     called = plan.operation.called(part.operations.sent)
     ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}

@@ -64,15 +64,17 @@ def within_limits(stage: StagePlan) -> bool:
 def main_entry(findings: Findings) -> MainEntry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
-    One that has times comes before one that has none, one within its limits before one above them, and of several
-    that do the same the one with the most times.
+    One that has times comes before one that has none, what a comparison chose or looks at before others, one within its
+    limits before one above them, and of several that do the same the one with the most times.
     """
     found = [_entry(findings, name) for name in findings.record.info.traffic]
     order = list(Operation)
+    answered = {each.entry or each.chosen for each in findings.answers}
     return min(
         found,
         key=lambda one: (
             not one.times.n,
+            one.traffic not in answered,
             not one.within,
             one.quantile is None,
             order.index(one.operation),
@@ -109,7 +111,9 @@ def headline(findings: Findings) -> str:
         return f"No data, because {_nothing(findings)}."
     told = {(entry.traffic, stage.name) for stage in entry.stages}
     # Where nothing has a time, it was said why.
-    parts = [_times(findings, entry), _limits(findings), worst_stage(findings, told) if entry.times.n else ""]
+    parts = [_times(findings, entry), _limits(findings)]
+    if entry.times.n:
+        parts.append(worst_stage(findings, told) or _served(findings))
     if answered := answer(findings):
         parts = [answered, worst_stage(findings, set())]
     text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
@@ -252,8 +256,9 @@ def _limits(findings: Findings) -> str:
     words = f"the {numbers.limit_name(use.limit)}"
     if assumed_limits.spec.algorithm == CONCURRENCY:
         return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
-    # Below the limit, and refused all the same as it must be: bursts are above it for a while.
-    average = " on average" if use.busiest <= 1 and use.throttled and expected_rate(findings, use) else ""
+    # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
+    burst = use.busiest <= 1 and use.throttled and expected_rate(findings, use)
+    average = " on average," if burst or _has_ramp(findings, use) else ""
     quotas = findings.record.quotas_on(use.limit)
     keys = f" (over {quotas} keys)" if quotas > 1 else ""
     if use.uneven:
@@ -263,6 +268,12 @@ def _limits(findings: Findings) -> str:
     at += f" in “{use.stretch}”" if use.busiest <= 1 else ""
     got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{predicted(findings, use)}{_other_limits(findings, use)}{_first_429(findings, use)}"
+
+
+def _has_ramp(findings: Findings, use: LimitUse) -> bool:
+    """Whether a rate rises or falls in a stretch."""
+    plans = [stage for _, stage in findings.record.stages() if stage.rate != stage.rate_to]
+    return any(plan.start_s < use.end_s and use.start_s < plan.start_s + plan.duration_s for plan in plans)
 
 
 def _other_limits(findings: Findings, told: LimitUse) -> str:
@@ -292,6 +303,14 @@ def _first_429(findings: Findings, use: LimitUse) -> str:
         offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
         return f"; as “{plan.name}” rose, the first came at {numbers.times_what(offered / limit)} the limit"
     return ""
+
+
+def _served(findings: Findings) -> str:
+    """That nothing but 429s went wrong, of a run above a limit; empty where something did, however little."""
+    counts = findings.metrics.overall.operations
+    if counts.failed or counts.timed_out or not any(use.busiest > 1 or use.throttled for use in findings.uses):
+        return ""
+    return f"none of {numbers.count(counts.sent)} operations failed or timed out"
 
 
 def _went_wrong(findings: Findings) -> str:

@@ -198,3 +198,24 @@ def test_a_policy_of_retries_is_enough(tmp_path: Path) -> None:
         assert one.kind is None
     assert "“t” sends retries" in one.why_not
     assert "retries above a limit wait" in interval(found, "above", "response_time.p50").why_not
+
+
+def test_what_is_sent_with_another_key_takes_no_range_away(tmp_path: Path) -> None:
+    """Each key has a limiter of its own: retries with one say nothing of what another one meets."""
+    limits = {**maker.DOCUMENTED, "sync_run": (20, 5.0)}
+    rows, traffic = [], {}
+    for key, name in enumerate(("t", "other")):
+        stage = maker.stage("above", 0, 22, 10, over=["sync_run"], expect_429=True)
+        traffic[name] = maker.plan("sync_run", [stage])
+        own = maker.Simulation({name: traffic[name]}, limits=limits).run()
+        for row in own:
+            row.key_index = key
+        rows += own
+    run = maker.info(traffic, keys=2)
+    run.scenario.effective["traffic"] = {"t": {}, "other": {"retry": {"policy": "exponential"}}}
+    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(count=20, window_s=5.0)
+    found = maker.findings(tmp_path / "run", run, sorted(rows, key=lambda row: row.end or 0))
+    assert interval(found, "above", "throttled_rate").kind == "phases"
+    other = find_interval(found.intervals, "other", "above", "throttled_rate")
+    assert other is not None
+    assert "“other” sends retries" in other.why_not

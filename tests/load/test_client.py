@@ -93,6 +93,29 @@ def test_any_other_answer_is_failed_with_a_reason(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "amiss"),
+    {
+        "a list": "no object",
+        "no result": "without result",
+        "a result that is no object": "result: expected object, got array",
+        "an executionTime below zero": "executionTime: expected float >= 0.0",
+        "completed without executionTime": "completed without executionTime",
+        "another job": None,
+    }.items(),
+)
+def test_what_is_amiss_with_an_answer_is_named(name: str, amiss: str | None) -> None:
+    """Missing keys, or the field that is not as documented; never in the words of the service."""
+    kind, status, body, _ = BAD[name]
+    assert answered(kind, status, body, "j1").error_code == amiss
+
+
+def test_every_missing_key_is_named() -> None:
+    """Not only the first one."""
+    assert answered("run", 200, {"output": {}}).error_code == "without result and executionTime"
+    assert answered("poll", 200, {}).error_code == "without jobId and status"
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         ({"error": "no", "code": "rate_limited", "details": {}}, "rate_limited"),

@@ -13,6 +13,7 @@ from rich.console import Console
 from loadtest.analysis.findings import Findings
 from loadtest.report.answers import matters
 from loadtest.report.formats import pages, terminal
+from loadtest.report.key_figures import key_figures
 from loadtest.report.plots import answers, figure
 from loadtest.report.plots.style import Drawing, styled
 from loadtest.report.report import Report, build
@@ -53,8 +54,13 @@ def test_the_choice_is_the_first_sentence(compared: Findings) -> None:
     """Who is chosen, for what price, which cannot be told from it, and which are worse."""
     assert words(build(compared).headline) == (
         "“calm” takes 174 ms (p50) for 1 request per operation; “eager” takes 174 ms for 3: at n = 90 the two "
-        "cannot be told apart, “slow” (214 ms) is slower than both."
+        "cannot be told apart by response time p50, “slow” (214 ms) is slower than both."
     )
+
+
+def test_the_key_figures_are_of_the_choice(compared: Findings) -> None:
+    """What was chosen is what a reader wants the times of, and not the entry that comes first."""
+    assert key_figures(compared)[0].label == "p95 response time, calm within the limits"
 
 
 def test_every_form_has_the_answers_table(compared: Findings, tmp_path: Path) -> None:
@@ -156,7 +162,7 @@ def test_mistakes_are_counted_by_kind(tmp_path: Path) -> None:
     report = mistaken(tmp_path, [*fates, {**REFUSED, "mistake": "unknown_workflow"}], planned)
     assert words(report.headline).startswith(
         "9 of 11 mistakes and expected errors were answered as documented: unknown_workflow 6 of 7, 1 got 429 instead, "
-        "invalid_body 3 of 4; not tested, as none was sent: bad_key"
+        "invalid_body 3 of 4; not tested, as none was sent: bad_key; 10 of 10 other operations were ok"
     )
     (table,) = report.answers
     assert [(row[1].text, row[-1].text) for row in table.rows] == [

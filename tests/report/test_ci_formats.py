@@ -97,10 +97,11 @@ def test_there_is_a_file_of_each_form_for_next_to_nothing(tmp_path: Path, rows: 
 
 
 def test_what_xml_cannot_hold_is_replaced(tmp_path: Path) -> None:
-    """A control character or half a surrogate in a server's words does not break the file."""
+    """A control character or half a surrogate in a server's words breaks no file; the widget fails, too."""
     rows = maker.both("t", 0, 0, 5)
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=1)})
     run.end, run.end_reason = "aborted", "\x00 <&> \x1b[31m"
-    _, suite, _, _ = made(maker.save(tmp_path / "run", run, rows))
+    _, suite, performance, _ = made(maker.save(tmp_path / "run", run, rows))
+    assert performance["checks"]["fails"] == int(suite.get("errors")) == 1
     error = suite.find("testcase/error")
     assert "<&>" in str(error.get("message"))

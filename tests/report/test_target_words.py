@@ -43,7 +43,7 @@ def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     report = build(findings)
     assert report.bottleneck.kind == "unexplained 429s"
     assert "though the sync_run limit (100 per minute) had room for them" in report.bottleneck.words
-    assert report.headline.endswith("though a fixed window of 100 per minute predicts none.")
+    assert "though a fixed window of 100 per minute predicts none; none of 60 operations failed" in report.headline
     assert any("429s of the sync_run limit came though it had room" in one for one in report.target)
     with styled("rates"):
         title = limits.draw_rates(findings).title
@@ -62,11 +62,11 @@ def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
     fates: list[dict[str, Any]] = [
         {"execution_time_ms": 4.0}, {"execution_time_ms": -3.0}, {"execution_time_ms": 900.0},
         {"execution_time_ms": 4.0, "result_matched": False, "outcome": "failed", "reason": "wrong_result"},
-        {"outcome": "failed", "reason": "wrong_shape"},
+        {"outcome": "failed", "reason": "wrong_shape", "error_code": "without executionTime"},
     ]  # fmt: skip
     report = made(tmp_path, fates)
     said = plain(" ".join(report.target))
-    assert "1 of 5 operations of t were answered in another shape" in said
+    assert "1 of 5 runs were answered in another shape than the documented one: without executionTime (1)" in said
     assert "1 of 3 answers gave an executionTime below zero, at worst -3.00 ms." in said
     assert "1 of 3 answers gave an executionTime longer than the client waited, at worst 900 ms." in said
     assert "1 of 1 answers held a result that is not that of what was asked." in said

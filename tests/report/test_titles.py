@@ -1,5 +1,6 @@
 """Titles of plots are statements that the record proves: each is held against the rows themselves."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import record_maker as maker
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import by_rate, limits
-from loadtest.report.plots.style import Drawing, styled
+from loadtest.analysis.limits import windows
+from loadtest.report.plots import by_rate, limits, overhead, response_time, slowest
+from loadtest.report.plots.style import Drawing, NoData, styled
 
 
 def title(draw: Any, findings: Findings) -> str:
@@ -39,19 +41,33 @@ def test_windows_say_what_those_that_refused_let_pass(tmp_path: Path, seconds: i
     traffic = {"t": maker.plan("sync_run", [stage])}
     rows, run = maker.Simulation(traffic).run(), maker.info(traffic)
     found = maker.findings(tmp_path / "run", run, rows)
-    windows = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
-    refusing = {number: counts for number, counts in windows.items() if counts[True]}
+    per_minute = per_window(rows, run.epoch_unix_ns / 1e9, 0.3)
+    refusing = {number: counts for number, counts in per_minute.items() if counts[True]}
     assert refusing
-    whole = [counts[False] for number, counts in refusing.items() if min(windows) < number < max(windows)]
+    whole = [counts[False] for number, counts in refusing.items() if min(per_minute) < number < max(per_minute)]
     said = title(limits.draw_windows, found)
     if whole:
         assert set(whole) == {100}
-        exact = f"Each of {len(whole)} saturated windows let exactly its limit pass"
-        assert said == (exact if len(whole) > 1 else "The one saturated window let exactly its limit pass")
+        exact = f"Each of {len(whole)} saturated whole windows let exactly its limit pass"
+        assert said == (exact if len(whole) > 1 else "The one saturated whole window let exactly its limit pass")
     else:
         passed = sorted(counts[False] for counts in refusing.values())
         ends = f"{passed[0]}" if passed[0] == passed[-1] else f"{passed[0]} to {passed[-1]}"
-        assert said == f"Windows that refused are cut off by the run’s ends; they let pass: sync_run {ends} of 100"
+        assert said == f"Windows that refused let pass: sync_run {ends} of 100 (cut off by the run’s ends)"
+
+
+def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only windows beyond those that are kept refused, there is no picture of the others."""
+    stages = [maker.stage("within", 0, 90, 1), maker.stage("above", 90, 90, 4, over=["sync_run"], expect_429=True)]
+    traffic = {"t": maker.plan("sync_run", stages)}
+    monkeypatch.setattr(windows, "KEPT", 1)
+    findings = maker.findings(tmp_path / "run", maker.info(traffic), maker.Simulation(traffic).run())
+    with styled("windows"):
+        drawn = limits.draw_windows(findings)
+    assert isinstance(drawn, NoData)
+    assert "windows refused anything" in drawn.why
 
 
 @pytest.mark.parametrize("times", [(100, 104, 101), (100, 300, 101), (100, 150, 200)])
@@ -80,3 +96,53 @@ def test_rates_are_compared_in_every_stage(tmp_path: Path, times: tuple[int, int
     else:
         assert max(medians.values()) < 1.1 * min(medians.values())
         assert said == "The median response time of t is the same in all stages, within 10 %"
+
+
+def test_stages_of_bursts_have_no_rate(tmp_path: Path) -> None:
+    """Three bursts are no three rates: they are compared by their names."""
+    stages = [maker.stage(name, 20 * k, 20, 0, burst=12 + 2 * k) for k, name in enumerate("abc")]
+    rows = []
+    for place, stage in enumerate(stages):
+        start, took = stage.start_s * 1e3, 5 + 2 * place
+        for k in range(int(stage.burst)):
+            rows += maker.both("t", 100 * place + k, start, start + took, stage=stage.name, execution_time_ms=4.0)
+    findings = maker.findings(tmp_path / "run", maker.info({"t": maker.plan("sync_run", stages)}), rows)
+    assert by_rate.draw(findings) is None
+    assert title(overhead.draw, findings).endswith("t 1.00 ms in “a”, 5.00 ms in “c”")
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.2, 3.0])
+def test_a_heat_map_tells_thirds_apart_as_far_as_its_fields_do(tmp_path: Path, slower: float) -> None:
+    """What the title says of the last third's median and the first's holds for the medians of the rows."""
+    rows = []
+    for k in range(240):
+        took = (100 + k * 37 % 61) * (slower if k >= 120 else 1.0)
+        rows += maker.both("t", k, k * 3000, k * 3000 + took)
+    findings = maker.findings(
+        tmp_path / "run", maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 720, 1 / 3)])}), rows
+    )
+    said = title(response_time.draw_heat, findings)
+    took = np.array([(row.end - row.intended_start) / 1e6 for row in rows if row.row == "operation"])
+    ratio = float(np.median(took[-80:]) / np.median(took[:80]))
+    ends = [float(each) for each in re.findall(r"[\d.]+", said)]
+    assert (len(ends) == 1) is (slower == 1.0), said
+    low, high = ends if len(ends) == 2 else (1 - ends[0] / 100, 1 + ends[0] / 100)
+    assert low <= ratio <= high
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "words"),
+    [
+        ("throttled", 429, "was throttled (429) after"),
+        ("failed", 500, "failed after"),
+        ("timed_out", None, "timed out after"),
+    ],
+)
+def test_the_slowest_operation_is_said_to_end_as_it_did(tmp_path: Path, outcome: str, status: Any, words: str) -> None:
+    """A refused operation was not given up."""
+    rows = [row for k in range(5) for row in maker.both("t", k, k * 1000, k * 1000 + 5)]
+    rows += maker.both("t", 5, 5000, 5070, outcome=outcome, status=status, reason=outcome)
+    findings = maker.findings(
+        tmp_path / "run", maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 1)])}), rows
+    )
+    assert title(slowest.draw, findings) == f"The slowest operation, of t, {words} 70.0 ms in 1 request"

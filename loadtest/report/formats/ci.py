@@ -102,13 +102,15 @@ def clean(text: str) -> str:
 def render_gitlab(findings: Findings) -> str:
     """The file's text: times are in ms and of all requests.
 
-    Thresholds and checks of validity are its checks, but for those that could not be judged, which JUnit skips.
+    Thresholds and checks of validity are its checks, but for those that could not be judged, which JUnit skips; of an
+    aborted run that it did not come to its end is one that fails, as there.
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
     void = findings.verdict.word in _VOID
     judged = [one.judgement == "pass" for one in findings.judged if one.judgement != "inconclusive" and not void]
     judged += [check.ok for check in findings.checks if check.judged]
+    judged += [False] if record.info.end == "aborted" else []
     passed = sum(judged)
     metrics: dict[str, Any] = {
         "checks": {"passes": passed, "fails": len(judged) - passed, "value": passed / len(judged)},

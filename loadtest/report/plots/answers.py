@@ -108,13 +108,7 @@ def _title(found: Answer) -> str:
     """What the intervals of differences say, in a few words."""
     first = found.by[0]
     if found.kind == "effect":
-        base, *heads = [side.name for side in found.sides]
-        changed = [label(each.metric) for each in found.differences if each.told_apart and matters(found, each)]
-        changed = list(dict.fromkeys(changed))
-        where = f"“{found.entry}” in {quoted(heads)}"
-        if changed:
-            return f"{where} differs from “{base}” in {' and '.join(changed)}"
-        return f"{where} cannot be told from “{base}”"
+        return _effect_title(found)
     if found.chosen is None:
         return f"{quoted([side.name for side in found.sides])} by {label(first)}"
     tied = [name for name in found.tied if name != found.chosen]
@@ -126,3 +120,19 @@ def _title(found: Answer) -> str:
         worse = worse_word(first) if tied or first.partition(".")[0] in TIMES else f"worse by {label(first)}"
         parts.append(f"{quoted(found.worse)} {verb} {worse} than “{found.best}”")
     return "; ".join(parts)
+
+
+def _effect_title(found: Answer) -> str:
+    """In which stages an entry differs from the first, each with the metrics that tell."""
+    base, *heads = [side.name for side in found.sides]
+    told = [each for each in found.differences if each.told_apart]
+    stages: dict[tuple[str, ...], list[str]] = {}
+    for head in heads:
+        metrics = tuple(label(each.metric) for each in told if each.head == head and matters(found, each))
+        if metrics:
+            stages.setdefault(metrics, []).append(head)
+    if not stages:
+        much = " that matters" if told else ""
+        return f"No change{much} of “{found.entry}” from “{base}” to {quoted(heads)} can be told"
+    parts = [f"in {quoted(names)} by {' and '.join(metrics)}" for metrics, names in stages.items()]
+    return f"“{found.entry}” differs from “{base}” {', '.join(parts)}"

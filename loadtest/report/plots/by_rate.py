@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
+from loadtest.report.plots.response_time import names_or_count
 from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
 from loadtest.report.tables.table import Table, table_of
 
@@ -28,10 +29,28 @@ class _Point:
     times: Summary
     throttled: float | None
 
+    @property
+    def known(self) -> bool:
+        """Whether no time-out leaves the median open."""
+        p50 = self.times.get("p50")
+        return not p50.at_least and p50.most is None
+
 
 def draw(findings: Findings) -> Drawing | NoData | None:
-    """One panel for each traffic entry with three stages or more at different rates; None if none has."""
-    found = {name: _points(figures.stages) for name, figures in findings.metrics.traffic.items()}
+    """One panel for each traffic entry with three stages or more at different rates; None if none has.
+
+    A burst comes all at once: what it is per minute says nothing.
+    """
+    bursts = {
+        (name, stage.name)
+        for name, plan in findings.record.info.traffic.items()
+        for stage in plan.stages
+        if stage.burst
+    }
+    found = {
+        name: _points({stage: part for stage, part in figures.stages.items() if (name, stage) not in bursts})
+        for name, figures in findings.metrics.traffic.items()
+    }
     found = {name: points for name, points in found.items() if len({round(p.rate, 6) for p in points}) >= _LEAST}
     if not found:
         return None
@@ -85,6 +104,11 @@ def _panel(panel: Axes, points: list[_Point], colour: str) -> None:
 
 
 def _title(found: dict[str, list[_Point]]) -> str:
+    # What time-outs leave open is compared with nothing.
+    found = {name: [point for point in points if point.known] for name, points in found.items()}
+    found = {name: points for name, points in found.items() if len(points) > 1}
+    if not found:
+        return "Response time by the rate offered; time-outs leave the medians open"
     grown = []
     for name, points in found.items():
         least, most = points[0], points[-1]
@@ -96,8 +120,7 @@ def _title(found: dict[str, list[_Point]]) -> str:
     ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in found.items()}
     name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
     if slow.p50 < _SAME * fast.p50:
-        whose = f"of {name}" if len(found) == 1 else "of each entry"
-        return f"The median response time {whose} is the same in all stages, within 10 %"
+        return f"The median response time of {names_or_count(list(found))} is the same in all stages, within 10 %"
     times = f"{numbers.times_as(slow.p50 / fast.p50)} times"
     return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
 

@@ -10,7 +10,7 @@ from loadtest.analysis import distribution, numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits.expected_429 import Expectation, boundaries
 from loadtest.analysis.limits.usage import bottleneck_limit
-from loadtest.analysis.limits.windows import AcceptedWindows
+from loadtest.analysis.limits.windows import KEPT, AcceptedWindows
 from loadtest.analysis.numbers import count
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
@@ -222,14 +222,22 @@ def draw_windows(findings: Findings) -> style.Drawing | style.NoData:
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return style.NoData(_WINDOWS_TITLE, observed.why_not)
+    refusing = [each for each in observed.limits.values() if each.throttled]
     drawn = {
-        name: each.windows for name, each in observed.limits.items() if each.windows is not None and each.throttled
+        name: each.windows
+        for name, each in observed.limits.items()
+        if each.windows is not None and each.windows.refused.any()
     }
     if not drawn:
-        refused = any(each.throttled for each in observed.limits.values())
-        return style.NoData(
-            _WINDOWS_TITLE, "the limiter does not count in windows" if refused else "no window refused anything"
-        )
+        why = "no window refused anything"
+        if refusing:
+            windowed = any(each.windows is not None for each in refusing)
+            why = (
+                f"none of the first {count(KEPT)} windows refused anything"
+                if windowed
+                else "the limiter does not count in windows"
+            )
+        return style.NoData(_WINDOWS_TITLE, why)
     figure, axes = style.panels(len(drawn), 1.45)
     style.time_axis(axes[-1], record.covered_s)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
@@ -300,15 +308,15 @@ def _windows_title(findings: Findings) -> str:
     total = sum(each.saturated for each in known)
     exact = all(each.spread is not None and each.spread[0] == each.spread[2] == each.count for each in known)
     if exact and total == 1:
-        return "The one saturated window let exactly its limit pass"
+        return "The one saturated whole window let exactly its limit pass"
     if exact:
-        return f"Each of {count(total)} saturated windows let exactly its limit pass"
+        return f"Each of {count(total)} saturated whole windows let exactly its limit pass"
     parts = ", ".join(
         f"{name} {_range(counts.spread[0], counts.spread[2])} of {count(counts.count)}"
         for name, each in limits.items()
         if each.windows is not None and (counts := each.windows.counts).spread is not None
     )
-    return f"Saturated windows let pass: {parts}"
+    return f"Saturated whole windows let pass: {parts}"
 
 
 def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
@@ -318,9 +326,7 @@ def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
         for name, windows in found.items()
         if len(accepted := windows.accepted[windows.refused > 0])
     ]
-    if not parts:
-        return "No window that is drawn refused anything"
-    return f"Windows that refused are cut off by the run’s ends; they let pass: {', '.join(parts)}"
+    return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
 
 
 def _range(least: int, most: int) -> str:

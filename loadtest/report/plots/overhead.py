@@ -48,7 +48,8 @@ def draw(findings: Findings) -> Drawing | NoData:
         left, right = axes[2 * row : 2 * row + 2]
         operation = record.info.traffic[name].operation
         _spread(left, findings, name, OPERATIONS[operation])
-        _by_rate(right, findings.metrics.traffic[name].stages, OPERATIONS[operation])
+        stages = findings.metrics.traffic[name].stages
+        _by_rate(right, stages, OPERATIONS[operation], bursts=_has_bursts(findings, name))
         left.set_title(f"{name}  ·  {operation}")
         left.set_xlabel("ms (log)")
         right.set_title("by stage")
@@ -56,9 +57,9 @@ def draw(findings: Findings) -> Drawing | NoData:
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
         "polling too, so that it can’t be shorter than the first poll’s wait. On the right, each stage at the rate "
-        "that was sent, or in their order where all had the same, with the 95 % interval (sampling only) of its "
-        "median; a thin line leads to the rate that was offered, where that is another. Overhead that grows with the "
-        "rate is queueing. Lower is better."
+        "that was sent, or in their order where all had the same or some came all at once, with the 95 % interval "
+        "(sampling only) of its median; a thin line leads to the rate that was offered, where that is another. "
+        "Overhead that grows with the rate is queueing. Lower is better."
     )
     return Drawing(_title(findings, names), caption, figure)
 
@@ -77,19 +78,24 @@ def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     panel.set_ylabel("at most this long, %")
 
 
-def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
+def _has_bursts(findings: Findings, name: str) -> bool:
+    """Whether stages of an entry came all at once: what that is per minute says nothing."""
+    return any(stage.burst for stage in findings.record.info.traffic[name].stages)
+
+
+def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, bursts: bool) -> None:
     known = [(name, figures) for name, figures in stages.items() if figures.overhead_ms.p50 is not None]
     if not known:
         panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
                        ha="center", va="center", color=MUTED)  # fmt: skip
         return
     rates = np.array([(figures.operations.sent_rate or 0.0) * 60 for _, figures in known])
-    if len(known) > 1 and rates.max() <= _FASTER * rates.min():
+    if len(known) > 1 and (bursts or rates.max() <= _FASTER * rates.min()):
         # One beside the other, in the order of the run: at their rates they would lie upon one another.
         _points(panel, np.arange(len(known), dtype=float), [figures.overhead_ms for _, figures in known], colour)
         panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
         panel.set_xlim(-0.5, len(known) - 0.5)
-        panel.set_xlabel(f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
+        panel.set_xlabel("stage" if bursts else f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
         return
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
@@ -138,7 +144,7 @@ def _title(findings: Findings, names: list[str]) -> str:
         ended = ended_share(findings, name)
         (slow, before, _), (fast, after, _) = min(steps), max(steps)
         (_, least, quick), (_, most, late) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
-        if fast > _FASTER * slow:
+        if fast > _FASTER * slow and not _has_bursts(findings, name):
             ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
             parts.append(f"{name}{ended} {ends} at {numbers.rate(fast)}")
         elif most > _FASTER * least:

@@ -51,17 +51,22 @@ def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
 
 
 def _scatter_title(findings: Findings) -> str:
-    parts, medians = [], {}
+    parts, medians, late = [], {}, []
     for name, figures in findings.metrics.traffic.items():
         block = figures.response_time_ms
         if block.p50 is not None:
-            medians[name] = block.p50
+            if block.get("p50") == block.get("p50")._replace(at_least=False, most=None):
+                medians[name] = block.p50
+            else:
+                late.append(name)
             tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
             parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
     if not any(figures.response_time_ms.n for figures in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
-        return f"Median response time: {numbers.listed(medians, numbers.duration_ms)}"
+        open_ = f"time-outs leave that of {names_or_count(late)} open" if late else ""
+        listed = numbers.listed(medians, numbers.duration_ms)
+        return f"Median response time: {'; '.join(part for part in (listed, open_) if part)}"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 
@@ -221,22 +226,27 @@ def _heat_medians(heat: Heat) -> np.ndarray:
 
 
 def _heat_title(findings: Findings) -> str:
-    """Where the last third of the run differs most from the first."""
-    drifts = []
+    """Where the last third of the run differs most from the first, as far as the heights of fields tell."""
+    drifts = {}
     for name, heat in findings.heats.items():
-        known = _heat_medians(heat)
-        known = known[np.isfinite(known)]
-        third = len(known) // 3
-        if third:
-            drifts.append((float(np.median(known[-third:]) / np.median(known[:third])), name))
+        third = len(heat.counts) // 3
+        first, last = (counts.sum(axis=0).cumsum() for counts in (heat.counts[:third], heat.counts[-third:]))
+        if third and first[-1] and last[-1]:
+            # Both medians are somewhere in their fields, so that their ratio is known within two heights of one.
+            fields = [int(np.searchsorted(sums, (sums[-1] + 1) // 2)) for sums in (first, last)]
+            height, moved = float(heat.levels[1] / heat.levels[0]), fields[1] - fields[0]
+            drifts[name] = (height ** (moved - 1), height ** (moved + 1))
     if not drifts:
         return "Response times over the whole run"
-    drift, name = max(drifts, key=lambda one: abs(np.log(one[0])))
-    # A field is 15 % high: less than that is no finding.
-    if abs(np.log(drift)) < np.log(1.2):
-        whose = f" of {name}" if len(drifts) == 1 else " of each entry"
-        return f"The median response time{whose} in the last third of the run is that of the first, within 20 %"
-    return f"The median response time of {name} in the last third of the run is {drift:.2g} times that of the first"
+    name = max(drifts, key=lambda each: abs(np.log(drifts[each][0] * drifts[each][1])))
+    low, high = drifts[name]
+    if low <= 1 <= high:
+        most = max(max(high, 1 / low) for low, high in drifts.values())
+        whose = names_or_count(list(drifts))
+        same = f"is that of the first, within {np.ceil((most - 1) * 100):.0f}\u00a0%"
+        return f"The median response time of {whose} in the last third of the run {same}"
+    times = f"{low:.2g} to {high:.2g} times that of the first"
+    return f"The median response time of {name} in the last third of the run is {times}"
 
 
 def _heat_table(name: str, heat: Heat) -> Table:

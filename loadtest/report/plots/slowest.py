@@ -17,6 +17,11 @@ _FRAME_IN: Final = 0.5
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.21
 _LEAST_IN: Final = 1.0
+_ENDED: Final[dict[str, str]] = {
+    Outcome.THROTTLED: "was throttled (429) after",
+    Outcome.FAILED: "failed after",
+    Outcome.TIMED_OUT: "timed out after",
+}
 """A lower panel has no room for its axis and a title above it."""
 
 
@@ -82,6 +87,5 @@ def _title(shown: list[SlowOperation]) -> str:
     asked = len(worst.phases)
     requests = "1 request" if asked == 1 else f"{numbers.count(asked)} requests"
     took = f"{numbers.duration_ms(worst.response_ms)} in {requests}"
-    if worst.outcome != Outcome.OK:
-        return f"The slowest operation, of {worst.traffic}, was given up after {took}"
-    return f"The slowest operation, of {worst.traffic}, took {took}"
+    ended = _ENDED.get(worst.outcome, "took")
+    return f"The slowest operation, of {worst.traffic}, {ended} {took}"

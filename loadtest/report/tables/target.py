@@ -11,8 +11,9 @@ from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 from loadtest.analysis.slowest import SlowOperation
-from loadtest.contract import Reason
+from loadtest.contract import Reason, RequestKind
 from loadtest.report.bottleneck import unexplained_429s
+from loadtest.report.failures import requests_sent
 from loadtest.report.tables.table import Cell, Row, Table, table_of
 
 _ANOMALY_WORDS: Final = {
@@ -35,15 +36,18 @@ def about_target(findings: Findings) -> tuple[str, ...]:
 
 
 def _shape_findings(findings: Findings) -> Iterator[str]:
-    """Answers without what the contract asks of them, a missing or negative executionTime among them."""
-    for name, figures in findings.metrics.traffic.items():
-        if wrong := figures.reasons.get(Reason.WRONG_SHAPE):
-            groups = [one for one in findings.errors if one.traffic == name and one.reason == Reason.WRONG_SHAPE]
-            example = groups[0].request_id if groups else None
+    """Answers of another shape than the documented one, by what is amiss with them."""
+    least = "At least " if findings.record.errors.beyond else ""
+    for kind in RequestKind:
+        groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
+        if groups:
+            wrong, sent = sum(one.count for one in groups), requests_sent(findings, kind)
+            known = [f"{one.code} ({count(one.count)})" for one in groups if one.code]
+            which = f": {', '.join(known)}" if known else ""
+            of = f" of {count(sent)}" if sent is not None else ""
             yield (
-                f"{count(wrong)} of {count(figures.operations.sent)} operations of {name} were answered in another "
-                "shape than the documented one: executionTime missing or below zero, or another field amiss"
-                f"{_first(example)}."
+                f"{least}{count(wrong)}{of} {kind.several} were answered in another shape than the documented one"
+                f"{which}{_first(groups[0].request_id)}."
             )
 
 
