@@ -3,6 +3,7 @@
 The client writes prepared bytes on keep-alive connections, one request in flight on each, and reads whole answers.
 """
 
+import functools
 import os
 import re
 import socket
@@ -49,6 +50,7 @@ class Server:
         return connection
 
 
+@functools.cache  # once a client is pinned, it would see its own core only
 def cores() -> tuple[int | None, int | None]:
     """A core for the servers and another for the client; None where there are no two, or no say in it."""
     if not hasattr(os, "sched_getaffinity"):

@@ -1,4 +1,4 @@
-"""What a submit and a retrieval cost with 100 and with 20,000 jobs in flight: the same, or nearly so.
+"""What a submit and a retrieval cost with 100 and with 9,000 jobs in flight: the same, or nearly so.
 
 Two servers in turns, on one core; CPU time per request, median over the rounds of the ratio within each. Exits with 1
 where a request costs more than a quarter more. Run: ``python bench/jobs_in_flight.py``.
@@ -12,7 +12,7 @@ from typing import Final
 
 from exchanging import NO_LIMITS, SERVE, Server, ask, cores, exchange, get, pin, post, started
 
-FEW, MANY = 100, 20_000
+FEW, MANY = 100, 9_000
 CONNECTIONS: Final = 8
 ROUNDS: Final = 7
 BAR: Final = 1.25

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from regression_families import Scores
 from scipy.special import stdtr
-from scipy.stats import rankdata
 
 PEERS: Final = Path(__file__).parent / "peers" / "regression_gates.py"
 
@@ -96,6 +95,8 @@ def _welch(base: Scores, head: Scores) -> Scores:
 
 def _mann_whitney(base: Scores, head: Scores) -> Scores:
     """Of all pairs of a base and a head value, the share in which head is slower (U ÷ its largest value)."""
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import, and tests import this file
+
     ranks = rankdata(np.concatenate([base, head], axis=1), axis=1)
     n, m = base.shape[1], head.shape[1]
     return (ranks[:, n:].sum(axis=1) - m * (m + 1) / 2) / (n * m)

@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import os
 
 from hypothesis import settings
@@ -22,3 +23,12 @@ settings.register_profile("default", deadline=None, max_examples=40)
 # A gate looks at more examples, and at the same ones for the same commit.
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# What is imported and collected stays: looking for garbage in it is a third of a worker's start, and of its end.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage in what tests leave from here on."""
+    gc.freeze()
+    gc.enable()

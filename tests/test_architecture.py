@@ -104,10 +104,16 @@ def parsed(path: Path) -> ast.Module:
 
 
 @functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of it."""
+    return list(ast.walk(parsed(path)))
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports anywhere in it; `from loadtest import x` is `loadtest.x`."""
     found = set()
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -149,7 +155,7 @@ def test_the_words_of_the_api_are_spelled_once() -> None:
         f"{name}:{node.lineno} spells {node.value!r}"
         for name in NAMES
         if name != "loadtest/contract.py" and not name.startswith(STILL_SPELL)
-        for node in ast.walk(parsed(ROOT / name))
+        for node in nodes(ROOT / name)
         if isinstance(node, ast.Constant) and node.value in words and (name, node.value) not in NOUNS
     ]
     assert not wrong, "\n".join(wrong)
@@ -167,12 +173,14 @@ def shape_mistakes(name: str) -> list[str]:
     wrong = [f"{name} has {lines} lines"] if (lines := len(text.splitlines())) > MAX_FILE else []
     if text.strip() and not ast.get_docstring(tree):
         wrong.append(f"{name} has no docstring")
-    for node in ast.walk(tree):
+    for node in nodes(ROOT / name):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             wrong += [f"{name}:{node.lineno}: {node.name} has {length} lines"] if length > MAX_FUNCTION else []
     return wrong + [
-        f"{name}:{node.lineno}: {node.name} has no docstring" for node in public(tree) if not ast.get_docstring(node)
+        f"{name}:{node.lineno}: {node.name} has no docstring"
+        for node in public(tree)
+        if not ast.get_docstring(node, clean=False)
     ]
 
 

@@ -4,6 +4,9 @@ docs/locust.md says what of Locust does what here, and which variables of the en
 entry is a user class of its name; all other names begin with an underscore, as no entry's can.
 """
 
+import atexit as _atexit
+import gc as _gc
+
 import locust as _locust
 
 from loadtest.load.plain.locust_test import LocustTest as _LocustTest
@@ -11,6 +14,7 @@ from loadtest.load.plain.process import LocustProcess as _LocustProcess
 from loadtest.load.plain.process import WholePool as _WholePool
 from loadtest.load.plain.process import plain_refusal as _plain_refusal
 
+_atexit.register(_gc.freeze)  # as in loadtest.load
 with _plain_refusal():
     _process = _LocustProcess(_LocustTest())
     _process.check_target()

@@ -3,6 +3,8 @@
 Keys and endpoint come from the environment.
 """
 
+import atexit
+import gc
 import sys
 from typing import Final
 
@@ -39,6 +41,7 @@ def main(order: PreflightOrder) -> bytes:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as in loadtest.report
     try:
         sys.stdout.buffer.write(main(msgspec.json.decode(sys.stdin.buffer.read(), type=PreflightOrder)))
     except LoadtestError as error:

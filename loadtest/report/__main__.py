@@ -3,6 +3,8 @@
 A process of its own, because a run's process has been patched by gevent and must not draw.
 """
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -27,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
+    gc.disable()  # as in loadtest.load
     from loadtest.report import write  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+
+    gc.enable()
 
     report = write.make(directory, plots=plots, baselines=baselines)
     terminal.show(report, short(directory))
@@ -37,6 +42,7 @@ def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
 
 def guarded(make: Callable[[], int], what: str) -> int:
     """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr."""
+    atexit.register(gc.freeze)  # or Python's end looks for garbage in all that was imported: 0.1 s
     try:
         return make()
     except LoadtestError as error:

@@ -2,8 +2,8 @@
 
 A test goes to whichever worker is free, except that
 
-- tests of a file with a fixture of its module stay together, so that it is made once, and those of files that look at
-  the report of the tour, which takes longest;
+- tests of a file with a fixture of its module, or with a cache, stay together, so that this is made once, and those of
+  files that look at the report of the tour, which takes longest;
 - tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
   looked at, are ever made side by side.
 
@@ -99,9 +99,9 @@ def _group(path: Path, test: str) -> str | None:
     text = _text(path)
     if "pytestmark = pytest.mark.judged" in text or test in _JUDGED.findall(text):
         return "judged"
-    if "toured: " in text:
+    if re.search(r"\btoured\b", text):
         return "toured"
-    return str(path) if 'scope="module"' in text else None
+    return str(path) if 'scope="module"' in text or "@functools.cache" in text else None
 
 
 def _rank(item: pytest.Item) -> int:

@@ -10,7 +10,6 @@ from regression_checks import CHANGED, NONE, Change, as_matrices, check, familie
 from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, draw, rows
 from regression_power import BRIEF, Tally, bar_table, collected, interval
 from regression_rivals import rivals, threshold
-from scipy.stats import mannwhitneyu, ttest_ind
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,6 +129,8 @@ def test_a_large_change_is_found_on_the_right_entry():
 
 def test_other_rules_agree_with_scipy():
     """Welch's p and the Mann–Whitney U are SciPy's."""
+    from scipy.stats import mannwhitneyu, ttest_ind  # noqa: PLC0415 - slow to import
+
     random = np.random.default_rng(1)
     base, head = random.normal(4, 0.1, (3, 12, 2)), random.normal(4.05, 0.1, (3, 12, 2))
     found = rivals(base, head, True, None)

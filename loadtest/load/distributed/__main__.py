@@ -6,6 +6,8 @@ sent, waits for what is in flight, and goes; a second one ends it at once.
 
 import locust  # isort: skip - first, since it patches the interpreter
 import argparse
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -106,4 +108,5 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as in loadtest.load
     sys.exit(_run(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """The files of a comparison, for every kind of it: page, Markdown, JUnit, OpenMetrics, terminal, GitHub."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -71,7 +72,8 @@ def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_page_of_pairs_is_headed_by_the_comparison_not_by_its_last_block(tmp_path: Path) -> None:
     paired, history = CASES["paired-slower"], CASES["slower"]
     assert build(paired, tmp_path).name == tmp_path.name
-    assert f"<code>{tmp_path.name}</code>" in write.render_html(build(paired, tmp_path))
+    undrawn = replace(build(paired, tmp_path), draw=tuple)
+    assert f"<code>{tmp_path.name}</code>" in write.render_html(undrawn)
     assert build(history, tmp_path).name == history.runs[-1]
 
 
