@@ -243,7 +243,8 @@ def _show(found: LimitFinding) -> None:
         "Retry-After": found.retry_after,
         "headers": found.headers,
         "cost": f"{found.requests} requests, {found.refused} of them refused, {found.seconds:.0f} s; "
-        + (f"{found.executed} runs" if found.executed else "nothing was executed"),
+        + (f"{found.executed} runs" if found.executed else "nothing was executed")
+        + (f"; {found.jobs_of_refused} refused requests name a job all the same" if found.jobs_of_refused else ""),
     }
     for name, words in rows.items():
         if words:

@@ -119,7 +119,7 @@ class PreflightClient:
             method, path, content=content, headers=headers, extensions=self._extensions
         )
         try:
-            answer, data = self._runner.run(self._exchange(request))
+            answer, data = self._runner.run(exchange(self._client, request, self._timeout))
         except TimeoutError:
             return PreflightReply(
                 sent, time.monotonic() - began, f"no whole answer within {self._timeout:g} s", late=True
@@ -129,21 +129,34 @@ class PreflightClient:
         took = time.monotonic() - began
         if data is None:
             return PreflightReply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes")
-        return PreflightReply(sent, took, None, answer.status_code, _decode(data), _date(answer.headers.get("date")))
+        return PreflightReply(sent, took, None, answer.status_code, decode(data), _date(answer.headers.get("date")))
 
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes | None]:
-        """The answer and its body; no body where that has no end."""
-        async with asyncio.timeout(self._timeout):
-            answer = await self._client.send(request, stream=True)
-            try:
-                data = bytearray()
-                async for chunk in answer.aiter_raw():
-                    data += chunk
-                    if len(data) > _MAX_ANSWER:
-                        return answer, None
-                return answer, bytes(data)
-            finally:
-                await answer.aclose()
+
+async def exchange(
+    client: httpx.AsyncClient, request: httpx.Request, seconds: float
+) -> tuple[httpx.Response, bytes | None]:
+    """An answer and its body; no body where that has no end.
+
+    Args:
+        client: to send with.
+        request: to send.
+        seconds: for all of it.
+
+    Raises:
+        TimeoutError: if it took longer.
+        httpx.HTTPError: if there is no answer.
+    """
+    async with asyncio.timeout(seconds):
+        answer = await client.send(request, stream=True)
+        try:
+            data = bytearray()
+            async for chunk in answer.aiter_raw():
+                data += chunk
+                if len(data) > _MAX_ANSWER:
+                    return answer, None
+            return answer, bytes(data)
+        finally:
+            await answer.aclose()
 
 
 def why(error: httpx.HTTPError) -> str:
@@ -162,7 +175,8 @@ def why(error: httpx.HTTPError) -> str:
     return f"no connection ({str(cause)[:200] or type(cause).__name__})"
 
 
-def _decode(data: bytes) -> Any:
+def decode(data: bytes) -> Any:
+    """JSON, or None."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

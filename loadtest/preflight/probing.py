@@ -20,7 +20,7 @@ from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.preflight.client import http_client, why
+from loadtest.preflight.client import decode, exchange, http_client, why
 from loadtest.probing.past import Answer, Send, Who
 from loadtest.probing.probe import Finding, Prober
 from loadtest.probing.results import (
@@ -72,7 +72,7 @@ class Sender:
         self._keys = keys
         self._workflow: str | None = None
         headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("probe"), **header_values(order.headers)}
-        self.client = http_client(target, headers, tls_context(order.tls), _TIMEOUT_S)
+        self.client = http_client(target, headers, tls_context(order.tls))
         self._extensions = {"sni_hostname": target.server_name}
         self._zero = time.time() - time.monotonic()
         self._pending: set[asyncio.Task[None]] = set()
@@ -134,20 +134,21 @@ class Sender:
         executes = request.method == "POST"
         path = request.path.removeprefix("/") + ("" if executes else _UNKNOWN)
         body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
+        wanted = self.client.build_request(
+            request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
+        )
         reply.sent = self.now()
         try:
-            answer = await self.client.request(
-                request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
-            )
+            answer, data = await exchange(self.client, wanted, _TIMEOUT_S)
+        except TimeoutError:
+            reply.failure = f"no whole answer within {_TIMEOUT_S:g} s"
+            return
         except httpx.HTTPError as error:
             reply.failure = why(error)
             return
         reply.answered = self.now()
         reply.status, reply.headers = answer.status_code, answer.headers
-        try:
-            reply.body = msgspec.json.decode(answer.content)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            reply.body = None
+        reply.body = None if data is None else decode(data)
 
     async def end(self) -> None:
         """Give up on what is still held, and close all connections."""
@@ -182,7 +183,8 @@ async def probe_limit(
 
     async def probe(workflow: str | None) -> Finding:
         sender.begin(workflow)
-        prober = Prober(Limit(count, window), sender.now(), order.rate, others=others, requests=order.requests)
+        limits = Limit(count, window)
+        prober = Prober(limits, sender.now(), order.rate, others=others, requests=order.requests, clock=sender.now)
         return await _drive(sender, prober, limit, tell)
 
     found, executed = await probe(None), 0
@@ -230,6 +232,9 @@ def _finding(limit: LimitName, found: Finding, replies: Sequence[Reply], sent: i
         retry_after=retry_after(told),
         headers=stated_limits(told),
         executed=executed,
+        jobs_of_refused=sum(
+            "jobId" in reply.body for reply in replies if reply.refused and isinstance(reply.body, dict)
+        ),
         why=found.why,
     )
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from loadtest.inference.occupancy import Floats
 from loadtest.probing.buckets import Bucket
 from loadtest.probing.experiments import Experiment, Flood, Stream
 from loadtest.probing.models import Aligned, Concurrency, FromFirst, Log, Model
@@ -26,8 +27,10 @@ _PARTS_MOST: Final = 60
 """Volleys into which a stream is divided."""
 _FEW: Final = 4
 """Requests of somebody else that are enough, where hardly anything comes back meanwhile."""
-_OF_OTHERS: Final = 12
+_OF_OTHERS: Final = 16
 """Requests of each other one that are enough in a stream."""
+_SETTLING: Final = 0.25
+"""Part of such a stream that is not counted."""
 _STREAM_LEAST: Final = 30
 """Fewer requests in all show nothing."""
 _UNLIKELY: Final = -3.5
@@ -46,9 +49,10 @@ class Asker:
         now: unix seconds of our clock.
         rate: requests/s that may be sent.
         requests: that may be sent in all.
+        for_others: that may be sent beyond these, to see who shares the limit.
     """
 
-    def __init__(self, documented: Limit, now: float, rate: float, requests: int) -> None:
+    def __init__(self, documented: Limit, now: float, rate: float, requests: int, for_others: int) -> None:
         self._documented = documented
         windows = sorted({documented.window, *COMMON_WINDOWS})
         self._models = every_model(
@@ -60,6 +64,8 @@ class Asker:
         self._rate = rate
         self._begin = self._now = now
         self._left = requests
+        self._for_others = for_others
+        """Requests beyond these, to see who shares the limit."""
         self._trip = 0.005
         """The longest time between a request and its refusal, in s."""
         self._bursts = 0
@@ -172,6 +178,8 @@ class Asker:
             self._unseen += answers
         self._now = end + 0.001
         still = yield from self._volley(self._now, 1)
+        self._left += min(count + 1, self._for_others)
+        self._for_others -= min(count + 1, self._for_others)
         if still.passed:
             return None
         return True if through <= count // 4 else False if through == count else None
@@ -240,6 +248,9 @@ class Asker:
         while min(count, self._left) >= _STREAM_LEAST and any(self._shared.get(who) is None for who in others):
             count = min(count, self._left)
             answers = yield from self._ask(count, spread=count / pace, also=others)
+            # What comes first finds it full, and may be anybody's.
+            settled = min(answer.sent for answer in answers) + _SETTLING * count / pace
+            answers = [answer for answer in answers if answer.sent >= settled]
             asked.update(each.who for each in answers)
             passed.update(each.who for each in answers if each.passed)
             for who in others:
@@ -251,12 +262,23 @@ class Asker:
                 elif as_many > -1 and log10_at_most(through, sent, 0.9 if burst > 2 else 0.55) < _UNLIKELY:
                     self._shared[who] = True
 
+    def _size(self, count: int) -> int:
+        """Of the volleys in which so many are sent."""
+        size = max(-(-count // self._parts_most), self._documented.count // 12)
+        return max(1, min(size, int(self._rate * max(0.5, self._trip))))
+
+    def _parts(self, counts: Floats) -> Floats:
+        """Into how many volleys such counts are divided."""
+        size = np.maximum(np.ceil(counts / self._parts_most), max(1, self._documented.count // 12))
+        return np.ceil(counts / size).clip(1)
+
+    @property
+    def _parts_most(self) -> int:
+        return max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
+
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
         """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
-        parts = max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
-        size = max(
-            1, min(max(-(-count // parts), self._documented.count // 12), int(self._rate * max(0.5, self._trip)))
-        )
+        size = self._size(count)
         passed = refused = 0
         last = 0.0
         while count > 0 and self._left > 0:

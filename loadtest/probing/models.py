@@ -7,7 +7,7 @@ so N ≥ least + k; some were refused, so N < most + k + 1. A cell without any N
 value inside it. Cells that stand are divided further (set inversion by intervals: Jaulin and Walter, Automatica 1993).
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from loadtest.inference.occupancy import Bools, Floats
 from loadtest.limiters import AlgorithmName
 from loadtest.probing.past import Past, Volley
-from loadtest.probing.tallies import AlignedTally, ConcurrencyTally, FromFirstTally, LogTally, Tally
+from loadtest.probing.replays import (
+    AlignedReplay,
+    ConcurrencyReplay,
+    CounterReplay,
+    FromFirstReplay,
+    Indices,
+    LogReplay,
+    Replay,
+)
+from loadtest.units import Limit
 
 _SLACK: Final = 1e-6
 _CELLS_MOST: Final = 240
@@ -37,6 +46,8 @@ class Model:
         grain: a cell that is no wider is not divided.
     """
 
+    kind: ClassVar[type[Replay]]
+    """How it is replayed."""
     scale_free = False
     fewest = 2.0
     """The least N that is looked for: a window for one request is a bucket of one."""
@@ -60,6 +71,11 @@ class Model:
         self.aligned = windows is not None
         self.windows: Floats = low if windows is None else windows
         """Of each cell, the length of its windows, where these are aligned."""
+        self.floor_n, self.ceiling_n = np.full(len(low), self.fewest), np.full(len(low), MANY)
+        """What N may be for other reasons than bounds."""
+        number = len(np.unique(self.windows if windows is not None else low))
+        self._first = number, float((high - low).sum()) / number
+        """How many windows there were at first, and the mean width of an offset's range."""
         self._start()
 
     @property
@@ -75,11 +91,10 @@ class Model:
     def _start(self) -> None:
         self.bounds: list[tuple[float, float]] = []
         """When something was refused, and what N may be at most for it."""
-        self.least_n = np.full(len(self.low), self.fewest)
-        self.most_n = np.full(len(self.low), MANY)
+        self.least_n, self.most_n = self.floor_n.copy(), self.ceiling_n.copy()
 
     def _keep(self, kept: Bools) -> None:
-        for name in ("low", "high", "windows", "least_n", "most_n"):
+        for name in ("low", "high", "windows", "least_n", "most_n", "floor_n", "ceiling_n"):
             setattr(self, name, getattr(self, name)[kept])
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
@@ -117,7 +132,8 @@ class Model:
             before = len(self.low), float((self.high - self.low).sum())
             middle = (self.low + self.high) / 2
             lows, highs = (self.low, middle[wide]), (np.where(wide, middle, self.high), self.high[wide])
-            self.windows = np.concatenate((self.windows, self.windows[wide]))
+            for name in ("windows", "floor_n", "ceiling_n"):
+                setattr(self, name, np.concatenate((getattr(self, name), getattr(self, name)[wide])))
             self.low, self.high = np.concatenate(lows), np.concatenate(highs)
             self._start()
             for place in range(len(past.volleys)):
@@ -128,17 +144,39 @@ class Model:
     def _wide(self) -> Bools:
         return (self.high - self.low) > self.grain * (self.low if self.scale_free else 1.0)
 
+    def narrow(self, least: Floats, most: Floats) -> None:
+        """Keep, of each cell, what N is not less or more than given: none where the least is above the most."""
+        self.floor_n, self.ceiling_n = np.maximum(self.floor_n, least), np.minimum(self.ceiling_n, most)
+        self.least_n, self.most_n = np.maximum(self.least_n, least), np.minimum(self.most_n, most)
+        self._keep(self.least_n <= self.most_n)
+
+    def nearest(self, documented: Limit) -> Indices:
+        """Cells that are worth a look whatever else is looked at."""
+        return np.zeros(0, int)
+
+    def share(self, cell: int, documented: Limit) -> float:
+        """How likely a cell was at first: half for the documented window, and the same for each other one together."""
+        same = self.windows[cell] if self.aligned else (self.low[cell] + self.high[cell]) / 2
+        wanted = abs(same - documented.window) < 0.01 * documented.window
+        other = max(1.0, self._first[0] - 1)
+        part = (self.high[cell] - self.low[cell]) / self._first[1] if self.aligned else 1.0
+        return float(part) * (0.5 if wanted else 0.5 / other)
+
+    @property
+    def windowed(self) -> bool:
+        """Whether it has windows."""
+        return True
+
+    def replay(self, counts: Floats, values: Floats, cells: Indices) -> Replay:
+        """Limiters with some counts and values of the parameter, of some cells."""
+        none = np.zeros_like(values)
+        if self.aligned:
+            return self.kind(counts, self.windows[cells, None] + none, values, rejected=self.rejected)
+        return self.kind(counts, values, none, rejected=self.rejected)
+
     def set_aside(self) -> None:
         """Set aside all of it."""
         self._keep(np.zeros(len(self.low), bool))
-
-    def middle(self, cell: int) -> float:
-        """The middle of a cell's parameter."""
-        return float(self.low[cell] + self.high[cell]) / 2
-
-    def tally(self, cell: int, count: float) -> Tally:
-        """A fresh limiter as a cell has it."""
-        raise NotImplementedError
 
     def order(self) -> NDArray[np.int64]:
         """Cells by window, then by parameter."""
@@ -166,6 +204,8 @@ class Model:
 class Log(Model):
     """At most N in any W: what passed within W of a volley."""
 
+    kind = LogReplay
+
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Count what is certainly, and what is possibly, younger than W."""
         begin, end, few, many = past.until(place, rejected=self.rejected)
@@ -174,13 +214,11 @@ class Log(Model):
         possible = (now.begin - end)[None, :] < self.high[:, None]
         return certain @ few, possible @ many
 
-    def tally(self, cell: int, count: float) -> Tally:
-        """A log of the cell's window."""
-        return LogTally(count, self.middle(cell), rejected=self.rejected)
-
 
 class Aligned(Model):
     """At most N in each window that begins at a multiple of W on the server's clock; the cells are of its offset."""
+
+    kind: ClassVar[type[Replay]] = AlignedReplay
 
     def numbers(self, begin: Floats, end: Floats) -> tuple[Floats, Floats]:
         """Of each cell and volley, the number of the window in which it may have begun, and have ended."""
@@ -201,13 +239,11 @@ class Aligned(Model):
         least = np.where(within[:, 0], certain @ few, -MANY)
         return least, possible @ many
 
-    def tally(self, cell: int, count: float) -> Tally:
-        """Windows of the cell's length and offset."""
-        return AlignedTally(count, float(self.windows[cell]), self.middle(cell))
-
 
 class Counter(Aligned):
     """At most N by p(1 − f) + c + 1 ≤ N: what passed in the window before, weighted, and in this one."""
+
+    kind = CounterReplay
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Bound p, c and the part of the window that is left."""
@@ -227,14 +263,11 @@ class Counter(Aligned):
         least = np.where(within, least + np.floor(before * left_least + 1e-9), -MANY)
         return least, most + may_before * np.where(within, left_most, 1.0)
 
-    def tally(self, cell: int, count: float) -> Tally:
-        """A counter of the cell's length and offset."""
-        window, shift = float(self.windows[cell]), self.middle(cell)
-        return AlignedTally(count, window, shift, sliding=True, rejected=self.rejected)
-
 
 class FromFirst(Model):
     """At most N in a window that begins with the first request after the last one ended."""
+
+    kind = FromFirstReplay
 
     whole_streams = True
 
@@ -259,13 +292,15 @@ class FromFirst(Model):
         if not now.passed:  # a new window would have let one pass
             certain = certain | possible
         full = self._counted[0] >= self.most_n
+        mixed = possible & ~certain & full  # refused by the old window, and let pass by a new one
         if now.passed:
             possible = possible & (certain | ~full)
         self._inside = np.stack((certain, possible))
         # One that lies across the end may have used up two windows.
         across = possible & ~certain
         least = np.where(across, -MANY, np.where(certain, self._counted[0], 0.0))
-        return least, np.where(possible, self._counted[1], 0.0)
+        most = np.where(possible, self._counted[1], 0.0)
+        return least, np.where(mixed, MANY, most) if now.passed else most
 
     def _after(self, volley: Volley) -> None:
         certain, possible = self._inside
@@ -287,19 +322,13 @@ class FromFirst(Model):
             self.most_n = np.minimum(self.most_n, count)
             self._keep((self.least_n <= self.most_n) & (self.low <= span))
 
-    def tally(self, cell: int, count: float) -> Tally:
-        """Windows of the cell's length."""
-        return FromFirstTally(count, self.middle(cell))
-
 
 class Concurrency(Model):
     """At most N at the same time: volleys do not overlap, so each finds it empty."""
+
+    kind = ConcurrencyReplay
 
     def loads(self, past: Past, place: int) -> tuple[Floats, Floats]:
         """Nothing is under way before a volley."""
         none = np.zeros(len(self.low))
         return none, none
-
-    def tally(self, cell: int, count: float) -> Tally:
-        """A limit of the cell's N."""
-        return ConcurrencyTally(count)

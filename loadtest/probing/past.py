@@ -12,6 +12,8 @@ from loadtest.inference.occupancy import Floats
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 OWN_SHARE: Final = 5
 """Of requests that several send, how many times as many as another one's are our own."""
+Request = tuple[float, float, bool, int]
+"""When it was sent, when it was answered, whether it passed, and the place of its volley."""
 Who = Literal["own", "other key", "other limit"]
 """Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
 
@@ -106,8 +108,7 @@ class Past:
         self.volleys: list[Volley] = []
         self.wholes: list[Volley | None] = []
         """Of each volley itself; of a stream's volleys, the stream at the last one, and None before."""
-        self.requests: list[tuple[float, float, bool, int]] = []
-        """Of each: when it was sent, when it was answered, whether it passed, and the place of its volley."""
+        self.requests: list[Request] = []
         self._columns: Floats = np.empty((4, 0))
 
     def add(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:

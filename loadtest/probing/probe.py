@@ -1,15 +1,16 @@
 """A probe of one limit: sends volleys, sets models aside, ends as soon as it is sure. Pure: its caller sends."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from loadtest.probing.asking import REACH_S, Asker
-from loadtest.probing.buckets import Bucket, uneven
-from loadtest.probing.experiments import Experiment, Stream, best, candidates, experiments, form, stream, tallies
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.experiments import Experiment, Stream, best, stream
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Answer, Send, Volley, Who
+from loadtest.probing.weighing import Weighed, weigh
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
@@ -18,12 +19,10 @@ SCOPE_REQUESTS: Final = 1.5
 """Requests beyond these, likewise, that it may send to see who shares the limit."""
 WINDOWS: Final = 8.0
 """Time that it may take, in documented windows."""
-_SURE_BURSTS: Final = 2
+_SURE_BURSTS: Final = 1
 """Bursts that have to agree where the numbers are the documented ones."""
 _OTHER_BURSTS: Final = (3, 12)
 """Bursts that have to agree where they are others: as many as use up the documented count, but within these bounds."""
-_FAR: Final = 16.0
-"""Squared deviations by which what explains worse than something else is set aside."""
 _PHASE: Final = 0.1
 """Part of a documented window that is over when a probe begins."""
 _ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
@@ -34,13 +33,27 @@ _SHARED: Final = 0.85
 """Of a documented rate, that others may leave of a bucket without being seen."""
 _SEEN: Final = 1.05
 """Of a documented rate, that what is seen of a bucket through a network may be faster than it is."""
+_NEAR: Final = 0.04
+"""Share of a bucket's rate that may be open, while there is something left to send."""
+_NEAR_ENOUGH: Final = 0.2
+"""The same at last, where the documented rate is among those that stand: it is named then, with the others."""
+RATE_SAME: Final = 0.02
+"""Share by which a rate may differ and still be the documented one."""
 _SMALL_LIMIT: Final = 50
 """What others draw of less than this is the same number too often."""
+_BETTER: Final = 7.0
+"""Natural log of how much more likely a model has to be for another one to be set aside."""
+_LIKELIER: Final = 3.0
+"""The same of its best numbers: one request more or less of a volley."""
+_ILL: Final = -15.0
+"""Natural log of the likelihood below which nothing that stands explains what was seen."""
 _EXPERIMENTS_MOST: Final = 150
 _FITS_FIRST: Final = 3
 """Streams that are tried before anything else, where it looks like a bucket."""
 _STREAM_LEAST: Final = 4
 """Fewer requests show no rate."""
+_SLOW: Final = 1.5
+"""Requests that come back in the time to a refusal, below which streams tell less than volleys at chosen moments."""
 _OVER: Final = 1.35
 """Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
 _OVER_ONE: Final = 5.0
@@ -92,6 +105,7 @@ class Prober(Asker):
         others: who else there is, to see whether they share the quota.
         requests: that may be sent in all.
         seconds: that it may take.
+        clock: unix seconds of our clock, where thinking takes time.
     """
 
     def __init__(
@@ -103,15 +117,18 @@ class Prober(Asker):
         others: Sequence[Who] = (),
         requests: int | None = None,
         seconds: float | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
         self._most = most if requests is None else min(most, requests)
         share = REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else 1.0
-        super().__init__(documented, now, rate, min(int(REQUESTS * documented.count), round(share * self._most)))
+        own = min(int(REQUESTS * documented.count), round(share * self._most))
+        super().__init__(documented, now, rate, own, self._most - own if others else 0)
         self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
-        self._fits_made = self._compared = 0
-        self._vain: set[tuple[int, ...]] = set()
-        """Forms of the experiments that taught nothing since the last one that did."""
+        self._fits_made = 0
+        self._clock = clock
+        self._thought = 0.0
+        """How long it took to choose the last experiment, in s."""
         self._held = False
         self._others = others
 
@@ -129,24 +146,18 @@ class Prober(Asker):
             return self._finding("unlimited", f"nothing was refused of {sent} requests")
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
+        for model in self._models if self._held else ():
+            if not isinstance(model, Bucket) or model.rejected:
+                model.set_aside()
         if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
             for who in self._others:
                 self._shared[who] = yield from self._share(who)
         yield from self._ladder()
-        if {"fixed-window-from-first", "sliding-log"} <= {model.algorithm for model in self.standing}:
-            yield from self._reopen()
-        self._divide()
-        stood = self._extent()
         for _ in range(_EXPERIMENTS_MOST):
-            if not self.standing or self._sure:
-                break
-            chosen = self._choose()
-            if chosen is None:
+            rivals = self._weigh()
+            if not rivals or self._sure or (chosen := self._choose(rivals)) is None:
                 break
             yield from self._make(chosen)
-            self._divide()
-            taught, stood = self._extent() < stood, self._extent()
-            self._vain = set() if taught else self._vain | {form(chosen)}
         found = self._conclude()
         self._left = self._most - found.requests - len(self._unseen)
         yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
@@ -158,65 +169,52 @@ class Prober(Asker):
             shared=self._shared,
         )
 
-    def _extent(self) -> float:
-        """How much stands: of each model its cells' share of their parameter, times how many N they leave."""
-        return sum(
-            float(((model.high - model.low) / max(model.grain, 1e-9) * (model.most_n - model.least_n + 1)).sum()) + 1
-            for model in self.standing
-        )
-
-    def _divide(self) -> None:
+    def _weigh(self) -> list[Weighed]:
+        """Weigh what stands; set aside what explains much less than something else that explains what was seen."""
         for model in self._models:
-            if isinstance(model, Bucket):
-                model.trip = self._trip
             model.divide(self._past)
-        buckets = [model for model in self.standing if isinstance(model, Bucket)]
-        if not buckets or self._compared == self._past.streams:
-            return
-        self._compared = self._past.streams
-        best = min(bucket.misfit for bucket in buckets)
-        for bucket in buckets:
-            if bucket.misfit > best + _FAR:
-                bucket.set_aside()
-        for model in self.standing:
-            if not isinstance(model, Bucket | Concurrency) and self._unlike(model):
-                model.set_aside()
+        found = [weigh(model, self._past, self._trip, self._documented) for model in self._likely]
+        if not found:
+            return []
+        top = max(found, key=lambda each: each.evidence)
+        if top.well < _ILL:
+            return found
+        for each in found:
+            if each.evidence < top.evidence - _BETTER and each.fits.max() < top.fits.max() - _LIKELIER:
+                each.model.set_aside()
+            else:
+                each.narrow()
+        return [each for each in found if each.model.stands]
 
-    def _unlike(self, model: Model) -> bool:
-        """Whether nothing that stands of a model lets pass what streams did, which a bucket explains."""
-        streamed = sum(whole is not volley for whole, volley in zip(self._past.wholes, self._sent, strict=True))
-        rivals = (tally for _, tally in tallies([model], self._documented, 8))
-        return all(uneven(self._past, self._trip, rival) > 3 * streamed + 3 * _FAR for rival in rivals)
+    def _choose(self, rivals: Sequence[Weighed]) -> Experiment | None:
+        begin = self._clock()
+        self._now = max(self._now, begin + self._thought)
+        chosen = self._chosen_experiment(rivals)
+        self._thought = self._clock() - begin
+        return chosen
 
-    def _choose(self) -> Experiment | None:
-        rivals = candidates(self._models, self._past, self._documented, self._now)
-        most = max(int(model.least_n.max()) for model in self.standing)
+    def _chosen_experiment(self, rivals: Sequence[Weighed]) -> Experiment | None:
+        most = max(int(model.least_n.max()) for model in self._likely)
         most += max(self._enough, round(0.05 * most))
         margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
-        tried = experiments(rivals, self._now, min(most, self._left), margin, self._until)
         sole = self._sole
-        if sole and self._pinned:
+        if sole and self._pinned():
             # At another phase than before: what somebody else uses up is not the same then.
-            idle = max(rival.full for rival in rivals) + margin + 0.37 * self._bursts * rivals[0].window
+            replay = rivals[0].replay
+            idle = self._now + replay.idle() + margin + 0.37 * self._bursts * float(replay.windows.max())
             return ((idle, most),) if idle <= self._until and most <= self._left else None
-        buckets = all(isinstance(model, Bucket) for model in self.standing)
-        if (sole or buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
+        buckets = all(isinstance(model, Bucket) for model in self._likely)
+        if (buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
             return found
-        tried = [each for each in tried if form(each) not in self._vain]
-        return best(rivals, tried, self._now, self._left, min(self._trip, margin))
-
-    def _reopen(self) -> Generator[Send, Sequence[Answer], None]:
-        """Tell windows that the first request begins from a log, where the last request was let pass after a whole one.
-
-        Some requests follow late in what may be its window, and all that may pass at once follow after its end.
-        """
-        window, last = self._documented.window, self._sent[-1]
-        if not last.passed or last.begin - self._sent[0].begin < 0.95 * window:
-            return
-        most = max(int(model.least_n.max()) for model in self.standing)
-        late = max(0.8 * window, window - 1.0 - 3 * self._trip)
-        yield from self._burst(last.begin + late, max(2, most // 4))
-        yield from self._burst(last.end + window + 2 * self._trip + 0.002 * window, most + max(2, round(0.05 * most)))
+        return best(
+            rivals,
+            now=self._now,
+            most=most,
+            budget=self._left,
+            blur=self._trip / 2,
+            until=self._until,
+            parts=self._parts,
+        )
 
     @property
     def _like_bucket(self) -> bool:
@@ -229,19 +227,25 @@ class Prober(Asker):
 
     def _fitting(self) -> Experiment | None:
         """A stream that fits the rate of the only bucket that stands, longer with each that was not enough."""
-        buckets = [model for model in self.standing if isinstance(model, Bucket)]
+        buckets = [model for model in self._likely if isinstance(model, Bucket)]
         if not buckets:
             return None
         bucket = buckets[self._fits_made % len(buckets)]
         low, high = float(bucket.low.min()), float(bucket.high.max())
         rate = math.sqrt(low * high) if self._fits_made else min(max(self._documented.rate, low), high)
+        if rate * self._trip < _SLOW:
+            return None
         self._fits_made += 1
         if bucket.rejected:  # it lets nothing pass any more once more is sent than its rate
-            return self._stream_of(rate, round(2.5 * bucket.count()[1] * 2 * rate / (high - low)))
+            wanted = 2.5 * bucket.count()[1] * 2 * rate / (high - low)
+            return self._stream_of(rate, round(max(wanted, 3 * rate * self._trip, 4 * bucket.count()[1])))
         # The network moves some of them over the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
-        over = _OVER if bucket.count()[0] > 1 else _OVER_ONE
+        hidden = bucket.count()[0] <= 1 + 2 * rate * self._trip
+        over = _OVER_ONE if hidden and self._fits_made % 2 else _OVER
+        if hidden:
+            count = min(count, (0.6 if over == _OVER_ONE else 0.2) * self._left)
         return self._stream_of(over * rate, round(count))
 
     def _stream_of(self, pace: float, count: int) -> Stream | None:
@@ -249,13 +253,13 @@ class Prober(Asker):
         most = int(min(count, self._left, pace * (self._until - self._now)))
         return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
 
-    @property
-    def _pinned(self) -> bool:
-        """Whether numbers are known as closely as is wanted."""
+    def _pinned(self, *, at_last: bool = False) -> bool:
+        """Whether numbers are known as closely as is wanted, or ``at_last`` as is enough."""
         for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
-            slack = max((0.04 if bucket else 0.05) * most, 3 * self._trip * (not bucket))
+            near = _NEAR_ENOUGH if at_last and self._as_documented(model) else _NEAR
+            slack = near * most if bucket else max(0.05 * most, 3 * self._trip)
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
                 return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
@@ -290,7 +294,7 @@ class Prober(Asker):
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
-            return least <= 1 / documented.rate <= most
+            return least * (1 - RATE_SAME) <= 1 / documented.rate <= most * (1 + RATE_SAME)
         return least <= documented.window <= most and low <= documented.count <= high
 
     def _chosen(self, model: Model) -> bool:
@@ -320,7 +324,7 @@ class Prober(Asker):
 
     @property
     def _sure(self) -> bool:
-        return self._sole and self._confirmed and self._pinned
+        return self._sole and self._confirmed and self._pinned()
 
     def _conclude(self) -> Finding:
         if not self.standing:
@@ -330,7 +334,7 @@ class Prober(Asker):
             )
         if not self._sole:
             return self._finding("several", "what may be sent does not tell them apart")
-        if self._confirmed and self._pinned:
+        if self._confirmed and self._pinned(at_last=True):
             if self._documented_stands or self._chosen(self._likely[0]):
                 return self._finding("named", "")
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")

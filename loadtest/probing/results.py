@@ -1,7 +1,7 @@
 """What a probe is asked, and what it found, as typed values that travel between processes as JSON."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -10,13 +10,11 @@ from loadtest.limiters import AlgorithmName, LimiterSpec, Scope
 from loadtest.probing.buckets import Bucket
 from loadtest.probing.models import Concurrency, Model
 from loadtest.probing.past import Who
-from loadtest.probing.probe import Finding
+from loadtest.probing.probe import RATE_SAME, Finding
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
 Verdict = Literal["as documented", "stricter", "looser", "can't tell"]
-_RATE_SAME: Final = 0.02
-"""Share by which a rate may differ and still be the documented one."""
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +83,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         requests: how many were sent.
         refused: of these, refused.
         executed: of these, those that ran a workflow.
+        jobs_of_refused: refused ones whose answer names a job.
         seconds: that it took.
         why: what is missing, where it is not sure.
     """
@@ -101,6 +100,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: str = ""
     headers: str = ""
     executed: int = 0
+    jobs_of_refused: int = 0
     why: str = ""
 
 
@@ -194,7 +194,7 @@ def verdict(finding: Finding) -> Verdict:
     bucket, seen = isinstance(models[0], Bucket), standing(models[0], documented, held=finding.held)
     (low, high), (least, most) = seen.count, seen.window_s
     slowest, fastest, wanted = low / most, high / least, documented.rate
-    slack = _RATE_SAME * wanted
+    slack = RATE_SAME * wanted
     if slowest > wanted + slack and (bucket or low > documented.count):
         return "looser"
     if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:

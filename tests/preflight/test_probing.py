@@ -1,11 +1,14 @@
 """A probe over real HTTP of limiters of which most are somebody else's: the reference API's, nginx's, a package's."""
 
-import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -16,11 +19,10 @@ from plugins.stubs import UNKNOWN, Answer, Stub
 
 from loadtest.contract import LimitName
 from loadtest.limiters import AlgorithmName
-from loadtest.preflight.probing import Sender, probe_limit
-from loadtest.probing.results import LimitFinding, ProbeOrder
-from loadtest.targets import allow
+from loadtest.probing.results import Found, LimitFinding, Message, ProbeOrder
 
 REFUSED = (429, {"error": "Too many", "code": "rate_limit_exceeded", "details": {}})
+UNAVAILABLE = (503, {"error": "Too many", "code": "busy", "jobId": "made-all-the-same"})
 NGINX = """
 http {{
     access_log off;
@@ -49,19 +51,20 @@ class Truth:
 CASES = {
     "reference token-bucket": Truth("token-bucket", 10),
     "limits moving window": Truth("sliding-log", 15, "global"),
+    "limits, 503": Truth("sliding-log", 15, "global"),
     # The first request is counted as none, the burst's as one each.
     "nginx": Truth("leaky-queue", 11),
     "nginx nodelay": Truth("token-bucket", 11),
 }
 
 
-def moving_window() -> Callable[[str, str, int], Answer]:
+def moving_window(refused: Answer = REFUSED) -> Callable[[str, str, int], Answer]:
     """An app with the `limits` package: all keys and all names share one window."""
     limiter, lock = MovingWindowRateLimiter(MemoryStorage()), threading.Lock()
 
     def answer(_method: str, _path: str, _number: int) -> Answer:
         with lock:
-            return UNKNOWN if limiter.hit(RateLimitItemPerSecond(15)) else REFUSED
+            return UNKNOWN if limiter.hit(RateLimitItemPerSecond(15)) else refused
 
     return answer
 
@@ -71,10 +74,11 @@ def urls(serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory)
     """A server of each case; without nginx, of the others."""
     options = ("--limit", "retrieval=15/s", "--algorithm", "token-bucket", "--burst", "10")
     found = {"reference token-bucket": serve(*options, WORKFLOW_API_KEYS=",".join(KEYS)).url}
-    app = Stub(moving_window())
-    found["limits moving window"] = app.url
     with contextlib.ExitStack() as stack:
-        stack.callback(app.close)
+        for name, refused in {"limits moving window": REFUSED, "limits, 503": UNAVAILABLE}.items():
+            app = Stub(moving_window(refused))
+            stack.callback(app.close)
+            found[name] = app.url
         for how in ("", "nodelay") if installed("nginx") else ():
             folder, (port,) = tmp_path_factory.mktemp("nginx"), free_ports(1)
             stack.enter_context(running(folder, NGINX.format(folder=folder, port=port, how=how), port))
@@ -84,20 +88,25 @@ def urls(serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def findings(urls: dict[str, str]) -> dict[str, LimitFinding]:
-    """What a probe says of each: all at a time, since most of it is waiting."""
-
-    async def probe(url: str) -> LimitFinding:
+    """What a probe says of each: in processes of their own, all at a time, since most of it is waiting."""
+    environment = {**os.environ, "WORKFLOW_API_KEYS": ",".join(KEYS), "WORKFLOW_ENDPOINT": "tests"}
+    probes = {}
+    for name, url in urls.items():
         order = ProbeOrder(url=url, listed=False, documented={LimitName.RETRIEVAL: (15, 1.0)})
-        sender = Sender(allow(url), order, KEYS, "tests")
-        try:
-            return await probe_limit(sender, order, LimitName.RETRIEVAL, len(KEYS), lambda _: None)
-        finally:
-            await sender.end()
-
-    async def probes() -> list[LimitFinding]:
-        return await asyncio.gather(*map(probe, urls.values()))
-
-    return dict(zip(urls, asyncio.run(probes()), strict=True))
+        command = [sys.executable, "-m", "loadtest.preflight.probing"]
+        probes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        stdin = probes[name].stdin
+        assert stdin is not None
+        stdin.write(msgspec.json.encode(order))
+        stdin.close()
+        probes[name].stdin = None
+    found = {}
+    for name, each in probes.items():
+        last = msgspec.json.decode(each.communicate()[0].splitlines()[-1], type=Message)
+        assert isinstance(last, Found), last
+        found[name] = last.finding
+        print(name, last.finding)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -124,4 +133,5 @@ def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding
     assert found.scope in {None, truth.scope}
     assert found.requests <= 5.5 * 15
     assert found.executed == 0
-    assert set(found.statuses) <= {429}
+    assert set(found.statuses) <= {503 if "503" in name else 429}
+    assert found.jobs_of_refused == found.statuses.get(503, 0)

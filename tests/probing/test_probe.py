@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from loadtest.limiters import LimiterSpec
-from loadtest.probing.experiments import best, candidates
-from loadtest.probing.models import Concurrency
-from loadtest.probing.past import Past, Who
+from loadtest.limiters import LimiterSpec, make
+from loadtest.probing.asking import every_model
+from loadtest.probing.buckets import Bucket
+from loadtest.probing.past import Who
 from loadtest.probing.results import scope, standing, verdict
 from loadtest.probing.told import Told, retry_after, stated_limits
 from loadtest.units import Limit
@@ -94,11 +94,12 @@ def test_whose_requests_share_a_quota_is_seen(spec: LimiterSpec) -> None:
 @pytest.mark.parametrize("spec", [LimiterSpec("token-bucket", 5), LimiterSpec("gcra")], ids=lambda spec: spec.algorithm)
 def test_whose_requests_share_a_bucket_that_refills_at_once_is_seen(spec: LimiterSpec) -> None:
     """What 100 a second leave in a network's 50 ms says nothing: streams that others send, too, do."""
+    limit = Limit(600, 6.0)
     for sharing in ((), ("other key",), ("other limit",)):
-        limiter = one_limiter(spec, Limit(1000, 10.0), sharing)
-        found = probed(limiter, Limit(1000, 10.0), 3, others=("other limit", "other key"))
+        limiter = one_limiter(spec, limit, sharing)
+        found = probed(limiter, limit, 3, others=("other limit", "other key"))
         assert found.shared == {who: who in sharing for who in ("other limit", "other key")}
-        assert found.requests <= 5500
+        assert found.requests <= 5.5 * limit.count
 
 
 @pytest.mark.parametrize("rejected", [False, True])
@@ -129,10 +130,39 @@ def test_where_nothing_is_refused_no_limit_is_claimed() -> None:
     assert verdict(found) == "can't tell"
 
 
-def test_no_experiment_is_chosen_when_no_request_may_be_sent() -> None:
-    """Experiments of no requests cost nothing, and separate nothing."""
-    model = Concurrency("concurrency", np.ones(1), np.ones(1))
-    assert best(candidates([model], Past(), MINUTE, 0.0), [((0.0, 0),)], 0.0, 0, 0.0) is None
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.algorithm}-{spec.burst}-{spec.count_rejected}")
+def test_replays_decide_as_limiters_do(spec: LimiterSpec) -> None:
+    """Volleys of one and of many requests pass as they do one by one, for each clock that is ahead."""
+    limit, chance = Limit(20, 2.0), np.random.default_rng(1)
+    model = next(model for model in every_model(limit, [2.0], 0.6) if model.key == key_of(spec))
+    burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
+    count = burst if isinstance(model, Bucket) else limit.count
+    shifts = np.array([[0.0, 0.3]]) if model.aligned else np.zeros((1, 2))
+    window = 1 / limit.rate if isinstance(model, Bucket) else limit.window
+    replay = model.kind(np.full((1, 2), float(count)), np.full((1, 2), window), shifts, rejected=spec.count_rejected)
+    limiters, now = [make(spec, limit) for _ in range(2)], 1000.0
+    for turn in range(300):
+        if turn == 150:  # as experiments are foreseen
+            replay = replay.taken(np.zeros(2, int), np.arange(2))
+        now += chance.choice([0.05, 0.11, 0.4, 1.3])
+        size = int(chance.choice([1, 1, 2, 7, 30]))
+        wanted = [
+            sum(limiter.decide(now + shift).allowed for _ in range(size))
+            for limiter, shift in zip(limiters, shifts[0], strict=True)
+        ]
+        if turn < 150:
+            assert replay.volley(np.full(2, now), size).tolist() == [wanted]
+        else:
+            assert replay.volley(np.array([now]), size).tolist() == [[each] for each in wanted]
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_a_true_limiter_is_likelier_than_one_that_bounds_alone_do_not_exclude(rejected: bool) -> None:
+    """Windows of a second beside a clock that is off by half of it: what was seen tells a log from a counter."""
+    limit = Limit(500, 1.0)
+    found = probed(one_limiter(LimiterSpec("sliding-log", count_rejected=rejected), limit), limit, 3)
+    assert [model.key for model in found.standing] == [("sliding-log", rejected)]
+    assert verdict(found) == "as documented"
 
 
 def test_a_queue_is_seen_by_how_long_it_holds_requests() -> None:
