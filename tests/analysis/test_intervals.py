@@ -103,6 +103,19 @@ def test_time_outs_that_took_less_widen_a_bound_and_take_none_away(cells: Grid) 
     assert other.high == np.sort(values[~short])[np.searchsorted(np.sort(values), one.high, side="right") - 1]
 
 
+@pytest.mark.parametrize(("late_ms", "kind"), [(1.0, "blocks"), (9.0, None)])
+def test_times_shorter_than_the_generator_was_late_have_none(tmp_path: Path, late_ms: float, kind: str | None) -> None:
+    """What the machine decides differs from run to run more than within one; the generator's own lag shows it."""
+    random, rows = np.random.default_rng(7), []
+    for k in range(300):
+        start = k * 30.0 + late_ms * (k % 10 == 0)
+        rows.append(maker.operation("t", k, k * 30.0, start + random.uniform(2, 4), start_ms=start))
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 9, 100 / 3)])}
+    found = interval(maker.findings(tmp_path / "run", maker.info(traffic), rows), "within", "response_time.p50")
+    assert found.kind == kind
+    assert bool(kind) != ("dispatch lag" in found.why_not)
+
+
 def brute(limit: Limit, spec: LimiterSpec, times: np.ndarray, counted: np.ndarray, phases: np.ndarray) -> list[int]:
     """Refused requests that count, by the limiter itself, at each phase."""
     return [
