@@ -22,7 +22,7 @@ from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
 from loadtest.analysis.intervals import THROTTLED_RATE
 from loadtest.analysis.limits.expected_429 import replay
-from loadtest.analysis.limits.phases import FIXED, refused_by_phase
+from loadtest.analysis.limits.phases import FIXED, extent, refused_by_phase
 from loadtest.analysis.record import load_record
 from loadtest.limiters import LimiterSpec
 from loadtest.units import Limit
@@ -238,7 +238,7 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
             refused = refused_by_phase(regime.spec, limit, [(sent, counted)])
             if refused is None:
                 raise ValueError("too many requests")
-            ranges.append((refused.min(), refused.max()))
+            ranges.append(extent(regime.spec, refused, len(intended)))
         decided = np.sort(sent + random.exponential(_LAG_S, len(sent)))
         seen.append(int((~replay(regime.spec, limit, decided + phase) & counted[:, 0]).sum()))
     lows, highs = np.array(ranges).T

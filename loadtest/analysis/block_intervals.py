@@ -91,7 +91,8 @@ def share_interval(events: Ints, whole: Ints, pace: Times | None = None) -> Bloc
     if share in (0.0, 1.0):
         return BlockInterval(why_not=CONSTANT)
     steady = _median_regression(pace) if pace is not None and _carries(pace.counts.sum(axis=1)) else -1.0
-    found = _series(events[:, None], whole, steady)
+    # What moves all times has no part in a share, so that more of what few bins do not know is added to it.
+    found = _series(events[:, None], whole, steady, long=_DRIFT / 2)
     n = float(found.n[0])
     if _drifting(found.regression, len(whole)):
         return BlockInterval(effective_n=n, why_not=DRIFTS)
@@ -139,13 +140,14 @@ def batch_s(grid: Grid) -> float:
     return grid.seconds / grid.bins * _batch(grid.bins)
 
 
-def _series(events: Ints, whole: Ints, steady: float = -1.0) -> _Series:
+def _series(events: Ints, whole: Ints, steady: float, *, long: float = _DRIFT) -> _Series:
     """Shares of columns of events by bin, and how they vary.
 
     Args:
         events: ``[bin, column]``.
         whole: by bin; of how many.
         steady: regression from bin to bin that is known of something else; the greater one counts.
+        long: as in ``_variance``.
     """
     bins, total = len(whole), float(whole.sum())
     share = events.sum(axis=0) / total
@@ -153,7 +155,7 @@ def _series(events: Ints, whole: Ints, steady: float = -1.0) -> _Series:
     alone = share * (1 - share) * total
     regression = np.maximum(_regression(rest), steady)
     # Never more than there are: that they vary less than independent ones may be luck.
-    n = np.minimum(alone * total / np.maximum(_variance(rest, alone, regression), 1e-12), total)
+    n = np.minimum(alone * total / np.maximum(_variance(rest, alone, regression, long), 1e-12), total)
     return _Series(share, np.maximum(n, 1e-3), float(regression.max()), _t(bins))
 
 
@@ -168,13 +170,14 @@ def _movement(times: Times, steady: float) -> float:
     return math.exp(_t(len(rest)) * math.sqrt(max(float((variance - alone)[0]), 0.0)) / total)
 
 
-def _variance(rest: Floats, alone: Floats, regression: Floats) -> Floats:
+def _variance(rest: Floats, alone: Floats, regression: Floats, long: float = _DRIFT) -> Floats:
     """The variance of the sum over all bins, by column.
 
     Args:
         rest: ``[bin, column]``; what each bin is off the mean by.
         alone: the variance that independent requests would have.
         regression: from one bin to the next.
+        long: correlation that lasts so much of the stage has all added to it that few bins do not know.
     """
     bins, square = len(rest), (rest**2).sum(axis=0)
     # Where it is beyond doubt, something is added for what few bins do not know: too little is worse than too much.
@@ -183,7 +186,7 @@ def _variance(rest: Floats, alone: Floats, regression: Floats) -> Floats:
     capped = np.clip(regression + np.where(beyond_doubt, unsure, 0), 0, _MOST_REGRESSION)
     # What independent requests would vary by is in no correlation with the bin before. How much that is, few bins do
     # not know either: the longer correlation lasts, the more is left for it.
-    lasting = np.clip(_lasting(regression) / (bins * _DRIFT), 0, 1)
+    lasting = np.clip(_lasting(regression) / (bins * long), 0, 1)
     unknown = np.where(beyond_doubt, lasting * math.sqrt(2 / bins), 0)
     excess = np.maximum(square * (1 + unknown) - alone, 0)
     regressed = square + excess * 2 * capped / (1 - capped)
