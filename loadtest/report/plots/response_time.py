@@ -42,8 +42,8 @@ def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
         "too few to carry them. Errors are marked apart; 429s, which take no work and so no time, are ticks at the "
-        "lower edge. Neither is in any line. Dashed lines are thresholds, each over the stage that it holds for; one "
-        "far above all times is only named."
+        "lower edge. Neither is in any line, and mistakes on purpose are left out. Dashed lines are thresholds, each "
+        "over the stage that it holds for; one far above all times is only named."
     )
     if marked:
         caption += f" {stages.window_words(record)}"
