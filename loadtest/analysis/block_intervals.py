@@ -8,8 +8,9 @@ inverted test (Francisco & Fuller, "Quantile estimation with a complex survey de
 
 The variance is the greater of two estimates: that of overlapping batch means, an eighth of the stage long (Meketon &
 Schmeiser, 1984), and that of an autoregression of first order over the bins, with Kendall's correction (Biometrika
-1954), which sees what batches hide of correlation that lasts as long as they do. ``docs/intervals.md`` has what the
-intervals cover.
+1954), which sees what batches hide of correlation that lasts as long as they do. Where all times of a moment move
+together, no percentile above the median is known better than that movement: in a stage that met few slow moments, too
+little lies in the tail to show how it varies. ``docs/intervals.md`` has what the intervals cover.
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.blocks import Grid, Times
+from loadtest.analysis.blocks import LEAST_MS, Grid, Times
 from loadtest.analysis.distribution import Distribution
 from loadtest.regression.change import student
 from loadtest.stats import wilson
@@ -26,14 +27,15 @@ from loadtest.stats import wilson
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_MEDIAN: Final = 0.5
 _BATCHES: Final = 8
 _MOST_REGRESSION: Final = 0.95
 """Beyond it an autoregression's variance is without bounds."""
 _SIGNIFICANT: Final = 2
 """Standard errors, of 1/√bins each, from which a correlation of neighbouring bins is no chance."""
-_ADDED: Final = 2.0
+_ADDED: Final = 2.5
 """Standard errors of a regression that are added to it then."""
-_DRIFT: Final = 1 / 10
+_DRIFT: Final = 1 / 5
 """Correlation that falls to 1/e in more of the stage than that is drift: there is nothing in it that repeats."""
 
 TOO_FEW: Final = "too few blocks of the stage hold anything"
@@ -89,7 +91,8 @@ def share_interval(events: Ints, whole: Ints, pace: Times | None = None) -> Bloc
     if share in (0.0, 1.0):
         return BlockInterval(why_not=CONSTANT)
     steady = _median_regression(pace) if pace is not None and _carries(pace.counts.sum(axis=1)) else -1.0
-    found = _series(events[:, None], whole, steady)
+    # What moves all times has no part in a share, so that more of what few bins do not know is added to it.
+    found = _series(events[:, None], whole, steady, long=_DRIFT / 2)
     n = float(found.n[0])
     if _drifting(found.regression, len(whole)):
         return BlockInterval(effective_n=n, why_not=DRIFTS)
@@ -121,6 +124,9 @@ def percentile_interval(times: Times, values: Distribution, quantile: float) -> 
     if not len(inside) or not known[inside[0] - 1] or not known[inside[-1] + 1]:
         return BlockInterval(effective_n=n, why_not=NO_BOUND)
     low, high = float(times.cuts[inside[0]]), float(times.cuts[inside[-1] + 1])
+    if quantile > _MEDIAN:
+        value, factor = float(times.cuts[level]), _movement(times, steady)
+        low, high = min(low, value / factor), max(high, value * factor)
     if values.late is not None:
         # The low end is that with each time-out at the time it took, the high one that with each at infinity.
         high = max(high, values.greatest_at(min(int(below[:, inside[-1] + 1].sum()), values.n)))
@@ -134,33 +140,58 @@ def batch_s(grid: Grid) -> float:
     return grid.seconds / grid.bins * _batch(grid.bins)
 
 
-def _series(events: Ints, whole: Ints, steady: float = -1.0) -> _Series:
+def _series(events: Ints, whole: Ints, steady: float, *, long: float = _DRIFT) -> _Series:
     """Shares of columns of events by bin, and how they vary.
 
     Args:
         events: ``[bin, column]``.
         whole: by bin; of how many.
         steady: regression from bin to bin that is known of something else; the greater one counts.
+        long: as in ``_variance``.
     """
     bins, total = len(whole), float(whole.sum())
     share = events.sum(axis=0) / total
-    rest = events - whole[:, None] * share
-    square, alone = (rest**2).sum(axis=0), share * (1 - share) * total
+    rest = np.asarray(events - whole[:, None] * share, float)
+    alone = share * (1 - share) * total
     regression = np.maximum(_regression(rest), steady)
+    # Never more than there are: that they vary less than independent ones may be luck.
+    n = np.minimum(alone * total / np.maximum(_variance(rest, alone, regression, long), 1e-12), total)
+    return _Series(share, np.maximum(n, 1e-3), float(regression.max()), _t(bins))
+
+
+def _movement(times: Times, steady: float) -> float:
+    """By what factor all times together may be off: the bound of their geometric mean, less what each does alone."""
+    logs = np.log(np.maximum(times.cuts, LEAST_MS))
+    of_each = times.counts.sum(axis=0)
+    total = int(of_each.sum())
+    logs -= of_each @ logs / total
+    rest, alone = np.asarray(times.counts @ logs, float)[:, None], np.array([of_each @ logs**2])
+    variance = _variance(rest, alone, np.maximum(_regression(rest), steady))
+    return math.exp(_t(len(rest)) * math.sqrt(max(float((variance - alone)[0]), 0.0)) / total)
+
+
+def _variance(rest: Floats, alone: Floats, regression: Floats, long: float = _DRIFT) -> Floats:
+    """The variance of the sum over all bins, by column.
+
+    Args:
+        rest: ``[bin, column]``; what each bin is off the mean by.
+        alone: the variance that independent requests would have.
+        regression: from one bin to the next.
+        long: correlation that lasts so much of the stage has all added to it that few bins do not know.
+    """
+    bins, square = len(rest), (rest**2).sum(axis=0)
     # Where it is beyond doubt, something is added for what few bins do not know: too little is worse than too much.
     unsure = _ADDED * np.sqrt(np.maximum(1 - regression**2, 0) / bins)
     beyond_doubt = regression > _SIGNIFICANT / math.sqrt(bins)
     capped = np.clip(regression + np.where(beyond_doubt, unsure, 0), 0, _MOST_REGRESSION)
     # What independent requests would vary by is in no correlation with the bin before. How much that is, few bins do
     # not know either: the longer correlation lasts, the more is left for it.
-    lasting = np.clip(_lasting(regression) / (bins * _DRIFT), 0, 1)
+    lasting = np.clip(_lasting(regression) / (bins * long), 0, 1)
     unknown = np.where(beyond_doubt, lasting * math.sqrt(2 / bins), 0)
     excess = np.maximum(square * (1 + unknown) - alone, 0)
     regressed = square + excess * 2 * capped / (1 - capped)
-    variance = np.maximum(_batch_means(rest, _batch(bins)), regressed)
-    # Never more than there are: that they vary less than independent ones may be luck.
-    n = np.minimum(alone * total / np.maximum(variance, 1e-12), total)
-    return _Series(share, np.maximum(n, 1e-3), float(regression.max()), _t(bins))
+    found: Floats = np.maximum(_batch_means(rest, _batch(bins)), regressed)
+    return found
 
 
 def _regression(rest: Floats) -> Floats:
@@ -185,9 +216,8 @@ def _batch_means(rest: Floats, batch: int) -> Floats:
 
 
 def _t(bins: int) -> float:
-    """Student's t of overlapping batches: of so many bins each they are worth up to 1.5 times as many apart."""
-    batch = _batch(bins)
-    return student(0.975, 3 * batch**2 / (2 * batch**2 + 1) * (bins / batch - 1))
+    # Overlapping batches are worth up to 1.5 times as many. The greater of two estimates is too small less often still.
+    return student(0.975, 2 * bins / _batch(bins))
 
 
 def _carries(whole: Ints) -> bool:
@@ -216,6 +246,6 @@ def _median_regression(times: Times) -> float:
     """From one bin to the next, of the share of values below their median."""
     whole, below = times.counts.sum(axis=1), np.cumsum(times.counts, axis=1)
     total = whole.sum()
-    column = _level(below.sum(axis=0) / total, 0.5)
+    column = _level(below.sum(axis=0) / total, _MEDIAN)
     events = below[:, column : column + 1]
-    return float(_regression(events - whole[:, None] * (events.sum(axis=0) / total))[0])
+    return float(_regression(np.asarray(events - whole[:, None] * (events.sum(axis=0) / total), float))[0])

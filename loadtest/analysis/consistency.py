@@ -10,16 +10,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, TIMED_OUT, Bools, Rows, Vocabulary, groups
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Bools, Rows, Vocabulary, groups
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
-from loadtest.contract import OPERATIONS, Operation, Reason
+from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import SETUP
 
 NAMED: Final = 5
 """Rows of each kind that are named."""
 _STATUSES: Final = (100, 999)
+_IN_ORDER: Final = (
+    ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
+    ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
+)  # fmt: skip
+"""Of each two moments, the first is never after the second."""
+_EDGE_NS: Final = 1e6
+"""By how much a moment may be off its stage: stages are written in seconds, moments in ns."""
 _DENSE: Final = 8
 """Up to so many times as many numbers as arrivals, counting them is faster than sorting."""
 
@@ -54,6 +61,10 @@ class Consistency:
         self._vocabulary = vocabulary
         self._keys = max(1, info.keys)
         self._operations = [plan.operation for plan in info.traffic.values()]
+        stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
+        # Of what is of no stage, the last, everything is known to be elsewhere.
+        self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
+        self._end = self._begin + lasting
         self._seen: list[NDArray[np.bool_]] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
@@ -81,12 +92,27 @@ class Consistency:
         yield "ended before it began", rows.floats("end") < rows.floats("start")
         yield "is ok without a start or an end", (outcome == OK) & ~(begun & ended)
         yield "timed out without an end", (outcome == TIMED_OUT) & ~ended
+        yield "has moments in an order that they cannot have", self._disordered(rows)
+        due, stage = rows.floats("intended_start"), rows.stage_index
+        outside = (due < self._begin[stage] - _EDGE_NS) | (due > self._end[stage] + _EDGE_NS)
+        yield "was due outside of its stage", operation & outside
+        yield "took less than no time to connect", rows.floats("connect_ms") < 0
         for column in ("arrival", "intended_start"):
             yield f"is an operation without {column.replace('_', ' ')}", operation & np.isnan(rows.floats(column))
         status, key = rows.floats("status"), rows.floats("key_index")
         yield "has a status that HTTP does not have", (status < _STATUSES[0]) | (status > _STATUSES[1])
+        refused = outcome == OUTCOMES.index(Outcome.THROTTLED)
+        yield f"was refused without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
         yield f"used another key than {keys} of the run", (key < 0) | (key >= self._keys)
+
+    @staticmethod
+    def _disordered(rows: Rows) -> Bools:
+        wrong = np.zeros(len(rows), bool)
+        for first, second in _IN_ORDER:
+            wrong |= rows.floats(first) > rows.floats(second)
+        # That has a name of its own.
+        return wrong & ~(rows.floats("end") < rows.floats("start"))
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Words that a record does not have, or that contradict the plan."""
@@ -95,9 +121,10 @@ class Consistency:
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
         unplanned = ~planned & ~prepares
         yield "is of a traffic entry or a stage that the run does not have", unplanned
-        reasons = frozenset(Reason)
-        known = np.array([word in reasons for word in vocabulary.words["reason"]] + [True], bool)
-        yield "has an unknown reason", ~known[rows.words("reason")]
+        yield "is a request of no operation", request & planned & np.isnan(rows.floats("parent_arrival"))
+        for column, all_of in (("reason", frozenset(Reason)), ("mistake", frozenset(MISTAKE_STATUS))):
+            known = np.array([word in all_of for word in vocabulary.words[column]] + [True], bool)
+            yield f"has an unknown {column}", ~known[rows.words(column)]
         codes = vocabulary.codes("operation", list(Operation))
         of_entry = dict(zip(Operation, codes.tolist(), strict=True))
         plan = np.array([of_entry[each] for each in self._operations] + [-1])

@@ -207,7 +207,7 @@ NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
 
 
 class Means:
-    """Sums of the parts of ok operations' times in ms, by stage of a book.
+    """Sums of the parts of ok operations' times in ms, by stage of a book; without those that were wrong on purpose.
 
     ``start_lag`` counts from zero; ``pending_lower`` is the lower bound of the time to result.
     """
@@ -221,7 +221,7 @@ class Means:
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
-            self._take(stage_index, rows.ok)
+            self._take(stage_index, rows.without_mistakes.ok)
 
     def mean(self, stage_index: int, name: str) -> float | None:
         """A mean in ms; None where no operation has that part."""

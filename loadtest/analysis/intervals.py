@@ -14,6 +14,7 @@ from typing import Final, Literal
 from loadtest.analysis.block_intervals import CONSTANT, BlockInterval, batch_s, percentile_interval, share_interval
 from loadtest.analysis.blocks import EXECUTION, OVERHEAD, RESPONSE, Blocks, Ints, StageBlocks
 from loadtest.analysis.columns import StageKey
+from loadtest.analysis.distribution import percentile
 from loadtest.analysis.limits.expected_429 import Expectation
 from loadtest.analysis.limits.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.metrics import RunFigures
@@ -34,6 +35,7 @@ _SLACK: Final = 0.01
 """Share of the requests by which what was seen may be outside of the range: those that are decided at a boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 _SHORT: Final = "the stage is too short for blocks"
+_LATE: Final = "it is below the generator’s own dispatch lag p95: the machine decides it"
 
 
 class MetricInterval(Result, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ class _Stage:
                 value = summary.get(statistic).value
                 if value is not None:
                     metric = f"{name.removesuffix('_ms')}.{statistic}"
-                    yield self._of(metric, value, summary.n, **self._percentile(name, QUANTILES[statistic]))
+                    yield self._of(metric, value, summary.n, **self._percentile(name, value, QUANTILES[statistic]))
 
     def _of(self, metric: str, value: float, n: int, **found: object) -> MetricInterval:
         given: dict[str, object] = {"traffic": self._key.traffic, "stage": self._key.stage.name, "metric": metric}
@@ -191,9 +193,12 @@ class _Stage:
             return {"why_not": self._why_phases or _SHORT}
         return _from_blocks(share_interval(blocks.ok, blocks.offered, self._pace), counts.offered / seconds)
 
-    def _percentile(self, name: str, quantile: float) -> dict[str, object]:
+    def _percentile(self, name: str, value: float, quantile: float) -> dict[str, object]:
         if self._waits:
             return {"why_not": self._waits}
+        late = percentile(self._record.time("dispatch_lag_ms", [self._key]), QUANTILES["p95"]).value
+        if name == RESPONSE and late is not None and value < late:
+            return {"why_not": _LATE}
         times = None if self._blocks is None else self._blocks.times.get(name)
         if times is None:
             return {"why_not": _SHORT}

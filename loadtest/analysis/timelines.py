@@ -47,7 +47,7 @@ class Responses:
 
 
 class Points:
-    """Gathers the responses of each traffic entry, warm-up included."""
+    """Gathers the responses of each traffic entry, warm-up included; without those to mistakes, as in figures."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -83,6 +83,8 @@ class Points:
         }
 
     def _take(self, entry: int, rows: Rows) -> None:
+        if self._record.vocabulary.entries[entry] not in self._record.not_found_entries:
+            rows = rows.without_mistakes
         good = rows.answered
         distribution.spread(
             self._binned[entry], self._cuts[entry], good.floats("intended_start") / 1e9, response_time(good)

@@ -82,6 +82,13 @@ WRONG: dict[str, tuple[Change, str]] = {
     "set-up of an arrival": (set_to(1, stage="setup"), "a stage that the run does not have (row 1)"),
     "operation": (set_to(2, operation="frob"), "1 row that is of another operation than its traffic entry (row 2)"),
     "reason": (set_to(2, reason="frob"), "1 row that has an unknown reason (row 2)"),
+    "mistake": (set_to(2, mistake="frob"), "1 row that has an unknown mistake (row 2)"),
+    "no operation": (set_to(1, parent_arrival=None), "1 row that is a request of no operation (row 1)"),
+    "answer after its end": (set_to(1, first_byte=10**12), "has moments in an order that they cannot have (row 1)"),
+    "freed after its start": (set_to(4, user_free=10**12), "has moments in an order that they cannot have (row 4)"),
+    "another stage": (set_to(2, intended_start=-(10**9)), "1 row that was due outside of its stage (row 2)"),
+    "connected at once": (set_to(1, connect_ms=-1.0), "1 row that took less than no time to connect (row 1)"),
+    "refused with 200": (set_to(2, outcome="throttled"), "1 row that was refused without a 429 (row 2)"),
     "status": (set_to(1, status=5000), "1 row that has a status that HTTP does not have (row 1)"),
     "key": (set_to(1, key_index=3), "1 row that used another key than the one key of the run (row 1)"),
 }

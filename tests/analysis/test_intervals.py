@@ -9,7 +9,7 @@ import pytest
 import record_maker as maker
 
 from loadtest import limiters
-from loadtest.analysis.block_intervals import CONSTANT, TOO_FEW, percentile_interval, share_interval
+from loadtest.analysis.block_intervals import CONSTANT, DRIFTS, TOO_FEW, percentile_interval, share_interval
 from loadtest.analysis.blocks import Grid, Times, grid
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import Findings, find
@@ -30,18 +30,23 @@ def cells() -> Grid:
     return found
 
 
-@pytest.mark.parametrize("regime", ["1 s", "stalls"])
+@pytest.mark.parametrize("regime", ["1 s", "stalls", "drift"])
 def test_intervals_from_blocks_hold_the_truth(regime: str) -> None:
     """The short form of ``bench/interval_coverage.py``: of 60 runs at least 51 hold it."""
     for metric, found in bench.coverage(regime, RUNS, truth_runs=400).items():
-        assert found.stated >= 0.9 * RUNS, metric
+        assert found.stated >= (0.9 if bench.REGIMES[regime].told else 0.3) * RUNS, metric
         assert found.held >= 0.85 * found.stated, metric
 
 
-def test_what_drifts_through_the_stage_has_mostly_no_interval() -> None:
-    """Blocks cannot tell what lasts a sixth of the stage: most runs say so, whichever figure it is."""
-    for found in bench.coverage("drift", RUNS, truth_runs=100).values():
-        assert found.stated < 0.6 * RUNS
+def test_what_drifts_through_the_stage_has_no_interval(cells: Grid) -> None:
+    """Of times that double from begin to end nothing repeats, so that no percentile and no share has an interval."""
+    when = np.arange(600) / 10
+    values = 100 * 2 ** (when / 60) * np.random.default_rng(6).lognormal(0, 0.1, size=600)
+    whole, places = distribution(values), cells.place(when)
+    times, failed = Times(cells, whole), np.bincount(places[::7], minlength=cells.bins)
+    times.add(places, values)
+    assert {percentile_interval(times, whole, quantile).why_not for quantile in (0.5, 0.9, 0.95)} == {DRIFTS}
+    assert share_interval(failed, np.bincount(places), times).why_not == DRIFTS
 
 
 def test_independent_requests_have_about_the_interval_of_order_statistics(cells: Grid) -> None:
@@ -96,6 +101,19 @@ def test_time_outs_that_took_less_widen_a_bound_and_take_none_away(cells: Grid) 
     assert other.high is not None
     assert other.low == one.low
     assert other.high == np.sort(values[~short])[np.searchsorted(np.sort(values), one.high, side="right") - 1]
+
+
+@pytest.mark.parametrize(("late_ms", "kind"), [(1.0, "blocks"), (9.0, None)])
+def test_times_shorter_than_the_generator_was_late_have_none(tmp_path: Path, late_ms: float, kind: str | None) -> None:
+    """What the machine decides differs from run to run more than within one; the generator's own lag shows it."""
+    random, rows = np.random.default_rng(7), []
+    for k in range(300):
+        start = k * 30.0 + late_ms * (k % 10 == 0)
+        rows.append(maker.operation("t", k, k * 30.0, start + random.uniform(2, 4), start_ms=start))
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 9, 100 / 3)])}
+    found = interval(maker.findings(tmp_path / "run", maker.info(traffic), rows), "within", "response_time.p50")
+    assert found.kind == kind
+    assert bool(kind) != ("dispatch lag" in found.why_not)
 
 
 def brute(limit: Limit, spec: LimiterSpec, times: np.ndarray, counted: np.ndarray, phases: np.ndarray) -> list[int]:

@@ -57,3 +57,16 @@ def test_a_retrieval_executes_nothing(tmp_path: Path) -> None:
     assert findings.executions == {}
     assert findings.anomalies == []
     assert np.isnan(findings.metrics.traffic["t"].overhead_ms.mean or np.nan)
+
+
+def test_what_was_wrong_on_purpose_is_no_dot_and_in_no_mean(tmp_path: Path) -> None:
+    """It is ok where it is answered as documented, within a millisecond: that is no time of a run."""
+    wrong: dict[str, Any] = {"mistake": "bad_key", "status": 401}
+    rows = [
+        maker.operation("t", k, k * 10, k * 10 + (1 if k % 2 else 100), **wrong if k % 2 else {}) for k in range(40)
+    ]
+    run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 40)], offered=40)})
+    of = maker.findings(tmp_path / "run", run, rows)
+    assert of.responses["t"].dots["ok"][1].tolist() == [100.0] * 20
+    assert sum(each.n for each in of.responses["t"].binned) == 20
+    assert of.record.means.mean(0, "response") == 100.0

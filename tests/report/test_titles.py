@@ -12,7 +12,7 @@ import record_maker as maker
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.limits import windows
-from loadtest.report.plots import by_rate, limits, overhead, response_time, slowest
+from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled
 
 
@@ -146,3 +146,23 @@ def test_the_slowest_operation_is_said_to_end_as_it_did(tmp_path: Path, outcome:
         tmp_path / "run", maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 1)])}), rows
     )
     assert title(slowest.draw, findings) == f"The slowest operation, of t, {words} 70.0 ms in 1 request"
+
+
+def test_times_are_told_by_stage_and_bars_of_one_operation_compared(tmp_path: Path) -> None:
+    """What is within the limits is not mixed with what is above, and a bar twice as long took twice as long."""
+    stages = [maker.stage("within", 0, 10, 10), maker.stage("above", 10, 10, 10)]
+    rows = [
+        maker.operation(
+            name, k, k * 100, k * 100 + took * (1 if k < 100 else 2), stage="within" if k < 100 else "above"
+        )
+        for name, took in (("quick", 20), ("slow", 40))
+        for k in range(200)
+    ]
+    traffic = {name: maker.plan("sync_run", stages, offered=200) for name in ("quick", "slow")}
+    found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
+    said = title(response_time.draw_scatter, found)
+    assert said == "p95 response time, within → above: quick 20.0 ms → 40.0 ms, slow 40.0 ms → 80.0 ms"
+    with styled("parts"):
+        drawn = execution.draw_decomposition(found)
+    assert isinstance(drawn, Drawing)
+    assert len({panel.get_xlim() for panel in drawn.figure.axes}) == 1

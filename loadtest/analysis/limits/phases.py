@@ -158,11 +158,17 @@ def _over_phases(
     refused = refused_by_phase(spec, limit, asked)
     if refused is None:
         return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
-    sent = np.sum([counted.sum(axis=0) for _, counted in asked], axis=0)
-    return {
-        index: PhaseRange(int(refused[:, place].min()), int(refused[:, place].max()), int(sent[place]), len(refused))
-        for place, index in enumerate(present)
-    }
+    found = {}
+    for place, index in enumerate(present):
+        sent = int(np.sum([counted[:, place].sum() for _, counted in asked]))
+        found[index] = PhaseRange(*extent(spec, refused[:, place], sent), sent, len(refused))
+    return found
+
+
+def extent(spec: LimiterSpec, refused: Ints, sent: int) -> tuple[int, int]:
+    """The ends of the range; each a request farther where phases are evenly apart, since some lie between them."""
+    between = 0 if spec.algorithm == FIXED else 1
+    return max(int(refused.min()) - between, 0), min(int(refused.max()) + between, sent)
 
 
 def refused_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> Ints | None:

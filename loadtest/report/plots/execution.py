@@ -21,6 +21,8 @@ _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
 """Height of a row, which is two lines of text."""
+_MOST_TIMES: Final = 5
+"""By how much the longest bar of an operation may exceed that of another entry on the same scale."""
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 
@@ -53,7 +55,10 @@ def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
-        _bars(panel, rows[name], style.OPERATIONS[operation])
+        alike = [_longest(rows[each]) for each in names if record.info.traffic[each].operation == operation]
+        # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
+        shared = max(alike) <= _MOST_TIMES * min(alike)
+        _bars(panel, rows[name], style.OPERATIONS[operation], max(alike) if shared else _longest(rows[name]))
         panel.set_title(f"{name}  ·  {operation}")
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     keys = _keys()
@@ -61,7 +66,8 @@ def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
     caption = (
         "Means, because means add up. A job’s result is ready somewhere in the hatched part, between two polls: "
         "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
-        "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it."
+        "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
+        "Entries of one operation have the same scale unless one took more than 5 times as long."
     )
     return style.Drawing(
         _decomposition_title(findings, rows), caption, figure, tuple(_table(name, rows[name]) for name in names)
@@ -110,9 +116,12 @@ def _looks(colour: str) -> dict[str, dict[str, object]]:
     }
 
 
-def _bars(panel: Axes, rows: list[_Row], colour: str) -> None:
+def _longest(rows: list[_Row]) -> float:
+    return max(sum(ms for _, ms, _ in row.parts) for row in rows) or 1.0
+
+
+def _bars(panel: Axes, rows: list[_Row], colour: str, longest: float) -> None:
     looks = _looks(colour)
-    longest = max(sum(ms for _, ms, _ in row.parts) for row in rows) or 1.0
     for place, row in enumerate(rows):
         left = 0.0
         for _, ms, look in row.parts:

@@ -14,7 +14,9 @@ from loadtest.contract import Operation
 from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, ecdf, legend_of, panels, plain
 from loadtest.report.tables.jobs import polling_table
 
-_LINES: Final[tuple[Any, ...]] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
+_LINES: Final[tuple[Any, ...]] = (
+    "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
+)  # fmt: skip
 
 
 def why_none(findings: Findings) -> str:

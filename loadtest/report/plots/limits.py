@@ -32,7 +32,8 @@ def draw_rates(findings: Findings) -> style.Drawing | style.NoData:
     style.legend(figure, axes)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
-        "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named."
+        "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named. "
+        "A limit holds over its whole window, so that single seconds may lie above it."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {stages.window_words(record)}"

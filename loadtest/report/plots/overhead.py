@@ -35,7 +35,7 @@ _FASTER: Final = 1.1
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """One row of two panels for each traffic entry that executes."""
+    """A row for each traffic entry that executes: its distribution, and its stages beside it if one has several."""
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
     record = findings.record
@@ -43,24 +43,29 @@ def draw(findings: Findings) -> Drawing | NoData:
     names = names[:_MOST_ROWS]
     if not names:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
-    figure, axes = panels(2 * len(names), 2.1, columns=2, share_x=False)
-    for row, name in enumerate(names):
-        left, right = axes[2 * row : 2 * row + 2]
+    columns = 1 + any(len(findings.metrics.traffic[name].stages) > 1 for name in names)
+    figure, axes = panels(columns * len(names), 2.1, columns=columns, share_x=columns == 1)
+    for name, left, right in zip(names, axes[::columns], axes[columns - 1 :: columns], strict=True):
         operation = record.info.traffic[name].operation
         _spread(left, findings, name, OPERATIONS[operation])
-        stages = findings.metrics.traffic[name].stages
-        _by_rate(right, stages, OPERATIONS[operation], bursts=_has_bursts(findings, name))
         left.set_title(f"{name}  ·  {operation}")
-        left.set_xlabel("ms (log)")
-        right.set_title("by stage")
+        if right is not left:
+            left.set_xlabel("ms (log)")
+            stages = findings.metrics.traffic[name].stages
+            _by_rate(right, stages, OPERATIONS[operation], bursts=_has_bursts(findings, name))
+            right.set_title("by stage")
+    axes[-columns].set_xlabel("ms (log)")
     legend(figure, axes)
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
-        "polling too, so that it can’t be shorter than the first poll’s wait. On the right, each stage at the rate "
-        "that was sent, or in their order where all had the same or some came all at once, with the 95 % interval "
-        "(sampling only) of its median; a thin line leads to the rate that was offered, where that is another. "
-        "Overhead that grows with the rate is queueing. Lower is better."
+        "polling too, so that it can’t be shorter than the first poll’s wait. Lower is better."
     )
+    if columns > 1:
+        caption += (
+            " On the right, each stage at the rate that was sent, or in their order where all had the same "
+            "or some came all at once, with the 95 % interval (sampling only) of its median; a thin line leads to the "
+            "rate that was offered, where that is another. Overhead that grows with the rate is queueing."
+        )
     return Drawing(_title(findings, names), caption, figure)
 
 

@@ -42,8 +42,8 @@ def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
         "too few to carry them. Errors are marked apart; 429s, which take no work and so no time, are ticks at the "
-        "lower edge. Neither is in any line. Dashed lines are thresholds, each over the stage that it holds for; one "
-        "far above all times is only named."
+        "lower edge. Neither is in any line, and mistakes on purpose are left out. Dashed lines are thresholds, each "
+        "over the stage that it holds for; one far above all times is only named."
     )
     if marked:
         caption += f" {stages.window_words(record)}"
@@ -51,6 +51,16 @@ def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
 
 
 def _scatter_title(findings: Findings) -> str:
+    """What each stage took where all entries have the same two, within and above say; else what each entry took."""
+    two = {tuple(figures.stages) for figures in findings.metrics.traffic.values()}
+    if len(two) == 1 and len(names := two.pop()) == 2 and len(findings.metrics.traffic) <= _MOST_NAMED:
+        tails = {
+            name: [figures.stages[stage].response_time_ms.get("p95") for stage in names]
+            for name, figures in findings.metrics.traffic.items()
+        }
+        if all(tail.value is not None for both in tails.values() for tail in both):
+            said = [f"{name} {' → '.join(map(numbers.bounded, both))}" for name, both in tails.items()]
+            return f"p95 response time, {' → '.join(names)}: {', '.join(said)}"
     parts, medians, late = [], {}, []
     for name, figures in findings.metrics.traffic.items():
         block = figures.response_time_ms
@@ -178,7 +188,7 @@ def _service_title(findings: Findings) -> str:
         whose += f" of {names_or_count(list(waits))}"
     half = numbers.duration_ms(max(0.0, *halves.values()))
     at_most = f"{numbers.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
-    return f"Beside their answered request, {whose} waited {half} or less at the median, {at_most}"
+    return f"At the median {whose} waited {half} or less beyond their answered request, {at_most}"
 
 
 def draw_heat(findings: Findings) -> style.Drawing | style.NoData | None:

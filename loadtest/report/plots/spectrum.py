@@ -48,7 +48,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.xaxis.set_major_locator(FixedLocator(shown))
     panel.xaxis.set_major_formatter(FixedFormatter([_TICKS[tail] for tail in shown]))
     panel.xaxis.set_minor_locator(FixedLocator([]))
-    panel.set_xlabel("percentile (the tail 1 − p on a log scale)")
+    panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
     legend(figure, [panel])
     caption = (

@@ -23,6 +23,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.analysis.distribution import Distribution
@@ -243,11 +244,12 @@ def time_axis(axes: Axes, end_s: float) -> None:
 
 
 def legend(figure: Figure, axes: list[Axes]) -> None:
-    """One legend for all panels, above them; a label that several panels have is listed once."""
+    """One legend for all panels, above them; a label that several panels have is listed once, one of no point never."""
     entries: dict[str, Any] = {}
     for panel in axes:
-        handles, labels = panel.get_legend_handles_labels()
-        entries = {**dict(zip(labels, handles, strict=True)), **entries}
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            if not (isinstance(handle, Line2D) and np.isnan(np.asarray(handle.get_ydata(), float)).all()):
+                entries.setdefault(label, handle)
     if entries:
         legend_of(figure, list(entries.values()), list(entries))
 
