@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from plugins.launched import metrics_at
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import runs_in
 from plugins.verbs import until_valid
-from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.errors import ExitCode
 
@@ -181,14 +181,6 @@ def test_what_locust_would_do_otherwise_is_refused() -> None:
         assert names in sentence, sentence
 
 
-def served(url: str) -> dict[str, float]:
-    """The metrics there, as Prometheus's client reads them; none while nobody listens."""
-    with contextlib.suppress(httpx.TransportError):
-        families = text_string_to_metric_families(httpx.get(url, trust_env=False, verify=False).text)
-        return {sample.name: sample.value for family in families for sample in family.samples}
-    return {}
-
-
 def test_stopping_it_early_is_an_interrupted_run(locust, open_api, tmp_path, *, free_port):
     """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome. Until then, `--metrics-port` serves
     what it does.
@@ -200,7 +192,7 @@ def test_stopping_it_early_is_an_interrupted_run(locust, open_api, tmp_path, *, 
     for number, run in runs.items():
         until(lambda number=number: (all_ := runs_in(tmp_path / number.name)) and all_[0].epoch)
         if number == signal.SIGINT:
-            until(lambda: served(f"http://127.0.0.1:{free_port}/metrics").get("loadtest_requests_total", 0) > 0)
+            until(lambda: metrics_at(free_port).get("loadtest_requests_total", 0) > 0)
         run.process.send_signal(number)
     for number, run in runs.items():
         run.wait()
