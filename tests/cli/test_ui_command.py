@@ -2,7 +2,6 @@
 
 import re
 import socket
-from pathlib import Path
 
 import httpx
 import psutil
@@ -29,7 +28,9 @@ stages = [{ name = "only", rate = "40/s", duration = "%s" }]
 
 
 def test_it_is_closed_to_everybody_else(web_ui: Fixture, serve: Fixture) -> None:
-    """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown."""
+    """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown. When
+    `loadtest ui` is killed, Locust ends by itself.
+    """
     known = {"WORKFLOW_API_KEYS": MARKER, "WORKFLOW_ENDPOINT": MARKER + "e"}
     up = web_ui(ABOVE % "1s", "--host", serve(WORKFLOW_API_KEYS=MARKER).url, **known)
     port = httpx.URL(up.url).port
@@ -78,6 +79,9 @@ def test_it_is_closed_to_everybody_else(web_ui: Fixture, serve: Fixture) -> None
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {("127.0.0.1", port)}
+    (child,) = up.started.family()[1:]
+    up.started.process.kill()
+    until(lambda: not child.is_running())
 
 
 @pytest.mark.parametrize("words", ["ui --port", "run --metrics-port"])
@@ -90,15 +94,6 @@ def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: s
     assert said.code == 2
     assert f"{option} {port}: cannot listen there" in said.err
     assert said.out == ""
-
-
-def test_a_killed_ui_leaves_nobody_behind(launch: Fixture, tiny: Fixture, free_port: int, tmp_path: Path) -> None:
-    """SIGKILL of `loadtest ui`: Locust and target end by themselves."""
-    run = launch("loadtest.cli", "ui", tiny(), "--port", str(free_port), "--output-dir", str(tmp_path / "out"))
-    until(lambda: "Start it at" in run.said and len(run.family()) == 3)
-    children = run.family()[1:]
-    run.process.kill()
-    until(lambda: not [child for child in children if child.is_running()])
 
 
 @pytest.mark.browser
