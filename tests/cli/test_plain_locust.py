@@ -215,7 +215,7 @@ def test_what_it_refuses(locust: Fixture, tmp_path: Path, *, text: str, url: str
     run = locust(text or LIMITED % ("no", ""), url, "--processes", "2")
     code, _, sentence = sentence.partition(": ")
     assert run.wait() == int(code)
-    assert not run.family()
+    until(lambda: not run.left())
     assert sentence in run.complained
     assert "Traceback" not in run.complained
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -63,6 +64,15 @@ class Started:
         except psutil.NoSuchProcess:
             return []
 
+    def left(self) -> list[psutil.Process]:
+        """Those of its session that are still there when it is not."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.Error):  # it ended meanwhile
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
 
 @pytest.fixture
 def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
@@ -80,6 +90,7 @@ def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
                 stdout=stdout,
                 stderr=stderr,
                 env=clean_environment(**environment),
+                start_new_session=True,
             )
         started.append(Started(process, out, err))
         return started[-1]
