@@ -43,7 +43,7 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
     ).new_page()
     page.goto(url)
-    page.locator("#lights li").first.wait_for()
+    page.locator("#lights li, tbody tr").first.wait_for()
     page.evaluate(_AXE)
     found = page.evaluate("axe.run({exclude: [['.plot']]})")["violations"]
     serious = [
@@ -87,7 +87,8 @@ def test_a_person_watches_a_run(live_ui: Fixture, browser: Any, title: str, *, w
     phone.locator("details[open] tbody tr").first.wait_for()
     assert phone.locator("details[open] tbody tr").last.locator("td").first.inner_text() == "1"
     for scheme in ("light", "dark"):
-        check_with_axe(browser, f"{up.url}/workflow", 390, scheme)
+        for path in ("/workflow", "/runs"):
+            check_with_axe(browser, up.url + path, 390, scheme)
     sent = number(live, "greetings", "requests sent")
     live.reload()
     until(lambda: number(live, "greetings", "requests sent") > sent)
