@@ -1,5 +1,6 @@
-"""Processes: a master's workers and where it listens, what makes a report, and how many files one may have open."""
+"""Processes: a master's workers, where they listen, what makes a report, and how many files one may have open."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+
+from loadtest.errors import InputError
 
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5557
@@ -35,6 +38,19 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
 def address_text(host: str, port: int) -> str:
     """The text that ``parse_address`` reads as these."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_free(port: int, option: str) -> None:
+    """Check that something can listen on a port of loopback, before anything is started.
+
+    Raises:
+        InputError: if nothing can.
+    """
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no port has that number"
+        raise InputError(f"{option} {port}: cannot listen there: {why}", f"Choose another {option}.") from None
 
 
 def start_worker(

@@ -8,6 +8,7 @@ from hypothesis import settings
 # Fixtures for every folder; a folder's own conftest.py holds what only it needs.
 pytest_plugins = [
     "plugins.processes",
+    "plugins.launched",
     "plugins.workers",
     "plugins.verbs",
     "plugins.served",

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "foreign_text": set(),
     "http_headers": set(),
-    "processes": set(),
+    "processes": {"errors"},
     "program": set(),
     "units": set(),
     "contract": {"units"},

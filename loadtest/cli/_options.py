@@ -1,7 +1,6 @@
 """Options that several verbs share: the run, the scenario, the target, the processes that make the load."""
 
 import functools
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,20 +173,6 @@ def host_and_port(text: str, option: str) -> str:
         return address_text(*parse_address(text, DEFAULT_PORT))
     except ValueError:
         raise InputError(f"{option} {text}: not HOST:PORT", f"Write for example {option} {_DEFAULT_ADDRESS}.") from None
-
-
-def check_free(port: int, option: str) -> None:
-    """Check that something can listen on a port of loopback, before anything is started.
-
-    Raises:
-        InputError: if nothing can.
-    """
-    try:
-        socket.create_server((LOOPBACK, port)).close()
-    except OSError as error:
-        raise InputError(
-            f"{option} {port}: cannot listen there: {error.strerror}", f"Choose another {option}."
-        ) from None
 
 
 def _read_workers(processes: int, master: bool, bind: str | None, expect_workers: int | None) -> WorkerOptions:

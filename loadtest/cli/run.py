@@ -10,7 +10,6 @@ from loadtest.cli import _children as children
 from loadtest.cli._options import (
     TargetOptions,
     WorkerOptions,
-    check_free,
     metrics_option,
     output_dir_option,
     overrides_option,
@@ -23,6 +22,7 @@ from loadtest.cli._options import (
 from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._target import ResolvedTarget, prepare, resolved_target
 from loadtest.errors import ExitCode, InputError
+from loadtest.processes import check_free
 from loadtest.record.run_directory import note_target_died
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario

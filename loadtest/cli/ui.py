@@ -15,14 +15,13 @@ import click
 from loadtest.cli import _children as children
 from loadtest.cli._options import (
     TargetOptions,
-    check_free,
     output_dir_option,
     plots_option,
     processes_option,
     target_options,
 )
 from loadtest.cli._target import ResolvedTarget, resolved_target
-from loadtest.processes import LOOPBACK, address_text, start_worker, stop
+from loadtest.processes import LOOPBACK, address_text, check_free, start_worker, stop
 from loadtest.scenario import find_scenario, load_scenario
 
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"

@@ -87,9 +87,12 @@ class WorkflowUser(locust.User):
             raise
         except Exception as error:
             # Not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
-            self.session.bug, self.session.user_error = traceback.format_exc(), _blame(type(self).__bases__[0], error)
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
-            raise
+            if self.session.bug is None:
+                # Locust logs the traceback; those of others till the end would say the same.
+                self.session.bug = traceback.format_exc()
+                self.session.user_error = _blame(type(self).__bases__[0], error)
+                raise
 
     def perform(self, operation: RunningOperation) -> None:
         """Send the operation's requests and finish it."""

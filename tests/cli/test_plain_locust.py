@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from plugins.launched import metrics_at
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import runs_in
 from plugins.verbs import until_valid
@@ -140,6 +141,7 @@ REFUSED = {
     "--web-login": "--web-login",
     "--web-host 0.0.0.0": "SSH tunnel",
     "--web-host *": "reverse proxy",
+    "--metrics-port 70000": "cannot listen there",
 }
 ASK = """
 import shlex, sys
@@ -179,14 +181,18 @@ def test_what_locust_would_do_otherwise_is_refused() -> None:
         assert names in sentence, sentence
 
 
-def test_stopping_it_early_is_an_interrupted_run(locust: Fixture, open_api: Any, tmp_path: Path) -> None:
-    """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome."""
+def test_stopping_it_early_is_an_interrupted_run(locust, open_api, tmp_path, *, free_port):
+    """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome. Until then, `--metrics-port` serves
+    what it does.
+    """
     text, url = (LIMITED % ("no", "")).replace('"1s"', '"60s"'), open_api.url
     runs = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        runs[number] = locust(text, url, LOADTEST_OUTPUT_DIR=str(tmp_path / number.name))
+    for number, options in {signal.SIGINT: ("--metrics-port", str(free_port)), signal.SIGTERM: ()}.items():
+        runs[number] = locust(text, url, *options, LOADTEST_OUTPUT_DIR=str(tmp_path / number.name))
     for number, run in runs.items():
         until(lambda number=number: (all_ := runs_in(tmp_path / number.name)) and all_[0].epoch)
+        if number == signal.SIGINT:
+            until(lambda: metrics_at(free_port).get("loadtest_requests_total", 0) > 0)
         run.process.send_signal(number)
     for number, run in runs.items():
         run.wait()
@@ -209,7 +215,7 @@ def test_what_it_refuses(locust: Fixture, tmp_path: Path, *, text: str, url: str
     run = locust(text or LIMITED % ("no", ""), url, "--processes", "2")
     code, _, sentence = sentence.partition(": ")
     assert run.wait() == int(code)
-    assert not run.family()
+    until(lambda: not run.left())
     assert sentence in run.complained
     assert "Traceback" not in run.complained
     assert not (tmp_path / "out").exists()

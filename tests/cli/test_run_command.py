@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
+from plugins.launched import metrics_at
 from plugins.processes import Fixture, until
 from plugins.records import runs_in
 from plugins.verbs import CARRIED_OUT
@@ -64,10 +65,15 @@ def test_no_key_is_shown_anywhere(launch: Fixture, serve: Fixture, tiny: Fixture
     assert not [path for path in files if MARKER.encode() in path.read_bytes()]
 
 
-def test_an_interrupted_run_is_still_reported(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
-    """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and nobody is left."""
-    run = launch("loadtest.cli", "run", tiny("60s"), "--output-dir", str(tmp_path / "out"))
+def test_an_interrupted_run_is_still_reported(launch, tiny, tmp_path, free_port):
+    """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and nobody is left. Until then
+    `--metrics-port` serves its figures, to own names only.
+    """
+    options = ("--output-dir", str(tmp_path / "out"), "--metrics-port", str(free_port))
+    run = launch("loadtest.cli", "run", tiny("60s"), *options)
     until(lambda: begun(run, tmp_path / "out"))
+    until(lambda: metrics_at(free_port).get("loadtest_requests_total", 0) > 0)
+    assert metrics_at(free_port, Host="evil.example") == metrics_at(free_port, "/") == {}
     family = run.family()
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 130

@@ -1,12 +1,7 @@
 """``loadtest ui``: Locust's web UI over real HTTP, and once in a browser."""
 
 import re
-import signal
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -19,114 +14,25 @@ MARKER = "s3cr3t-ui-0451"
 START = {"user_count": "1", "spawn_rate": "1"}
 
 
-@dataclass
-class Ui:
-    """A web UI that is up."""
-
-    started: Any
-    url: str
-    reports: Path
-
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request, as whoever the headers say."""
-        return httpx.request(method, self.url + path, trust_env=False, verify=False, timeout=20, **options)
-
-    def start(self, **fields: str) -> httpx.Response:
-        """Press Start, with the form's own host."""
-        form = {**START, **fields, "host": re.search(r"Load goes to (\S+):", self.started.said)[1]}  # type: ignore[index]
-        return self.ask("POST", "/swarm", data=form)
-
-    def state(self) -> str:
-        """What Locust says it is doing."""
-        return self.ask("GET", "/stats/requests").json()["state"]
+ABOVE = """
+title = "Above <b>the limit</b>"
+seed = 1
+drain = "2s"
+[target]
+enforce = { sync_run = "20/1s" }
+[traffic.greetings]
+operation = "sync_run"
+workflow = "say-hello"
+stages = [{ name = "only", rate = "40/s", duration = "%s" }]
+"""
 
 
-@pytest.fixture
-def ui(launch: Fixture, tiny: Fixture, free_port: int, tmp_path: Path) -> Iterator[Fixture]:
-    """Start `loadtest ui` with a tiny scenario; stopped by Ctrl-C at the end, which must leave nobody."""
-    started = []
-
-    def start(duration: str = "1s", *arguments: str, text: str | None = None, **environment: str) -> Ui:
-        process = launch(
-            *(
-                "loadtest.cli",
-                "ui",
-                tiny(duration, *([text] if text else [])),
-                "--port",
-                str(free_port),
-                "--output-dir",
-                str(tmp_path / "out"),
-            ),
-            *arguments,
-            **environment,
-        )
-        up = Ui(process, f"http://127.0.0.1:{free_port}", tmp_path / "out")
-        started.append(up)
-
-        def answers() -> bool:
-            assert process.process.poll() is None, process.complained
-            try:
-                return up.ask("GET", "/").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        until(answers)
-        return up
-
-    yield start
-    for up in started:
-        family = up.started.family()
-        up.started.process.send_signal(signal.SIGINT)
-        assert up.started.wait() == 0, up.started.complained
-        assert "Traceback" not in up.started.said + up.started.complained
-        until(lambda family=family: not [process for process in family if process.is_running()])
-
-
-@pytest.mark.heavy
-def test_each_start_is_a_run_that_ends_by_itself(ui: Fixture) -> None:
-    """Two starts: two whole records, both reported, with the same scenario; the UI stays."""
-    up = ui()
-    for count in (1, 2):
-        assert up.start().json()["success"] is True
-        until(lambda count=count: len(list(up.reports.glob("2*/report.html"))) == count)
-        until(lambda: up.state() == "stopped")
-    runs = runs_in(up.reports)
-    assert len(runs) == 2
-    for run in runs:
-        run.check_conservation()
-        assert run.info.end == "finished"
-        assert [row["outcome"] for row in run.operations] == ["ok"] * 40
-    assert runs[0].info.scenario.hash == runs[1].info.scenario.hash
-
-
-@pytest.mark.heavy
-def test_stop_ends_a_run_whole(ui: Fixture) -> None:
-    """The Stop button in mid-run, then a second run that Ctrl-C ends: both interrupted, recorded and reported."""
-    up = ui("60s", "--processes", "2")
-    until(lambda: up.ask("GET", "/stats/requests").json().get("worker_count") == 2)
-    for count in (1, 2):
-        until(lambda: up.state() in {"ready", "stopped"})
-        up.start()
-        until(lambda count=count: len(runs := runs_in(up.reports)) == count and runs[-1].epoch)
-        until(lambda: {row["worker"] for row in runs_in(up.reports)[-1].operations} == {1, 2})
-        if count == 1:
-            assert up.ask("POST", "/stop").status_code == 200
-            until(lambda: up.state() == "stopped")
-    up.started.process.send_signal(signal.SIGINT)
-    assert up.started.wait() == 0
-    runs = runs_in(up.reports)
-    for run in runs:
-        run.check_conservation(ragged=True)
-        assert run.info.end == "interrupted"
-        assert (run.directory / "report.html").is_file()
-    assert len(runs) == 2
-
-
-def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture) -> None:
-    """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown."""
-    up = ui(
-        "1s", "--host", serve(WORKFLOW_API_KEYS=MARKER).url, WORKFLOW_API_KEYS=MARKER, WORKFLOW_ENDPOINT=MARKER + "e"
-    )
+def test_it_is_closed_to_everybody_else(web_ui: Fixture, serve: Fixture) -> None:
+    """Foreign names, origins and sites are refused on every path, hosts beyond this machine too; no key is shown. When
+    `loadtest ui` is killed, Locust ends by itself.
+    """
+    known = {"WORKFLOW_API_KEYS": MARKER, "WORKFLOW_ENDPOINT": MARKER + "e"}
+    up = web_ui(ABOVE % "1s", "--host", serve(WORKFLOW_API_KEYS=MARKER).url, **known)
     port = httpx.URL(up.url).port
     for path in ("/", "/stats/requests", "/runs", "/runs.json", "/no-such"):
         for host in ("evil.example", f"evil.example:{port}", "[::1", "127.0.0.1.evil.example"):
@@ -147,7 +53,7 @@ def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture) -> None:
     for host in ("http://192.0.2.1", "http://example.invalid", "", "http://key@127.0.0.1", "file:///etc/passwd"):
         assert up.ask("POST", "/swarm", data={**START, "host": host}).json()["success"] is False, host
     for field in ({"seed": "-1"}, {"seed": "x"}, {"rate_multiplier": "nan"}, {"rate_multiplier": "0"}):
-        answer = up.start(**field).json()
+        answer = up.start(**field)
         assert answer["success"] is False
         assert next(iter(field.values())) in answer["message"]
     assert up.ask("POST", "/user", json={"user_class_name": "greetings", "fixed_count": 99}).status_code == 403
@@ -173,6 +79,9 @@ def test_it_is_closed_to_everybody_else(ui: Fixture, serve: Fixture) -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {("127.0.0.1", port)}
+    (child,) = up.started.family()[1:]
+    up.started.process.kill()
+    until(lambda: not child.is_running())
 
 
 @pytest.mark.parametrize("words", ["ui --port", "run --metrics-port"])
@@ -187,34 +96,12 @@ def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: s
     assert said.out == ""
 
 
-def test_a_killed_ui_leaves_nobody_behind(launch: Fixture, tiny: Fixture, free_port: int, tmp_path: Path) -> None:
-    """SIGKILL of `loadtest ui`: Locust and target end by themselves."""
-    run = launch("loadtest.cli", "ui", tiny(), "--port", str(free_port), "--output-dir", str(tmp_path / "out"))
-    until(lambda: "Start it at" in run.said and len(run.family()) == 3)
-    children = run.family()[1:]
-    run.process.kill()
-    until(lambda: not [child for child in children if child.is_running()])
-
-
-ABOVE = """
-title = "Above <b>the limit</b>"
-seed = 1
-drain = "2s"
-[target]
-enforce = { sync_run = "20/1s" }
-[traffic.greetings]
-operation = "sync_run"
-workflow = "say-hello"
-stages = [{ name = "only", rate = "40/s", duration = "%s" }]
-"""
-
-
 @pytest.mark.browser
-def test_a_person_starts_a_run_in_a_browser(ui: Fixture) -> None:
+def test_a_person_starts_a_run_in_a_browser(web_ui: Fixture) -> None:
     """What may not or cannot be loaded is said in the form; a start runs what the form says; 429s are a row; its report
     opens.
     """
-    up = ui("2s", text=ABOVE)
+    up = web_ui(ABOVE % "2s")
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1200, "height": 1000})
         page = context.new_page()
@@ -223,7 +110,7 @@ def test_a_person_starts_a_run_in_a_browser(ui: Fixture) -> None:
         page.on("console", lambda told: problems.append(told.text) if told.type == "error" else None)
         page.goto(up.url)
         strip = page.get_by_label("Scenario and target")
-        for shown in ("Above <b>the limit</b>", "tiny2s, 2 s", "only: 40/s for 2 s", "(embedded)", "pool of users"):
+        for shown in ("Above <b>the limit</b>", "live, 2 s", "only: 40/s for 2 s", "(embedded)", "pool of users"):
             assert shown in strip.inner_text()
         host, start = page.get_by_label("Host"), page.get_by_role("button", name=re.compile("start", re.IGNORECASE))
         own = host.input_value()
@@ -270,9 +157,9 @@ stages = [{ name = "only", rate = "200/s", duration = "%s" }]
 
 
 @pytest.mark.heavy
-def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture) -> None:
+def test_twenty_starts_and_stops_leave_memory_and_threads_flat(web_ui: Fixture) -> None:
     """Of Locust's process: what the last fifteen runs add is less than a run of its own would keep. All are whole."""
-    up = ui("60s", text=JOBS)
+    up = web_ui(JOBS % "60s")
     locust = up.started.find("locust")
     assert locust is not None
 
@@ -282,7 +169,7 @@ def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture) -> N
     seen: list[tuple[int, int, int]] = []
     for _ in range(20):
         until(lambda: up.state() in {"ready", "stopped"} and phase() == "over")
-        assert up.start().json()["success"] is True
+        assert up.start()["success"] is True
         until(lambda: phase() == "running")
         assert up.ask("POST", "/stop").status_code == 200
         until(lambda: "reported" in up.ask("GET", "/runs.json").text or phase() == "over")
@@ -291,8 +178,7 @@ def test_twenty_starts_and_stops_leave_memory_and_threads_flat(ui: Fixture) -> N
     first, last = seen[4], (locust.memory_info().rss, locust.num_threads(), locust.num_fds())
     assert last[0] - first[0] < 8 * 2**20, seen
     assert last[1:] <= first[1:], seen
-    up.started.process.send_signal(signal.SIGINT)
-    assert up.started.wait() == 0
+    up.end()
     for run in runs_in(up.reports):
         run.check_conservation()
         assert run.info.end == "interrupted"

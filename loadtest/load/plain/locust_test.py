@@ -1,7 +1,7 @@
 """The test that plain Locust starts: the scenario in force, its target, and the pool of users that it needs.
 
-Of Locust's command line, it has two options of ours. What Locust knows by its name and would do otherwise here, or not
-at all, is refused in a sentence that says where the scenario says it. It may stand on the command line, in Locust's
+Three options on Locust's command line are ours. What Locust knows by its name and would do otherwise here, or not at
+all, is refused in a sentence that says where the scenario says it. It may stand on the command line, in Locust's
 variables or in a configuration file.
 """
 
@@ -23,6 +23,7 @@ from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
+from loadtest.processes import check_free
 from loadtest.record.run_info import PreflightRequest
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, only
@@ -74,11 +75,21 @@ def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
             "--rate-multiplier", type=float, default=rate_multiplier, help="every rate and burst times this"
         )
 
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            metavar="PORT",
+            include_in_web_ui=False,  # which has /metrics of its own
+            help="serve the run's figures for Prometheus at http://127.0.0.1:PORT/metrics",
+        )
+
     locust.events.init_command_line_parser.add_listener(add_options)
     parser = get_parser()
     options: argparse.Namespace = parser.parse_known_args()[0]
     if not options.worker:
         _refuse(options, {name: parser.get_default(name) for name in REFUSED})
+        if options.metrics_port is not None:
+            check_free(options.metrics_port, "--metrics-port")
     return options
 
 

@@ -28,6 +28,7 @@ from loadtest.load.plain.reports import Reports
 from loadtest.load.session import Session
 from loadtest.load.web import extend
 from loadtest.load.web.locust_pages import label_file
+from loadtest.load.web.metrics import serve_metrics
 from loadtest.program import pasteable
 from loadtest.record.run_info import RunInfo
 
@@ -110,6 +111,8 @@ class LocustProcess:
             on_end=self._end_run,
             on_error=lambda _, error: logger.error("%s", error),
         )
+        if self.test.options.metrics_port is not None:
+            serve_metrics(engine, self.test.options.metrics_port)
         # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be
         # lost.
         gevent.signal_handler(signal.SIGINT, self._interrupt)

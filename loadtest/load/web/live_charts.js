@@ -79,6 +79,8 @@ class Chart {
     this.model = Bokeh.Plotting.figure({
       height: 190, sizing_mode: "stretch_width", tools: "", toolbar_location: null, x_range: this.range,
       y_range: new Bokeh.DataRange1d({ start: 0, only_visible: true }), min_border_right: 8, output_backend: "canvas",
+      // What is painted would stay at the edges when the theme changes.
+      background_fill_color: null, border_fill_color: null, outline_line_color: null,
     });
     this.painters = [];
     if (edges) {
@@ -109,8 +111,6 @@ class Chart {
   paint() {
     const { model } = this;
     for (const paint of this.painters) paint();
-    model.background_fill_color = model.border_fill_color = colour("paper");
-    model.outline_line_color = null;
     for (const axis of [...model.xaxes, ...model.yaxes]) {
       axis.major_label_text_color = colour("muted");
       axis.axis_line_color = axis.major_tick_line_color = colour("rule");

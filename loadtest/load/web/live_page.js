@@ -196,7 +196,10 @@ function show(message) {
   tables(message);
   timeline(elapsed);
   (message.entries ?? []).forEach(figures);
-  const whole = Math.max(0, Math.floor(elapsed / width));
+  // A second is whole once a later one was noted: until then arrivals of it are still to be counted. Workers report once
+  // a second, so that theirs is whole a second later.
+  const unfinished = (message.lights ?? []).some(({ name }) => name === "workers") ? 2 : 1;
+  const whole = Math.max(0, over ? Math.floor(elapsed / width) : track("dispatch_lag", "p99").length - unfinished);
   const t = Array.from({ length: whole }, (_, place) => (place + 1) * width);
   for (const { chart, columns } of drawn) {
     const filled = Object.fromEntries(Object.entries(columns(whole)).map(([key, values]) => [key, Array.from({ length: whole }, (_, place) => values[place] ?? null)]));

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from statistics import median_low
 from typing import Any
 
-import httpx
 import pytest
 from plugins.processes import Fixture
 from plugins.records import RunDirectory, runs_in
@@ -87,18 +86,18 @@ def check_metrics(text: str, run: RunDirectory) -> None:
     assert at("run_info", run=run.info.id, scenario="live", target=run.info.target.url) == 1
 
 
-def test_what_is_shown_is_what_the_record_says(live_ui: Fixture) -> None:
+def test_what_is_shown_is_what_the_record_says(live_ui: Fixture, title: str) -> None:
     """Events from before the start to the report, a watcher who comes late, the tab, and the exporter: all alike."""
     up = live_ui("2s")
     assert up.get("/workflow").headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     for name, status in {"bokeh.min.js": 200, "live_page.py": 404, "..%2fguard.py": 404}.items():
         assert up.get(f"/workflow/{name}").status_code == status
-    assert httpx.get(f"{up.url}/metrics", headers={"Host": "evil.example"}, **up.more).status_code == 403
+    assert up.get("/metrics", headers={"Host": "evil.example"}).status_code == 403
     messages: list[Message] = []
     with up.watched() as watched:
         messages.append(next(watched))
         assert messages[0] == {"phase": "over"}
-        up.start()
+        assert up.start()["success"] is True
         for message in watched:
             messages.append(message)
             if "report" in message:
@@ -111,7 +110,7 @@ def test_what_is_shown_is_what_the_record_says(live_ui: Fixture) -> None:
     check_page(tracks([last]), run)
     assert {"running", "draining", "over"} <= {message["phase"] for message in messages}
     assert up.get(f"/{last['report']}").status_code == 200
-    assert last["run"]["title"] == up.title
+    assert last["run"]["title"] == title
     assert next((flow["limit"], flow["count"]) for flow in last["run"]["flows"]) == ("sync_run", 20)
     assert all(flow["edge_s"] is not None for flow in last["run"]["flows"])
     thresholds = {threshold["text"]: threshold["judgement"] for threshold in last["thresholds"]}

@@ -43,7 +43,7 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
     ).new_page()
     page.goto(url)
-    page.locator("#lights li").first.wait_for()
+    page.locator("#lights li, tbody tr").first.wait_for()
     page.evaluate(_AXE)
     found = page.evaluate("axe.run({exclude: [['.plot']]})")["violations"]
     serious = [
@@ -58,19 +58,22 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.heavy
-def test_a_person_watches_a_run(live_ui: Fixture, browser: Any) -> None:
-    """On two workers: form, watch, late windows, stop, report, start again, reload; the console is silent."""
-    up = live_ui("60s", "--processes", "2")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_person_watches_a_run(live_ui: Fixture, browser: Any, title: str, *, workers: int) -> None:
+    """On workers: form, watch, late windows, stop, report, start again, reload, Ctrl-C; the console is silent, and both
+    runs are whole.
+    """
+    up = live_ui("60s", "--processes", str(workers))
     problems: list[str] = []
     form, live = opened(browser, problems), opened(browser, problems)
     live.goto(f"{up.url}/workflow")
     live.get_by_role("heading", name="No test has been started yet").wait_for()
     form.goto(up.url)
     form.get_by_role("link", name="Workflow API, live").first.wait_for()
-    until(lambda: up.get("/stats/requests").json().get("worker_count") == 2)
+    until(lambda: up.get("/stats/requests").json().get("worker_count") == workers)
     form.get_by_role("button", name=re.compile("start", re.IGNORECASE)).click()
     # Text, never markup.
-    live.get_by_role("heading", name=up.title, exact=True).wait_for()
+    live.get_by_role("heading", name=title, exact=True).wait_for()
     assert live.locator("h1 b").count() == 0
     until(lambda: number(live, "greetings", "got 429") > 0 and drawn(live) > 0)
     until(lambda: number(live, "jobs", "in flight") > 0)
@@ -84,7 +87,8 @@ def test_a_person_watches_a_run(live_ui: Fixture, browser: Any) -> None:
     phone.locator("details[open] tbody tr").first.wait_for()
     assert phone.locator("details[open] tbody tr").last.locator("td").first.inner_text() == "1"
     for scheme in ("light", "dark"):
-        check_with_axe(browser, f"{up.url}/workflow", 390, scheme)
+        for path in ("/workflow", "/runs"):
+            check_with_axe(browser, up.url + path, 390, scheme)
     sent = number(live, "greetings", "requests sent")
     live.reload()
     until(lambda: number(live, "greetings", "requests sent") > sent)
@@ -104,3 +108,9 @@ def test_a_person_watches_a_run(live_ui: Fixture, browser: Any) -> None:
         assert next(late)["run"]["id"] == runs_in(up.reports)[-1].info.id != run.info.id
     live.locator("#phase", has_text="running").wait_for()
     assert problems == []
+    up.end()
+    for run in runs_in(up.reports):
+        run.check_conservation(ragged=True)
+        assert run.info.end == "interrupted"
+        assert {row["worker"] for row in run.operations} == set(range(1, workers + 1))
+        assert (run.directory / "report.html").is_file()

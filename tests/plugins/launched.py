@@ -1,0 +1,187 @@
+"""The command line as processes of their own that are watched from outside, and the web UI so."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from plugins.processes import clean_environment, until
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Started:
+    """A process of ours, with its output in files so that nobody has to read them meanwhile."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    @property
+    def said(self) -> str:
+        """Standard output so far."""
+        return self.out.read_text()
+
+    @property
+    def complained(self) -> str:
+        """Standard error so far."""
+        return self.err.read_text()
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait for its exit code."""
+        return self.process.wait(seconds)
+
+    @property
+    def code(self) -> int:
+        """Its exit code, waited for."""
+        return self.wait()
+
+    def find(self, word: str) -> psutil.Process | None:
+        """The first process of the family that has a word among its arguments."""
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                if word in process.cmdline():
+                    return process
+        return None
+
+    def family(self) -> list[psutil.Process]:
+        """The process and all its descendants, as far as they are there."""
+        try:
+            me = psutil.Process(self.process.pid)
+            return [me, *me.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def left(self) -> list[psutil.Process]:
+        """Those of its session that are still there when it is not."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.Error):  # it ended meanwhile
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+@pytest.fixture
+def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start Python modules in the checkout; they and their descendants are ended at the end."""
+    started: list[Started] = []
+    seen: list[psutil.Process] = []
+
+    def start(*arguments: str, **environment: str) -> Started:
+        out, err = (tmp_path / f"{name}{len(started)}" for name in ("stdout", "stderr"))
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=clean_environment(**environment),
+                start_new_session=True,
+            )
+        started.append(Started(process, out, err))
+        return started[-1]
+
+    yield start
+    for each in started:
+        seen += each.family()
+    for process in seen:
+        if process.is_running():
+            process.kill()
+    for each in started:
+        each.process.wait()
+
+
+def metrics_at(port: int, path: str = "/metrics", **headers: str) -> dict[str, float]:
+    """The metrics there, as Prometheus's client reads them; none while, or where, there are none."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False, verify=False)
+    except httpx.TransportError:
+        return {}
+    families = text_string_to_metric_families(answer.text) if answer.status_code == 200 else ()
+    return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+@dataclass
+class WebUi:
+    """A web UI of `loadtest ui` that is up."""
+
+    started: Started
+    url: str
+    reports: Path
+    more: dict[str, Any] = field(default_factory=lambda: {"trust_env": False, "verify": False, "timeout": 30})
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request, as whoever the headers say."""
+        return httpx.request(method, self.url + path, **self.more, **options)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """One request to a page."""
+        return self.ask("GET", path, **options)
+
+    def start(self, **fields: str) -> dict[str, Any]:
+        """Press Start, with the form's own host; gives the answer."""
+        found = re.search(r"Load goes to (\S+):", self.started.said)
+        assert found is not None
+        answer: dict[str, Any] = self.ask("POST", "/swarm", data={**fields, "host": found[1]}).json()
+        return answer
+
+    def state(self) -> str:
+        """What Locust says it is doing."""
+        return str(self.get("/stats/requests").json()["state"])
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """The live page's messages as they come."""
+        with httpx.stream("GET", f"{self.url}/workflow/events", **self.more) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            yield (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+
+    def end(self) -> None:
+        """Ctrl-C, which leaves nobody."""
+        family = self.started.family()
+        self.started.process.send_signal(signal.SIGINT)
+        assert self.started.wait() == 0, self.started.complained
+        assert "Traceback" not in self.started.said + self.started.complained
+        until(lambda: not [process for process in family if process.is_running()])
+
+
+@pytest.fixture
+def web_ui(start_module: Callable[..., Started], free_port: int, tmp_path: Path) -> Iterator[Callable[..., WebUi]]:
+    """Start `loadtest ui` with a scenario's text; ended by Ctrl-C at the end."""
+    up: list[WebUi] = []
+
+    def start(text: str, *arguments: str, **environment: str) -> WebUi:
+        path = tmp_path / "live.toml"
+        path.write_text(text, encoding="utf-8")
+        options = ("--port", str(free_port), "--output-dir", str(tmp_path / "out"))
+        started = start_module("loadtest.cli", "ui", str(path), *options, *arguments, **environment)
+        up.append(WebUi(started, f"http://127.0.0.1:{free_port}", tmp_path / "out"))
+
+        def answers() -> bool:
+            assert started.process.poll() is None, started.complained
+            try:
+                return up[-1].get("/").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(answers)
+        return up[-1]
+
+    yield start
+    for each in up:
+        if each.started.process.poll() is None:
+            each.end()
