@@ -67,7 +67,7 @@ def command(
 ) -> int:
     """Find out which LIMITs are enforced, how they are counted, and whether that is what the documentation says.
 
-    Sends at most four times each limit's count, as bursts and single requests, and takes at most eight of its windows.
+    Sends at most five and a half times each limit's count, as volleys and streams, in about eight of its windows.
     Requests name a workflow or a job that does not exist, so that nothing is executed. Exit code 6 if something cannot
     be told.
     """

@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from loadtest.contract import LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
@@ -43,6 +43,8 @@ _UNKNOWN: Final = "00000000-0000-0000-0000-000000000000"
 _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
+_PATIENCE: Final = 4.0
+"""Times a probe's patience that answers are waited for, while some come."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
@@ -94,7 +96,7 @@ class Sender:
             TargetError: if a request failed, or a first answer is not one of this API.
         """
         await asyncio.sleep(max(0.0, send.at - self.now()))
-        other = next(each for each in LIMIT_NAMES if each != limit)
+        other = max((each for each in LIMIT_NAMES if each != limit), key=lambda each: DOCUMENTED[each].rate)
         replies = [Reply(0.0) for _ in range(send.count)]
         begin = self.now()
         tasks = [
@@ -109,8 +111,9 @@ class Sender:
             for reply, after, who in zip(replies, send.after, send.whose, strict=True)
         ]
         await asyncio.sleep(send.after[-1])
-        waiting = set(tasks)
-        while waiting:  # as long as answers come: a busy machine reads them late
+        waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
+        # As long as answers come, since a busy machine reads them late; but what a queue lets out is not waited for.
+        while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
             )

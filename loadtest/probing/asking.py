@@ -33,6 +33,10 @@ _SETTLING: Final = 0.25
 """Part of such a stream that is not counted."""
 _STREAM_LEAST: Final = 30
 """Fewer requests in all show nothing."""
+_FEWEST: Final = 2
+"""One request is refused by no limit of its own."""
+_FEWER: Final = -1.0
+"""log10 of a probability below which fewer passed than alone."""
 _UNLIKELY: Final = -3.5
 """log10 of a probability that is taken for none."""
 _WINDOW_EXACT: Final = 0.002
@@ -73,6 +77,8 @@ class Asker:
         """Of requests that no model has seen."""
         self._shared: dict[Who, bool | None] = {}
         """Of each who else was asked, whether the quota is theirs as well; None if that is not clear."""
+        self._amid: dict[Who, tuple[int, int, float]] = {}
+        """Of each who seemed to share it: requests, how many passed, and seconds over which they were sent."""
         self._took: list[float] = []
         """How long requests took that passed in the first burst."""
 
@@ -106,8 +112,8 @@ class Asker:
         last = max([*came, *(answer.sent for answer in answers)])
         return last if len(came) == len(answers) else last + self._patience
 
-    def _volley(self, at: float, count: int) -> Step:
-        answers = yield Send(at, count, self._patience)
+    def _volley(self, at: float, count: int, spread: float = 0.0) -> Step:
+        answers = yield Send(at, count, self._patience, spread=spread)
         self._learn(answers)
         volley = self._volley_of(answers)
         self._count([volley], [answers])
@@ -182,6 +188,7 @@ class Asker:
         self._for_others -= min(count + 1, self._for_others)
         if still.passed:
             return None
+        self._amid[who] = count, through, 0.0
         return True if through <= count // 4 else False if through == count else None
 
     def _ask(
@@ -228,8 +235,9 @@ class Asker:
             if not used_up or max(2, needed) > self._left:
                 return
             answers = yield from self._ask(max(2, needed), who)
-            if sum(answer.passed for answer in answers) < needed:
-                self._shared[who] = True
+            through = sum(answer.passed for answer in answers)
+            if through < needed:
+                self._shared[who], self._amid[who] = True, (len(answers), through, 0.0)
             elif len(buckets) == len(models):
                 self._shared[who] = False
             elif needed <= self._left:  # a new window may have begun
@@ -260,17 +268,35 @@ class Asker:
                 if as_many < _UNLIKELY:
                     self._shared[who] = False
                 elif as_many > -1 and log10_at_most(through, sent, 0.9 if burst > 2 else 0.55) < _UNLIKELY:
-                    self._shared[who] = True
+                    spread = sent * (OWN_SHARE + len(others)) / pace
+                    self._shared[who], self._amid[who] = True, (sent, through, spread)
+
+    def _control(self, idle: float) -> Generator[Send, Sequence[Answer], None]:
+        """Ask another limit alone, where it seemed to share the quota: its own may refuse as many of such requests.
+
+        Args:
+            idle: seconds in which nothing is used up any more.
+        """
+        count, through, spread = self._amid.get("other limit", (0, 0, 0.0))
+        if not self._shared.get("other limit") or count < _FEWEST:
+            return
+        self._shared["other limit"] = None
+        if count <= self._left:
+            self._now += idle
+            alone = yield from self._ask(count, "other limit", spread=spread)
+            usual = (sum(answer.passed for answer in alone) + 1) / (count + 2)
+            if log10_at_most(through, count, usual) < _FEWER:
+                self._shared["other limit"] = True
 
     def _size(self, count: int) -> int:
         """Of the volleys in which so many are sent."""
         size = max(-(-count // self._parts_most), self._documented.count // 12)
         return max(1, min(size, int(self._rate * max(0.5, self._trip))))
 
-    def _parts(self, counts: Floats) -> Floats:
-        """Into how many volleys such counts are divided."""
+    def _lasts(self, counts: Floats) -> Floats:
+        """In how many seconds the requests of volleys of some sizes arrive."""
         size = np.maximum(np.ceil(counts / self._parts_most), max(1, self._documented.count // 12))
-        return np.ceil(counts / size).clip(1)
+        return self._trip / 2 + (np.ceil(counts / size).clip(1) - 1) * np.maximum(self._trip, size / self._rate)
 
     @property
     def _parts_most(self) -> int:
@@ -280,13 +306,15 @@ class Asker:
         """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
         size = self._size(count)
         passed = refused = 0
-        last = 0.0
+        last = spread = 0.0
         while count > 0 and self._left > 0:
-            volley = yield from self._volley(max(at, last + size / self._rate), min(size, count, self._left))
+            begin = max(at, last + size / self._rate)
+            volley = yield from self._volley(begin, min(size, count, self._left), spread)
             last = volley.begin
             passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
             if volley.end - volley.begin >= _PATIENCE_S:
-                size = count  # a queue holds them, and would have let out what comes by and by
+                # A queue holds them, and would have let out by and by what comes after the answers.
+                size, spread = count, count / self._rate
             at = self._now
             if refused >= self._enough and not whole:
                 break

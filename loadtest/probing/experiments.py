@@ -38,8 +38,8 @@ _VOLLEYS: Final = 3
 """Of one experiment, at most."""
 _OF_EACH: Final = 16
 """Cases that stand for one model."""
-_MOMENTS: Final = 3
-"""At how many moments the requests of a volley come at least, in what is foreseen."""
+_MOMENTS: Final = (3, 8)
+"""At how many moments the requests of a volley come, at least and at most, in what is foreseen."""
 _ALIKE: Final = 0.2
 """What it is worth to separate two cases of one model, if two models are worth 1."""
 _SAME: Final = 0.1
@@ -62,7 +62,7 @@ def best(
     budget: int,
     blur: float,
     until: float,
-    parts: Callable[[Floats], Floats],
+    lasts: Callable[[Floats], Floats],
 ) -> Flood | None:
     """Of many experiments, the one that separates most pairs of cases for its requests and its time.
 
@@ -73,7 +73,7 @@ def best(
         budget: requests that may still be sent.
         blur: seconds in which the requests of a volley arrive.
         until: when the last volley may be sent.
-        parts: into how many parts volleys of some sizes are divided, each sent after the answers to the one before.
+        lasts: in how many seconds the requests of volleys of some sizes arrive.
 
     Returns:
         None if none separates any.
@@ -84,8 +84,7 @@ def best(
     times, counts = times[:, fit], counts[:, fit]
     if not counts.size:
         return None
-    lasts = blur * (2 * parts(counts) - 1)
-    separated = _separated([_foreseen(rival, times, counts, lasts, chance) for rival in rivals], counts)
+    separated = _separated([_foreseen(rival, times, counts, lasts(counts), chance) for rival in rivals], counts)
     wide = max(rival.replay.idle() for rival in rivals)
     # What separates all at once is worth more than steps that each separate a part.
     cost = 0.5 + counts.sum(axis=0) / most + 0.5 * (times[-1] - now) / max(wide, 1e-3)
@@ -140,7 +139,7 @@ def _foreseen(
     rows = chance.choice(len(weights), _OF_EACH, p=weights / weights.sum())
     draws = chance.integers(rival.replay.counts.shape[1], size=_OF_EACH)
     replay = rival.replay.taken(rows, draws)
-    moments = max(_MOMENTS, round(float(lasts.max() / lasts.min())) // 2)
+    moments = int(np.clip(lasts.max() / lasts.min() // 2, *_MOMENTS))
     edges, passing = np.linspace(0, 1, moments + 1), []
     for at, count, last in zip(times, counts, lasts, strict=True):
         sent = np.diff(np.round(np.outer(edges, count)), axis=0)

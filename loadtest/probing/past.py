@@ -128,7 +128,8 @@ class Past:
 
     def tighten(self, longest: float) -> None:
         """Correct by when volleys had been decided, once it is known how long that takes at most."""
-        self.volleys = [replace(each, end=min(each.end, each.begin + longest)) for each in self.volleys]
+        last = {place: sent for sent, *_, place in sorted(self.requests)}
+        self.volleys = [replace(each, end=min(each.end, last[at] + longest)) for at, each in enumerate(self.volleys)]
         self.wholes = list(self.volleys)
         self._columns[1] = [each.end for each in self.volleys]
 

@@ -37,6 +37,8 @@ _NEAR: Final = 0.04
 """Share of a bucket's rate that may be open, while there is something left to send."""
 _NEAR_ENOUGH: Final = 0.2
 """The same at last, where the documented rate is among those that stand: it is named then, with the others."""
+_BURST_ENOUGH: Final = 0.05
+"""Share of a burst, likewise."""
 RATE_SAME: Final = 0.02
 """Share by which a rate may differ and still be the documented one."""
 _SMALL_LIMIT: Final = 50
@@ -161,6 +163,8 @@ class Prober(Asker):
         found = self._conclude()
         self._left = self._most - found.requests - len(self._unseen)
         yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
+        self._left = self._most - found.requests - len(self._unseen)
+        yield from self._control(self._idle)
         return replace(
             found,
             requests=found.requests + len(self._unseen),
@@ -168,6 +172,15 @@ class Prober(Asker):
             seconds=self._now - self._begin,
             shared=self._shared,
         )
+
+    @property
+    def _idle(self) -> float:
+        """Seconds in which all that stands has nothing used up any more."""
+        times = [
+            model.count()[1] * model.window()[1] if isinstance(model, Bucket) else model.window()[1]
+            for model in self._likely
+        ]
+        return min(max(times, default=0.0), 2 * self._documented.window)
 
     def _weigh(self) -> list[Weighed]:
         """Weigh what stands; set aside what explains much less than something else that explains what was seen."""
@@ -213,7 +226,7 @@ class Prober(Asker):
             budget=self._left,
             blur=self._trip / 2,
             until=self._until,
-            parts=self._parts,
+            lasts=self._lasts,
         )
 
     @property
@@ -263,7 +276,7 @@ class Prober(Asker):
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
                 return False  # what comes too early leaves no trace: how requests are mixed up matters most
             blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
-            if most - least > slack or high - low > max(2, blur):
+            if most - least > slack or high - low > max(2, blur, _BURST_ENOUGH * high * at_last):
                 return False
         return True
 
