@@ -34,6 +34,7 @@ from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from scipy.optimize import brentq
 from scipy.stats import poisson
 
@@ -41,12 +42,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity import models, search
 from loadtest.capacity.levels import read_level
-from loadtest.capacity.queue import with_causes, workers_guess
+from loadtest.capacity.queue import stage_s, with_causes, workers_guess
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LimitName
 from loadtest.plan import Question, traffic_plans
 from loadtest.plan.stages import schedules
 from loadtest.scenario import Scenario
+from loadtest.scenario.parse import LoadedScenario, at_rate
 
 APART: Final = 1.15
 MOST_LEVELS: Final = 20
@@ -108,7 +110,7 @@ class Setting:
         found[Constraint.SERVICE, None] = load * done
         return found
 
-    def scenario(self) -> Scenario:
+    def scenario(self) -> LoadedScenario:
         """The setting as a scenario."""
         entry: dict[str, Any] = {"operation": "sync_run", "workflow": "sleep"}
         entry["arrivals"] = "poisson" if self.poisson else "even"
@@ -119,20 +121,19 @@ class Setting:
             traffic["it"] |= {"operation": "async_run", "polling": {"interval": f"{self.interval_s:.6f}s"}}
         limit = f"throttled_rate <= {TOLERATED}" if self.poisson else "requests.throttled == 0"
         require = [(name, limit) for name in traffic] + [("it", f"response_time.p95 <= {self.allowed_s * 1e3:.3f}ms")]
-        return Scenario.model_validate(
-            {
-                "title": "t",
-                "seed": int(self.phase * 1e6),
-                "target": {
-                    "workers": self.workers,
-                    "algorithm": self.algorithm,
-                    **({} if self.burst is None else {"burst": self.burst}),
-                    "enforce": {name: f"{count}/{window}s" for name, (count, window) in self.limits.items()},
-                },
-                "traffic": traffic,
-                "threshold": [{"traffic": name, "stage": "it", "require": each} for name, each in require],
-            }
-        )
+        written: dict[str, Any] = {
+            "title": "t",
+            "seed": int(self.phase * 1e6),
+            "target": {
+                "workers": self.workers,
+                "algorithm": self.algorithm,
+                **({} if self.burst is None else {"burst": self.burst}),
+                "enforce": {name: f"{count}/{window}s" for name, (count, window) in self.limits.items()},
+            },
+            "traffic": traffic,
+            "threshold": [{"traffic": name, "stage": "it", "require": each} for name, each in require],
+        }
+        return LoadedScenario(Scenario.model_validate(written), Path(), written)
 
     def _stages(self, share: float) -> list[dict[str, str]]:
         return [{"name": "it", "rate": f"{self.rate * share:.6f}/s", "duration": f"{self.stage_s:g}s"}]
@@ -212,6 +213,7 @@ class Simulation:
 
     def __init__(self, setting: Setting, scenario: Scenario, assumed: AssumedLimits, seed: int) -> None:
         self.setting, self.rng = setting, random.Random(seed)
+        self.stage_s = stage_s(scenario)
         self.limiters = dict(zip(LimitName, (row[0] for row in assumed.limiters(1)), strict=True))
         self.free = [0.0] * setting.workers
         self.sent: Counter[LimitName] = Counter()
@@ -232,7 +234,7 @@ class Simulation:
             if done:  # a poll
                 if self._passes(LimitName.RETRIEVAL, now, entry) and now >= done:
                     entry.times.append(now - intended)
-                elif now < self.setting.stage_s + DRAIN_S:
+                elif now < self.stage_s + DRAIN_S:
                     heappush(self.due, (now + self.setting.interval_s, k, name, intended, done))
                 else:
                     entry.times.append(math.inf)
@@ -279,7 +281,7 @@ class Simulation:
                 {"limit": name, "sent": sent, "throttled": self.refused[name]} for name, sent in self.sent.items()
             ],
             "overall": {"requests": {"sent": self.sent.total()}},
-            "traffic": {n: {"stages": {"it": e.figures(self.setting.stage_s)}} for n, e in self.entries.items()},
+            "traffic": {n: {"stages": {"it": e.figures(self.stage_s)}} for n, e in self.entries.items()},
         }
 
 
@@ -291,10 +293,10 @@ def _ms(value: float | None) -> float | None:
     return None if value is None or math.isinf(value) else value * 1e3
 
 
-def searched(
-    setting: Setting, scenario: Scenario, *, with_models: bool, workers_known: bool = False
-) -> tuple[list[Level], list[Guess]]:
+def searched(setting: Setting, *, with_models: bool, workers_known: bool = False) -> tuple[list[Level], list[Guess]]:
     """The levels that a search makes, and its guesses."""
+    loaded = setting.scenario()
+    scenario = loaded.scenario
     assumed = AssumedLimits.for_scenario(scenario, embedded=True)
     question = Question(scenario, traffic_plans(scenario, assumed, 1), assumed, start=0.0)
     guesses = models.limit_guesses(question, models.tolerances(scenario)) if with_models else []
@@ -303,11 +305,19 @@ def searched(
         guesses.append(guess)
     expected, measured, levels = guesses, list[Level](), list[Level]()
     with tempfile.TemporaryDirectory() as folder:
-        while (multiplier := search.next_multiplier(levels, guesses)) is not None and len(levels) < MOST_LEVELS:
-            faster = scenario.model_copy(update={"rate_multiplier": multiplier})
+        while len(levels) < MOST_LEVELS:
+            if with_models:
+                run = search.next_run(levels, guesses, scenario, rates)
+            else:
+                multiplier = search.next_multiplier(levels, guesses)
+                run = None if multiplier is None else search.Run(multiplier, None)
+            if run is None:
+                break
+            faster = at_rate(loaded, run.multiplier, run.scout_s).scenario
             seen = Simulation(setting, faster, assumed, len(levels)).run()
             (Path(folder) / "metrics.json").write_text(json.dumps(seen))
-            measured.append(read_level(Path(folder), name="", multiplier=multiplier, stage="it", scenario=scenario))
+            level = read_level(Path(folder), name="", multiplier=run.multiplier, stage="it", scenario=faster)
+            measured.append(msgspec.structs.replace(level, scout=run.scout_s is not None))
             levels = with_causes(measured, scenario, assumed, 1)
             if with_models:
                 guesses = [*expected, *models.learned_guesses(levels, assumed, 1, scenario)]
@@ -329,10 +339,9 @@ def main() -> int:
     rows: dict[str, Counter[str]] = {each: Counter() for each in Constraint}
     rows |= {each: Counter() for each in [*sorted({setting.kind for setting in settings}), "all"]}
     for number, setting in enumerate(settings):
-        scenario = setting.scenario()
         (constraint, limit), answer = min(setting.ceilings().items(), key=lambda item: item[1])
-        levels, guesses = searched(setting, scenario, with_models=True, workers_known=not options.workers_unknown)
-        plain, none = searched(setting, scenario, with_models=False)
+        levels, guesses = searched(setting, with_models=True, workers_known=not options.workers_unknown)
+        plain, none = searched(setting, with_models=False)
         high = search.bracket(levels).high
         found = (search.estimate(levels, guesses) or math.nan) * setting.rate
         halved = (search.estimate(plain, none) or math.nan) * setting.rate

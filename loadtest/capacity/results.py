@@ -78,6 +78,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
         limits: by name; those that something was sent on.
         constraint: what stopped it; None where it holds.
         limit: which one, if it was a limit or the poll budget.
+        scout: whether it was shorter than a stage that is judged: it shows the way to those, and decides nothing.
     """
 
     multiplier: float
@@ -90,6 +91,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[LimitName, LimitLevel]
     constraint: Constraint | None = None
     limit: LimitName | None = None
+    scout: bool = False
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True):

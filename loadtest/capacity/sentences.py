@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, older_low
+from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, judged, older_low
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
 
@@ -76,7 +76,7 @@ def answer(levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, 
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
         return Answer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
-    unsure = next((level for level in levels if level.outcome == "inconclusive"), None)
+    unsure = next((level for level in judged(levels) if level.outcome == "inconclusive"), None)
     why = unjudged(unsure) if unsure else no_answer(levels)
     code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
     return Answer(None, f"No answer: {why}{f'; {stopped.words}' if stopped else ''}.", code)
@@ -122,6 +122,7 @@ def unjudged(level: Level) -> str:
 
 def no_answer(levels: Sequence[Level]) -> str:
     """Why there is no answer."""
+    levels = judged(levels)
     between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
     low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
     if between.high is None and between.low is None:
@@ -177,7 +178,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         offered: what it offered.
         constraint: what stops more; None where that is not known.
     """
-    found = []
+    # What a scout saw was too short to say that it holds.
+    found, levels = [], judged(levels)
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(

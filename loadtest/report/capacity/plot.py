@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from loadtest.capacity.results import Capacity, Level
+from loadtest.capacity.search import judged
 from loadtest.report.plots.style import (
     BAD,
     INK,
@@ -20,6 +21,7 @@ from loadtest.report.plots.style import (
     plain_log,
 )
 
+_CAPTION: Final = "Each point is a run that was judged. Shaded: rates that no such run was near to."
 _PANEL_IN: Final = 1.7
 _MARGIN: Final = 1.15
 _MARKERS: Final = "osDv^"
@@ -27,7 +29,7 @@ _MARKERS: Final = "osDv^"
 
 def draw(found: Capacity) -> Drawing | None:
     """Two panels over the same rates, in log scale: p95 above, 429s of the requests on each limit below."""
-    levels = sorted(found.levels, key=lambda level: level.multiplier)
+    levels = sorted(judged(found.levels), key=lambda level: level.multiplier)
     if not levels:
         return None
     figure, (times, refused) = panels(2, _PANEL_IN)
@@ -63,7 +65,7 @@ def draw(found: Capacity) -> Drawing | None:
         title = f"{found.constraint} stops more than {found.multiplier:.3g} times the rate" + (
             f": {name}" if found.limit else ""
         )
-    return Drawing(title[0].upper() + title[1:], "Each point is a run. Shaded: rates that no run was near to.", figure)
+    return Drawing(title[0].upper() + title[1:], _CAPTION, figure)
 
 
 def _mark(panel: Axes, found: Capacity, levels: list[Level]) -> None:
