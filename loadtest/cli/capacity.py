@@ -1,5 +1,6 @@
 """``loadtest capacity``: the highest rate of a scenario that holds, and what stops more."""
 
+import math
 import subprocess
 import sys
 import time
@@ -36,6 +37,10 @@ from loadtest.targets.look import check_reachable
 from loadtest.units import percent
 
 _FOLDER: Final = "levels"
+_EXACT: Final = 1.005
+"""How near to the highest rate that a budget allows the search for it goes."""
+_FURTHER: Final = 1.03
+"""Times a rate that held: a run nearer to it would tell nothing."""
 
 
 @click.command("capacity")
@@ -162,7 +167,10 @@ class _Search:
         """What is expected and what the first run costs, in sentences."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
-        first = self._next() or search.Run(1.0, None)
+        wanted = self._next() or search.Run(1.0, None)
+        first = self._allowed(wanted)
+        if isinstance(first, Stop):  # Not before anything was measured.
+            first = wanted
         scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
         return (
             f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
@@ -191,7 +199,10 @@ class _Search:
                 if stopped := self._spent(run):
                     break
                 try:
-                    level, target = self._make(directory, run, reach)
+                    allowed = self._allowed(run)
+                    level, target = (
+                        self._make(directory, allowed, reach) if isinstance(allowed, search.Run) else (allowed, target)
+                    )
                 except LoadtestError as error:
                     if not self.measured:
                         raise
@@ -199,12 +210,46 @@ class _Search:
                     code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
                     level = Stop(error.message.rstrip("."), code)
                 if isinstance(level, Stop):
-                    at = sentences.rates(run.multiplier, self.offered)
-                    stopped = level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
+                    stopped = level
+                    if not isinstance(allowed, Stop):
+                        at = sentences.rates(allowed.multiplier, self.offered)
+                        stopped = level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
                     break
                 self._learn(level)
                 print(_line(self.levels[-1]), flush=True)
         return self._found(target, stopped)
+
+    def _allowed(self, run: search.Run) -> search.Run | Stop:
+        """The run, or a slower one where the budget of the target's entry allows none so fast.
+
+        Raises:
+            InputError: if it allows none at all.
+        """
+        refused = self._refused(run)
+        if refused is None:
+            return run
+        low = search.bracket(self.levels).low
+        least = search.LOWEST if low is None else low.multiplier
+        if low is None and (at_all := self._refused(search.Run(least, None))) is not None:
+            raise at_all
+        most, too_much = least, run.multiplier
+        while too_much / most > _EXACT:
+            middle = math.sqrt(most * too_much)
+            most, too_much = (middle, too_much) if self._refused(search.Run(middle, None)) is None else (most, middle)
+        if low is None or most > low.multiplier * _FURTHER:
+            return search.Run(most, None)
+        return Stop(f"the target's budget allows no more: {refused.message.rstrip('.')}", ExitCode.ABORTED)
+
+    def _refused(self, run: search.Run) -> InputError | None:
+        """Why the budget does not allow a run; None if it does."""
+        if self.chosen is None:
+            return None
+        loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
+        try:
+            check_before_run(loaded, self.chosen, keys=self.keys, preflight=not self.levels)
+        except InputError as error:
+            return error
+        return None
 
     def _learn(self, level: Level) -> None:
         scenario = self.loaded.scenario
@@ -230,14 +275,11 @@ class _Search:
             return
         chosen = self.chosen
         with resolved_target(at_rate(self.loaded, search.LOWEST, None), self.target) as resolved:
-            yield lambda loaded: self._left_alone(loaded, chosen, resolved)
+            yield lambda _: self._left_alone(chosen, resolved)
 
     @contextmanager
-    def _left_alone(
-        self, loaded: LoadedScenario, chosen: ChosenTarget, resolved: ResolvedTarget
-    ) -> Iterator[ResolvedTarget]:
+    def _left_alone(self, chosen: ChosenTarget, resolved: ResolvedTarget) -> Iterator[ResolvedTarget]:
         """A running target whose limits count nothing of the level before."""
-        check_before_run(loaded, chosen, keys=self.keys, preflight=False)
         check_reachable(chosen.target)
         if self.levels:
             silence = _window_s(self.loaded, self.assumed)

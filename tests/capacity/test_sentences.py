@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from loadtest.capacity.results import Constraint, Level
+from loadtest.capacity.results import Constraint, Level, LimitLevel
 from loadtest.capacity.sentences import Offered, Stop, answer, paced, reasons
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
@@ -66,13 +66,38 @@ def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offe
     assert said.endswith("as long as one needs fewer than 6 polls.")
 
 
+def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
+    """Where nothing stopped more, 9.5 of 10 runs a second are said; 8 are not."""
+    for rate, said in ((9.5, True), (8.0, False)):
+        used = {LimitName.SYNC_RUN: LimitLevel(sent_rate=rate, throttled_rate=0.0)}
+        found = reasons([msgspec.structs.replace(level(rate, 10.0), limits=used)], RUNS, None)
+        assert ("95\u00a0% of the sync_run limit of 600 a minute was used" in " ".join(found)) is said
+
+
+def test_answers_of_503_are_said_where_requests_fail() -> None:
+    """A service that is full and one that throttles with 503 look alike: who tells is named."""
+
+    def failing(rate: float) -> str:
+        made = level(10.5, 10.0)
+        entry = msgspec.structs.replace(made.entries["runs"], error_rate=rate, unavailable_rate=rate)
+        broken = msgspec.structs.replace(made, constraint=Constraint.ERRORS, limit=None, entries={"runs": entry})
+        return answer([broken, level(9.8, 10.0)], (), RUNS, None).sentence
+
+    assert (
+        "without any 429 (at 10.5 times its rate: throttled_rate == 0); 5.0\u00a0% of the requests got 503"
+        in failing(0.05)
+    )
+    assert "503" not in failing(0.0)
+
+
 @pytest.mark.parametrize("code", [ExitCode.ABORTED, ExitCode.TARGET, ExitCode.INTERRUPTED])
 def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
     """What holds, why no more was tried, and which rates never were; the exit code is that of what stopped it."""
     levels = [level(1.0, 10.0), level(2.0, 10.0)]
     found = answer(levels, (), RUNS, Stop("the next run came to no end", code))
     assert (found.multiplier, found.code) == (None, code)
-    assert "2 times the scenario's rate holds, the highest of 2 runs; the next run came to no end" in found.sentence
+    assert found.sentence.startswith("At least 120 sync runs a minute")
+    assert "no faster run was judged; the next run came to no end" in found.sentence
     assert "Never tried: less than 60 sync runs a minute, and more than 120 sync runs a minute." in reasons(
         levels, RUNS, None
     )
