@@ -31,6 +31,8 @@ ABOVE: Final = 1.1
 """Times a guess: the two runs that confirm it."""
 CLOSE: Final = 1.1
 """Ratio of the ends of a bracket that is narrow enough."""
+_CLOSER: Final = 1.05
+"""Ratio of a step down from a service that was clearly near its capacity: what breaks there may do so by chance."""
 _STEP: Final = 2.0
 _NEXT: Final = 1.2
 """Times a rate that held, where the service's capacity was guessed lower."""
@@ -185,12 +187,14 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         return multiplier
     if between.high is None:
         return _first(step if math.isfinite(step) else low * _STEP or 1.0, low)
+    high = between.high.multiplier
+    near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
+    # From a service that is near its capacity a small step down, and a larger one each time that it was not enough.
+    broken = sum(level.outcome == "breaks" for level in levels)
+    lower = high / (min(_CLOSER**broken, _STEP) if near else _STEP)
     if between.low is None:
-        high = between.high.multiplier
-        near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
-        lower = high / (CLOSE if near else _STEP)
         return lower if lower >= LOWEST else None
-    return math.sqrt(low * between.high.multiplier)
+    return math.sqrt(low * high)
 
 
 def _beside(guess: Guess, between: Bracket, step: float) -> float | None:
