@@ -121,8 +121,8 @@ def _unavailable(level: Level) -> str:
     share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
     if not share:
         return ""
-    said = "the service was full, or throttles so: loadtest probe tells which"
-    return f"; {percent(share)} of the requests got 503, because {said}"
+    said = "either the service was full, or it throttles with 503 (loadtest probe tells which)"
+    return f"; {percent(share)} of the requests got 503: {said}"
 
 
 def _broken(level: Level) -> str:
@@ -203,7 +203,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
     found.append(_break_even(levels, offered))
     if levels:
         least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
-        found.append(f"Never tried: less than {least}, and more than {most}.")
+        others = f"any rate but {least}" if least == most else f"less than {least}, and more than {most}"
+        found.append(f"Never tried: {others}.")
     return tuple(filter(None, found))
 
 
@@ -230,7 +231,7 @@ def _break_even(levels: Sequence[Level], offered: Offered) -> str:
         return ""
     as_jobs = f"as jobs at most {min(submits, retrieval / max(polls, 1)):,.0f}"
     as_jobs += f", with {polls:.1f} polls each" if polls else ", with one poll each"
-    if submits <= sync:
+    if min(submits, retrieval) <= sync:  # Every job needs one poll.
         return f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}: never more."
     return (
         f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}. Jobs carry more as long "

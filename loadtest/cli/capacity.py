@@ -41,6 +41,7 @@ _EXACT: Final = 1.005
 """How near to the highest rate that a budget allows the search for it goes."""
 _FURTHER: Final = 1.03
 """Times a rate that held: a run nearer to it would tell nothing."""
+_INTERRUPTED: Final = Stop("it was interrupted", ExitCode.INTERRUPTED)
 
 
 @click.command("capacity")
@@ -198,6 +199,7 @@ class _Search:
             while (run := self._next()) is not None:
                 if stopped := self._spent(run):
                     break
+                allowed: search.Run | Stop = run
                 try:
                     allowed = self._allowed(run)
                     level, target = (
@@ -209,6 +211,8 @@ class _Search:
                     # What was measured counts. Input was right for the first run: it is the budget that is spent.
                     code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
                     level = Stop(error.message.rstrip("."), code)
+                except KeyboardInterrupt:  # Between two loads; during one, the load ends early.
+                    level = _INTERRUPTED
                 if isinstance(level, Stop):
                     stopped = level
                     if not isinstance(allowed, Stop):
@@ -300,11 +304,11 @@ class _Search:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = make_load(place, loaded.path.parent, resolved)
             words = resolved.description
-        # Each run has a report of its own; here only its figures are read.
-        subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
-            return Stop("it was interrupted", ExitCode.INTERRUPTED), words
+            return _INTERRUPTED, words
+        # Each run has a report of its own; here only its figures are read.
+        subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         if code != ExitCode.PASS:
             return Stop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG), words
         level = read_level(place, name=name, multiplier=run.multiplier, stage=self.stage, scenario=loaded.scenario)

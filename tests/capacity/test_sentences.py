@@ -12,20 +12,17 @@ from loadtest.scenario import Scenario
 from tests.capacity.test_search import level
 
 ENFORCED = {"sync_run": "10/s", "async_submit": "50/s", "retrieval": "60/s"}
-SCENARIO = Scenario.model_validate(
-    {
-        "title": "t",
-        "target": {"enforce": ENFORCED},
-        "traffic": {
-            "runs": {
-                "operation": "sync_run",
-                "workflow": "echo",
-                "stages": [{"name": "it", "rate": "1/s", "duration": "9s"}],
-            }
-        },
-    }
-)
-ASSUMED = AssumedLimits.for_scenario(SCENARIO, embedded=True)
+
+
+def assumed(limits: dict[str, str]) -> AssumedLimits:
+    """What an embedded target with these limits is assumed to enforce."""
+    stages = [{"name": "it", "rate": "1/s", "duration": "9s"}]
+    runs = {"operation": "sync_run", "workflow": "echo", "stages": stages}
+    written = {"title": "t", "target": {"enforce": limits}, "traffic": {"runs": runs}}
+    return AssumedLimits.for_scenario(Scenario.model_validate(written), embedded=True)
+
+
+ASSUMED = assumed(ENFORCED)
 RUNS = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, ASSUMED, 1)
 JOBS = Offered({"runs": 1.0}, {"runs": Operation.ASYNC_RUN}, ASSUMED, 1)
 
@@ -66,6 +63,13 @@ def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offe
     assert said.endswith("as long as one needs fewer than 6 polls.")
 
 
+def test_jobs_that_can_never_carry_more_have_no_break_even() -> None:
+    """Every job needs a poll: where retrievals are as few as sync runs, there is no number of polls below which."""
+    few = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, assumed(ENFORCED | {"retrieval": "10/s"}), 1)
+    (said,) = [each for each in reasons([level(9.0, 10.0)], few, None) if each.startswith("The same work")]
+    assert said.endswith("600 a minute through, as jobs at most 600, with one poll each: never more.")
+
+
 def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
     """Where nothing stopped more, 9.5 of 10 runs a second are said; 8 are not."""
     for rate, said in ((9.5, True), (8.0, False)):
@@ -84,8 +88,8 @@ def test_answers_of_503_are_said_where_requests_fail() -> None:
         return answer([broken, level(9.8, 10.0)], (), RUNS, None).sentence
 
     assert (
-        "without any 429 (at 10.5 times its rate: throttled_rate == 0); 5.0\u00a0% of the requests got 503"
-        in failing(0.05)
+        "without any 429 (at 10.5 times its rate: throttled_rate == 0); 5.0\u00a0% of the requests got 503: either the "
+        "service was full, or it throttles with 503" in failing(0.05)
     )
     assert "503" not in failing(0.0)
 
@@ -101,6 +105,7 @@ def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
     assert "Never tried: less than 60 sync runs a minute, and more than 120 sync runs a minute." in reasons(
         levels, RUNS, None
     )
+    assert "Never tried: any rate but 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
     # What was known before the stop is an answer.
     assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, Stop("no more", code)).code is ExitCode.PASS
 
