@@ -153,7 +153,10 @@ def no_answer(levels: Sequence[Level]) -> str:
         reach = "the lowest rate that is tried" if between.high.multiplier / 2 < LOWEST else f"the lowest of {runs}"
         return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {_list(between.high)}"
     if older_low(between, levels) is not None:
-        return f"can't tell: {low} times the scenario's rate held, but before {high} times did not, and no more since"
+        return (
+            f"can't tell: {low} times the scenario's rate held before {high} times did not, and was not tried again since: "
+            "the service may have become slower"
+        )
     return f"the highest rate that holds lies between {low} and {high} times the scenario's rate, after {runs}"
 
 
@@ -196,8 +199,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(
-            f"The service itself was still flat at {rates(flat, offered)}: neither response time nor executionTime had "
-            "grown."
+            f"The service itself was still flat at {rates(flat, offered)}: neither median response time nor "
+            "executionTime had grown."
         )
     found += _nearly_spent(levels, offered) if constraint is None else []
     found.append(_break_even(levels, offered))
