@@ -154,8 +154,8 @@ def no_answer(levels: Sequence[Level]) -> str:
         return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {_list(between.high)}"
     if older_low(between, levels) is not None:
         return (
-            f"can't tell: {low} times the scenario's rate held before {high} times did not, and was not tried again since: "
-            "the service may have become slower"
+            f"can't tell: {low} times the scenario's rate held before {high} times did not, and was not tried again "
+            "since: the service may have become slower"
         )
     return f"the highest rate that holds lies between {low} and {high} times the scenario's rate, after {runs}"
 
