@@ -34,7 +34,7 @@ _DRAWN: Final = 1000
 _OWN: Final = 0.97
 """Part of the rate at which a job's own polls spend the limit, below which it is the waiting that polls."""
 _CLEARLY: Final = 1.1
-"""ρ of a scout, from which it is more than noise."""
+"""ρ of a scout that held, from which it is more than noise."""
 _WAITED: Final = ("response_time", "time_to_result")
 
 
@@ -67,22 +67,31 @@ def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: Assum
 
 
 def service_guess(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> Guess | None:
-    """Where the slowest level that was stopped by waiting, which is the nearest, says that thresholds are met."""
+    """Where the nearest level whose requests waited says that thresholds are met."""
     limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys)
-    stopped = [level for level in levels if level.constraint == Constraint.SERVICE and not level.scout]
-    level = min(stopped, key=lambda level: level.multiplier, default=None)
-    if level is None:
-        # The last scout is the fastest. Where operations were refused, it was no queue of all of them.
-        level = next((each for each in reversed(levels) if each.scout), None)
-        if level is None or any(entry.throttled_rate for entry in level.entries.values()):
-            return None
-    load = overload(level, levels, scenario, limit)
-    if load is None or (level.scout and load < _CLEARLY):
+    if (found := _nearest_overload(levels, scenario, limit)) is None:
         return None
+    level, load = found
     times = {name: (entry.execution_p50_ms or 0.0) / 1e3 for name, entry in level.entries.items()}
     done = {name: entry.offered_rate / load for name, entry in level.entries.items()}
     allowed = _allowed_load(scenario, times, done, assumed, keys)
     return Guess(multiplier=level.multiplier / load * allowed, constraint=Constraint.SERVICE)
+
+
+def _nearest_overload(levels: Sequence[Level], scenario: Scenario, limit: float) -> tuple[Level, float] | None:
+    """The slowest level that was stopped by waiting, and its ρ; without one, the slowest scout that waited clearly."""
+    rising = sorted(levels, key=lambda level: level.multiplier)
+    stopped = next((each for each in rising if each.constraint == Constraint.SERVICE and not each.scout), None)
+    if stopped is not None:
+        load = overload(stopped, levels, scenario, limit)
+        return None if load is None else (stopped, load)
+    for level in rising:
+        # Where operations were refused, it was no queue of all of them.
+        if level.scout and not any(entry.throttled_rate for entry in level.entries.values()):
+            load = overload(level, levels, scenario, limit)
+            if load is not None and (load >= _CLEARLY or level.constraint == Constraint.SERVICE):
+                return level, load
+    return None
 
 
 def overload(level: Level, levels: Sequence[Level], scenario: Scenario, limit: float) -> float | None:

@@ -5,8 +5,9 @@ upper one is what the model says. Otherwise the bracket is halved (in log-rate) 
 its middle is known within 5 %.
 
 Of a service of which nothing is known, scouts find the way where jobs are polled: runs of a part of the stage, each at
-twice the rate of the one before, until one waits or a limit is near. Overload is dear there: its polls grow with the
-square of its seconds. A scout decides nothing; it tells how far to leap, and its waits where to look.
+twice the rate of the one before, until one waits or a limit is near (and at half of it, where the first one breaks and
+does not tell how much too fast it was). Overload is dear there: its polls grow with the square of its seconds. A scout
+decides nothing; it tells how far to leap, and its waits where to look.
 
 One run in which the load generator was late says little, and neither do two runs that contradict each other: such a
 run is repeated once, and the last run of a multiplier counts. A service may get slower while it is measured: what held
@@ -114,9 +115,12 @@ def _next_scout(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | No
     """The multiplier of the next scout; None where none is needed: a run that is judged comes next."""
     if judged(levels) or any(each.constraint == Constraint.SERVICE for each in guesses):
         return None
-    if levels and not _calm(levels[-1]):
-        return None
     last = levels[-1].multiplier if levels else 0.0
+    if levels and all(each.outcome == "breaks" and each.constraint != Constraint.ERRORS for each in levels):
+        # Nothing tells how much too fast the last one was: slower, until one holds.
+        return last / _STEP if last / _STEP >= LOWEST else None
+    if not all(map(_calm, levels)):
+        return None
     nearest = min((guess.multiplier * BELOW for guess in guesses), default=HIGHEST)
     step = min(last * _STEP if last else 1.0, nearest)
     return step if LOWEST <= step <= HIGHEST and step > last * CLOSE else None
@@ -132,6 +136,14 @@ def _reached(levels: Sequence[Level], between: Bracket) -> float:
     """The highest multiplier that was carried without any trouble, for a short time at least; 0 if none was."""
     scouts = [level.multiplier for level in levels if level.scout and _calm(level)]
     return max(scouts, default=0.0) if between.low is None else between.low.multiplier
+
+
+def _step_from(reached: float, scouts: Sequence[Level]) -> float:
+    """The fastest run after a rate that was carried: not so fast as a scout that did not hold."""
+    if not reached:
+        return 1.0
+    broke = [each.multiplier for each in scouts if each.outcome == "breaks" and each.multiplier > reached * CLOSE]
+    return min([reached * _STEP, *(math.sqrt(reached * each) for each in broke)])
 
 
 def bracket(levels: Sequence[Level]) -> Bracket:
@@ -160,7 +172,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         levels: so far, in the order of their runs.
         guesses: of the models, which may have learned from the levels.
     """
-    reached = _reached(levels, bracket(levels))
+    reached, scouts = _reached(levels, bracket(levels)), [level for level in levels if level.scout]
     levels = judged(levels)
     if any(level.outcome == "inconclusive" for level in levels):
         return None  # Every run is as long, and slower ones have even fewer values.
@@ -178,7 +190,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     # A service of which nothing is known may take less than its limits allow: no great leap into overload.
     served = [each.multiplier for each in guesses if each.constraint == Constraint.SERVICE]
     low = 0.0 if between.low is None else between.low.multiplier
-    step = math.inf if served else reached * _STEP if reached else 1.0
+    step = math.inf if served else _step_from(reached, scouts)
     if served and low > max(served):
         # What was guessed too low is near: the further it was passed, the less so.
         step = low * min(_STEP, _NEXT * low / max(served))
