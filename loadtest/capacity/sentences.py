@@ -195,7 +195,8 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         constraint: what stops more; None where that is not known.
     """
     # What a scout saw was too short to say that it holds.
-    found, levels = [], judged(levels)
+    found, tried = [], "tried for a whole stage" if any(level.scout for level in levels) else "tried"
+    levels = judged(levels)
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(
@@ -207,7 +208,7 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
     if levels:
         least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
         others = f"any rate but {least}" if least == most else f"less than {least}, and more than {most}"
-        found.append(f"Never tried: {others}.")
+        found.append(f"Never {tried}: {others}.")
     return tuple(filter(None, found))
 
 

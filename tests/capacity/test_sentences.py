@@ -106,6 +106,10 @@ def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
         levels, RUNS, None
     )
     assert "Never tried: any rate but 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
+    scout = msgspec.structs.replace(levels[1], scout=True)
+    assert "Never tried for a whole stage: any rate but 60 sync runs a minute." in reasons(
+        [levels[0], scout], RUNS, None
+    )
     # What was known before the stop is an answer.
     assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, Stop("no more", code)).code is ExitCode.PASS
 
