@@ -14,6 +14,7 @@ from loadtest.scenario import Scenario
 
 _ERRORS: Final = 0.01
 """Part of an entry's operations that may fail where no threshold says how many: who fails does not get through."""
+_UNAVAILABLE: Final = "503"
 _FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
 
 
@@ -77,6 +78,7 @@ def _entry(stage: Stage, scenario: Scenario, name: str) -> EntryLevel:
         execution_p50_ms=stage.execution_time_ms.p50,
         throttled_rate=stage.throttled_rate or 0.0,
         error_rate=stage.error_rate or 0.0,
+        unavailable_rate=stage.statuses.get(_UNAVAILABLE, 0) / max(1, sum(stage.statuses.values())),
         requests_per_operation=stage.requests_per_operation,
     )
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.capacity.queue import service_guess
+from loadtest.capacity.queue import service_guess, stage_s
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.limiters import ALGORITHMS
@@ -120,9 +120,10 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     held = [level for level in levels if level.outcome == "holds"]
     allowed = tolerances(scenario)
     if held:
-        highest = max(held, key=lambda level: level.multiplier)
+        # In a scout, jobs may wait and be polled for longer, and all thresholds hold.
+        highest = max(held, key=lambda level: (not level.scout, level.multiplier))
         for name, seen in highest.limits.items():
-            through = assumed.rate_on(name) + _ahead(assumed, name) / highest.stage_s
+            through = assumed.rate_on(name) + _ahead(assumed, name) / stage_s(scenario)
             rate = through * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
                 multiplier = highest.multiplier * rate / seen.sent_rate

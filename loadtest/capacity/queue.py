@@ -6,6 +6,13 @@ stage of T seconds, qT(ρ - 1) (Newell, "Applications of Queueing Theory", 1982,
 and from what a threshold lets one wait, the ρ that it allows. Jobs are seen to end at polls, every I seconds: half an
 interval of what they seem to wait is that. Those that wait are polled, too: at the end of the stage μD + (λ - μ)T jobs
 each ask 1/I times a second, which the retrieval limit L has to let through.
+
+Polls also tell the mean time R in which a job is seen to end, even of jobs that nobody waited for: it is polled every
+I seconds, so that R is its polls times I, without the steps of I that a median has. The mean wait of a fluid queue is
+T(ρ - 1) / 2, too. Of these polls the limit refuses a part r. Then a job that ended is seen late: by Little's law, λR
+jobs are polled at a time, and L polls/s find out about μ ends/s, so that Rμ/L seconds lie between the two. Where polls
+are refused for a part of the stage only, r of that is taken: ρ = 1 + 2(R - D - rRλ/(ρL)) / T, a quadratic equation. In
+24 queues drawn at random, at 1.5 times their rate, this ρ is 2 % off (median), that of the median response time 10 %.
 """
 
 import math
@@ -16,7 +23,7 @@ import msgspec
 import numpy as np
 
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.capacity.results import Constraint, Guess, Level
+from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level
 from loadtest.contract import LimitName, Operation
 from loadtest.plan.demand import job_duration
 from loadtest.scenario import Scenario
@@ -26,7 +33,14 @@ _DRAWN: Final = 1000
 """Durations from which a mean is taken."""
 _OWN: Final = 0.97
 """Part of the rate at which a job's own polls spend the limit, below which it is the waiting that polls."""
+_CLEARLY: Final = 1.1
+"""ρ of a scout that held, from which it is more than noise."""
 _WAITED: Final = ("response_time", "time_to_result")
+
+
+def stage_s(scenario: Scenario) -> float:
+    """Seconds of the judged stage, which is alone."""
+    return max(sum(stage.duration for stage in each.stages) for each in scenario.traffic.values())
 
 
 def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: AssumedLimits, keys: int) -> Guess | None:
@@ -53,27 +67,65 @@ def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: Assum
 
 
 def service_guess(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> Guess | None:
-    """Where the slowest level that was stopped by waiting, which is the nearest, says that thresholds are met."""
-    stopped = [level for level in levels if level.constraint == Constraint.SERVICE]
-    level = min(stopped, key=lambda level: level.multiplier, default=None)
-    if level is None or (load := overload(level, levels, scenario)) is None:
+    """Where the nearest level whose requests waited says that thresholds are met."""
+    limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys)
+    if (found := _nearest_overload(levels, scenario, limit)) is None:
         return None
+    level, load = found
     times = {name: (entry.execution_p50_ms or 0.0) / 1e3 for name, entry in level.entries.items()}
     done = {name: entry.offered_rate / load for name, entry in level.entries.items()}
     allowed = _allowed_load(scenario, times, done, assumed, keys)
     return Guess(multiplier=level.multiplier / load * allowed, constraint=Constraint.SERVICE)
 
 
-def overload(level: Level, levels: Sequence[Level], scenario: Scenario) -> float | None:
-    """ρ of a level whose requests waited for each other, from the largest median wait; None where it is unknown."""
-    waits = []
-    for name, wait in _beyond_execution(level).items():
-        calm = [_beyond_execution(each).get(name) for each in levels if each.outcome == "holds"]
-        usual = min((each for each in calm if each is not None), default=_interval(scenario, name) / 2)
-        waits.append(wait - usual)
-    if not waits or max(waits) <= 0:
-        return None
-    return 1 + 2 * max(waits) / level.stage_s
+def _nearest_overload(levels: Sequence[Level], scenario: Scenario, limit: float) -> tuple[Level, float] | None:
+    """The slowest level that was stopped by waiting, and its ρ; without one, the slowest scout that waited clearly."""
+    rising = sorted(levels, key=lambda level: level.multiplier)
+    stopped = next((each for each in rising if each.constraint == Constraint.SERVICE and not each.scout), None)
+    if stopped is not None:
+        load = overload(stopped, levels, scenario, limit)
+        return None if load is None else (stopped, load)
+    for level in rising:
+        # Where operations were refused, it was no queue of all of them.
+        if level.scout and not any(entry.throttled_rate for entry in level.entries.values()):
+            load = overload(level, levels, scenario, limit)
+            if load is not None and (load >= _CLEARLY or level.constraint == Constraint.SERVICE):
+                return level, load
+    return None
+
+
+def overload(level: Level, levels: Sequence[Level], scenario: Scenario, limit: float) -> float | None:
+    """ρ of a level whose requests waited for each other, from the entry that waited longest; None where it is unknown.
+
+    Args:
+        level: with an overload.
+        levels: all of them.
+        scenario: with the judged stage alone.
+        limit: retrievals/s that are let through.
+    """
+    held = [each for each in levels if each.outcome == "holds" and each.multiplier < level.multiplier]
+    loads = []
+    for name, entry in level.entries.items():
+        beyond = _beyond_execution(entry, scenario, name)
+        if beyond is None:
+            continue
+        # A job that waits ends at any moment between two polls, one that does not always at the same.
+        calm = [_beyond_execution(each.entries[name], scenario, name) for each in held if name in each.entries]
+        usual = max(min((each for each in calm if each is not None), default=0.0), _interval(scenario, name) / 2)
+        time_s = (entry.execution_p50_ms or 0.0) / 1e3
+        load = _growth(beyond - usual, 0.0, time_s, level.stage_s)
+        polls = level.limits.get(LimitName.RETRIEVAL)
+        if polls is not None and (seen_s := _polled_s(entry, scenario, name)) is not None:
+            unseen_s = polls.throttled_rate * seen_s * entry.offered_rate / limit
+            load = min(load, _growth(beyond, unseen_s, time_s, level.stage_s))
+        loads.append(load)
+    return max(loads) if loads and max(loads) > 1 else None
+
+
+def _growth(beyond_s: float, unseen_s: float, time_s: float, stage_s: float) -> float:
+    """ρ of a queue: the larger root of (ρ - 1)(T - D/ρ) = 2(R - D - u/ρ)."""
+    linear = stage_s + time_s + 2 * beyond_s
+    return (linear + math.sqrt(max(0.0, linear**2 - 4 * stage_s * (time_s + 2 * unseen_s)))) / (2 * stage_s)
 
 
 def with_causes(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> list[Level]:
@@ -109,13 +161,28 @@ def _own_polls(level: Level, scenario: Scenario) -> float:
     return asked
 
 
-def _beyond_execution(level: Level) -> dict[str, float]:
-    """Seconds of the median response time beyond the median executionTime, of each entry where both are known."""
-    return {
-        name: (entry.response_p50_ms - entry.execution_p50_ms) / 1e3
-        for name, entry in level.entries.items()
-        if entry.response_p50_ms is not None and entry.execution_p50_ms is not None
-    }
+def _beyond_execution(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
+    """Seconds of an entry's response time beyond its median executionTime: the mean where polls tell it, or the median.
+
+    None where it is unknown.
+    """
+    if entry.execution_p50_ms is None:
+        return None
+    seen = _polled_s(entry, scenario, name)
+    if seen is None and entry.response_p50_ms is not None:
+        seen = entry.response_p50_ms / 1e3
+    return None if seen is None else seen - entry.execution_p50_ms / 1e3
+
+
+def _polled_s(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
+    """Seconds in which a job is polled, on average; None where the polls do not tell it."""
+    traffic = scenario.traffic[name]
+    if traffic.operation != Operation.ASYNC_RUN or traffic.polling.policy != "fixed":
+        return None
+    begun = 1 - entry.throttled_rate
+    if not entry.requests_per_operation or begun <= 0:
+        return None
+    return (entry.requests_per_operation - 1) / begun * _interval(scenario, name)
 
 
 def _interval(scenario: Scenario, name: str) -> float:
@@ -136,7 +203,7 @@ def _allowed_load(
         assumed: what is assumed of the limits.
         keys: API keys that share the traffic.
     """
-    stage_s = max(sum(stage.duration for stage in each.stages) for each in scenario.traffic.values())
+    seconds = stage_s(scenario)
     loads = []
     for threshold in (entry.parse() for entry in scenario.threshold):
         metric, _, statistic = threshold.metric.partition(".")
@@ -148,9 +215,9 @@ def _allowed_load(
                 reach, interval = threshold.value / 1e3, _interval(scenario, name)
                 # Half a millisecond: an end seen at the last poll within the threshold.
                 reach = (reach + 5e-4) // interval * interval if interval else reach
-                loads.append(1 + (reach - times[name]) / (QUANTILES[statistic] * stage_s))
+                loads.append(1 + (reach - times[name]) / (QUANTILES[statistic] * seconds))
     limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys)
     for name, rate in done.items():
         if (interval := _interval(scenario, name)) and rate > 0:
-            loads.append(1 + (limit * interval / rate - times[name]) / stage_s)
+            loads.append(1 + (limit * interval / rate - times[name]) / seconds)
     return max(1.0, min(loads, default=1.0))

@@ -45,6 +45,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
         throttled_rate: operations that ended with 429 ÷ operations, 0-1.
         requests_per_operation: polls included; None without operations.
         error_rate: operations that failed or timed out ÷ operations, 0-1.
+        unavailable_rate: requests that got 503 ÷ requests, 0-1: some services throttle so.
     """
 
     operation: str
@@ -55,6 +56,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     throttled_rate: float
     requests_per_operation: float | None
     error_rate: float = 0.0
+    unavailable_rate: float = 0.0
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
         limits: by name; those that something was sent on.
         constraint: what stopped it; None where it holds.
         limit: which one, if it was a limit or the poll budget.
+        scout: whether it was shorter than a stage that is judged: it shows the way to those, and decides nothing.
     """
 
     multiplier: float
@@ -90,6 +93,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[LimitName, LimitLevel]
     constraint: Constraint | None = None
     limit: LimitName | None = None
+    scout: bool = False
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,17 +4,25 @@ A model's guess is confirmed by two runs, one below it that holds and one above 
 upper one is what the model says. Otherwise the bracket is halved (in log-rate) until its ends are 10 % apart, so that
 its middle is known within 5 %.
 
+Of a service of which nothing is known, scouts find the way where jobs are polled: runs of a part of the stage, each at
+twice the rate of the one before, until one waits or a limit is near (and at half of it, where the first one breaks and
+does not tell how much too fast it was). Overload is dear there: its polls grow with the square of its seconds. A scout
+decides nothing; it tells how far to leap, and its waits where to look.
+
 One run in which the load generator was late says little, and neither do two runs that contradict each other: such a
 run is repeated once, and the last run of a multiplier counts. A service may get slower while it is measured: what held
 before the run that its waits or errors stopped is repeated once, so that the lower end of the bracket is the newer one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from loadtest.capacity.queue import stage_s
 from loadtest.capacity.results import Constraint, Guess, Level
+from loadtest.contract import Operation
+from loadtest.scenario import Scenario
 
 LOWEST: Final = 1 / 64
 HIGHEST: Final = 64.0
@@ -24,7 +32,17 @@ ABOVE: Final = 1.1
 """Times a guess: the two runs that confirm it."""
 CLOSE: Final = 1.1
 """Ratio of the ends of a bracket that is narrow enough."""
+_CLOSER: Final = 1.05
+"""Ratio of a step down from a service that was clearly near its capacity: what breaks there may do so by chance."""
 _STEP: Final = 2.0
+_NEXT: Final = 1.2
+"""Times a rate that held, where the service's capacity was guessed lower."""
+_SCOUT: Final = 0.25
+_SHORT: Final = 0.6
+"""Parts of the judged stage: a scout is so long, and at most so long."""
+_SCOUT_S: Final = 5.0
+_SCOUT_OPERATIONS: Final = 20
+"""Fewest seconds and operations of a scout."""
 _BROKEN: Final = 0.5
 """Part of the operations that fail at any rate: the service is out of order, and no lower rate would help."""
 _MOST_AT_ONE: Final = 2
@@ -60,12 +78,81 @@ class Bracket:
         return above and (self.high is None or multiplier < self.high.multiplier * (1 - _SAME))
 
 
+def judged(levels: Sequence[Level]) -> list[Level]:
+    """The levels that count as an answer: all but scouts."""
+    return [level for level in levels if not level.scout]
+
+
+class Run(NamedTuple):
+    """The next run: its multiplier, and the seconds of its stage if it is a scout."""
+
+    multiplier: float
+    scout_s: int | None
+
+
+def next_run(
+    levels: Sequence[Level], guesses: Sequence[Guess], scenario: Scenario, rates: Mapping[str, float]
+) -> Run | None:
+    """The next run, a scout if that is cheaper; None when there is nothing left to try.
+
+    Args:
+        levels: so far, in the order of their runs.
+        guesses: of the models, which may have learned from the levels.
+        scenario: with the judged stage alone.
+        rates: operations/s of each traffic entry at its own rate.
+    """
+    polled = any(each.operation == Operation.ASYNC_RUN for each in scenario.traffic.values())
+    if polled and (multiplier := _next_scout(levels, guesses)) is not None:
+        whole_s = stage_s(scenario)
+        seconds = max(whole_s * _SCOUT, _SCOUT_S, _SCOUT_OPERATIONS / (min(rates.values()) * multiplier))
+        if seconds <= whole_s * _SHORT:
+            return Run(multiplier, math.ceil(seconds))
+    multiplier = next_multiplier(levels, guesses)
+    return None if multiplier is None else Run(multiplier, None)
+
+
+def _next_scout(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
+    """The multiplier of the next scout; None where none is needed: a run that is judged comes next."""
+    if judged(levels) or any(each.constraint == Constraint.SERVICE for each in guesses):
+        return None
+    last = levels[-1].multiplier if levels else 0.0
+    if levels and all(each.outcome == "breaks" and each.constraint != Constraint.ERRORS for each in levels):
+        # Nothing tells how much too fast the last one was: slower, until one holds.
+        return last / _STEP if last / _STEP >= LOWEST else None
+    if not all(map(_calm, levels)):
+        return None
+    nearest = min((guess.multiplier * BELOW for guess in guesses), default=HIGHEST)
+    step = min(last * _STEP if last else 1.0, nearest)
+    return step if LOWEST <= step <= HIGHEST and step > last * CLOSE else None
+
+
+def _calm(level: Level) -> bool:
+    """Whether it stayed within what is known: a short run has too few values for some thresholds."""
+    refused = any(each.throttled_rate for each in level.limits.values())
+    return level.outcome in {"holds", "inconclusive"} and not refused
+
+
+def _reached(levels: Sequence[Level], between: Bracket) -> float:
+    """The highest multiplier that was carried without any trouble, for a short time at least; 0 if none was."""
+    scouts = [level.multiplier for level in levels if level.scout and _calm(level)]
+    return max(scouts, default=0.0) if between.low is None else between.low.multiplier
+
+
+def _step_from(reached: float, scouts: Sequence[Level]) -> float:
+    """The fastest run after a rate that was carried: not so fast as a scout that did not hold."""
+    if not reached:
+        return 1.0
+    broke = [each.multiplier for each in scouts if each.outcome == "breaks" and each.multiplier > reached * CLOSE]
+    return min([reached * _STEP, *(math.sqrt(reached * each) for each in broke)])
+
+
 def bracket(levels: Sequence[Level]) -> Bracket:
     """What the levels so far leave possible.
 
     Args:
         levels: in the order of their runs.
     """
+    levels = judged(levels)
     last = list({level.multiplier: level for level in levels}.values())
     failed = [level for level in last if level.outcome in {"breaks", "invalid"}]
     high = min(failed, key=lambda level: level.multiplier, default=None)
@@ -85,6 +172,8 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         levels: so far, in the order of their runs.
         guesses: of the models, which may have learned from the levels.
     """
+    reached, scouts = _reached(levels, bracket(levels)), [level for level in levels if level.scout]
+    levels = judged(levels)
     if any(level.outcome == "inconclusive" for level in levels):
         return None  # Every run is as long, and slower ones have even fewer values.
     if _out_of_order(levels):
@@ -99,21 +188,29 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     if between.narrow or confirmed(between, guesses) is not None:
         return older_low(between, levels)
     # A service of which nothing is known may take less than its limits allow: no great leap into overload.
-    known = any(each.constraint == Constraint.SERVICE for each in guesses)
-    guess = _tightest(between, guesses)
-    if guess is not None and (multiplier := _beside(guess, between, careful=not known)) is not None:
-        return multiplier
+    served = [each.multiplier for each in guesses if each.constraint == Constraint.SERVICE]
     low = 0.0 if between.low is None else between.low.multiplier
+    step = math.inf if served else _step_from(reached, scouts)
+    if served and low > max(served):
+        # What was guessed too low is near: the further it was passed, the less so.
+        step = low * min(_STEP, _NEXT * low / max(served))
+    guess = _tightest(between, guesses)
+    if guess is not None and (multiplier := _beside(guess, between, step)) is not None:
+        return multiplier
     if between.high is None:
-        return _first(low * _STEP if low else 1.0, low)
+        return _first(step if math.isfinite(step) else low * _STEP or 1.0, low)
+    high = between.high.multiplier
+    near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
+    # From a service that is near its capacity a small step down, and a larger one each time that it was not enough.
+    broken = sum(level.outcome == "breaks" for level in levels)
+    lower = high / (min(_CLOSER**broken, _STEP) if near else _STEP)
     if between.low is None:
-        lower = between.high.multiplier / _STEP
         return lower if lower >= LOWEST else None
-    return math.sqrt(low * between.high.multiplier)
+    return math.sqrt(low * high)
 
 
-def _beside(guess: Guess, between: Bracket, *, careful: bool) -> float | None:
-    """One of the two multipliers that confirm a guess, or, if careful, a step on the way; None if both ran."""
+def _beside(guess: Guess, between: Bracket, step: float) -> float | None:
+    """One of the two multipliers that confirm a guess, or a step on the way; None if both ran."""
     low = 0.0 if between.low is None else between.low.multiplier
     high = math.inf if between.high is None else between.high.multiplier
     below, above = _around(guess)
@@ -122,12 +219,11 @@ def _beside(guess: Guess, between: Bracket, *, careful: bool) -> float | None:
         above = min(above, low * CLOSE) if low * _NEAR >= below else above
         below = max(below, high / CLOSE) if high <= above * _NEAR else below
         below, above = low if low * _NEAR >= below else below, high if high <= above * _NEAR else above
-    step = low * _STEP if low else 1.0
-    if careful and between.high is None and below > step:
+    if between.high is None and below > step:
         return step
     tries = [each for each in (below, above) if between.holds(each) and LOWEST <= each <= HIGHEST]
     # Of a service the lower one comes last: it has to hold after the upper one did not.
-    last = guess.constraint == Constraint.SERVICE and between.high is not None
+    last = guess.constraint == Constraint.SERVICE
     return tries[-1 if last else 0] if tries else None
 
 
@@ -198,7 +294,7 @@ def confirmed(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
 
 def estimate(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
     """The highest multiplier that holds; None where the levels do not tell it within 5 %."""
-    between = bracket(levels)
+    levels, between = judged(levels), bracket(levels)
     if not between.consistent or between.low is None or between.high is None:
         return None
     if older_low(between, levels) is not None:

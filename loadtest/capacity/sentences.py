@@ -8,13 +8,16 @@ from typing import Final, NamedTuple
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, older_low
+from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, judged, older_low
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
+from loadtest.units import percent
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Polls a job, up to which it is called one."""
+_NEARLY: Final = 0.9
+"""Part of a limit, from which it is called nearly spent."""
 _WORDS: Final = {Operation.SYNC_RUN: "sync runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "retrievals"}
 
 
@@ -76,10 +79,15 @@ def answer(levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, 
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
         return Answer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
-    unsure = next((level for level in levels if level.outcome == "inconclusive"), None)
-    why = unjudged(unsure) if unsure else no_answer(levels)
     code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
-    return Answer(None, f"No answer: {why}{f'; {stopped.words}' if stopped else ''}.", code)
+    then = f"; {stopped.words}" if stopped else ""
+    unsure = next((level for level in judged(levels) if level.outcome == "inconclusive"), None)
+    low = bracket(levels).low
+    if unsure is None and high is None and low is not None:
+        reach = "it is the highest rate that is tried" if low.multiplier >= HIGHEST else "no faster run was judged"
+        return Answer(None, f"At least {rates(low.multiplier, offered)}: all thresholds hold, and {reach}{then}.", code)
+    why = unjudged(unsure) if unsure else no_answer(levels)
+    return Answer(None, f"No answer: {why}{then}.", code)
 
 
 def rates(multiplier: float, offered: Offered) -> str:
@@ -103,9 +111,18 @@ def stopped_by(constraint: Constraint, limit: LimitName | None, level: Level) ->
         case Constraint.SERVICE:
             return f"above it requests wait for each other in the service, without any 429 ({_broken(level)})"
         case Constraint.ERRORS:
-            return f"above it requests fail, without any 429 ({_broken(level)})"
+            return f"above it requests fail, without any 429 ({_broken(level)}){_unavailable(level)}"
         case Constraint.GENERATOR:
             return f"above it this load generator was the bottleneck ({_broken(level)}): use --processes"
+
+
+def _unavailable(level: Level) -> str:
+    """What 503s may mean, as the rest of a sentence; empty without any."""
+    share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
+    if not share:
+        return ""
+    said = "either the service was full, or it throttles with 503 (loadtest probe tells which)"
+    return f"; {percent(share)} of the requests got 503: {said}"
 
 
 def _broken(level: Level) -> str:
@@ -122,14 +139,11 @@ def unjudged(level: Level) -> str:
 
 def no_answer(levels: Sequence[Level]) -> str:
     """Why there is no answer."""
+    levels = judged(levels)
     between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
     low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
-    if between.high is None and between.low is None:
-        return "nothing was measured"
     if between.high is None:
-        highest = between.low is not None and between.low.multiplier >= HIGHEST
-        reach = "the highest rate that is tried" if highest else f"the highest of {runs}"
-        return f"no limit was met: {low} times the scenario's rate holds, {reach}"
+        return "nothing was measured that is judged"
     if not between.consistent:
         return (
             f"can't tell: {high} times the scenario's rate did not hold, and a higher one did: the service changed "
@@ -139,7 +153,10 @@ def no_answer(levels: Sequence[Level]) -> str:
         reach = "the lowest rate that is tried" if between.high.multiplier / 2 < LOWEST else f"the lowest of {runs}"
         return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {_list(between.high)}"
     if older_low(between, levels) is not None:
-        return f"can't tell: {low} times the scenario's rate held, but before {high} times did not, and no more since"
+        return (
+            f"can't tell: {low} times the scenario's rate held before {high} times did not, and was not tried again "
+            "since: the service may have become slower"
+        )
     return f"the highest rate that holds lies between {low} and {high} times the scenario's rate, after {runs}"
 
 
@@ -177,18 +194,36 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
         offered: what it offered.
         constraint: what stops more; None where that is not known.
     """
-    found = []
+    # What a scout saw was too short to say that it holds.
+    found, tried = [], "tried for a whole stage" if any(level.scout for level in levels) else "tried"
+    levels = judged(levels)
     flat = flat_until(levels)
     if flat is not None and constraint is not Constraint.SERVICE:
         found.append(
-            f"The service itself was still flat at {rates(flat, offered)}: neither response time nor executionTime had "
-            "grown."
+            f"The service itself was still flat at {rates(flat, offered)}: neither median response time nor "
+            "executionTime had grown."
         )
+    found += _nearly_spent(levels, offered) if constraint is None else []
     found.append(_break_even(levels, offered))
     if levels:
         least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
-        found.append(f"Never tried: less than {least}, and more than {most}.")
+        others = f"any rate but {least}" if least == most else f"less than {least}, and more than {most}"
+        found.append(f"Never {tried}: {others}.")
     return tuple(filter(None, found))
+
+
+def _nearly_spent(levels: Sequence[Level], offered: Offered) -> list[str]:
+    """Limits of which the fastest level that holds used nearly all, though they refused nothing."""
+    low = bracket(levels).low
+    found = []
+    for name, seen in {} if low is None else low.limits.items():
+        most = offered.per_minute(name)
+        if (used := seen.sent_rate * _MINUTE / most) >= _NEARLY and not seen.throttled_rate:
+            found.append(
+                f"{percent(used, 0)} of the {name} limit of {most:,.0f} a minute was used, and nothing was refused: "
+                "it is what is expected to stop more."
+            )
+    return found
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
@@ -200,7 +235,7 @@ def _break_even(levels: Sequence[Level], offered: Offered) -> str:
         return ""
     as_jobs = f"as jobs at most {min(submits, retrieval / max(polls, 1)):,.0f}"
     as_jobs += f", with {polls:.1f} polls each" if polls else ", with one poll each"
-    if submits <= sync:
+    if min(submits, retrieval) <= sync:  # Every job needs one poll.
         return f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}: never more."
     return (
         f"The same work: as sync runs the limits let {sync:,.0f} a minute through, {as_jobs}. Jobs carry more as long "

@@ -118,7 +118,7 @@ def make_load(
 
     Returns:
         Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
-        ``ExitCode.INTERRUPTED`` if a second Ctrl-C killed it.
+        ``ExitCode.INTERRUPTED`` if Ctrl-C killed it: the second one, or one that came before it was ready.
 
     Raises:
         LoadtestError: if the run could not begin.
@@ -142,7 +142,7 @@ def make_load(
         error = LoadtestError(failed.error)
         error.exit_code = ExitCode(process.returncode)
         raise error
-    return ExitCode.INTERRUPTED if interrupts.count > 1 else process.returncode
+    return ExitCode.INTERRUPTED if interrupts.count and process.returncode < 0 else process.returncode
 
 
 def _start_load(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":

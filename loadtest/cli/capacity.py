@@ -1,5 +1,6 @@
 """``loadtest capacity``: the highest rate of a scenario that holds, and what stops more."""
 
+import math
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity import models, search, sentences
 from loadtest.capacity.levels import read_level
-from loadtest.capacity.queue import with_causes, workers_guess
+from loadtest.capacity.queue import stage_s, with_causes, workers_guess
 from loadtest.capacity.results import Capacity, Guess, Level, save
 from loadtest.capacity.sentences import Stop
 from loadtest.cli import _children as children
@@ -29,12 +31,17 @@ from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffi
 from loadtest.processes import report_command
 from loadtest.record import run_directory
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario, with_stage_alone
+from loadtest.scenario.parse import LoadedScenario, at_rate, with_stage_alone
 from loadtest.targets import ChosenTarget, choose
 from loadtest.targets.look import check_reachable
 from loadtest.units import percent
 
 _FOLDER: Final = "levels"
+_EXACT: Final = 1.005
+"""How near to the highest rate that a budget allows the search for it goes."""
+_FURTHER: Final = 1.03
+"""Times a rate that held: a run nearer to it would tell nothing."""
+_INTERRUPTED: Final = Stop("it was interrupted", ExitCode.INTERRUPTED)
 
 
 @click.command("capacity")
@@ -147,12 +154,6 @@ class _Search:
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}
         return sentences.Offered(base_rates, operations, self.assumed, self.keys)
 
-    def level(self, multiplier: float) -> LoadedScenario:
-        """The scenario at a multiplier of its own rate."""
-        own = self.loaded.scenario.rate_multiplier * multiplier
-        scenario = self.loaded.scenario.model_copy(update={"rate_multiplier": own})
-        return LoadedScenario(scenario, self.loaded.path, {**self.loaded.effective, "rate_multiplier": own})
-
     def guess(self) -> None:
         """Ask the forecast where the limits are expected."""
         plans = planned_traffic(self.loaded, self.assumed, self.keys)
@@ -167,17 +168,24 @@ class _Search:
         """What is expected and what the first run costs, in sentences."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
-        first = search.next_multiplier([], self.guesses) or 1.0
-        seconds = max(traffic.duration for traffic in self.loaded.scenario.traffic.values())
+        wanted = self._next() or search.Run(1.0, None)
+        first = self._allowed(wanted)
+        if isinstance(first, Stop):  # Not before anything was measured.
+            first = wanted
+        scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
         return (
             f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
-            f"Each run judges {seconds:g} s of stage {self.stage!r}, at most {self.max_runs} runs; the first offers "
-            f"{self._operations_at(first):,.0f} operations, at {first:.3g} times the scenario's rates."
+            f"Each run judges {stage_s(self.loaded.scenario):g} s of stage {self.stage!r}, at most {self.max_runs} "
+            f"runs; the first offers {self._operations_of(first):,.0f} operations{scout} at {first.multiplier:.3g} "
+            "times the scenario's rates."
         )
 
-    def _operations_at(self, multiplier: float) -> float:
-        seconds = max(traffic.duration for traffic in self.loaded.scenario.traffic.values())
-        return sum(self.offered.base_rates.values()) * multiplier * seconds
+    def _next(self) -> search.Run | None:
+        return search.next_run(self.levels, self.guesses, self.loaded.scenario, self.offered.base_rates)
+
+    def _operations_of(self, run: search.Run) -> float:
+        seconds = run.scout_s or stage_s(self.loaded.scenario)
+        return sum(self.offered.base_rates.values()) * run.multiplier * seconds
 
     def run(self, directory: Path) -> Capacity:
         """Make one run after the other until the answer is known, or no more may be made.
@@ -188,24 +196,64 @@ class _Search:
         stopped: Stop | None = None
         target = ""
         with self._target() as reach:
-            while (multiplier := search.next_multiplier(self.levels, self.guesses)) is not None:
-                if stopped := self._spent(multiplier):
+            while (run := self._next()) is not None:
+                if stopped := self._spent(run):
                     break
+                allowed: search.Run | Stop = run
                 try:
-                    level, target = self._make(directory, multiplier, reach)
+                    allowed = self._allowed(run)
+                    level, target = (
+                        self._make(directory, allowed, reach) if isinstance(allowed, search.Run) else (allowed, target)
+                    )
                 except LoadtestError as error:
                     if not self.measured:
                         raise
                     # What was measured counts. Input was right for the first run: it is the budget that is spent.
                     code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
                     level = Stop(error.message.rstrip("."), code)
+                except KeyboardInterrupt:  # Between two loads; during one, the load ends early.
+                    level = _INTERRUPTED
                 if isinstance(level, Stop):
-                    at = sentences.rates(multiplier, self.offered)
-                    stopped = level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
+                    stopped = level
+                    if not isinstance(allowed, Stop):
+                        at = sentences.rates(allowed.multiplier, self.offered)
+                        stopped = level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
                     break
                 self._learn(level)
                 print(_line(self.levels[-1]), flush=True)
         return self._found(target, stopped)
+
+    def _allowed(self, run: search.Run) -> search.Run | Stop:
+        """The run, or a slower one where the budget of the target's entry allows none so fast.
+
+        Raises:
+            InputError: if it allows none at all.
+        """
+        refused = self._refused(run)
+        if refused is None:
+            return run
+        low = search.bracket(self.levels).low
+        least = search.LOWEST if low is None else low.multiplier
+        if low is None and (at_all := self._refused(search.Run(least, None))) is not None:
+            raise at_all
+        most, too_much = least, run.multiplier
+        while too_much / most > _EXACT:
+            middle = math.sqrt(most * too_much)
+            most, too_much = (middle, too_much) if self._refused(search.Run(middle, None)) is None else (most, middle)
+        if low is None or most > low.multiplier * _FURTHER:
+            return search.Run(most, None)
+        return Stop(f"the target's budget allows no more: {refused.message.rstrip('.')}", ExitCode.ABORTED)
+
+    def _refused(self, run: search.Run) -> InputError | None:
+        """Why the budget does not allow a run; None if it does."""
+        if self.chosen is None:
+            return None
+        loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
+        try:
+            check_before_run(loaded, self.chosen, keys=self.keys, preflight=not self.levels)
+        except InputError as error:
+            return error
+        return None
 
     def _learn(self, level: Level) -> None:
         scenario = self.loaded.scenario
@@ -214,11 +262,11 @@ class _Search:
         learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
         self.guesses = [*self.expected, *learned]
 
-    def _spent(self, multiplier: float) -> Stop | None:
+    def _spent(self, run: search.Run) -> Stop | None:
         if len(self.levels) >= self.max_runs:
             return Stop(f"--max-runs {self.max_runs} were made", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
-        if self.max_requests is not None and sent + self._operations_at(multiplier) > self.max_requests:
+        if self.max_requests is not None and sent + self._operations_of(run) > self.max_requests:
             words = f"the next run would send more than --max-requests {self.max_requests:,} in all"
             return Stop(words, ExitCode.INCONCLUSIVE)
         return None
@@ -230,15 +278,12 @@ class _Search:
             yield lambda loaded: resolved_target(loaded, self.target)
             return
         chosen = self.chosen
-        with resolved_target(self.level(search.LOWEST), self.target) as resolved:
-            yield lambda loaded: self._left_alone(loaded, chosen, resolved)
+        with resolved_target(at_rate(self.loaded, search.LOWEST, None), self.target) as resolved:
+            yield lambda _: self._left_alone(chosen, resolved)
 
     @contextmanager
-    def _left_alone(
-        self, loaded: LoadedScenario, chosen: ChosenTarget, resolved: ResolvedTarget
-    ) -> Iterator[ResolvedTarget]:
+    def _left_alone(self, chosen: ChosenTarget, resolved: ResolvedTarget) -> Iterator[ResolvedTarget]:
         """A running target whose limits count nothing of the level before."""
-        check_before_run(loaded, chosen, keys=self.keys, preflight=False)
         check_reachable(chosen.target)
         if self.levels:
             silence = _window_s(self.loaded, self.assumed)
@@ -249,24 +294,25 @@ class _Search:
     def _make(
         self,
         directory: Path,
-        multiplier: float,
+        run: search.Run,
         reach: Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]],
     ) -> tuple[Level | Stop, str]:
         """Make a run; gives its level, or why it did not come to its end, and the target in words."""
-        loaded = self.level(multiplier)
+        loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         with reach(loaded) as resolved:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = make_load(place, loaded.path.parent, resolved)
             words = resolved.description
-        # Each run has a report of its own; here only its figures are read.
-        subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
-            return Stop("it was interrupted", ExitCode.INTERRUPTED), words
+            return _INTERRUPTED, words
+        # Each run has a report of its own; here only its figures are read.
+        subprocess.run(report_command(place, plots=False), check=False, stdout=subprocess.DEVNULL)
         if code != ExitCode.PASS:
             return Stop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG), words
-        level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=self.loaded.scenario)
+        level = read_level(place, name=name, multiplier=run.multiplier, stage=self.stage, scenario=loaded.scenario)
+        level = msgspec.structs.replace(level, scout=run.scout_s is not None)
         if info.end == "aborted" and level.outcome != "breaks":
             return Stop(info.end_reason or "it was aborted", ExitCode.ABORTED), words
         return level, words
@@ -297,8 +343,9 @@ class _Search:
 
 def _line(level: Level) -> str:
     """A level in a line: its rates, times and 429s."""
-    parts = [f"{level.multiplier:.3g} times the rate: {level.outcome}"]
+    outcome = f"finds the way, in {level.stage_s:g} s" if level.scout else level.outcome
+    parts = [f"{level.multiplier:.3g} times the rate: {outcome}"]
     for name, entry in level.entries.items():
         p95 = "–" if entry.response_p95_ms is None else f"{entry.response_p95_ms:,.0f} ms"
         parts.append(f"{name} {entry.offered_rate * 60:,.0f}/min, 429 {percent(entry.throttled_rate)}, p95 {p95}")
-    return "  ".join([*parts, *level.broken])
+    return "  ".join([*parts, *(() if level.scout else level.broken)])

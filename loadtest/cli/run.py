@@ -143,6 +143,6 @@ def make_load(directory: Path, base: Path, target: ResolvedTarget, arguments: Se
             click.echo(f"loadtest: the embedded target ended during the run; see {directory}/target.log", err=True)
             note_target_died(directory)
         target.embedded.write_log(directory / "target.log")
-    if code != ExitCode.PASS:
+    if code not in {ExitCode.PASS, ExitCode.INTERRUPTED}:
         click.echo(f"loadtest: the load ended with exit code {code}; see {directory}/load.log", err=True)
     return code

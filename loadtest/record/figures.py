@@ -31,7 +31,7 @@ class Requests(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """One stage of a traffic entry; rates of outcomes are 0-1."""
+    """One stage of a traffic entry; rates of outcomes are 0-1, requests are counted by status."""
 
     operations: Operations = Operations()
     throttled_rate: float | None = None
@@ -39,6 +39,7 @@ class Stage(msgspec.Struct, frozen=True):
     requests_per_operation: float | None = None
     response_time_ms: Times = Times()
     execution_time_ms: Times = Times()
+    statuses: dict[str, int] = {}
 
 
 class Traffic(msgspec.Struct, frozen=True):

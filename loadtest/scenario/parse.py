@@ -182,6 +182,17 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
     return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
 
 
+def at_rate(loaded: LoadedScenario, multiplier: float, stage_s: float | None) -> LoadedScenario:
+    """The scenario at a multiple of its own rate, with stages of so many seconds; None: as long as they are."""
+    raw = {**loaded.effective, "rate_multiplier": loaded.scenario.rate_multiplier * multiplier}
+    if stage_s is not None:
+        raw["traffic"] = {
+            name: {**traffic, "stages": [{**each, "duration": _seconds(stage_s)} for each in traffic["stages"]]}
+            for name, traffic in raw["traffic"].items()
+        }
+    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+
+
 def _seconds(duration: float) -> str:
     return f"{duration:.6f}".rstrip("0").rstrip(".") + "s"
 

@@ -1,5 +1,6 @@
 """What models expect, beside answers computed by hand."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -103,21 +104,41 @@ def test_a_level_that_held_tells_where_the_limit_is() -> None:
 
 @pytest.mark.parametrize("load", [1.1, 1.5, 3.0])
 def test_the_median_wait_tells_how_overloaded_a_queue_is(load: float) -> None:
-    """Arrival t waits t(ρ - 1): the median of 10 s waits 5(ρ - 1) s."""
+    """Who arrives t seconds after the first D/ρ waits t(ρ - 1): the median of 10 s (10 - D/ρ)(ρ - 1)/2 s."""
     scenario = question(SYNC, "response_time.p95 < 1s").scenario
-    waiting = level(2.0, 100 + 5e3 * (load - 1), outcome="breaks")
-    assert overload(waiting, [waiting], scenario) == pytest.approx(load)
+    wait = 500 * (10 - 0.1 / load) * (load - 1)
+    waiting = level(2.0, 100 + wait, outcome="breaks")
+    assert overload(waiting, [waiting], scenario, math.inf) == pytest.approx(load)
     # What the calm level takes beyond executionTime is no wait.
-    calm, later = level(1.0, 150.0), level(2.0, 150 + 5e3 * (load - 1), outcome="breaks")
-    assert overload(later, [calm, later], scenario) == pytest.approx(load)
+    calm, later = level(1.0, 150.0), level(2.0, 150 + wait, outcome="breaks")
+    assert overload(later, [calm, later], scenario, math.inf) == pytest.approx(load)
     for silent in (level(2.0, 100.0), level(2.0, None)):
-        assert overload(silent, [silent], scenario) is None
+        assert overload(silent, [silent], scenario, math.inf) is None
+
+
+def test_polls_tell_how_overloaded_a_queue_is() -> None:
+    """Jobs of 0.1 s at ρ = 1.4 wait 1.99 s on average, and 0.25 s for a poll: 4.67 polls, with nothing seen to end.
+
+    Where half of the polls are refused, 0.58 / ρ s of that are time in which an end was not seen.
+    """
+    scenario = question(jobs(100, "500ms"), "response_time.p95 < 1s").scenario
+
+    def polled(refused: float) -> Level:
+        entry = msgspec.structs.replace(
+            level(2.0, None).entries["it"], operation="async_run", requests_per_operation=1 + (1.986 + 0.1 + 0.25) / 0.5
+        )
+        limits = {LimitName.RETRIEVAL: LimitLevel(sent_rate=40.0, throttled_rate=refused)}
+        return level(2.0, None, entries={"it": entry}, limits=limits)
+
+    free, refused = (overload(each, [each], scenario, 20.0) for each in (polled(0.0), polled(0.5)))
+    assert free == pytest.approx(1.4, abs=0.001)
+    assert refused == pytest.approx(1.364, abs=0.001)
 
 
 def test_a_waiting_level_tells_where_its_threshold_is_met() -> None:
     """ρ = 1.5 at 3 times the rate: μ is 2 times, and p95 < 1.05 s allows ρ = 1 + 0.95 / (0.95 × 8)."""
     asked = question(SYNC, "response_time.p95 < 1050ms")
-    waiting = level(3.0, 100 + 2.5e3, constraint=Constraint.SERVICE, outcome="breaks")
+    waiting = level(3.0, 100 + 250 * (10 - 0.1 / 1.5), constraint=Constraint.SERVICE, outcome="breaks")
     (guess,) = learned_guesses([waiting], asked.assumed, 1, asked.scenario)
     assert guess.constraint is Constraint.SERVICE
     assert guess.multiplier == pytest.approx(2 * (1 + 0.95 / (0.95 * 8)))
@@ -145,12 +166,12 @@ def test_runs_beside_jobs_do_not_wait_for_workers() -> None:
 
 
 def test_what_a_bucket_lets_through_at_once_is_added() -> None:
-    """A burst of 16 in a level of 10 s adds 1.6 a second to 20."""
+    """A burst of 16 in a stage of 8 s adds 2 a second to 20, however short the level was that tells it."""
     asked = question(SYNC, "requests.throttled == 0", sync_run="40/2s")
     bucket = replace(asked.assumed, spec=LimiterSpec("token-bucket", 16))
     half = level(2.0, 100.0, limits={LimitName.SYNC_RUN: LimitLevel(sent_rate=10.0, throttled_rate=0.0)})
     (guess,) = learned_guesses([half], bucket, 1, asked.scenario)
-    assert guess.multiplier == pytest.approx(2 * 21.6 / 10)
+    assert guess.multiplier == pytest.approx(2 * 22 / 10)
 
 
 @pytest.mark.parametrize(("multiplier", "constraint"), [(3.0, Constraint.SERVICE), (5.0, Constraint.POLL_BUDGET)])

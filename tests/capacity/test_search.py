@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level
-from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, next_multiplier
+from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, next_multiplier, next_run
 from loadtest.contract import LimitName
+from loadtest.scenario import Scenario
 
 LIMIT = Guess(multiplier=3.0, constraint=Constraint.LIMIT, limit=LimitName.SYNC_RUN)
 
@@ -55,6 +56,41 @@ def test_a_right_guess_takes_one_run_below_and_one_above() -> None:
 def test_a_service_of_which_nothing_is_known_is_approached_in_steps() -> None:
     """It may take less than its limits allow: each step at most doubles the rate."""
     assert [each.multiplier for each in searched(3.0, LIMIT)] == pytest.approx([1.0, 2.0, 2.7, 3.3])
+
+
+def scouted(capacity: float, limit: float = 3.0, expected: float = 3.0) -> list[tuple[float, bool]]:
+    """The runs of a search against jobs whose service tells its capacity once it is overloaded."""
+    stages = [{"name": "steady", "rate": "10/s", "duration": "120s"}]
+    scenario = Scenario.model_validate(
+        {"title": "t", "traffic": {"jobs": {"operation": "async_run", "workflow": "echo", "stages": stages}}}
+    )
+    guesses = [msgspec.structs.replace(LIMIT, multiplier=expected)]
+    levels: list[Level] = []
+    while (run := next_run(levels, guesses, scenario, {"jobs": 10.0})) is not None:
+        seen = level(run.multiplier, min(capacity, limit))
+        if seen.outcome == "breaks" and capacity < limit:
+            seen = msgspec.structs.replace(seen, constraint=Constraint.SERVICE, limit=None)
+            guesses.append(Guess(multiplier=capacity, constraint=Constraint.SERVICE))
+        assert run.scout_s in {None, 30}
+        levels.append(msgspec.structs.replace(seen, scout=run.scout_s is not None))
+    assert estimate(levels, guesses) == pytest.approx(min(capacity, limit), rel=0.05)
+    return [(round(each.multiplier, 2), each.scout) for each in levels]
+
+
+def test_scouts_find_the_way_to_a_service_of_which_nothing_is_known() -> None:
+    """Short runs double the rate until one waits; the runs that are judged are those beside what it tells."""
+    assert scouted(1.5) == [(1.0, True), (2.0, True), (1.57, False), (1.43, False)]
+
+
+def test_a_scout_goes_no_further_than_the_nearest_limit() -> None:
+    """Where it met nothing, the two runs that confirm the limit follow."""
+    assert scouted(9.0) == [(1.0, True), (2.0, True), (2.7, True), (2.7, False), (3.3, False)]
+
+
+def test_a_scout_that_breaks_without_telling_how_much_too_fast_is_followed_by_slower_ones() -> None:
+    """No whole stage runs at a rate at which a part of one did not hold."""
+    runs = scouted(0.3, limit=0.3, expected=9.0)
+    assert runs[:4] == [(1.0, True), (0.5, True), (0.25, True), (0.35, False)]
 
 
 @pytest.mark.parametrize("answer", [0.05, 0.7, 1.0, 2.2, 17.3, 60.0])

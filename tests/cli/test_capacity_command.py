@@ -71,6 +71,17 @@ def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_budget_bounds_the_search(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
+    """Half of 40 a second may be used, with what the preflight sends: about half of the scenario's 38."""
+    entry = 'url = "http://127.0.0.1:9"\nenvironment = "test"\nowner = "o"\nmax_share = "50%"\n'
+    (tmp_path / "targets.toml").write_text(f'[mine]\n{entry}limits = {{ sync_run = "40/s" }}\n')
+    done = loadtest(
+        "capacity", scenario, "--plan", "--target", "mine", "--targets", str(tmp_path / "targets.toml"), **ENVIRONMENT
+    )
+    assert done.code == 0, done.err
+    assert "at 0.5 times the scenario's rates" in done.out
+
+
 def test_a_threshold_that_needs_another_stage_is_left_out(loadtest: Verb, scenario: str) -> None:
     """One that is relative to a stage that no run has is no mistake; the others are judged."""
     with Path(scenario).open("a", encoding="utf-8") as file:

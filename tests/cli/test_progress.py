@@ -1,6 +1,8 @@
 """What is shown while a load goes on: a line for each traffic entry in a log, a bar and a table on a terminal."""
 
 import io
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from rich.console import Console
 
 from loadtest.cli import _children
 from loadtest.cli._progress import ProgressDisplay
+from loadtest.errors import ExitCode
 from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
 
 
@@ -88,3 +91,16 @@ def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp
     seen: list[Any] = []
     assert _children.make_load(tmp_path, tmp_path, {}, seen.append) == 0
     assert seen == [progress()]
+
+
+def test_a_load_that_ctrl_c_kills_was_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may come before the load is ready to end early."""
+    code = f"import sys, signal; sys.stdout.buffer.write({encode_progress(progress())!r} + b'\\n'); sys.stdout.flush()"
+
+    def start(*_: object) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", f"{code}; signal.pause()"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+    monkeypatch.setattr(_children, "_start_load", start)
+    shown = _children.make_load(tmp_path, tmp_path, {}, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert shown == ExitCode.INTERRUPTED

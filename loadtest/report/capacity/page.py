@@ -60,7 +60,9 @@ def levels_table(found: Capacity) -> Table:
     rows: tuple[Row, ...] = tuple(
         (
             f"{level.multiplier:.3g}",
-            Cell(level.outcome, tone=_TONES[level.outcome]),
+            Cell("scout", f"{level.stage_s:g} s, not judged")
+            if level.scout
+            else Cell(level.outcome, tone=_TONES[level.outcome]),
             name,
             grouped(round(entry.offered_rate * 60)),
             f"{entry.throttled_rate:.1%}",

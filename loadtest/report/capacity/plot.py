@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from loadtest.capacity.results import Capacity, Level
+from loadtest.capacity.results import Capacity, Constraint, Level
+from loadtest.capacity.search import judged
 from loadtest.report.plots.style import (
     BAD,
     INK,
@@ -20,14 +21,17 @@ from loadtest.report.plots.style import (
     plain_log,
 )
 
+_CAPTION: Final = "Each point is a run that was judged. Shaded: rates that no such run was near to."
 _PANEL_IN: Final = 1.7
 _MARGIN: Final = 1.15
+_BESIDE: Final = 1.5
+"""Times the lowest and the highest rate that was tried: how far the axis goes."""
 _MARKERS: Final = "osDv^"
 
 
 def draw(found: Capacity) -> Drawing | None:
     """Two panels over the same rates, in log scale: p95 above, 429s of the requests on each limit below."""
-    levels = sorted(found.levels, key=lambda level: level.multiplier)
+    levels = sorted(judged(found.levels), key=lambda level: level.multiplier)
     if not levels:
         return None
     figure, (times, refused) = panels(2, _PANEL_IN)
@@ -59,19 +63,20 @@ def draw(found: Capacity) -> Drawing | None:
     legend_of(figure, list(shown.values()), list(shown))
     title = "No rate is known above which thresholds break"
     if found.multiplier is not None and found.constraint is not None:
-        name = found.limit or found.constraint
-        title = f"{found.constraint} stops more than {found.multiplier:.3g} times the rate" + (
-            f": {name}" if found.limit else ""
-        )
-    return Drawing(title[0].upper() + title[1:], "Each point is a run. Shaded: rates that no run was near to.", figure)
+        which = f"the {found.limit} limit"
+        what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which spend {which}"}
+        named = what.get(found.constraint, found.constraint)
+        title = f"What stops more than {found.multiplier:.3g} times the rate: {named}"
+    return Drawing(title, _CAPTION, figure)
 
 
 def _mark(panel: Axes, found: Capacity, levels: list[Level]) -> None:
     """The constraint as a line, and the rates that no run came near to as shaded."""
     rates = [level.multiplier for level in levels]
     panel.set_xscale("log")
-    panel.set_xlim(rates[0] / 2, rates[-1] * 2)
-    edges = [rates[0] / 2, *(edge for rate in rates for edge in (rate / _MARGIN, rate * _MARGIN)), rates[-1] * 2]
+    start, end = rates[0] / _BESIDE, rates[-1] * _BESIDE
+    panel.set_xlim(start, end)
+    edges = [start, *(edge for rate in rates for edge in (rate / _MARGIN, rate * _MARGIN)), end]
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         if start < end:
             panel.axvspan(start, end, facecolor=SHADE, lw=0, zorder=0)
