@@ -48,7 +48,7 @@ SCOPES: Final[dict[tuple[Who, ...], str]] = {
 }
 MINUTE: Final = Limit(100, 60.0)
 _RATE_SAME: Final = 0.02
-_FIRST: Final = 700
+_FIRST: Final = 1200
 UNSURE: Final = "can't tell"
 
 

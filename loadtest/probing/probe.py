@@ -131,7 +131,8 @@ class Prober(Asker):
         self._clock = clock
         self._thought = 0.0
         """How long it took to choose the last experiment, in s."""
-        self._held = False
+        self._held = self._ill = False
+        """Whether requests are held, and whether nothing that stands explains what was seen."""
         self._others = others
 
     def run(self) -> Probe:
@@ -190,7 +191,8 @@ class Prober(Asker):
         if not found:
             return []
         top = max(found, key=lambda each: each.evidence)
-        if top.well < _ILL:
+        self._ill = top.well < _ILL
+        if self._ill:
             return found
         for each in found:
             if each.evidence < top.evidence - _BETTER and each.fits.max() < top.fits.max() - _LIKELIER:
@@ -340,7 +342,10 @@ class Prober(Asker):
         return self._sole and self._confirmed and self._pinned()
 
     def _conclude(self) -> Finding:
-        if not self.standing:
+        known = any(self._as_documented(each) or self._chosen(each) for each in self.standing)
+        # What others draw leaves less; more than is documented, and nobody's choice, is not one limiter's doing.
+        odd = not known and all(each.count()[0] > self._documented.count for each in self.standing)
+        if odd or self._ill:
             return self._finding(
                 "none",
                 "no single limiter answers like this: several servers may count, or two limits, or others draw on it",

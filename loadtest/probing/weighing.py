@@ -51,6 +51,7 @@ class Weighed:
         replay: its limiters after all that was sent: a row for each of the numbers, a column for each draw.
         cells: of each row, the place of its cell.
         fits: of each row, the natural log of its likelihood.
+        priors: of each row, that of how likely it was at first.
         evidence: natural log of the mean likelihood over all numbers that it may have had at first.
         well: how well the best numbers explain what was seen: 0 for as well as can be, less for worse.
     """
@@ -59,12 +60,14 @@ class Weighed:
     replay: Replay
     cells: Indices
     fits: Floats
+    priors: Floats
     evidence: float
     well: float
 
     def narrow(self) -> None:
         """Set aside, of the model, numbers that are far less likely than its best ones."""
-        kept, counts = self.fits > self.fits.max() - _FAR, self.replay.counts[:, 0]
+        likely, counts = self.fits + self.priors, self.replay.counts[:, 0]
+        kept = likely > likely.max() - _FAR
         order = self.model.order()
         ranks = np.empty(len(order), int)
         ranks[order] = np.arange(len(order))
@@ -138,7 +141,7 @@ def weigh(model: Model, past: Past, trip: float, documented: Limit) -> Weighed:
         fits = fits - 0.5 * squares - 0.5 * np.log(variance / _VARIANCE).sum(axis=0)
         well = well - np.maximum(0.5 * (squares - len(more)) - np.sqrt(2 * len(more)), 0.0)
     evidence = float(np.logaddexp.reduce(fits + priors))
-    return Weighed(model, replay, cells, fits, evidence, float(well[fits.argmax()]))
+    return Weighed(model, replay, cells, fits, priors, evidence, float(well[fits.argmax()]))
 
 
 def _replayed(replay: Replay, times: Floats, requests: Sequence[Request]) -> Floats:

@@ -105,7 +105,6 @@ def findings(urls: dict[str, str]) -> dict[str, LimitFinding]:
         last = msgspec.json.decode(each.communicate()[0].splitlines()[-1], type=Message)
         assert isinstance(last, Found), last
         found[name] = last.finding
-        print(name, last.finding)
     return found
 
 
