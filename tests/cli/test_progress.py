@@ -95,7 +95,8 @@ def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_load_that_ctrl_c_kills_was_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It may come before the load is ready to end early."""
-    code = f"import sys, signal; sys.stdout.buffer.write({encode_progress(progress())!r} + b'\\n'); sys.stdout.flush()"
+    kills = "import sys, signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"  # at once, whatever it is about to do
+    code = f"{kills}; sys.stdout.buffer.write({encode_progress(progress())!r} + b'\\n'); sys.stdout.flush()"
 
     def start(*_: object) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-c", f"{code}; signal.pause()"]
