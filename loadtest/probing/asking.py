@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.inference.occupancy import Floats
-from loadtest.probing.buckets import Bucket
+from loadtest.probing.buckets import RATES, Bucket
 from loadtest.probing.experiments import Experiment, Flood, Stream
 from loadtest.probing.models import Aligned, Concurrency, FromFirst, Log, Model
 from loadtest.probing.models import Counter as SlidingCounter
@@ -350,12 +350,12 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
     """All models, with all parameters that may be in force.
 
     Args:
-        documented: the limit that the documentation gives; parameters are looked for within a factor of 30 of it.
+        documented: the limit that the documentation gives; rates are looked for within a factor of ``RATES``.
         windows: lengths that they may have, in s.
         reach_s: how far the server's clock may be from ours.
     """
     around = np.array(windows)
-    rates = documented.rate * np.exp(np.linspace(-math.log(30), math.log(30), 141))
+    rates = documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 141))
     low, high, of = [], [], []
     for window in windows:
         bound = min(reach_s, window / 2)

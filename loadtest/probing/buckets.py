@@ -1,6 +1,7 @@
 """Token bucket, GCRA and leaky queue: which rates and bursts stand."""
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -9,6 +10,11 @@ from loadtest.probing.models import Model
 from loadtest.probing.past import Past, Volley
 from loadtest.probing.replays import BucketReplay, Indices, Replay
 from loadtest.units import Limit
+
+RATES: Final = 30.0
+"""Factor within which rates are looked for, of the documented one and on either side."""
+_NEAR: Final = 0.1
+"""Part of the documented rate, around it, in which half of all buckets are at first."""
 
 
 class Bucket(Model):
@@ -19,6 +25,7 @@ class Bucket(Model):
     """
 
     kind = BucketReplay
+    windowed = False
     scale_free = True
     fewest = 1.0
     whole_streams = True
@@ -60,21 +67,16 @@ class Bucket(Model):
             most = np.minimum(most, self.most_n)
         self._level, self._since = np.stack((least, most)), (volley.begin, volley.end)
 
-    @property
-    def windowed(self) -> bool:
-        """It has none."""
-        return False
-
     def nearest(self, documented: Limit) -> Indices:
         """Up to four with the documented rate, or next to it."""
         apart = np.abs(np.log((self.low + self.high) / 2 / documented.rate))
-        return np.flatnonzero(apart < 0.05 + np.log(self.high / self.low) / 2)[:4]
+        return np.flatnonzero(apart < _NEAR / 2 + np.log(self.high / self.low) / 2)[:4]
 
     def share(self, cell: int, documented: Limit) -> float:
         """How likely a cell was at first: half for the documented rate, the other half even by the rate's logarithm."""
         width = math.log(self.high[cell] / self.low[cell])
         near = abs(math.log(documented.rate / ((self.low[cell] + self.high[cell]) / 2)))
-        return 0.5 * width / (2 * math.log(30)) + 0.5 * (width / 0.1 if near < 0.05 + width / 2 else 0.0)
+        return 0.5 * width / (2 * math.log(RATES)) + 0.5 * (width / _NEAR if near < _NEAR / 2 + width / 2 else 0.0)
 
     def replay(self, counts: Floats, values: Floats, cells: Indices) -> Replay:
         """Buckets that refill at some rates."""

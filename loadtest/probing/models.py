@@ -48,6 +48,8 @@ class Model:
 
     kind: ClassVar[type[Replay]]
     """How it is replayed."""
+    windowed = True
+    """Whether it has windows."""
     scale_free = False
     fewest = 2.0
     """The least N that is looked for: a window for one request is a bucket of one."""
@@ -161,11 +163,6 @@ class Model:
         other = max(1.0, self._first[0] - 1)
         part = (self.high[cell] - self.low[cell]) / self._first[1] if self.aligned else 1.0
         return float(part) * (0.5 if wanted else 0.5 / other)
-
-    @property
-    def windowed(self) -> bool:
-        """Whether it has windows."""
-        return True
 
     def replay(self, counts: Floats, values: Floats, cells: Indices) -> Replay:
         """Limiters with some counts and values of the parameter, of some cells."""

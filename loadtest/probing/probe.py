@@ -211,9 +211,8 @@ class Prober(Asker):
     def _chosen_experiment(self, rivals: Sequence[Weighed]) -> Experiment | None:
         most = max(int(model.least_n.max()) for model in self._likely)
         most += max(self._enough, round(0.05 * most))
-        margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
-        sole = self._sole
-        if sole and self._pinned():
+        if self._sole and self._pinned():
+            margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
             # At another phase than before: what somebody else uses up is not the same then.
             replay = rivals[0].replay
             idle = self._now + replay.idle() + margin + 0.37 * self._bursts * float(replay.windows.max())
