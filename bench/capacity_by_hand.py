@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import poisson
 
+from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.results import Constraint
 from loadtest.contract import LimitName
@@ -46,7 +46,6 @@ _BIN_S: Final = 0.05
 """Seconds in which polls are counted."""
 _TIMES: Final = np.linspace(0.8, 1.2, 9)
 """What work takes, in parts of the mean."""
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

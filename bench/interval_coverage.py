@@ -21,13 +21,13 @@ from loadtest.analysis.columns import tally
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
 from loadtest.analysis.intervals import THROTTLED_RATE
-from loadtest.analysis.limits.expected_429 import replay
-from loadtest.analysis.limits.phases import FIXED, extent, refused_by_phase
 from loadtest.analysis.record import load_record
-from loadtest.limiters import LimiterSpec
+from loadtest.analysis.rejections.expected_429 import replay
+from loadtest.analysis.rejections.phases import FIXED, extent, refused_by_phase
+from loadtest.arrays import Floats
+from loadtest.limits import LimiterSpec
 from loadtest.units import Limit
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 RUNS: Final = 1000

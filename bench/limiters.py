@@ -14,7 +14,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import STRATEGIES
 
-from loadtest.limiters import ALGORITHMS, LimiterSpec, make
+from loadtest.limits import ALGORITHMS, LimiterSpec, make
 from loadtest.units import Limit
 
 ROUNDS: Final = 7

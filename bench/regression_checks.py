@@ -11,8 +11,8 @@ import numpy as np
 import regression_blocks as blocks
 from regression_families import ENTRIES, HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, Regime, Resampled, Scores, draw
 
-from loadtest.regression.family import suspects
-from loadtest.regression.measurements import (
+from loadtest.compare.family import suspects
+from loadtest.compare.measurements import (
     Control,
     GeneratorIdentity,
     Key,
@@ -22,9 +22,9 @@ from loadtest.regression.measurements import (
     TargetIdentity,
     share_score,
 )
-from loadtest.regression.paired import compare_pairs
-from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.regression.rule import judge_history
+from loadtest.compare.paired import compare_pairs
+from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.rule import judge_history
 
 STAGE: Final = "steady"
 CHANGED: Final = "second"

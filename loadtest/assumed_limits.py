@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
-from loadtest.limiters import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
+from loadtest.limits import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
 from loadtest.record.run_info import TargetInfo
 from loadtest.units import Limit
 

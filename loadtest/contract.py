@@ -168,7 +168,7 @@ class ErrorCode(Word):
 
     status: int
 
-    def __new__(cls, code: str, status: int) -> Self:  # noqa: D102 - the class says it
+    def __new__(cls, code: str, status: int) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status
@@ -224,7 +224,7 @@ class Reason(Word):
 
     sentence: str
 
-    def __new__(cls, word: str, sentence: str) -> Self:  # noqa: D102 - the class says it
+    def __new__(cls, word: str, sentence: str) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
         member.sentence = sentence

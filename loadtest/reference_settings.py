@@ -13,7 +13,7 @@ from loadtest.contract import ALL, DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import InputError
 from loadtest.faults import AnyFault, check_keys, to_text
-from loadtest.limiters import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
+from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
 from loadtest.units import Limit
 
 RetryAfter = Literal["none", "seconds", "date"]

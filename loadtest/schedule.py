@@ -14,6 +14,8 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from loadtest.arrays import Floats, Ints
+
 _BLOCK: Final = 4096
 _NS: Final = 1_000_000_000
 _ROUNDING: Final = 1e-9
@@ -64,7 +66,7 @@ class TrafficSchedule:
         """Seconds from the epoch to the end of the last segment."""
         return self.segments[-1].start + self.segments[-1].duration
 
-    def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.intp]]]:
+    def blocks(self) -> Iterator[tuple[int, Ints, npt.NDArray[np.intp]]]:
         """Yield (number of the first arrival, intended starts in ns, index of their segments), block by block."""
         ends = np.cumsum([segment.arrivals for segment in self.segments])
         last = int(np.searchsorted(ends, ends[-1]))
@@ -91,7 +93,7 @@ class TrafficSchedule:
             for at in range(begin + (worker - first - begin) % workers, len(times), workers):
                 yield Arrival(self.traffic, first + at, names[int(where[at])], int(times[at]))
 
-    def _marks(self, total: float) -> Iterator[npt.NDArray[np.float64]]:
+    def _marks(self, total: float) -> Iterator[Floats]:
         """Yield the arrivals' places on the axis of Λ, below ``total``."""
         if self.arrivals == "even":
             count = int(np.ceil(total - _ROUNDING))
@@ -111,9 +113,7 @@ class TrafficSchedule:
                 return
             yield marks
 
-    def _times(
-        self, marks: npt.NDArray[np.float64], where: npt.NDArray[np.intp], ends: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.int64]:
+    def _times(self, marks: Floats, where: npt.NDArray[np.intp], ends: Floats) -> Ints:
         """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its stable form."""
         start, duration, rate, rate_to, burst = (
             np.array([getattr(segment, name) for segment in self.segments])[where]
@@ -125,5 +125,5 @@ class TrafficSchedule:
         slope = (rate_to - rate) / duration
         root = np.sqrt(np.maximum(rate * rate + 2 * slope * inside, 0.0))
         elapsed = np.divide(2 * inside, rate + root, out=np.zeros_like(inside), where=(rate + root) > 0)
-        times: npt.NDArray[np.int64] = np.rint((start + np.minimum(elapsed, duration)) * _NS).astype(np.int64)
+        times: Ints = np.rint((start + np.minimum(elapsed, duration)) * _NS).astype(np.int64)
         return times

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
+
+from loadtest.arrays import Ints
 
 QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _TAIL: Final = 0.025
@@ -27,7 +28,7 @@ def rank(n: int, quantile: float) -> int:
     return max(1, math.ceil(round(quantile * n, 9)))
 
 
-def ranks_to_draw(n: int, most: int) -> NDArray[np.int64]:
+def ranks_to_draw(n: int, most: int) -> Ints:
     """At most so many of the ranks 1 … n, evenly and with both ends: where a distribution of n values is drawn."""
     return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
 

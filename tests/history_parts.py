@@ -7,8 +7,8 @@ from math import log
 
 import regression_parts
 
-from loadtest.regression.history import RunLine, Verdict, run_line
-from loadtest.regression.measurements import (
+from loadtest.compare.history import RunLine, Verdict, run_line
+from loadtest.compare.measurements import (
     PROBABILITIES,
     Control,
     Measurement,

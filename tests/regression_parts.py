@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from loadtest.regression.measurements import (
+from loadtest.compare.measurements import (
     NATURES,
     Control,
     GeneratorIdentity,

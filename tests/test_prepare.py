@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.plan import AssumedLimits
 from loadtest.prepare import COMMIT_VARIABLES, prepare_run
 from loadtest.record import run_directory

@@ -135,11 +135,11 @@ def check_an_operation(followed: Followed) -> None:
 
 def check_a_limiter(followed: Followed) -> None:
     """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
-    rooms = ("limiters/windows", "limiters/algorithms", "inference/occupancy", "inference/candidates")
+    rooms = ("limits/windows", "limits/algorithms", "limits/inference/occupancy", "limits/inference/candidates")
     assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
     assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
     inferred = """
-import sys; sys.path.insert(0, "tests/inference")
+import sys; sys.path.insert(0, "tests/limits/inference")
 from test_inference import LimiterSpec, found_in, is_named
 truth = LimiterSpec("sliding-buckets")
 print(is_named(truth, found_in(truth, "steps")))

@@ -16,6 +16,7 @@ from loadtest.analysis.columns import GREATEST_MS, KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
+from loadtest.arrays import Bools, Floats
 from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
 
 GROUPS: Final = 500
@@ -237,7 +238,7 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
 
 
-def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
+def seen_ms(rows: Rows, operation: Operation) -> Floats:
     """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
 
     Unknown (NaN) for a retrieval, whose job ran before it.
@@ -248,6 +249,6 @@ def seen_ms(rows: Rows, operation: Operation) -> NDArray[np.float64]:
     return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
 
 
-def impossible(execution_ms: NDArray[np.float64], seen_ms: NDArray[np.float64]) -> NDArray[np.bool_]:
+def impossible(execution_ms: Floats, seen_ms: Floats) -> Bools:
     """Which executionTimes cannot be: below zero, or beyond what the client saw."""
     return (execution_ms < 0) | (execution_ms > seen_ms + GRAIN_MS)

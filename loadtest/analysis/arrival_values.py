@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
 from loadtest.analysis.counts import FIRST
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import dispatch_lag, overhead, response_time, service_time, start_lag, submit_time
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.threshold import TIMES
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MOST: Final = 100_000
 """Arrivals of a stage whose values are kept: the first."""

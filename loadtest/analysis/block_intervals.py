@@ -17,15 +17,12 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtest.analysis.blocks import LEAST_MS, Grid, Times
 from loadtest.analysis.distribution import Distribution
-from loadtest.regression.change import student
+from loadtest.arrays import Floats, Ints
+from loadtest.compare.change import student
 from loadtest.stats import wilson
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _MEDIAN: Final = 0.5
 _BATCHES: Final = 8

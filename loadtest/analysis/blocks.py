@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import OK, OUTCOMES, Rows, groups, tally
 from loadtest.analysis.distribution import Distribution
-from loadtest.analysis.limits.expected_429 import Expectation
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.times import dispatch_lag, overhead, response_time
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import Operation, Outcome, RequestKind
 from loadtest.foreign_text import visible
 from loadtest.record import samples
@@ -81,7 +82,7 @@ class Vocabulary:
             last = self._last[name] = dictionary, codes
         return last[1]
 
-    def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> NDArray[np.int64]:
+    def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
         """The index of each pair's stage; -1 for what no plan names: jobs that were seeded before the epoch.
 
         Args:
@@ -102,10 +103,7 @@ def _most_arrivals(plan: TrafficPlan) -> float:
     return min(2 * planned + 1e6, 1e10)
 
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Words = NDArray[np.int32]
-Bools = NDArray[np.bool_]
 
 OK: Final = OUTCOMES.index(Outcome.OK)
 TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)

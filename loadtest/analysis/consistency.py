@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Bools, Rows, Vocabulary, groups
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
+from loadtest.arrays import Bools, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import SETUP
@@ -65,7 +65,7 @@ class Consistency:
         # Of what is of no stage, the last, everything is known to be elsewhere.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
-        self._seen: list[NDArray[np.bool_]] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
 
@@ -158,7 +158,7 @@ class Consistency:
         return found
 
 
-def _repeats(numbers: NDArray[np.int64]) -> Bools:
+def _repeats(numbers: Ints) -> Bools:
     """Which of some numbers occurred before among them."""
     repeats = np.ones(len(numbers), bool)
     least = int(numbers.min())
@@ -168,7 +168,7 @@ def _repeats(numbers: NDArray[np.int64]) -> Bools:
     return repeats
 
 
-def grown(array: NDArray[np.bool_], needed: int) -> NDArray[np.bool_]:
+def grown(array: Bools, needed: int) -> Bools:
     """The array, at least as long as needed; it doubles, so that growing it costs little."""
     if needed <= len(array):
         return array

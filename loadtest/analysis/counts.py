@@ -16,6 +16,7 @@ from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Rows, StageKey
 from loadtest.analysis.distribution import Distribution, distribution, known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
+from loadtest.arrays import Bools, Ints
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS, Outcome, RequestKind
 from loadtest.record.run_info import RunInfo, StagePlan
 
@@ -37,8 +38,8 @@ class Arrivals:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._ended: list[NDArray[np.bool_]] = [np.zeros(0, bool) for _ in vocabulary.entries]
-        self._named: list[NDArray[np.bool_]] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._named: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._lag: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in vocabulary.entries]
         self._first = np.full(len(vocabulary.stage_keys), np.inf)
         """The least arrival that is known of each stage: arrivals are numbered in the order of their stages."""
@@ -79,14 +80,14 @@ class Arrivals:
             ]
         return found
 
-    def _absent(self, place: int, offered: int | None) -> tuple[NDArray[np.int64], int]:
+    def _absent(self, place: int, offered: int | None) -> tuple[Ints, int]:
         """The arrivals of an entry that have no operation row; and how many more there are, beyond every known one."""
         ended, named = self._ended[place], self._named[place]
         if offered is None:
             return np.flatnonzero(named & ~_grown(ended, len(named))[: len(named)]), 0
         return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
 
-    def _by_cell(self, absent: NDArray[np.int64], beyond: int, stage_indices: list[int]) -> list[int]:
+    def _by_cell(self, absent: Ints, beyond: int, stage_indices: list[int]) -> list[int]:
         """How many belong to each stage: to that of the nearest known arrival before, else after."""
         seen = [stage_index for stage_index in stage_indices if np.isfinite(self._first[stage_index])]
         if not seen:
@@ -99,7 +100,7 @@ class Arrivals:
         by_stage = dict(zip(np.asarray(seen)[order].tolist(), counts.tolist(), strict=True))
         return [by_stage.get(stage_index, 0) for stage_index in stage_indices]
 
-    def _see(self, stage_index: int, rows: Rows, column: str, seen: list[NDArray[np.bool_]]) -> None:
+    def _see(self, stage_index: int, rows: Rows, column: str, seen: list[Bools]) -> None:
         number = known(rows.floats(column)).astype(np.int64)
         if not len(number):
             return

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.columns import groups
 from loadtest.analysis.results import STATISTICS, Statistic, Summary
+from loadtest.arrays import Bools, Floats, Ints
 from loadtest.stats import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
@@ -31,8 +32,7 @@ _SIGN: Final = 15
 _LEAST, _MOST = 1e-6, 1e12
 """Magnitudes that are told apart (in ms: from a nanosecond to 31 years); what is nearer to zero counts as zero."""
 
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp] | NDArray[np.int32] | NDArray[np.int64]
+Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 
 
 def _top(values: Floats) -> NDArray[np.uint32]:
@@ -47,7 +47,7 @@ WIDTH: Final = 2 * _HALF + 1
 """Buckets of a histogram: negative ones, zero, positive ones."""
 
 
-def _bucket_of() -> NDArray[np.int64]:
+def _bucket_of() -> Ints:
     size = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
     return np.concatenate((_HALF + size, _HALF - size))
 
@@ -56,7 +56,7 @@ _BUCKET_OF: Final = _bucket_of()
 """By the upper half of a value's bits: those of positive ones ascend, then come those of negative ones."""
 
 
-def buckets(values: Floats) -> NDArray[np.int64]:
+def buckets(values: Floats) -> Ints:
     """The bucket of each value, ascending with it."""
     return _BUCKET_OF.take(_top(values))
 
@@ -92,7 +92,7 @@ class Distribution:
     most: float = math.nan
     late: "Distribution | None" = None
     ordered: Floats = field(default_factory=lambda: np.zeros(0))
-    counts: NDArray[np.int64] | None = None
+    counts: Ints | None = None
 
     @property
     def mean(self) -> float | None:
@@ -134,7 +134,7 @@ class Distribution:
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
-    def at(self, ranks: Sequence[int] | NDArray[np.int64]) -> Floats:
+    def at(self, ranks: Sequence[int] | Ints) -> Floats:
         """The values at 1-based ranks."""
         places = np.asarray(ranks, np.int64)
         if self.counts is None:
@@ -150,7 +150,7 @@ def known(values: Floats) -> Floats:
     return values.take(np.flatnonzero(~np.isnan(values))) if np.isnan(values.sum()) else values
 
 
-def distribution(values: Floats, at_least: NDArray[np.bool_] | None = None) -> Distribution:
+def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
     """All of the values, exactly; NaN is left out.
 
     Args:
@@ -185,10 +185,10 @@ class Distributions:
         """Those of which only a lower bound is known, as soon as there are any."""
         self._kept: list[list[Floats]] = [[] for _ in range(slots)]
         """Of slots that are no histograms, their values in pieces."""
-        self._counts: dict[int, NDArray[np.int64]] = {}
+        self._counts: dict[int, Ints] = {}
         """Of slots that are histograms."""
 
-    def add(self, slots: Slots, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
+    def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
         """Take in values; NaN is left out.
 
         Args:
@@ -202,7 +202,7 @@ class Distributions:
             else:
                 self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
-    def add_to(self, slot: int, values: Floats, at_least: NDArray[np.bool_] | None = None) -> None:
+    def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
         """Take in values of one slot; NaN is left out. They are not copied.
 
         Args:
@@ -269,13 +269,13 @@ def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) ->
     return np.arange(first, end_s + width_s * 0.999, width_s)
 
 
-def place(seconds: Floats, cuts: Floats) -> NDArray[np.int64]:
+def place(seconds: Floats, cuts: Floats) -> Ints:
     """The bin of each time, -1 outside of all."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
     # Rows come in the order of time, so that a chunk of a long run lies in a bin or two.
     low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
-    places: NDArray[np.int64] = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
+    places: Ints = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
     inside = (seconds >= cuts[0]) & (seconds < cuts[-1])
     return places if inside.all() else np.where(inside, places, -1)
 
@@ -287,7 +287,7 @@ def spread(binned: Distributions, cuts: Floats, seconds: Floats, values: Floats)
             binned.add_to(bin_, values if places is None else values.take(places))
 
 
-def every(step: int, before: int, events: int) -> NDArray[np.int64]:
+def every(step: int, before: int, events: int) -> Ints:
     """Which of some events to keep, so that of all events one in ``step`` is kept.
 
     Args:

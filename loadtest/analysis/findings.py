@@ -16,15 +16,15 @@ from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
-from loadtest.analysis.limits.aftermath import Retried
-from loadtest.analysis.limits.expected_429 import Expectation, expect
-from loadtest.analysis.limits.observed_429 import Observed429, Observed429Result, look_into
-from loadtest.analysis.limits.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.metrics import RunFigures, compute
 from loadtest.analysis.on_purpose import Mistakes, OnPurpose
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.aftermath import Retried
+from loadtest.analysis.rejections.expected_429 import Expectation, expect
+from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
+from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary, result_of
 from loadtest.analysis.slowest import Phases, SlowOperation

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from loadtest.analysis import times
-from loadtest.analysis.columns import Bools, Floats, Rows, Vocabulary
+from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.reader import LATEST_NS, read_chunks
+from loadtest.arrays import Bools, Floats
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.record import run_directory

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from loadtest.analysis.block_intervals import CONSTANT, BlockInterval, batch_s, percentile_interval, share_interval
-from loadtest.analysis.blocks import EXECUTION, OVERHEAD, RESPONSE, Blocks, Ints, StageBlocks
+from loadtest.analysis.blocks import EXECUTION, OVERHEAD, RESPONSE, Blocks, StageBlocks
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import percentile
-from loadtest.analysis.limits.expected_429 import Expectation
-from loadtest.analysis.limits.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.expected_429 import Expectation
+from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, Number, OperationStage, Result, Summary
 from loadtest.analysis.written import written_entry
+from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
 from loadtest.stats import QUANTILES
 

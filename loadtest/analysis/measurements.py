@@ -25,12 +25,9 @@ from loadtest.analysis.blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, St
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.phases import NEXT_WINDOW, waits
+from loadtest.analysis.rejections.phases import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
-from loadtest.record.run_directory import write_atomically
-from loadtest.record.run_info import RunInfo
-from loadtest.regression.measurements import (
+from loadtest.compare.measurements import (
     FILE_NAME,
     PROBABILITIES,
     Control,
@@ -42,6 +39,9 @@ from loadtest.regression.measurements import (
     TargetIdentity,
     share_score,
 )
+from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
+from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, interval_ranks, needed, rank
 
 IDLE_MS: Final = 1.0

@@ -14,8 +14,8 @@ import pandas as pd
 from loadtest.analysis.columns import OUTCOMES, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
-from loadtest.analysis.limits.expected_429 import Expectation
 from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.results import (
     JOB_TIMES,
     TIMES,

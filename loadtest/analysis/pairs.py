@@ -4,8 +4,8 @@ import numpy as np
 
 from loadtest.analysis.arrival_values import Values
 from loadtest.analysis.written import written_entry
+from loadtest.compare.difference import Difference, mean_difference, percentile_difference, share_difference
 from loadtest.record.run_info import RunInfo
-from loadtest.regression.difference import Difference, mean_difference, percentile_difference, share_difference
 from loadtest.stats import QUANTILES
 from loadtest.threshold import METRICS
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import Rows, groups, tally
@@ -13,8 +12,7 @@ from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Result, Summary
 from loadtest.analysis.times import dispatch_lag, start_lag
-
-Floats = NDArray[np.float64]
+from loadtest.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ class Evennesses:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._bins: dict[tuple[int, str], NDArray[np.int64]] = {}
+        self._bins: dict[tuple[int, str], Ints] = {}
         extent = record.extent
         for entry in range(len(record.vocabulary.entries)):
             for column in _COLUMNS:
@@ -125,7 +123,7 @@ class Evennesses:
             tally(counts, places)
 
 
-def _spread(counts: NDArray[np.int64] | None) -> float | None:
+def _spread(counts: Ints | None) -> float | None:
     if counts is None or counts.mean() < _ENOUGH:
         return None
     return float(counts.std() / counts.mean())

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from loadtest.analysis.columns import KINDS, OUTCOMES, Bools, Columns, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, OUTCOMES, Columns, Rows, Vocabulary
+from loadtest.arrays import Bools
 from loadtest.record.samples import read_batches
 
 _ROWS: Final = 16 * 1024

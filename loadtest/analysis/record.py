@@ -17,8 +17,8 @@ from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Arrivals, Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
-from loadtest.analysis.limits.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.reader import Chunk, scan
+from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import TimeDistributions, start_lag
 from loadtest.assumed_limits import AssumedLimits

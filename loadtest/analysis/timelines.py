@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
 from loadtest.analysis.anomalies import impossible, seen_ms
@@ -16,9 +15,8 @@ from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.times import response_time
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
-
-Floats = NDArray[np.float64]
 
 LAYERS: Final = ("ok", "429", "failed", "timed out")
 _RESPONSE_DOTS: Final = 11_000
@@ -149,7 +147,7 @@ class Heat:
 
     cuts: Floats
     levels: Floats
-    counts: NDArray[np.int64]
+    counts: Ints
 
 
 class Heats:

@@ -14,15 +14,13 @@ Both hold whatever the target does in between, as long as its executionTime is t
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import TIMES
+from loadtest.arrays import Floats
 from loadtest.contract import EXECUTING_OPERATIONS, ErrorCode, Operation
-
-Floats = NDArray[np.float64]
 
 _NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 GRAIN_MS: Final = 1.0

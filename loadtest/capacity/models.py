@@ -16,7 +16,7 @@ from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity.queue import service_guess, stage_s
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
-from loadtest.limiters import ALGORITHMS
+from loadtest.limits import ALGORITHMS
 from loadtest.plan import Question, traffic_plans
 from loadtest.plan.forecast import forecast
 from loadtest.scenario import Scenario

@@ -11,13 +11,13 @@ import msgspec
 from loadtest.cli._children import show_comparison
 from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
+from loadtest.compare import history, history_file, measurements, suspects
+from loadtest.compare.history import RunLine
+from loadtest.compare.results import Comparison, save
+from loadtest.compare.rule import judge_history
+from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError
 from loadtest.program import pasteable
-from loadtest.regression import history, history_file, measurements, suspects
-from loadtest.regression.history import RunLine
-from loadtest.regression.results import Comparison, save
-from loadtest.regression.rule import judge_history
-from loadtest.regression.suspects import Repeat, Suspects
 from loadtest.scenario import find_scenario, load_scenario, scenario_hash
 from loadtest.scenario.parse import LoadedScenario
 

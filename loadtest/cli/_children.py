@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import click
 import msgspec
 
+from loadtest.compare.results import Comparison
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
@@ -22,7 +23,6 @@ from loadtest.processes import report_command, stop
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.reference_settings import ReferenceSettings, to_options
-from loadtest.regression.results import Comparison
 
 _READY_TIMEOUT: Final = 20.0
 

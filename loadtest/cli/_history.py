@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.cli._check import warn
+from loadtest.compare import history, history_file, measurements, results
+from loadtest.compare.audit import LEAST, Audit, Rate, Sensitivity, audit
+from loadtest.compare.export import FORMATS
+from loadtest.compare.history import HistoryRun, Line
+from loadtest.compare.measurements import NATURES
 from loadtest.errors import InputError, RecordError
 from loadtest.program import pasteable
 from loadtest.record.run_directory import find_run
-from loadtest.regression import history, history_file, measurements, results
-from loadtest.regression.audit import LEAST, Audit, Rate, Sensitivity, audit
-from loadtest.regression.export import FORMATS
-from loadtest.regression.history import HistoryRun, Line
-from loadtest.regression.measurements import NATURES
 from loadtest.units import percent
 
 _WIDTH: Final = 100

@@ -13,6 +13,8 @@ from loadtest.cli import _children as children
 from loadtest.cli._progress import ProgressDisplay
 from loadtest.cli._sides import Pace, PlannedSide, load_environment
 from loadtest.cli._target import ResolvedTarget, prepare
+from loadtest.compare import measurements
+from loadtest.compare.measurements import RunMeasurements
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest
@@ -21,8 +23,6 @@ from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import Block, BlockPlan, Side
 from loadtest.record.run_info import RunInfo
-from loadtest.regression import measurements
-from loadtest.regression.measurements import RunMeasurements
 
 Pair = tuple[RunMeasurements, RunMeasurements]
 

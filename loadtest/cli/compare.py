@@ -13,15 +13,15 @@ from loadtest.cli._options import output_dir_option, overrides_option, plots_opt
 from loadtest.cli._pairs import Series, SeriesEnd
 from loadtest.cli._sides import Pace, PlannedSide, SideOptions, Sides, check_budgets, pace_of, plan_sides, ready_sides
 from loadtest.cli.plan import plan_of
+from loadtest.compare.measurements import Key
+from loadtest.compare.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
+from loadtest.compare.results import Comparison, save
+from loadtest.compare.sentences import listed, short, where
 from loadtest.contract import DOCUMENTED
 from loadtest.errors import ExitCode, InputError
 from loadtest.plan import Plan
 from loadtest.record import run_directory
 from loadtest.record.blocks import SIDES, Side
-from loadtest.regression.measurements import Key
-from loadtest.regression.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
-from loadtest.regression.results import Comparison, save
-from loadtest.regression.sentences import listed, short, where
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.units import parse_duration
 

@@ -17,7 +17,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario

@@ -18,9 +18,9 @@ from loadtest.cli._options import TargetOptions, target_options
 from loadtest.cli._target import credentials_for
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.limiters import Scope
-from loadtest.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
-from loadtest.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
+from loadtest.limits import Scope
+from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
+from loadtest.limits.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, choose, confirm, entry_named

@@ -19,10 +19,10 @@ from loadtest.cli._options import (
     target_options,
     target_version_option,
 )
+from loadtest.compare import history_file, suspects
+from loadtest.compare.export import FORMATS
+from loadtest.compare.suspects import Repeat
 from loadtest.errors import InputError
-from loadtest.regression import history_file, suspects
-from loadtest.regression.export import FORMATS
-from loadtest.regression.suspects import Repeat
 
 _BASELINES: Final = Path("reports") / "baselines"
 

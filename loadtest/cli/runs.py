@@ -9,12 +9,12 @@ import click
 import msgspec
 
 from loadtest.cli._options import output_dir_option
+from loadtest.compare import results
 from loadtest.errors import InputError, LoadtestError
 from loadtest.program import pasteable
 from loadtest.record import run_directory
 from loadtest.record.figures import Figures, Stage, read_figures
 from loadtest.record.run_info import RunInfo
-from loadtest.regression import results
 from loadtest.units import percent
 
 _QUIET_S: Final = 60.0

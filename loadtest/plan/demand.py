@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.record.run_info import StagePlan, TrafficPlan
@@ -120,7 +120,7 @@ def _end(stage: StagePlan) -> float:
     return stage.start_s + stage.duration_s
 
 
-Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+Draw = Callable[[np.random.Generator, int], Floats]
 _MS: Final = 0.001
 
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
 from loadtest.plan.demand import JobDuration, StageTimeline, job_duration
@@ -118,11 +118,11 @@ class Forecast:
             and not each.warmup
         ]
 
-    def counts(self, name: str, stage_numbers: list[int]) -> NDArray[np.float64]:
+    def counts(self, name: str, stage_numbers: list[int]) -> Floats:
         """One of ``ReplayCounts``'s counts by stage, summed over some stages: a value for each phase."""
         return np.array([getattr(seen, name)[stage_numbers].sum() for seen in self.phases], float)
 
-    def share(self, part: str, whole: str, stage_numbers: list[int]) -> NDArray[np.float64]:
+    def share(self, part: str, whole: str, stage_numbers: list[int]) -> Floats:
         """A share of two counts, for each phase; 0 where there is nothing."""
         return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 

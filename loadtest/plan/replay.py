@@ -10,18 +10,18 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import JOB_OPERATIONS, LIMIT_NAMES, OPERATIONS, LimitName, Operation, RequestKind
-from loadtest.limiters import Decision, Limiter
+from loadtest.limits import Decision, Limiter
 from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
 from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
 """When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
 
-Counts = NDArray[np.int64]
+
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)
 
 
@@ -55,15 +55,15 @@ class ReplayCounts:
         total: requests in all, those of set-up, warm-up and drain included.
     """
 
-    operations: Counts
-    throttled: Counts
-    dropped: Counts
-    executions: Counts
-    requests: Counts
-    refused: Counts
-    asked: Counts
-    stretch_refused: Counts
-    longest_delay: NDArray[np.float64]
+    operations: Ints
+    throttled: Ints
+    dropped: Ints
+    executions: Ints
+    requests: Ints
+    refused: Ints
+    asked: Ints
+    stretch_refused: Ints
+    longest_delay: Floats
     total: int
 
 

@@ -4,8 +4,8 @@ import math
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
@@ -275,5 +275,5 @@ def _delays(found: Forecast) -> list[str]:
     return [f"The limiter may delay accepted requests: {', '.join(waits)}."] if waits else []
 
 
-def _spread(values: NDArray[np.float64] | NDArray[np.int64]) -> Spread:
+def _spread(values: Floats | Ints) -> Spread:
     return Spread(float(values.mean()), float(values.min()), float(values.max()))

@@ -1,7 +1,7 @@
 """``python -m loadtest.preflight.probing``: probe a target's limits. Reads a ``ProbeOrder``, writes ``Message`` lines.
 
-It sends what ``loadtest.probing`` asks for, at most so many a second, and nothing else. Keys and endpoint come from the
-environment.
+It sends what ``loadtest.limits.probing`` asks for, at most so many a second, and nothing else. Keys and endpoint come
+from the environment.
 """
 
 import asyncio
@@ -20,10 +20,9 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATU
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.preflight.client import decode, exchange, http_client, why
-from loadtest.probing.past import Answer, Send, Who
-from loadtest.probing.probe import Finding, Prober
-from loadtest.probing.results import (
+from loadtest.limits.probing.past import Answer, Send, Who
+from loadtest.limits.probing.probe import Finding, Prober
+from loadtest.limits.probing.results import (
     Failed,
     Found,
     LimitFinding,
@@ -34,7 +33,8 @@ from loadtest.probing.results import (
     standing,
     verdict,
 )
-from loadtest.probing.told import Told, retry_after, stated_limits
+from loadtest.limits.probing.told import Told, retry_after, stated_limits
+from loadtest.preflight.client import decode, exchange, http_client, why
 from loadtest.targets import Target, allow
 from loadtest.targets.connection import header_values, tls_context
 from loadtest.units import Limit

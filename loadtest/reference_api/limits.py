@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from loadtest.contract import ErrorCode, LimitName
-from loadtest.limiters import SHARED_SCOPES, Decision, Limiter, make
+from loadtest.limits import SHARED_SCOPES, Decision, Limiter, make
 from loadtest.reference_api.http.hangup import wait
 from loadtest.reference_api.http.messages import ApiError, Header, Scope
 from loadtest.reference_settings import ServerConfig

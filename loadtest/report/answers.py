@@ -15,8 +15,8 @@ from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
+from loadtest.compare.change import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.regression.change import LEAST_MS, LEAST_RATIO
 from loadtest.report.prediction import AGREES
 from loadtest.threshold import METRICS, TIMES, Unit
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import LimitUse, bottleneck_limit
+from loadtest.analysis.rejections.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY

@@ -9,7 +9,7 @@ from loadtest.analysis import numbers
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.usage import LimitUse
+from loadtest.analysis.rejections.usage import LimitUse
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.run_info import StagePlan

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
-from loadtest.analysis.limits.phases import depends_on_phase
+from loadtest.analysis.rejections.phases import depends_on_phase
 from loadtest.analysis.results import OperationStage, Value
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.prediction import window_phase

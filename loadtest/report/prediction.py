@@ -9,10 +9,10 @@ from typing import Final
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.observed_429 import LimitObserved429
-from loadtest.analysis.limits.usage import LimitUse
-from loadtest.inference.fit import Fit
-from loadtest.inference.inference import same, words
+from loadtest.analysis.rejections.observed_429 import LimitObserved429
+from loadtest.analysis.rejections.usage import LimitUse
+from loadtest.limits.inference.fit import Fit
+from loadtest.limits.inference.inference import same, words
 
 AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""

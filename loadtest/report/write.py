@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from loadtest.analysis import findings as analysis
 from loadtest.analysis import measurements
 from loadtest.analysis.record import load_record
+from loadtest.compare.measurements import RunMeasurements, read
+from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
-from loadtest.regression.measurements import RunMeasurements, read
-from loadtest.regression.rule import judge_history
 from loadtest.report.formats import ci, pages
 from loadtest.report.regression.content import TONES
 from loadtest.report.regression.tables import metrics_table

@@ -18,7 +18,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from loadtest.contract import ALL, LIMIT_NAMES
 from loadtest.errors import InputError
 from loadtest.faults import Fault, fault_schema, from_values, to_text
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, SettingError, settings_of
 from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Strict
 

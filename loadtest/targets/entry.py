@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.errors import InputError
-from loadtest.limiters import AlgorithmName, LimiterSpec, check_spec
+from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
 from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
 from loadtest.targets.connection import Server, check_headers, server_of
 

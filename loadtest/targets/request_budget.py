@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from loadtest.arrays import Ints
 from loadtest.contract import (
     EXECUTING_LIMITS,
     EXECUTING_OPERATIONS,
@@ -56,7 +56,7 @@ class MinimumLoad:
     requests: int = 0
     executions: int = 0
     duration_s: float = 0.0
-    due: dict[LimitName, NDArray[np.int64]] = field(default_factory=dict)
+    due: dict[LimitName, Ints] = field(default_factory=dict)
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
         """Most requests on a limit within any of its windows, those of the names that it is shared with included."""
@@ -75,7 +75,7 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
     Raises:
         InputError: if that is more than anybody can have meant.
     """
-    due: dict[LimitName, list[NDArray[np.int64]]] = {name: [] for name in LIMIT_NAMES}
+    due: dict[LimitName, list[Ints]] = {name: [] for name in LIMIT_NAMES}
     operations = 0
     for schedule in schedules(plans, scenario.seed):
         times = _times(schedule)
@@ -166,7 +166,7 @@ def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, prefl
     return counts
 
 
-def _times(schedule: TrafficSchedule) -> NDArray[np.int64]:
+def _times(schedule: TrafficSchedule) -> Ints:
     if sum(segment.arrivals for segment in schedule.segments) > _MOST_OPERATIONS:
         raise InputError(
             f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, which are too many for any "

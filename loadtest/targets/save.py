@@ -8,7 +8,7 @@ import tomlkit
 
 from loadtest.contract import LimitName
 from loadtest.errors import InputError
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.targets.choose import entry_named, load_targets
 from loadtest.units import Limit
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest import limiters
+from loadtest import limits
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
 from loadtest.record import run_directory
@@ -153,7 +153,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # a simulation: not for secrets
-        self.limiters = {n: limiters.FixedWindow(Limit(c, w)) for n, (c, w) in self.limits.items()}
+        self.limiters = {n: limits.FixedWindow(Limit(c, w)) for n, (c, w) in self.limits.items()}
         self.heap: list[tuple[float, int, Callable[[float], None]]] = []
         self.pushed = 0
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import record_maker as maker
 
-from loadtest import limiters
+from loadtest import limits
 from loadtest.analysis.block_intervals import CONSTANT, DRIFTS, TOO_FEW, percentile_interval, share_interval
 from loadtest.analysis.blocks import Grid, Times, grid
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.intervals import MetricInterval, find_interval
-from loadtest.analysis.limits.phases import refused_by_phase
 from loadtest.analysis.record import load_record
-from loadtest.limiters import LimiterSpec
+from loadtest.analysis.rejections.phases import refused_by_phase
+from loadtest.limits import LimiterSpec
 from loadtest.stats import interval_ranks
 from loadtest.units import Limit
 
@@ -119,7 +119,7 @@ def test_times_shorter_than_the_generator_was_late_have_none(tmp_path: Path, lat
 def brute(limit: Limit, spec: LimiterSpec, times: np.ndarray, counted: np.ndarray, phases: np.ndarray) -> list[int]:
     """Refused requests that count, by the limiter itself, at each phase."""
     return [
-        int((~np.array(limiters.replay(limiters.make(spec, limit), (times - phase + 60).tolist())) & counted).sum())
+        int((~np.array(limits.replay(limits.make(spec, limit), (times - phase + 60).tolist())) & counted).sum())
         for phase in phases
     ]
 

@@ -7,6 +7,7 @@ import pytest
 import record_maker as maker
 
 from loadtest.analysis.measurements import measure, write
+from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements, logit
 from loadtest.record.run_info import (
     ClockInfo,
     CpuLoopInfo,
@@ -18,7 +19,6 @@ from loadtest.record.run_info import (
     TargetInfo,
 )
 from loadtest.record.samples import Sample
-from loadtest.regression.measurements import Key, Measurement, Metric, RunMeasurements, logit
 
 N = 120
 

@@ -11,7 +11,7 @@ from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses,
 from loadtest.capacity.queue import overload, with_causes, workers_guess
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LimitName
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.scenario import Scenario
 

@@ -18,11 +18,11 @@ from plugins.records import RunDirectory, runs_in
 from loadtest.cli._pairs import SeriesEnd
 from loadtest.cli._sides import SideOptions, pace_of, plan_sides
 from loadtest.cli.compare import judge, settle
+from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements
+from loadtest.compare.paired import block_order
+from loadtest.compare.results import Comparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
-from loadtest.regression.measurements import Key, Measurement, Metric, RunMeasurements
-from loadtest.regression.paired import block_order
-from loadtest.regression.results import Comparison
 from loadtest.scenario import load_scenario
 
 SCENARIO = """

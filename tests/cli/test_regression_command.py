@@ -16,13 +16,13 @@ from plugins.verbs import until_valid
 from loadtest.analysis.measurements import generator_identity, target_identity
 from loadtest.cli import _check, main
 from loadtest.cli.run import MadeRun
+from loadtest.compare import history, history_file, suspects
+from loadtest.compare.history import History
+from loadtest.compare.measurements import Measurement, Metric, RunMeasurements
+from loadtest.compare.results import Comparison
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import LATEST
-from loadtest.regression import history, history_file, suspects
-from loadtest.regression.history import History
-from loadtest.regression.measurements import Measurement, Metric, RunMeasurements
-from loadtest.regression.results import Comparison
 from loadtest.scenario import load_scenario, scenario_hash
 
 SLEEPY = '''

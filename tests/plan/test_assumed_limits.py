@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES
-from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
+from loadtest.limits import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.scenario import Scenario

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plugins.processes import Fixture
 
-from loadtest import limiters
+from loadtest import limits
 from loadtest.plan import schedules
 from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
@@ -52,7 +52,7 @@ def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn b
     refused = sum(
         not allowed
         for key in range(keys)
-        for allowed in limiters.replay(limiters.FixedWindow(limit), (times[key::keys] + start).tolist())
+        for allowed in limits.replay(limits.FixedWindow(limit), (times[key::keys] + start).tolist())
     )
     assert found.operations == [len(times)]
     assert found.counts("refused", [0]).tolist() == [refused]

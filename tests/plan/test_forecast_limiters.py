@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plugins.processes import Fixture
 
-from loadtest import limiters
-from loadtest.limiters import ALGORITHMS, SCOPES, LimiterSpec
+from loadtest import limits
+from loadtest.limits import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.plan import schedules
 from loadtest.plan.forecast import PHASES, forecast
 from loadtest.units import Limit
@@ -69,8 +69,8 @@ def test_the_replay_is_the_limiters_over_what_they_share(  # noqa: PLR0917 - dra
     spec = LimiterSpec(name, count_rejected=counts)
     for group in asked.values():
         group.sort(key=lambda each: each[0])
-        limiter = limiters.make(spec, Limit(count, 4.0))
-        for (_, traffic), passed in zip(group, limiters.replay(limiter, [t for t, _ in group]), strict=True):
+        limiter = limits.make(spec, Limit(count, 4.0))
+        for (_, traffic), passed in zip(group, limits.replay(limiter, [t for t, _ in group]), strict=True):
             refused[traffic] += not passed
     (seen,) = forecast(question).phases
     assert seen.refused[:2].tolist() == [refused["r"], refused["l"]]

@@ -18,8 +18,8 @@ from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 
 from loadtest.contract import LimitName
-from loadtest.limiters import AlgorithmName
-from loadtest.probing.results import Found, LimitFinding, Message, ProbeOrder
+from loadtest.limits import AlgorithmName
+from loadtest.limits.probing.results import Found, LimitFinding, Message, ProbeOrder
 
 UNAVAILABLE = (503, {"error": "Too many", "code": "busy", "jobId": "made-all-the-same"})
 NGINX = """

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtest.regression.family import suspects
-from loadtest.regression.measurements import (
+from loadtest.compare.family import suspects
+from loadtest.compare.measurements import (
     PROBABILITIES,
     Control,
     GeneratorIdentity,
@@ -20,9 +20,9 @@ from loadtest.regression.measurements import (
     TargetIdentity,
     share_score,
 )
-from loadtest.regression.paired import compare_pairs
-from loadtest.regression.results import Comparison
-from loadtest.regression.rule import judge_history
+from loadtest.compare.paired import compare_pairs
+from loadtest.compare.results import Comparison
+from loadtest.compare.rule import judge_history
 
 STAGE = "within"
 _REQUESTS = 400

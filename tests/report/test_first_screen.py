@@ -10,8 +10,8 @@ import pytest
 import record_maker as maker
 from rich.console import Console
 
-from loadtest import limiters
-from loadtest.limiters import LimiterSpec
+from loadtest import limits
+from loadtest.limits import LimiterSpec
 from loadtest.record.run_info import CpuSample, LimitInfo
 from loadtest.report.formats import pages
 from loadtest.report.formats import terminal as text
@@ -167,7 +167,7 @@ def test_the_limiter_that_decides_is_named_where_it_is_not_the_assumed_one(tmp_p
     """A sliding log's rate is near a fixed window's; its decisions are others, and that is the news."""
     traffic = {"greetings": maker.tour_traffic()["greetings"]}
     simulation = maker.Simulation(traffic)
-    simulation.limiters["sync_run"] = limiters.make(LimiterSpec("sliding-log"), Limit(100, 60.0))
+    simulation.limiters["sync_run"] = limits.make(LimiterSpec("sliding-log"), Limit(100, 60.0))
     rows = simulation.run()
     report = made(tmp_path, (maker.info(traffic), rows))
     said = report.headline.replace("\u00a0", " ")

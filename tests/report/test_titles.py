@@ -11,7 +11,7 @@ import record_maker as maker
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits import windows
+from loadtest.analysis.rejections import windows
 from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
 from loadtest.report.plots.style import Drawing, NoData, styled
 

@@ -4,10 +4,10 @@ import pytest
 
 from loadtest.contract import LimitName
 from loadtest.errors import InputError
-from loadtest.limiters import LimiterSpec
+from loadtest.limits import LimiterSpec
+from loadtest.limits.probing.results import LimitFinding, Standing, known
 from loadtest.plan import AssumedLimits
 from loadtest.prepare import assumed_limits_of
-from loadtest.probing.results import LimitFinding, Standing, known
 from loadtest.scenario import load_scenario
 from loadtest.targets import choose, entry_named
 from loadtest.targets.save import save_limits

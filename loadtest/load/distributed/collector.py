@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from loadtest.arrays import Ints
 from loadtest.contract import Operation, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.protocol import Batch
@@ -228,7 +229,7 @@ class ArrivalBitmap:
         self.repeated = 0
         """Arrivals that came a second time, which must not be."""
 
-    def add(self, traffic: str, numbers: npt.NDArray[np.int64]) -> None:
+    def add(self, traffic: str, numbers: Ints) -> None:
         """Note arrivals."""
         if not len(numbers):
             return

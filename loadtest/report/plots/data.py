@@ -13,13 +13,11 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
-from numpy.typing import NDArray
 
 from loadtest.analysis.numbers import NOTHING, times_as
+from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
 from loadtest.report.tables.table import Cell, Table
-
-Floats = NDArray[np.float64]
 
 _MOST_ROWS: Final = 16
 """Rows of a table in the page: evenly picked where there are more."""
@@ -127,7 +125,7 @@ def _table(group: list[Series], x_label: str, y_label: str) -> Table:
     return Table("data", title, columns, rows, note)
 
 
-def _picked(count: int, most: int) -> NDArray[np.int64]:
+def _picked(count: int, most: int) -> Ints:
     return (
         np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)) if count else np.zeros(0, int)
     )

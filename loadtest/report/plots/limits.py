@@ -4,14 +4,14 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from loadtest.analysis import distribution, numbers
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.limits.expected_429 import Expectation, boundaries
-from loadtest.analysis.limits.usage import bottleneck_limit
-from loadtest.analysis.limits.windows import KEPT, AcceptedWindows
 from loadtest.analysis.numbers import count
+from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
+from loadtest.analysis.rejections.usage import bottleneck_limit
+from loadtest.analysis.rejections.windows import KEPT, AcceptedWindows
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages, style
@@ -69,7 +69,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     # The first and last bins may reach beyond the run: their rate is over their part of it.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
 
-    def per_unit(counted: NDArray[np.int64]) -> NDArray[np.float64]:
+    def per_unit(counted: Ints) -> Floats:
         enough = lengths > (cuts[1] - cuts[0]) * 0.2
         return np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
 
@@ -98,9 +98,7 @@ _HIGHEST_RATE: Final = 3.0
 """Times the limit: where rates are cut off, so that a peak doesn't hide what happens at the limit."""
 
 
-def _cut_off(
-    panel: Axes, cuts: NDArray[np.float64], lines: dict[str, tuple[NDArray[np.float64], str]], allowed: float, unit: str
-) -> None:
+def _cut_off(panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, str]], allowed: float, unit: str) -> None:
     """End the axis above the highest rate, or well above the limit: then what goes on beyond is a line at the edge."""
     peaks = {label: float(np.nanmax(values, initial=0.0)) for label, (values, _) in lines.items()}
     label = max(peaks, key=lambda each: peaks[each])
@@ -159,9 +157,7 @@ def draw_429_rate(findings: Findings) -> style.Drawing | style.NoData:
     return style.Drawing(_429_rate_title(findings), _caption(findings), figure)
 
 
-def _share(
-    panel: Axes, seconds: NDArray[np.float64], hits: NDArray[np.float64], cuts: NDArray[np.float64], *, fill: bool
-) -> None:
+def _share(panel: Axes, seconds: Floats, hits: Floats, cuts: Floats, *, fill: bool) -> None:
     counts = np.histogram(seconds, cuts)[0]
     shares = np.histogram(seconds, cuts, weights=hits)[0] / np.maximum(counts, 1) * 100
     shares = np.where(counts > 0, shares, np.nan)

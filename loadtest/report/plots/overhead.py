@@ -5,11 +5,11 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
+from loadtest.arrays import Floats
 from loadtest.report.plots.execution import ended_share, why_none
 from loadtest.report.plots.style import (
     INK,
@@ -116,7 +116,7 @@ def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, 
     panel.set_xlabel("operations sent, 1/min")
 
 
-def _points(panel: Axes, x: NDArray[np.float64], summaries: list[Summary], colour: str) -> None:
+def _points(panel: Axes, x: Floats, summaries: list[Summary], colour: str) -> None:
     """Median and p95 of each stage, the median with its interval; not joined: what lies between was not measured."""
     middles = np.array([summary.p50 for summary in summaries])
     low, high = np.array([summary.p50_interval for summary in summaries]).T

@@ -5,11 +5,11 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
-from numpy.typing import NDArray
 
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.timelines import Heat
+from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots import stages, style, thresholds
 from loadtest.report.tables.table import Cell, Table, table_of
@@ -114,7 +114,7 @@ def _panel(panel: Axes, findings: Findings, name: str) -> None:
     panel.set_title(f"{name}  ·  {operation}")
 
 
-def _rug(panel: Axes, seconds: NDArray[np.float64] | tuple[()]) -> None:
+def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
     """A tick at the lower edge for each 429: its time says nothing, and would squash the times that do."""
     if not len(seconds):
         return

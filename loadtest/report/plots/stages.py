@@ -4,10 +4,10 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.record import Record
+from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan
 from loadtest.report.plots.style import FADED, GRID, INK, MUTED, PAPER, SHADE
 from loadtest.stats import interval_ranks, rank
@@ -22,7 +22,7 @@ _LEAST: Final = 4
 """Letters below which a name says nothing."""
 
 
-def draw_bins(axes: Axes, n: int, cuts: NDArray[np.float64], binned: list[Distribution]) -> None:
+def draw_bins(axes: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> None:
     """Median and p95 of each bin of time, dotted where it holds too few to carry them; nothing of very few values.
 
     Args:
@@ -41,7 +41,7 @@ def draw_bins(axes: Axes, n: int, cuts: NDArray[np.float64], binned: list[Distri
         axes.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
 
 
-def mark_windows(axes: Axes, record: Record, boundaries: NDArray[np.float64]) -> bool:
+def mark_windows(axes: Axes, record: Record, boundaries: Floats) -> bool:
     """Draw each boundary of the server's windows as the band in which it may lie; True if any was drawn.
 
     The server's clock is known to within its uncertainty only. Where that is no less than half a window, or there are

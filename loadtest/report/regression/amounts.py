@@ -4,9 +4,9 @@ import math
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, duration_ms, grouped, milliseconds, share
-from loadtest.regression.measurements import NATURES, Metric
-from loadtest.regression.results import MetricComparison
-from loadtest.regression.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
+from loadtest.compare.measurements import NATURES, Metric
+from loadtest.compare.results import MetricComparison
+from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from loadtest.compare.history import History
+from loadtest.compare.results import Comparison, MetricComparison, Word
+from loadtest.compare.rule import LEAST_RUNS
+from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
-from loadtest.regression.history import History
-from loadtest.regression.results import Comparison, MetricComparison, Word
-from loadtest.regression.rule import LEAST_RUNS
-from loadtest.regression.sentences import in_percent
 from loadtest.report.key_figures import KeyFigure
 from loadtest.report.regression import amounts, tables
 from loadtest.report.report import Plot

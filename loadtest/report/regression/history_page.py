@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING
+from loadtest.compare import history_file
+from loadtest.compare.history import History, HistoryRun, Status, segments
+from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
-from loadtest.regression import history_file
-from loadtest.regression.history import History, HistoryRun, Status, segments
-from loadtest.regression.sentences import minute
 from loadtest.report.formats.pages import render_template
 from loadtest.report.regression.content import Step
 from loadtest.report.regression.plots import over_history

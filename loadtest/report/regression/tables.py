@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.analysis.numbers import NOTHING, count, duration_ms
-from loadtest.regression.measurements import RunMeasurements
-from loadtest.regression.results import Comparison, MetricComparison, MetricVerdict
-from loadtest.regression.sentences import minute
+from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.results import Comparison, MetricComparison, MetricVerdict
+from loadtest.compare.sentences import minute
 from loadtest.report.regression import amounts
 from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 

@@ -9,8 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from loadtest.compare.results import Comparison
 from loadtest.program import typed
-from loadtest.regression.results import Comparison
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
 from loadtest.report.regression import amounts, ci
 from loadtest.report.regression.content import ComparisonReport

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from loadtest.compare import history_file
+from loadtest.compare.results import load
 from loadtest.record.run_directory import write_atomically
-from loadtest.regression import history_file
-from loadtest.regression.results import load
 from loadtest.report.formats.pages import escape, markdown_table, render_template
 from loadtest.report.regression import ci
 from loadtest.report.regression.content import ComparisonReport, build

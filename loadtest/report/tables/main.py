@@ -6,8 +6,8 @@ from typing import Final
 from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, MetricInterval
-from loadtest.analysis.limits.usage import LimitUse
 from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
+from loadtest.analysis.rejections.usage import LimitUse
 from loadtest.analysis.results import Figures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount

@@ -4,8 +4,8 @@ import made_comparisons as made
 import msgspec
 import pytest
 
-from loadtest.regression.measurements import Metric
-from loadtest.regression.results import MetricComparison
+from loadtest.compare.measurements import Metric
+from loadtest.compare.results import MetricComparison
 from loadtest.report.regression import amounts
 
 SLOWER = made.CASES["slower"]()

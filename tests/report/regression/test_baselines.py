@@ -8,8 +8,8 @@ import record_maker as maker
 from edge_records import records
 
 from loadtest.cli import main
+from loadtest.compare.measurements import FILE_NAME
 from loadtest.errors import ExitCode, InputError
-from loadtest.regression.measurements import FILE_NAME
 from loadtest.report import write
 from loadtest.report.write import differences, load_measurements
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from loadtest.compare.results import Comparison
 from loadtest.errors import ExitCode
 from loadtest.program import typed
-from loadtest.regression.results import Comparison
 from loadtest.report.regression import ci, terminal, write
 from loadtest.report.regression.__main__ import main
 from loadtest.report.regression.content import build

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
-from loadtest.regression import history
-from loadtest.regression.measurements import NATURES
-from loadtest.regression.rule import judge_history
+from loadtest.compare import history
+from loadtest.compare.measurements import NATURES
+from loadtest.compare.rule import judge_history
 from loadtest.report.regression.plots import distributions, forest, over_runs
 from loadtest.report.regression.plots.distributions import shift
 from loadtest.report.regression.plots.looks import change_axis

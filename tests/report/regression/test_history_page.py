@@ -6,8 +6,8 @@ from pathlib import Path
 import made_comparisons as made
 import pytest
 
+from loadtest.compare import history, history_file
 from loadtest.errors import ExitCode
-from loadtest.regression import history, history_file
 from loadtest.report.regression import history_page
 from loadtest.report.regression.__main__ import main
 

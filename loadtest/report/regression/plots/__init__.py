@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from loadtest.regression.history import History
-from loadtest.regression.results import Comparison
+from loadtest.compare.history import History
+from loadtest.compare.results import Comparison
 from loadtest.report.plots import finished
 from loadtest.report.plots.style import Drawing
 from loadtest.report.regression.plots import distributions, forest, over_runs

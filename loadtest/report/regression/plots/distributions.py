@@ -9,17 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
-from loadtest.regression.measurements import PROBABILITIES, Metric, RunMeasurements
-from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.regression.sentences import in_percent
+from loadtest.arrays import Floats
+from loadtest.compare.measurements import PROBABILITIES, Metric, RunMeasurements
+from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.sentences import in_percent
 from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
 
-Floats = NDArray[np.float64]
 Time = Literal["response_time", "execution_time"]
 
 _NAMES: Final[dict[Time, str]] = {"response_time": "response time", "execution_time": "executionTime"}

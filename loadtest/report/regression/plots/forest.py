@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from loadtest.regression.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
-from loadtest.regression.measurements import NATURES, Metric
-from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.regression.sentences import in_percent
+from loadtest.compare.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.measurements import NATURES, Metric
+from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.sentences import in_percent
 from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated

@@ -8,7 +8,7 @@ from typing import Any, Final
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from loadtest.regression.results import MetricComparison
+from loadtest.compare.results import MetricComparison
 from loadtest.report.plots.style import BAD, FADED, GOOD, INK, MUTED, UNSURE
 from loadtest.report.regression import amounts
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.regression.history import HistoryRun
-from loadtest.regression.measurements import NATURES, Key, Metric
+from loadtest.compare.history import HistoryRun
+from loadtest.compare.measurements import NATURES, Key, Metric
 from loadtest.report.plots import finished
 from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.regression.history import History, HistoryRun, segments
-from loadtest.regression.measurements import NATURES
-from loadtest.regression.results import Comparison, MetricComparison
-from loadtest.regression.sentences import in_percent
+from loadtest.compare.history import History, HistoryRun, segments
+from loadtest.compare.measurements import NATURES
+from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.sentences import in_percent
 from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import gated

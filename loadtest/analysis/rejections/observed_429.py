@@ -1,0 +1,312 @@
+"""All that a record tells of its 429s: which limiter gave them, whether rightly, what came with them, what followed.
+
+Nothing here is judged: a verdict rests on the assumed limiter's expectation and on thresholds alone.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.aftermath import Interference, Recovery, Retries, interference, recovery
+from loadtest.analysis.rejections.expected_429 import Expectation, clock
+from loadtest.analysis.rejections.headers import RateHeaders, RetryAfter, rate_headers, retry_after
+from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
+from loadtest.analysis.rejections.windows import AcceptedWindows, WindowCounts, accepted_windows
+from loadtest.analysis.results import Count, Result, Share, result_of
+from loadtest.assumed_limits import CONCURRENCY
+from loadtest.contract import THROTTLED_STATUS
+from loadtest.limits import ALGORITHMS
+from loadtest.limits.inference.candidates import compare_with
+from loadtest.limits.inference.fit import BAR, Fit, Fitted
+from loadtest.limits.inference.inference import FITTED, Inference, Word, infer
+from loadtest.limits.inference.occupancy import RequestLog
+
+_LEAST_S: Final = 0.001
+_MOST_S: Final = 0.25
+"""Bounds of the time that a request may take to the server."""
+NO_CODE: Final = "none"
+"""Stands for the error code of a 429 that had none."""
+
+
+class FitResult(Result, frozen=True, kw_only=True):
+    """How one limiter explains what was seen, in numbers.
+
+    Attributes:
+        limiter: its algorithm.
+        burst: requests that may pass at once; null where the algorithm has none.
+        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
+        count_rejected: whether rejected requests count, too.
+        count: its limit.
+        window_s: null where it limits concurrency.
+        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
+        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
+        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
+        right: decisions that it predicts.
+        wrongly_rejected: refused, though it had room.
+        wrongly_admitted: accepted, though it had none.
+        not_held: accepted ones that a queue would have held for longer than they took.
+        undecidable: about which it says nothing, within the tolerance of times.
+        score: log-likelihood, less half the logarithm of n for each fitted number.
+    """
+
+    limiter: str
+    burst: int | None
+    bursts: tuple[int, int] | None
+    count_rejected: bool
+    count: Count
+    window_s: float | None
+    fitted: tuple[Fitted, ...]
+    clock_shift_s: float | None
+    explained: Share | None
+    right: int
+    wrongly_rejected: Count
+    wrongly_admitted: Count
+    not_held: Count
+    undecidable: Count
+    score: float
+
+
+class InferenceResult(Result, frozen=True, kw_only=True):
+    """Which limiter the answers of one limit are those of.
+
+    Attributes:
+        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
+        n: decisions that were looked at.
+        throttled: of these, 429s.
+        bar: share of the decisions that a limiter has to predict to fit.
+        named: what fits, best first.
+        set_aside_next: the best one that was set aside.
+        decisions_for_it: that contradict the one set aside, and not the best one.
+        decisions_against_it: that contradict the best one, and not the one set aside.
+        log10_p: of the sign test between them.
+        held_correlation: between the time that accepted requests took and their place in a queue.
+        other_count: the count that the limit seems to have, where it is not the documented one.
+        candidates: of each algorithm the one that fits best, best first.
+    """
+
+    verdict: Word
+    n: Count
+    throttled: Count
+    bar: Share
+    named: tuple[FitResult, ...]
+    set_aside_next: FitResult | None
+    decisions_for_it: Count
+    decisions_against_it: Count
+    log10_p: float | None
+    held_correlation: float | None
+    other_count: int | None
+    candidates: tuple[FitResult, ...]
+
+
+class LimitResult(Result, frozen=True, kw_only=True):
+    """What the 429s of one limit tell, in numbers: see ``LimitObserved429``."""
+
+    sent: Count
+    answered: Count
+    throttled: Count
+    codes: dict[str, Count]
+    tolerance_s: float
+    inferred: InferenceResult
+    assumed: FitResult | None = msgspec.field(name="believed")
+    windows: WindowCounts | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+
+class Observed429Result(Result, frozen=True, kw_only=True):
+    """All that 429s tell.
+
+    Attributes:
+        why_not: why they tell nothing; null if they do.
+        complete: whether every request was looked at.
+        most_requests: that are looked at of each limit name: the first.
+        most_requests_inferred_from: that algorithms are compared with.
+        limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
+        retries: by traffic entry.
+        interference: who feels whose excess.
+    """
+
+    why_not: str | None
+    complete: bool
+    most_requests: Count
+    most_requests_inferred_from: Count
+    limits: dict[str, LimitResult]
+    retries: dict[str, Retries]
+    interference: list[Interference] = msgspec.field(name="touches")
+
+
+@dataclass(frozen=True, eq=False)
+class LimitObserved429:
+    """What the 429s of one limit tell.
+
+    Attributes:
+        sent: requests, warm-up, set-up and drain included, as they all draw on it.
+        answered: of these.
+        throttled: of these, 429s.
+        codes: 429s by error code.
+        tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
+            answered within that time.
+        assumed: how the assumed limiter explains every decision; None where it is not known.
+        windows: what each window let pass; None where the limiter counts in no windows.
+        headers: other headers that tell of the limit.
+        recovery: how soon requests passed again.
+    """
+
+    sent: int
+    answered: int
+    throttled: int
+    codes: dict[str, int]
+    tolerance_s: float
+    inference: Inference
+    assumed: Fit | None
+    windows: AcceptedWindows | None
+    retry_after: RetryAfter
+    headers: RateHeaders
+    recovery: Recovery
+
+    def result(self) -> LimitResult:
+        """What ``metrics.json`` holds of it."""
+        return result_of(
+            LimitResult,
+            self,
+            inferred=_inferred(self.inference),
+            assumed=self.assumed and _fitted(self.assumed),
+            windows=self.windows and self.windows.counts,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Observed429:
+    """What the 429s of all limits tell.
+
+    Attributes:
+        interference: whether one party's excess is felt by others.
+        complete: whether every request was looked at: else the first ``MOST`` of each limit name.
+        why_not: in words, why they tell nothing; None if they do.
+    """
+
+    limits: dict[str, LimitObserved429]
+    retries: dict[str, Retries]
+    interference: list[Interference]
+    complete: bool
+    why_not: str | None = None
+
+    def result(self) -> Observed429Result:
+        """What ``metrics.json`` holds under ``throttling``."""
+        limits = {name: each.result() for name, each in self.limits.items()}
+        return result_of(Observed429Result, self, limits=limits, most_requests=MOST, most_requests_inferred_from=FITTED)
+
+
+def look_into(record: Record, expectation: Expectation) -> Observed429:
+    """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
+    sent, info = record.sent_requests, record.info
+    if not len(sent):
+        return Observed429({}, {}, [], True, "no request was sent")
+    if info.epoch_unix_ns is None:
+        return Observed429({}, {}, [], True, "the run never reached its epoch")
+    groups: defaultdict[str, list[LimiterRequests]] = defaultdict(list)
+    for group in record.limiter_requests:
+        groups[_called(group, record)].append(group)
+    places, headers = record.sent.rate_headers()
+    by_place = dict(zip(places.tolist(), headers, strict=True))
+    wrong = np.zeros(len(sent), bool)
+    limits = {}
+    for name, of_limit in groups.items():
+        looked, place, refuted = _look(record, expectation, of_limit, by_place)
+        limits[name] = looked
+        wrong[place] = refuted
+    figures = sent["in_figures"].to_numpy()
+    known = all(each.assumed is not None for each in limits.values())
+    felt = interference(sent.loc[figures], wrong[figures] if known else None)
+    return Observed429(limits, {}, felt, record.sent.complete, None if limits else "no request drew on a limit")
+
+
+def _called(group: LimiterRequests, record: Record) -> str:
+    limit = str(record.sent_requests["limit"].iloc[group.index[0]])
+    return next(name for name in record.limits() if limit in record.assumed_limits.together(name))
+
+
+def _look(
+    record: Record, expectation: Expectation, groups: list[LimiterRequests], headers: dict[int, str]
+) -> tuple[LimitObserved429, np.ndarray, np.ndarray]:
+    """What the 429s of one limit tell; and of each place in the frame, whether it was refused though there was room."""
+    sent, assumed_limits, info = record.sent_requests, record.assumed_limits, record.info
+    requests = join(groups, _tolerance(groups))
+    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[requests.place[requests.judged]]
+    offset, reach = clock(info)
+    inferred = infer(requests, assumed_limits, offset, reach)
+    shift = expectation.shift_s if expectation.shift_s is not None else offset
+    fit = inferred.assumed
+    if fit is None or len(requests.times) > FITTED:
+        fit = compare_with(requests, assumed_limits.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    unix = np.full(len(requests.times), np.nan)
+    codes = np.full(len(requests.times), -1)
+    unix[requests.judged] = rows["start"].to_numpy(float) / 1e9
+    codes[requests.judged] = rows["retry_after"].to_numpy(np.int64)
+    epoch = (info.epoch_unix_ns or 0) / 1e9
+    refused = rows[rows["status"] == THROTTLED_STATUS]
+    code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    looked = LimitObserved429(
+        sent=len(rows),
+        answered=int((requests.answered & requests.judged).sum()),
+        throttled=len(refused),
+        codes={str(name): int(count) for name, count in code.items() if count},
+        tolerance_s=requests.tolerance_s,
+        inference=inferred,
+        assumed=None if expectation.why_not is not None else fit,
+        windows=_windows(requests, inferred, fit, unix),
+        retry_after=retry_after(requests, codes, record.sent.retry_after, unix + epoch, (offset, reach)),
+        headers=rate_headers(requests, headers),
+        recovery=recovery(requests),
+    )
+    return looked, requests.place[requests.judged], (fit.wrong & requests.refused)[requests.judged]
+
+
+def _tolerance(groups: list[LimiterRequests]) -> float:
+    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
+    return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
+
+
+def _windows(requests: RequestLog, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
+    """By the windows of the limiter that is named, else of the assumed one."""
+    if inferred.word == "named":
+        fit = inferred.named[0]
+    if not ALGORITHMS[fit.spec.algorithm].windowed:
+        return None
+    return accepted_windows(requests, fit.spec.algorithm, fit.shift_s or 0.0, unix)
+
+
+def _inferred(found: Inference) -> InferenceResult:
+    return result_of(
+        InferenceResult,
+        found,
+        verdict=found.word,
+        throttled=found.refused,
+        bar=BAR,
+        named=tuple(_fitted(fit) for fit in found.named),
+        set_aside_next=found.next and _fitted(found.next),
+        decisions_for_it=found.against[0],
+        decisions_against_it=found.against[1],
+        held_correlation=found.held,
+        # Which bursts fit as well is no question for what does not fit.
+        candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
+    )
+
+
+def _fitted(fit: Fit) -> FitResult:
+    spec = fit.spec
+    return result_of(
+        FitResult,
+        fit,
+        limiter=spec.algorithm,
+        burst=spec.burst,
+        count_rejected=spec.count_rejected,
+        count=fit.limit.count,
+        window_s=None if spec.algorithm == CONCURRENCY else fit.limit.window,
+        clock_shift_s=fit.shift_s,
+    )

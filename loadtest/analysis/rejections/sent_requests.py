@@ -1,0 +1,273 @@
+"""The requests that limiters are replayed over, kept as a compact frame; and those of each limiter, in order.
+
+Of each limit name at most a million are kept. The order is that in which they may have reached their limiter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loadtest.analysis.columns import KINDS, Rows, Vocabulary
+from loadtest.analysis.reader import Chunk
+from loadtest.arrays import Bools, Floats, Ints
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
+from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.record.run_info import RunInfo
+from loadtest.units import Limit
+
+HEADERS_KEPT: Final = 50_000
+"""Answers of which the headers that tell of a rate limit are kept: the first that have any."""
+MOST: Final = 1_000_000
+"""Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
+_LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
+_COLUMNS: Final = {
+    **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
+    **dict.fromkeys(("traffic", "mistake"), np.int16),
+    "outcome": np.int8,
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may make up as many as it likes
+    "stage_index": np.int64,
+    "kind": np.int8,
+    "limit": np.int8,
+}
+
+
+class SentRequests:
+    """Keeps requests that were sent, set-up and warm-up included, since they spend quota too.
+
+    Attributes:
+        complete: whether every request was kept.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.complete = True
+        self._vocabulary = vocabulary
+        self._room = np.full(len(LIMIT_NAMES), MOST)
+        # Of memory that is never written to there is none.
+        most = MOST * len(LIMIT_NAMES)
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _COLUMNS.items()}
+        self._kept = 0
+        self._headers: list[tuple[Ints, list[str]]] = []
+        self._headers_kept = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        rows = chunk.requests
+        limit = _LIMIT[rows.words("kind")]
+        if len(rows) > self._room.min():
+            keep = self._first(limit)
+            rows, limit = rows.where(keep), limit[keep]
+        if not len(rows):
+            return
+        self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
+        kept = slice(self._kept, self._kept + len(rows))
+        for name, column in self._columns.items():
+            column[kept] = self._values(rows, name, limit)
+        self._keep_headers(rows)
+        self._kept += len(rows)
+
+    @property
+    def retry_after(self) -> list[str]:
+        """What the integers in the column ``retry_after`` stand for."""
+        return self._vocabulary.words["retry_after"]
+
+    def rate_headers(self) -> tuple[Ints, list[str]]:
+        """Places in ``frame()``, and the rate-limit headers of these answers, each as ``name: value``, one a line."""
+        places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
+        return places, [text for _, texts in self._headers for text in texts]
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each request, in the order of the record.
+
+        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (floats,
+        NaN for null); ``outcome`` (a place in ``OUTCOMES``);
+        ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``stage_index`` (-1 for the set-up),
+        ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
+        """
+        columns: dict[str, Any] = {name: column[: self._kept] for name, column in self._columns.items()}
+        words = {name: self._vocabulary.words[name] for name in ("traffic", "mistake", "error_code")}
+        words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
+        for name, known in words.items():
+            columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(known, dtype=str))
+        judged = np.append(self._vocabulary.in_figures, False)  # the last one stands for -1
+        columns["in_figures"] = judged[columns["stage_index"]]
+        # Not copied: there are up to three million rows.
+        return pd.DataFrame(columns, copy=False)
+
+    @staticmethod
+    def _values(rows: Rows, name: str, limit: NDArray[np.int8]) -> NDArray[Any]:
+        if name in ("stage_index", "limit"):
+            return rows.stage_index if name == "stage_index" else limit
+        return rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
+
+    def _keep_headers(self, rows: Rows) -> None:
+        if self._headers_kept >= HEADERS_KEPT:
+            return
+        headers = rows.columns.arrow("rate_limit")
+        if headers.null_count == len(headers):
+            return
+        own = headers.take(rows.places)
+        places = np.flatnonzero(own.is_valid().to_numpy())[: HEADERS_KEPT - self._headers_kept]
+        if len(places):
+            self._headers.append((places + self._kept, own.take(places).to_pylist()))
+            self._headers_kept += len(places)
+
+    def _first(self, limit: NDArray[np.int8]) -> Bools:
+        """Which requests there is room for, by their limits."""
+        keep = np.zeros(len(limit), bool)
+        for place, room in enumerate(self._room.tolist()):
+            if room:
+                keep[np.flatnonzero(limit == place)[:room]] = True
+        self.complete &= bool(keep.all())
+        return keep
+
+
+_BURST_GAP_S: Final = 0.002
+_BURST_SPAN_S: Final = 0.02
+_BURST_SIZE: Final = 5
+"""So many requests to one limiter, with no more than that between them and in all, make a burst."""
+_SILENCE: Final = 50
+"""Windows between two limiters: a bucket in debt takes twice its burst ÷ N of them to be full again."""
+_NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
+_INVALID: Final = (400, 404, 405, 413, 431, 503)
+"""Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
+
+
+@dataclass(frozen=True)
+class LimiterRequests:
+    """What one limiter was asked, in order of sending. Times are unix seconds of our clock.
+
+    Attributes:
+        index: of the requests in the frame.
+        times: when each was sent.
+        ends: when each was answered, or given up; not before it was sent. Where only concurrency is limited, one that
+            was refused ends when it would have if it had passed: as long after it was sent as the last of its kind that
+            passed, or a replay that lets it pass would free its slot at once.
+        answered: whether it was answered at all.
+        before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
+    """
+
+    limit: Limit
+    index: pd.Index
+    times: Floats
+    ends: Floats
+    was_429: Bools
+    answered: Bools
+    before: Floats
+
+    def first(self, count: int) -> "LimiterRequests":
+        """The first so many requests."""
+        kept = slice(count)
+        return LimiterRequests(
+            self.limit,
+            self.index[kept],
+            self.times[kept],
+            self.ends[kept],
+            self.was_429[kept],
+            self.answered[kept],
+            self.before,
+        )
+
+
+def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
+    """What was asked of each limiter that is assumed to be there.
+
+    Args:
+        sent: every request that was sent.
+        info: the run, which reached its epoch.
+        assumed_limits: which requests one limiter counts.
+    """
+    # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
+    counted = sent["mistake"] != "bad_key"
+    if assumed_limits.draws == "valid":
+        counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
+    ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")
+    keys = ordered["key_index"].fillna(0.0) if assumed_limits.per_key else pd.Series(0.0, index=ordered.index)
+    called = {name: assumed_limits.drawn_on(name) for name in assumed_limits.limits}
+    for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):
+        before = [
+            each.unix_s
+            for each in info.preflight
+            if called.get(each.limit) == name and (each.key_index == key or not assumed_limits.per_key)  # type: ignore[call-overload] # any name may be looked up
+        ]
+        took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
+        yield _in_order(
+            rows, took, (info.epoch_unix_ns or 0) / 1e9, assumed_limits.limit_on(str(name)), np.sort(before)
+        )
+
+
+def _took(rows: pd.DataFrame) -> "pd.Series[float]":
+    """How long each request took, in ns; one that was refused as long as its neighbours in time that were not."""
+    took = rows["end"] - rows["start"]
+    of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
+    return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
+
+
+def _in_order(
+    rows: pd.DataFrame, took: "pd.Series[float]", epoch: float, limit: Limit, before: Floats
+) -> LimiterRequests:
+    status = rows["status"].to_numpy(float)
+    times = rows["start"].to_numpy(float) / 1e9 + epoch
+    order = _arrival_order(times, status == THROTTLED_STATUS)
+    status = status[order]
+    ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
+    return LimiterRequests(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
+
+
+def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
+    """The order in which requests may have reached the server: that of sending, but within a burst accepted ones first.
+
+    Requests that leave within a few ms on different connections arrive in any order. Which of them were accepted
+    cannot be predicted, only how many; with the accepted ones first, the replay is held against their number.
+    """
+    apart = np.diff(times, prepend=-np.inf) > _BURST_GAP_S
+    first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
+    # What goes on for long is cut into pieces of the greatest span that a burst may have.
+    piece = ((times - first) // _BURST_SPAN_S).astype(int)
+    bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
+    crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
+    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
+
+
+def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
+    """Put what the limiters of one limit were asked on one axis of time.
+
+    Args:
+        groups: at least one, all of the same limit.
+        tolerance_s: as in ``RequestLog``.
+    """
+    limit = groups[0].limit
+    first = min(_first(group) for group in groups)
+    last = max(float(group.times.max(initial=first)) for group in groups)
+    base = np.floor(first / limit.window) * limit.window
+    stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
+    parts = [_joinable(group, place * stride - base) for place, group in enumerate(groups)]
+    times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
+    begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
+    return RequestLog(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
+
+
+def _first(group: LimiterRequests) -> float:
+    return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
+
+
+def _joinable(group: LimiterRequests, offset: float) -> tuple[NDArray[np.generic], ...]:
+    """The arrays of one limiter, in the order of sending: ``LimiterRequests`` has bursts in another one."""
+    early = len(group.before)
+    times = np.concatenate((group.before, group.times))
+    order = np.argsort(times, kind="stable")
+    ends = np.concatenate((group.before, group.ends))
+    no, yes = np.zeros(early, bool), np.ones(early, bool)
+    place = np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64)))
+    return (
+        times[order] + offset,
+        ends[order] + offset,
+        np.concatenate((no, group.was_429))[order],
+        np.concatenate((yes, group.answered))[order],
+        np.concatenate((no, np.ones(len(group.times), bool)))[order],
+        place[order],
+    )

@@ -1,0 +1,235 @@
+"""How far each limit was used, in each stretch between stage boundaries and over time; and which one bound a run."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis import distribution
+from loadtest.analysis.columns import KINDS, Rows, tally
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.record import Record
+from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
+from loadtest.analysis.results import Count, Result, Share
+from loadtest.arrays import Floats, Ints
+from loadtest.assumed_limits import CONCURRENCY
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS
+
+MOST_KEYS: Final = 64
+"""Keys of a stretch that are kept: the busiest."""
+_UNEVEN: Final = 1.05
+
+
+class KeyUse(Result, frozen=True, kw_only=True):
+    """What one key asked of its own quota: ``share`` is its requests ÷ what the limit allows it."""
+
+    key: Count
+    sent: Count
+    throttled: Count
+    share: float
+
+
+class LimitUse(Result, frozen=True, kw_only=True):
+    """What was asked of one limit while the same stages were on.
+
+    ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
+    together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
+    had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
+    the stretch. ``throttled_rate`` is 429s ÷ requests sent. ``keys`` are those that have quotas of their own, the
+    busiest first; there is none where there is one quota, or where concurrency is limited.
+    """
+
+    limit: str
+    stretch: str
+    start_s: float
+    end_s: float
+    sent: Count
+    throttled: Count
+    share: float
+    throttled_rate: Share
+    keys: tuple[KeyUse, ...] = ()
+
+    @property
+    def busiest(self) -> float:
+        """The share of the busiest key, which is refused first; of all where they have one quota."""
+        return self.keys[0].share if self.keys else self.share
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the busiest key asks for more of its quota than all keys together ask of theirs."""
+        return self.busiest > _UNEVEN * self.share
+
+
+class LimitUses:
+    """Counts requests by limit and by stretch: the time between two stage boundaries of any traffic.
+
+    Requests are counted where they were sent (polls of one stage draw on the next one's quota). The warm-up and the
+    drain after the end are left out.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        stages = record.stages()
+        ends = {min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.start_s + s.duration_s)}
+        self._edges = np.array(sorted(ends))
+        stretches = max(0, len(self._edges) - 1)
+        self._sent = np.zeros((len(KINDS), stretches), np.int64)
+        self._throttled = np.zeros_like(self._sent)
+        self._keys = record.info.keys if record.info.keys > 1 and record.assumed_limits.per_key else 0
+        self._by_key = np.zeros((2, len(KINDS), self._keys, stretches), np.int64)
+        """Requests and 429s by kind, key and stretch, where keys have quotas of their own."""
+        self._answering = np.zeros(self._sent.shape)
+        """Seconds of accepted requests within each stretch."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for kind, rows in chunk.requests.by_kind:
+            status, start = rows.floats("status"), rows.floats("start") / 1e9
+            stretch = distribution.place(start, self._edges)
+            tally(self._sent[kind], stretch)
+            tally(self._throttled[kind], stretch[status == THROTTLED_STATUS])
+            if self._keys:
+                self._count_keys(kind, rows, stretch)
+            if self._record.assumed_limits.spec.algorithm == CONCURRENCY:
+                end = rows.floats("end") / 1e9
+                accepted = (status != THROTTLED_STATUS) & ~np.isnan(end)
+                for place in range(self._sent.shape[1]):
+                    first = np.maximum(start[accepted], self._edges[place])
+                    held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
+                    self._answering[kind, place] += held.sum()
+
+    def _count_keys(self, kind: int, rows: Rows, stretch: Ints) -> None:
+        key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
+        # A key beyond those of the run is no key: such a record is invalid.
+        places = np.where((stretch < 0) | (key >= self._keys), -1, key * self._by_key.shape[3] + stretch)
+        for counts, some in zip(self._by_key, (slice(None), rows.floats("status") == THROTTLED_STATUS), strict=True):
+            tally(counts[kind].reshape(-1), places[some])
+
+    def _of_keys(self, kinds: list[int], place: int, allowed: float) -> tuple[KeyUse, ...]:
+        """What each key asked of what is allowed to it, the busiest first."""
+        sent, throttled = self._by_key[..., place][:, kinds].sum(axis=1)
+        busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
+        return tuple(
+            KeyUse(key=key, sent=int(sent[key]), throttled=int(throttled[key]), share=float(sent[key]) / allowed)
+            for key in busiest
+            if sent[key]
+        )
+
+    def result(self) -> list[LimitUse]:
+        """One row for each limit that was asked anything and each stretch."""
+        record, uses = self._record, []
+        for name in record.limits():
+            kinds = [
+                place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in record.assumed_limits.together(name)
+            ]
+            limit, quotas = record.assumed_limits.limit_on(name), record.quotas_on(name)
+            for place in range(self._sent.shape[1]):
+                sent = int(self._sent[kinds, place].sum())
+                if not sent:
+                    continue
+                begin, end = float(self._edges[place]), float(self._edges[place + 1])
+                keys: tuple[KeyUse, ...] = ()
+                if record.assumed_limits.spec.algorithm == CONCURRENCY:
+                    share = float(self._answering[kinds, place].sum()) / (end - begin) / (limit.count * quotas)
+                else:
+                    share = sent / (limit.rate * quotas * (end - begin))
+                    keys = self._of_keys(kinds, place, limit.rate * (end - begin)) if quotas > 1 else ()
+                throttled = int(self._throttled[kinds, place].sum())
+                uses.append(
+                    LimitUse(
+                        limit=name,
+                        stretch=self._stretch(name, begin, end),
+                        start_s=begin,
+                        end_s=end,
+                        sent=sent,
+                        throttled=throttled,
+                        share=share,
+                        throttled_rate=throttled / sent,
+                        keys=keys,
+                    )
+                )
+        return uses
+
+    def _stretch(self, limit: str, begin: float, end: float) -> str:
+        """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
+        record = self._record
+        on = [(name, s) for name, s in record.stages() if s.start_s < end and s.start_s + s.duration_s > begin]
+        drawing = {
+            op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.assumed_limits.together(limit))
+        }
+        own = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
+        return " + ".join(dict.fromkeys(own or [stage.name for _, stage in on]))
+
+
+def bottleneck_limit(uses: list[LimitUse]) -> LimitUse | None:
+    """The limit that bound the run: most 429s; without any, the one that came nearest to its limit."""
+    return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class LimitSeries:
+    """Counts of one limit by bins of time.
+
+    Attributes:
+        cuts: edges of the bins, in s since the epoch; bins end where the server's windows end.
+        boundaries: where the server's windows are assumed to begin, in s since the epoch.
+        offered: requests by when the schedule or a policy wanted them, those never sent included.
+        sent: requests by when they were sent, as what follows.
+        accepted: of these, answered, and not with 429.
+        throttled: of these, answered with 429.
+    """
+
+    cuts: Floats
+    boundaries: Floats
+    offered: Ints = field(init=False)
+    sent: Ints = field(init=False)
+    accepted: Ints = field(init=False)
+    throttled: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("offered", "sent", "accepted", "throttled"):
+            object.__setattr__(self, name, np.zeros(max(0, len(self.cuts) - 1), np.int64))
+
+
+class LimitRates:
+    """Fills a series for each limit that was asked anything."""
+
+    def __init__(self, record: Record, expectation: Expectation) -> None:
+        self.by_limit: dict[str, LimitSeries] = {}
+        self._covered_s = record.covered_s
+        self._names = {name: record.assumed_limits.together(name) for name in record.limits()}
+        for name, together in self._names.items():
+            requested = sum(record.counts.requested[each] for each in together)
+            marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
+            width = distribution.width(record.covered_s, requested, 8)
+            cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
+            self.by_limit[name] = LimitSeries(cuts, marks)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for kind, rows in chunk.requests.by_kind:
+            series = self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])
+            if series is not None:
+                self._count(series, rows)
+        for stage_index, rows in chunk.operations.by_stage:
+            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.operation_of[stage_index]])
+            never = rows.where(np.isnan(rows.floats("start")))
+            if series is not None and len(never):
+                tally(series.offered, self._places(series, never, "intended_start"))
+
+    def _drawn_on(self, limit: str) -> LimitSeries | None:
+        return next((self.by_limit[name] for name, together in self._names.items() if limit in together), None)
+
+    def _count(self, series: LimitSeries, rows: Rows) -> None:
+        places, status = self._places(series, rows, "start"), rows.floats("status")
+        tally(series.sent, places)
+        throttled = status == THROTTLED_STATUS
+        tally(series.throttled, places[throttled])
+        tally(series.accepted, places[~np.isnan(status) & ~throttled])
+        tally(series.offered, self._places(series, rows, "intended_start"))
+
+    def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
+        seconds = rows.floats(column) / 1e9
+        # What was sent before the epoch, to set up, or after the end, in the drain, is no part of a rate.
+        outside = (seconds < 0) | (seconds > self._covered_s)
+        return np.where(outside, -1, distribution.place(seconds, series.cuts))

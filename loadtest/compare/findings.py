@@ -1,0 +1,205 @@
+"""From metrics that became worse to findings: one thing that changed is one finding, whatever it shows in."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from loadtest.compare.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.measurements import NATURES, Metric
+from loadtest.compare.results import Finding, MetricComparison
+from loadtest.compare.sentences import (
+    alike_sentence,
+    hidden_by_polls,
+    in_percent,
+    moved_sentence,
+    sentence,
+    shown_in,
+    where,
+)
+
+_PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
+_TIMES: Final = (
+    *_PARTS,
+    Metric.EXECUTION_TIME_P95,
+    Metric.RESPONSE_TIME_P50,
+    Metric.RESPONSE_TIME_P95,
+    Metric.TIME_TO_RESULT_P95,
+)
+"""From the part to the whole: what is named first is nearer to the cause."""
+_EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
+_WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95)
+_KINDS: Final = ("failing", "throttled", "grown", "less", "moved")
+_SYMPTOM_LEVEL: Final = 0.05
+_OPPOSITE: Final = 0.5
+"""Part of a growth that the other part must have lost, so that time moved."""
+
+
+def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[Finding, ...]:
+    """Group metrics that became worse by traffic entry and stage, each finding with its cause and its symptoms.
+
+    Times are one finding. Its cause is the part that grew the most (executionTime or overhead), else the tail of
+    executionTime, else what is seen from outside. Where the other part lost as much, and the whole did not grow, the
+    time *moved*; what a poll interval hides is no loss. 429s and errors are findings of their own, and goodput is a
+    symptom where there is any other. The finding that matters most comes first: errors, 429s, then the times that
+    grew, those first of which the lower end of the 95 % interval is the most ms; findings with one cause side by side.
+    """
+    places = list(dict.fromkeys((one.traffic, one.stage) for one in worse))
+    found = [finding for place in places for finding in _at(place, metrics, worse)]
+    return tuple(one for group in alike(sorted(found, key=_order)) for one in group)
+
+
+def _order(one: Finding) -> tuple[int, float]:
+    """Where a finding stands: by its kind, then by the change that is certain."""
+    low, high = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
+    return _KINDS.index(one.kind), -low if NATURES[one.cause.metric].worse > 0 else high
+
+
+def _at(
+    place: tuple[str, str], metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]
+) -> list[Finding]:
+    """The findings of one traffic entry in one stage."""
+    here = {one.metric: one for one in metrics if (one.traffic, one.stage) == place}
+    bad = {one.metric: one for one in worse if (one.traffic, one.stage) == place}
+    label = where(place, metrics)
+    found: list[Finding] = []
+    for kind, metric in (("failing", Metric.ERROR_RATE), ("throttled", Metric.THROTTLED_RATE)):
+        if metric in bad:
+            found.append(_finding(kind, label, bad[metric], []))
+    if any(metric in bad for metric in _TIMES):
+        found.append(_time(label, here, bad))
+    goodput = here.get(Metric.GOODPUT)
+    if goodput is None or not (Metric.GOODPUT in bad or _symptom(goodput)):
+        return found
+    real = next((place for place, one in enumerate(found) if one.kind != "moved"), None)
+    if real is not None:
+        symptoms = [*found[real].symptoms, goodput]
+        found[real] = _finding(found[real].kind, label, found[real].cause, symptoms)
+    elif Metric.GOODPUT in bad:
+        found.append(_finding("less", label, goodput, []))
+    return found
+
+
+def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison]) -> Finding:
+    """What became of the times of a traffic entry: they grew, or moved."""
+    grown = [metric for metric in _PARTS if metric in bad]
+    cause = max(grown, key=lambda metric: bad[metric].difference or 0) if grown else next(m for m in _TIMES if m in bad)
+    other = _moved_from(here, bad, cause)
+    if other is not None:
+        whole = here[Metric.RESPONSE_TIME_P50]
+        text = moved_sentence(label, bad[cause], other, whole)
+        first = bad[cause]
+        return Finding(
+            kind="moved", traffic=first.traffic, stage=first.stage, sentence=text, cause=first, symptoms=(other,)
+        )
+    symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
+    text = sentence(label, bad[cause]) + shown_in(symptoms)
+    overhead = here.get(Metric.OVERHEAD_P50)
+    seen = any(one.metric in _WHOLE for one in symptoms)
+    if cause in _EXECUTION and not seen and overhead and overhead.resolution_ms > (bad[cause].difference or 0.0):
+        text += hidden_by_polls(overhead.resolution_ms)
+    return _finding("grown", label, bad[cause], symptoms, text)
+
+
+def _moved_from(
+    here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison], cause: Metric
+) -> MetricComparison | None:
+    """The part that lost what ``cause`` gained, if the whole did not grow.
+
+    Of jobs that are polled, overhead is known within the poll interval: an execution that ends 30 ms later ends at the
+    same poll, and shows as 30 ms less overhead. Within it nothing can be lost, or gained.
+    """
+    if cause not in _PARTS or any(metric in bad for metric in _WHOLE):
+        return None
+    other, whole = here.get(_PARTS[1 - _PARTS.index(cause)]), here.get(Metric.RESPONSE_TIME_P50)
+    if other is None or whole is None or other.difference is None or _symptom(whole):
+        return None
+    gained, lost = bad[cause].difference or 0.0, -other.difference
+    hidden = max(bad[cause].resolution_ms, other.resolution_ms)
+    return other if lost >= _OPPOSITE * gained and min(gained, lost) > hidden else None
+
+
+def _symptom(one: MetricComparison) -> bool:
+    """Whether a metric became worse beyond chance by itself, and by an effect that matters."""
+    if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
+        return False
+    nature = NATURES[one.metric]
+    if nature.scale == "logit":
+        return one.difference >= LEAST_SHARE
+    enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
+    return enough and (nature.unit != "ms" or one.difference >= max(LEAST_MS, one.resolution_ms))
+
+
+def _finding(
+    kind: str, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison], text: str = ""
+) -> Finding:
+    """A finding; its sentence says its cause and its symptoms, unless it is given."""
+    return Finding(
+        kind=kind,  # type: ignore[arg-type] # one of the literals of Finding
+        traffic=cause.traffic,
+        stage=cause.stage,
+        sentence=text or sentence(label, cause) + shown_in(symptoms),
+        cause=cause,
+        symptoms=tuple(symptoms),
+    )
+
+
+_MOST: Final = 3
+Interval = tuple[float, float]
+
+
+def summary(findings: Sequence[Finding], metrics: Sequence[MetricComparison]) -> str:
+    """Findings in sentences, without the last full stop; after three of them, how many more findings there are."""
+    groups = alike(findings)
+    texts = [_sentence(group, metrics) for group in groups[:_MOST]]
+    if left := sum(len(group) for group in groups[_MOST:]):
+        texts.append(f"{left} more finding{'' if left == 1 else 's'}")
+    return ". ".join(texts)
+
+
+def alike(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings in groups that one cause explains: the same metric, and a common value in all intervals.
+
+    The first finding of a group leads it, unless it is of a time below 20 ms and others are not: +20 ms of something
+    that does nothing is the most certain, and the least of interest. What changed by as many ms and what changed by the
+    same ratio are both alike; the reading that explains more entries is taken.
+    """
+    left, groups = list(findings), []
+    while left:
+        same = [one for one in left if (one.kind, one.cause.metric) == (left[0].kind, left[0].cause.metric)]
+        group = max(_sharing(same, _difference), _sharing(same, _ratio), key=len)
+        groups.append(sorted(group, key=lambda one: not in_percent(one.cause)))
+        left = [one for one in left if all(one is not member for member in group)]
+    return groups
+
+
+def _sharing(same: Sequence[Finding], interval: Callable[[MetricComparison], Interval | None]) -> list[Finding]:
+    """The first finding, and each other one while all intervals have a value in common."""
+    common = interval(same[0].cause)
+    group = [same[0]]
+    for one in same[1:]:
+        other = interval(one.cause)
+        if common is None or other is None:
+            continue
+        low, high = max(common[0], other[0]), min(common[1], other[1])
+        if low <= high:
+            common = (low, high)
+            group.append(one)
+    return group
+
+
+def _difference(one: MetricComparison) -> Interval | None:
+    return one.difference_interval
+
+
+def _ratio(one: MetricComparison) -> Interval | None:
+    return None if NATURES[one.metric].scale == "logit" else one.ratio_interval
+
+
+def _sentence(group: Sequence[Finding], metrics: Sequence[MetricComparison]) -> str:
+    """A finding's own sentence; of several what they have in common, and the figures of the first."""
+    if len(group) == 1:
+        return group[0].sentence
+    causes = [one.cause for one in group]
+    labels = [where((one.traffic, one.stage), metrics) for one in causes]
+    shown = dict.fromkeys(symptom.metric for one in group for symptom in one.symptoms)
+    return alike_sentence(labels, causes, list(shown))

@@ -1,0 +1,227 @@
+"""Two versions compared in pairs of blocks: the order of the blocks, and the rule for the differences of the pairs.
+
+A block is the whole scenario once. Blocks of both sides alternate in one process, so that what drifts (the machine, the
+hour, a neighbour) is the same on both sides of a pair, and the difference of each pair is the unit of evidence.
+"""
+
+import math
+import random
+import statistics
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from loadtest.compare.change import LEAST_RATIO, Change, Side, known_se, student, unfit
+from loadtest.compare.controls import compare_controls
+from loadtest.compare.decision import Sides, decide, undecided
+from loadtest.compare.family import AnyChange, Levels, Untested, judge_family
+from loadtest.compare.identity import mismatch
+from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements
+from loadtest.compare.noise import PRIOR_DF, Spread, inflation, shrunk, variance
+from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.sentences import in_percent, where
+from loadtest.compare.shares import ShareChange, count, counted_variance
+
+DISCARDED: Final = 1
+"""Pairs at the beginning that are left out: both sides warm up in them."""
+LEAST_PAIRS: Final = 3
+"""Of those that count."""
+LEVELS: Final = Levels(suspect=0.15, confirm=0.05, holm_when_confirming=True)
+"""Of unchanged comparisons at most 15 % are rerun, and .15 × .05 = .75 % confirmed. At equal false alarms two
+levels that are alike find more than a strict one followed by a lenient one."""
+_ENOUGH: Final = math.log(1.10)
+_MOST_PAIRS: Final = 200
+_Column = Sequence[tuple[Measurement, Measurement]]
+
+
+def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
+    """Which side each block loads: pairs in ABBA or BAAB order, drawn by the seed.
+
+    Two pairs in a row are mirrored, so that a linear drift cancels; which side comes first is drawn anew for each two,
+    since plain alternation favours a side wherever anything repeats in its rhythm.
+
+    Args:
+        seed: of the comparison.
+        pairs: discarded ones included. An odd number ends with half of ABBA or BAAB.
+    """
+    # The order needs no secrecy, only to be the same for the same seed.
+    source = random.Random(f"blocks {seed}")  # noqa: S311
+    order: list[Side] = []
+    while len(order) < 2 * pairs:
+        first, second = source.sample(("base", "head"), 2)
+        order += [first, second, second, first]  # type: ignore[list-item] # sample keeps no literal types
+    return tuple(order[: 2 * pairs])
+
+
+def compare_pairs(
+    pairs: Sequence[tuple[RunMeasurements, RunMeasurements]],
+    *,
+    confirming: Collection[Key] | None = None,
+    title: str = "",
+    discarded: int = DISCARDED,
+) -> Comparison:
+    """Compare two sides by the differences of pairs of blocks.
+
+    Args:
+        pairs: (base, head) of every pair in the order of time, the discarded ones first.
+        confirming: None for a first comparison. For its rerun, the keys that were suspected.
+        title: of the scenario.
+        discarded: so many pairs at the beginning are left out.
+    """
+    counted = [pair for pair in pairs[discarded:] if pair[0].valid and pair[1].valid]
+    kept = counted or list(pairs)
+    if not kept:
+        raise ValueError("there is nothing to compare: no pair of blocks")
+    sides = Sides(
+        kind="paired",
+        title=title,
+        base_runs=tuple(base for base, _ in kept),
+        head_runs=tuple(head for _, head in kept),
+        base=_side([base for base, _ in kept]),
+        head=_side([head for _, head in kept]),
+        confirming=confirming,
+    )
+    for base, head in kept:
+        if field := mismatch(base, head, paired=True):
+            return undecided(sides, "not comparable", f"The two sides cannot be compared: {field}.")
+    invalid = [block for pair in pairs[discarded:] for block in pair if not block.valid]
+    if invalid and len(counted) < LEAST_PAIRS:
+        return undecided(sides, "invalid", f"Too few valid pairs ({len(counted)}): {invalid[0].sentence}")
+    metrics = judge_family(compare_blocks(counted), LEVELS, confirming)
+    reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
+    return decide(sides._replace(reasons=reasons), metrics, compare_controls(counted, None), LEAST_PAIRS)
+
+
+def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> list[AnyChange | Untested]:
+    """The difference of each metric over the pairs that count; unjudged."""
+    columns: dict[Key, list[tuple[Measurement, Measurement]]] = {}
+    shown: dict[Key, tuple[list[float], list[float], str]] = {}
+    for base, head in pairs:
+        others = head.by_key()
+        for one in base.measurements:
+            other = others.get(one.key)
+            why = unfit(one) or ("the head has no such value" if other is None else unfit(other))
+            if other is None or why:
+                values = shown.setdefault(one.key, ([], [], why))
+                values[0].append(one.value)
+                values[1].extend([] if other is None else [other.value])
+            else:
+                columns.setdefault(one.key, []).append((one, other))
+    tested = {key: column for key, column in columns.items() if len(column) >= LEAST_PAIRS}
+    spreads = {key: _spread(key, column) for key, column in tested.items()}
+    factors = dict(zip(spreads, inflation(list(spreads.values())), strict=True))
+    result: list[AnyChange | Untested] = [
+        _change(key, column, spreads[key], factors[key]) for key, column in tested.items()
+    ]
+    for key, (base_values, head_values, why) in shown.items():
+        if key not in tested:
+            value = statistics.fmean(head_values) if head_values else None
+            result.append(Untested(key, tuple(base_values), value, why, learning=False))
+    few = f"fewer than {LEAST_PAIRS} pairs have it on both sides"
+    result += [
+        Untested(key, tuple(one.value for one, _ in column), column[-1][1].value, few, learning=False)
+        for key, column in columns.items()
+        if key not in tested and key not in shown
+    ]
+    return result
+
+
+def _spread(key: Key, column: _Column) -> Spread:
+    """The variance of a pair's difference: the larger of that between pairs, and that within them.
+
+    Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance. Of
+    shares, it is what there is beyond counting.
+    """
+    between = variance([head.score - base.score for base, head in column])
+    within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
+    nature = NATURES[key.metric]
+    counted, size = 0.0, 1.0
+    if nature.scale == "logit":
+        counted = statistics.fmean(counted_variance(base) + counted_variance(head) for base, head in column)
+    else:
+        size = math.exp(statistics.fmean(base.score for base, _ in column))
+    seen = max(0.0, max(between, within) - counted)
+    return Spread(key.metric, size, 2 * nature.prior_sd**2, seen, len(column) - 1)
+
+
+def _change(key: Key, column: _Column, spread: Spread, factor: float) -> AnyChange:
+    """The mean difference of the pairs, SE = s ÷ √n."""
+    squared_sd, df = shrunk(spread, factor)
+    n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
+    earlier, later = (tuple(one.value for one in side) for side in (bases, heads))
+    if NATURES[key.metric].scale == "logit":
+        return ShareChange(
+            key=key,
+            base_counts=tuple(count(one) for one in bases),
+            head_counts=tuple(count(one) for one in heads),
+            varies=(squared_sd / (2 * n), squared_sd / (2 * n)),
+            df=df,
+            sd=math.sqrt(squared_sd),
+            n=n,
+            base=statistics.fmean(earlier),
+            head=statistics.fmean(later),
+            earlier=earlier,
+            later=later,
+        )
+    centre = statistics.fmean(one.score for one in bases)
+    delta = statistics.fmean(head.score - base.score for base, head in column)
+    return Change(
+        key=key,
+        centre=centre,
+        delta=delta,
+        se=math.sqrt(squared_sd / n),
+        df=df,
+        sd=math.sqrt(squared_sd),
+        n=n,
+        base=math.exp(centre),
+        head=math.exp(centre + delta),
+        resolution_ms=max(one.resolution_ms for one in (*bases, *heads)),
+        earlier=earlier,
+        later=later,
+    )
+
+
+def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
+    """How many pairs find an effect in 80 % of cases, rerun included; None if 200 do not.
+
+    Args:
+        sd: of the difference of a pair, on the metric's scale.
+        tests: gated metrics of the family.
+        effect: on the metric's scale; + 10 % unless told otherwise.
+    """
+    for pairs in range(LEAST_PAIRS, _MOST_PAIRS + 1):
+        se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
+        critical = max(student(1 - LEVELS.suspect / tests, df) * se, LEAST_RATIO)
+        if critical + student(math.sqrt(0.8), df) * se <= effect:
+            return pairs
+    return None
+
+
+def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricComparison]) -> tuple[str, ...]:
+    """What the way of comparing adds: pairs that do not count, and how many would do."""
+    reasons = []
+    tested = [one for one in metrics if one.p is not None]
+    times = [one for one in tested if NATURES[one.metric].scale == "log" and one.sd is not None]
+    # Of 1 ms, and below the poll interval, +10 % is nothing that counts.
+    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
+    if loose:
+        worst = max(loose, key=lambda one: one.sd or 0.0)
+        need = pairs_needed(worst.sd or 0.0, len(tested))
+        many = f"{need} pairs" if need else f"more than {_MOST_PAIRS} pairs (use longer blocks)"
+        name = f"{where((worst.traffic, worst.stage), metrics)}: {NATURES[worst.metric].name}"
+        but = "" if all(map(in_percent, times)) else ", except short and polled times,"
+        reasons.append(f"To find +10 % in every metric{but} takes {many}; {name} varies the most.")
+    if 0 < discarded < pairs:
+        reasons.append(
+            f"The first {'pair is' if discarded == 1 else f'{discarded} pairs are'} a warm-up and not counted."
+        )
+    if invalid:
+        reasons.append(f"Pairs with an invalid block are not counted: {invalid} of {2 * (pairs - discarded)} blocks.")
+    return tuple(reasons)
+
+
+def _side(runs: Sequence[RunMeasurements]) -> str:
+    """Where a side ran, and what."""
+    first = runs[0]
+    version = f", version {first.target_version}" if first.target_version else ""
+    settings = f", faults {', '.join(first.target.faults)}" if first.target.faults else ""
+    return f"{first.target.host}{version}{settings}, {len(runs)} block{'' if len(runs) == 1 else 's'}"

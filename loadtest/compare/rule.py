@@ -1,0 +1,217 @@
+"""The rule for a run against accepted earlier ones: a prediction interval per metric, and one decision over all.
+
+Each metric is compared on its scale with two baselines: the latest runs of the segment (a sudden change), and, once
+there are enough, the first ones (a slow drift, which a window that moves along never sees). ``change.py`` says what
+counts as an effect, ``noise.py`` where the standard deviation comes from, ``family.py`` how one verdict comes of it.
+"""
+
+import math
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from loadtest.compare.change import Change, known_se, unfit
+from loadtest.compare.controls import compare_controls
+from loadtest.compare.decision import Sides, decide, undecided
+from loadtest.compare.family import AnyChange, Levels, Untested, judge_family
+from loadtest.compare.identity import mismatch
+from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements
+from loadtest.compare.noise import SE_FACTOR, Spread, inflation, shrunk, variance, winsorised
+from loadtest.compare.results import Comparison
+from loadtest.compare.sentences import minute
+from loadtest.compare.shares import ShareChange, count, counted_variance
+
+LEAST_RUNS: Final = 5
+"""Below it a history is still learning."""
+WINDOW: Final = 20
+"""The latest runs that a sudden change is looked for in."""
+ANCHOR: Final = 10
+"""The first runs of a segment that a slow drift is looked for in …"""
+ANCHORED_FROM: Final = 15
+"""… once the segment has so many: before, both baselines are about the same runs."""
+LEVELS: Final = Levels(suspect=0.15, confirm=0.025, holm_when_confirming=False)
+
+
+def judge_history(
+    history: Sequence[RunMeasurements],
+    run: RunMeasurements,
+    *,
+    confirming: Collection[Key] | None = None,
+    title: str = "",
+) -> Comparison:
+    """Compare a run with accepted earlier ones.
+
+    The verdict is a pure function of these arguments: runs that come later cannot change it.
+
+    Args:
+        history: accepted runs of the present segment (since the last accepted change), oldest first. Those that are not
+            comparable with ``run`` are left out; if that leaves none, the comparison says which field differs.
+        run: the run in question.
+        confirming: None for a first run. For its rerun, the keys that were suspected: they alone can be confirmed.
+        title: of the scenario.
+    """
+    comparable = [one for one in history if one.valid and not mismatch(one, run)]
+    words = _in_words(comparable or [one for one in history if one.valid], comparable=bool(comparable))
+    if len(comparable) > ANCHOR + WINDOW:
+        # Nothing rests on those between; a comparison of a long history stays small.
+        comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
+    sides = Sides(
+        kind="history",
+        title=title,
+        base_runs=tuple(comparable),
+        head_runs=(run,),
+        base=words,
+        head=_head(run),
+        confirming=confirming,
+    )
+    if not run.valid:
+        return undecided(sides, "invalid", f"The run is invalid, so it says nothing of the service: {run.sentence}")
+    if history and not comparable:
+        valid = [one for one in history if one.valid]
+        field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
+        return undecided(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
+    compared = compare_run(comparable, run)
+    metrics = judge_family(compared, LEVELS, confirming, missing=_missing(comparable, run))
+    return decide(sides, metrics, compare_controls([(one, None) for one in comparable], run), LEAST_RUNS)
+
+
+def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[AnyChange | Untested]:
+    """Each measurement of a run compared with those of comparable runs before it; unjudged."""
+    columns: dict[Key, list[Measurement]] = {one.key: [] for one in run.measurements}
+    for earlier in history:
+        for one in earlier.measurements:
+            if one.key in columns and not unfit(one):
+                columns[one.key].append(one)
+    result: list[AnyChange | Untested] = []
+    testable: list[_Column] = []
+    for one in run.measurements:
+        column = columns[one.key]
+        why = unfit(one)
+        if not why and len(column) >= LEAST_RUNS:
+            testable.append(_Column(one, column))
+            continue
+        learning = not why
+        value = one.value if math.isfinite(one.value) else None
+        result.append(Untested(one.key, tuple(each.value for each in column), value, why, learning=learning))
+    return result + _compare(testable)
+
+
+class _Column(NamedTuple):
+    """A measurement, and those of the same key in the history."""
+
+    head: Measurement
+    earlier: list[Measurement]
+
+
+class _Baseline(NamedTuple):
+    """What a column's head is compared with."""
+
+    column: _Column
+    earlier: list[Measurement]
+    scores: list[float]
+    spread: Spread
+
+
+def _compare(columns: Iterable[_Column]) -> list[AnyChange]:
+    """The change of each column against its latest runs, or against the first ones if that is the worse."""
+    columns = list(columns)
+    latest = [_baseline(each, each.earlier[-WINDOW:]) for each in columns]
+    anchored = [_baseline(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
+    drifts = {each.key: each for each in _changes(anchored, anchored=True)}
+    return [min((each, drifts.get(each.key, each)), key=_p) for each in _changes(latest, anchored=False)]
+
+
+def _p(change: AnyChange) -> float:
+    return change.p()
+
+
+def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
+    """Scores of a baseline, odd runs pulled in, and their spread; of shares, what there is beyond counting."""
+    nature, metric = NATURES[column.head.metric], column.head.metric
+    within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*earlier, column.head))
+    counted = 0.0
+    if nature.scale == "logit":
+        counted = statistics.fmean(counted_variance(one) for one in earlier)
+    prior = nature.prior_sd**2 + max(0.0, within - counted)
+    scores = winsorised([one.score for one in earlier], math.sqrt(prior + counted))
+    size = 1.0 if nature.scale == "logit" else math.exp(statistics.fmean(scores))
+    seen = max(0.0, variance(scores) - counted)
+    return _Baseline(column, earlier, scores, Spread(metric, size, prior, seen, len(scores) - 1))
+
+
+def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[AnyChange]:
+    factors = inflation([each.spread for each in baselines])
+    return [_change(each, factor, anchored=anchored) for each, factor in zip(baselines, factors, strict=True)]
+
+
+def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
+    """The change of one metric: the new run's prediction error is SE = s·√(1/k + 1)."""
+    head, earlier = baseline.column.head, baseline.earlier
+    k, (squared_sd, df) = len(earlier), shrunk(baseline.spread, factor)
+    values = tuple(one.value for one in baseline.column.earlier)
+    looks = 2 if len(values) >= ANCHORED_FROM else 1
+    if NATURES[head.metric].scale == "logit":
+        return ShareChange(
+            key=head.key,
+            base_counts=tuple(count(one) for one in earlier),
+            head_counts=(count(head),),
+            varies=(squared_sd / k, squared_sd),
+            df=df,
+            sd=math.sqrt(squared_sd),
+            n=k,
+            base=statistics.fmean(one.value for one in earlier),
+            head=head.value,
+            looks=looks,
+            anchored=anchored,
+            earlier=values,
+            later=(head.value,),
+        )
+    centre = statistics.fmean(baseline.scores)
+    return Change(
+        key=head.key,
+        centre=centre,
+        delta=head.score - centre,
+        se=math.sqrt(squared_sd * (1 + 1 / k)),
+        df=df,
+        sd=math.sqrt(squared_sd),
+        n=k,
+        base=math.exp(centre),
+        head=head.value,
+        resolution_ms=head.resolution_ms,
+        looks=looks,
+        anchored=anchored,
+        earlier=values,
+        later=(head.value,),
+    )
+
+
+def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[Untested]:
+    """Gated metrics of most earlier runs that this run does not have at all: it must say so."""
+    there = {one.key for one in run.measurements}
+    columns: dict[Key, list[float]] = {}
+    for earlier in history:
+        for one in earlier.measurements:
+            if one.key not in there and not unfit(one):
+                columns.setdefault(one.key, []).append(one.value)
+    why = "the run has no such value, though earlier runs have"
+    return [
+        Untested(key, tuple(values), None, why, learning=False)
+        for key, values in columns.items()
+        if 2 * len(values) > len(history)
+    ]
+
+
+def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
+    """Where and when the history ran."""
+    if not history:
+        return "no accepted run yet"
+    runs = "1 accepted run" if len(history) == 1 else f"{len(history)} accepted runs"
+    first, last = history[0].started[:10], history[-1].started[:10]
+    none = "" if comparable else ", none of them comparable"
+    return f"{runs}, {first}" + (f" to {last}" if last != first else "") + none
+
+
+def _head(run: RunMeasurements) -> str:
+    """Which run it is."""
+    version = f", version {run.target_version}" if run.target_version else ""
+    return f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"

@@ -1,0 +1,148 @@
+"""What a comparison says to people: the finding first, with the interval in the unit of the figure that it follows."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from loadtest.compare.change import LEAST_MS, LEAST_RATIO
+from loadtest.compare.measurements import NATURES, Metric
+from loadtest.compare.results import MetricComparison
+
+_MINUS: Final = "\N{MINUS SIGN}"
+LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
+"""Of times below these 20 ms the least effect is 1 ms, not 5 %: a percentage says little of them."""
+_TIMES_FROM: Final = 3.0
+"""From here on "12 times" says more than "+1,133 %"."""
+
+
+def where(place: tuple[str, str], metrics: Iterable[MetricComparison]) -> str:
+    """What a sentence calls a traffic entry in a stage; the stage only where the entry has several."""
+    traffic, stage = place
+    stages = {one.stage for one in metrics if one.traffic == traffic}
+    return f"{traffic} ({stage})" if len(stages) > 1 else traffic
+
+
+def sentence(label: str, one: MetricComparison) -> str:
+    """``greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75 %)``."""
+    return f"{label}: {NATURES[one.metric].name} {change(one)}"
+
+
+def change(one: MetricComparison) -> str:
+    """How much a metric changed, with its interval."""
+    nature = NATURES[one.metric]
+    if nature.scale == "logit":
+        ends = _range(one.difference_interval, 100, "points")
+        size = f"{signed(100 * (one.difference or 0))} percentage points"
+        return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
+    unit = " ms" if nature.unit == "ms" else "/s"
+    ratio, ratios = one.ratio or 1.0, one.ratio_interval
+    if ratio >= _TIMES_FROM:
+        ends = "" if ratios is None else f", 95 %: {number(ratios[0])} to {number(ratios[1])} times"
+        return f"{signed(one.difference or 0)}{unit} ({number(ratio)} times as much{ends})"
+    low_high = None if ratios is None else (ratios[0] - 1, ratios[1] - 1)
+    return f"{signed(one.difference or 0)}{unit} ({signed(100 * (ratio - 1))} %{_range(low_high, 100, '%')})"
+
+
+def shown_in(symptoms: Sequence[MetricComparison]) -> str:
+    """``; seen in response time p50 (+67 ms) and goodput (−3.1/s)``; empty without symptoms."""
+    if not symptoms:
+        return ""
+    named = [f"{NATURES[one.metric].name} ({_short(one)})" for one in symptoms]
+    return "; seen in " + listed(named)
+
+
+def moved_sentence(label: str, grown: MetricComparison, shrunk: MetricComparison, whole: MetricComparison) -> str:
+    """``greetings: time moved from executionTime p50 (−30 ms) to overhead p50 (+30 ms); …``."""
+    parts = [f"{NATURES[one.metric].name} ({_short(one)})" for one in (shrunk, grown)]
+    total = f"{NATURES[whole.metric].name} did not grow beyond chance ({_short(whole)})"
+    return f"{label}: time moved from {parts[0]} to {parts[1]}; {total}"
+
+
+def short(one: MetricComparison) -> str:
+    """``executionTime p50 +66 ms``."""
+    return f"{NATURES[one.metric].name} {_short(one)}"
+
+
+def hidden_by_polls(resolution_ms: float) -> str:
+    """Why the response time of a polled job does not show what its executionTime does."""
+    return f"; the response time does not show it, since polls hide up to {number(resolution_ms)} ms"
+
+
+def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], shown: Sequence[Metric]) -> str:
+    """``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
+
+    Args:
+        labels: what each place is called, the one that matters most first.
+        causes: the same metric in each of them.
+        shown: metrics in which it shows, too.
+    """
+    nature, sizes = NATURES[causes[0].metric], [one.difference or 0.0 for one in causes]
+    unit = {"ms": " ms", "share": " points", "1/s": "/s"}[nature.unit]
+    factor = 100 if nature.unit == "share" else 1
+    ends = list(dict.fromkeys(signed(factor * end) for end in (min(sizes), max(sizes))))
+    text = f"{nature.name} {' to '.join(ends)}{unit} in {listed(labels)}; {labels[0]}: {change(causes[0])}"
+    return text + (f"; seen in {listed([NATURES[one].name for one in shown])}" if shown else "")
+
+
+def in_percent(one: MetricComparison) -> bool:
+    """Whether 5 % is the least effect: of goodput, and of times that are neither short nor hidden by polls."""
+    nature, ms = NATURES[one.metric], max(LEAST_MS, one.resolution_ms)
+    return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
+
+
+def detectable_ms(one: MetricComparison) -> float:
+    """The least growth of a time that would have been found, in ms."""
+    return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
+
+
+def detectable(label: str, one: MetricComparison) -> str:
+    """``+12 % (greetings: executionTime p50)``: the least change for the worse that would have been found."""
+    factor = one.detectable or 1.0
+    size = f"{signed(100 * (factor - 1))} %" if NATURES[one.metric].scale == "log" else f"odds × {number(factor)}"
+    return f"{size} ({label}: {NATURES[one.metric].name})"
+
+
+def listed(items: Sequence[str], most: int = 4) -> str:
+    """``a, b and c``; from the fifth on, how many more there are."""
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def number(value: float) -> str:
+    """Three digits or all before the point: 1,234, 66, 6.6, 0.66."""
+    size = abs(value)
+    text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}" if size >= 1 else f"{size:.2g}"
+    return (_MINUS if value < 0 else "") + text
+
+
+def signed(value: float) -> str:
+    """The same with its sign: +66, −6.6, 0."""
+    text = number(value)
+    return text if value <= 0 else f"+{text}"
+
+
+def minute(started: str) -> str:
+    """``2026-11-26 02:00 UTC`` of an ISO time."""
+    return f"{started[:10]} {started[11:16]} UTC"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return "unknown" if value is None else f"{number(100 * value)} %"
+
+
+def _short(one: MetricComparison) -> str:
+    unit = NATURES[one.metric].unit
+    difference = one.difference or 0.0
+    if unit == "share":
+        return f"{signed(100 * difference)} points"
+    return f"{signed(difference)}{' ms' if unit == 'ms' else '/s'}"
+
+
+def _range(interval: tuple[float, float] | None, factor: float, unit: str) -> str:
+    """``, 95 %: +58 to +75 %``; empty without an interval."""
+    if interval is None:
+        return ""
+    low, high = (signed(factor * end) for end in interval)
+    return f", 95 %: {low} to {high} {unit}"

@@ -1,0 +1,33 @@
+"""Rate limiters as pure classes over a given time: no clock is read here.
+
+The reference API asks a limiter about the present; the plan and the analysis replay planned or recorded times through
+fresh ones. ``docs/limiters.md`` says what each accepts.
+"""
+
+from loadtest.limits.algorithms import ALGORITHMS, Algorithm, AlgorithmName, check_spec, make, replay
+from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
+from loadtest.limits.model import SCOPES, SHARED_SCOPES, Decision, Limiter, LimiterSpec, Scope, SpecError
+from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
+
+__all__ = [
+    "ALGORITHMS",
+    "SCOPES",
+    "SHARED_SCOPES",
+    "Algorithm",
+    "AlgorithmName",
+    "ConcurrencyLimit",
+    "Decision",
+    "FixedWindow",
+    "Gcra",
+    "LeakyQueue",
+    "Limiter",
+    "LimiterSpec",
+    "Scope",
+    "SlidingCounter",
+    "SlidingLog",
+    "SpecError",
+    "TokenBucket",
+    "check_spec",
+    "make",
+    "replay",
+]

@@ -1,0 +1,178 @@
+"""Every algorithm by name, limiters made from a spec, and the replay of known times through a limiter."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from heapq import heappop, heappush
+from typing import Final, Literal
+
+from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
+from loadtest.limits.model import Limiter, LimiterSpec, SpecError
+from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
+from loadtest.units import Limit
+
+AlgorithmName = Literal[
+    "fixed-window",
+    "fixed-window-from-first",
+    "sliding-log",
+    "sliding-counter",
+    "token-bucket",
+    "gcra",
+    "leaky-queue",
+    "concurrency",
+]
+"""The keys of ``ALGORITHMS``, for those who check types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One way of counting.
+
+    Attributes:
+        name: the one in options and reports.
+        called: what it is called in a sentence.
+        summary: what it does, in one line.
+        build: makes a limiter from a limit and a checked spec.
+        has_burst: whether the spec's ``burst`` applies to it.
+        can_count_rejected: whether counting rejected requests changes its decisions.
+        windowed: whether it counts requests in windows; others let them through at a steady rate, or one for another.
+        aligned: whether its windows begin at the multiples of their length on the server's wall clock.
+    """
+
+    name: AlgorithmName
+    called: str
+    summary: str
+    build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
+    has_burst: bool = False
+    can_count_rejected: bool = False
+    windowed: bool = False
+    aligned: bool = False
+
+
+_ALL: Final = (
+    Algorithm(
+        "fixed-window",
+        "a fixed window, aligned with the wall clock",
+        "At most N in each window that begins at a multiple of W on the wall clock.",
+        lambda limit, _: FixedWindow(limit),
+        aligned=True,
+        windowed=True,
+    ),
+    Algorithm(
+        "fixed-window-from-first",
+        "a fixed window that begins with a request",
+        "At most N in a window that the first request begins.",
+        lambda limit, _: FixedWindow(limit, aligned=False),
+        windowed=True,
+    ),
+    Algorithm(
+        "sliding-log",
+        "a sliding log",
+        "At most N in any W, by the time of each request.",
+        lambda limit, spec: SlidingLog(limit, count_rejected=spec.count_rejected),
+        can_count_rejected=True,
+        windowed=True,
+    ),
+    Algorithm(
+        "sliding-counter",
+        "a sliding-window counter, aligned with the wall clock",
+        "At most N in any W, estimated from the counts of two wall-aligned windows.",
+        lambda limit, spec: SlidingCounter(limit, count_rejected=spec.count_rejected),
+        can_count_rejected=True,
+        aligned=True,
+        windowed=True,
+    ),
+    Algorithm(
+        "token-bucket",
+        "a token bucket",
+        "A burst (N by default) at once, then N/W a second.",
+        lambda limit, spec: TokenBucket(limit, spec.burst, count_rejected=spec.count_rejected),
+        has_burst=True,
+        can_count_rejected=True,
+    ),
+    Algorithm(
+        "gcra",
+        "a GCRA",
+        "One every W/N, with a burst (1 by default) ahead of time.",
+        lambda limit, spec: Gcra(limit, spec.burst, count_rejected=spec.count_rejected),
+        has_burst=True,
+        can_count_rejected=True,
+    ),
+    Algorithm(
+        "leaky-queue",
+        "a leaky queue",
+        "One every W/N; up to a burst (N by default) wait in a queue.",
+        lambda limit, spec: LeakyQueue(limit, spec.burst),
+        has_burst=True,
+    ),
+    Algorithm(
+        "concurrency",
+        "a limit on requests at the same time",
+        "At most N at the same time; W does not matter.",
+        lambda limit, _: ConcurrencyLimit(limit),
+    ),
+)
+ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorithm in _ALL}
+"""Every algorithm by the name that options and reports use."""
+
+
+def check_spec(spec: LimiterSpec) -> Algorithm:
+    """Check that a spec describes a limiter, and return its algorithm.
+
+    Raises:
+        SpecError: (a ValueError) if the algorithm is unknown, takes no burst, or cannot count rejected requests; the
+            message says what to write instead.
+    """
+    algorithm = ALGORITHMS.get(spec.algorithm)
+    if algorithm is None:
+        nearest = get_close_matches(spec.algorithm, ALGORITHMS, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(ALGORITHMS)}"
+        raise SpecError("algorithm", f"{spec.algorithm!r} is not a rate limiter", hint)
+    if spec.burst is not None and not algorithm.has_burst:
+        having = ", ".join(name for name, each in ALGORITHMS.items() if each.has_burst)
+        raise SpecError("burst", f"{algorithm.name} has no burst", f"leave it out, or choose one of {having}")
+    if spec.burst is not None and spec.burst < 1:
+        raise SpecError("burst", f"a burst of {spec.burst} lets nothing pass", "give at least 1")
+    if spec.count_rejected and not algorithm.can_count_rejected:
+        having = ", ".join(name for name, each in ALGORITHMS.items() if each.can_count_rejected)
+        raise SpecError(
+            "count_rejected",
+            f"it makes no difference to {algorithm.name} whether rejected requests are counted",
+            f"leave it out, or choose one of {having}",
+        )
+    return algorithm
+
+
+def make(spec: LimiterSpec, limit: Limit) -> Limiter:
+    """Make a fresh limiter.
+
+    Raises:
+        SpecError: as ``check_spec`` does.
+    """
+    return check_spec(spec).build(limit, spec)
+
+
+def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | None = None) -> list[bool]:
+    """Decide on requests whose times are known.
+
+    Args:
+        limiter: a fresh one.
+        times: send times in unix seconds of the limiter's clock, in ascending order.
+        ends: when each request ended, on the same clock; None if they take no time. Only a concurrency limit minds.
+
+    Returns:
+        For each time, whether the request passes.
+    """
+    if ends is None:
+        ends = times = list(times)
+    decide, release = limiter.decide, limiter.release
+    running: list[float] = []
+    passed = []
+    for time, end in zip(times, ends, strict=True):
+        while running and running[0] <= time:
+            release(heappop(running))
+        allowed = decide(time).allowed
+        if allowed:
+            heappush(running, end)
+        passed.append(allowed)
+    return passed

@@ -1,0 +1,380 @@
+"""Sending what a probe asks for, and keeping what answers tell: volleys, streams, bursts. Pure: its caller sends."""
+
+import math
+from collections import Counter
+from collections.abc import Generator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from loadtest.arrays import Floats
+from loadtest.limits.probing.buckets import RATES, Bucket
+from loadtest.limits.probing.experiments import Experiment, Flood, Stream
+from loadtest.limits.probing.models import Aligned, Concurrency, FromFirst, Log, Model
+from loadtest.limits.probing.models import Counter as SlidingCounter
+from loadtest.limits.probing.past import OWN_SHARE, Answer, Past, Send, Volley, Who
+from loadtest.stats import log10_at_most
+from loadtest.units import Limit
+
+COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+"""Seconds that windows usually last."""
+REACH_S: Final = 0.6
+"""How far the server's clock may be from ours."""
+_PATIENCE_S: Final = 0.25
+"""A request without an answer by then has been decided on, and is being carried out or held."""
+_PARTS_MOST: Final = 60
+"""Volleys into which a stream is divided."""
+_FEW: Final = 4
+"""Requests of somebody else that are enough, where hardly anything comes back meanwhile."""
+_OF_OTHERS: Final = 16
+"""Requests of each other one that are enough in a stream."""
+_SETTLING: Final = 0.25
+"""Part of such a stream that is not counted."""
+_STREAM_LEAST: Final = 30
+"""Fewer requests in all show nothing."""
+_FEWEST: Final = 2
+"""One request is refused by no limit of its own."""
+_FEWER: Final = -1.0
+"""log10 of a probability below which fewer passed than alone."""
+_UNLIKELY: Final = -3.5
+"""log10 of a probability that is taken for none."""
+_WINDOW_EXACT: Final = 0.002
+"""Share by which a window may be longer or shorter than a whole number of seconds."""
+
+Step = Generator[Send, Sequence[Answer], Volley]
+
+
+class Asker:
+    """Asks for requests, and counts what becomes of them.
+
+    Args:
+        documented: the limit that the documentation gives.
+        now: unix seconds of our clock.
+        rate: requests/s that may be sent.
+        requests: that may be sent in all.
+        for_others: that may be sent beyond these, to see who shares the limit.
+    """
+
+    def __init__(self, documented: Limit, now: float, rate: float, requests: int, for_others: int) -> None:
+        self._documented = documented
+        windows = sorted({documented.window, *COMMON_WINDOWS})
+        self._models = every_model(
+            documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], REACH_S
+        )
+        self._past = Past()
+        self._enough = 2 if documented.count >= 20 else 1
+        """Refusals that end a burst."""
+        self._rate = rate
+        self._begin = self._now = now
+        self._left = requests
+        self._for_others = for_others
+        """Requests beyond these, to see who shares the limit."""
+        self._trip = 0.005
+        """The longest time between a request and its refusal, in s."""
+        self._bursts = 0
+        self._unseen: list[Answer] = []
+        """Of requests that no model has seen."""
+        self._shared: dict[Who, bool | None] = {}
+        """Of each who else was asked, whether the quota is theirs as well; None if that is not clear."""
+        self._amid: dict[Who, tuple[int, int, float]] = {}
+        """Of each who seemed to share it: requests, how many passed, and seconds over which they were sent."""
+        self._took: list[float] = []
+        """How long requests took that passed in the first burst."""
+
+    @property
+    def standing(self) -> list[Model]:
+        """The models that stand."""
+        return [model for model in self._models if model.stands]
+
+    @property
+    def _sent(self) -> list[Volley]:
+        return self._past.volleys
+
+    @property
+    def _patience(self) -> float:
+        return max(_PATIENCE_S, 3 * self._trip)
+
+    @property
+    def _longest(self) -> float:
+        """In which a request has been decided on, in s."""
+        return 1.5 * self._trip + 0.02
+
+    def _decided(self, answers: Sequence[Answer]) -> float:
+        """By when all requests of a volley had been decided on.
+
+        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
+        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        """
+        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+            return max(min(answer.answered, answer.sent + self._longest) for answer in answers)
+        came = [answer.answered for answer in answers if answer.answered < math.inf]
+        last = max([*came, *(answer.sent for answer in answers)])
+        return last if len(came) == len(answers) else last + self._patience
+
+    def _volley(self, at: float, count: int, spread: float = 0.0) -> Step:
+        answers = yield Send(at, count, self._patience, spread=spread)
+        self._learn(answers)
+        volley = self._volley_of(answers)
+        self._count([volley], [answers])
+        return volley
+
+    def _learn(self, answers: Sequence[Answer]) -> None:
+        """How long refusals take, and requests that passed."""
+        times, patience = [answer.answered - answer.sent for answer in answers], self._patience
+        refused = [each for each, answer in zip(times, answers, strict=True) if not answer.passed]
+        self._trip = max([self._trip, *refused, *([] if self._sent else [min(times[0], patience)])])
+        self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
+
+    def _volley_of(self, answers: Sequence[Answer]) -> Volley:
+        begin, passed = min(answer.sent for answer in answers), sum(answer.passed for answer in answers)
+        return Volley(begin, self._decided(answers), len(answers), passed)
+
+    def _make(self, chosen: Experiment) -> Generator[Send, Sequence[Answer], None]:
+        """Make an experiment."""
+        if isinstance(chosen, Stream):
+            yield from self._stream(chosen)
+            return
+        for at, count in chosen:
+            yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
+
+    def _stream(self, chosen: Stream) -> Generator[Send, Sequence[Answer], None]:
+        """Send requests evenly; those that overlap are kept together."""
+        begin, count = max(chosen[0][0], self._now), sum(count for _, count in chosen)
+        spread = (chosen[-1][0] - chosen[0][0]) * len(chosen) / max(1, len(chosen) - 1)
+        answers = yield Send(begin, count, self._patience, spread=spread)
+        self._learn(answers)
+        self._past.streams += 1
+        parts = min(count, max(1, int(spread / max(self._trip / 2, spread / _PARTS_MOST))))
+        edges = [round(part * count / parts) for part in range(parts + 1)]
+        ordered = sorted(answers, key=lambda answer: answer.sent)
+        group: list[Sequence[Answer]] = []
+        volleys: list[Volley] = []
+        passed = 0
+        for low, high in pairwise(edges):
+            volley = self._volley_of(ordered[low:high])
+            if volleys and volley.begin >= volleys[-1].end:
+                self._count(volleys, group)
+                volleys, group = [], []
+            volleys, group, passed = [*volleys, volley], [*group, ordered[low:high]], passed + volley.passed
+        self._count(volleys, group)
+        if passed < count:  # a long one is as good as several
+            self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
+
+    def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
+        self._past.add(volleys, answers)
+        for place in range(len(self._sent) - len(volleys), len(self._sent)):
+            for model in self._models:
+                model.see(self._past, place)
+        self._left -= sum(volley.sent for volley in volleys)
+        self._now = max(volley.end for volley in volleys) + 0.001
+
+    def _share(self, who: Who) -> Generator[Send, Sequence[Answer], bool | None]:
+        """Whether somebody else draws on the quota that has just been used up; None if that is not clear."""
+        passed = sum(volley.passed for volley in self._sent)
+        refill = 4 * self._trip * self._documented.rate
+        count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
+        answers = yield Send(self._now, count, self._patience, who)
+        through = sum(answer.passed for answer in answers)
+        end = self._decided(answers)
+        if through <= count // 4:  # they may have been counted, where refused requests are
+            self._count([self._volley_of(answers)], [answers])
+        else:
+            self._left -= count
+            self._unseen += answers
+        self._now = end + 0.001
+        still = yield from self._volley(self._now, 1)
+        self._left += min(count + 1, self._for_others)
+        self._for_others -= min(count + 1, self._for_others)
+        if still.passed:
+            return None
+        self._amid[who] = count, through, 0.0
+        return True if through <= count // 4 else False if through == count else None
+
+    def _ask(
+        self, count: int, who: Who = "own", *, spread: float = 0.0, also: tuple[Who, ...] = ()
+    ) -> Generator[Send, Sequence[Answer], Sequence[Answer]]:
+        """Send what no model is to see."""
+        answers = yield Send(self._now, count, self._patience, who, max(spread, count / self._rate), also)
+        self._now, self._left = self._decided(answers) + 0.001, self._left - count
+        self._unseen += answers
+        return answers
+
+    def _use_up(self, size: int) -> Generator[Send, Sequence[Answer], bool]:
+        """Send volleys until something is refused; False if nothing is, of all that may be sent."""
+        while 0 < size <= self._left:
+            answers = yield from self._ask(size)
+            if not all(answer.passed for answer in answers):
+                return True
+        return False
+
+    def _share_late(self, others: Sequence[Who], models: Sequence[Model]) -> Generator[Send, Sequence[Answer], None]:
+        """See who else draws on the quota, when nothing else is to be found out any more.
+
+        Args:
+            others: those of whom it is not clear.
+            models: those that may be in force.
+        """
+        buckets = [model for model in models if isinstance(model, Bucket)]
+        burst = min((model.count()[0] for model in models), default=1)
+        slowest = min((float(model.low.min()) for model in buckets), default=0.0)
+        fastest = max((float(model.high.max()) for model in buckets), default=math.inf)
+        rate = min(max(self._documented.rate, slowest), fastest)
+        size = max(2, burst // 3, math.ceil(rate * 2 * self._longest))
+        back = fastest * 2 * self._longest + (burst > 1)
+        """What may have come back until somebody else's requests are decided on."""
+        if back >= min(burst, _FEW):
+            if others and (yield from self._use_up(size)):
+                yield from self._share_stream(tuple(others), rate, burst)
+            return
+        needed = math.floor(back) + 1
+        for who in others:
+            if burst == 1:  # for certain nothing is left just after one that passed
+                self._now += 1.2 / slowest
+            used_up = yield from self._use_up(size)
+            if not used_up or max(2, needed) > self._left:
+                return
+            answers = yield from self._ask(max(2, needed), who)
+            through = sum(answer.passed for answer in answers)
+            if through < needed:
+                self._shared[who], self._amid[who] = True, (len(answers), through, 0.0)
+            elif len(buckets) == len(models):
+                self._shared[who] = False
+            elif needed <= self._left:  # a new window may have begun
+                own = yield from self._ask(needed)
+                self._shared[who] = None if all(answer.passed for answer in own) else False
+
+    def _share_stream(
+        self, others: tuple[Who, ...], rate: float, burst: int
+    ) -> Generator[Send, Sequence[Answer], None]:
+        """Send three times what passes, and a fifth as much of each other one: if they share it, as little passes."""
+        pace = min(self._rate, 3 * rate * (1 + len(others) / OWN_SHARE))
+        lull = self._patience if max(self._took) > self._patience / 2 else self._trip
+        count = max(_OF_OTHERS * (OWN_SHARE + len(others)), round(1.5 * lull * pace))
+        asked: Counter[Who] = Counter()
+        passed: Counter[Who] = Counter()
+        while min(count, self._left) >= _STREAM_LEAST and any(self._shared.get(who) is None for who in others):
+            count = min(count, self._left)
+            answers = yield from self._ask(count, spread=count / pace, also=others)
+            # What comes first finds it full, and may be anybody's.
+            settled = min(answer.sent for answer in answers) + _SETTLING * count / pace
+            answers = [answer for answer in answers if answer.sent >= settled]
+            asked.update(each.who for each in answers)
+            passed.update(each.who for each in answers if each.passed)
+            for who in others:
+                sent, through = asked[who], passed[who]
+                usual = (through + passed["own"] + 1) / (sent + asked["own"] + 2)
+                as_many = log10_at_most(sent - through, sent, 1 - usual)
+                if as_many < _UNLIKELY:
+                    self._shared[who] = False
+                elif as_many > -1 and log10_at_most(through, sent, 0.9 if burst > 2 else 0.55) < _UNLIKELY:
+                    spread = sent * (OWN_SHARE + len(others)) / pace
+                    self._shared[who], self._amid[who] = True, (sent, through, spread)
+
+    def _control(self, idle: float) -> Generator[Send, Sequence[Answer], None]:
+        """Ask another limit alone, where it seemed to share the quota: its own may refuse as many of such requests.
+
+        Args:
+            idle: seconds in which nothing is used up any more.
+        """
+        count, through, spread = self._amid.get("other limit", (0, 0, 0.0))
+        if not self._shared.get("other limit") or count < _FEWEST:
+            return
+        self._shared["other limit"] = None
+        if count <= self._left:
+            self._now += idle
+            alone = yield from self._ask(count, "other limit", spread=spread)
+            usual = (sum(answer.passed for answer in alone) + 1) / (count + 2)
+            if log10_at_most(through, count, usual) < _FEWER:
+                self._shared["other limit"] = True
+
+    def _size(self, count: int) -> int:
+        """Of the volleys in which so many are sent."""
+        size = max(-(-count // self._parts_most), self._documented.count // 12)
+        return max(1, min(size, int(self._rate * max(0.5, self._trip))))
+
+    def _lasts(self, counts: Floats) -> Floats:
+        """In how many seconds the requests of volleys of some sizes arrive."""
+        size = np.maximum(np.ceil(counts / self._parts_most), max(1, self._documented.count // 12))
+        return self._trip / 2 + (np.ceil(counts / size).clip(1) - 1) * np.maximum(self._trip, size / self._rate)
+
+    @property
+    def _parts_most(self) -> int:
+        return max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
+
+    def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
+        """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
+        size = self._size(count)
+        passed = refused = 0
+        last = spread = 0.0
+        while count > 0 and self._left > 0:
+            begin = max(at, last + size / self._rate)
+            volley = yield from self._volley(begin, min(size, count, self._left), spread)
+            last = volley.begin
+            passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
+            if volley.end - volley.begin >= _PATIENCE_S:
+                # A queue holds them, and would have let out by and by what comes after the answers.
+                size, spread = count, count / self._rate
+            at = self._now
+            if refused >= self._enough and not whole:
+                break
+        least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
+        self._bursts += refused > 0 and passed >= 0.5 * least
+        return refused > 0
+
+    def _ladder(self) -> Generator[Send, Sequence[Answer], None]:
+        """Ask one at a time, at moments at which room may come back, until one passes."""
+        window, full = self._documented.window, self._sent[0].begin
+        margin = 2 * self._trip + 0.002 * window
+        near = max(0.008 * window, 0.5 * self._trip)
+        moments = {full + window - near, full + window + near}
+        moments |= {self._now + part / self._documented.rate for part in (0.5, 1.5, 3.0)}
+        moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.3, 1.7, 2.1)}
+        for common in sorted({window, window / 2, window / 4}):
+            boundary = (self._now // common + 1) * common
+            moments |= {boundary + REACH_S + margin, full + common * 1.02}
+        if self._documented.count < 20:  # each costs a tenth of the count
+            moments = {full + window - near, full + window + near}
+            moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
+            moments.add((self._now // window + 1) * window + REACH_S + margin)
+        last = 0.0
+        for at in sorted(moments):
+            if at < max(self._now, last + margin / 4) or self._left < self._documented.count:
+                continue
+            last = at
+            if (yield from self._volley(at, 1)).passed:
+                break
+
+
+def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> list[Model]:
+    """All models, with all parameters that may be in force.
+
+    Args:
+        documented: the limit that the documentation gives; rates are looked for within a factor of ``RATES``.
+        windows: lengths that they may have, in s.
+        reach_s: how far the server's clock may be from ours.
+    """
+    around = np.array(windows)
+    rates = documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 141))
+    low, high, of = [], [], []
+    for window in windows:
+        bound = min(reach_s, window / 2)
+        edges = np.linspace(-bound, bound, 1 + max(4, math.ceil(2 * bound / min(0.1, window / 20))))
+        low.append(edges[:-1])
+        high.append(edges[1:])
+        of.append(np.full(len(edges) - 1, window))
+    lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
+    shortest, longest, grain = around * (1 - _WINDOW_EXACT), around * (1 + _WINDOW_EXACT), math.inf
+    one = np.zeros(1)
+    models: list[Model] = [
+        Aligned("fixed-window", lows, highs, lengths, grain=0.01),
+        FromFirst("fixed-window-from-first", shortest, longest, grain=grain),
+        Concurrency("concurrency", one, one),
+    ]
+    for rejected in (False, True):
+        models += [
+            Log("sliding-log", shortest, longest, rejected=rejected, grain=grain),
+            SlidingCounter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
+            Bucket(rates[:-1], rates[1:], rejected=rejected),
+        ]
+    return models

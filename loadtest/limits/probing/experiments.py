@@ -1,0 +1,148 @@
+"""Which experiment to make next: the one that best separates the models that still stand, for what it costs."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from loadtest.arrays import Floats
+from loadtest.limits.probing.weighing import Weighed
+
+Experiment = Sequence[tuple[float, int]]
+"""Volleys: when, in unix seconds of our clock, and how many requests."""
+
+
+class Stream(tuple[tuple[float, int], ...]):
+    """Volleys that follow each other without a gap: requests sent evenly, whatever becomes of those before."""
+
+    __slots__ = ()
+
+
+class Flood(tuple[tuple[float, int], ...]):
+    """Volleys of which all is sent, even if much is refused."""
+
+    __slots__ = ()
+
+
+def stream(begin: float, pace: float, count: int) -> Stream:
+    """So many requests from a moment on, ``pace`` a second."""
+    parts = min(12, count)
+    edges = [round(count * part / parts) for part in range(parts + 1)]
+    return Stream((begin + low / pace, high - low) for low, high in pairwise(edges))
+
+
+_TRIED: Final = 240
+"""Experiments that are compared."""
+_VOLLEYS: Final = 3
+"""Of one experiment, at most."""
+_OF_EACH: Final = 16
+"""Cases that stand for one model."""
+_MOMENTS: Final = (3, 8)
+"""At how many moments the requests of a volley come, at least and at most, in what is foreseen."""
+_ALIKE: Final = 0.2
+"""What it is worth to separate two cases of one model, if two models are worth 1."""
+_SAME: Final = 0.1
+"""The same of two that have the same numbers, with other offsets."""
+_LEAST: Final = 0.01
+"""Share of pairs below which an experiment is not worth its requests."""
+_GAPS: Final = (0.15, 1.4)
+"""Windows between two volleys, at least and at most."""
+_SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
+"""Sizes of volleys, in units of more than what passes at once."""
+_NOTICED: Final = 0.03
+"""Share of a volley by which what passes has to differ, at least."""
+
+
+def best(
+    rivals: Sequence[Weighed],
+    *,
+    now: float,
+    most: int,
+    budget: int,
+    blur: float,
+    until: float,
+    lasts: Callable[[Floats], Floats],
+) -> Flood | None:
+    """Of many experiments, the one that separates most pairs of cases for its requests and its time.
+
+    Args:
+        rivals: the models that stand.
+        now: the present, by our clock.
+        most: requests that are more than what passes at once.
+        budget: requests that may still be sent.
+        blur: seconds in which the requests of a volley arrive.
+        until: when the last volley may be sent.
+        lasts: in how many seconds the requests of volleys of some sizes arrive.
+
+    Returns:
+        None if none separates any.
+    """
+    chance = np.random.default_rng(budget)
+    times, counts = _designs(rivals, now, most, blur, chance)
+    fit = (counts.sum(axis=0) <= budget) & (times[-1] <= until)
+    times, counts = times[:, fit], counts[:, fit]
+    if not counts.size:
+        return None
+    separated = _separated([_foreseen(rival, times, counts, lasts(counts), chance) for rival in rivals], counts)
+    wide = max(rival.replay.idle() for rival in rivals)
+    # What separates all at once is worth more than steps that each separate a part.
+    cost = 0.5 + counts.sum(axis=0) / most + 0.5 * (times[-1] - now) / max(wide, 1e-3)
+    chosen = int(np.argmax(separated**2 / cost))
+    if separated[chosen] < _LEAST:
+        return None
+    volleys = zip(times[:, chosen], counts[:, chosen], strict=True)
+    return Flood((float(at), int(count)) for at, count in volleys if count)
+
+
+def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
+    """Of each experiment, how many pairs of cases let another number of some volley pass: by model, as shares of them.
+
+    Two cases of one model count less, and least if they have the same numbers and other offsets.
+    """
+    noticed = np.maximum(1.0, _NOTICED * counts)[:, None, None]
+    separated = np.zeros(counts.shape[1])
+    for place, (one, numbers) in enumerate(seen):
+        for other, others in seen[place:]:
+            apart = (np.abs(one[:, :, None] - other[:, None]) >= noticed).any(axis=0)
+            worth = np.ones((_OF_EACH, _OF_EACH))
+            if one is other:
+                same = (numbers[:, None] == others).all(axis=2)
+                worth = np.where(same, _SAME, 1.0) * (1.0 if len(seen) == 1 else _ALIKE)
+            separated += (apart * worth[:, :, None]).mean(axis=(0, 1))
+    return separated
+
+
+def _designs(
+    rivals: Sequence[Weighed], now: float, most: int, blur: float, chance: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Moments and sizes of volleys, drawn at random around the windows that stand."""
+    idle = np.array([rival.replay.idle() for rival in rivals])
+    lengths = [rival.replay.windows.ravel() for rival in rivals if rival.model.windowed]
+    window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
+    rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
+    first = now + rest + chance.random(_TRIED) * window
+    gaps = np.maximum(chance.uniform(*_GAPS, (_VOLLEYS - 1, _TRIED)) * window, 0.02) + blur
+    times = np.cumsum(np.vstack((first, gaps)), axis=0)
+    counts = np.maximum(1.0, np.round(chance.choice(_SIZES, (_VOLLEYS, _TRIED)) * most))
+    counts[np.arange(_VOLLEYS)[:, None] >= chance.integers(1, _VOLLEYS + 1, _TRIED)] = 0
+    for place in range(1, _VOLLEYS):  # what is not sent ends nothing
+        times[place] = np.where(counts[place] > 0, times[place], times[place - 1])
+    return times, counts
+
+
+def _foreseen(
+    rival: Weighed, times: Floats, counts: Floats, lasts: Floats, chance: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """How many of each volley pass, by case and experiment; and the numbers of each case."""
+    weights = np.exp(rival.fits - rival.fits.max())
+    rows = chance.choice(len(weights), _OF_EACH, p=weights / weights.sum())
+    draws = chance.integers(rival.replay.counts.shape[1], size=_OF_EACH)
+    replay = rival.replay.taken(rows, draws)
+    moments = int(np.clip(lasts.max() / lasts.min() // 2, *_MOMENTS))
+    edges, passing = np.linspace(0, 1, moments + 1), []
+    for at, count, last in zip(times, counts, lasts, strict=True):
+        sent = np.diff(np.round(np.outer(edges, count)), axis=0)
+        some = zip((edges[1:] + edges[:-1]) / 2, sent, strict=True)
+        passing.append(sum(replay.volley(at + part * last, each) for part, each in some))
+    return np.array(passing), np.stack((replay.counts[:, 0], replay.windows[:, 0]), axis=1)

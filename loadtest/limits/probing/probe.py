@@ -1,0 +1,389 @@
+"""A probe of one limit: sends volleys, sets models aside, ends as soon as it is sure. Pure: its caller sends."""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from loadtest.limits.probing.asking import REACH_S, Asker
+from loadtest.limits.probing.buckets import Bucket
+from loadtest.limits.probing.experiments import Experiment, Stream, best, stream
+from loadtest.limits.probing.models import Concurrency, Model
+from loadtest.limits.probing.past import Answer, Send, Volley, Who
+from loadtest.limits.probing.weighing import Weighed, weigh
+from loadtest.units import Limit
+
+REQUESTS: Final = 4.0
+"""Requests that a probe may send, as a multiple of the documented count."""
+SCOPE_REQUESTS: Final = 1.5
+"""Requests beyond these, likewise, that it may send to see who shares the limit."""
+WINDOWS: Final = 8.0
+"""Time that it may take, in documented windows."""
+_SURE_BURSTS: Final = 1
+"""Bursts that have to agree where the numbers are the documented ones."""
+_OTHER_BURSTS: Final = (3, 12)
+"""Bursts that have to agree where they are others: as many as use up the documented count, but within these bounds."""
+_PHASE: Final = 0.1
+"""Part of a documented window that is over when a probe begins."""
+_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""The first two digits of counts that somebody chooses."""
+_SMALL: Final = 20
+"""Any count below it may be chosen."""
+_SHARED: Final = 0.85
+"""Of a documented rate, that others may leave of a bucket without being seen."""
+_SEEN: Final = 1.05
+"""Of a documented rate, that what is seen of a bucket through a network may be faster than it is."""
+_NEAR: Final = 0.04
+"""Share of a bucket's rate that may be open, while there is something left to send."""
+_NEAR_ENOUGH: Final = 0.2
+"""The same at last, where the documented rate is among those that stand: it is named then, with the others."""
+_BURST_ENOUGH: Final = 0.05
+"""Share of a burst, likewise."""
+RATE_SAME: Final = 0.02
+"""Share by which a rate may differ and still be the documented one."""
+_SMALL_LIMIT: Final = 50
+"""What others draw of less than this is the same number too often."""
+_BETTER: Final = 7.0
+"""Natural log of how much more likely a model has to be for another one to be set aside."""
+_LIKELIER: Final = 3.0
+"""The same of its best numbers: one request more or less of a volley."""
+_ILL: Final = -15.0
+"""Natural log of the likelihood below which nothing that stands explains what was seen."""
+_EXPERIMENTS_MOST: Final = 150
+_FITS_FIRST: Final = 3
+"""Streams that are tried before anything else, where it looks like a bucket."""
+_STREAM_LEAST: Final = 4
+"""Fewer requests show no rate."""
+_SLOW: Final = 1.5
+"""Requests that come back in the time to a refusal, below which streams tell less than volleys at chosen moments."""
+_OVER: Final = 1.35
+"""Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
+_OVER_ONE: Final = 5.0
+"""The same, where one request may be all that passes at once: what comes too early leaves no trace then.
+
+When the next one passes is seen no closer than they follow each other.
+"""
+
+Word = Literal["named", "several", "none", "unlimited"]
+Probe = Generator[Send, Sequence[Answer], "Finding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a probe of one limit found.
+
+    Attributes:
+        word: one model is ``named``, ``several`` stand, ``none`` does, or nothing was refused (``unlimited``).
+        documented: the limit that the documentation gives.
+        standing: the models that stand.
+        held: whether requests that passed were held as in a queue.
+        shared: of each who else was asked, whether the quota is theirs as well; None if that is not clear.
+        requests: how many were sent.
+        refused: of these, refused.
+        seconds: from the first request to the last answer.
+        why: what is missing, where it is not sure.
+        volleys: what was sent and seen.
+    """
+
+    word: Word
+    documented: Limit
+    standing: tuple[Model, ...] = field(repr=False)
+    held: bool
+    shared: dict[Who, bool | None]
+    requests: int
+    refused: int
+    seconds: float
+    why: str
+    volleys: tuple[Volley, ...] = field(repr=False)
+
+
+class Prober(Asker):
+    """One probe.
+
+    Args:
+        documented: the limit that the documentation gives.
+        now: unix seconds of our clock.
+        rate: requests/s that may be sent.
+        others: who else there is, to see whether they share the quota.
+        requests: that may be sent in all.
+        seconds: that it may take.
+        clock: unix seconds of our clock, where thinking takes time.
+    """
+
+    def __init__(
+        self,
+        documented: Limit,
+        now: float,
+        rate: float,
+        *,
+        others: Sequence[Who] = (),
+        requests: int | None = None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
+        self._most = most if requests is None else min(most, requests)
+        share = REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else 1.0
+        own = min(int(REQUESTS * documented.count), round(share * self._most))
+        super().__init__(documented, now, rate, own, self._most - own if others else 0)
+        self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
+        self._fits_made = 0
+        self._clock = clock
+        self._thought = 0.0
+        """How long it took to choose the last experiment, in s."""
+        self._held = self._ill = False
+        """Whether requests are held, and whether nothing that stands explains what was seen."""
+        self._others = others
+
+    def run(self) -> Probe:
+        """Make the experiments, and return what they tell."""
+        # Early in a window, if windows are the documented ones or a part of them: what follows is in the same one.
+        window = self._documented.window
+        begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
+        yield from self._volley(begin, 1)
+        filled = yield from self._burst(self._now, round(1.1 * self._documented.count) + 1)
+        if not filled:  # what refills quickly needs more at once than its burst
+            filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
+        if not filled:
+            sent = sum(volley.sent for volley in self._sent)
+            return self._finding("unlimited", f"nothing was refused of {sent} requests")
+        self._past.tighten(self._longest)
+        self._held = _held(self._took, self._trip)
+        for model in self._models if self._held else ():
+            if not isinstance(model, Bucket) or model.rejected:
+                model.set_aside()
+        if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
+            for who in self._others:
+                self._shared[who] = yield from self._share(who)
+        yield from self._ladder()
+        for _ in range(_EXPERIMENTS_MOST):
+            rivals = self._weigh()
+            if not rivals or self._sure or (chosen := self._choose(rivals)) is None:
+                break
+            yield from self._make(chosen)
+        found = self._conclude()
+        self._left = self._most - found.requests - len(self._unseen)
+        yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
+        self._left = self._most - found.requests - len(self._unseen)
+        yield from self._control(self._idle)
+        return replace(
+            found,
+            requests=found.requests + len(self._unseen),
+            refused=found.refused + sum(not answer.passed for answer in self._unseen),
+            seconds=self._now - self._begin,
+            shared=self._shared,
+        )
+
+    @property
+    def _idle(self) -> float:
+        """Seconds in which all that stands has nothing used up any more."""
+        times = [
+            model.count()[1] * model.window()[1] if isinstance(model, Bucket) else model.window()[1]
+            for model in self._likely
+        ]
+        return min(max(times, default=0.0), 2 * self._documented.window)
+
+    def _weigh(self) -> list[Weighed]:
+        """Weigh what stands; set aside what explains much less than something else that explains what was seen."""
+        for model in self._models:
+            model.divide(self._past)
+        found = [weigh(model, self._past, self._trip, self._documented) for model in self._likely]
+        if not found:
+            return []
+        top = max(found, key=lambda each: each.evidence)
+        self._ill = top.well < _ILL
+        if self._ill:
+            return found
+        for each in found:
+            if each.evidence < top.evidence - _BETTER and each.fits.max() < top.fits.max() - _LIKELIER:
+                each.model.set_aside()
+            else:
+                each.narrow()
+        return [each for each in found if each.model.stands]
+
+    def _choose(self, rivals: Sequence[Weighed]) -> Experiment | None:
+        begin = self._clock()
+        self._now = max(self._now, begin + self._thought)
+        chosen = self._chosen_experiment(rivals)
+        self._thought = self._clock() - begin
+        return chosen
+
+    def _chosen_experiment(self, rivals: Sequence[Weighed]) -> Experiment | None:
+        most = max(int(model.least_n.max()) for model in self._likely)
+        most += max(self._enough, round(0.05 * most))
+        if self._sole and self._pinned():
+            margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
+            # At another phase than before: what somebody else uses up is not the same then.
+            replay = rivals[0].replay
+            idle = self._now + replay.idle() + margin + 0.37 * self._bursts * float(replay.windows.max())
+            return ((idle, most),) if idle <= self._until and most <= self._left else None
+        buckets = all(isinstance(model, Bucket) for model in self._likely)
+        if (buckets or self._fits_made < self._like_bucket * _FITS_FIRST) and (found := self._fitting()):
+            return found
+        return best(
+            rivals,
+            now=self._now,
+            most=most,
+            budget=self._left,
+            blur=self._trip / 2,
+            until=self._until,
+            lasts=self._lasts,
+        )
+
+    @property
+    def _like_bucket(self) -> bool:
+        """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
+        full = next((volley.end for volley in self._sent if volley.refused), math.inf)
+        if self._held:
+            return True
+        soon = full + min(0.45 * self._documented.window, max(4 / self._documented.rate, 2 * self._trip))
+        return any(volley.passed for volley in self._sent if full <= volley.begin and volley.end < soon)
+
+    def _fitting(self) -> Experiment | None:
+        """A stream that fits the rate of the only bucket that stands, longer with each that was not enough."""
+        buckets = [model for model in self._likely if isinstance(model, Bucket)]
+        if not buckets:
+            return None
+        bucket = buckets[self._fits_made % len(buckets)]
+        low, high = float(bucket.low.min()), float(bucket.high.max())
+        rate = math.sqrt(low * high) if self._fits_made else min(max(self._documented.rate, low), high)
+        if rate * self._trip < _SLOW:
+            return None
+        self._fits_made += 1
+        if bucket.rejected:  # it lets nothing pass any more once more is sent than its rate
+            wanted = 2.5 * bucket.count()[1] * 2 * rate / (high - low)
+            return self._stream_of(rate, round(max(wanted, 3 * rate * self._trip, 4 * bucket.count()[1])))
+        # The network moves some of them over the edges of what is counted.
+        count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
+        count = count if self._sole else min(count, 0.6 * self._documented.count)
+        hidden = bucket.count()[0] <= 1 + 2 * rate * self._trip
+        over = _OVER_ONE if hidden and self._fits_made % 2 else _OVER
+        if hidden:
+            count = min(count, (0.6 if over == _OVER_ONE else 0.2) * self._left)
+        return self._stream_of(over * rate, round(count))
+
+    def _stream_of(self, pace: float, count: int) -> Stream | None:
+        pace = min(pace, self._rate)
+        most = int(min(count, self._left, pace * (self._until - self._now)))
+        return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
+
+    def _pinned(self, *, at_last: bool = False) -> bool:
+        """Whether numbers are known as closely as is wanted, or ``at_last`` as is enough."""
+        for model in self._likely:
+            (least, most), (low, high) = model.window(), model.count()
+            bucket = isinstance(model, Bucket)
+            near = _NEAR_ENOUGH if at_last and self._as_documented(model) else _NEAR
+            slack = near * most if bucket else max(0.05 * most, 3 * self._trip)
+            if bucket and low == 1 and least < self._trip and not self._documented_stands:
+                return False  # what comes too early leaves no trace: how requests are mixed up matters most
+            blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
+            if most - least > slack or high - low > max(2, blur, _BURST_ENOUGH * high * at_last):
+                return False
+        return True
+
+    @property
+    def _confirmed(self) -> bool:
+        least, most = _OTHER_BURSTS
+        model, documented = self._likely[0], self._documented.count
+        count = model.count()[0]
+        needed = min(most, max(least + (count < documented), documented // count))  # others leave less, never more
+        if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
+            bursts = self._bursts + self._fits_made * model.rejected
+        else:
+            bursts = model.agreeing(0.5 * model.window()[0])
+        return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
+
+    @property
+    def _likely(self) -> list[Model]:
+        """Of the models that stand those with numbers that somebody may have chosen, or all if there is none."""
+        standing = self.standing
+        return [each for each in standing if self._as_documented(each) or self._chosen(each)] or standing
+
+    @property
+    def _documented_stands(self) -> bool:
+        return self._as_documented(self._likely[0])
+
+    def _as_documented(self, model: Model) -> bool:
+        """Whether the documented numbers are among those that stand of a model."""
+        documented = self._documented
+        (least, most), (low, high) = model.window(), model.count()
+        if isinstance(model, Bucket):
+            return least * (1 - RATE_SAME) <= 1 / documented.rate <= most * (1 + RATE_SAME)
+        return least <= documented.window <= most and low <= documented.count <= high
+
+    def _chosen(self, model: Model) -> bool:
+        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
+
+        Somebody may enforce another count in the documented window; in another one, short windows look like what others
+        leave of a bucket. So does what is a little below the documented rate of a bucket, or below a small limit.
+        """
+        documented = self._documented
+        (least, most), (low, high) = model.window(), model.count()
+        if isinstance(model, Bucket):
+            slowest, fastest = documented.window / most, documented.window / least
+            part = (slowest + fastest) / 2 / documented.count
+            if _SHARED < part < _SEEN or (part < 1 and documented.count < _SMALL_LIMIT):
+                return False
+            return _round_in(low, high) and _round_in(math.ceil(slowest), int(fastest))
+        if not _round_in(low, high):
+            return False
+        if isinstance(model, Concurrency):
+            return True
+        small = documented.count < _SMALL_LIMIT and high < documented.count
+        return least <= documented.window <= most and not small
+
+    @property
+    def _sole(self) -> bool:
+        return len({model.key for model in self._likely}) == 1
+
+    @property
+    def _sure(self) -> bool:
+        return self._sole and self._confirmed and self._pinned()
+
+    def _conclude(self) -> Finding:
+        known = any(self._as_documented(each) or self._chosen(each) for each in self.standing)
+        # What others draw leaves less; more than is documented, and nobody's choice, is not one limiter's doing.
+        odd = not known and all(each.count()[0] > self._documented.count for each in self.standing)
+        if odd or self._ill:
+            return self._finding(
+                "none",
+                "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
+            )
+        if not self._sole:
+            return self._finding("several", "what may be sent does not tell them apart")
+        if self._confirmed and self._pinned(at_last=True):
+            if self._documented_stands or self._chosen(self._likely[0]):
+                return self._finding("named", "")
+            return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
+        return self._finding("several", "what may be sent does not confirm its numbers")
+
+    def _finding(self, word: Word, why: str) -> Finding:
+        sent = sum(volley.sent for volley in self._sent)
+        return Finding(
+            word,
+            self._documented,
+            tuple(self._likely if word == "named" else self.standing),
+            self._held,
+            self._shared,
+            sent,
+            sent - sum(volley.passed for volley in self._sent),
+            self._sent[-1].end - self._begin,
+            why,
+            tuple(self._sent),
+        )
+
+
+def _held(took: Sequence[float], trip: float) -> bool:
+    """Whether requests that passed in a burst waited ever longer for their answers, as in a queue."""
+    part = len(took) // 3
+    return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
+
+
+def _round_in(low: int, high: int) -> bool:
+    """Whether one of some counts is a small one, a power of 2, or as round as 10, 12, 15, 20, 25, 30, ... are."""
+    return any(
+        count < _SMALL
+        or count & (count - 1) == 0
+        or (int(str(count)[:2]) in _ROUND and not count % 10 ** (len(str(count)) - 2))
+        for count in range(low, high + 1)
+    )

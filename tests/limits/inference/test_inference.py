@@ -1,0 +1,249 @@
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loadtest import limits
+from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
+from loadtest.limits import ALGORITHMS, LimiterSpec
+from loadtest.limits.inference.inference import Inference, infer, sign_test, words
+from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.plan import AssumedLimits
+from loadtest.units import Limit
+
+LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
+SHIFT = 0.31
+TRUTHS = [
+    LimiterSpec("fixed-window"),
+    LimiterSpec("fixed-window-from-first"),
+    LimiterSpec("sliding-log"),
+    LimiterSpec("sliding-log", count_rejected=True),
+    LimiterSpec("sliding-counter"),
+    LimiterSpec("sliding-counter", count_rejected=True),
+    LimiterSpec("token-bucket"),
+    LimiterSpec("token-bucket", 17),
+    LimiterSpec("token-bucket", 17, count_rejected=True),
+    LimiterSpec("gcra"),
+    LimiterSpec("gcra", 5),
+    LimiterSpec("gcra", count_rejected=True),
+    LimiterSpec("leaky-queue"),
+    LimiterSpec("leaky-queue", 20),
+    LimiterSpec("concurrency"),
+]
+
+
+def even(rate: float, seconds: float, begin: float = 0.0) -> list[float]:
+    """Evenly spaced times."""
+    return (begin + np.arange(round(rate * seconds)) / rate).tolist()
+
+
+TRAFFIC: dict[str, Callable[[], list[float]]] = {
+    "1.1x": lambda: even(1.1 * 100 / 60, 300),
+    "2x": lambda: even(2 * 100 / 60, 300),
+    "burst": lambda: [*even(10000, 0.02), *even(100 / 60, 200, 4.0)],
+    "steps": lambda: [*even(0.8, 70), *even(3.5, 100, 70), *even(1.2, 60, 170), *even(5, 70, 230)],
+}
+
+
+def world(
+    truth: LimiterSpec,
+    times: list[float],
+    limit: Limit,
+    *,
+    seed: int = 5,
+    base: float = 1.7e9 + 13.7,
+    delay_s: float = 0.0003,
+) -> RequestLog:
+    """What a server with such a limiter answers, a little after each request was sent, its clock ahead of ours."""
+    chance, limiter = random.Random(seed), limits.make(truth, limit)  # a simulation: not for secrets
+    arrivals = sorted((base + t + delay_s + chance.expovariate(1 / delay_s), base + t) for t in times)
+    starts, ends, refused, running = [], [], [], list[float]()
+    for arrival, sent in arrivals:
+        for _ in [end for end in running if end <= arrival]:
+            limiter.release(arrival)
+        running = [end for end in running if end > arrival]
+        decision = limiter.decide(arrival + SHIFT)
+        took = decision.delay + (4 * chance.lognormvariate(0, 0.3) if truth.algorithm == "concurrency" else 0.2)
+        end = arrival + (took if decision.allowed else 0.0002)
+        if decision.allowed:
+            running.append(end)
+        starts.append(sent)
+        ends.append(end + delay_s)
+        refused.append(not decision.allowed)
+    order = np.argsort(starts, kind="stable")
+    group = LimiterRequests(
+        limit, pd.RangeIndex(len(starts)), np.array(starts)[order], np.array(ends)[order], np.array(refused)[order],
+        np.ones(len(starts), bool), np.zeros(0),
+    )  # fmt: skip
+    return join([group], max(0.002, 4.5 * delay_s))
+
+
+def found_in(truth: LimiterSpec, traffic: str, assumed: LimiterSpec | None = None) -> Inference:
+    """What the answers tell."""
+    limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
+    return infer(world(truth, TRAFFIC[traffic](), limit), AssumedLimits({}, assumed or LimiterSpec()), 0.0, 0.6)
+
+
+def is_named(truth: LimiterSpec, found: Inference) -> bool:
+    """Whether the true limiter is among those named, with its burst."""
+    burst = truth.burst or {"gcra": 1, "token-bucket": 100, "leaky-queue": 100}.get(truth.algorithm)
+    return any(
+        (fit.spec.algorithm, fit.spec.count_rejected, fit.spec.burst)
+        == (truth.algorithm, truth.count_rejected, burst)
+        for fit in found.named
+    )  # fmt: skip
+
+
+def words_of(truth: LimiterSpec) -> str:
+    """A short name."""
+    return "-".join(str(part) for part in (truth.algorithm, truth.burst, truth.count_rejected) if part)
+
+
+@pytest.mark.parametrize("traffic", TRAFFIC)
+@pytest.mark.parametrize("truth", TRUTHS, ids=words_of)
+def test_the_true_limiter_is_never_set_aside(truth: LimiterSpec, traffic: str) -> None:
+    """Whatever limiter answered, it is the one that is named, or one of those that this traffic can't tell apart."""
+    found = found_in(truth, traffic)
+    if found.refused:
+        assert is_named(truth, found), [words(fit) for fit in found.named]
+    else:
+        assert found.word == "nothing"
+
+
+def test_every_algorithm_is_tried() -> None:
+    """None of the leaf's algorithms is left out, neither in these tests nor among the candidates."""
+    assert {truth.algorithm for truth in TRUTHS} == set(ALGORITHMS)
+    tried = {(fit.spec.algorithm, fit.spec.count_rejected) for fit in found_in(TRUTHS[0], "2x").every}
+    expected = {(name, False) for name in ALGORITHMS}
+    assert tried == expected | {(name, True) for name, each in ALGORITHMS.items() if each.can_count_rejected}
+
+
+def test_a_fixed_window_is_named_and_how_sure_that_is() -> None:
+    """The next-best is contradicted by many decisions, the named one by none."""
+    found = found_in(LimiterSpec("fixed-window"), "2x")
+    assert found.word == "named"
+    assert found.named[0].shift_s == pytest.approx(SHIFT, abs=0.3)
+    assert found.against[0] > 50
+    assert found.against[1] == 0
+    assert found.log10_p == pytest.approx(-found.against[0] * np.log10(2))
+    assert found.named[0].spec.algorithm == "fixed-window"
+
+
+def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() -> None:
+    """Both let the same requests pass: both are named."""
+    for truth in ("sliding-log", "fixed-window-from-first"):
+        found = found_in(LimiterSpec(truth), "2x")
+        assert found.word == "several"
+        assert {fit.spec.algorithm for fit in found.named} == {"sliding-log", "fixed-window-from-first"}
+
+
+@pytest.mark.parametrize("count", [80, 130])
+def test_another_count_than_the_documented_one_is_found(count: int) -> None:
+    """A server that allows another number is told from one that allows the documented one by another algorithm."""
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
+    documented = RequestLog(**{**requests.__dict__, "limit": LIMIT})
+    found = infer(documented, AssumedLimits({}), 0.0, 0.6)
+    assert found.named[0].spec == LimiterSpec("fixed-window")
+    assert found.other_count == count
+    assert not found.assumed.fits
+
+
+def test_refusals_without_reason_fit_nothing() -> None:
+    """A server that refuses a third of all requests at random counts by no algorithm."""
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
+    requests.refused[:] = np.random.default_rng(1).random(len(requests.refused)) < 1 / 3
+    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
+    assert found.word == "none"
+    assert not found.named
+    assert found.best is not None
+
+
+def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
+    """Some refusals and admissions that no window explains are counted, each for what it is."""
+    requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
+    full = np.flatnonzero(requests.refused)
+    # In one window a request is refused in place of a later one; in another, one too many passes.
+    begins = full[np.flatnonzero(np.diff(requests.times[full]) > 10)[:2] + 1]
+    requests.refused[begins[0] - 5], requests.refused[begins[0]] = True, False
+    requests.refused[begins[1] + 5] = False
+    assumed = infer(requests, AssumedLimits({}), 0.0, 0.6).assumed
+    assert (assumed.wrongly_rejected, assumed.wrongly_admitted) == (1, 1)
+    assert np.flatnonzero(assumed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
+
+
+def test_where_nothing_was_refused_nothing_is_told() -> None:
+    """No 429, no inference; and an empty record is no error."""
+    requests = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
+    assert infer(requests, AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 0), AssumedLimits({}), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 1), AssumedLimits({}), 0.0, 0.6).n == 1
+
+
+def test_all_429_tells_nothing() -> None:
+    """Where every request was refused, nothing tells by which algorithm."""
+    requests = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
+    requests.refused[:] = True
+    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
+    assert found.word == "nothing"
+    assert found.refused == found.n == 20
+
+
+def test_the_sign_test_is_exact() -> None:
+    """Against sums of binomial coefficients, and finite for large numbers."""
+    assert sign_test(10, 0) == pytest.approx(np.log10(1 / 1024))
+    assert sign_test(9, 1) == pytest.approx(np.log10(11 / 1024))
+    assert sign_test(3, 5) == 0.0
+    assert -2000 < sign_test(20_000, 19_000) < -5
+
+
+def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
+    """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
+    truth = LimiterSpec("token-bucket", 17, count_rejected=True)
+    requests = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
+    best = infer(requests, AssumedLimits({}), 0.0, 0.6).named[0]
+    assert best.spec.algorithm in ("token-bucket", "gcra")
+    assert best.bursts[0] <= 17 <= best.bursts[1]
+    assert f"({best.bursts[0]} to {best.bursts[1]} fit as well)" in words(best)
+
+
+def test_limiters_are_named_in_words() -> None:
+    """As a sentence may have them."""
+    named = found_in(LimiterSpec("token-bucket", 17), "2x").named
+    assert words(named[0]) == "a token bucket (or GCRA, which decides alike) of 17 at once"
+    assert words(found_in(TRUTHS[0], "2x").named[0]) == "a fixed window, aligned with the wall clock"
+
+
+class Nginx:
+    """``limit_req rate=100r/m burst=20 nodelay`` as nginx counts: in whole ms and thousandths of a request."""
+
+    def __init__(self) -> None:
+        self._rate, self._burst = 100 * 1000 // 60, 20 * 1000
+        self._excess, self._last = 0, -(10**15)
+
+    def decide(self, now: float) -> bool:
+        """Whether a request passes."""
+        at = int(now * 1000)
+        excess = max(0, self._excess - self._rate * (at - self._last) // 1000 + 1000)
+        if excess > self._burst:
+            return False
+        self._excess, self._last = excess, at
+        return True
+
+
+def test_nginx_is_named_with_its_rate() -> None:
+    """It cuts rates and what runs off: after some hundred requests only a rate a little lower explains what it does."""
+    chance, server = np.random.default_rng(2), Nginx()
+    below, above = chance.exponential(1.0, 60), chance.exponential(0.35, 370)
+    times = 1.7e9 + np.cumsum(np.concatenate((below, above)))
+    refused = np.array([not server.decide(at + 0.0003) for at in times])
+    answered = np.ones(len(times), bool)
+    group = LimiterRequests(
+        LIMIT, pd.RangeIndex(len(times)), times, times + 0.0008, refused, answered, np.zeros(0)
+    )  # fmt: skip
+    found = infer(join([group], 0.002), AssumedLimits({}), 0.0, 0.6)
+    assert found.word == "named"
+    assert found.named[0].spec.burst == 21
+    assert found.named[0].limit.rate == pytest.approx(1.666, abs=0.003)
+    assert words(found.named[0]).endswith(f"of 21 at once, at {found.named[0].limit.rate:.4g} requests/s")

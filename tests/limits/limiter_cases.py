@@ -1,0 +1,66 @@
+"""Limits, limiters and arrivals that properties are drawn from."""
+
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from loadtest.limits import ALGORITHMS, Limiter, LimiterSpec, make
+from loadtest.units import Limit
+
+NOW = 1_800_000_000.0
+"""A boundary of windows of every length that is used here, and as large as unix seconds are."""
+CLOSE = 2e-6
+"""Seconds between times that a limiter surely tells apart."""
+WINDOWS = (0.001, 0.1, 0.7, 1.0, 60.0, 7 * 24 * 3600.0)
+
+limits = st.builds(Limit, st.integers(1, 12), st.sampled_from(WINDOWS))
+
+
+class Case(NamedTuple):
+    """A limiter's description, and requests for it."""
+
+    spec: LimiterSpec
+    limit: Limit
+    times: list[float]
+
+    def make(self) -> Limiter:
+        """A fresh limiter."""
+        return make(self.spec, self.limit)
+
+    @property
+    def burst(self) -> int:
+        """Requests that may pass at once."""
+        return self.spec.burst or (1 if self.spec.algorithm == "gcra" else self.limit.count)
+
+
+@st.composite
+def specs(draw: st.DrawFn, *names: str, counting: bool | None = None) -> LimiterSpec:
+    """Specs of these algorithms, or of all."""
+    algorithm = ALGORITHMS[draw(st.sampled_from(names or tuple(ALGORITHMS)))]
+    burst = draw(st.none() | st.integers(1, 12)) if algorithm.has_burst else None
+    counts = algorithm.can_count_rejected and (draw(st.booleans()) if counting is None else counting)
+    return LimiterSpec(algorithm.name, burst, counts)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, limit: Limit, size: int = 40) -> list[float]:
+    """Ascending times: bursts, even spacings that meet a limiter's edges, anything between, and long silences."""
+    spacing = limit.window / limit.count
+    gaps = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, 1.0, float(limit.count), 2.5 * limit.count]) | st.floats(0, 3)
+    at = NOW + draw(st.sampled_from([0.0, 0.5]) | st.floats(0, 2)) * limit.window
+    times = []
+    for gap in draw(st.lists(gaps, min_size=1, max_size=size)):
+        at += gap * spacing
+        times.append(at)
+    return times
+
+
+@st.composite
+def cases(draw: st.DrawFn, *names: str, counting: bool | None = None) -> Case:
+    """A limiter of these algorithms, or of any, and requests for it."""
+    spec, limit = draw(specs(*names, counting=counting)), draw(limits)
+    return Case(spec, limit, draw(arrivals(limit)))
+
+
+TIMED = tuple(name for name in ALGORITHMS if name != "concurrency")
+"""All whose decisions depend on the time."""
