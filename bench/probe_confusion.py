@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.probing import simulation
-
 from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.buckets import Bucket
 from loadtest.limits.probing.past import Who
 from loadtest.limits.probing.probe import Finding
 from loadtest.limits.probing.results import scope, verdict
 from loadtest.units import Limit
+from tests.limits.probing import simulation
 
 SPECS: Final = {
     "fixed": LimiterSpec("fixed-window"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
+from loadtest import words
 from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.limits import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
 from loadtest.record.run_info import TargetInfo
@@ -135,6 +136,12 @@ class AssumedLimits:
     def together(self, name: str) -> tuple[LimitName, ...]:
         """The limit names whose requests are counted together with those of ``name``."""
         return LIMIT_NAMES if self.one_for_all else tuple(each for each in LIMIT_NAMES if each == name)
+
+    def limit_text(self, limit: Limit) -> str:
+        """A limit as the assumed algorithm has it: ``100 per minute``, ``10 at the same time``."""
+        if self.spec.algorithm == CONCURRENCY:
+            return f"{words.count(limit.count)} at the same time"
+        return words.limit(limit.count, limit.window)
 
     def quotas(self, keys: int) -> int:
         """How many quotas so many keys have."""

@@ -1,6 +1,5 @@
 """What is wrong in a strict TOML file, in words: the key as it is written, and the nearest valid one. Pure."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 
 from loadtest.errors import InputError
+from loadtest.words import suggestion
 
 _MOST_PARTS: Final = 100
 
@@ -56,7 +56,7 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
             loc.pop()
         where = _path(loc, raw) or whole
         if kind == "extra_forbidden":
-            message = f"unknown key{nearest(str(loc[-1]), _keys_at(root, loc[:-1]))}"
+            message = f"unknown key{suggestion(str(loc[-1]), _keys_at(root, loc[:-1]))}"
         elif kind in {"model_type", "dict_type"}:
             message = "must be a table"
         elif kind == "list_type":
@@ -65,16 +65,8 @@ def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator
             message = "is missing"
         elif kind in {"literal_error", "enum"}:
             known = _words(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
-            message = f"{problem['input']!r} is not valid here{nearest(str(problem['input']), known)}"
+            message = f"{problem['input']!r} is not valid here{suggestion(str(problem['input']), known)}"
         yield f"{where}: {message}"
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(known)}" if known else ""
 
 
 def _path(loc: Sequence[Any], raw: Any) -> str:

@@ -3,7 +3,6 @@
 Metric names are exactly those of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
 """
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from typing import Final, Literal
 
 from loadtest.contract import Outcome
 from loadtest.errors import InputError
-from loadtest.units import split_quantity
+from loadtest.units import Unit, split_quantity
+from loadtest.words import nearest
 
-Unit = Literal["ms", "per_s", "share", "number"]
 Judgement = Literal["pass", "fail", "inconclusive"]
 
 QUANTILES: Final = ("p50", "p90", "p95", "p99")
@@ -297,5 +296,5 @@ def nearest_metric(metric: str) -> str:
         return f"Name a statistic of it: {', '.join(f'{meant[0]}.{each}' for each in STATISTICS)}."
     if meant[0] in METRICS:
         return f"Did you mean {' or '.join(meant)}?"
-    near = difflib.get_close_matches(metric, METRICS, n=1)
-    return f"Did you mean {near[0]}?" if near else "`loadtest metrics` lists them all."
+    near = nearest(metric, METRICS)
+    return f"Did you mean {near}?" if near else "`loadtest metrics` lists them all."

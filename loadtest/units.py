@@ -6,7 +6,10 @@ limit ``100/60s`` or ``100/min``; a share ``0.05`` or ``5%``.
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
+
+Unit = Literal["ms", "per_s", "share", "number"]
+"""Units of what is measured: times in ms, rates per s, shares from 0 to 1, plain numbers."""
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 """Seconds in each unit of time."""
@@ -147,8 +150,3 @@ def split_quantity(text: str) -> tuple[float, str]:
     if match is None:
         raise ValueError(f"{text!r} is no number with a unit")
     return float(match[1]), match[2]
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as people read it: ``47.8 %``, on one line."""
-    return f"{share:.{digits}%}".replace("%", "\u00a0%")

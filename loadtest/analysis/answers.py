@@ -26,7 +26,8 @@ from loadtest.contract import Outcome
 from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, rank
-from loadtest.threshold import METRICS, Unit
+from loadtest.threshold import METRICS
+from loadtest.units import Unit
 
 MORE_IS_BETTER: Final = ("goodput", f"operations.{Outcome.OK}", "requests.accepted", "requests.accepted_rate")
 _ERROR: Final = 0.05

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.numbers import quantity
 from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
 from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of
+from loadtest.words import quantity
 
 
 def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:

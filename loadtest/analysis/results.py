@@ -5,11 +5,13 @@ results of single questions (errors, jobs, slow operations, 429s) are structs be
 whole file is ``findings.Results``, and its JSON schema is made from these types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from loadtest.words import duration_ms
 
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[float, Meta(ge=0)]
@@ -48,6 +50,13 @@ class Value(NamedTuple):
     interval: tuple[float, float] | None
     at_least: bool
     most: float | None = None
+
+
+def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
+    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``; both bounds where time-outs leave it open."""
+    if value.most is not None:
+        return f"{say(value.value)} to {say(value.most)}"
+    return f"≥\u00a0{say(value.value)}" if value.at_least else say(value.value)
 
 
 class Summary(Result, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.results import (
     Count,
     Figures,
@@ -27,8 +26,10 @@ from loadtest.analysis.written import written_entry
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record.run_info import RunInfo
-from loadtest.threshold import EXPECTED, QUANTILES, Judgement, Threshold, Unit, judge, parse_threshold, scope_of
+from loadtest.threshold import EXPECTED, QUANTILES, Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.threshold import TIMES as THRESHOLD_TIMES
+from loadtest.units import Unit
+from loadtest.words import NOTHING, quantity
 
 
 class Judged(Result, frozen=True, kw_only=True):

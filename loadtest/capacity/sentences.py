@@ -11,7 +11,7 @@ from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, judged, older_low
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
-from loadtest.units import percent
+from loadtest.words import percent
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1

@@ -1,6 +1,5 @@
 """The command line. One verb a file, imported only when it is called, so that ``--help`` is quick."""
 
-import difflib
 import errno
 import importlib
 import os
@@ -13,6 +12,7 @@ import click
 
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.program import pasteable
+from loadtest.words import nearest
 
 # The verbs in the order of their use, each with one line of help.
 VERBS = {
@@ -53,8 +53,8 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Verbs are: {', '.join(VERBS)}."
+            near = nearest(args[0], VERBS)
+            hint = f"Did you mean {near!r}?" if near else f"Verbs are: {', '.join(VERBS)}."
             raise click.UsageError(f"there is no verb {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 

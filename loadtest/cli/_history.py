@@ -20,7 +20,7 @@ from loadtest.compare.measurements import NATURES
 from loadtest.errors import InputError, RecordError
 from loadtest.program import pasteable
 from loadtest.record.run_directory import find_run
-from loadtest.units import percent
+from loadtest.words import percent
 
 _WIDTH: Final = 100
 _COMMIT: Final = 8

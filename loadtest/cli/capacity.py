@@ -34,7 +34,7 @@ from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, at_rate, with_stage_alone
 from loadtest.targets import ChosenTarget, choose
 from loadtest.targets.look import check_reachable
-from loadtest.units import percent
+from loadtest.words import percent
 
 _FOLDER: Final = "levels"
 _EXACT: Final = 1.005

@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.threshold import EXPECTED, METRICS, STATISTICS, TIMES, WRITE_AS, Unit
+from loadtest.threshold import EXPECTED, METRICS, STATISTICS, TIMES, WRITE_AS
+from loadtest.units import Unit
 
 _TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number": "Numbers"}
 

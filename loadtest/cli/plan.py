@@ -23,7 +23,8 @@ from loadtest.plan.summary import LimitRow, Spread, StageRow
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario
 from loadtest.targets import TARGETS_FILE, entry_named
-from loadtest.units import Limit, parse_duration, percent
+from loadtest.units import Limit, parse_duration
+from loadtest.words import percent
 
 _WIDTH: Final = 100
 _NAMES: Final = 2

@@ -15,7 +15,7 @@ from loadtest.program import pasteable
 from loadtest.record import run_directory
 from loadtest.record.figures import Figures, Stage, read_figures
 from loadtest.record.run_info import RunInfo
-from loadtest.units import percent
+from loadtest.words import percent
 
 _QUIET_S: Final = 60.0
 

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +12,7 @@ from msgspec import inspect
 from loadtest.errors import InputError
 from loadtest.faults import kinds
 from loadtest.units import DURATION_PATTERN, parse_duration
+from loadtest.words import did_you_mean, suggestion
 
 _DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTALL)
@@ -48,11 +48,11 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in kinds.KINDS:
         problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise InputError(problem, _nearest(str(kind or ""), list(kinds.KINDS)))
+        raise InputError(problem, did_you_mean(str(kind or ""), list(kinds.KINDS)))
     fields = kinds.KINDS[kind].__struct_fields__
     for key in values:
         if key != "kind" and key not in fields:
-            raise InputError(f"{key}: unknown key of {kind}", _nearest(key, fields))
+            raise InputError(f"{key}: unknown key of {kind}", did_you_mean(key, fields))
     try:
         read = {key: _value(key, value) for key, value in values.items()}
         _check_choices(kinds.KINDS[kind], read)
@@ -138,7 +138,7 @@ def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
     for key, words in known.items():
         for word in _each(values.get(key)):
             if word not in words:
-                raise ValueError(f"{key}: {word!r} is not valid here{_or_nearest(str(word), words)}")
+                raise ValueError(f"{key}: {word!r} is not valid here{suggestion(str(word), words)}")
 
 
 def _each(value: Any) -> Sequence[Any]:
@@ -155,16 +155,6 @@ def _explain(problem: str) -> str:
     if match := _MISSING.match(problem):
         return f"{match['key']}: is missing"
     return problem
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(known)}."
-
-
-def _or_nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
 
 
 def to_words(fault: kinds.Fault) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from heapq import heappop, heappush
 from typing import Final, Literal
 
@@ -10,6 +9,7 @@ from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBuc
 from loadtest.limits.model import Limiter, LimiterSpec, SpecError
 from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
 from loadtest.units import Limit
+from loadtest.words import nearest
 
 AlgorithmName = Literal[
     "fixed-window",
@@ -125,8 +125,8 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
-        nearest = get_close_matches(spec.algorithm, ALGORITHMS, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose one of {', '.join(ALGORITHMS)}"
+        near = nearest(spec.algorithm, ALGORITHMS, cutoff=0.4)
+        hint = f"did you mean {near!r}?" if near else f"choose one of {', '.join(ALGORITHMS)}"
         raise SpecError("algorithm", f"{spec.algorithm!r} is not a rate limiter", hint)
     if spec.burst is not None and not algorithm.has_burst:
         having = ", ".join(name for name, each in ALGORITHMS.items() if each.has_burst)

@@ -38,7 +38,7 @@ from loadtest.load.session import Session, session_of
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
-from loadtest.strict import nearest
+from loadtest.words import suggestion
 
 logger = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
         raise _broken_module(where, error) from error
     if not hasattr(loaded, attribute):
         known = [name for name, value in vars(loaded).items() if isinstance(value, type)]
-        raise InputError(f"{where}: {module} has no class {attribute!r}{nearest(attribute, known)}", "")
+        raise InputError(f"{where}: {module} has no class {attribute!r}{suggestion(attribute, known)}", "")
     return getattr(loaded, attribute)
 
 

@@ -1,6 +1,5 @@
 """Where a plan contradicts itself: the key of the scenario, what is wrong, and what to write instead. Pure."""
 
-import difflib
 import math
 from collections.abc import Iterator
 from typing import Final
@@ -15,6 +14,7 @@ from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats import QUANTILES, needed
 from loadtest.threshold import Threshold
+from loadtest.words import nearest
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times of which every operation that was sent has one; the others are known of those that were not refused."""
@@ -69,8 +69,8 @@ def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
         meant = traffic.expect.status is not None or any(_GONE in stage.expect for stage in traffic.stages)
         if traffic.workflow is None or traffic.workflow in BUILT_IN_WORKFLOWS or meant:
             continue
-        near = difflib.get_close_matches(traffic.workflow, BUILT_IN_WORKFLOWS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(BUILT_IN_WORKFLOWS)}."
+        near = nearest(traffic.workflow, BUILT_IN_WORKFLOWS)
+        hint = f"Did you mean {near}?" if near else f"It has {', '.join(BUILT_IN_WORKFLOWS)}."
         yield Contradiction(
             kind="workflow",
             key=f"traffic.{name}.workflow",

@@ -8,7 +8,6 @@ import ipaddress
 import math
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -19,6 +18,7 @@ from loadtest.errors import InputError
 from loadtest.faults import parse, to_words
 from loadtest.reference_settings import Recode, ServerConfig, Setting, SettingError, settings_of
 from loadtest.units import Limit, parse_limit
+from loadtest.words import nearest
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Read = TypeVar("_Read")
@@ -121,8 +121,8 @@ def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:
 def _limit(text: str) -> tuple[str, Limit]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if name not in (*LIMIT_NAMES, ALL) or not equals:
-        nearest = get_close_matches(name, LIMIT_NAMES, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]}? " if nearest and name not in LIMIT_NAMES else ""
+        near = nearest(name, LIMIT_NAMES, cutoff=0.4)
+        hint = f"Did you mean {near}? " if near and name not in LIMIT_NAMES else ""
         remedy = f"{hint}Write NAME=COUNT/WINDOW, NAME being one of {', '.join((*LIMIT_NAMES, ALL))}."
         raise InputError("this is not a limit of the API", remedy)
     try:
@@ -139,8 +139,8 @@ def _answer(text: str) -> tuple[str, Recode]:
         remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
         raise InputError("this does not say how to answer an error", remedy) from None
     if code not in ERROR_CODES:
-        nearest = get_close_matches(code, ERROR_CODES, n=1)
-        remedy = f"Did you mean {nearest[0]}?" if nearest else f"Write one of {', '.join(ERROR_CODES)}."
+        near = nearest(code, ERROR_CODES)
+        remedy = f"Did you mean {near}?" if near else f"Write one of {', '.join(ERROR_CODES)}."
         raise InputError(f"no error has the code {code}", remedy)
     return code, recode
 

@@ -8,17 +8,18 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.answers import MORE_IS_BETTER, Answer, Bounds, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.numbers import NOTHING, quantity
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.change import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.prediction import AGREES
-from loadtest.threshold import METRICS, TIMES, Unit
+from loadtest.threshold import METRICS, TIMES
+from loadtest.units import Unit
+from loadtest.words import NOTHING, quantity
 
 _LABELS: Final = {
     "throttled_rate": "429 rate",
@@ -49,8 +50,8 @@ def label(metric: str) -> str:
     if metric in _LABELS:
         return _LABELS[metric]
     name, _, statistic = metric.partition(".")
-    words = _LABELS.get(name, name.replace("_", " "))
-    return f"{words} {statistic.replace('_', ' ')}" if statistic else words
+    text = _LABELS.get(name, name.replace("_", " "))
+    return f"{text} {statistic.replace('_', ' ')}" if statistic else text
 
 
 def value(figure: SideFigure) -> str:
@@ -132,7 +133,7 @@ def _alternatives(found: Answer) -> str:
             than = f" than “{found.best}”"
         verb = "is" if len(found.worse) == 1 else "are"
         parts.append(f"{named} {verb} {worse_word(first)}{than}")
-    return f"{text}: at n = {numbers.count(n)} {', '.join(parts)}" if parts else text
+    return f"{text}: at n = {words.count(n)} {', '.join(parts)}" if parts else text
 
 
 def _worse_than_all(found: Answer, tied: Sequence[str]) -> bool:
@@ -166,8 +167,8 @@ def _described(found: Answer, side: Side, *, whole: bool) -> str:
     return f"“{side.name}” {said}" + (f" for {' and '.join(costs)}" if costs else "")
 
 
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+def _with_article(text: str) -> str:
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
 def _price(figure: SideFigure, *, whole: bool) -> str:
@@ -191,16 +192,16 @@ def _effect(found: Answer) -> str:
         others = quoted([side.name for side in heads])
         small = any(each.told_apart for each in found.differences)
         told = "no change that matters (5\u00a0% and 1\u00a0ms or more)" if small else "no change"
-        return f"{told} of {who} from {against} to {others} can be told at n = {numbers.count(n)}: {listed}"
-    words = []
+        return f"{told} of {who} from {against} to {others} can be told at n = {words.count(n)}: {listed}"
+    text = []
     for better, word in ((False, "worse"), (True, "better")):
         stages = [name for name in names if any(each.head == name and each.better is better for each in changed)]
         metrics = list(dict.fromkeys(each.metric for each in changed if each.better is better))
         if stages:
             slower = all(metric.partition(".")[0] in TIMES for metric in metrics)
             kind = {"worse": "slower", "better": "faster"}[word] if slower else word
-            words.append(f"{kind} in {quoted(stages)}")
-    return f"{who} is {' and '.join(words)} than in {against}: {listed}"
+            text.append(f"{kind} in {quoted(stages)}")
+    return f"{who} is {' and '.join(text)} than in {against}: {listed}"
 
 
 def matters(found: Answer, one: SideDifference) -> bool:
@@ -264,16 +265,16 @@ def _mistakes(findings: Findings) -> str:
         if not count:
             untested.append(name)
             continue
-        short = f", {numbers.count(refused)} got 429 instead" if refused else ""
-        told.append(f"{name} {numbers.count(right)} of {numbers.count(count)}{short}")
-    head = f"{numbers.count(good)} of {numbers.count(sent)} mistakes and expected errors were answered as documented"
+        short = f", {words.count(refused)} got 429 instead" if refused else ""
+        told.append(f"{name} {words.count(right)} of {words.count(count)}{short}")
+    head = f"{words.count(good)} of {words.count(sent)} mistakes and expected errors were answered as documented"
     if not sent:
         head = "no mistake was sent, so that no answer to one was tested"
     never = f"; not tested, as none was sent: {', '.join(untested)}" if untested and sent else ""
     whole = findings.metrics.overall.operations
     # What was meant to be right, so that a service which refuses everything does not look correct.
     others = whole.sent - sent
-    rest = f"; {numbers.count(whole.ok - good)} of {numbers.count(others)} other operations were ok" if others else ""
+    rest = f"; {words.count(whole.ok - good)} of {words.count(others)} other operations were ok" if others else ""
     return head + (f": {', '.join(told)}" if told else "") + never + rest
 
 
@@ -286,23 +287,21 @@ def _bursts(findings: Findings) -> str:
             continue
         each = record.assumed_limits.limit_on(limit)
         quota = each.count * record.quotas_on(limit)
-        limiter = f"{record.assumed_limits.words.partition(',')[0]} of {numbers.limit_of(each, record.assumed_limits)}"
+        limiter = f"{record.assumed_limits.words.partition(',')[0]} of {record.assumed_limits.limit_text(each)}"
         for stage in plan.stages:
             figures = findings.metrics.traffic[name].stages.get(stage.name)
             if figures is None or not figures.operations.sent or stage.burst < quota:
                 continue
             counts, requests = figures.operations, figures.requests
             ratio = stage.burst / quota
-            times = _TIMES.get(ratio, f"{numbers.times_as(ratio)} times the quota")
+            times = _TIMES.get(ratio, f"{words.times_as(ratio)} times the quota")
             called = plan.operation.called(counts.sent)
-            what = f"{times} at once (“{stage.name}”, {numbers.count(counts.sent)} {called})"
+            what = f"{times} at once (“{stage.name}”, {words.count(counts.sent)} {called})"
             accepted = counts.sent - counts.throttled
-            refused = f"{numbers.count(counts.throttled)} refused" if counts.throttled else "none refused"
+            refused = f"{words.count(counts.throttled)} refused" if counts.throttled else "none refused"
             bad = counts.failed + counts.timed_out
-            failed = f", {numbers.count(bad)} of the accepted failed or timed out" if bad else ""
-            told.append(
-                f"{what}: {numbers.count(accepted)} accepted, {refused}{failed}{_as_expected(limiter, requests)}"
-            )
+            failed = f", {words.count(bad)} of the accepted failed or timed out" if bad else ""
+            told.append(f"{what}: {words.count(accepted)} accepted, {refused}{failed}{_as_expected(limiter, requests)}")
     return "; ".join(told)
 
 
@@ -312,4 +311,4 @@ def _as_expected(limiter: str, requests: RequestCounts) -> str:
         return ""
     if abs(observed - expected) <= AGREES:
         return f", as {limiter} predicts"
-    return f", where {limiter} predicts {numbers.share(expected)} refused"
+    return f", where {limiter} predicts {words.share(expected)} refused"

@@ -6,7 +6,7 @@ A limit does not bind where it does not explain its 429s: the target has another
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
@@ -72,12 +72,12 @@ def bottleneck(findings: Findings) -> Bottleneck:
     if use.throttled:
         share = polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if share is not None and share > 0.5:
-            spent = f"The poll budget: {numbers.share(share)} of retrieval requests were polls"
+            spent = f"The poll budget: {words.share(share)} of retrieval requests were polls"
             return Bottleneck("poll budget", f"{spent}. {_of_limit(findings, use)}")
         return Bottleneck("documented limit", _of_limit(findings, use))
-    if (words := _capacity(findings)) is not None:
-        return Bottleneck("capacity", words)
-    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    if (text := _capacity(findings)) is not None:
+        return Bottleneck("capacity", text)
+    called, allowed = words.limit_name(use.limit), _allowed(findings, use)
     if use.busiest > 1:
         return Bottleneck(
             "none",
@@ -103,7 +103,7 @@ def polling(findings: Findings) -> float | None:
 
 def _allowed(findings: Findings, use: LimitUse) -> str:
     assumed_limits, quotas = findings.record.assumed_limits, findings.record.quotas_on(use.limit)
-    return numbers.limit_of(assumed_limits.limit_on(use.limit), assumed_limits) + (
+    return assumed_limits.limit_text(assumed_limits.limit_on(use.limit)) + (
         f", over {quotas} keys" if quotas > 1 else ""
     )
 
@@ -111,25 +111,25 @@ def _allowed(findings: Findings, use: LimitUse) -> str:
 def _asked(use: LimitUse) -> str:
     """``80 % of what it allows``; of keys that have quotas of their own the busiest, where others ask for less."""
     if not use.uneven:
-        return f"{numbers.times_what(use.busiest)} what it allows"
-    every = f"{numbers.times(use.share)} over all keys"
-    return f"{numbers.times_what(use.busiest)} what it allows key {use.keys[0].key} ({every})"
+        return f"{words.times_what(use.busiest)} what it allows"
+    every = f"{words.times(use.share)} over all keys"
+    return f"{words.times_what(use.busiest)} what it allows key {use.keys[0].key} ({every})"
 
 
 def _of_limit(findings: Findings, use: LimitUse) -> str:
-    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
-    got = f"{numbers.share(use.throttled_rate)} of the requests got 429."
+    called, allowed = words.limit_name(use.limit), _allowed(findings, use)
+    got = f"{words.share(use.throttled_rate)} of the requests got 429."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        held = f"{numbers.share(use.share)} of that was in use on average"
+        held = f"{words.share(use.share)} of that was in use on average"
         return f"The {called} ({allowed}): in “{use.stretch}” {held}, and {got}"
     asked = f"{_asked(use)}{' on average' if use.busiest <= 1 else ''}"
     return f"The {called} ({allowed}): in “{use.stretch}” it was asked {asked}, and {got}"
 
 
 def _without_need(findings: Findings, use: LimitUse) -> str:
-    called, allowed = numbers.limit_name(use.limit), _allowed(findings, use)
+    called, allowed = words.limit_name(use.limit), _allowed(findings, use)
     return (
-        f"429s that no limit explains: in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests got 429 "
+        f"429s that no limit explains: in “{use.stretch}” {words.share(use.throttled_rate)} of the requests got 429 "
         f"though the {called} ({allowed}) had room for them; it was asked {_asked(use)}. The target has another "
         "reason, or somebody else draws on the limit."
     )
@@ -149,8 +149,8 @@ def _capacity(findings: Findings) -> str | None:
                 worst = (
                     grown,
                     (
-                        f"Capacity: at {numbers.rate(_rate(part))} in “{stage}” the median response time of {name} was "
-                        f"{numbers.times_as(grown)} times that of “{calm}” at {numbers.rate(_rate(least))}, "
+                        f"Capacity: at {words.rate(_rate(part))} in “{stage}” the median response time of {name} was "
+                        f"{words.times_as(grown)} times that of “{calm}” at {words.rate(_rate(least))}, "
                         "without a 429."
                     ),
                 )

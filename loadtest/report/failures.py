@@ -3,10 +3,9 @@
 A code or a reason is data; here it is said what it means, and where a name was misspelt, which one was meant.
 """
 
-import difflib
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
@@ -30,9 +29,9 @@ def named_errors(findings: Findings, operation: Operation | None = None) -> str:
     group = groups[0]
     kind = RequestKind(group.kind)
     sent = requests_sent(findings, kind) or group.count
-    who = f"{numbers.count(group.count)} of {numbers.count(sent)} {kind.several}"
+    who = f"{words.count(group.count)} of {words.count(sent)} {kind.several}"
     if group.count >= sent:
-        who = f"the only {kind.one}" if sent == 1 else f"all {numbers.count(sent)} {kind.several}"
+        who = f"the only {kind.one}" if sent == 1 else f"all {words.count(sent)} {kind.several}"
     return f"{who} {_what(group)}{_meant(findings, group)}"
 
 
@@ -63,8 +62,8 @@ def _meant(findings: Findings, group: ErrorGroup) -> str:
     if plan is None or plan.workflow is None:
         return ""
     missing = f"; there is no workflow “{plan.workflow}”"
-    near = difflib.get_close_matches(plan.workflow, BUILT_IN_WORKFLOWS, n=1)
-    return f"{missing}, did you mean {near[0]}?" if near and findings.record.info.target.embedded else missing
+    near = words.nearest(plan.workflow, BUILT_IN_WORKFLOWS)
+    return f"{missing}, did you mean {near}?" if near and findings.record.info.target.embedded else missing
 
 
 def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
@@ -94,11 +93,11 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
     if plan.operation != Operation.ASYNC_RUN:
         ends[Outcome.TIMED_OUT] = "timed out"
     shares = " and ".join(
-        f"{numbers.share(_part(part, outcome) / part.operations.sent)} {words}"
-        for outcome, words in ends.items()
+        f"{words.share(_part(part, outcome) / part.operations.sent)} {text}"
+        for outcome, text in ends.items()
         if _part(part, outcome)
     )
-    return f"of {numbers.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}{more}"
+    return f"of {words.count(part.operations.sent)} {called} of “{name}” sent in “{stage}” {shares}{more}"
 
 
 def _part(part: OperationStage, outcome: Outcome) -> int:

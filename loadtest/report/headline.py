@@ -5,7 +5,7 @@ It speaks of one operation in one stage, within its limits if it was ever there.
 
 from dataclasses import dataclass
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
@@ -127,7 +127,7 @@ def _nothing(findings: Findings) -> str:
     if not info.traffic:
         return "the scenario has no traffic"
     if counts.dropped:
-        dropped = "the one arrival" if counts.dropped == 1 else f"{numbers.count(counts.dropped)} arrivals"
+        dropped = "the one arrival" if counts.dropped == 1 else f"{words.count(counts.dropped)} arrivals"
         return f"no operation was sent: nothing was free to send {dropped} when due"
     if info.end == "aborted":
         return f"the run was aborted before its first request: {info.end_reason or 'it was stopped'}"
@@ -137,7 +137,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _until(findings: Findings) -> str:
-    info, covered = findings.record.info, numbers.seconds(findings.record.covered_s)
+    info, covered = findings.record.info, words.seconds(findings.record.covered_s)
     if info.end == "finished":
         return ""
     ended = {"interrupted": "interrupted", "aborted": "aborted"}.get(info.end, "killed")
@@ -151,20 +151,20 @@ def _times(findings: Findings, entry: MainEntry) -> str:
         return _no_times(findings)
     found, n = entry.percentile, entry.times.n
     if found is None or found.value is None or entry.quantile is None:
-        times = numbers.duration_ms(entry.times.most)
+        times = words.duration_ms(entry.times.most)
         if n == 1:
             took = f"the one {entry.words}{_whose(findings, entry)} that was answered took {times}"
         else:
             took = f"{n} {entry.words}{_whose(findings, entry)} took {times} at most"
         took += ", too few for a percentile"
         return f"{where}{took}{_wrong(findings, entry, counts)}"
-    whose = f"{numbers.count(n)} {entry.words}{_whose(findings, entry)}"
+    whose = f"{words.count(n)} {entry.words}{_whose(findings, entry)}"
     if found.at_least:
-        late = numbers.count(counts[Outcome.TIMED_OUT])
-        text = f"{where}{late} of {whose} timed out, the first after {numbers.duration_ms(entry.times.open_from)}"
+        late = words.count(counts[Outcome.TIMED_OUT])
+        text = f"{where}{late} of {whose} timed out, the first after {words.duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
         if half.most is not None and not half.at_least:
-            text += f", and half took at most {numbers.duration_ms(half.most)}"
+            text += f", and half took at most {words.duration_ms(half.most)}"
         return text
     took = _took(findings, entry, entry.quantile[1], found.most)
     return f"{where}{took}{_wrong(findings, entry, counts)}{_other_times(findings, entry)}"
@@ -173,8 +173,8 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 def _took(findings: Findings, entry: MainEntry, quantile: float, most_ms: float | None) -> str:
     """``95 % of 80 sync runs took at most 469 ms``; of jobs it is known when they were seen to end."""
     said = "were seen to end within" if entry.operation == Operation.ASYNC_RUN else "took at most"
-    whose = f"{numbers.count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
-    return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {numbers.duration_ms(most_ms)}"
+    whose = f"{words.count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
+    return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {words.duration_ms(most_ms)}"
 
 
 def _other_times(findings: Findings, entry: MainEntry) -> str:
@@ -206,19 +206,19 @@ def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
         Outcome.DROPPED: ("was never sent", "were never sent"),
     }
     found = [
-        f"{numbers.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
+        f"{words.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
     ]
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
     named = named_errors(findings, Operation(entry.operation)) if counts[Outcome.FAILED] else ""
     named = f"; the most frequent error: {named}" if named else ""
-    return f" (of {numbers.count(counts['offered'])}, {listed}{named})" if found else ""
+    return f" (of {words.count(counts['offered'])}, {listed}{named})" if found else ""
 
 
 def _no_times(findings: Findings) -> str:
     """Why there is no response time."""
     counts = findings.metrics.overall.operations
     sent = counts.sent
-    subject = "the only operation" if sent == 1 else f"all {numbers.count(sent)} operations"
+    subject = "the only operation" if sent == 1 else f"all {words.count(sent)} operations"
     was = "was" if sent == 1 else "were"
     why = "none was answered"
     if counts.throttled == sent:
@@ -231,8 +231,8 @@ def _no_times(findings: Findings) -> str:
         )
     elif counts.throttled or counts.failed:
         why = (
-            f"of {numbers.count(sent)} operations {numbers.count(counts.throttled)} were throttled and "
-            f"{numbers.count(counts.failed)} failed"
+            f"of {words.count(sent)} operations {words.count(counts.throttled)} were throttled and "
+            f"{words.count(counts.failed)} failed"
         )
     return f"no response time, because {why}"
 
@@ -253,20 +253,20 @@ def _limits(findings: Findings) -> str:
     ]
     use = max(own or uses, key=lambda one: (one.throttled, one.busiest))
     assumed_limits = findings.record.assumed_limits
-    words = f"the {numbers.limit_name(use.limit)}"
+    text = f"the {words.limit_name(use.limit)}"
     if assumed_limits.spec.algorithm == CONCURRENCY:
-        return f"in “{use.stretch}” {numbers.share(use.throttled_rate)} of the requests to {words} got 429"
+        return f"in “{use.stretch}” {words.share(use.throttled_rate)} of the requests to {text} got 429"
     # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
     burst = use.busiest <= 1 and use.throttled and expected_rate(findings, use)
     average = " on average," if burst or _has_ramp(findings, use) else ""
     quotas = findings.record.quotas_on(use.limit)
     keys = f" (over {quotas} keys)" if quotas > 1 else ""
     if use.uneven:
-        keys = f" of key {use.keys[0].key} ({numbers.times(use.share)} over {quotas} keys)"
-    at = f"at {numbers.times_what(use.busiest)} {words}{average}{keys}"
+        keys = f" of key {use.keys[0].key} ({words.times(use.share)} over {quotas} keys)"
+    at = f"at {words.times_what(use.busiest)} {text}{average}{keys}"
     # Below a limit, it is the stage that is news.
     at += f" in “{use.stretch}”" if use.busiest <= 1 else ""
-    got = f"{numbers.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
+    got = f"{words.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
     return f"{at} {got}{predicted(findings, use)}{_other_limits(findings, use)}{_first_429(findings, use)}"
 
 
@@ -283,8 +283,8 @@ def _other_limits(findings: Findings, told: LimitUse) -> str:
         if use.limit != told.limit and use.throttled > getattr(most.get(use.limit), "throttled", 0):
             most[use.limit] = use
     return "".join(
-        f"; at {numbers.times_what(use.busiest)} the {numbers.limit_name(use.limit)}"
-        f" {numbers.share(use.throttled_rate)}{predicted(findings, use, briefly=True)}"
+        f"; at {words.times_what(use.busiest)} the {words.limit_name(use.limit)}"
+        f" {words.share(use.throttled_rate)}{predicted(findings, use, briefly=True)}"
         for use in most.values()
     )
 
@@ -301,7 +301,7 @@ def _first_429(findings: Findings, use: LimitUse) -> str:
             continue
         elapsed = float(refused["start"][own].min()) / 1e9 - plan.start_s
         offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
-        return f"; as “{plan.name}” rose, the first came at {numbers.times_what(offered / limit)} the limit"
+        return f"; as “{plan.name}” rose, the first came at {words.times_what(offered / limit)} the limit"
     return ""
 
 
@@ -310,13 +310,13 @@ def _served(findings: Findings) -> str:
     counts = findings.metrics.overall.operations
     if counts.failed or counts.timed_out or not any(use.busiest > 1 or use.throttled for use in findings.uses):
         return ""
-    return f"none of {numbers.count(counts.sent)} operations failed or timed out"
+    return f"none of {words.count(counts.sent)} operations failed or timed out"
 
 
 def _went_wrong(findings: Findings) -> str:
     """How many operations of all traffic did not end well, of a run in which none was refused."""
     counts = findings.metrics.overall.operations
-    bad, sent = counts.failed + counts.timed_out, numbers.count(counts.sent)
+    bad, sent = counts.failed + counts.timed_out, words.count(counts.sent)
     if counts.sent == 1:
         return ""
-    return f", and {numbers.count(bad) if bad else 'none'} of {sent} operations failed or timed out"
+    return f", and {words.count(bad) if bad else 'none'} of {sent} operations failed or timed out"

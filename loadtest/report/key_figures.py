@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
 from loadtest.analysis.rejections.phases import depends_on_phase
-from loadtest.analysis.results import OperationStage, Value
+from loadtest.analysis.results import OperationStage, Value, bounded
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.prediction import window_phase
 
@@ -80,23 +80,23 @@ def _most_throttled(findings: Findings, entry: MainEntry | None) -> _Part | None
 
 def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
     if entry is None or not entry.times.n:
-        return KeyFigure("p95 response time", numbers.NOTHING, why="no data, because no operation was ok or timed out")
+        return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
     stage = entry.stages[0].name
     where = f"{entry.traffic} within the limits" if entry.within and entry.only else f"{entry.traffic} in “{stage}”"
-    n = f"n = {numbers.count(entry.times.n)} {entry.words}"
+    n = f"n = {words.count(entry.times.n)} {entry.words}"
     found = entry.percentile
     if found is None or found.value is None or entry.quantile is None:
-        longest = ("≥\u00a0" if entry.times.late else "") + numbers.duration_ms(entry.times.most)
+        longest = ("≥\u00a0" if entry.times.late else "") + words.duration_ms(entry.times.most)
         return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
-    high = numbers.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
+    high = words.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
     value = Value(found.value, found.interval, found.at_least, found.most if found.most != found.value else None)
     name = entry.quantile[0]
     blocks = find_interval(findings.intervals, entry.traffic, stage, f"response_time.{name}")
     from_blocks = "" if blocks is None or blocks.kind is None else f"{in_words(blocks)}; "
     return KeyFigure(
         f"{name} response time, {where}",
-        numbers.bounded(value._replace(most=None) if found.at_least else value),
-        f"{from_blocks}sampling only: {numbers.duration_ms(found.low)} to {high}",
+        bounded(value._replace(most=None) if found.at_least else value),
+        f"{from_blocks}sampling only: {words.duration_ms(found.low)} to {high}",
         n,
         f"no interval from blocks: {blocks.why_not}" if blocks is not None and blocks.kind is None else "",
     )
@@ -104,10 +104,10 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
 
 def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
     if part is None:
-        return KeyFigure("429 rate", numbers.NOTHING, why="no data, because no request was sent")
+        return KeyFigure("429 rate", words.NOTHING, why="no data, because no request was sent")
     whole = findings.metrics.overall.requests
     if not whole.throttled:
-        return KeyFigure("429 rate, all requests", numbers.share(0.0), n=_n(whole.sent, "request"), why="not one 429")
+        return KeyFigure("429 rate, all requests", words.share(0.0), n=_n(whole.sent, "request"), why="not one 429")
     requests, operations = part.figures.requests, part.figures.operations
     found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
     # Of retries and polls there is none: they are requests of which no operation ends in the 429.
@@ -118,7 +118,7 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
         why = "" if found is None or found.kind is not None else f"no interval: {found.why_not}"
     return KeyFigure(
         f"429 rate, {part.label}",
-        numbers.share(requests.throttled_rate),
+        words.share(requests.throttled_rate),
         in_words(found) if alike and found is not None else "",
         _n(requests.sent, "request"),
         "; ".join(each for each in (why, window_phase(findings)) if each),
@@ -128,12 +128,12 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
 def _goodput(findings: Findings, part: _Part | None) -> KeyFigure:
     found = None if part is None else find_interval(findings.intervals, part.traffic, part.stage, GOODPUT)
     if part is None or found is None:
-        return KeyFigure("goodput", numbers.NOTHING, why="no data, because no operation was sent")
+        return KeyFigure("goodput", words.NOTHING, why="no data, because no operation was sent")
     return KeyFigure(
         f"goodput, ok {part.label}",
-        numbers.rate(found.value),
+        words.rate(found.value),
         in_words(found),
-        f"n = {numbers.count(found.n)} offered",
+        f"n = {words.count(found.n)} offered",
         f"no interval: {found.why_not}" if found.kind is None else "",
     )
 
@@ -142,18 +142,18 @@ def _not_ok(findings: Findings) -> KeyFigure:
     """429s apart from errors and time-outs: the first are a limit's doing, the others the service's."""
     parts = [part for part in _parts(findings) if part.figures.operations.sent]
     if not parts:
-        return KeyFigure("not ok", numbers.NOTHING, why="no data, because no operation was sent")
+        return KeyFigure("not ok", words.NOTHING, why="no data, because no operation was sent")
     worst = max(parts, key=lambda part: _bad(part.figures) / part.figures.operations.sent)
     counts = worst.figures.operations
     if not _bad(worst.figures):
         sent = findings.metrics.overall.operations.sent
-        return KeyFigure("not ok, of operations sent", numbers.share(0.0), n=f"n = {numbers.count(sent)}")
+        return KeyFigure("not ok, of operations sent", words.share(0.0), n=f"n = {words.count(sent)}")
     shares = {"429": counts.throttled, "failed": counts.failed, "timed out": counts.timed_out}
     return KeyFigure(
         f"not ok, {worst.label}" + (", the worst" if len(parts) > 1 else ""),
-        numbers.share(_bad(worst.figures) / counts.sent),
-        n=f"n = {numbers.count(counts.sent)}",
-        why=", ".join(f"{name} {numbers.share(number / counts.sent)}" for name, number in shares.items()),
+        words.share(_bad(worst.figures) / counts.sent),
+        n=f"n = {words.count(counts.sent)}",
+        why=", ".join(f"{name} {words.share(number / counts.sent)}" for name, number in shares.items()),
     )
 
 
@@ -163,7 +163,7 @@ def _bad(figures: OperationStage) -> int:
 
 
 def _n(number: int, what: str) -> str:
-    return f"n = {numbers.count(number)} {what}{'' if number == 1 else 's'}"
+    return f"n = {words.count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def in_words(found: MetricInterval) -> str:
@@ -171,11 +171,11 @@ def in_words(found: MetricInterval) -> str:
     if found.kind is None or found.low is None or found.high is None:
         return ""
     if found.metric.endswith("_rate"):
-        ends = f"{numbers.share(found.low)} to {numbers.share(found.high)}"
+        ends = f"{words.share(found.low)} to {words.share(found.high)}"
     elif found.metric == GOODPUT:
-        ends = f"{numbers.rate(found.low)} to {numbers.rate(found.high)}"
+        ends = f"{words.rate(found.low)} to {words.rate(found.high)}"
     else:
-        ends = f"{numbers.duration_ms(found.low)} to {numbers.duration_ms(found.high)}"
+        ends = f"{words.duration_ms(found.low)} to {words.duration_ms(found.high)}"
     if found.kind == "phases" and found.low == found.high:
         return "the same at every phase of the server’s windows"
     if found.kind == "phases":

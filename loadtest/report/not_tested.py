@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import JobFigures
@@ -49,12 +49,12 @@ def _cut_short(findings: Findings) -> Iterator[str]:
         if stage.start_s + stage.duration_s > covered + 1e-6
     )
     if missed and info.end != "finished":
-        yield f"all of {_quoted(list(missed))}: the run ended after {numbers.seconds(covered)}"
+        yield f"all of {_quoted(list(missed))}: the run ended after {words.seconds(covered)}"
     if dropped := findings.metrics.overall.operations.dropped:
         arrivals = (
             "1 arrival that came due and was"
             if dropped == 1
-            else f"{numbers.count(dropped)} arrivals that came due and were"
+            else f"{words.count(dropped)} arrivals that came due and were"
         )
         yield f"{arrivals} never sent"
 
@@ -86,7 +86,7 @@ def _load(findings: Findings) -> Iterator[str]:
         return
     if not any(stage.over for stage in stages):
         most = max((use.busiest for use in findings.uses), default=None)
-        reached = f": the most that was asked of one is {numbers.times(most)}" if most is not None and most <= 1 else ""
+        reached = f": the most that was asked of one is {words.times(most)}" if most is not None and most <= 1 else ""
         yield f"anything planned above the limits{reached}"
     elif not any(within_limits(stage) for stage in stages):
         yield "anything within the limits: every stage was planned above one"
@@ -102,12 +102,12 @@ def _limits(findings: Findings) -> Iterator[str]:
     if unused and len(unused) < len(LIMIT_NAMES):
         yield f"the {' and '.join(unused)} limit{'s' if len(unused) > 1 else ''}: nothing was asked of {_them(unused)}"
     short = [
-        f"{name} ({numbers.seconds(window)})"
+        f"{name} ({words.seconds(window)})"
         for name in record.limits()
         if (window := record.assumed_limits.limit_on(name).window) > record.covered_s
     ]
     if short:
-        covered = numbers.seconds(record.covered_s)
+        covered = words.seconds(record.covered_s)
         yield f"a whole window of {' and '.join(short)}: the run covers {covered}"
     if findings.expectation.why_not and record.limits():
         yield f"whether 429s were right: {findings.expectation.why_not}"
@@ -128,7 +128,7 @@ def _percentiles(findings: Findings) -> Iterator[str]:
         name: n for name, figures in findings.metrics.traffic.items() if 0 < (n := figures.response_time_ms.n) < least
     }
     if few:
-        counts = ", ".join(f"{name} {numbers.count(n)}" for name, n in few.items())
+        counts = ", ".join(f"{name} {words.count(n)}" for name, n in few.items())
         yield f"p99 of response times: it takes {least} of them ({counts})"
 
 
@@ -139,18 +139,16 @@ def _polls(findings: Findings) -> Iterator[str]:
             continue
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
-            least, most = numbers.duration_ms(lower), numbers.duration_ms(upper)
+            least, most = words.duration_ms(lower), words.duration_ms(upper)
             late = "p50" in figures.time_to_result_ms.at_least
             vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
     if vague:
-        listed = "; ".join(f"{words} ({name})" if len(vague) > 1 else words for name, words in vague.items())
+        listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
         seen = f"at the median, polling shows only that it was {listed}"
         yield f"when the results of {', '.join(vague)} were ready: {seen}"
     ledger = findings.ledger
     if ledger.pending:
-        jobs = (
-            "1 job ended: it was" if ledger.pending == 1 else f"{numbers.count(ledger.pending)} jobs ended: they were"
-        )
+        jobs = "1 job ended: it was" if ledger.pending == 1 else f"{words.count(ledger.pending)} jobs ended: they were"
         yield f"how {jobs} pending when last seen"
 
 
@@ -163,7 +161,7 @@ def _workflows(findings: Findings) -> Iterator[str]:
 def _length(findings: Findings) -> Iterator[str]:
     covered = findings.record.covered_s
     if 0 < covered < _LONG_S:
-        yield f"drift, leaks and the rhythm of a day: the run covers {numbers.seconds(covered)}"
+        yield f"drift, leaks and the rhythm of a day: the run covers {words.seconds(covered)}"
 
 
 def _quoted(names: list[str]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.contract import Outcome
 
@@ -57,9 +57,9 @@ def outcome_bars(findings: Findings) -> tuple[OutcomeBar, ...]:
         OutcomeBar(
             name,
             stage,
-            numbers.count(counts.sent),
+            words.count(counts.sent),
             tuple(
-                Part(outcome, label, min(100.0, number / counts.sent * 100), numbers.share(number / counts.sent))
+                Part(outcome, label, min(100.0, number / counts.sent * 100), words.share(number / counts.sent))
                 for outcome, label in _PARTS.items()
                 if (number := getattr(counts, outcome))
             ),

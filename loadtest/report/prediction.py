@@ -7,12 +7,13 @@ assumed limiter, the one that explains them is named.
 
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import LimitUse
 from loadtest.limits.inference.fit import Fit
-from loadtest.limits.inference.inference import same, words
+from loadtest.limits.inference.inference import same
+from loadtest.limits.inference.inference import words as limiter_words
 
 AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
@@ -34,7 +35,7 @@ def predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> st
         return ", as predicted" if briefly else f", as {limiter} predicts"
     if not expected:
         return f", though {limiter} predicts none"
-    return f", where {limiter} predicts {numbers.share(expected)}"
+    return f", where {limiter} predicts {words.share(expected)}"
 
 
 def expected_rate(findings: Findings, use: LimitUse) -> float | None:
@@ -56,7 +57,7 @@ def window_phase(findings: Findings) -> str:
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})
     unsure = record.info.clock.uncertainty_s if record.info.clock else 0.0
     begun = (
-        f"{record.info.window_phase_s(window, shift):.1f} s into a window of {numbers.seconds(window)}"
+        f"{record.info.window_phase_s(window, shift):.1f} s into a window of {words.seconds(window)}"
         for window in windows
         if unsure < window / 2
     )
@@ -76,7 +77,7 @@ def _contradicted(findings: Findings, use: LimitUse, found: LimitObserved429) ->
 def _by_another(findings: Findings, use: LimitUse, found: LimitObserved429) -> str:
     inferred, assumed, limiter = found.inference, found.assumed, _assumed(findings, use)
     wrong = 0 if assumed is None else assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-    decisions = "1 decision contradicts" if wrong == 1 else f"{numbers.count(wrong)} decisions contradict"
+    decisions = "1 decision contradicts" if wrong == 1 else f"{words.count(wrong)} decisions contradict"
     against = f"{decisions} {limiter}, which was assumed"
     if not inferred.named:
         return f", which no known limiter explains ({against})"
@@ -87,10 +88,10 @@ def _by_another(findings: Findings, use: LimitUse, found: LimitObserved429) -> s
 
 def _assumed(findings: Findings, use: LimitUse) -> str:
     assumed = findings.record.assumed_limits
-    return f"{assumed.words.partition(',')[0]} of {numbers.limit_of(assumed.limit_on(use.limit), assumed)}"
+    return f"{assumed.words.partition(',')[0]} of {assumed.limit_text(assumed.limit_on(use.limit))}"
 
 
 def _called(findings: Findings, fit: Fit) -> str:
     assumed = findings.record.assumed_limits
-    limit = "" if "count" in fit.fitted else f" of {numbers.limit_of(fit.limit, assumed)}"
-    return f"{words(fit).partition(' (')[0]}{limit}"
+    limit = "" if "count" in fit.fitted else f" of {assumed.limit_text(fit.limit)}"
+    return f"{limiter_words(fit).partition(' (')[0]}{limit}"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.validity import Check, all_workers
@@ -59,7 +59,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         ("Faults on purpose", "; ".join(fault.words for fault in info.target.faults)),
         ("Scenario", f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}"),
         ("Started", info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")),
-        ("Covered", f"{numbers.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
+        ("Covered", f"{words.seconds(record.covered_s)}, of which {_warmup(warmup)}"),
         ("Load", f"{keys}, made by {processes}"),
         ("Workers", all_workers(info)),
         ("Connected to", _peers(info.peers)),
@@ -85,7 +85,7 @@ def _limits(target: TargetInfo) -> str:
         if assumed_limits.limit_all is not None and assumed_limits.one_for_all
         else assumed_limits.limits
     )
-    limits = ", ".join(f"{name} {numbers.limit_of(limit, assumed_limits)}" for name, limit in named.items())
+    limits = ", ".join(f"{name} {assumed_limits.limit_text(limit)}" for name, limit in named.items())
     return f"{limits}; {assumed_limits.words}"
 
 
@@ -95,14 +95,14 @@ def _peers(peers: dict[str, PeerInfo]) -> str:
         return ""
     found = []
     for address, peer in sorted(peers.items(), key=lambda one: -one[1].connections):
-        made = "1 connection" if peer.connections == 1 else f"{numbers.count(peer.connections)} connections"
-        found.append(f"{address} ({made}{f', {numbers.count(peer.failed)} failed' if peer.failed else ''})")
+        made = "1 connection" if peer.connections == 1 else f"{words.count(peer.connections)} connections"
+        found.append(f"{address} ({made}{f', {words.count(peer.failed)} failed' if peer.failed else ''})")
     more = f" and {len(found) - _PEERS_NAMED} more" if len(found) > _PEERS_NAMED else ""
     return ", ".join(found[:_PEERS_NAMED]) + more
 
 
 def _warmup(seconds: float) -> str:
-    return f"{numbers.seconds(seconds)} warm-up are in no figure" if seconds else "none is warm-up"
+    return f"{words.seconds(seconds)} warm-up are in no figure" if seconds else "none is warm-up"
 
 
 def caveats(findings: Findings) -> tuple[str, ...]:
@@ -111,11 +111,11 @@ def caveats(findings: Findings) -> tuple[str, ...]:
     found = []
     if info.end == "interrupted":
         found.append(
-            f"The run was interrupted after {numbers.seconds(findings.record.covered_s)}; rates are over that time."
+            f"The run was interrupted after {words.seconds(findings.record.covered_s)}; rates are over that time."
         )
     if dropped := overall.operations.dropped:
         arrivals = (
-            "1 arrival was dropped: it" if dropped == 1 else f"{numbers.count(dropped)} arrivals were dropped: they"
+            "1 arrival was dropped: it" if dropped == 1 else f"{words.count(dropped)} arrivals were dropped: they"
         )
         found.append(f"{arrivals} came due, and nothing was free to send {'it' if dropped == 1 else 'them'}.")
     if findings.expectation.why_not:
@@ -124,7 +124,7 @@ def caveats(findings: Findings) -> tuple[str, ...]:
         if late := figures.operations.timed_out:
             timed_out = f"1 operation of {name} timed out. It counts with the time it took"
             if late > 1:
-                timed_out = f"{numbers.count(late)} operations of {name} timed out. They count with the time they took"
+                timed_out = f"{words.count(late)} operations of {name} timed out. They count with the time they took"
             found.append(f"{timed_out}, so that figures marked ≥ are lower bounds.")
     return tuple(found)
 
@@ -202,7 +202,7 @@ class Report:
         not_tested: what the run says nothing about.
         summary: one row for each traffic entry and stage.
         facts: what was loaded, with what, by what: (label, value).
-        caveats: warnings that belong beside the numbers.
+        caveats: warnings that belong beside the words.
         tables: every other table, in order.
         draw: draws every plot, in order; see ``plots``.
         command: the run's command line, as it can be typed again.

@@ -17,7 +17,6 @@ from loadtest.faults import check_keys
 from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
-from loadtest.strict import nearest
 from loadtest.threshold import (
     ASYNC_ONLY,
     METRICS,
@@ -28,6 +27,7 @@ from loadtest.threshold import (
     parse_threshold,
     why_not_early,
 )
+from loadtest.words import suggestion
 
 _LEAST: Final = 2
 _MOST: Final = 12
@@ -74,7 +74,7 @@ class Comparison(Strict):
         key = "entries" if self.entries else "entry"
         for name in names:
             if name not in traffic:
-                yield f"{key}: there is no traffic {name!r}{nearest(name, list(traffic))}"
+                yield f"{key}: there is no traffic {name!r}{suggestion(name, list(traffic))}"
                 return
         if self.entries is None and self.stages is not None:
             yield from _unknown_stages(self.stages, traffic[names[0]].stage_names)
@@ -87,7 +87,7 @@ class Comparison(Strict):
 def _unknown_stages(stages: Sequence[str], known: Sequence[str]) -> Iterator[str]:
     for stage in stages:
         if stage not in known:
-            yield f"stages: there is no stage {stage!r}{nearest(stage, known)}"
+            yield f"stages: there is no stage {stage!r}{suggestion(stage, known)}"
 
 
 # Draft 7 is what editors' TOML plug-ins know; nothing in here needs a later one.

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import difflib
 import hashlib
 import itertools
 import json
@@ -19,6 +18,7 @@ from loadtest.errors import InputError
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.traffic import Traffic
 from loadtest.strict import explain, read_toml
+from loadtest.words import did_you_mean, nearest
 
 FOLDER: Final = Path("scenarios")
 _PACKAGE: Final = Path(__file__).parents[1]
@@ -56,8 +56,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
             if candidate.is_file():
                 return candidate
     known = sorted({path.stem for place in (folder, shipped) for path in place.glob("*.toml")})
-    near = difflib.get_close_matches(Path(name).stem, known, n=1)
-    remedy = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(known) or 'none'}."
+    remedy = did_you_mean(Path(name).stem, known)
     raise InputError(f"there is no scenario {name!r}: neither a file {name} nor {folder / name}.toml", remedy)
 
 
@@ -230,9 +229,9 @@ def _descend(place: Any, part: str, override: str) -> Any:
         return place[_index(place, part, override)]
     if not isinstance(place, dict):
         raise InputError(f"--set {override!r}: there is nothing below {part!r}")
-    near = difflib.get_close_matches(part, place, n=1)
+    near = nearest(part, place)
     if part not in place and near:
-        raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near[0]!r}?")
+        raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near!r}?")
     # A table that the file leaves out may be given by overrides alone; a wrong one is refused by the check.
     return place.setdefault(part, {})
 
@@ -244,9 +243,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
         return names.index(part)
     if part.isdecimal() and int(part) < len(items):
         return int(part)
-    near = difflib.get_close_matches(part, shown, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(shown) or 'none'}."
-    raise InputError(f"--set {override!r}: there is no {part!r}", hint)
+    raise InputError(f"--set {override!r}: there is no {part!r}", did_you_mean(part, shown))
 
 
 def _toml_value(written: str) -> Any:

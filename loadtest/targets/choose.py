@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import InputError
 from loadtest.record.run_info import TlsInfo
-from loadtest.strict import explain, nearest, read_toml
+from loadtest.strict import explain, read_toml
 from loadtest.targets.connection import Target, resolve, server_of, tls_context
 from loadtest.targets.entry import TargetEntry, TargetsFile
+from loadtest.words import suggestion
 
 TARGETS_FILE: Final = Path("targets.toml")
 _FILE: Final = TypeAdapter(TargetsFile)
@@ -99,7 +100,7 @@ def entry_named(path: Path, name: str) -> TargetEntry:
     """
     entries = load_targets(path)
     if name not in entries:
-        raise InputError(f"{path}: there is no target {name!r}{nearest(name, list(entries))}")
+        raise InputError(f"{path}: there is no target {name!r}{suggestion(name, list(entries))}")
     return entries[name]
 
 

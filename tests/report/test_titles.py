@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import record_maker as maker
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import windows
 from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
@@ -88,10 +88,10 @@ def test_rates_are_compared_in_every_stage(tmp_path: Path, times: tuple[int, int
         for stage in stages
     }
     if times[2] == 200:
-        ratio = numbers.times_as(medians["c"] / medians["a"])
+        ratio = words.times_as(medians["c"] / medians["a"])
         assert said == f"At 3 times the rate the median response time of t is {ratio} times as long"
     elif times[1] == 300:
-        ratio = numbers.times_as(medians["b"] / medians["a"])
+        ratio = words.times_as(medians["b"] / medians["a"])
         assert said == f"The median response time of t in “b” is {ratio} times that in “a”"
     else:
         assert max(medians.values()) < 1.1 * min(medians.values())

@@ -27,9 +27,9 @@ from loadtest.processes import check_free
 from loadtest.record.run_info import PreflightRequest
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, only
-from loadtest.strict import nearest
 from loadtest.targets import ChosenTarget, allow, choose, confirm
 from loadtest.targets.look import look
+from loadtest.words import suggestion
 
 _POOL: Final = (
     "the users are a pool of the scenario's, and all start at once. How much load there is, the stages say (rate, "
@@ -250,7 +250,7 @@ class LocustTest:
         known = list(self.loaded.scenario.traffic)
         for name in names:
             if name not in known:
-                raise InputError(f"{self._path}: there is no traffic {name!r}{nearest(name, known)}")
+                raise InputError(f"{self._path}: there is no traffic {name!r}{suggestion(name, known)}")
         return list(dict.fromkeys(names))
 
 

@@ -6,13 +6,13 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from loadtest.contract import ErrorCode
 from loadtest.reference_api import WorkflowFailedError
 from loadtest.reference_api.http.messages import ApiError, encode
 from loadtest.reference_api.workflows.threads import Threads
+from loadtest.words import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
     if workflow is None:
         details: dict[str, Any] = {"field": "name", "known": list(workflows)}
         # Matching takes time that grows with the square of the length: a name of 60 kB must not stall the server.
-        if nearest := get_close_matches(name[:64], workflows, n=1):
-            details["nearest"] = nearest[0]
+        if near := nearest(name[:64], workflows):
+            details["nearest"] = near
         raise ApiError(ErrorCode.UNKNOWN_WORKFLOW, "There is no workflow of this name", details)
     return workflow
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtest.analysis.numbers import NOTHING, grouped
 from loadtest.capacity.results import Capacity, Level, load
 from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
@@ -14,6 +13,7 @@ from loadtest.report.plots import finished
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.write import write_plots
+from loadtest.words import NOTHING, grouped
 
 HTML: Final = "capacity.html"
 _FOLDER: Final = "plots"

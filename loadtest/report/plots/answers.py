@@ -10,7 +10,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.answers import label, matters, quoted, value, worse_word
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, Drawing, panels, plain
 from loadtest.report.tables.answers import answer_tables
-from loadtest.threshold import TIMES, Unit
+from loadtest.threshold import TIMES
+from loadtest.units import Unit
 
 _ROW_IN: Final = 0.27
 _METRICS: Final = 4

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.plots.response_time import names_or_count
@@ -115,13 +115,13 @@ def _title(found: dict[str, list[_Point]]) -> str:
         grown.append((most.p50 / least.p50, name, most.rate / least.rate))
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     if abs(np.log(factor)) >= np.log(_SAME):
-        times = f"{numbers.times_as(factor)} times as long"
+        times = f"{words.times_as(factor)} times as long"
         return f"At {more:.3g} times the rate the median response time of {name} is {times}"
     ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in found.items()}
     name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
     if slow.p50 < _SAME * fast.p50:
         return f"The median response time of {names_or_count(list(found))} is the same in all stages, within 10 %"
-    times = f"{numbers.times_as(slow.p50 / fast.p50)} times"
+    times = f"{words.times_as(slow.p50 / fast.p50)} times"
     return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
 
 
@@ -135,10 +135,10 @@ def _table(name: str, points: list[_Point]) -> Table:
         (
             point.stage,
             f"{point.rate:.4g}",
-            numbers.count(point.times.n),
-            numbers.milliseconds(point.p50),
-            numbers.milliseconds(point.times.p95),
-            numbers.share(point.throttled),
+            words.count(point.times.n),
+            words.milliseconds(point.p50),
+            words.milliseconds(point.times.p95),
+            words.share(point.throttled),
         )
         for point in points
     )

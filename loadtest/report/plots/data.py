@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
-from loadtest.analysis.numbers import NOTHING, times_as
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
 from loadtest.report.tables.table import Cell, Table
+from loadtest.words import NOTHING, times_as
 
 _MOST_ROWS: Final = 16
 """Rows of a table in the page: evenly picked where there are more."""

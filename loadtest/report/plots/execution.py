@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
@@ -79,9 +79,9 @@ def _table(name: str, rows: list[_Row]) -> Table:
     lines = tuple(
         (
             row.stage,
-            numbers.count(row.n),
-            *(numbers.milliseconds(ms) for _, ms, _ in row.parts),
-            numbers.milliseconds(row.execution),
+            words.count(row.n),
+            *(words.milliseconds(ms) for _, ms, _ in row.parts),
+            words.milliseconds(row.execution),
         )
         for row in rows
     )
@@ -127,15 +127,15 @@ def _bars(panel: Axes, rows: list[_Row], colour: str, longest: float) -> None:
         for _, ms, look in row.parts:
             panel.barh(place, ms, left=left, height=0.5, **looks[look])  # type: ignore[arg-type]  # names of Patch's own
             left += ms
-        words = numbers.duration_ms(left)
+        text = words.duration_ms(left)
         if row.execution is not None:
-            words += f"  ·  executionTime {numbers.duration_ms(row.execution)}"
-        panel.annotate(words, (left, place), xytext=(5, 0), textcoords="offset points",
+            text += f"  ·  executionTime {words.duration_ms(row.execution)}"
+        panel.annotate(text, (left, place), xytext=(5, 0), textcoords="offset points",
                        va="center", fontsize=8)  # fmt: skip
         if row.execution is not None:
             begin = sum(ms for _, ms, look in row.parts[:2] if look != "execution")
             _bracket(panel, begin, row.execution, place)
-    panel.set_yticks(np.arange(len(rows)), [f"{row.stage}\nn = {numbers.count(row.n)}" for row in rows])
+    panel.set_yticks(np.arange(len(rows)), [f"{row.stage}\nn = {words.count(row.n)}" for row in rows])
     panel.set_ylim(len(rows) - 0.4, -0.62)
     panel.set_xlim(0, longest * 1.28)
     style.plain(panel.xaxis)
@@ -172,10 +172,8 @@ def _decomposition_title(findings: Findings, rows: dict[str, list[_Row]]) -> str
     if not shares:
         return "Where the time of an operation goes"
     if len(shares) > _MOST_NAMED:
-        return f"Of the mean time of an ok operation, executionTime is {numbers.listed(shares, numbers.share)}"
-    parts = ", ".join(
-        f"{numbers.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items()
-    )
+        return f"Of the mean time of an ok operation, executionTime is {words.listed(shares, words.share)}"
+    parts = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
     return f"Of the mean time of an ok operation, executionTime is {parts}"
 
 
@@ -184,7 +182,7 @@ def ended_share(findings: Findings, name: str) -> str:
     operations = findings.metrics.traffic[name].operations
     if operations.ok == operations.sent:
         return ""
-    return f" ({numbers.share(operations.ok / operations.sent)} were ok)" if operations.sent else ""
+    return f" ({words.share(operations.ok / operations.sent)} were ok)" if operations.sent else ""
 
 
 _OVER_TIME: Final = "executionTime over time"
@@ -299,7 +297,7 @@ def _over_time_title(findings: Findings) -> str:
     traffic = findings.metrics.traffic
     medians = {name: p50 for name in findings.executions if (p50 := traffic[name].execution_time_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
-        return f"Median executionTime of ok operations: {numbers.listed(medians, numbers.duration_ms)}"
+        return f"Median executionTime of ok operations: {words.listed(medians, words.duration_ms)}"
     parts = []
     for name in findings.executions:
         figures = findings.metrics.traffic[name]
@@ -309,9 +307,9 @@ def _over_time_title(findings: Findings) -> str:
             continue
         (quick, least), (slow, most) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
         if most > _SAME * least:
-            parts.append(f"{name} {numbers.duration_ms(least)} ({quick}) to {numbers.duration_ms(most)} ({slow})")
+            parts.append(f"{name} {words.duration_ms(least)} ({quick}) to {words.duration_ms(most)} ({slow})")
         else:
-            parts.append(f"{name} {numbers.duration_ms(figures.execution_time_ms.p50)}")
+            parts.append(f"{name} {words.duration_ms(figures.execution_time_ms.p50)}")
     return (
         f"Median executionTime of ok operations: {', '.join(parts)}"
         if parts
@@ -324,4 +322,4 @@ def _against_title(findings: Findings) -> str:
     count = sum(anomalous.values())
     names = ", ".join(anomalous)
     verb = "executionTime of" if count == 1 else "executionTimes of"
-    return f"{numbers.count(count)} {verb} {names} cannot be: below zero, or longer than the client waited"
+    return f"{words.count(count)} {verb} {names} cannot be: below zero, or longer than the client waited"

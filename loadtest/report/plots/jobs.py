@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import Operation
@@ -83,9 +83,9 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
             panel.barh(place, polls, height=0.5, color=OPERATIONS[Operation.ASYNC_RUN]),
             panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS[Operation.RETRIEVAL], alpha=0.6),
         ]  # fmt: skip
-        share = f"{numbers.count(polls)}\u00a0%" if polls > 100 else numbers.share(polls / 100)
+        share = f"{words.count(polls)}\u00a0%" if polls > 100 else words.share(polls / 100)
         panel.annotate(
-            f"polls {share}  ·  n = {numbers.count(count)}", (0, place - 0.38), xytext=(2, 0),
+            f"polls {share}  ·  n = {words.count(count)}", (0, place - 0.38), xytext=(2, 0),
             textcoords="offset points", va="center", fontsize=8, zorder=4,
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
@@ -112,9 +112,9 @@ def _polls_title(findings: Findings) -> str:
     if not spent:
         return "No job was asked for"
     most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)
-    words = f"In “{name}”, polls are {numbers.share(most.share_of_retrievals)} of the retrievals"
+    text = f"In “{name}”, polls are {words.share(most.share_of_retrievals)} of the retrievals"
     if most.share_of_limit is None:
-        return words
+        return text
     factor = most.share_of_limit
-    of = f"{numbers.times(factor)}{' of' if factor <= 1 else ''}"
-    return f"{words} and ask for {of} what their limit allows"
+    of = f"{words.times(factor)}{' of' if factor <= 1 else ''}"
+    return f"{text} and ask for {of} what their limit allows"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.punctuality import Lags
 from loadtest.analysis.record import Record
@@ -87,7 +87,7 @@ def _spread(panel: Axes, record: Record, top: float) -> None:
 def _title(findings: Findings) -> str:
     lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = findings.record.time("start_lag_ms", findings.record.stages())
-    worst = numbers.duration_ms(starts.most) if starts.n else numbers.NOTHING
+    worst = words.duration_ms(starts.most) if starts.n else words.NOTHING
     if lag.ok:
         return f"The load left on time: dispatch lag p99 {lag.value}, worst start lag {worst}"
     return f"The generator was late: dispatch lag p99 {lag.value}, worst start lag {worst}"

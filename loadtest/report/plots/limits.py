@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis import distribution, numbers
+from loadtest import words
+from loadtest.analysis import distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.numbers import count
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.rejections.windows import KEPT, AcceptedWindows
@@ -16,6 +16,7 @@ from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages, style
 from loadtest.units import Limit
+from loadtest.words import count
 
 
 def draw_rates(findings: Findings) -> style.Drawing | style.NoData:
@@ -44,20 +45,20 @@ def _rates_title(findings: Findings) -> str:
     use = bottleneck_limit(findings.uses)
     if use is None:
         return "No limit was asked anything in a judged stage"
-    called, requests = numbers.limit_name(use.limit), findings.metrics.overall.requests
+    called, requests = words.limit_name(use.limit), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return "No request was answered"
     if use.throttled and unexplained_429s(findings, use.limit) is not None:
-        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
+        got = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
         return f"{got}, though it had room"
     if use.throttled:
-        got = f"{numbers.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
+        got = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
         return f"The {called} bound the run: {got}"
     whom = f" key {use.keys[0].key}" if use.uneven else ""
     if use.busiest > 1:
-        asked = f"the {called} was asked {numbers.times_what(use.busiest)} what it allows{whom}"
+        asked = f"the {called} was asked {words.times_what(use.busiest)} what it allows{whom}"
         return f"No request got 429, though {asked}"
-    near = f"the nearest was the {called}, at {numbers.times(use.busiest)} of what it allows{whom}"
+    near = f"the nearest was the {called}, at {words.times(use.busiest)} of what it allows{whom}"
     return f"No limit was reached; {near}"
 
 
@@ -90,7 +91,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     style.plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
     called = "all requests" if name == ALL else name
-    panel.set_title(f"{called}  ·  limit {numbers.limit_of(limit, record.assumed_limits)}{keys}")
+    panel.set_title(f"{called}  ·  limit {record.assumed_limits.limit_text(limit)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
 
 
@@ -189,10 +190,10 @@ def _caption(findings: Findings) -> str:
 def _429_rate_title(findings: Findings) -> str:
     requests = findings.metrics.overall.requests
     observed, expected = requests.throttled_rate, requests.expected_throttled_rate
-    title = f"{numbers.share(observed)} of requests got 429"
+    title = f"{words.share(observed)} of requests got 429"
     if expected is None:
         return title
-    return f"{title}, {numbers.share(expected)} was expected{_agreement(findings.expectation)}"
+    return f"{title}, {words.share(expected)} was expected{_agreement(findings.expectation)}"
 
 
 def _agreement(found: Expectation) -> str:
@@ -200,9 +201,9 @@ def _agreement(found: Expectation) -> str:
     if found.agreement is None:
         return ""
     if not found.reordered:
-        return f"; {numbers.share(found.agreement)} of the decisions are as expected"
-    as_sent = "" if found.agreement_as_sent is None else f"{numbers.share(found.agreement_as_sent)} in the order sent, "
-    return f"; as expected are {as_sent}{numbers.share(found.agreement)} with accepted requests of bursts first"
+        return f"; {words.share(found.agreement)} of the decisions are as expected"
+    as_sent = "" if found.agreement_as_sent is None else f"{words.share(found.agreement_as_sent)} in the order sent, "
+    return f"; as expected are {as_sent}{words.share(found.agreement)} with accepted requests of bursts first"
 
 
 _WINDOWS_TITLE = "Accepted per window"

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.arrays import Floats
@@ -100,7 +100,7 @@ def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, 
         _points(panel, np.arange(len(known), dtype=float), [figures.overhead_ms for _, figures in known], colour)
         panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
         panel.set_xlim(-0.5, len(known) - 0.5)
-        panel.set_xlabel("stage" if bursts else f"stage, each at about {numbers.rate(float(rates.mean()) / 60)}")
+        panel.set_xlabel("stage" if bursts else f"stage, each at about {words.rate(float(rates.mean()) / 60)}")
         return
     order = np.argsort(rates, kind="stable")
     known, rates = [known[k] for k in order], rates[order]
@@ -135,7 +135,7 @@ def _title(findings: Findings, names: list[str]) -> str:
     stage_indices = findings.metrics.traffic
     medians = {name: p50 for name in names if (p50 := stage_indices[name].overhead_ms.p50) is not None}
     if len(medians) > _MOST_NAMED:
-        return f"Median overhead of ok operations: {numbers.listed(medians, numbers.duration_ms)}"
+        return f"Median overhead of ok operations: {words.listed(medians, words.duration_ms)}"
     parts = []
     for name in names:
         figures = findings.metrics.traffic[name]
@@ -150,12 +150,12 @@ def _title(findings: Findings, names: list[str]) -> str:
         (slow, before, _), (fast, after, _) = min(steps), max(steps)
         (_, least, quick), (_, most, late) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
         if fast > _FASTER * slow and not _has_bursts(findings, name):
-            ends = f"{numbers.duration_ms(before)} at {numbers.rate(slow)}, {numbers.duration_ms(after)}"
-            parts.append(f"{name}{ended} {ends} at {numbers.rate(fast)}")
+            ends = f"{words.duration_ms(before)} at {words.rate(slow)}, {words.duration_ms(after)}"
+            parts.append(f"{name}{ended} {ends} at {words.rate(fast)}")
         elif most > _FASTER * least:
             parts.append(
-                f"{name}{ended} {numbers.duration_ms(least)} in “{quick}”, {numbers.duration_ms(most)} in “{late}”"
+                f"{name}{ended} {words.duration_ms(least)} in “{quick}”, {words.duration_ms(most)} in “{late}”"
             )
         else:
-            parts.append(f"{name}{ended} {numbers.duration_ms(figures.overhead_ms.p50)}")
+            parts.append(f"{name}{ended} {words.duration_ms(figures.overhead_ms.p50)}")
     return f"Median overhead of ok operations: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
@@ -59,7 +60,7 @@ def _scatter_title(findings: Findings) -> str:
             for name, figures in findings.metrics.traffic.items()
         }
         if all(tail.value is not None for both in tails.values() for tail in both):
-            said = [f"{name} {' → '.join(map(numbers.bounded, both))}" for name, both in tails.items()]
+            said = [f"{name} {' → '.join(map(bounded, both))}" for name, both in tails.items()]
             return f"p95 response time, {' → '.join(names)}: {', '.join(said)}"
     parts, medians, late = [], {}, []
     for name, figures in findings.metrics.traffic.items():
@@ -69,13 +70,13 @@ def _scatter_title(findings: Findings) -> str:
                 medians[name] = block.p50
             else:
                 late.append(name)
-            tail = f" ({numbers.bounded(block.get('p95'))})" if block.p95 is not None else ""
-            parts.append(f"{name} {numbers.bounded(block.get('p50'))}{tail}")
+            tail = f" ({bounded(block.get('p95'))})" if block.p95 is not None else ""
+            parts.append(f"{name} {bounded(block.get('p50'))}{tail}")
     if not any(figures.response_time_ms.n for figures in findings.metrics.traffic.values()):
         return "No operation was ok or timed out: there is no median response time"
     if len(parts) > _MOST_NAMED:
         open_ = f"time-outs leave that of {names_or_count(late)} open" if late else ""
-        listed = numbers.listed(medians, numbers.duration_ms)
+        listed = words.listed(medians, words.duration_ms)
         return f"Median response time: {'; '.join(part for part in (listed, open_) if part)}"
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
@@ -186,8 +187,8 @@ def _service_title(findings: Findings) -> str:
     whose = "ok operations"
     if len(waits) < len(record.info.traffic):
         whose += f" of {names_or_count(list(waits))}"
-    half = numbers.duration_ms(max(0.0, *halves.values()))
-    at_most = f"{numbers.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
+    half = words.duration_ms(max(0.0, *halves.values()))
+    at_most = f"{words.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
     return f"At the median {whose} waited {half} or less beyond their answered request, {at_most}"
 
 
@@ -265,8 +266,8 @@ def _heat_table(name: str, heat: Heat) -> Table:
     rows = tuple(
         (
             Cell(f"{heat.cuts[k]:g}"),
-            numbers.count(float(n[k])),
-            numbers.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None),
+            words.count(float(n[k])),
+            words.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None),
         )
         for k in kept
     )

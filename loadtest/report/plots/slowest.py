@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
@@ -56,7 +56,7 @@ def draw(findings: Findings) -> style.Drawing | style.NoData:
 def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:
     for place, one in enumerate(shown):
         _row(panel, place, one, colour)
-    panel.set_yticks(np.arange(len(shown)), [numbers.count(one.arrival) for one in shown])
+    panel.set_yticks(np.arange(len(shown)), [words.count(one.arrival) for one in shown])
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.set_xlim(0, max(one.response_ms for one in shown) * 1.14)
     style.plain(panel.xaxis)
@@ -75,17 +75,17 @@ def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:
         ink = style.THROTTLED if phase.status == THROTTLED_STATUS else colour
         panel.barh(place, max(first - phase.start_ms, least), left=phase.start_ms, height=0.62, color=ink)
         panel.barh(place, end - first, left=first, height=0.62, color=ink, alpha=0.4)
-    words = numbers.duration_ms(one.response_ms) + (
+    text = words.duration_ms(one.response_ms) + (
         "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
     )
-    panel.annotate(words, (one.response_ms, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
+    panel.annotate(text, (one.response_ms, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
                    color=style.MUTED)  # fmt: skip
 
 
 def _title(shown: list[SlowOperation]) -> str:
     worst = shown[0]
     asked = len(worst.phases)
-    requests = "1 request" if asked == 1 else f"{numbers.count(asked)} requests"
-    took = f"{numbers.duration_ms(worst.response_ms)} in {requests}"
+    requests = "1 request" if asked == 1 else f"{words.count(asked)} requests"
+    took = f"{words.duration_ms(worst.response_ms)} in {requests}"
     ended = _ENDED.get(worst.outcome, "took")
     return f"The slowest operation, of {worst.traffic}, {ended} {took}"

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from loadtest.analysis import numbers
+from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import thresholds
@@ -86,7 +86,7 @@ def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) ->
         look = {**look, "marker": look["marker"] or ".", "markevery": None}
     panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < _FEW else None, ms=4)
     panel.plot(
-        tail[good], times[good], lw=1.7, label=f"{name} (n = {numbers.count(n)})", **look,
+        tail[good], times[good], lw=1.7, label=f"{name} (n = {words.count(n)})", **look,
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def _title(findings: Findings) -> str:
     if bounds:
         worst = max(bounds, key=lambda one: one.over_ms)
         what = f"{worst.statistic} of {worst.judged.scope}"
-        allowed = f"{numbers.duration_ms(worst.value_ms)} where {numbers.duration_ms(worst.edge_ms)} are allowed"
+        allowed = f"{words.duration_ms(worst.value_ms)} where {words.duration_ms(worst.edge_ms)} are allowed"
         if len(bounds) == 1:
             return f"{what} is {allowed}{late}"
         which = "Furthest over its threshold" if worst.over_ms > 0 else "Nearest to its threshold"
@@ -120,11 +120,11 @@ def _title(findings: Findings) -> str:
         return f"Too few answers to speak of a tail{late}"
     times = {name: value for name, block in known.items() if (value := block.get(statistic).value)}
     name = max(times, key=lambda each: times[each])
-    words = f"{numbers.duration_ms(times[name])}, beside a median of {numbers.duration_ms(known[name].p50)}"
+    text = f"{words.duration_ms(times[name])}, beside a median of {words.duration_ms(known[name].p50)}"
     if len(times) == 1:
-        return f"{statistic} of {name} is {words}{late}"
+        return f"{statistic} of {name} is {text}{late}"
     of = "" if len(times) == len(findings.metrics.traffic) else f" of {len(times)} entries that carry it"
-    return f"The longest {statistic}{of} is that of {name}: {words}{late}"
+    return f"The longest {statistic}{of} is that of {name}: {text}{late}"
 
 
 def _late(findings: Findings) -> str:

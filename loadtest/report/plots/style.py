@@ -27,11 +27,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.analysis.distribution import Distribution
-from loadtest.analysis.numbers import grouped
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
 from loadtest.report.tables.table import Table
 from loadtest.stats import ranks_to_draw
+from loadtest.words import grouped
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"

@@ -3,10 +3,10 @@
 import math
 from typing import Final
 
-from loadtest.analysis.numbers import NOTHING, duration_ms, grouped, milliseconds, share
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
+from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})

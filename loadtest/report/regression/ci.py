@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
-from loadtest.analysis.numbers import NOTHING
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import Comparison, MetricComparison, Word
 from loadtest.report.formats.ci import clean, junit_case, junit_file
 from loadtest.report.regression import amounts
 from loadtest.report.regression.content import ComparisonReport, gated
+from loadtest.words import NOTHING
 
 SUITE: Final = "regression"
 

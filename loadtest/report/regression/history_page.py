@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtest.analysis.numbers import NOTHING
 from loadtest.compare import history_file
 from loadtest.compare.history import History, HistoryRun, Status, segments
 from loadtest.compare.sentences import minute
@@ -17,6 +16,7 @@ from loadtest.report.regression.plots import over_history
 from loadtest.report.regression.tables import commit
 from loadtest.report.report import Plot
 from loadtest.report.tables.table import Cell, Table, Tone, table_of
+from loadtest.words import NOTHING
 
 _STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
 _VERDICTS: Final[dict[str, Tone]] = {

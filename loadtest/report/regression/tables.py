@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from loadtest.analysis.numbers import NOTHING, count, duration_ms
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.compare.sentences import minute
 from loadtest.report.regression import amounts
 from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
+from loadtest.words import NOTHING, count, duration_ms
 
 TONES: Final[dict[MetricVerdict, Tone]] = {
     "regressed": "bad",

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from loadtest.analysis import numbers
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, MetricInterval
-from loadtest.analysis.numbers import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 from loadtest.analysis.rejections.usage import LimitUse
-from loadtest.analysis.results import Figures, OperationStage, Summary
+from loadtest.analysis.results import Figures, OperationStage, Summary, bounded
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
@@ -19,6 +17,7 @@ from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.target import target_tables
+from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
@@ -122,7 +121,7 @@ def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
         return Cell(NOTHING, tone="faint")
     bounds = found.interval if interval else None
     detail = f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
-    return Cell(numbers.bounded(found, milliseconds), detail)
+    return Cell(bounded(found, milliseconds), detail)
 
 
 def all_others(findings: Findings) -> tuple[Table, ...]:

@@ -9,12 +9,12 @@ from typing import Final
 
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.numbers import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import Reason, RequestKind
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.failures import requests_sent
 from loadtest.report.tables.table import Cell, Row, Table, table_of
+from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
 _ANOMALY_WORDS: Final = {
     "negative": "gave an executionTime below zero",

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
 from loadtest.limits import LimiterSpec, make
 from loadtest.limits.probing.asking import every_model
@@ -9,6 +8,7 @@ from loadtest.limits.probing.past import Who
 from loadtest.limits.probing.results import scope, standing, verdict
 from loadtest.limits.probing.told import Told, retry_after, stated_limits
 from loadtest.units import Limit
+from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
 MINUTE = Limit(100, 60.0)
 SPECS = [

@@ -1,13 +1,14 @@
-"""Numbers as people read them: few digits, commas between thousands, a dash where there is nothing."""
+"""Numbers, lists and suggestions as people read them, written once.
 
-from collections.abc import Callable
+Numbers have few digits, commas between thousands, and a dash where there is none.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from typing import Final
 
-from loadtest.analysis.results import Value
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import ALL
-from loadtest.threshold import Unit
-from loadtest.units import Limit
+from loadtest.units import Unit
 
 NOTHING: Final = "–"
 _NBSP: Final = "\u00a0"
@@ -58,13 +59,6 @@ def _digits(value: float) -> str:
     return grouped(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
-    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``; both bounds where time-outs leave it open."""
-    if value.most is not None:
-        return f"{say(value.value)} to {say(value.most)}"
-    return f"≥{_NBSP}{say(value.value)}" if value.at_least else say(value.value)
-
-
 def seconds(value: float) -> str:
     """A length of time given in seconds: ``45 s``, ``3 min 5 s``."""
     if value < 60:
@@ -101,13 +95,6 @@ def limit(count_: int, window_s: float) -> str:
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
 
 
-def limit_of(limit_: Limit, assumed_limits: AssumedLimits) -> str:
-    """A limit in words, as the assumed algorithm has it: ``100 per minute``, ``10 at the same time``."""
-    if assumed_limits.spec.algorithm == CONCURRENCY:
-        return f"{count(limit_.count)} at the same time"
-    return limit(limit_.count, limit_.window)
-
-
 def limit_name(name: str) -> str:
     """A limit as a sentence calls it: ``sync_run limit``, ``limit of all requests``."""
     return "limit of all requests" if name == ALL else f"{name} limit"
@@ -135,3 +122,32 @@ def listed(values: dict[str, float], say: Callable[[float], str], *, most: int =
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
     ends = say(values[low]), say(values[high])
     return f"{ends[0]} each" if ends[0] == ends[1] else f"{ends[0]} ({low}) to {ends[1]} ({high})"
+
+
+def percent(share_: float, digits: int = 1) -> str:
+    """Return a share with a fixed number of digits: ``47.8 %``."""
+    return f"{share_:.{digits}%}".replace("%", f"{_NBSP}%")
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that is most like another, or None where none is.
+
+    Args:
+        word: as somebody wrote it.
+        known: what could have been meant.
+        cutoff: the least similarity, from 0 to 1 (``difflib``).
+    """
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """Return the end of a sentence about an unknown word: ``; did you mean 'x'?``, or ``; known here: x, y``."""
+    if near := nearest(word, known):
+        return f"; did you mean {near!r}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """Return the remedy for an unknown word: ``Did you mean 'x'?``, or ``There is: x, y.``."""
+    near = nearest(word, known)
+    return f"Did you mean {near!r}?" if near else f"There is: {', '.join(known) or 'none'}."
