@@ -81,7 +81,7 @@ def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: An
         "stage": (stage, [s for s, _ in STAGES]), "outcome": (refused, ["ok", "throttled"]),
     }  # fmt: skip
     both = {column: word(np.asarray(codes).astype(np.int32), known) for column, (codes, known) in words.items()}
-    for column, missing, known in (("kind", ~is_request, KINDS[operation]), ("reason", ~refused, "http_429")):
+    for column, missing, known in (("kind", ~is_request, KINDS[operation]), ("reason", ~refused, "throttled")):
         both[column] = pa.DictionaryArray.from_arrays(pa.array(none, mask=missing), pa.array([known]))
     return both
 
