@@ -40,8 +40,6 @@ def unexplained_429s(findings: Findings, limit: str) -> Unexplained429s | None:
     return Unexplained429s(wrong, found.throttled) if wrong > _MOST * found.throttled else None
 
 
-Kind = Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
-
 _SLOWER: Final = 2.0
 """By how much the median has to grow from the least loaded stage to another for that to be a sign of capacity."""
 _MORE: Final = 1.2
@@ -52,7 +50,7 @@ _MORE: Final = 1.2
 class Bottleneck:
     """The binding constraint, and a sentence about it."""
 
-    kind: Kind
+    kind: Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
     words: str
 
 

@@ -5,7 +5,6 @@ which know of sampling only.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadtest import words
@@ -14,31 +13,8 @@ from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval,
 from loadtest.analysis.rejections.phases import depends_on_phase
 from loadtest.analysis.results import OperationStage, Value, bounded
 from loadtest.report.headline import MainEntry, main_entry
+from loadtest.report.page import KeyFigure
 from loadtest.report.prediction import window_phase
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """A number as text.
-
-    Attributes:
-        label: what it is.
-        value: with its unit; a dash where there is none.
-        interval: what is known of how sure it is, as text; empty without.
-        n: on how many it rests, in words; empty without any.
-        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
-    """
-
-    label: str
-    value: str
-    interval: str = ""
-    n: str = ""
-    why: str = ""
-
-    @property
-    def words(self) -> str:
-        """All that belongs beside the value and its label."""
-        return ", ".join(part for part in (self.interval, self.n, self.why) if part)
 
 
 class _Part(NamedTuple):

@@ -5,7 +5,6 @@ Beside figures, tables and plots it has facts (what was loaded, with what, and b
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
@@ -19,19 +18,17 @@ from loadtest.contract import ALL
 from loadtest.record.run_info import PeerInfo, TargetInfo
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.headline import headline
-from loadtest.report.key_figures import KeyFigure, key_figures
+from loadtest.report.key_figures import key_figures
 from loadtest.report.not_tested import NotTested, not_tested
 from loadtest.report.outcome_bars import OutcomeBar, outcome_bars
+from loadtest.report.page import ANSWER, KeyFigure, Plot, Table, Tone
 from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
-from loadtest.report.tables.table import Table, Tone
 from loadtest.report.tables.target import about_target
 
 _WELL_KNOWN_S: Final = 0.05
 """Uncertainty of the server's clock below which it is given in ms."""
-ANSWER: Final = "answer"
-"""Name of the plot that shows what a scenario compares."""
 _PEERS_NAMED: Final = 10
 """Addresses of a target that are listed."""
 
@@ -127,46 +124,6 @@ def caveats(findings: Findings) -> tuple[str, ...]:
                 timed_out = f"{words.count(late)} operations of {name} timed out. They count with the time they took"
             found.append(f"{timed_out}, so that figures marked ≥ are lower bounds.")
     return tuple(found)
-
-
-class Section(StrEnum):
-    """Where a page has a plot or table, by the heading, in order."""
-
-    COMPARED = "What was compared"
-    LIMITS = "Limits and 429s"
-    TIMES = "How long it took"
-    EXECUTION = "executionTime"
-    JOBS = "Jobs"
-    OUTCOMES = "Outcomes"
-    SLOWEST = "The slowest"
-    LOAD = "How good the load was"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A finished plot, or why there is none.
-
-    Attributes:
-        name: of its file, without suffix.
-        title: what it shows, in a sentence.
-        caption: how to read it; of a plot that there is not, why not.
-        svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
-        png: the same on white, with its title; empty if there is no plot.
-        data: its numbers, in short.
-        csv: its numbers, all that are drawn; empty if there is no plot.
-        section: of the page; None on pages that have none.
-        leads: whether it is one of the few that stand before all sections.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str = ""
-    png: bytes = b""
-    data: tuple[Table, ...] = ()
-    csv: str = ""
-    section: Section | None = None
-    leads: bool = False
 
 
 @dataclass(frozen=True)

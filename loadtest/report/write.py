@@ -19,9 +19,10 @@ from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci, pages
+from loadtest.report.page import Plot
 from loadtest.report.regression.content import TONES
 from loadtest.report.regression.tables import metrics_table
-from loadtest.report.report import Differences, Plot, Report, build, without_plots
+from loadtest.report.report import Differences, Report, build, without_plots
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""

@@ -8,8 +8,8 @@ import record_maker as maker
 
 from loadtest.analysis.findings import Findings, as_json
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
+from loadtest.report.page import Table
 from loadtest.report.tables.main import generator_tables
-from loadtest.report.tables.table import Table
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "loadtest" / "report" / "metrics.schema.json").read_text(encoding="utf-8")

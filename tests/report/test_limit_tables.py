@@ -7,11 +7,11 @@ import record_maker as maker
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.report.formats.pages import render_markdown
+from loadtest.report.page import Table
 from loadtest.report.plots import finished, limits
 from loadtest.report.plots.style import NoData
 from loadtest.report.report import build, without_plots
 from loadtest.report.tables.limits import chance, observed_429_tables
-from loadtest.report.tables.table import Table
 
 
 def findings(directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:

@@ -9,9 +9,8 @@ from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.capacity.plot import draw
 from loadtest.report.formats.pages import escape, markdown_table, render_template
+from loadtest.report.page import Cell, Plot, Row, Table, Tone, table_of
 from loadtest.report.plots import finished
-from loadtest.report.report import Plot
-from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.write import write_plots
 from loadtest.words import NOTHING, grouped
 

@@ -21,19 +21,18 @@ from markupsafe import Markup
 from loadtest.analysis.validity import Check
 from loadtest.foreign_text import visible_text
 from loadtest.report.glossary import TERMS, anchor, explained, linked
-from loadtest.report.key_figures import KeyFigure
-from loadtest.report.report import Plot, Report, Section
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.page import Cell, Chapter, KeyFigure, Plot, Table
+from loadtest.report.report import Report
 
-_TABLES: Final[dict[Section, tuple[str, ...]]] = {
-    Section.COMPARED: ("pairs-",),
-    Section.LIMITS: ("limits",),
-    Section.TIMES: ("latency-", "intervals"),
-    Section.EXECUTION: (),
-    Section.JOBS: ("waits", "polling", "pending"),
-    Section.OUTCOMES: ("outcomes", "answers", "errors", "oddities", "jobs"),
-    Section.SLOWEST: ("slowest",),
-    Section.LOAD: ("load", "generators"),
+_TABLES: Final[dict[Chapter, tuple[str, ...]]] = {
+    Chapter.COMPARED: ("pairs-",),
+    Chapter.LIMITS: ("limits",),
+    Chapter.TIMES: ("latency-", "intervals"),
+    Chapter.EXECUTION: (),
+    Chapter.JOBS: ("waits", "polling", "pending"),
+    Chapter.OUTCOMES: ("outcomes", "answers", "errors", "oddities", "jobs"),
+    Chapter.SLOWEST: ("slowest",),
+    Chapter.LOAD: ("load", "generators"),
 }
 """Of each section the tables, by the beginning of their name."""
 _FEWEST: Final = 3
@@ -72,9 +71,9 @@ def _leading(report: Report) -> tuple[Plot, ...]:
 def _sections(report: Report, leading: tuple[Plot, ...]) -> list[_Folded]:
     """Those that hold anything."""
     found = []
-    for section in Section:
+    for section in Chapter:
         open_ones = (*leading, report.picture)
-        plots = tuple(p for p in report.plots if p.section == section and p.svg and p not in open_ones)
+        plots = tuple(p for p in report.plots if p.chapter == section and p.svg and p not in open_ones)
         tables = tuple(t for t in report.tables if t.rows and t.name.startswith(_TABLES[section]))
         if plots or tables:
             found.append(_Folded(section, section.name.lower(), plots, tables))

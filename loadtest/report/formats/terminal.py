@@ -10,9 +10,8 @@ from rich.text import Text
 
 from loadtest.analysis.verdict import Word
 from loadtest.program import open_command, typed
-from loadtest.report.key_figures import KeyFigure
+from loadtest.report.page import Cell, KeyFigure, Table
 from loadtest.report.report import Report
-from loadtest.report.tables.table import Cell, Table
 
 WIDTH: Final = 100
 _COLOURS: Final[dict[Word, str]] = {

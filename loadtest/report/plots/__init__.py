@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
 from loadtest.errors import InputError
+from loadtest.report.page import ANSWER, Chapter, Plot
 from loadtest.report.plots import (
     answers,
     by_rate,
@@ -22,35 +23,34 @@ from loadtest.report.plots import (
     spectrum,
 )
 from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
-from loadtest.report.report import ANSWER, Plot, Section
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A plot of a report: how it is drawn, in which section it stands, and whether it stands before them all."""
+    """A plot of a report: how it is drawn, in which chapter it stands, and whether it stands before them all."""
 
     draw: Callable[[Findings], Drawing | NoData | None]
-    section: Section
+    chapter: Chapter
     leads: bool = False
 
 
 _PLOTS: Final = {
-    ANSWER: _Kind(answers.draw, Section.COMPARED),
-    "windows": _Kind(limits.draw_windows, Section.LIMITS, leads=True),
-    "rates": _Kind(limits.draw_rates, Section.LIMITS, leads=True),
-    "throttling": _Kind(limits.draw_429_rate, Section.LIMITS),
-    "response-time": _Kind(response_time.draw_scatter, Section.TIMES, leads=True),
-    "by-rate": _Kind(by_rate.draw, Section.TIMES, leads=True),
-    "execution-time": _Kind(execution.draw_decomposition, Section.TIMES, leads=True),
-    "heat": _Kind(response_time.draw_heat, Section.TIMES),
-    "service-time": _Kind(response_time.draw_service, Section.TIMES),
-    "spectrum": _Kind(spectrum.draw, Section.TIMES),
-    "execution-over-time": _Kind(execution.over_time, Section.EXECUTION),
-    "execution-latency": _Kind(execution.against_latency, Section.EXECUTION),
-    "overhead": _Kind(overhead.draw, Section.EXECUTION),
-    "polling": _Kind(jobs.draw_polls, Section.JOBS),
-    "slowest": _Kind(slowest.draw, Section.SLOWEST),
-    "start-lag": _Kind(lag.draw, Section.LOAD),
+    ANSWER: _Kind(answers.draw, Chapter.COMPARED),
+    "windows": _Kind(limits.draw_windows, Chapter.LIMITS, leads=True),
+    "rates": _Kind(limits.draw_rates, Chapter.LIMITS, leads=True),
+    "throttling": _Kind(limits.draw_429_rate, Chapter.LIMITS),
+    "response-time": _Kind(response_time.draw_scatter, Chapter.TIMES, leads=True),
+    "by-rate": _Kind(by_rate.draw, Chapter.TIMES, leads=True),
+    "execution-time": _Kind(execution.draw_decomposition, Chapter.TIMES, leads=True),
+    "heat": _Kind(response_time.draw_heat, Chapter.TIMES),
+    "service-time": _Kind(response_time.draw_service, Chapter.TIMES),
+    "spectrum": _Kind(spectrum.draw, Chapter.TIMES),
+    "execution-over-time": _Kind(execution.over_time, Chapter.EXECUTION),
+    "execution-latency": _Kind(execution.against_latency, Chapter.EXECUTION),
+    "overhead": _Kind(overhead.draw, Chapter.EXECUTION),
+    "polling": _Kind(jobs.draw_polls, Chapter.JOBS),
+    "slowest": _Kind(slowest.draw, Chapter.SLOWEST),
+    "start-lag": _Kind(lag.draw, Chapter.LOAD),
 }
 """The one place that names them, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
@@ -86,7 +86,7 @@ def draw_all(findings: Findings) -> tuple[Plot, ...]:
 def _draw(name: str, findings: Findings) -> Plot | None:
     kind = _PLOTS[name]
     plot = finished(name, lambda: kind.draw(findings))
-    return None if plot is None else replace(plot, section=kind.section, leads=kind.leads)
+    return None if plot is None else replace(plot, chapter=kind.chapter, leads=kind.leads)
 
 
 def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:

@@ -16,7 +16,7 @@ from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
-from loadtest.report.tables.table import Cell, Table
+from loadtest.report.page import Cell, Table
 from loadtest.words import NOTHING, times_as
 
 _MOST_ROWS: Final = 16

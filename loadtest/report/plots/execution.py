@@ -12,8 +12,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, Operation
+from loadtest.report.page import Table, table_of
 from loadtest.report.plots import stages, style
-from loadtest.report.tables.table import Table, table_of
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""

@@ -12,8 +12,8 @@ from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.report.page import Cell, Table, table_of
 from loadtest.report.plots import stages, style, thresholds
-from loadtest.report.tables.table import Cell, Table, table_of
 from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3

@@ -29,7 +29,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from loadtest.analysis.distribution import Distribution
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
-from loadtest.report.tables.table import Table
+from loadtest.report.page import Table
 from loadtest.stats import ranks_to_draw
 from loadtest.words import grouped
 

@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import Comparison, MetricComparison, Word
+from loadtest.report import amounts
 from loadtest.report.formats.ci import clean, junit_case, junit_file
-from loadtest.report.regression import amounts
-from loadtest.report.regression.content import ComparisonReport, gated
+from loadtest.report.regression.content import ComparisonReport
 from loadtest.words import NOTHING
 
 SUITE: Final = "regression"
@@ -37,7 +37,7 @@ def render_junit(report: ComparisonReport) -> str:
     case = junit_case(suite, f"{SUITE}.{comparison.scenario}", "can be compared")
     if comparison.word in ("not comparable", "invalid"):
         SubElement(case, "error", type=comparison.word, message=clean(_all(comparison)))
-    for one in gated(comparison):
+    for one in amounts.gated(comparison):
         name = f"{amounts.name(one)} ({one.stage})"
         _metric(junit_case(suite, f"{SUITE}.{comparison.scenario}.{one.traffic}", name), one, comparison)
     return junit_file(suite, 0.0)
@@ -98,7 +98,7 @@ def render_openmetrics(comparison: Comparison) -> str:
 
 
 def _regressed(comparison: Comparison) -> int:
-    return sum(one.verdict == "regressed" for one in gated(comparison))
+    return sum(one.verdict == "regressed" for one in amounts.gated(comparison))
 
 
 def _label(text: str) -> str:

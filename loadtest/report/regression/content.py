@@ -12,10 +12,9 @@ from loadtest.compare.results import Comparison, MetricComparison, Word
 from loadtest.compare.rule import LEAST_RUNS
 from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
-from loadtest.report.key_figures import KeyFigure
-from loadtest.report.regression import amounts, tables
-from loadtest.report.report import Plot
-from loadtest.report.tables.table import Table, Tone
+from loadtest.report import amounts
+from loadtest.report.page import KeyFigure, NextStep, Plot, Table, Tone
+from loadtest.report.regression import tables
 
 TONES: Final[dict[Word, Tone]] = {
     "regressed": "bad",
@@ -37,14 +36,6 @@ _WHY_INVALID: Final = {
 
 
 @dataclass(frozen=True)
-class Step:
-    """What to do next: why, and a command where there is one."""
-
-    words: str
-    command: str = ""
-
-
-@dataclass(frozen=True)
 class ComparisonReport:
     """A report.
 
@@ -63,7 +54,7 @@ class ComparisonReport:
     comparison: Comparison
     name: str
     heading: str
-    steps: tuple[Step, ...]
+    steps: tuple[NextStep, ...]
     figures: tuple[KeyFigure, ...]
     findings: Table
     metrics: Table
@@ -119,11 +110,6 @@ def _draw(comparison: Comparison, history: History | None) -> tuple[Plot, ...]:
     return draw_all(comparison, history)
 
 
-def gated(comparison: Comparison) -> tuple[MetricComparison, ...]:
-    """The metrics that the verdict may rest on; those that will be, once there are runs enough, too."""
-    return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
-
-
 def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
     """What was compared, what changed most for the worse, and how small a change would have been found."""
     if comparison.word == "learning":
@@ -158,15 +144,15 @@ def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> Metri
     return max(worse, key=amounts.telling, default=None)
 
 
-def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:
+def next_steps(comparison: Comparison, directory: Path) -> tuple[NextStep, ...]:
     """What a reader does now, with the command where there is one."""
     run = comparison.runs[-1] if comparison.runs else "RUN"
     paired = comparison.kind == "paired"
     if comparison.word == "regressed":
         if paired:
-            return (Step("Nothing needs to be accepted: a comparison of two versions keeps no history."),)
+            return (NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history."),)
         return (
-            Step(
+            NextStep(
                 "If the change is intended, accept it; later runs are then compared with this one.",
                 f"loadtest regression accept {run} --reason '…'",
             ),
@@ -174,24 +160,26 @@ def next_steps(comparison: Comparison, directory: Path) -> tuple[Step, ...]:
     if comparison.word == "inconclusive":
         if paired:
             return (
-                Step(
+                NextStep(
                     "More pairs, or longer blocks, would settle it.",
                     f"loadtest compare {comparison.scenario} --pairs …",
                 ),
             )
         suspects = directory / SUSPECTS
         if suspects.is_file():
-            return (Step("A rerun on another machine would settle it.", f"loadtest regression confirm {suspects}"),)
-        return (Step("Another run would settle it.", f"loadtest regression check {comparison.scenario}"),)
+            return (NextStep("A rerun on another machine would settle it.", f"loadtest regression confirm {suspects}"),)
+        return (NextStep("Another run would settle it.", f"loadtest regression check {comparison.scenario}"),)
     if comparison.word == "learning":
         return (
-            Step(
+            NextStep(
                 "Let it run as it does: each valid run is added to the history.",
                 f"loadtest regression check {comparison.scenario}",
             ),
         )
     if comparison.word == "not comparable":
-        return (Step("Compare like with like: restore what differs, or begin a history of its own with --history."),)
+        return (
+            NextStep("Compare like with like: restore what differs, or begin a history of its own with --history."),
+        )
     if comparison.word == "invalid":
-        return (Step(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN)),)
+        return (NextStep(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN)),)
     return ()

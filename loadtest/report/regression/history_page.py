@@ -11,11 +11,9 @@ from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.pages import render_template
-from loadtest.report.regression.content import Step
+from loadtest.report.page import Cell, NextStep, Plot, Table, Tone, table_of
 from loadtest.report.regression.plots import over_history
 from loadtest.report.regression.tables import commit
-from loadtest.report.report import Plot
-from loadtest.report.tables.table import Cell, Table, Tone, table_of
 from loadtest.words import NOTHING
 
 _STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
@@ -45,7 +43,7 @@ class HistoryPage:
     file: str
     sentence: str
     tone: Tone
-    steps: tuple[Step, ...]
+    steps: tuple[NextStep, ...]
     warnings: tuple[str, ...]
     plots: tuple[Plot, ...]
     segments: Table
@@ -70,7 +68,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> History
     runs = history.runs
     waiting = [one for one in runs if one.status == "waiting"]
     steps = [
-        Step(
+        NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
             f"loadtest regression accept {one.id} --reason '…'",
         )

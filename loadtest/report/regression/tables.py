@@ -6,8 +6,8 @@ from typing import Final
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import Comparison, MetricComparison, MetricVerdict
 from loadtest.compare.sentences import minute
-from loadtest.report.regression import amounts
-from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
+from loadtest.report import amounts
+from loadtest.report.page import Cell, Row, Table, Tone, table_of
 from loadtest.words import NOTHING, count, duration_ms
 
 TONES: Final[dict[MetricVerdict, Tone]] = {
@@ -29,14 +29,9 @@ def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
     rank = {key: place for place, key in enumerate(found)}
 
     def order(one: MetricComparison) -> tuple[int, bool, bool]:
-        return rank.get(one.key, len(rank)), not is_changed(one), not one.gated
+        return rank.get(one.key, len(rank)), not amounts.is_changed(one), not one.gated
 
     return tuple(sorted(comparison.metrics, key=order))
-
-
-def is_changed(one: MetricComparison) -> bool:
-    """Whether it is suspected, regressed or improved."""
-    return one.suspect or one.verdict in ("regressed", "improved")
 
 
 def findings_table(comparison: Comparison) -> Table:

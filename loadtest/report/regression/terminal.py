@@ -11,11 +11,12 @@ from rich.text import Text
 
 from loadtest.compare.results import Comparison
 from loadtest.program import typed
+from loadtest.report import amounts
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
-from loadtest.report.regression import amounts, ci
+from loadtest.report.page import Table
+from loadtest.report.regression import ci
 from loadtest.report.regression.content import ComparisonReport
-from loadtest.report.regression.tables import is_changed, metrics_table
-from loadtest.report.tables.table import Table
+from loadtest.report.regression.tables import metrics_table
 
 PAGE: Final = "comparison.html"
 MARKDOWN: Final = "comparison.md"
@@ -54,7 +55,7 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
 
 def _what_matters(comparison: Comparison) -> Table:
     """What is suspected, regressed or improved; where nothing is, the largest changes for the worse."""
-    found = [one for one in comparison.metrics if is_changed(one)]
+    found = [one for one in comparison.metrics if amounts.is_changed(one)]
     tested = sorted((one for one in comparison.metrics if one.p is not None), key=amounts.telling, reverse=True)
     whole = metrics_table(msgspec.structs.replace(comparison, metrics=tuple(found or tested[:_LARGEST])))
     place = [[label for label, _ in whole.columns].index(name) for name in _COLUMNS]

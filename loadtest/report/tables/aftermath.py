@@ -5,7 +5,7 @@ from loadtest.analysis.rejections.aftermath import Interference
 from loadtest.analysis.rejections.felt import Felt
 from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
 from loadtest.contract import ALL
-from loadtest.report.tables.table import Cell, Row, Table, table_of
+from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count, duration_ms, rate, seconds, share, times_as
 
 

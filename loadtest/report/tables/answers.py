@@ -9,7 +9,7 @@ from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
-from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
+from loadtest.report.page import Cell, Row, Table, Tone, table_of
 from loadtest.threshold import METRICS
 from loadtest.words import NOTHING, count, share
 

@@ -5,7 +5,7 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
 from loadtest.analysis.results import JobFigures, JobStage, Summary, bounded
-from loadtest.report.tables.table import Cell, Row, Table, table_of
+from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count, milliseconds, share
 
 _UNKNOWN: Final = Cell(NOTHING, tone="faint")

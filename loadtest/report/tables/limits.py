@@ -10,8 +10,8 @@ from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.contract import ALL
 from loadtest.limits.inference.fit import BAR, Fit
 from loadtest.limits.inference.inference import Inference, same, words
+from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.report.tables.aftermath import aftermath, refused_limits
-from loadtest.report.tables.table import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

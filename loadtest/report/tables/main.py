@@ -12,10 +12,10 @@ from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.record.run_info import PauseInfo
+from loadtest.report.page import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
-from loadtest.report.tables.table import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.target import target_tables
 from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 

@@ -13,7 +13,7 @@ from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import Reason, RequestKind
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.failures import requests_sent
-from loadtest.report.tables.table import Cell, Row, Table, table_of
+from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
 _ANOMALY_WORDS: Final = {

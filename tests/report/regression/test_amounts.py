@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.compare.measurements import Metric
 from loadtest.compare.results import MetricComparison
-from loadtest.report.regression import amounts
+from loadtest.report import amounts
 
 SLOWER = made.CASES["slower"]()
 TIME = SLOWER.findings[0].cause

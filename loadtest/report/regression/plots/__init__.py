@@ -6,10 +6,10 @@ from typing import Final
 
 from loadtest.compare.history import History
 from loadtest.compare.results import Comparison
+from loadtest.report.page import Plot
 from loadtest.report.plots import finished
 from loadtest.report.plots.style import Drawing
 from loadtest.report.regression.plots import distributions, forest, over_runs
-from loadtest.report.report import Plot
 
 _DRAW: Final[dict[str, Callable[[Comparison, over_runs.Before], Drawing | None]]] = {
     "changes": lambda comparison, _: forest.draw(comparison),

@@ -14,9 +14,9 @@ from loadtest.arrays import Floats
 from loadtest.compare.measurements import PROBABILITIES, Metric, RunMeasurements
 from loadtest.compare.results import Comparison, MetricComparison
 from loadtest.compare.sentences import in_percent
+from loadtest.report import amounts
+from loadtest.report.amounts import gated
 from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
-from loadtest.report.regression import amounts
-from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
 
 Time = Literal["response_time", "execution_time"]

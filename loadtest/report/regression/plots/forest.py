@@ -12,9 +12,9 @@ from loadtest.compare.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import Comparison, MetricComparison
 from loadtest.compare.sentences import in_percent
+from loadtest.report import amounts
+from loadtest.report.amounts import gated
 from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
-from loadtest.report.regression import amounts
-from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked, verdict
 
 _ROW_IN: Final = 0.2

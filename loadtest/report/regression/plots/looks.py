@@ -9,8 +9,8 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from loadtest.compare.results import MetricComparison
+from loadtest.report import amounts
 from loadtest.report.plots.style import BAD, FADED, GOOD, INK, MUTED, UNSURE
-from loadtest.report.regression import amounts
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
 """What is expected of no change."""

@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from loadtest.compare.history import HistoryRun
 from loadtest.compare.measurements import NATURES, Key, Metric
+from loadtest.report import amounts
+from loadtest.report.page import Plot
 from loadtest.report.plots import finished
 from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
-from loadtest.report.regression import amounts
 from loadtest.report.regression.plots.looks import short
-from loadtest.report.report import Plot
 
 _MOST: Final = 12
 """Panels of a figure."""

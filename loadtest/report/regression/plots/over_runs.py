@@ -13,11 +13,10 @@ from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import Comparison, MetricComparison
 from loadtest.compare.sentences import in_percent
+from loadtest.report import amounts
+from loadtest.report.amounts import gated, is_changed
 from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
-from loadtest.report.regression import amounts
-from loadtest.report.regression.content import gated
 from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked, verdict
-from loadtest.report.regression.tables import is_changed
 
 
 class Before(NamedTuple):
