@@ -37,7 +37,7 @@ METRICS: Final[dict[str, Unit]] = {
     **{f"operations.{name}": "number" for name in _COUNTS},
     "operations.offered_rate": "per_s",
     "operations.sent_rate": "per_s",
-    **{f"requests.{name}": "number" for name in ("sent", "accepted", "throttled", "errors")},
+    **{f"requests.{name}": "number" for name in ("sent", "accepted", Outcome.THROTTLED, "errors")},
     "requests.sent_rate": "per_s",
     "requests.accepted_rate": "per_s",
     "requests.throttled_rate": "share",
@@ -56,13 +56,13 @@ _MEANT: Final = {
         ("latency", "duration", "elapsed", "rt", "response_times", "http_req_duration"), ("response_time",)
     ),
     **dict.fromkeys(("429", "429s", "429_rate", "429_share", "rate_limited"), ("requests.throttled_rate",)),
-    **dict.fromkeys(("errors", "failures", "failed", "fails"), ("error_rate", "operations.failed")),
+    **dict.fromkeys(("errors", "failures", Outcome.FAILED, "fails"), ("error_rate", "operations.failed")),
     **dict.fromkeys(("error", "failure_rate", "errors_rate", "success_rate", "http_req_failed"), ("error_rate",)),
     **dict.fromkeys(("rps", "throughput", "requests_per_second"), ("requests.sent_rate", "goodput")),
     **dict.fromkeys(("requests", "count", "http_reqs"), ("requests.sent",)),
-    "throttled": ("throttled_rate", "requests.throttled"),
+    Outcome.THROTTLED: ("throttled_rate", "requests.throttled"),
     "timeouts": ("operations.timed_out",),
-    "ok": ("operations.ok",),
+    Outcome.OK: ("operations.ok",),
     "retries": ("amplification",),
 }
 """What other tools, and people, call metrics."""
@@ -76,7 +76,7 @@ EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
 
 LIVE_COUNTS: Final = (
     *(f"operations.{name}" for name in _COUNTS if name not in {"offered", Outcome.DROPPED, Outcome.LOST}),
-    *(f"requests.{name}" for name in ("sent", "accepted", "throttled", "errors")),
+    *(f"requests.{name}" for name in ("sent", "accepted", Outcome.THROTTLED, "errors")),
 )
 LIVE_RATES: Final = ("goodput", "operations.sent_rate", "requests.sent_rate", "requests.accepted_rate")
 LIVE_SHARES: Final = ("requests.throttled_rate", "throttled_rate", "error_rate")

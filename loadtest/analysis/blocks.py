@@ -193,7 +193,7 @@ class StageBlocks:
     expected: Ints = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("offered", "sent", "ok", "errors", "throttled", "decided", "refused", "expected"):
+        for name in ("offered", "sent", Outcome.OK, "errors", Outcome.THROTTLED, "decided", "refused", "expected"):
             setattr(self, name, np.zeros(self.grid.bins, np.int64))
 
     def share_error(self, events: Ints, whole: Ints) -> float | None:

@@ -251,7 +251,7 @@ class Rows:
     @property
     def ok(self) -> "Rows":
         """Those that ended well."""
-        return self._part("ok", lambda: self.words("outcome") == OK)
+        return self._part(Outcome.OK, lambda: self.words("outcome") == OK)
 
     @property
     def without_mistakes(self) -> "Rows":

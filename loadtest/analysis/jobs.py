@@ -20,7 +20,7 @@ JOBS: Final = 5_000_000
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
-_COLUMNS: Final = ("accepted", "completed", "failed", "gone")
+_COLUMNS: Final = ("accepted", JobState.COMPLETED, JobState.FAILED, "gone")
 
 
 class Ledger(Result, frozen=True, kw_only=True):
@@ -82,11 +82,11 @@ class JobTracker:
             {
                 "id": pd.util.hash_array(ids, categorize=False),
                 "accepted": (submit & ~gone).astype(np.int32),
-                "completed": completed.astype(np.int32),
-                "failed": failed.astype(np.int32),
+                JobState.COMPLETED: completed.astype(np.int32),
+                JobState.FAILED: failed.astype(np.int32),
                 "gone": gone.astype(np.int32),
                 "ended": np.where(ended, rows.floats("end"), np.inf),
-                "pending": np.where(pending, rows.floats("start"), -np.inf),
+                JobState.PENDING: np.where(pending, rows.floats("start"), -np.inf),
             }
         )
         self._rows += len(rows)
@@ -99,7 +99,7 @@ class JobTracker:
         jobs = self._table
         # Jobs of other runs are asked for, too: only those that this one submitted are in the ledger.
         own = jobs["accepted"] > 0
-        completed, failed, gone = (own & (jobs[name] > 0) for name in ("completed", "failed", "gone"))
+        completed, failed, gone = (own & (jobs[name] > 0) for name in _COLUMNS[1:])
         ended = completed | failed
         submitted = int(jobs["accepted"].sum())
         return Ledger(
@@ -109,8 +109,8 @@ class JobTracker:
             pending=int((own & ~ended & ~gone).sum()),
             lost=int((own & gone & ~ended).sum()),
             duplicated=submitted - int(own.sum()),
-            back_to_pending=int((jobs["pending"] > jobs["ended"]).sum()),
-            changed=int(((jobs["completed"] > 0) & (jobs["failed"] > 0)).sum()),
+            back_to_pending=int((jobs[JobState.PENDING] > jobs["ended"]).sum()),
+            changed=int(((jobs[JobState.COMPLETED] > 0) & (jobs[JobState.FAILED] > 0)).sum()),
             complete=self._complete,
         )
 
@@ -122,7 +122,11 @@ class JobTracker:
         ids = joined["id"][order]
         starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
         table = {"id": ids[starts]}
-        for name, add in (*((name, np.add) for name in _COLUMNS), ("ended", np.minimum), ("pending", np.maximum)):
+        for name, add in (
+            *((name, np.add) for name in _COLUMNS),
+            ("ended", np.minimum),
+            (JobState.PENDING, np.maximum),
+        ):
             table[name] = add.reduceat(joined[name][order], starts) if len(starts) else joined[name][:0]
         self._table, self._parts, self._rows = table, [], 0
         self._complete = len(starts) <= JOBS
@@ -130,7 +134,7 @@ class JobTracker:
 
 def _no_jobs() -> dict[str, NDArray[Any]]:
     counts = {name: np.zeros(0, np.int32) for name in _COLUMNS}
-    return {"id": np.zeros(0, np.uint64), **counts, "ended": np.zeros(0), "pending": np.zeros(0)}
+    return {"id": np.zeros(0, np.uint64), **counts, "ended": np.zeros(0), JobState.PENDING: np.zeros(0)}
 
 
 FIRST: Final = 20

@@ -18,7 +18,7 @@ from loadtest.analysis.times import response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
-LAYERS: Final = ("ok", "429", "failed", "timed out")
+LAYERS: Final = (Outcome.OK, "429", Outcome.FAILED, "timed out")
 _RESPONSE_DOTS: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
@@ -89,9 +89,9 @@ class Points:
         )
         outcome = rows.words("outcome")
         which = {
-            "ok": outcome == OK,
+            Outcome.OK: outcome == OK,
             "429": (rows.floats("status") == THROTTLED_STATUS) & (outcome != TIMED_OUT),
-            "failed": outcome == _FAILED,
+            Outcome.FAILED: outcome == _FAILED,
             "timed out": outcome == TIMED_OUT,
         }
         for layer, mask in which.items():
@@ -108,14 +108,14 @@ class Points:
         before, total = int(self._seen[entry, place]), self._total(entry, layer)
         self._seen[entry, place] += len(rows)
         keep = distribution.every(max(1, -(-total // _RESPONSE_DOTS)), before, len(rows))
-        if layer == "ok":
+        if layer == Outcome.OK:
             slow = distribution.every(max(1, -(-total // (_SLOW * 50))), before, len(rows))
             keep = np.union1d(keep, slow[response[slow] > self._slow_from[entry]])
         if len(keep):
             self._dots[entry][layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
 
     def _total(self, entry: int, layer: str) -> int:
-        outcomes = {"ok": (OK,), "timed out": (TIMED_OUT,), "failed": (_FAILED,)}
+        outcomes = {Outcome.OK: (OK,), "timed out": (TIMED_OUT,), Outcome.FAILED: (_FAILED,)}
         return self._outcomes(entry, outcomes.get(layer, (_THROTTLED,)))
 
     def _outcomes(self, entry: int, outcomes: tuple[int, ...]) -> int:

@@ -9,15 +9,22 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 10.0
 """Seconds from one plain report of progress to the next; longer in a long run, so that a log has about twenty."""
 _BAR: Final = 24
 """Characters."""
-_COUNTS: Final = {"offered": "offered", "ok": "ok", "throttled": "429", "failed": "failed", "timed_out": "timed out"}
+_COUNTS: Final = {
+    "offered": "offered",
+    Outcome.OK: Outcome.OK,
+    Outcome.THROTTLED: "429",
+    Outcome.FAILED: Outcome.FAILED,
+    Outcome.TIMED_OUT: "timed out",
+}
 """Figures of an entry, as they are called here."""
-_ALWAYS: Final = {"offered", "ok", "429"}
+_ALWAYS: Final = {"offered", Outcome.OK, "429"}
 """Of these a line shows also none."""
 _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in the last ten seconds"
 

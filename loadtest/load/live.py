@@ -73,7 +73,7 @@ class Flow:
     def __init__(self, series: LiveSeries, traffic: str, kind: RequestKind) -> None:
         self._tracks = {
             name: series.track("requests", traffic, kind, name, counts=True)
-            for name in ("sent", "accepted", "throttled", "failed")
+            for name in ("sent", "accepted", Outcome.THROTTLED, Outcome.FAILED)
         }
         self._chosen: dict[tuple[int | None, Outcome], tuple[Track, ...]] = {}
 
@@ -82,9 +82,9 @@ class Flow:
         if (chosen := self._chosen.get((status, outcome))) is None:
             names = ["sent"]
             if status is not None:
-                names.append("throttled" if status == THROTTLED_STATUS else "accepted")
+                names.append(Outcome.THROTTLED if status == THROTTLED_STATUS else "accepted")
             if outcome in ERRORS:
-                names.append("failed")
+                names.append(Outcome.FAILED)
             chosen = self._chosen[status, outcome] = tuple(self._tracks[name] for name in names)
         return chosen
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, ErrorCode, LimitName, Operation
+from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, ErrorCode, LimitName, Operation, Outcome
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.record.run_info import StagePlan
@@ -22,8 +22,8 @@ _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _SAME: Final = 0.01
 """Shares of 429s that differ by less are the same whenever a run starts."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
-    "throttled_rate": ("throttled", "operations"),
-    "operations.throttled": ("throttled", None),
+    "throttled_rate": (Outcome.THROTTLED, "operations"),
+    "operations.throttled": (Outcome.THROTTLED, None),
     "requests.throttled_rate": ("refused", "requests"),
     "requests.throttled": ("refused", None),
 }
@@ -271,9 +271,9 @@ def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Con
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
     """The fewest latencies that some stages give in any phase: of operations that were not refused, or of all sent."""
-    values = forecast.counts("operations", stage_numbers) - forecast.counts("dropped", stage_numbers)
+    values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
-        values -= forecast.counts("throttled", stage_numbers)
+        values -= forecast.counts(Outcome.THROTTLED, stage_numbers)
     return int(values.min()) if len(values) else 0
 
 

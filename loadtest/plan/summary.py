@@ -7,7 +7,7 @@ import numpy as np
 
 from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION
+from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION, Outcome
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import PlannedEntry
@@ -190,7 +190,7 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
         burst=stage.burst,
         operations=found.operations[stage_numbers[0]],
         requests=_spread(found.counts("requests", stage_numbers)) if replayed else None,
-        throttled_rate=_spread(found.share("throttled", "operations", stage_numbers)) if replayed else None,
+        throttled_rate=_spread(found.share(Outcome.THROTTLED, "operations", stage_numbers)) if replayed else None,
         requests_throttled_rate=_spread(found.share("refused", "requests", stage_numbers)) if replayed else None,
         executions=_spread(found.counts("executions", stage_numbers)) if replayed else None,
         samples=n,

@@ -280,7 +280,8 @@ def _other_limits(findings: Findings, told: LimitUse) -> str:
     """What share of the requests to each other limit got 429, where most did; empty where none did."""
     most: dict[str, LimitUse] = {}
     for use in findings.uses:
-        if use.limit != told.limit and use.throttled > getattr(most.get(use.limit), "throttled", 0):
+        before = most[use.limit].throttled if use.limit in most else 0
+        if use.limit != told.limit and use.throttled > before:
             most[use.limit] = use
     return "".join(
         f"; at {words.times_what(use.busiest)} the {words.limit_name(use.limit)}"

@@ -12,6 +12,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
 from loadtest.analysis.rejections.phases import depends_on_phase
 from loadtest.analysis.results import OperationStage, Value, bounded
+from loadtest.contract import Outcome
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.page import KeyFigure
 from loadtest.report.prediction import window_phase
@@ -124,7 +125,7 @@ def _not_ok(findings: Findings) -> KeyFigure:
     if not _bad(worst.figures):
         sent = findings.metrics.overall.operations.sent
         return KeyFigure("not ok, of operations sent", words.share(0.0), n=f"n = {words.count(sent)}")
-    shares = {"429": counts.throttled, "failed": counts.failed, "timed out": counts.timed_out}
+    shares = {"429": counts.throttled, Outcome.FAILED: counts.failed, "timed out": counts.timed_out}
     return KeyFigure(
         f"not ok, {worst.label}" + (", the worst" if len(parts) > 1 else ""),
         words.share(_bad(worst.figures) / counts.sent),

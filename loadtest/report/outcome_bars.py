@@ -9,7 +9,12 @@ from loadtest.contract import Outcome
 
 MOST: Final = 12
 """Bars that are drawn: those with the greatest share that was not ok; the table below has all."""
-_PARTS: Final = {Outcome.OK: "ok", Outcome.THROTTLED: "429", Outcome.TIMED_OUT: "timed out", Outcome.FAILED: "failed"}
+_PARTS: Final = {
+    Outcome.OK: Outcome.OK,
+    Outcome.THROTTLED: "429",
+    Outcome.TIMED_OUT: "timed out",
+    Outcome.FAILED: Outcome.FAILED,
+}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
 from loadtest.analysis.results import Count, Result, Share
 from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Outcome
 
 MOST_KEYS: Final = 64
 """Keys of a stretch that are kept: the busiest."""
@@ -187,7 +187,7 @@ class LimitSeries:
     throttled: Ints = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("offered", "sent", "accepted", "throttled"):
+        for name in ("offered", "sent", "accepted", Outcome.THROTTLED):
             object.__setattr__(self, name, np.zeros(max(0, len(self.cuts) - 1), np.int64))
 
 

@@ -14,6 +14,7 @@ import gevent
 from gevent.queue import Empty, Full, Queue
 from locust.web import WebUI
 
+from loadtest.contract import Outcome
 from loadtest.load.engine import Engine
 from loadtest.load.live_series import MOST_BUCKETS
 from loadtest.load.plain.reports import Reports
@@ -168,8 +169,8 @@ _COLUMNS: Final = {
     "sent": "# Requests",
     "accepted": "# Accepted",
     "got_429": "# 429",
-    "failed": "# Failed",
-    "timed_out": "# Timed out",
+    Outcome.FAILED: "# Failed",
+    Outcome.TIMED_OUT: "# Timed out",
     "p50": "Response p50 (ms)",
     "p95": "Response p95 (ms)",
     "p99": "Response p99 (ms)",

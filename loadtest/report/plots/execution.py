@@ -11,7 +11,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
-from loadtest.contract import EXECUTING_OPERATIONS, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import stages, style
 
@@ -99,7 +99,7 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
     elif operation == Operation.ASYNC_RUN:
         sure = max(0.0, lower - lag - submit)
-        parts += [("submit", submit, "overhead"), ("pending", sure, "execution")]
+        parts += [("submit", submit, "overhead"), (JobState.PENDING, sure, "execution")]
         parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]
     else:
         parts += [("service", total - lag, "overhead")]

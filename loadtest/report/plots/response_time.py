@@ -11,7 +11,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats
-from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.report.page import Cell, Table, table_of
 from loadtest.report.plots import stages, style, thresholds
 from loadtest.stats import interval_ranks, rank
@@ -87,10 +87,10 @@ _LEAST_SPAN: Final = 4.0
 
 def _panel(panel: Axes, findings: Findings, name: str) -> None:
     responses, operation = findings.responses[name], findings.record.info.traffic[name].operation
-    good = len(responses.dots.get("ok", ((),))[0])
+    good = len(responses.dots.get(Outcome.OK, ((),))[0])
     looks = {
-        "ok": (style.OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        "failed": (style.MUTED, "+", 20.0, 1.0),
+        Outcome.OK: (style.OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
+        Outcome.FAILED: (style.MUTED, "+", 20.0, 1.0),
         "timed out": (style.MUTED, "^", 9.0, 0.8),
     }
     for layer, (ink, marker, size, alpha) in looks.items():

@@ -160,9 +160,8 @@ def _retries(findings: Findings) -> Table:
                 *(duration_ms(times.get(statistic).value) for statistic in ("p50", "p95", "max")),
             )
         )
-    ok, retried = (
-        sum(getattr(each, a) for each in findings.observed_429.retries.values()) for a in ("ok", "operations")
-    )
+    retries = findings.observed_429.retries.values()
+    ok, retried = sum(each.ok for each in retries), sum(each.operations for each in retries)
     heading = f"Of {count(retried)} operations that tried again, {count(ok)} ended well"
     note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
     return table_of("limits-retries", heading, columns, rows, note)

@@ -10,7 +10,7 @@ from typing import Final
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
-from loadtest.contract import Reason, RequestKind
+from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.failures import requests_sent
 from loadtest.report.page import Cell, Row, Table, table_of
@@ -101,9 +101,9 @@ _MOST: Final = 30
 """Groups of errors that are shown; metrics.json has all."""
 SLOWEST: Final = 20
 _JOBS: Final = {
-    "completed": "seen completed",
-    "failed": "seen failed",
-    "pending": "never seen to end",
+    JobState.COMPLETED: "seen completed",
+    JobState.FAILED: "seen failed",
+    JobState.PENDING: "never seen to end",
     "lost": "known no longer (404), never seen to end",
     "duplicated": "submits answered with the id of an earlier job",
 }
