@@ -12,44 +12,11 @@ from typing import Final, Literal
 
 from loadtest.contract import Outcome
 from loadtest.errors import InputError
+from loadtest.metrics import EXPECTED, METRICS, PERCENTILES, STATISTICS, SUMMARIES
 from loadtest.units import Unit, split_quantity
 from loadtest.words import nearest
 
 Judgement = Literal["pass", "fail", "inconclusive"]
-
-QUANTILES: Final = ("p50", "p90", "p95", "p99")
-"""Statistics that have an interval."""
-STATISTICS: Final = ("mean", *QUANTILES, "max")
-TIMES: Final = {
-    "response_time": "of an operation, from its intended start, retries and polls included",
-    "service_time": "of one request",
-    "start_lag": "from the intended start to the start",
-    "dispatch_lag": "the part of start_lag that is ours",
-    "execution_time": "what the server says it spent (executionTime)",
-    "overhead": "what the client waited beyond executionTime",
-    "submit": "of a job's submit, from the intended start",
-    "time_to_result": "of a job, until its end was seen",
-}
-"""What each is."""
-_COUNTS: Final = ("offered", "sent", *Outcome)
-
-METRICS: Final[dict[str, Unit]] = {
-    **{f"operations.{name}": "number" for name in _COUNTS},
-    "operations.offered_rate": "per_s",
-    "operations.sent_rate": "per_s",
-    **{f"requests.{name}": "number" for name in ("sent", "accepted", Outcome.THROTTLED, "errors")},
-    "requests.sent_rate": "per_s",
-    "requests.accepted_rate": "per_s",
-    "requests.throttled_rate": "share",
-    "throttled_rate": "share",
-    "error_rate": "share",
-    "goodput": "per_s",
-    "amplification": "number",
-    "requests_per_operation": "number",
-    **{f"{time}.{statistic}": "ms" for time in TIMES for statistic in STATISTICS},
-    **{f"polls.{statistic}": "number" for statistic in STATISTICS},
-}
-"""Every metric that a threshold can name, and its unit."""
 
 _MEANT: Final = {
     **dict.fromkeys(
@@ -67,20 +34,6 @@ _MEANT: Final = {
 }
 """What other tools, and people, call metrics."""
 _STATISTICS_MEANT: Final = {"avg": "mean", "average": "mean", "median": "p50", "med": "p50", "maximum": "max"}
-
-ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
-"""Beginnings of the metrics that only ``async_run`` has."""
-
-EXPECTED: Final = ("requests.throttled_rate", "throttled_rate")
-"""Metrics that have an expected value, by replay of the assumed limiter."""
-
-LIVE_COUNTS: Final = (
-    *(f"operations.{name}" for name in _COUNTS if name not in {"offered", Outcome.DROPPED, Outcome.LOST}),
-    *(f"requests.{name}" for name in ("sent", "accepted", Outcome.THROTTLED, "errors")),
-)
-LIVE_RATES: Final = ("goodput", "operations.sent_rate", "requests.sent_rate", "requests.accepted_rate")
-LIVE_SHARES: Final = ("requests.throttled_rate", "throttled_rate", "error_rate")
-"""Metrics that are known while a run goes on, beside ``response_time`` and ``amplification``."""
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _FORM: Final = re.compile(
@@ -181,12 +134,12 @@ def parse_threshold(
             "METRIC OP FACTORx stage NAME (or traffic NAME), METRIC between A and B, or METRIC within D of expected.",
         )
     metric = match["metric"]
-    unit = METRICS.get(metric)
-    if unit is None:
+    if metric not in METRICS:
         raise InputError(f"{metric!r} is no metric in {text!r}", nearest_metric(metric))
-    if confident and metric.rpartition(".")[2] not in QUANTILES:
+    unit = METRICS[metric].unit
+    if confident and metric.rpartition(".")[2] not in PERCENTILES:
         raise InputError(
-            f"{text!r} cannot be confident: {metric} has no interval", f"Only {', '.join(QUANTILES)} have one."
+            f"{text!r} cannot be confident: {metric} has no interval", f"Only {', '.join(PERCENTILES)} have one."
         )
     make = partial(
         Threshold, text, metric, unit, traffic=traffic, operation=operation, stage=stage, confident=confident
@@ -226,11 +179,12 @@ def why_not_early(threshold: Threshold) -> str | None:
         return "what it is relative to is known at the end only"
     if threshold.operator == "within":
         return "what is expected is known at the end only"
-    if metric in LIVE_COUNTS or metric == "response_time.max":
-        return None if threshold.operator in {"<", "<="} else f"{metric} may still grow until the end"
-    if metric in (*LIVE_RATES, *LIVE_SHARES, "amplification") or metric.startswith("response_time."):
-        return None
-    return f"{metric} is known at the end only"
+    entry = METRICS[metric]
+    if not entry.live:
+        return f"{metric} is known at the end only"
+    if (entry.grows or metric.endswith(".max")) and threshold.operator not in {"<", "<="}:
+        return f"{metric} may still grow until the end"
+    return None
 
 
 def judge(threshold: Threshold, value: float | tuple[float, float] | None, expected: float | None = None) -> Judgement:
@@ -289,7 +243,7 @@ def nearest_metric(metric: str) -> str:
     if (of_times := _STATISTICS_MEANT.get(name, name)) in STATISTICS and not statistic:
         return f"Did you mean response_time.{of_times}?"
     meant = _MEANT.get(name, (name,))
-    if meant[0] in (*TIMES, "polls"):
+    if meant[0] in SUMMARIES:
         statistic = _STATISTICS_MEANT.get(statistic, statistic)
         if statistic in STATISTICS and f"{meant[0]}.{statistic}" != metric:
             return f"Did you mean {meant[0]}.{statistic}?"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import InputError
-from loadtest.threshold import METRICS, Reference, Threshold, judge, parse_threshold, why_not_early
+from loadtest.metrics import UNITS as METRICS
+from loadtest.threshold import Reference, Threshold, judge, parse_threshold, why_not_early
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,12 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Figures, Result
 from loadtest.analysis.verdict import measure
 from loadtest.compare.difference import Difference, Estimate, estimate_mean, estimate_percentile, estimate_share
-from loadtest.contract import Outcome
 from loadtest.errors import RecordError
+from loadtest.metrics import METRICS
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, rank
-from loadtest.threshold import METRICS
 from loadtest.units import Unit
 
-MORE_IS_BETTER: Final = ("goodput", f"operations.{Outcome.OK}", "requests.accepted", "requests.accepted_rate")
 _ERROR: Final = 0.05
 Bounds = tuple[float | None, float | None]
 """Of an interval; null: infinite on that side."""
@@ -255,7 +253,7 @@ class _Maker:
             why = "a maximum, a count and a rate have no interval" if known else "no values"
             n = (one.n or 0, other.n or 0)
             found = Difference(one.value, other.value, apart, None, False, n, why)
-        sign = -1.0 if metric in MORE_IS_BETTER else 1.0
+        sign = -1.0 if METRICS[metric].more_is_better else 1.0
         better = None
         if found.told_apart and found.interval is not None:
             better = sign * found.interval[1] < 0
@@ -275,7 +273,7 @@ class _Maker:
 
 def _figure(metric: str, values: Values | None, figures: Figures) -> SideFigure:
     """A side's metric: of every arrival where single ones have values of it, else as in the run's figures."""
-    unit = METRICS[metric]
+    unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)
         why = "a count or a rate has no interval" if measured.value is not None else "nothing to measure"
@@ -320,14 +318,14 @@ def _chosen(found: Answer) -> Answer:
 
 def _rank(side: Side) -> list[float]:
     """What sides are ordered by, the best one first: equal ones by the metrics that follow."""
-    return [_or_last(-one.size if one.metric in MORE_IS_BETTER else one.size) for one in side.figures]
+    return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
 def _cheapest(found: Answer, best: str, tied: Sequence[str]) -> str:
     """Of the tied ones the one with the least price, if it is told apart from the best one's by any metric of it."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
-        sign = -1.0 if metric in MORE_IS_BETTER else 1.0
+        sign = -1.0 if METRICS[metric].more_is_better else 1.0
         least = min(reached, key=lambda name: (_or_last(sign * found.side(name).figures[place].size), name != best))
         one = found.between(best, least, metric)
         if one is not None and one.told_apart:

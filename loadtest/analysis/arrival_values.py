@@ -17,7 +17,7 @@ from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import dispatch_lag, overhead, response_time, service_time, start_lag, submit_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.threshold import TIMES
+from loadtest.metrics import TIMES
 
 MOST: Final = 100_000
 """Arrivals of a stage whose values are kept: the first."""

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.columns import groups
-from loadtest.analysis.results import STATISTICS, Statistic, Summary
+from loadtest.analysis.results import Summary
 from loadtest.arrays import Bools, Floats, Ints
+from loadtest.metrics import STATISTICS, Statistic
 from loadtest.stats import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000

@@ -32,7 +32,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS, LimitName, Operation, Outcome
-from loadtest.record.run_info import StagePlan
+from loadtest.record.run_info import covered_seconds
 
 Planned = Sequence[StageKey]
 
@@ -183,15 +183,6 @@ class _Maker:
             share_of_limit=_ratio(polls, allowed),
             limit_use=_ratio(retrievals, allowed),
         )
-
-
-def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
-    """Seconds in which at least one of the stages was on, up to ``until_s``."""
-    total, reached = 0.0, 0.0
-    for begin, end in sorted((stage.start_s, stage.start_s + stage.duration_s) for stage in stages):
-        total += max(0.0, min(end, until_s) - max(begin, reached))
-        reached = max(reached, min(end, until_s))
-    return total
 
 
 def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.analysis.results import STATISTICS, Figures, OperationFigures, OverallFigures, Result, Summary
+from loadtest.analysis.results import Figures, OperationFigures, OverallFigures, Result, Summary
+from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
-from loadtest.threshold import METRICS
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
@@ -75,4 +75,4 @@ def _rows(figures: Figures) -> Iterator[dict[str, Any]]:
 
 def _unit(metric: str) -> str:
     """The unit of a metric that is no time; what was expected of one has its unit."""
-    return {"per_s": "1/s", "share": "share"}.get(METRICS.get(metric.replace("expected_", ""), "number"), "")
+    return {"per_s": "1/s", "share": "share"}.get(UNITS.get(metric.replace("expected_", ""), "number"), "")

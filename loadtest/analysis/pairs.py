@@ -5,9 +5,9 @@ import numpy as np
 from loadtest.analysis.arrival_values import Values
 from loadtest.analysis.written import written_entry
 from loadtest.compare.difference import Difference, mean_difference, percentile_difference, share_difference
+from loadtest.metrics import METRICS
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES
-from loadtest.threshold import METRICS
 
 
 def same_inputs(info: RunInfo, one: str, other: str) -> bool:
@@ -62,5 +62,5 @@ def compare(
         return percentile_difference(
             one, other, QUANTILES[statistic], paired=paired, factor=factor, confidence=confidence
         )
-    made = share_difference if METRICS[metric] == "share" else mean_difference
+    made = share_difference if METRICS[metric].unit == "share" else mean_difference
     return made(one, other, paired=paired, factor=factor, confidence=confidence)

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from loadtest.metrics import Statistic
 from loadtest.words import duration_ms
 
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1, description="A share; null where there is nothing to divide by.")]
-Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 Interval = Annotated[
     tuple[float, float], Meta(description="95 % interval from order statistics: it knows of sampling only.")
 ]
@@ -88,9 +88,6 @@ class Summary(Result, frozen=True, kw_only=True):
         interval = getattr(self, f"{statistic}_interval", None)
         most = next((value for name, value in self.most.items() if name == statistic), None)
         return Value(getattr(self, statistic), interval, statistic in self.at_least, most)
-
-
-STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class OperationCounts(Result, frozen=True, kw_only=True):

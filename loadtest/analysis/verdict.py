@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -14,10 +15,8 @@ from loadtest.analysis.results import (
     Interval,
     JobFigures,
     JobStage,
-    OperationCounts,
     OperationFigures,
     OverallFigures,
-    RequestCounts,
     Result,
     Summary,
 )
@@ -25,9 +24,9 @@ from loadtest.analysis.validity import Check
 from loadtest.analysis.written import written_entry
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode, RecordError
+from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, TIMES
 from loadtest.record.run_info import RunInfo
-from loadtest.threshold import EXPECTED, QUANTILES, Judgement, Threshold, judge, parse_threshold, scope_of
-from loadtest.threshold import TIMES as THRESHOLD_TIMES
+from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit
 from loadtest.words import NOTHING, quantity
 
@@ -172,7 +171,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
 
 def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
     """Whether a part of a percentile's 95 % interval would be judged otherwise than its value."""
-    if measured.value is None or threshold.metric.rpartition(".")[2] not in QUANTILES:
+    if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
         return False
     # One that nothing but time-outs bounds from above has no upper end.
     return judge(threshold, measured.interval or (measured.value, inf)) != judgement
@@ -224,14 +223,11 @@ class Measured(NamedTuple):
 def measure(metric: str, figures: Figures) -> Measured:
     """A metric of some figures by its name in a threshold."""
     name, _, statistic = metric.partition(".")
-    found = getattr(figures, f"{name}_ms" if name in THRESHOLD_TIMES else name, None)
-    if isinstance(found, Summary):
-        return _of_summary(found, name, statistic, figures)
-    if isinstance(found, OperationCounts | RequestCounts):
-        whole = found.offered if isinstance(found, OperationCounts) else found.sent
-        return Measured(getattr(found, statistic), n=whole)
-    n = figures.operations.sent if metric in ("throttled_rate", "error_rate", "amplification") else None
-    return Measured(found if isinstance(found, int | float) else None, n=n)
+    if name in SUMMARIES:
+        found = getattr(figures, f"{name}_ms" if name in TIMES else name, None)
+        return _of_summary(found, name, statistic, figures) if isinstance(found, Summary) else Measured(None)
+    n = METRICS[metric].n
+    return Measured(attrgetter(metric)(figures), n=attrgetter(n)(figures) if n else None)
 
 
 def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -> Measured:
@@ -246,7 +242,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -
 
 
 def _expected(metric: str, figures: Figures) -> float | None:
-    if metric not in EXPECTED:
+    if not METRICS[metric].expected:
         return None
     return (figures.requests if "." in metric else figures).expected_throttled_rate
 

@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.threshold import EXPECTED, METRICS, STATISTICS, TIMES, WRITE_AS
+from loadtest.metrics import EXPECTED, METRICS, STATISTICS, TIMES
+from loadtest.threshold import WRITE_AS
 from loadtest.units import Unit
 
 _TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number": "Numbers"}
@@ -23,7 +24,7 @@ def command() -> None:
         table.add_row(f"  {name}", meaning)
     console.print(table)
     for unit, title in _TITLES.items():
-        names = [name for name, its in METRICS.items() if its == unit and not name.startswith("polls.")]
+        names = [name for name, entry in METRICS.items() if entry.unit == unit and not name.startswith("polls.")]
         also = ["polls (with one of the same statistics)"] if unit == "number" else []
         console.print(f"\n{title}: {WRITE_AS[unit]}.\n  " + "\n  ".join([*names, *also]), soft_wrap=True)
     console.print(f"\n`within D of expected` goes with {' and '.join(EXPECTED)}.", soft_wrap=True)

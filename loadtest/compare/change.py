@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from loadtest.compare.measurements import NATURES, Key, Measurement, Nature
+from loadtest.compare.measurements import NATURES, Key, Measurement
+from loadtest.metrics import Nature
 
 LEAST_RATIO: Final = math.log(1.05)
 """The least effect on times and rates that can be a regression: 5 %, on the log scale …"""

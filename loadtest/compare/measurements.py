@@ -13,11 +13,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from loadtest.errors import InputError
+from loadtest.metrics import METRICS
 
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
-
-Scale = Literal["log", "logit"]
 
 
 class Metric(StrEnum):
@@ -35,36 +34,8 @@ class Metric(StrEnum):
     GOODPUT = "goodput"
 
 
-class Nature(NamedTuple):
-    """How a metric is compared.
-
-    Attributes:
-        scale: on which differences are taken: the logarithm of times and rates, the log odds of shares.
-        worse: 1 where more is worse, -1 where less is.
-        unit: of its value: ms, share or 1/s.
-        prior_sd: standard deviation from run to run that is assumed before runs are known, on its scale.
-        name: what a sentence calls it.
-    """
-
-    scale: Scale
-    worse: Literal[1, -1]
-    unit: Literal["ms", "share", "1/s"]
-    prior_sd: float
-    name: str
-
-
-_LATENCY, _RATE, _SHARE = 0.03, 0.02, 0.15
-NATURES: Final = {
-    Metric.RESPONSE_TIME_P50: Nature("log", 1, "ms", _LATENCY, "response time p50"),
-    Metric.RESPONSE_TIME_P95: Nature("log", 1, "ms", _LATENCY, "response time p95"),
-    Metric.EXECUTION_TIME_P50: Nature("log", 1, "ms", _LATENCY, "executionTime p50"),
-    Metric.EXECUTION_TIME_P95: Nature("log", 1, "ms", _LATENCY, "executionTime p95"),
-    Metric.OVERHEAD_P50: Nature("log", 1, "ms", _LATENCY, "overhead p50"),
-    Metric.TIME_TO_RESULT_P95: Nature("log", 1, "ms", _LATENCY, "time to result p95"),
-    Metric.ERROR_RATE: Nature("logit", 1, "share", _SHARE, "error rate"),
-    Metric.THROTTLED_RATE: Nature("logit", 1, "share", _SHARE, "429 rate beyond the expected"),
-    Metric.GOODPUT: Nature("log", -1, "1/s", _RATE, "goodput"),
-}
+NATURES: Final = {metric: nature for metric in Metric if (nature := METRICS[metric].nature) is not None}
+"""How each is compared."""
 
 
 class Key(NamedTuple):

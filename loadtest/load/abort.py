@@ -3,20 +3,21 @@
 Both judge while the run goes on, from counts and a histogram; final figures never come from here.
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from loadtest.contract import Outcome
 from loadtest.load.live import LiveFigures, StageFigures
 from loadtest.load.recorder import PendingJobs
-from loadtest.record.run_info import TrafficPlan
+from loadtest.metrics import METRICS, Cell, counted
+from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.scenario.model import Breakers
 from loadtest.stats import GROWTH, LogHistogram, wilson
-from loadtest.threshold import LIVE_COUNTS, LIVE_RATES, LIVE_SHARES, Judgement, Threshold, judge
+from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
@@ -119,7 +120,7 @@ def make_breakers(
     return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
 
 
-class Judged(NamedTuple):
+class LiveJudgement(NamedTuple):
     """What a threshold shows while the run goes on."""
 
     value: str
@@ -150,24 +151,14 @@ class LiveThreshold:
             if not stage.warmup and threshold.stage in (None, stage.name)
         ]
         self._scope = {(name, stage.name) for name, stage in scope}
-        self._stages = sorted((stage.start_s, stage.start_s + stage.duration_s) for _, stage in scope)
-
-    @staticmethod
-    def can_watch(metric: str) -> bool:
-        """Whether a metric is known while a run goes on."""
-        return metric.startswith("response_time.") or metric in {
-            *LIVE_COUNTS,
-            *LIVE_RATES,
-            *LIVE_SHARES,
-            "amplification",
-        }
+        self._stages = [stage for _, stage in scope]
 
     @property
     def text(self) -> str:
         """Its scope and what it requires."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
-    def now(self, elapsed: float) -> Judged:
+    def now(self, elapsed: float) -> LiveJudgement:
         """What it shows.
 
         Args:
@@ -175,11 +166,11 @@ class LiveThreshold:
         """
         known = self._known(elapsed)
         if known is None:
-            return Judged("", "inconclusive")
+            return LiveJudgement("", "inconclusive")
         low, value, high = known
         share = self._threshold.unit == "share"
         text = f"{value * 100:.3g} %" if share else f"{value:.3g}{_UNITS[self._threshold.unit]}"
-        return Judged(text, judge(self._threshold, (low, high)))
+        return LiveJudgement(text, judge(self._threshold, (low, high)))
 
     def broken(self, elapsed: float) -> str | None:
         """The value, as text, if the threshold certainly does not hold; else None.
@@ -195,33 +186,33 @@ class LiveThreshold:
         stages = [entries[traffic].stages.get(stage) for traffic, stage in self._scope if traffic in entries]
         return [figures for figures in stages if figures is not None]
 
-    def _count(self, metric: str) -> int:
-        """A metric that is a count, by its name."""
-        what, name = metric.split(".")
-        seen = self._seen()
-        if what == "requests":
-            return sum(getattr(each, name) for each in seen)
-        if name == "sent":
-            return sum(each.operations_sent for each in seen)
-        return sum(each.operations[Outcome(name)] for each in seen)
+    def _count(self, names: Sequence[str]) -> int:
+        """The sum of some counts, by their names in ``metrics.COUNTS``."""
+        operations: Counter[Cell] = Counter()
+        requests: Counter[Cell] = Counter()
+        for each in self._seen():
+            operations.update({Cell(outcome): count for outcome, count in each.operations_sent.items()})
+            never = each.operations - each.operations_sent
+            operations.update({Cell(outcome, sent=False): count for outcome, count in never.items()})
+            for (kind, status, outcome), count in each.requests.items():
+                requests[Cell(outcome, kind=kind, status=status)] += count
+        return sum(counted(name, operations, requests) for name in names)
 
     def _known(self, elapsed: float) -> _Known | None:
         """Low, value and high of the metric now; None while too little was seen."""
-        metric, count = self._threshold.metric, self._count
-        if metric.startswith("response_time."):
-            return self._time(metric.removeprefix("response_time."))
-        if metric in LIVE_COUNTS:
-            return (count(metric),) * 3
-        if metric in LIVE_RATES:
-            return self._rate(elapsed)
-        sent = count("operations.sent")
-        if metric == "amplification":
-            return (sum(each.first for each in self._seen()) / sent,) * 3 if sent >= FEWEST else None
-        if metric == "requests.throttled_rate":
-            return _share(count("requests.throttled"), count("requests.sent"))
-        if metric == "throttled_rate":
-            return _share(count("operations.throttled"), sent)
-        return _share(count("operations.failed") + count("operations.timed_out"), sent)
+        entry = METRICS[self._threshold.metric]
+        if not entry.parts:
+            return self._time(self._threshold.metric.partition(".")[2])
+        part = self._count(entry.parts)
+        if not entry.whole:
+            return (part,) * 3
+        if entry.whole == "seconds":
+            seconds = covered_seconds(self._stages, elapsed)
+            return (part / seconds,) * 3 if seconds >= FEWEST_SECONDS else None
+        whole = self._count((entry.whole,))
+        if whole < FEWEST:
+            return None
+        return _share(part, whole) if entry.unit == "share" else (part / whole,) * 3
 
     def _time(self, statistic: str) -> _Known | None:
         seen = self._seen()
@@ -241,27 +232,9 @@ class LiveThreshold:
         # The histogram knows it to within a bucket.
         return value / GROWTH, value, value * GROWTH
 
-    def _rate(self, elapsed: float) -> _Known | None:
-        seconds = self._seconds(elapsed)
-        if seconds < FEWEST_SECONDS:
-            return None
-        metric = self._threshold.metric
-        counted = "operations.ok" if metric == "goodput" else metric.removesuffix("_rate")
-        return (self._count(counted) / seconds,) * 3
 
-    def _seconds(self, elapsed: float) -> float:
-        """Seconds so far in which any stage in scope was on."""
-        total, reached = 0.0, 0.0
-        for begin, end in self._stages:
-            total += max(0.0, min(end, elapsed) - max(begin, reached))
-            reached = max(reached, min(end, elapsed))
-        return total
-
-
-def _share(part: int, whole: int) -> _Known | None:
+def _share(part: int, whole: int) -> _Known:
     """A share with its 99 % score interval: two failures among the first twenty are no 10 % yet."""
-    if whole < FEWEST:
-        return None
     share = part / whole
     low, high = wilson(share, whole, _Z)
     return low, share, high

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final
 
-from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
+from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.load.live_series import LiveSeries, RecentTimes, Track
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import Sample
@@ -27,7 +27,7 @@ class StageFigures:
         """Requests that were sent, by kind, status and outcome."""
         self.operations: Counter[Outcome] = Counter()
         """Operations that ended, by outcome."""
-        self.operations_sent = 0
+        self.operations_sent: Counter[Outcome] = Counter()
         """Of these, those of which something was sent."""
         self.response_time = LogHistogram()
         """Of operations that were ok or timed out."""
@@ -49,16 +49,6 @@ class StageFigures:
     def accepted(self) -> int:
         """Requests that were answered otherwise."""
         return sum(n for (_, status, _), n in self.requests.items() if status not in {None, THROTTLED_STATUS})
-
-    @property
-    def errors(self) -> int:
-        """Requests that failed or timed out."""
-        return sum(count for (_, _, outcome), count in self.requests.items() if outcome in ERRORS)
-
-    @property
-    def first(self) -> int:
-        """Requests of the kinds that begin an operation, retries included."""
-        return sum(count for (kind, _, _), count in self.requests.items() if kind in FIRST_KINDS)
 
     def add_time(self, ms: float) -> None:
         """Take a response time into account."""
@@ -148,7 +138,7 @@ class EntryFigures:
         intended, start = sample.intended_start, sample.start
         if start is None or intended is None:
             return
-        stage.operations_sent += 1
+        stage.operations_sent[sample.outcome] += 1
         free = sample.user_free
         self.dispatch_lag.add((start - (intended if free is None or free < intended else free)) / 1e6)
         if sample.outcome in TIMED and sample.end is not None:

@@ -149,6 +149,15 @@ class StagePlan(msgspec.Struct, kw_only=True):
     """A 429 is expected here: the stage is planned above a limit that its requests draw on, or says so."""
 
 
+def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
+    """Seconds in which at least one of the stages was on, up to ``until_s``."""
+    total, reached = 0.0, 0.0
+    for begin, end in sorted((stage.start_s, stage.start_s + stage.duration_s) for stage in stages):
+        total += max(0.0, min(end, until_s) - max(begin, reached))
+        reached = max(reached, min(end, until_s))
+    return total
+
+
 class TrafficPlan(msgspec.Struct, kw_only=True):
     """A traffic entry, as it was scheduled."""
 

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest import words
-from loadtest.analysis.answers import MORE_IS_BETTER, Answer, Bounds, Side, SideDifference, SideFigure
+from loadtest.analysis.answers import Answer, Bounds, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.change import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
+from loadtest.metrics import METRICS, TIMES, UNITS
 from loadtest.report.prediction import AGREES
-from loadtest.threshold import METRICS, TIMES
 from loadtest.units import Unit
 from loadtest.words import NOTHING, quantity
 
@@ -80,7 +80,7 @@ def signed(amount: float, unit: Unit) -> str:
 
 def change(one: SideDifference) -> str:
     """The interval of a difference: ``−3 ms to +5 ms``; why there is none."""
-    unit = METRICS[one.metric]
+    unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
     low, high = one.interval
@@ -143,7 +143,7 @@ def _worse_than_all(found: Answer, tied: Sequence[str]) -> bool:
 
 def _by_first(found: Answer, names: Sequence[str]) -> list[str]:
     """By the first metric, the best first; the best one of the tied is that from which the others are not told."""
-    reverse = found.by[0] in MORE_IS_BETTER
+    reverse = METRICS[found.by[0]].more_is_better
     return sorted(names, key=lambda name: found.side(name).figures[0].size, reverse=reverse)
 
 
@@ -175,7 +175,7 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
     """What an alternative costs by one metric: ``3.6 requests per operation``; the number alone after the first."""
     if not whole:
         return value(figure)
-    if METRICS[figure.metric] != "number":
+    if UNITS[figure.metric] != "number":
         return f"{_with_article(label(figure.metric))} of {value(figure)}"
     name = label(figure.metric)
     return f"{value(figure)} {name.replace('requests', 'request', 1) if figure.value == 1 else name}"
@@ -206,7 +206,7 @@ def _effect(found: Answer) -> str:
 
 def matters(found: Answer, one: SideDifference) -> bool:
     """Whether a change of a time reaches the least effect that counts in comparisons of runs; others always do."""
-    if one.difference is None or METRICS[one.metric] != "ms":
+    if one.difference is None or UNITS[one.metric] != "ms":
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
     return abs(one.difference) >= max(LEAST_MS, math.expm1(LEAST_RATIO) * base)
@@ -241,12 +241,12 @@ def _at_most(ones: Sequence[SideDifference]) -> str:
     """How much worse than the baseline the worst of several can be."""
     if any(one.interval is None for one in ones):
         return " (not judged)"
-    more = ones[0].metric in MORE_IS_BETTER
+    more = METRICS[ones[0].metric].more_is_better
     worst = [one.interval[0 if more else 1] for one in ones if one.interval is not None]
     known = [each for each in worst if each is not None]
     if len(known) < len(worst):
         return " (by any amount)"
-    return f" (at most {signed(min(known) if more else max(known), METRICS[ones[0].metric])})"
+    return f" (at most {signed(min(known) if more else max(known), UNITS[ones[0].metric])})"
 
 
 def _mistakes(findings: Findings) -> str:

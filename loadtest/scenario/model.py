@@ -14,19 +14,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from loadtest.contract import JOB_OPERATIONS, Operation
 from loadtest.errors import InputError
 from loadtest.faults import check_keys
+from loadtest.metrics import ASYNC_ONLY, METRICS, SUMMARIES
 from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
 from loadtest.scenario.target_settings import TargetSettings
 from loadtest.scenario.traffic import Traffic
-from loadtest.threshold import (
-    ASYNC_ONLY,
-    METRICS,
-    TIMES,
-    Reference,
-    Threshold,
-    nearest_metric,
-    parse_threshold,
-    why_not_early,
-)
+from loadtest.threshold import Reference, Threshold, nearest_metric, parse_threshold, why_not_early
 from loadtest.words import suggestion
 
 _LEAST: Final = 2
@@ -126,7 +118,7 @@ class ThresholdEntry(Strict):
         if self.traffic and self.operation:
             raise ValueError("name a traffic or an operation, not both")
         scoped = self.traffic or self.operation
-        if threshold.metric.split(".")[0] in (*TIMES, "polls") and not scoped:
+        if threshold.metric.split(".")[0] in SUMMARIES and not scoped:
             raise ValueError(f"{threshold.metric} is known by traffic or operation only: name one beside it")
         if self.stage and not scoped:
             raise ValueError("stage needs a traffic or an operation beside it")

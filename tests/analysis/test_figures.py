@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from loadtest import analysis
 from loadtest.analysis.findings import find
-from loadtest.analysis.metrics import covered_seconds
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures, OperationFigures
 from loadtest.analysis.verdict import measure
 from loadtest.analysis.written import WrittenEntry, WrittenStage
-from loadtest.record.run_info import RunInfo
+from loadtest.metrics import ASYNC_ONLY, METRICS
+from loadtest.record.run_info import RunInfo, covered_seconds
 from loadtest.record.samples import Sample
-from loadtest.threshold import ASYNC_ONLY, METRICS
 
 
 def ten(**info: Any) -> tuple[RunInfo, list[Sample]]:

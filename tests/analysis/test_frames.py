@@ -14,9 +14,10 @@ from pyarrow import parquet
 
 from loadtest import analysis
 from loadtest.analysis import frames
-from loadtest.analysis.results import STATISTICS, TIMES, OperationStage, Summary
+from loadtest.analysis.results import TIMES, OperationStage, Summary
 from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
+from loadtest.metrics import STATISTICS
 from loadtest.record import samples
 from loadtest.stats import QUANTILES
 

@@ -11,12 +11,13 @@ from loadtest.load.live_series import LiveSeries, RecentTimes
 from loadtest.load.load_generator import LoadGenerator
 from loadtest.load.session import Session
 from loadtest.load.web.live_lights import Light, lights
+from loadtest.metrics import METRICS
 from loadtest.plan import AssumedLimits
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.record.progress import EntryProgress, Phase
 from loadtest.record.run_info import BudgetInfo, BudgetUse, RunInfo, StagePlan
 from loadtest.scenario import Scenario
-from loadtest.threshold import LIVE_COUNTS, Threshold
+from loadtest.threshold import Threshold
 
 
 class FlowPlan(msgspec.Struct, frozen=True):
@@ -258,10 +259,7 @@ _Watched = tuple[Threshold, LiveThreshold | None]
 def _thresholds(scenario: Scenario, info: RunInfo, live: LiveFigures) -> list[_Watched]:
     """Each threshold, and what watches it; None where its metric is known at the end only."""
     parsed = [each.parse() for each in scenario.threshold]
-    return [
-        (each, LiveThreshold(each, info.traffic, live) if LiveThreshold.can_watch(each.metric) else None)
-        for each in parsed
-    ]
+    return [(each, LiveThreshold(each, info.traffic, live) if METRICS[each.metric].live else None) for each in parsed]
 
 
 def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:
@@ -271,7 +269,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "cannot be told yet"}[now.judgement]
     judgement = now.judgement
     # That a count which may only grow has passed its bound is certain; that it is below one is not.
-    grows = threshold.metric in LIVE_COUNTS and threshold.operator in {">", ">="}
+    grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
     if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
         judgement, note = "inconclusive", _END_ONLY
     return ThresholdNow(threshold.scope, threshold.text, now.value, judgement, note)

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import Answer, SideFigure
 from loadtest.analysis.findings import Findings
+from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, quoted, value, worse_word
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, Drawing, panels, plain
 from loadtest.report.tables.answers import answer_tables
-from loadtest.threshold import TIMES
 from loadtest.units import Unit
 
 _ROW_IN: Final = 0.27

@@ -8,9 +8,9 @@ import msgspec
 from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
-from loadtest.threshold import METRICS
 from loadtest.words import NOTHING, count, share
 
 _ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
@@ -137,7 +137,7 @@ def _figure(figure: SideFigure) -> Cell:
 
 
 def _difference(one: SideDifference) -> Cell:
-    amount = NOTHING if one.difference is None else signed(one.difference, METRICS[one.metric])
+    amount = NOTHING if one.difference is None else signed(one.difference, UNITS[one.metric])
     return Cell(amount, change(one))
 
 

@@ -1,0 +1,218 @@
+"""The metrics that thresholds and comparisons can name: units, what each is made of, and what it may be used for.
+
+A count adds up operations or requests that are alike (``Cell``); a ratio divides counts by another count or by seconds.
+The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these entries,
+so that a metric of what is counted already is an entry here and a field of ``metrics.json``. Times are summarised by
+the analysis, which has a function for each.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, Outcome, RequestKind
+from loadtest.units import Unit
+
+PERCENTILES: Final = ("p50", "p90", "p95", "p99")
+"""Statistics that have an interval."""
+Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
+STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
+TIMES: Final = {
+    "response_time": "of an operation, from its intended start, retries and polls included",
+    "service_time": "of one request",
+    "start_lag": "from the intended start to the start",
+    "dispatch_lag": "the part of start_lag that is ours",
+    "execution_time": "what the server says it spent (executionTime)",
+    "overhead": "what the client waited beyond executionTime",
+    "submit": "of a job's submit, from the intended start",
+    "time_to_result": "of a job, until its end was seen",
+}
+SUMMARIES: Final = (*TIMES, "polls")
+"""Metrics that have statistics, and are known by traffic or operation only."""
+ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
+"""Beginnings of the metrics that only ``async_run`` has."""
+
+
+class Cell(NamedTuple):
+    """Operations, or requests, that no metric tells apart. Operations have neither kind nor status."""
+
+    outcome: Outcome
+    sent: bool = True
+    kind: RequestKind | None = None
+    status: int | None = None
+
+
+def _ended(outcome: Outcome) -> Callable[[Cell], bool]:
+    return lambda cell: cell.outcome == outcome
+
+
+COUNTS: Final[dict[str, Callable[[Cell], bool]]] = {
+    "operations.offered": lambda _: True,
+    "operations.sent": lambda cell: cell.sent,
+    **{f"operations.{outcome}": _ended(outcome) for outcome in Outcome},
+    "requests.sent": lambda _: True,
+    "requests.accepted": lambda cell: cell.status not in {None, THROTTLED_STATUS},
+    "requests.throttled": lambda cell: cell.status == THROTTLED_STATUS,
+    "requests.errors": lambda cell: cell.outcome in ERRORS,
+    "requests.first": lambda cell: cell.kind in FIRST_KINDS,
+}
+"""Which cells each count adds up, of operations or of requests by the beginning of its name."""
+_PARTS_ONLY: Final = ("requests.first",)
+"""Counts that are no metrics of their own."""
+
+
+class Nature(NamedTuple):
+    """How a metric is compared between runs.
+
+    Attributes:
+        scale: on which differences are taken: the logarithm of times and rates, the log odds of shares.
+        worse: 1 where more is worse, -1 where less is.
+        unit: of its value: ms, share or 1/s.
+        prior_sd: standard deviation from run to run that is assumed before runs are known, on its scale.
+        name: what a sentence calls it.
+    """
+
+    scale: Literal["log", "logit"]
+    worse: Literal[1, -1]
+    unit: Literal["ms", "share", "1/s"]
+    prior_sd: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricEntry:
+    """One metric.
+
+    Attributes:
+        parts: counts that it adds up; none of a time.
+        whole: the count that they are divided by, or ``seconds``; empty: they are not divided.
+        n: the count that a judged value rests on; empty: none is given.
+        live: whether it is known while a run goes on, so that a threshold on it may abort the run.
+        expected: whether a replay of the assumed limiter says what to expect.
+        more_is_better: of two values the greater one.
+        column: its heading in the report's table of outcomes; empty: it has none there.
+        nature: how it is compared between runs; None: it is not.
+    """
+
+    unit: Unit
+    parts: tuple[str, ...] = ()
+    whole: str = ""
+    n: str = ""
+    live: bool = False
+    expected: bool = False
+    more_is_better: bool = False
+    column: str = ""
+    nature: Nature | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is a count, which only ever grows during a run."""
+        return bool(self.parts) and not self.whole
+
+
+_LATENCY_SD, _RATE_SD, _SHARE_SD = 0.03, 0.02, 0.15
+_TIME_NATURES: Final = {
+    "response_time.p50": "response time p50",
+    "response_time.p95": "response time p95",
+    "execution_time.p50": "executionTime p50",
+    "execution_time.p95": "executionTime p95",
+    "overhead.p50": "overhead p50",
+    "time_to_result.p95": "time to result p95",
+}
+_NEVER_LIVE: Final = {"operations.offered", f"operations.{Outcome.DROPPED}", f"operations.{Outcome.LOST}"}
+_MORE_IS_BETTER: Final = {f"operations.{Outcome.OK}", "requests.accepted"}
+
+
+def _counts(rows: str, n: str) -> dict[str, MetricEntry]:
+    """The counts of operations, or of requests."""
+    return {
+        name: MetricEntry(
+            unit="number", parts=(name,), n=n, live=name not in _NEVER_LIVE, more_is_better=name in _MORE_IS_BETTER
+        )
+        for name in COUNTS
+        if name.startswith(rows) and name not in _PARTS_ONLY
+    }
+
+
+def _rate(part: str, n: str, *, live: bool = True, more_is_better: bool = False) -> MetricEntry:
+    return MetricEntry(unit="per_s", parts=(part,), whole="seconds", n=n, live=live, more_is_better=more_is_better)
+
+
+def _time(name: str) -> MetricEntry:
+    called = _TIME_NATURES.get(name)
+    nature = Nature("log", 1, "ms", _LATENCY_SD, called) if called else None
+    return MetricEntry(unit="ms", live=name.startswith("response_time."), nature=nature)
+
+
+METRICS: Final[dict[str, MetricEntry]] = {
+    **_counts("operations.", n="operations.offered"),
+    "operations.offered_rate": _rate("operations.offered", n="operations.offered", live=False),
+    "operations.sent_rate": _rate("operations.sent", n="operations.offered"),
+    **_counts("requests.", n="requests.sent"),
+    "requests.sent_rate": _rate("requests.sent", n="requests.sent"),
+    "requests.accepted_rate": _rate("requests.accepted", n="requests.sent", more_is_better=True),
+    "requests.throttled_rate": MetricEntry(
+        unit="share",
+        parts=("requests.throttled",),
+        whole="requests.sent",
+        n="requests.sent",
+        live=True,
+        expected=True,
+    ),
+    "throttled_rate": MetricEntry(
+        unit="share",
+        parts=("operations.throttled",),
+        whole="operations.sent",
+        n="operations.sent",
+        live=True,
+        expected=True,
+        nature=Nature("logit", 1, "share", _SHARE_SD, "429 rate beyond the expected"),
+    ),
+    "error_rate": MetricEntry(
+        unit="share",
+        parts=("operations.failed", "operations.timed_out"),
+        whole="operations.sent",
+        n="operations.sent",
+        live=True,
+        column="error rate",
+        nature=Nature("logit", 1, "share", _SHARE_SD, "error rate"),
+    ),
+    "goodput": MetricEntry(
+        unit="per_s",
+        parts=("operations.ok",),
+        whole="seconds",
+        live=True,
+        more_is_better=True,
+        column="goodput",
+        nature=Nature("log", -1, "1/s", _RATE_SD, "goodput"),
+    ),
+    "amplification": MetricEntry(
+        unit="number",
+        parts=("requests.first",),
+        whole="operations.sent",
+        n="operations.sent",
+        live=True,
+        column="amplification",
+    ),
+    "requests_per_operation": MetricEntry(unit="number", parts=("requests.sent",), whole="operations.sent"),
+    **{name: _time(name) for time in TIMES for name in (f"{time}.{each}" for each in STATISTICS)},
+    **{f"polls.{statistic}": MetricEntry(unit="number") for statistic in STATISTICS},
+}
+"""Every metric that a threshold or a comparison can name."""
+
+UNITS: Final[dict[str, Unit]] = {name: entry.unit for name, entry in METRICS.items()}
+EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expected)
+"""Metrics that have an expected value, by replay of the assumed limiter."""
+RATIOS: Final = {name: entry for name, entry in METRICS.items() if entry.whole}
+
+
+def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
+    """Return a count by its name.
+
+    Args:
+        name: a key of ``COUNTS``.
+        operations: how many each cell has.
+        requests: likewise.
+    """
+    cells, of_it = (operations if name.startswith("operations.") else requests), COUNTS[name]
+    return sum(count for cell, count in cells.items() if of_it(cell))
