@@ -22,10 +22,10 @@ from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
 from loadtest.analysis.intervals import THROTTLED_RATE
 from loadtest.analysis.record import load_record
-from loadtest.analysis.rejections.expected_429 import replay
-from loadtest.analysis.rejections.phases import FIXED, extent, refused_by_phase
+from loadtest.analysis.rejections.phases import extent, refused_by_phase
 from loadtest.arrays import Floats
 from loadtest.limits import LimiterSpec
+from loadtest.limits.replays import VECTORISED, replay
 from loadtest.units import Limit
 
 Flags = NDArray[np.bool_]
@@ -230,7 +230,7 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
     above = regime.window_s + np.arange(round(regime.times * rate * regime.seconds)) / (regime.times * rate)
     intended, limit = np.concatenate((calm, above)), Limit(regime.count, regime.window_s)
     counted = (intended >= regime.window_s)[:, None]
-    seen, ranges, replayed = [], [], 1 if regime.spec.algorithm == FIXED else 20
+    seen, ranges, replayed = [], [], 1 if regime.spec.algorithm == VECTORISED else 20
     phases = (np.arange(runs) + random.random(runs)) / runs * regime.window_s
     for run, phase in enumerate(phases.tolist()):
         sent = np.sort(intended + random.exponential(_LAG_S, len(intended)))

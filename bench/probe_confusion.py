@@ -18,9 +18,9 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from loadtest.limits import LimiterSpec
-from loadtest.limits.probing.buckets import Bucket
-from loadtest.limits.probing.past import Who
-from loadtest.limits.probing.probe import Finding
+from loadtest.limits.probing.evidence import Who
+from loadtest.limits.probing.models import Bucket
+from loadtest.limits.probing.probe import ProbeFinding
 from loadtest.limits.probing.results import scope, verdict
 from loadtest.units import Limit
 from tests.limits.probing import simulation
@@ -57,7 +57,7 @@ def _seeds(phases: int) -> range:
     return range(_FIRST, _FIRST + phases)
 
 
-def judge(spec: LimiterSpec, limit: Limit, found: Finding) -> str:
+def judge(spec: LimiterSpec, limit: Limit, found: ProbeFinding) -> str:
     """``right``, ``can't tell``, or what was named instead."""
     if found.word != "named":
         return UNSURE

@@ -3,19 +3,31 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from loadtest import words
 from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
-from loadtest.limits import ALGORITHMS, SCOPES, SHARED_SCOPES, Limiter, LimiterSpec, check_spec, make
+from loadtest.limits import (
+    ALGORITHMS,
+    CONCURRENCY,
+    SCOPES,
+    SHARED_SCOPES,
+    Limiter,
+    LimiterSpec,
+    at_once,
+    check_spec,
+    in_words,
+    make,
+)
 from loadtest.record.run_info import TargetInfo
 from loadtest.units import Limit
 
 if TYPE_CHECKING:  # a third of the time that a report takes to start, and it needs none of it
     from loadtest.scenario import Scenario
 
-CONCURRENCY: Final = "concurrency"
-"""The one algorithm that limits how many requests are being answered, not how many come."""
+__all__ = ["CONCURRENCY", "AssumedLimits"]
+
 _WHOSE: Final = {
     "key-and-name": "for each key and limit name",
     "key": "for each key, over all its requests",
@@ -107,12 +119,7 @@ class AssumedLimits:
     @property
     def words(self) -> str:
         """How limits are counted, as an object that a sentence may have."""
-        name = ALGORITHMS[self.spec.algorithm].called
-        if self.spec.burst is not None:
-            name += f" of {self.spec.burst} at once"
-        if self.spec.count_rejected:
-            name += " that counts refused requests too"
-        return f"{name}, {_WHOSE[self.spec.scope]}"
+        return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"
 
     def limit_on(self, name: str) -> Limit:
         """The limit in force for requests of a limit name; ``ALL`` is that of all requests.
@@ -153,19 +160,9 @@ class AssumedLimits:
         Args:
             keys: how many keys there are.
         """
-        made: dict[tuple[str, int], Limiter] = {}
-        table: list[list[Limiter]] = []
-        for name in LIMIT_NAMES:
-            limit, called = self.limit_on(name), self.drawn_on(name)
-            row = []
-            for key in range(keys):
-                place = (called, key if self.per_key else 0)
-                if place not in made:
-                    made[place] = make(self.spec, limit)
-                row.append(made[place])
-            table.append(row)
-        return table
+        made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
+        return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 
     def at_once(self, name: str) -> int:
         """How many requests pass one limiter at one moment, after a long silence."""
-        return make(self.spec, self.limit_on(name)).decide(0.0).remaining + 1
+        return at_once(self.spec, self.limit_on(name))

@@ -51,9 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeded_random": set(),
     "stats": {"arrays"},
     "schedule": {"arrays"},
-    "limits": {"units", "words"},
-    "limits.inference": LEAVES | {"assumed_limits"},
-    "limits.probing": LEAVES | {"record", "limits.inference"},
+    "limits": {"arrays", "stats", "units", "words"},
+    "limits.probing": LEAVES | {"record"},
     "faults": {"contract", "errors", "units", "words"},
     "metrics": {"contract", "units"},
     "threshold": {"contract", "errors", "metrics", "units", "words"},
@@ -71,8 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preflight": LEAVES | SHARED | {"limits.probing"},
     "compare": LEAVES | {"record"},
     "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
-    "analysis": LEAVES | SHARED | {"limits.inference", "compare"},
-    "report": LEAVES | SHARED | {"limits.inference", "compare", "capacity", "analysis"},
+    "analysis": LEAVES | SHARED | {"compare"},
+    "report": LEAVES | SHARED | {"compare", "capacity", "analysis"},
     # load, preflight and report are processes of their own, which cli starts; so is the target.
     "cli": LEAVES | SHARED | {"compare", "limits.probing", "capacity"},
     "": set(),  # loadtest/__init__.py imports nothing

@@ -139,7 +139,7 @@ def check_a_limiter(followed: Followed) -> None:
     assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
     assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
     inferred = """
-import sys; sys.path.insert(0, "tests/limits/inference")
+import sys; sys.path.insert(0, "tests/limits")
 from test_inference import LimiterSpec, found_in, is_named
 truth = LimiterSpec("sliding-buckets")
 print(is_named(truth, found_in(truth, "steps")))

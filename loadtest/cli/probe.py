@@ -20,7 +20,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limits import Scope
 from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
-from loadtest.limits.probing.results import Failed, Found, LimitFinding, Message, ProbeOrder, Progress, known
+from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, ProbeProgress, known
 from loadtest.processes import stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, choose, confirm, entry_named
@@ -197,7 +197,7 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
         with process.stdin or io.BytesIO() as order_of:
             order_of.write(msgspec.json.encode(order))
         for line in process.stdout or ():
-            message = msgspec.json.decode(line, type=Message)
+            message = msgspec.json.decode(line, type=ProbeMessage)
             if isinstance(message, Failed):
                 error = LoadtestError(message.words, message.remedy)
                 error.exit_code = ExitCode(message.code)
@@ -222,7 +222,7 @@ def _save(path: Path, name: str, found: Sequence[LimitFinding]) -> None:
     click.echo(f"{path}: {name} has the limits {', '.join(limits)} now{counted}.", err=True)
 
 
-def _show_progress(at: Progress) -> None:
+def _show_progress(at: ProbeProgress) -> None:
     names = ", ".join(dict.fromkeys(at.standing))
     line = f"{at.limit}: {at.requests} requests, {at.passed} passed, {at.seconds:.0f} s; possible: {names}"
     sys.stderr.write(f"\r\x1b[K{line[:118]}")
@@ -242,9 +242,9 @@ def _show(found: LimitFinding) -> None:
         "refusals": ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items())) or "none",
         "Retry-After": found.retry_after,
         "headers": found.headers,
-        "cost": f"{found.requests} requests, {found.refused} of them refused, {found.seconds:.0f} s; "
+        "cost": f"{found.requests} requests, {found.rejected} of them refused, {found.seconds:.0f} s; "
         + (f"{found.executed} runs" if found.executed else "nothing was executed")
-        + (f"; {found.jobs_of_refused} refused requests name a job all the same" if found.jobs_of_refused else ""),
+        + (f"; {found.jobs_of_rejected} refused requests name a job all the same" if found.jobs_of_rejected else ""),
     }
     for name, words in rows.items():
         if words:

@@ -4,13 +4,24 @@ The reference API asks a limiter about the present; the plan and the analysis re
 fresh ones. ``docs/limiters.md`` says what each accepts.
 """
 
-from loadtest.limits.algorithms import ALGORITHMS, Algorithm, AlgorithmName, check_spec, make, replay
+from loadtest.limits.algorithms import (
+    ALGORITHMS,
+    CONCURRENCY,
+    Algorithm,
+    AlgorithmName,
+    at_once,
+    check_spec,
+    in_words,
+    make,
+    replay,
+)
 from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
 from loadtest.limits.model import SCOPES, SHARED_SCOPES, Decision, Limiter, LimiterSpec, Scope, SpecError
 from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
 
 __all__ = [
     "ALGORITHMS",
+    "CONCURRENCY",
     "SCOPES",
     "SHARED_SCOPES",
     "Algorithm",
@@ -27,7 +38,9 @@ __all__ = [
     "SlidingLog",
     "SpecError",
     "TokenBucket",
+    "at_once",
     "check_spec",
+    "in_words",
     "make",
     "replay",
 ]

@@ -21,32 +21,52 @@ AlgorithmName = Literal[
     "leaky-queue",
     "concurrency",
 ]
-"""The keys of ``ALGORITHMS``, for those who check types."""
+"""The keys of ``ALGORITHMS``, for type checkers."""
+CONCURRENCY: Final = "concurrency"
+"""The one algorithm that limits how many requests are being answered, not how many come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One way of counting.
+    """One way of counting, and all that tells it from others: whatever lists algorithms derives from this.
 
     Attributes:
         name: the one in options and reports.
-        called: what it is called in a sentence.
-        summary: what it does, in one line.
+        called: its name in a sentence.
+        summary: its rule in one line.
         build: makes a limiter from a limit and a checked spec.
-        has_burst: whether the spec's ``burst`` applies to it.
+        default_burst: requests that may pass at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
         windowed: whether it counts requests in windows; others let them through at a steady rate, or one for another.
         aligned: whether its windows begin at the multiples of their length on the server's wall clock.
+        decides_as: the algorithm whose decisions are the same for the same burst; None for its own decisions.
+        holds: whether it holds a request that passes until its turn.
     """
 
     name: AlgorithmName
     called: str
     summary: str
     build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
-    has_burst: bool = False
+    default_burst: Callable[[Limit], int] | None = field(default=None, repr=False)
     can_count_rejected: bool = False
     windowed: bool = False
     aligned: bool = False
+    decides_as: AlgorithmName | None = None
+    holds: bool = False
+
+    @property
+    def has_burst(self) -> bool:
+        """Whether a spec's ``burst`` applies to it."""
+        return self.default_burst is not None
+
+    @property
+    def variants(self) -> tuple[bool, ...]:
+        """The values of ``count_rejected`` that make a difference."""
+        return (False, True) if self.can_count_rejected else (False,)
+
+
+def _whole_count(limit: Limit) -> int:
+    return limit.count
 
 
 _ALL: Final = (
@@ -86,27 +106,30 @@ _ALL: Final = (
         "token-bucket",
         "a token bucket",
         "A burst (N by default) at once, then N/W a second.",
-        lambda limit, spec: TokenBucket(limit, spec.burst, count_rejected=spec.count_rejected),
-        has_burst=True,
+        lambda limit, spec: TokenBucket(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
+        default_burst=_whole_count,
         can_count_rejected=True,
     ),
     Algorithm(
         "gcra",
         "a GCRA",
         "One every W/N, with a burst (1 by default) ahead of time.",
-        lambda limit, spec: Gcra(limit, spec.burst, count_rejected=spec.count_rejected),
-        has_burst=True,
+        lambda limit, spec: Gcra(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
+        default_burst=lambda _: 1,
         can_count_rejected=True,
+        decides_as="token-bucket",
     ),
     Algorithm(
         "leaky-queue",
         "a leaky queue",
         "One every W/N; up to a burst (N by default) wait in a queue.",
-        lambda limit, spec: LeakyQueue(limit, spec.burst),
-        has_burst=True,
+        lambda limit, spec: LeakyQueue(limit, at_once(spec, limit)),
+        default_burst=_whole_count,
+        decides_as="token-bucket",
+        holds=True,
     ),
     Algorithm(
-        "concurrency",
+        CONCURRENCY,
         "a limit on requests at the same time",
         "At most N at the same time; W does not matter.",
         lambda limit, _: ConcurrencyLimit(limit),
@@ -114,6 +137,18 @@ _ALL: Final = (
 )
 ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorithm in _ALL}
 """Every algorithm by the name that options and reports use."""
+
+
+def at_once(spec: LimiterSpec, limit: Limit) -> int:
+    """Return how many requests pass at one moment after a long silence: a spec's burst or its default, else N."""
+    default = ALGORITHMS[spec.algorithm].default_burst
+    return limit.count if default is None else spec.burst or default(limit)
+
+
+def in_words(spec: LimiterSpec) -> str:
+    """Return how limits are counted, as the object of a sentence."""
+    burst = "" if spec.burst is None else f" of {spec.burst} at once"
+    return ALGORITHMS[spec.algorithm].called + burst + (" that counts refused requests too" * spec.count_rejected)
 
 
 def check_spec(spec: LimiterSpec) -> Algorithm:
@@ -129,18 +164,17 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
         hint = f"did you mean {near!r}?" if near else f"choose one of {', '.join(ALGORITHMS)}"
         raise SpecError("algorithm", f"{spec.algorithm!r} is not a rate limiter", hint)
     if spec.burst is not None and not algorithm.has_burst:
-        having = ", ".join(name for name, each in ALGORITHMS.items() if each.has_burst)
-        raise SpecError("burst", f"{algorithm.name} has no burst", f"leave it out, or choose one of {having}")
+        raise SpecError("burst", f"{algorithm.name} has no burst", _choose(lambda each: each.has_burst))
     if spec.burst is not None and spec.burst < 1:
         raise SpecError("burst", f"a burst of {spec.burst} lets nothing pass", "give at least 1")
     if spec.count_rejected and not algorithm.can_count_rejected:
-        having = ", ".join(name for name, each in ALGORITHMS.items() if each.can_count_rejected)
-        raise SpecError(
-            "count_rejected",
-            f"it makes no difference to {algorithm.name} whether rejected requests are counted",
-            f"leave it out, or choose one of {having}",
-        )
+        problem = f"it makes no difference to {algorithm.name} whether rejected requests are counted"
+        raise SpecError("count_rejected", problem, _choose(lambda each: each.can_count_rejected))
     return algorithm
+
+
+def _choose(having: Callable[[Algorithm], bool]) -> str:
+    return f"leave it out, or choose one of {', '.join(each.name for each in _ALL if having(each))}"
 
 
 def make(spec: LimiterSpec, limit: Limit) -> Limiter:

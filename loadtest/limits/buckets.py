@@ -17,23 +17,22 @@ class TokenBucket(RateLimiter):
 
     Args:
         limit: count N and window W.
-        burst: B; N by default.
+        burst: B.
         count_rejected: whether rejected requests take tokens, too: down to a debt of B, so that silence heals it.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
 
-    def __init__(self, limit: Limit, burst: int | None = None, *, count_rejected: bool = False) -> None:
-        self._burst = float(burst or limit.count)
+    def __init__(self, limit: Limit, burst: int, *, count_rejected: bool = False) -> None:
+        self._burst = float(burst)
         self._rate = limit.rate
-        self._slack = slack(limit.rate, int(self._burst))
+        self._slack = slack(limit.rate, burst)
         self._least = 1 - self._slack
         self._count_rejected = count_rejected
         self._tokens = self._burst
         self._last = NEVER
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds)."""
         tokens, burst, rate = self._tokens, self._burst, self._rate
         if now > self._last:
             tokens += (now - self._last) * rate
@@ -60,14 +59,14 @@ class Gcra(RateLimiter):
 
     Args:
         limit: count N and window W.
-        burst: B; 1 by default.
+        burst: B.
         count_rejected: whether rejected requests move the time on, too: up to 2B·T₁, so that silence heals it.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")
+    _holds = False
 
-    def __init__(self, limit: Limit, burst: int | None = None, *, count_rejected: bool = False) -> None:
-        burst = burst or 1
+    def __init__(self, limit: Limit, burst: int, *, count_rejected: bool = False) -> None:
         self._spacing = limit.window / limit.count
         self._tolerance = (burst - 1) * self._spacing
         self._most = self._tolerance + slack(limit.rate, burst) * self._spacing
@@ -78,61 +77,41 @@ class Gcra(RateLimiter):
         self._last = NEVER
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds)."""
         ahead, spacing = self._ahead, self._spacing
         if now > self._last:
             ahead -= now - self._last
             if ahead < 0:
                 ahead = 0.0
         self._last = now
-        allowed = ahead <= self._most
+        allowed, delay = ahead <= self._most, 0.0
         if allowed:
+            if self._holds:
+                delay = ahead
             ahead += spacing
         elif self._count_rejected:
             ahead = min(ahead + spacing, self._full)
         self._ahead = ahead
         if allowed and ahead <= self._most:
-            return decided((True, int((self._most - ahead) / spacing) + 1, ahead, 0.0, 0.0))
-        return decided((allowed, 0, ahead, ahead - self._tolerance, 0.0))
+            return decided((True, int((self._most - ahead) / spacing) + 1, ahead, 0.0, delay))
+        return decided((allowed, 0, ahead, ahead - self._tolerance, delay))
 
 
-class LeakyQueue(RateLimiter):
+class LeakyQueue(Gcra):
     """A queue for B requests from which one is let out every T₁ = W/N; what finds it full is rejected.
 
-    Of an even load it accepts min(λT, B + ρT), as a bucket does, and holds each until its turn: latency rises to
-    about B·T₁. An idle queue lets the first request out at once.
+    The decisions of a GCRA: of an even load it accepts min(λT, B + ρT), and holds each request until its turn, for
+    ``delay``. Latency rises to about B·T₁. An idle queue lets the first request out at once.
 
     Args:
         limit: count N and window W.
-        capacity: B, the one that is let out at once included; N by default.
+        burst: B, the one that is let out at once included.
     """
 
-    __slots__ = ("_ahead", "_last", "_most", "_spacing", "_tolerance")
+    __slots__ = ()
+    _holds = True
 
-    def __init__(self, limit: Limit, capacity: int | None = None) -> None:
-        capacity = capacity or limit.count
-        self._spacing = limit.window / limit.count
-        self._tolerance = (capacity - 1) * self._spacing
-        self._most = self._tolerance + slack(limit.rate, capacity) * self._spacing
-        self._ahead = 0.0
-        """Seconds from the last request to the next turn that nobody has."""
-        self._last = NEVER
-
-    def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds); one that passes is to be held for ``delay``."""
-        delay, spacing = self._ahead, self._spacing
-        if now > self._last:
-            delay -= now - self._last
-            if delay < 0:
-                delay = 0.0
-        self._last = now
-        if delay > self._most:
-            self._ahead = delay
-            return decided((False, 0, delay, delay - self._tolerance, 0.0))
-        self._ahead = ahead = delay + spacing
-        if ahead <= self._most:
-            return decided((True, int((self._most - ahead) / spacing) + 1, ahead, 0.0, delay))
-        return decided((True, 0, ahead, ahead - self._tolerance, delay))
+    def __init__(self, limit: Limit, burst: int) -> None:
+        super().__init__(limit, burst)
 
 
 class ConcurrencyLimit:
@@ -150,7 +129,6 @@ class ConcurrencyLimit:
         self._total = self._free = limit.count
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request; ``now`` does not matter."""
         if self._free:
             self._free -= 1
             return decided((True, self._free, 0.0, 0.0, 0.0))

@@ -86,12 +86,12 @@ class Limiter(Protocol):
         ...
 
     def release(self, now: float) -> None:
-        """Note that a request that passed ended at ``now``. Only a concurrency limit minds."""
+        """Note that a request that passed ended at ``now``. Only a concurrency limit uses it."""
         ...
 
 
 class RateLimiter:
-    """A limiter that does not mind how long requests take."""
+    """A limiter to which the time that requests take makes no difference."""
 
     __slots__ = ()
 

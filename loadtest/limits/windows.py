@@ -42,7 +42,6 @@ class FixedWindow(RateLimiter):
         self._start = self._end = self._over = NEVER
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds)."""
         if not self._start <= now < self._over:
             self._open(now)
         until = self._end - now
@@ -86,7 +85,6 @@ class SlidingLog(RateLimiter):
         """Seconds by which the clock was set back, in all: the log's own time has only ever run forward."""
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds)."""
         now += self._lost
         if now < self._last:
             self._lost += self._last - now
@@ -130,7 +128,6 @@ class SlidingCounter(RateLimiter):
         self._before = self._now = 0
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds)."""
         if not self._start <= now < self._end:
             self._open(now)
         until = self._end - now

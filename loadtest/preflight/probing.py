@@ -1,4 +1,4 @@
-"""``python -m loadtest.preflight.probing``: probe a target's limits. Reads a ``ProbeOrder``, writes ``Message`` lines.
+"""``python -m loadtest.preflight.probing``: probe a target's limits. Reads a ProbeOrder, writes ProbeMessage lines.
 
 It sends what ``loadtest.limits.probing`` asks for, at most so many a second, and nothing else. Keys and endpoint come
 from the environment.
@@ -20,20 +20,20 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATU
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.limits.probing.past import Answer, Send, Who
-from loadtest.limits.probing.probe import Finding, Prober
+from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
+from loadtest.limits.probing.headers import HeadedAnswer, retry_after, stated_limits
+from loadtest.limits.probing.probe import ProbeFinding, Prober
 from loadtest.limits.probing.results import (
     Failed,
     Found,
     LimitFinding,
-    Message,
+    ProbeMessage,
     ProbeOrder,
-    Progress,
+    ProbeProgress,
     scope,
     standing,
     verdict,
 )
-from loadtest.limits.probing.told import Told, retry_after, stated_limits
 from loadtest.preflight.client import decode, exchange, http_client, why
 from loadtest.targets import Target, allow
 from loadtest.targets.connection import header_values, tls_context
@@ -89,7 +89,7 @@ class Sender:
         self._workflow = workflow
         self.replies.clear()
 
-    async def volley(self, send: Send, limit: LimitName, *, first: bool = False) -> list[Answer]:
+    async def volley(self, send: VolleyOrder, limit: LimitName, *, first: bool = False) -> list[ProbeAnswer]:
         """Send a volley, and wait for its answers as long as the probe has patience.
 
         Raises:
@@ -130,7 +130,7 @@ class Sender:
             reply.awaited = bool(reply.status)
         asked = list(zip(replies, send.whose, strict=True))
         self.replies += [reply for reply, who in asked if who == "own"]
-        return [Answer(reply.sent, reply.answered, not reply.refused, who) for reply, who in asked]
+        return [ProbeAnswer(reply.sent, reply.answered, not reply.refused, who) for reply, who in asked]
 
     async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))
@@ -174,7 +174,7 @@ def _check(reply: Reply, limit: LimitName) -> None:
 
 
 async def probe_limit(
-    sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[Message], None]
+    sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[ProbeMessage], None]
 ) -> LimitFinding:
     """Probe one limit: with requests that execute nothing, and if those are never refused, with a workflow.
 
@@ -184,7 +184,7 @@ async def probe_limit(
     count, window = order.documented[limit]
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
 
-    async def probe(workflow: str | None) -> Finding:
+    async def probe(workflow: str | None) -> ProbeFinding:
         sender.begin(workflow)
         limits = Limit(count, window)
         prober = Prober(limits, sender.now(), order.rate, others=others, requests=order.requests, clock=sender.now)
@@ -194,11 +194,13 @@ async def probe_limit(
     sent = found.requests
     if found.word == "unlimited" and order.workflow is not None and REQUESTS_OF[limit].executes:
         found = await probe(order.workflow)
-        sent, executed = sent + found.requests, found.requests - found.refused
+        sent, executed = sent + found.requests, found.requests - found.rejected
     return _finding(limit, found, sender.replies, sent, executed)
 
 
-async def _drive(sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[Message], None]) -> Finding:
+async def _drive(
+    sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None]
+) -> ProbeFinding:
     run, begin, requests, passed = prober.run(), sender.now(), 0, 0
     send = next(run)
     while True:
@@ -208,15 +210,17 @@ async def _drive(sender: Sender, prober: Prober, limit: LimitName, tell: Callabl
         try:
             send = run.send(answers)
         except StopIteration as stop:
-            found: Finding = stop.value
+            found: ProbeFinding = stop.value
             return found
         names: list[str] = [model.algorithm for model in prober.standing]
-        tell(Progress(limit=limit, requests=requests, passed=passed, seconds=seconds, standing=names))
+        tell(ProbeProgress(limit=limit, requests=requests, passed=passed, seconds=seconds, standing=names))
 
 
-def _finding(limit: LimitName, found: Finding, replies: Sequence[Reply], sent: int, executed: int) -> LimitFinding:
+def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], sent: int, executed: int) -> LimitFinding:
     told = [
-        Told(reply.sent, reply.answered, reply.refused, dict(reply.headers or {})) for reply in replies if reply.status
+        HeadedAnswer(reply.sent, reply.answered, reply.refused, dict(reply.headers or {}))
+        for reply in replies
+        if reply.status
     ]
     if any(reply.refused and not reply.awaited for reply in replies):
         late = "refusals came so late that they were taken for requests that pass"
@@ -228,21 +232,21 @@ def _finding(limit: LimitName, found: Finding, replies: Sequence[Reply], sent: i
         verdict=verdict(found),
         standing=shown if found.word in {"named", "several"} else [],
         requests=sent,
-        refused=found.refused,
+        rejected=found.rejected,
         seconds=round(found.seconds, 1),
         scope=scope(found.shared),
         statuses=dict(Counter(reply.status for reply in replies if reply.refused)),
         retry_after=retry_after(told),
         headers=stated_limits(told),
         executed=executed,
-        jobs_of_refused=sum(
+        jobs_of_rejected=sum(
             "jobId" in reply.body for reply in replies if reply.refused and isinstance(reply.body, dict)
         ),
         why=found.why,
     )
 
 
-async def probe(order: ProbeOrder, tell: Callable[[Message], None]) -> None:
+async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None:
     """Probe all limits of an order, one after the other.
 
     Raises:
@@ -257,7 +261,7 @@ async def probe(order: ProbeOrder, tell: Callable[[Message], None]) -> None:
         await sender.end()
 
 
-def _tell(message: Message) -> None:
+def _tell(message: ProbeMessage) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 

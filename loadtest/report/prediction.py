@@ -11,9 +11,9 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import LimitUse
-from loadtest.limits.inference.fit import Fit
-from loadtest.limits.inference.inference import same
-from loadtest.limits.inference.inference import words as limiter_words
+from loadtest.limits.fits import Fit
+from loadtest.limits.inference import same
+from loadtest.limits.inference import words as limiter_words
 
 AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""

@@ -19,7 +19,7 @@ from plugins.stubs import UNKNOWN, Answer, Stub
 
 from loadtest.contract import LimitName
 from loadtest.limits import AlgorithmName
-from loadtest.limits.probing.results import Found, LimitFinding, Message, ProbeOrder
+from loadtest.limits.probing.results import Found, LimitFinding, ProbeMessage, ProbeOrder
 
 UNAVAILABLE = (503, {"error": "Too many", "code": "busy", "jobId": "made-all-the-same"})
 NGINX = """
@@ -99,7 +99,7 @@ def findings(urls: dict[str, str]) -> dict[str, LimitFinding]:
         probes[name].stdin = None
     found = {}
     for name, each in probes.items():
-        last = msgspec.json.decode(each.communicate()[0].splitlines()[-1], type=Message)
+        last = msgspec.json.decode(each.communicate()[0].splitlines()[-1], type=ProbeMessage)
         assert isinstance(last, Found), last
         found[name] = last.finding
     return found
@@ -129,4 +129,4 @@ def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding
     assert found.requests <= 5.5 * 15
     assert found.executed == 0
     assert set(found.statuses) <= {503 if name.startswith("limits") else 429}
-    assert found.jobs_of_refused == found.statuses.get(503, 0)
+    assert found.jobs_of_rejected == found.statuses.get(503, 0)

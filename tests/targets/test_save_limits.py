@@ -26,7 +26,7 @@ max_share = "50%"
 def found(limit: LimitName, verdict: str, *standing: Standing) -> LimitFinding:
     """A finding with the scope of the default."""
     return LimitFinding(
-        limit=limit, documented=(500, 60.0), verdict=verdict, standing=list(standing), requests=9, refused=1,
+        limit=limit, documented=(500, 60.0), verdict=verdict, standing=list(standing), requests=9, rejected=1,
         seconds=3.0, scope="key-and-name",
     )  # type: ignore[arg-type]  # fmt: skip
 

@@ -22,7 +22,7 @@ from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits.loads import RequestLog
 from loadtest.stats import more_often
 
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
@@ -49,7 +49,7 @@ class Recovery(Result, frozen=True, kw_only=True):
 def recovery(requests: RequestLog) -> Recovery:
     """How soon the limiters of one limit let requests pass again."""
     known = np.flatnonzero(requests.answered)
-    times, refused = requests.times[known], requests.refused[known]
+    times, refused = requests.times[known], requests.rejected[known]
     limiter = np.searchsorted(requests.begins, known, side="right")
     changes = np.diff(limiter, prepend=-1) != 0
     starts = np.flatnonzero(refused & (changes | ~np.concatenate((refused[:1], refused[:-1]))))

@@ -13,14 +13,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from loadtest import limits
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.sent_requests import LimiterRequests
 from loadtest.arrays import Bools, Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.limits import LimiterSpec
+from loadtest.limits.replays import VECTORISED, replay
 from loadtest.record.run_info import RunInfo
-from loadtest.units import Limit
 
 _CLOCK_MARGIN_S: Final = 0.1
 """Added to the clock's uncertainty: a request is decided on some time after its first byte was sent."""
@@ -119,7 +118,7 @@ def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: Run
     whole, groups = groups, [group.first(_FITTED) for group in groups]
     best = _try(assumed_limits.spec, groups, offset)
     requests, steps = sum(len(group.times) for group in groups), _STEPS
-    if not _vectorised(assumed_limits.spec) and requests * steps > _TOO_MANY:
+    if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
     # A second, finer grid around the best of the first: at hundreds a second, a step of it holds several requests.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
@@ -149,30 +148,6 @@ def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: f
         agreed += int(((~allowed == group.was_429) & group.answered).sum())
         decisions.append(allowed)
     return agreed, shift, decisions
-
-
-def _vectorised(spec: LimiterSpec) -> bool:
-    return spec.algorithm == "fixed-window"
-
-
-def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None = None) -> Bools:
-    """Whether each request passes a fresh limiter; the same as ``limits.replay``, and fast for fixed windows.
-
-    Args:
-        spec: of the limiter.
-        limit: the limit.
-        times: unix seconds of the server's clock, ascending.
-        ends: when each ended; only a limit on concurrency minds.
-    """
-    if not _vectorised(spec):
-        held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
-        return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
-    window = np.floor_divide(times, limit.window)
-    # As in the leaf: where the floor and the product differ by one bit, the time lies on the next boundary.
-    window = np.where(times >= (window + 1) * limit.window, window + 1, window)
-    first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
-    position = np.arange(len(times))
-    return position - np.maximum.accumulate(np.where(first, position, 0)) < limit.count
 
 
 def boundaries(record: Record, expectation: Expectation, window_s: float) -> Floats:

@@ -17,7 +17,7 @@ from loadtest.analysis.distribution import distribution, percentile
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.http_headers import parse_retry_after
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
 """By which a wait in whole seconds, or a date, may be longer than it has to be."""
@@ -86,7 +86,7 @@ def retry_after(
         clock: the server's minus ours, and by how much that may be wrong, in s.
     """
     offset, unsure_s = clock
-    refused = np.flatnonzero(requests.refused & requests.judged)
+    refused = np.flatnonzero(requests.rejected & requests.judged)
     waits, dates = readings(words)
     code = codes[refused]
     wait, date = waits[code], dates[code]
@@ -126,7 +126,7 @@ def _room(requests: RequestLog) -> tuple[Floats, Floats]:
     times, n = requests.times, len(requests.times)
     place = np.arange(n)
     following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]
-    before = np.maximum.accumulate(np.where(requests.refused, place, -1))
+    before = np.maximum.accumulate(np.where(requests.rejected, place, -1))
     end = np.append(requests.begins[1:], n)[np.searchsorted(requests.begins, place, side="right") - 1]
     padded = np.append(times, np.inf)
     again = np.where(following < end, padded[np.minimum(following, n)], np.inf)
@@ -192,7 +192,7 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
     shown = _shown(requests, places)
-    refused = requests.refused[np.minimum(places + 1, max(0, len(requests.times) - 1))] if len(places) else shown
+    refused = requests.rejected[np.minimum(places + 1, max(0, len(requests.times) - 1))] if len(places) else shown
     return RateHeaders(
         n=len(carried),
         names=dict(names.most_common(_NAMES_MOST)),

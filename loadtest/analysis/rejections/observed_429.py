@@ -20,10 +20,9 @@ from loadtest.analysis.results import Count, Result, Share, result_of
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.limits import ALGORITHMS
-from loadtest.limits.inference.candidates import compare_with
-from loadtest.limits.inference.fit import BAR, Fit, Fitted
-from loadtest.limits.inference.inference import FITTED, Inference, Word, infer
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits.fits import BAR, Fit, Fitted, compare_with
+from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
+from loadtest.limits.loads import RequestLog
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
@@ -88,7 +87,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         candidates: of each algorithm the one that fits best, best first.
     """
 
-    verdict: Word
+    verdict: InferenceOutcome
     n: Count
     throttled: Count
     bar: Share
@@ -239,7 +238,7 @@ def _look(
     requests = join(groups, _tolerance(groups))
     rows = sent[["start", "status", "error_code", "retry_after"]].iloc[requests.place[requests.judged]]
     offset, reach = clock(info)
-    inferred = infer(requests, assumed_limits, offset, reach)
+    inferred = infer(requests, assumed_limits.spec, offset, reach)
     shift = expectation.shift_s if expectation.shift_s is not None else offset
     fit = inferred.assumed
     if fit is None or len(requests.times) > FITTED:
@@ -264,7 +263,7 @@ def _look(
         headers=rate_headers(requests, headers),
         recovery=recovery(requests),
     )
-    return looked, requests.place[requests.judged], (fit.wrong & requests.refused)[requests.judged]
+    return looked, requests.place[requests.judged], (fit.wrong & requests.rejected)[requests.judged]
 
 
 def _tolerance(groups: list[LimiterRequests]) -> float:
@@ -286,7 +285,7 @@ def _inferred(found: Inference) -> InferenceResult:
         InferenceResult,
         found,
         verdict=found.word,
-        throttled=found.refused,
+        throttled=found.rejected,
         bar=BAR,
         named=tuple(_fitted(fit) for fit in found.named),
         set_aside_next=found.next and _fitted(found.next),

@@ -15,18 +15,17 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from loadtest.analysis.record import Record
-from loadtest.analysis.rejections.expected_429 import Expectation, replay
+from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.sent_requests import LimiterRequests
 from loadtest.analysis.written import written_entry
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation, RequestKind
 from loadtest.limits import LimiterSpec
-from loadtest.limits.inference.fit import BAR
+from loadtest.limits.fits import BAR
+from loadtest.limits.replays import VECTORISED, replay
 from loadtest.record.run_info import StagePlan
 from loadtest.units import Limit
 
-FIXED: Final = "fixed-window"
-"""The algorithm whose windows can be replayed without looking at each request."""
 _MOST_PLACES: Final = 4_000_000
 """Phases × windows of one limiter beyond which phases are taken evenly apart."""
 _MOST_DECISIONS: Final = 200_000
@@ -164,7 +163,7 @@ def _over_phases(
 
 def extent(spec: LimiterSpec, refused: Ints, sent: int) -> tuple[int, int]:
     """The ends of the range; each a request farther where phases are evenly apart, since some lie between them."""
-    between = 0 if spec.algorithm == FIXED else 1
+    between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(refused.min()) - between, 0), min(int(refused.max()) + between, sent)
 
 
@@ -179,7 +178,7 @@ def refused_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floa
     times = [each for each, _ in asked if len(each)]
     # Near zero floats are finer; whole windows are taken off, so that phases stay what they are.
     base = math.floor(min(each[0] for each in times) / limit.window) * limit.window
-    fixed, requests = spec.algorithm == FIXED, sum(len(each) for each in times)
+    fixed, requests = spec.algorithm == VECTORISED, sum(len(each) for each in times)
     windows = math.ceil((max(each[-1] for each in times) - base) / limit.window) + 2
     most = _MOST_PLACES // windows if fixed else _MOST_DECISIONS // requests
     if most < _LEAST_PHASES:

@@ -16,7 +16,7 @@ from loadtest.analysis.reader import Chunk
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits.loads import RequestLog
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 

@@ -8,8 +8,7 @@ import numpy as np
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.limits import ALGORITHMS
-from loadtest.limits.inference import occupancy
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits.loads import RequestLog, opened
 
 KEPT: Final = 2_000
 """Windows that are kept one by one: the first."""
@@ -85,7 +84,7 @@ def accepted_windows(requests: RequestLog, algorithm: str, shift: float, since_e
     firsts, begins = _begins(requests, algorithm, shift)
     accepted, refused, sent = (
         np.add.reduceat(flags.astype(np.int64), firsts)
-        for flags in (requests.accepted, requests.refused, requests.judged)
+        for flags in (requests.accepted, requests.rejected, requests.judged)
     )
     whole = _whole(requests, firsts, begins)
     full = whole & (refused > 0)
@@ -118,7 +117,7 @@ def accepted_windows(requests: RequestLog, algorithm: str, shift: float, since_e
 def _begins(requests: RequestLog, algorithm: str, shift: float) -> tuple[Ints, Floats]:
     """Of each window the place of its first request, and when it begins."""
     if not ALGORITHMS[algorithm].aligned:
-        firsts = np.asarray(occupancy.opened(requests), np.int64)
+        firsts = np.asarray(opened(requests), np.int64)
         return firsts, requests.times[firsts]
     number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)
     firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)

@@ -7,29 +7,29 @@ from typing import Final
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.weighing import Weighed
+from loadtest.limits.probing.weights import WeighedModel
 
 Experiment = Sequence[tuple[float, int]]
 """Volleys: when, in unix seconds of our clock, and how many requests."""
 
 
-class Stream(tuple[tuple[float, int], ...]):
+class EvenStream(tuple[tuple[float, int], ...]):
     """Volleys that follow each other without a gap: requests sent evenly, whatever becomes of those before."""
 
     __slots__ = ()
 
 
 class Flood(tuple[tuple[float, int], ...]):
-    """Volleys of which all is sent, even if much is refused."""
+    """Volleys of which all is sent, even if much is rejected."""
 
     __slots__ = ()
 
 
-def stream(begin: float, pace: float, count: int) -> Stream:
+def stream(begin: float, pace: float, count: int) -> EvenStream:
     """So many requests from a moment on, ``pace`` a second."""
     parts = min(12, count)
     edges = [round(count * part / parts) for part in range(parts + 1)]
-    return Stream((begin + low / pace, high - low) for low, high in pairwise(edges))
+    return EvenStream((begin + low / pace, high - low) for low, high in pairwise(edges))
 
 
 _TRIED: Final = 240
@@ -55,7 +55,7 @@ _NOTICED: Final = 0.03
 
 
 def best(
-    rivals: Sequence[Weighed],
+    rivals: Sequence[WeighedModel],
     *,
     now: float,
     most: int,
@@ -114,7 +114,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 
 
 def _designs(
-    rivals: Sequence[Weighed], now: float, most: int, blur: float, chance: np.random.Generator
+    rivals: Sequence[WeighedModel], now: float, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Moments and sizes of volleys, drawn at random around the windows that stand."""
     idle = np.array([rival.replay.idle() for rival in rivals])
@@ -132,7 +132,7 @@ def _designs(
 
 
 def _foreseen(
-    rival: Weighed, times: Floats, counts: Floats, lasts: Floats, chance: np.random.Generator
+    rival: WeighedModel, times: Floats, counts: Floats, lasts: Floats, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """How many of each volley pass, by case and experiment; and the numbers of each case."""
     weights = np.exp(rival.fits - rival.fits.max())

@@ -1,16 +1,16 @@
 """A probe of one limit: sends volleys, sets models aside, ends as soon as it is sure. Pure: its caller sends."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from loadtest.limits.probing.asking import REACH_S, Asker
-from loadtest.limits.probing.buckets import Bucket
-from loadtest.limits.probing.experiments import Experiment, Stream, best, stream
-from loadtest.limits.probing.models import Concurrency, Model
-from loadtest.limits.probing.past import Answer, Send, Volley, Who
-from loadtest.limits.probing.weighing import Weighed, weigh
+from loadtest.limits.probing.asker import REACH_S, Asker
+from loadtest.limits.probing.cells import Model
+from loadtest.limits.probing.evidence import Exchange, Volley, Who
+from loadtest.limits.probing.experiments import EvenStream, Experiment, best, stream
+from loadtest.limits.probing.models import Bucket, Concurrency
+from loadtest.limits.probing.weights import WeighedModel, weigh
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
@@ -57,41 +57,40 @@ _STREAM_LEAST: Final = 4
 _SLOW: Final = 1.5
 """Requests that come back in the time to a refusal, below which streams tell less than volleys at chosen moments."""
 _OVER: Final = 1.35
-"""Pace of a stream, in units of the rate that is looked for: some of it is to be refused all the time."""
+"""Pace of a stream, in units of the rate that is looked for: some of it is to be rejected all the time."""
 _OVER_ONE: Final = 5.0
 """The same, where one request may be all that passes at once: what comes too early leaves no trace then.
 
 When the next one passes is seen no closer than they follow each other.
 """
 
-Word = Literal["named", "several", "none", "unlimited"]
-Probe = Generator[Send, Sequence[Answer], "Finding"]
+ProbeOutcome = Literal["named", "several", "none", "unlimited"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeFinding:
     """What a probe of one limit found.
 
     Attributes:
-        word: one model is ``named``, ``several`` stand, ``none`` does, or nothing was refused (``unlimited``).
+        word: one model is ``named``, ``several`` stand, ``none`` does, or nothing was rejected (``unlimited``).
         documented: the limit that the documentation gives.
         standing: the models that stand.
         held: whether requests that passed were held as in a queue.
         shared: of each who else was asked, whether the quota is theirs as well; None if that is not clear.
         requests: how many were sent.
-        refused: of these, refused.
+        rejected: of these, rejected.
         seconds: from the first request to the last answer.
         why: what is missing, where it is not sure.
         volleys: what was sent and seen.
     """
 
-    word: Word
+    word: ProbeOutcome
     documented: Limit
     standing: tuple[Model, ...] = field(repr=False)
     held: bool
     shared: dict[Who, bool | None]
     requests: int
-    refused: int
+    rejected: int
     seconds: float
     why: str
     volleys: tuple[Volley, ...] = field(repr=False)
@@ -135,7 +134,7 @@ class Prober(Asker):
         """Whether requests are held, and whether nothing that stands explains what was seen."""
         self._others = others
 
-    def run(self) -> Probe:
+    def run(self) -> Exchange[ProbeFinding]:
         """Make the experiments, and return what they tell."""
         # Early in a window, if windows are the documented ones or a part of them: what follows is in the same one.
         window = self._documented.window
@@ -150,7 +149,7 @@ class Prober(Asker):
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
         for model in self._models if self._held else ():
-            if not isinstance(model, Bucket) or model.rejected:
+            if not isinstance(model, Bucket) or model.count_rejected:
                 model.set_aside()
         if not self._held and not (yield from self._volley(self._now + 2 / self._documented.rate, 1)).passed:
             for who in self._others:
@@ -169,7 +168,7 @@ class Prober(Asker):
         return replace(
             found,
             requests=found.requests + len(self._unseen),
-            refused=found.refused + sum(not answer.passed for answer in self._unseen),
+            rejected=found.rejected + sum(not answer.passed for answer in self._unseen),
             seconds=self._now - self._begin,
             shared=self._shared,
         )
@@ -183,7 +182,7 @@ class Prober(Asker):
         ]
         return min(max(times, default=0.0), 2 * self._documented.window)
 
-    def _weigh(self) -> list[Weighed]:
+    def _weigh(self) -> list[WeighedModel]:
         """Weigh what stands; set aside what explains much less than something else that explains what was seen."""
         for model in self._models:
             model.divide(self._past)
@@ -201,14 +200,14 @@ class Prober(Asker):
                 each.narrow()
         return [each for each in found if each.model.stands]
 
-    def _choose(self, rivals: Sequence[Weighed]) -> Experiment | None:
+    def _choose(self, rivals: Sequence[WeighedModel]) -> Experiment | None:
         begin = self._clock()
         self._now = max(self._now, begin + self._thought)
         chosen = self._chosen_experiment(rivals)
         self._thought = self._clock() - begin
         return chosen
 
-    def _chosen_experiment(self, rivals: Sequence[Weighed]) -> Experiment | None:
+    def _chosen_experiment(self, rivals: Sequence[WeighedModel]) -> Experiment | None:
         most = max(int(model.least_n.max()) for model in self._likely)
         most += max(self._enough, round(0.05 * most))
         if self._sole and self._pinned():
@@ -233,7 +232,7 @@ class Prober(Asker):
     @property
     def _like_bucket(self) -> bool:
         """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
-        full = next((volley.end for volley in self._sent if volley.refused), math.inf)
+        full = next((volley.end for volley in self._sent if volley.rejected), math.inf)
         if self._held:
             return True
         soon = full + min(0.45 * self._documented.window, max(4 / self._documented.rate, 2 * self._trip))
@@ -250,7 +249,7 @@ class Prober(Asker):
         if rate * self._trip < _SLOW:
             return None
         self._fits_made += 1
-        if bucket.rejected:  # it lets nothing pass any more once more is sent than its rate
+        if bucket.count_rejected:  # it lets nothing pass any more once more is sent than its rate
             wanted = 2.5 * bucket.count()[1] * 2 * rate / (high - low)
             return self._stream_of(rate, round(max(wanted, 3 * rate * self._trip, 4 * bucket.count()[1])))
         # The network moves some of them over the edges of what is counted.
@@ -262,7 +261,7 @@ class Prober(Asker):
             count = min(count, (0.6 if over == _OVER_ONE else 0.2) * self._left)
         return self._stream_of(over * rate, round(count))
 
-    def _stream_of(self, pace: float, count: int) -> Stream | None:
+    def _stream_of(self, pace: float, count: int) -> EvenStream | None:
         pace = min(pace, self._rate)
         most = int(min(count, self._left, pace * (self._until - self._now)))
         return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
@@ -287,8 +286,8 @@ class Prober(Asker):
         model, documented = self._likely[0], self._documented.count
         count = model.count()[0]
         needed = min(most, max(least + (count < documented), documented // count))  # others leave less, never more
-        if isinstance(model, Bucket):  # where refused requests count, hardly any of a stream pass
-            bursts = self._bursts + self._fits_made * model.rejected
+        if isinstance(model, Bucket):  # where rejected requests count, hardly any of a stream pass
+            bursts = self._bursts + self._fits_made * model.count_rejected
         else:
             bursts = model.agreeing(0.5 * model.window()[0])
         return bursts >= (_SURE_BURSTS if self._documented_stands else needed)
@@ -340,7 +339,7 @@ class Prober(Asker):
     def _sure(self) -> bool:
         return self._sole and self._confirmed and self._pinned()
 
-    def _conclude(self) -> Finding:
+    def _conclude(self) -> ProbeFinding:
         known = any(self._as_documented(each) or self._chosen(each) for each in self.standing)
         # What others draw leaves less; more than is documented, and nobody's choice, is not one limiter's doing.
         odd = not known and all(each.count()[0] > self._documented.count for each in self.standing)
@@ -357,9 +356,9 @@ class Prober(Asker):
             return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
         return self._finding("several", "what may be sent does not confirm its numbers")
 
-    def _finding(self, word: Word, why: str) -> Finding:
+    def _finding(self, word: ProbeOutcome, why: str) -> ProbeFinding:
         sent = sum(volley.sent for volley in self._sent)
-        return Finding(
+        return ProbeFinding(
             word,
             self._documented,
             tuple(self._likely if word == "named" else self.standing),

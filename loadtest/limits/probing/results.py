@@ -1,20 +1,21 @@
 """What a probe is asked, and what it found, as typed values that travel between processes as JSON."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from loadtest.contract import LimitName
-from loadtest.limits import AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.probing.buckets import Bucket
-from loadtest.limits.probing.models import Concurrency, Model
-from loadtest.limits.probing.past import Who
-from loadtest.limits.probing.probe import RATE_SAME, Finding
+from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName, LimiterSpec, Scope
+from loadtest.limits.probing.cells import Model
+from loadtest.limits.probing.evidence import Who
+from loadtest.limits.probing.models import Bucket, Concurrency
+from loadtest.limits.probing.probe import RATE_SAME, ProbeFinding
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
-Verdict = Literal["as documented", "stricter", "looser", "can't tell"]
+_HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
+Compliance = Literal["as documented", "stricter", "looser", "can't tell"]
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +47,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         algorithm: its name.
-        count_rejected: whether refused requests count.
+        count_rejected: whether rejected requests count.
         count: the least and the greatest N per window that stand; None for a limit on concurrency without a window.
         window_s: the least and the greatest window that stand; of a bucket the documented one.
         burst: the least and the greatest burst that stand; None where there is none.
@@ -63,7 +64,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         """The limiter and its numbers."""
         counting = ", counting refused requests" if self.count_rejected else ""
         burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
-        if self.algorithm == "concurrency":
+        if self.algorithm == CONCURRENCY:
             return f"{self.algorithm}: {_between(*self.count)} at the same time"
         return f"{self.algorithm}: {_between(*self.count)} per {_between(*self.window_s)} s{burst}{counting}"
 
@@ -81,26 +82,26 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         retry_after: what the refusals' Retry-After was worth, in words.
         headers: what other headers of rates say, in words.
         requests: how many were sent.
-        refused: of these, refused.
+        rejected: of these, rejected.
         executed: of these, those that ran a workflow.
-        jobs_of_refused: refused ones whose answer names a job.
+        jobs_of_rejected: rejected ones whose answer names a job.
         seconds: that it took.
         why: what is missing, where it is not sure.
     """
 
     limit: LimitName
     documented: tuple[int, float]
-    verdict: Verdict
+    verdict: Compliance
     standing: list[Standing]
     requests: int
-    refused: int
+    rejected: int = msgspec.field(name="refused")
     seconds: float
     scope: Scope | None = None
     statuses: dict[int, int] = {}
     retry_after: str = ""
     headers: str = ""
     executed: int = 0
-    jobs_of_refused: int = 0
+    jobs_of_rejected: int = msgspec.field(name="jobs_of_refused", default=0)
     why: str = ""
 
 
@@ -138,7 +139,7 @@ def _nearest(window_s: tuple[float, float]) -> float:
     return (least + most) / 2
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """Where a probe is: sent after each volley."""
 
     limit: LimitName
@@ -162,7 +163,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     code: int
 
 
-Message = Progress | Found | Failed
+ProbeMessage = ProbeProgress | Found | Failed
 
 
 def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
@@ -172,21 +173,21 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
     if isinstance(model, Bucket):
         per = (documented.window / most, documented.window / least)
         return Standing(
-            algorithm="leaky-queue" if held else model.algorithm,
-            count_rejected=model.rejected,
+            algorithm=_HOLDS if held else model.algorithm,
+            count_rejected=model.count_rejected,
             count=(round(per[0], 2), round(per[1], 2)),
             window_s=(documented.window, documented.window),
             burst=(low, high),
         )
     return Standing(
         algorithm=model.algorithm,
-        count_rejected=model.rejected,
+        count_rejected=model.count_rejected,
         count=(low, high),
         window_s=(round(least, 3), round(most, 3)),
     )
 
 
-def verdict(finding: Finding) -> Verdict:
+def verdict(finding: ProbeFinding) -> Compliance:
     """How what is enforced compares with the documentation."""
     documented, models = finding.documented, finding.standing
     if finding.word != "named" or isinstance(models[0], Concurrency):

@@ -8,8 +8,8 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.contract import ALL
-from loadtest.limits.inference.fit import BAR, Fit
-from loadtest.limits.inference.inference import Inference, same, words
+from loadtest.limits.fits import BAR, Fit
+from loadtest.limits.inference import Inference, same, words
 from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.report.tables.aftermath import aftermath, refused_limits
 from loadtest.words import NOTHING, count
@@ -35,7 +35,7 @@ def sentence(name: str, found: LimitObserved429, findings: Findings) -> str:
     if inferred.word == "nothing":
         if not inferred.n:
             return "No request was answered, so nothing tells the algorithm."
-        if not inferred.refused:
+        if not inferred.rejected:
             return f"None of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
         return f"Each of {count(inferred.n)} answers was a 429, so nothing tells the algorithm."
     sentences = [_which(inferred)]
@@ -55,7 +55,7 @@ def _which(found: Inference) -> str:
     if found.word == "none":
         return (
             f"None of the known limiters fits: even the best, {words(best)}, is contradicted by "
-            f"{count(best.wrongly_rejected)} of {count(best.refused)} 429s and by "
+            f"{count(best.wrongly_rejected)} of {count(best.rejected)} 429s and by "
             f"{count(best.wrongly_admitted + best.not_held)} of {count(best.accepted)} accepted requests; "
             f"to fit it may be by {round((1 - BAR) * 100)}\u00a0% of either."
         )

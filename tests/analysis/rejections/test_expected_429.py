@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from loadtest import limits
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
-from loadtest.analysis.rejections.expected_429 import boundaries, expect, replay
+from loadtest.analysis.rejections.expected_429 import boundaries, expect
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.limits import LimiterSpec
+from loadtest.limits.replays import replay
 from loadtest.record.run_info import ClockInfo
 from loadtest.units import Limit
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from loadtest.limits import Limiter, LimiterSpec, make
-from loadtest.limits.probing.past import Answer, Send, Who
-from loadtest.limits.probing.probe import Finding, Prober
+from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
+from loadtest.limits.probing.probe import ProbeFinding, Prober
 from loadtest.units import Limit
 
 Decide = Callable[[float, Who], tuple[bool, float]]
@@ -22,13 +22,13 @@ def probed(
     jitter_s: float = 0.05,
     rate: float = 1e5,
     others: tuple[Who, ...] = (),
-) -> Finding:
+) -> ProbeFinding:
     """Probe a server whose clock is up to 0.5 s from ours, messages taking up to ``jitter_s``."""
     chance = random.Random(seed)  # a simulation: not for secrets
     now = 1.7e9 + chance.random() * 3600
     offset = chance.uniform(-0.5, 0.5)
     run = Prober(documented, now, rate, others=others).run()
-    send: Send = next(run)
+    send: VolleyOrder = next(run)
     while True:
         now = max(now, send.at)
         answers = []
@@ -36,12 +36,12 @@ def probed(
         for arrival, sent, who in sorted((sent + chance.random() * jitter_s, sent, who) for sent, who in times):
             passed, held = decide(arrival + offset, who)
             answered = arrival + held + chance.random() * jitter_s
-            answers.append(Answer(sent, answered if answered <= sent + send.patience else math.inf, passed, who))
+            answers.append(ProbeAnswer(sent, answered if answered <= sent + send.patience else math.inf, passed, who))
         now = max(min(answer.answered, answer.sent + send.patience) for answer in answers)
         try:
             send = run.send(answers)
         except StopIteration as stop:
-            found: Finding = stop.value
+            found: ProbeFinding = stop.value
             return found
 
 

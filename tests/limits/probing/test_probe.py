@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from loadtest.limits import LimiterSpec, make
-from loadtest.limits.probing.asking import every_model
-from loadtest.limits.probing.buckets import Bucket
-from loadtest.limits.probing.past import Who
+from loadtest.limits.probing.evidence import Who
+from loadtest.limits.probing.headers import HeadedAnswer, retry_after, stated_limits
+from loadtest.limits.probing.models import Bucket, every_model
 from loadtest.limits.probing.results import scope, standing, verdict
-from loadtest.limits.probing.told import Told, retry_after, stated_limits
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
@@ -139,7 +138,9 @@ def test_replays_decide_as_limiters_do(spec: LimiterSpec) -> None:
     count = burst if isinstance(model, Bucket) else limit.count
     shifts = np.array([[0.0, 0.3]]) if model.aligned else np.zeros((1, 2))
     window = 1 / limit.rate if isinstance(model, Bucket) else limit.window
-    replay = model.kind(np.full((1, 2), float(count)), np.full((1, 2), window), shifts, rejected=spec.count_rejected)
+    replay = model.kind(
+        np.full((1, 2), float(count)), np.full((1, 2), window), shifts, count_rejected=spec.count_rejected
+    )
     limiters, now = [make(spec, limit) for _ in range(2)], 1000.0
     for turn in range(300):
         if turn == 150:  # as experiments are foreseen
@@ -171,9 +172,9 @@ def test_a_queue_is_seen_by_how_long_it_holds_requests() -> None:
     assert not probed(one_limiter(LimiterSpec("token-bucket", 20), MINUTE), MINUTE, 1).held
 
 
-def told(*answers: tuple[float, bool, dict[str, str]]) -> list[Told]:
+def told(*answers: tuple[float, bool, dict[str, str]]) -> list[HeadedAnswer]:
     """Answers that took no time."""
-    return [Told(at, at, refused, headers) for at, refused, headers in answers]
+    return [HeadedAnswer(at, at, refused, headers) for at, refused, headers in answers]
 
 
 def test_waits_are_compared_with_when_room_came() -> None:

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
 
-from loadtest.assumed_limits import AssumedLimits
-from loadtest.limits import LimiterSpec
-from loadtest.limits.inference.candidates import candidates, held
-from loadtest.limits.inference.fit import Fit
-from loadtest.limits.inference.occupancy import RequestLog
+from loadtest.limits import ALGORITHMS, LimiterSpec, at_once, in_words
+from loadtest.limits.fits import Fit, candidates, held
+from loadtest.limits.loads import RequestLog
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
-Word = Literal["nothing", "named", "several", "none"]
+InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Requests of each limit that algorithms are compared with: the first."""
 _SIGNIFICANT: Final = -3.0
@@ -32,7 +30,7 @@ class Inference:
     """What the answers tell of the limiter of one limit.
 
     Attributes:
-        word: ``nothing`` tells it (no request was refused, or all were), one is ``named``, ``several`` cannot be told
+        word: ``nothing`` tells it (no request was rejected, or all were), one is ``named``, ``several`` cannot be told
             apart, ``none`` fits.
         named: what fits, best first; empty if nothing tells it or none fits.
         best: the best one, even if it does not fit.
@@ -42,13 +40,13 @@ class Inference:
         log10_p: of the sign test between them.
         held: correlation between the time that accepted requests took and their place in a queue.
         n: decisions that were looked at.
-        refused: of these, 429s.
+        rejected: of these, 429s.
         every: all candidates, best first.
     """
 
-    word: Word
+    word: InferenceOutcome
     n: int
-    refused: int
+    rejected: int
     named: tuple[Fit, ...] = ()
     best: Fit | None = None
     assumed: Fit | None = None
@@ -69,26 +67,26 @@ class Inference:
         return _one_of_each(list(self.every))
 
 
-def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, reach: float) -> Inference:
+def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Inference:
     """Compare every algorithm with what was seen of one limit.
 
     Args:
         requests: in the order of time.
-        assumed_limits: what was assumed.
+        assumed: the limiter that was assumed.
         offset: the server's clock minus ours, in s.
         reach: by how much that may be wrong.
     """
     requests = requests.part(0, FITTED)
     known = requests.judged & requests.answered
-    n, refused = int(known.sum()), int((known & requests.refused).sum())
-    if refused in (0, n):
-        return Inference("nothing", n, refused)
-    fits = candidates(requests, assumed_limits.spec, offset, reach)
+    n, rejected = int(known.sum()), int((known & requests.rejected).sum())
+    if rejected in (0, n):
+        return Inference("nothing", n, rejected)
+    fits = candidates(requests, assumed, offset, reach)
     # One that leaves every 429 undecided is contradicted by little, and explains nothing.
-    fits = [fit for fit in fits if fit.refused] or fits
-    assumed_fit = next((fit for fit in fits if same(fit, assumed_limits.spec, requests.limit)), None)
+    fits = [fit for fit in fits if fit.rejected] or fits
+    assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued = held(requests)
-    rivals = [fit for fit in fits if fit.spec.algorithm == "leaky-queue"] if (queued or 0) > _HELD else []
+    rivals = [fit for fit in fits if ALGORITHMS[fit.spec.algorithm].holds] if (queued or 0) > _HELD else []
     # Where answers were held as in a queue, and a queue explains the decisions, no limiter that holds nothing does.
     pool = rivals if any(fit.fits for fit in rivals) else fits
     # Another count is looked at only where the documented one does not do.
@@ -97,7 +95,7 @@ def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, re
         pool = plain
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
     left = _one_of_each([fit for fit in left if fit.fits])
-    found = partial(Inference, n=n, refused=refused, assumed=assumed_fit, held=queued, every=tuple(fits))
+    found = partial(Inference, n=n, rejected=rejected, assumed=assumed_fit, held=queued, every=tuple(fits))
     if not left:
         return found("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)))
     following = next((fit for fit in pool if all(_decides(fit.spec) != _decides(one.spec) for one in left)), None)
@@ -114,8 +112,7 @@ def infer(requests: RequestLog, assumed_limits: AssumedLimits, offset: float, re
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
     """Whether a fit is that of a spec with the documented count."""
-    defaults = {"gcra": 1, "token-bucket": limit.count, "leaky-queue": limit.count}
-    burst = spec.burst or defaults.get(spec.algorithm)
+    burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else spec.burst
     own = (fit.spec.algorithm, fit.spec.burst, fit.spec.count_rejected, fit.limit)
     return own == (spec.algorithm, burst, spec.count_rejected, limit)
 
@@ -136,9 +133,10 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:
-    """What tells one limiter from another to someone who sees its decisions: a bucket and a GCRA are the same."""
-    bucket = spec.algorithm in ("gcra", "token-bucket")
-    return ("bucket" if bucket else spec.algorithm), spec.count_rejected
+    """What tells one limiter from another by its answers: decisions, and whether requests are held."""
+    algorithm = ALGORITHMS[spec.algorithm]
+    alike = None if algorithm.holds else algorithm.decides_as
+    return alike or algorithm.name, spec.count_rejected
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
@@ -155,14 +153,14 @@ def _one_of_each(fits: list[Fit]) -> list[Fit]:
 
 
 def words(fit: Fit) -> str:
-    """A limiter, as a sentence may have it as its object."""
+    """Return a limiter as the object of a sentence."""
     spec = fit.spec
-    twice = spec.algorithm in ("gcra", "token-bucket")
-    shown = LimiterSpec("token-bucket" if twice else spec.algorithm, spec.burst, spec.count_rejected)
-    text = AssumedLimits({}, shown).words.rpartition(", ")[0]
-    text = text.replace("clock that", "clock, that")
-    if twice:
-        text = text.replace("a token bucket", "a token bucket (or GCRA, which decides alike)", 1)
+    shown, _ = _decides(spec)
+    text = in_words(replace(spec, algorithm=shown)).replace("clock that", "clock, that")
+    twins = [each.called.split()[-1] for each in ALGORITHMS.values() if each.decides_as == shown and not each.holds]
+    if twins:
+        name = ALGORITHMS[shown].called
+        text = text.replace(name, f"{name} (or {twins[0]}, which decides alike)", 1)
     if fit.bursts is not None:
         text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
     if "rate" in fit.fitted:

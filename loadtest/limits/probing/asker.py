@@ -2,18 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.buckets import RATES, Bucket
-from loadtest.limits.probing.experiments import Experiment, Flood, Stream
-from loadtest.limits.probing.models import Aligned, Concurrency, FromFirst, Log, Model
-from loadtest.limits.probing.models import Counter as SlidingCounter
-from loadtest.limits.probing.past import OWN_SHARE, Answer, Past, Send, Volley, Who
+from loadtest.limits.probing.cells import Model
+from loadtest.limits.probing.evidence import OWN_SHARE, Evidence, Exchange, ProbeAnswer, Volley, VolleyOrder, Who
+from loadtest.limits.probing.experiments import EvenStream, Experiment, Flood
+from loadtest.limits.probing.models import Bucket, every_model
 from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
@@ -34,15 +33,11 @@ _SETTLING: Final = 0.25
 _STREAM_LEAST: Final = 30
 """Fewer requests in all show nothing."""
 _FEWEST: Final = 2
-"""One request is refused by no limit of its own."""
+"""One request is rejected by no limit of its own."""
 _FEWER: Final = -1.0
 """log10 of a probability below which fewer passed than alone."""
 _UNLIKELY: Final = -3.5
 """log10 of a probability that is taken for none."""
-_WINDOW_EXACT: Final = 0.002
-"""Share by which a window may be longer or shorter than a whole number of seconds."""
-
-Step = Generator[Send, Sequence[Answer], Volley]
 
 
 class Asker:
@@ -62,7 +57,7 @@ class Asker:
         self._models = every_model(
             documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], REACH_S
         )
-        self._past = Past()
+        self._past = Evidence()
         self._enough = 2 if documented.count >= 20 else 1
         """Refusals that end a burst."""
         self._rate = rate
@@ -73,7 +68,7 @@ class Asker:
         self._trip = 0.005
         """The longest time between a request and its refusal, in s."""
         self._bursts = 0
-        self._unseen: list[Answer] = []
+        self._unseen: list[ProbeAnswer] = []
         """Of requests that no model has seen."""
         self._shared: dict[Who, bool | None] = {}
         """Of each who else was asked, whether the quota is theirs as well; None if that is not clear."""
@@ -100,55 +95,55 @@ class Asker:
         """In which a request has been decided on, in s."""
         return 1.5 * self._trip + 0.02
 
-    def _decided(self, answers: Sequence[Answer]) -> float:
+    def _decided(self, answers: Sequence[ProbeAnswer]) -> float:
         """By when all requests of a volley had been decided on.
 
         One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
         much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
         """
-        if any(volley.refused for volley in self._sent) or not all(answer.passed for answer in answers):
+        if any(volley.rejected for volley in self._sent) or not all(answer.passed for answer in answers):
             return max(min(answer.answered, answer.sent + self._longest) for answer in answers)
         came = [answer.answered for answer in answers if answer.answered < math.inf]
         last = max([*came, *(answer.sent for answer in answers)])
         return last if len(came) == len(answers) else last + self._patience
 
-    def _volley(self, at: float, count: int, spread: float = 0.0) -> Step:
-        answers = yield Send(at, count, self._patience, spread=spread)
+    def _volley(self, at: float, count: int, spread: float = 0.0) -> Exchange[Volley]:
+        answers = yield VolleyOrder(at, count, self._patience, spread=spread)
         self._learn(answers)
         volley = self._volley_of(answers)
         self._count([volley], [answers])
         return volley
 
-    def _learn(self, answers: Sequence[Answer]) -> None:
+    def _learn(self, answers: Sequence[ProbeAnswer]) -> None:
         """How long refusals take, and requests that passed."""
         times, patience = [answer.answered - answer.sent for answer in answers], self._patience
-        refused = [each for each, answer in zip(times, answers, strict=True) if not answer.passed]
-        self._trip = max([self._trip, *refused, *([] if self._sent else [min(times[0], patience)])])
+        rejected = [each for each, answer in zip(times, answers, strict=True) if not answer.passed]
+        self._trip = max([self._trip, *rejected, *([] if self._sent else [min(times[0], patience)])])
         self._took += [min(each, patience) for each, answer in zip(times, answers, strict=True) if answer.passed]
 
-    def _volley_of(self, answers: Sequence[Answer]) -> Volley:
+    def _volley_of(self, answers: Sequence[ProbeAnswer]) -> Volley:
         begin, passed = min(answer.sent for answer in answers), sum(answer.passed for answer in answers)
         return Volley(begin, self._decided(answers), len(answers), passed)
 
-    def _make(self, chosen: Experiment) -> Generator[Send, Sequence[Answer], None]:
+    def _make(self, chosen: Experiment) -> Exchange[None]:
         """Make an experiment."""
-        if isinstance(chosen, Stream):
+        if isinstance(chosen, EvenStream):
             yield from self._stream(chosen)
             return
         for at, count in chosen:
             yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
 
-    def _stream(self, chosen: Stream) -> Generator[Send, Sequence[Answer], None]:
+    def _stream(self, chosen: EvenStream) -> Exchange[None]:
         """Send requests evenly; those that overlap are kept together."""
         begin, count = max(chosen[0][0], self._now), sum(count for _, count in chosen)
         spread = (chosen[-1][0] - chosen[0][0]) * len(chosen) / max(1, len(chosen) - 1)
-        answers = yield Send(begin, count, self._patience, spread=spread)
+        answers = yield VolleyOrder(begin, count, self._patience, spread=spread)
         self._learn(answers)
         self._past.streams += 1
         parts = min(count, max(1, int(spread / max(self._trip / 2, spread / _PARTS_MOST))))
         edges = [round(part * count / parts) for part in range(parts + 1)]
         ordered = sorted(answers, key=lambda answer: answer.sent)
-        group: list[Sequence[Answer]] = []
+        group: list[Sequence[ProbeAnswer]] = []
         volleys: list[Volley] = []
         passed = 0
         for low, high in pairwise(edges):
@@ -161,7 +156,7 @@ class Asker:
         if passed < count:  # a long one is as good as several
             self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
 
-    def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
+    def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[ProbeAnswer]]) -> None:
         self._past.add(volleys, answers)
         for place in range(len(self._sent) - len(volleys), len(self._sent)):
             for model in self._models:
@@ -169,15 +164,15 @@ class Asker:
         self._left -= sum(volley.sent for volley in volleys)
         self._now = max(volley.end for volley in volleys) + 0.001
 
-    def _share(self, who: Who) -> Generator[Send, Sequence[Answer], bool | None]:
+    def _share(self, who: Who) -> Exchange[bool | None]:
         """Whether somebody else draws on the quota that has just been used up; None if that is not clear."""
         passed = sum(volley.passed for volley in self._sent)
         refill = 4 * self._trip * self._documented.rate
         count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
-        answers = yield Send(self._now, count, self._patience, who)
+        answers = yield VolleyOrder(self._now, count, self._patience, who)
         through = sum(answer.passed for answer in answers)
         end = self._decided(answers)
-        if through <= count // 4:  # they may have been counted, where refused requests are
+        if through <= count // 4:  # they may have been counted, where rejected requests are
             self._count([self._volley_of(answers)], [answers])
         else:
             self._left -= count
@@ -193,22 +188,22 @@ class Asker:
 
     def _ask(
         self, count: int, who: Who = "own", *, spread: float = 0.0, also: tuple[Who, ...] = ()
-    ) -> Generator[Send, Sequence[Answer], Sequence[Answer]]:
+    ) -> Exchange[Sequence[ProbeAnswer]]:
         """Send what no model is to see."""
-        answers = yield Send(self._now, count, self._patience, who, max(spread, count / self._rate), also)
+        answers = yield VolleyOrder(self._now, count, self._patience, who, max(spread, count / self._rate), also)
         self._now, self._left = self._decided(answers) + 0.001, self._left - count
         self._unseen += answers
         return answers
 
-    def _use_up(self, size: int) -> Generator[Send, Sequence[Answer], bool]:
-        """Send volleys until something is refused; False if nothing is, of all that may be sent."""
+    def _use_up(self, size: int) -> Exchange[bool]:
+        """Send volleys until something is rejected; False if nothing is, of all that may be sent."""
         while 0 < size <= self._left:
             answers = yield from self._ask(size)
             if not all(answer.passed for answer in answers):
                 return True
         return False
 
-    def _share_late(self, others: Sequence[Who], models: Sequence[Model]) -> Generator[Send, Sequence[Answer], None]:
+    def _share_late(self, others: Sequence[Who], models: Sequence[Model]) -> Exchange[None]:
         """See who else draws on the quota, when nothing else is to be found out any more.
 
         Args:
@@ -244,9 +239,7 @@ class Asker:
                 own = yield from self._ask(needed)
                 self._shared[who] = None if all(answer.passed for answer in own) else False
 
-    def _share_stream(
-        self, others: tuple[Who, ...], rate: float, burst: int
-    ) -> Generator[Send, Sequence[Answer], None]:
+    def _share_stream(self, others: tuple[Who, ...], rate: float, burst: int) -> Exchange[None]:
         """Send three times what passes, and a fifth as much of each other one: if they share it, as little passes."""
         pace = min(self._rate, 3 * rate * (1 + len(others) / OWN_SHARE))
         lull = self._patience if max(self._took) > self._patience / 2 else self._trip
@@ -271,7 +264,7 @@ class Asker:
                     spread = sent * (OWN_SHARE + len(others)) / pace
                     self._shared[who], self._amid[who] = True, (sent, through, spread)
 
-    def _control(self, idle: float) -> Generator[Send, Sequence[Answer], None]:
+    def _control(self, idle: float) -> Exchange[None]:
         """Ask another limit alone, where it seemed to share the quota: its own may refuse as many of such requests.
 
         Args:
@@ -302,27 +295,27 @@ class Asker:
     def _parts_most(self) -> int:
         return max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
 
-    def _burst(self, at: float, count: int, *, whole: bool = False) -> Generator[Send, Sequence[Answer], bool]:
-        """Send up to so many as quickly as is allowed, in volleys, until some are refused, or ``whole`` all of them."""
+    def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
+        """Send up to ``count`` in volleys, as quickly as is allowed, until some are rejected; or ``whole``."""
         size = self._size(count)
-        passed = refused = 0
+        passed = rejected = 0
         last = spread = 0.0
         while count > 0 and self._left > 0:
             begin = max(at, last + size / self._rate)
             volley = yield from self._volley(begin, min(size, count, self._left), spread)
             last = volley.begin
-            passed, refused, count = passed + volley.passed, refused + volley.refused, count - volley.sent
+            passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - volley.sent
             if volley.end - volley.begin >= _PATIENCE_S:
                 # A queue holds them, and would have let out by and by what comes after the answers.
                 size, spread = count, count / self._rate
             at = self._now
-            if refused >= self._enough and not whole:
+            if rejected >= self._enough and not whole:
                 break
         least = min((float(model.least_n.min()) for model in self.standing), default=1.0)
-        self._bursts += refused > 0 and passed >= 0.5 * least
-        return refused > 0
+        self._bursts += rejected > 0 and passed >= 0.5 * least
+        return rejected > 0
 
-    def _ladder(self) -> Generator[Send, Sequence[Answer], None]:
+    def _ladder(self) -> Exchange[None]:
         """Ask one at a time, at moments at which room may come back, until one passes."""
         window, full = self._documented.window, self._sent[0].begin
         margin = 2 * self._trip + 0.002 * window
@@ -344,37 +337,3 @@ class Asker:
             last = at
             if (yield from self._volley(at, 1)).passed:
                 break
-
-
-def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> list[Model]:
-    """All models, with all parameters that may be in force.
-
-    Args:
-        documented: the limit that the documentation gives; rates are looked for within a factor of ``RATES``.
-        windows: lengths that they may have, in s.
-        reach_s: how far the server's clock may be from ours.
-    """
-    around = np.array(windows)
-    rates = documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 141))
-    low, high, of = [], [], []
-    for window in windows:
-        bound = min(reach_s, window / 2)
-        edges = np.linspace(-bound, bound, 1 + max(4, math.ceil(2 * bound / min(0.1, window / 20))))
-        low.append(edges[:-1])
-        high.append(edges[1:])
-        of.append(np.full(len(edges) - 1, window))
-    lows, highs, lengths = np.concatenate(low), np.concatenate(high), np.concatenate(of)
-    shortest, longest, grain = around * (1 - _WINDOW_EXACT), around * (1 + _WINDOW_EXACT), math.inf
-    one = np.zeros(1)
-    models: list[Model] = [
-        Aligned("fixed-window", lows, highs, lengths, grain=0.01),
-        FromFirst("fixed-window-from-first", shortest, longest, grain=grain),
-        Concurrency("concurrency", one, one),
-    ]
-    for rejected in (False, True):
-        models += [
-            Log("sliding-log", shortest, longest, rejected=rejected, grain=grain),
-            SlidingCounter("sliding-counter", lows, highs, lengths, rejected=rejected, grain=0.01),
-            Bucket(rates[:-1], rates[1:], rejected=rejected),
-        ]
-    return models

@@ -8,9 +8,8 @@ import pytest
 from loadtest import limits
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
 from loadtest.limits import ALGORITHMS, LimiterSpec
-from loadtest.limits.inference.inference import Inference, infer, sign_test, words
-from loadtest.limits.inference.occupancy import RequestLog
-from loadtest.plan import AssumedLimits
+from loadtest.limits.inference import Inference, infer, sign_test, words
+from loadtest.limits.loads import RequestLog
 from loadtest.units import Limit
 
 LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
@@ -83,7 +82,7 @@ def world(
 def found_in(truth: LimiterSpec, traffic: str, assumed: LimiterSpec | None = None) -> Inference:
     """What the answers tell."""
     limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
-    return infer(world(truth, TRAFFIC[traffic](), limit), AssumedLimits({}, assumed or LimiterSpec()), 0.0, 0.6)
+    return infer(world(truth, TRAFFIC[traffic](), limit), assumed or LimiterSpec(), 0.0, 0.6)
 
 
 def is_named(truth: LimiterSpec, found: Inference) -> bool:
@@ -106,7 +105,7 @@ def words_of(truth: LimiterSpec) -> str:
 def test_the_true_limiter_is_never_set_aside(truth: LimiterSpec, traffic: str) -> None:
     """Whatever limiter answered, it is the one that is named, or one of those that this traffic can't tell apart."""
     found = found_in(truth, traffic)
-    if found.refused:
+    if found.rejected:
         assert is_named(truth, found), [words(fit) for fit in found.named]
     else:
         assert found.word == "nothing"
@@ -144,7 +143,7 @@ def test_another_count_than_the_documented_one_is_found(count: int) -> None:
     """A server that allows another number is told from one that allows the documented one by another algorithm."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
     documented = RequestLog(**{**requests.__dict__, "limit": LIMIT})
-    found = infer(documented, AssumedLimits({}), 0.0, 0.6)
+    found = infer(documented, LimiterSpec(), 0.0, 0.6)
     assert found.named[0].spec == LimiterSpec("fixed-window")
     assert found.other_count == count
     assert not found.assumed.fits
@@ -153,8 +152,8 @@ def test_another_count_than_the_documented_one_is_found(count: int) -> None:
 def test_refusals_without_reason_fit_nothing() -> None:
     """A server that refuses a third of all requests at random counts by no algorithm."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["1.1x"](), LIMIT)
-    requests.refused[:] = np.random.default_rng(1).random(len(requests.refused)) < 1 / 3
-    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
+    requests.rejected[:] = np.random.default_rng(1).random(len(requests.rejected)) < 1 / 3
+    found = infer(requests, LimiterSpec(), 0.0, 0.6)
     assert found.word == "none"
     assert not found.named
     assert found.best is not None
@@ -163,12 +162,12 @@ def test_refusals_without_reason_fit_nothing() -> None:
 def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
     """Some refusals and admissions that no window explains are counted, each for what it is."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
-    full = np.flatnonzero(requests.refused)
+    full = np.flatnonzero(requests.rejected)
     # In one window a request is refused in place of a later one; in another, one too many passes.
     begins = full[np.flatnonzero(np.diff(requests.times[full]) > 10)[:2] + 1]
-    requests.refused[begins[0] - 5], requests.refused[begins[0]] = True, False
-    requests.refused[begins[1] + 5] = False
-    assumed = infer(requests, AssumedLimits({}), 0.0, 0.6).assumed
+    requests.rejected[begins[0] - 5], requests.rejected[begins[0]] = True, False
+    requests.rejected[begins[1] + 5] = False
+    assumed = infer(requests, LimiterSpec(), 0.0, 0.6).assumed
     assert (assumed.wrongly_rejected, assumed.wrongly_admitted) == (1, 1)
     assert np.flatnonzero(assumed.wrong).tolist() == [begins[0] - 5, begins[1] + 5]
 
@@ -176,18 +175,18 @@ def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
 def test_where_nothing_was_refused_nothing_is_told() -> None:
     """No 429, no inference; and an empty record is no error."""
     requests = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
-    assert infer(requests, AssumedLimits({}), 0.0, 0.6).word == "nothing"
-    assert infer(requests.part(0, 0), AssumedLimits({}), 0.0, 0.6).word == "nothing"
-    assert infer(requests.part(0, 1), AssumedLimits({}), 0.0, 0.6).n == 1
+    assert infer(requests, LimiterSpec(), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 0), LimiterSpec(), 0.0, 0.6).word == "nothing"
+    assert infer(requests.part(0, 1), LimiterSpec(), 0.0, 0.6).n == 1
 
 
 def test_all_429_tells_nothing() -> None:
     """Where every request was refused, nothing tells by which algorithm."""
     requests = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
-    requests.refused[:] = True
-    found = infer(requests, AssumedLimits({}), 0.0, 0.6)
+    requests.rejected[:] = True
+    found = infer(requests, LimiterSpec(), 0.0, 0.6)
     assert found.word == "nothing"
-    assert found.refused == found.n == 20
+    assert found.rejected == found.n == 20
 
 
 def test_the_sign_test_is_exact() -> None:
@@ -202,7 +201,7 @@ def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
     """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
     truth = LimiterSpec("token-bucket", 17, count_rejected=True)
     requests = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
-    best = infer(requests, AssumedLimits({}), 0.0, 0.6).named[0]
+    best = infer(requests, LimiterSpec(), 0.0, 0.6).named[0]
     assert best.spec.algorithm in ("token-bucket", "gcra")
     assert best.bursts[0] <= 17 <= best.bursts[1]
     assert f"({best.bursts[0]} to {best.bursts[1]} fit as well)" in words(best)
@@ -242,7 +241,7 @@ def test_nginx_is_named_with_its_rate() -> None:
     group = LimiterRequests(
         LIMIT, pd.RangeIndex(len(times)), times, times + 0.0008, refused, answered, np.zeros(0)
     )  # fmt: skip
-    found = infer(join([group], 0.002), AssumedLimits({}), 0.0, 0.6)
+    found = infer(join([group], 0.002), LimiterSpec(), 0.0, 0.6)
     assert found.word == "named"
     assert found.named[0].spec.burst == 21
     assert found.named[0].limit.rate == pytest.approx(1.666, abs=0.003)

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 
 from loadtest.arrays import Floats, Ints
-from loadtest.limits.probing.buckets import Bucket
-from loadtest.limits.probing.models import Model
-from loadtest.limits.probing.past import Past, Request
-from loadtest.limits.probing.replays import Replay
+from loadtest.limits.probing.cells import Model
+from loadtest.limits.probing.evidence import Evidence, ProbedRequest
+from loadtest.limits.probing.models import Bucket
+from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
 _DRAWS: Final = (24, 240)
@@ -43,7 +43,7 @@ _FAR: Final = 6.5
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class WeighedModel:
     """A model, weighed.
 
     Attributes:
@@ -57,7 +57,7 @@ class Weighed:
     """
 
     model: Model
-    replay: Replay
+    replay: LimiterReplay
     cells: Ints
     fits: Floats
     priors: Floats
@@ -107,25 +107,25 @@ def _rows(model: Model, documented: Limit) -> tuple[Ints, Floats, Floats]:
     return np.array(cells), np.array(counts, float), np.log(np.array(priors))
 
 
-def weigh(model: Model, past: Past, trip: float, documented: Limit) -> Weighed:
+def weigh(model: Model, seen: Evidence, trip: float, documented: Limit) -> WeighedModel:
     """Weigh a model.
 
     Args:
         model: with the numbers that stand.
-        past: all that was sent.
+        seen: all that was sent.
         trip: the longest time from a request to its refusal, in s.
         documented: the limit that the documentation gives.
     """
     cells, counts, priors = _rows(model, documented)
     draws = max(_DRAWS[0], min(_DRAWS[1], _AT_ONCE // len(cells)))
-    chance = np.random.default_rng(len(past.requests))
+    chance = np.random.default_rng(len(seen.requests))
     within = chance.random((len(cells), draws))
     values = model.low[cells, None] + (model.high - model.low)[cells, None] * within
     replay = model.replay(np.repeat(counts[:, None], draws, 1), values, cells)
     fits, well = np.zeros((2, len(cells)))
-    times, places = arrivals(past, trip, draws), np.array([each[3] for each in past.requests])
-    for begin, end in pairwise(_groups(past, places)):
-        more = _replayed(replay, times[:, begin:end], past.requests[begin:end])
+    times, places = arrivals(seen, trip, draws), np.array([each[3] for each in seen.requests])
+    for begin, end in pairwise(_groups(seen, places)):
+        more = _replayed(replay, times[:, begin:end], seen.requests[begin:end])
         if len(more) == 1:
             weights = np.exp(-_PER_MISS * np.abs(more[0].T))
             found = np.log(weights.mean(axis=1) + _LEAST)
@@ -134,17 +134,17 @@ def weigh(model: Model, past: Past, trip: float, documented: Limit) -> Weighed:
             if np.ptp(weights, axis=1).any():
                 replay.choose(_again(weights, chance))
             continue
-        begins = [volley.begin for volley in past.volleys[places[begin] : places[end - 1] + 1]]
+        begins = [volley.begin for volley in seen.volleys[places[begin] : places[end - 1] + 1]]
         more = np.add.reduceat(more, _firsts(begins, _APART * trip), axis=0)
         mean, variance = more.mean(axis=1), more.var(axis=1) + _VARIANCE
         squares = (mean**2 / variance).sum(axis=0)
         fits = fits - 0.5 * squares - 0.5 * np.log(variance / _VARIANCE).sum(axis=0)
         well = well - np.maximum(0.5 * (squares - len(more)) - np.sqrt(2 * len(more)), 0.0)
     evidence = float(np.logaddexp.reduce(fits + priors))
-    return Weighed(model, replay, cells, fits, priors, evidence, float(well[fits.argmax()]))
+    return WeighedModel(model, replay, cells, fits, priors, evidence, float(well[fits.argmax()]))
 
 
-def _replayed(replay: Replay, times: Floats, requests: Sequence[Request]) -> Floats:
+def _replayed(replay: LimiterReplay, times: Floats, requests: Sequence[ProbedRequest]) -> Floats:
     """How many more of each volley pass than did: by volley, draw and numbers."""
     passed, places = np.array([each[2:] for each in requests], int).T
     places -= places[0]
@@ -157,32 +157,32 @@ def _replayed(replay: Replay, times: Floats, requests: Sequence[Request]) -> Flo
     return more
 
 
-def arrivals(past: Past, trip: float, draws: int) -> Floats:
+def arrivals(seen: Evidence, trip: float, draws: int) -> Floats:
     """Moments at which each request may have reached the server: a row for each of some draws.
 
     Of the time to an answer, each way takes at most half a ``trip``. What took longer was carried out or held. Where
     volleys do not overlap, a third of the draws have requests at any moment before their answers, and another third
     have those of a volley late together: a server that is busy may take all of that time on one way.
     """
-    sent, answered = np.array([each[:2] for each in past.requests]).T
+    sent, answered = np.array([each[:2] for each in seen.requests]).T
     took = answered - sent
     low = np.where(took > trip, 0.0, np.maximum(took - trip / 2, 0.0))
     high = np.minimum(took, trip / 2)
     chance = np.random.default_rng(len(sent))
     within = chance.random((draws, len(sent)))
     times = sent + low + (high - low) * within
-    places = np.array([each[3] for each in past.requests])
-    alone = np.array([whole is volley for whole, volley in zip(past.wholes, past.volleys, strict=True)])[places]
+    places = np.array([each[3] for each in seen.requests])
+    alone = np.array([whole is volley for whole, volley in zip(seen.wholes, seen.volleys, strict=True)])[places]
     any_time = (took <= trip) & alone
     times[1::3] = np.where(any_time, sent + took * within[1::3], times[1::3])
-    together = chance.random((len(times[2::3]), len(past.volleys)))[:, places]
+    together = chance.random((len(times[2::3]), len(seen.volleys)))[:, places]
     times[2::3] = np.where(any_time, sent + took * together, times[2::3])
     return np.asarray(times)
 
 
-def _groups(past: Past, places: Ints) -> list[int]:
+def _groups(seen: Evidence, places: Ints) -> list[int]:
     """Where, among the requests, volleys begin that do not overlap with those before."""
-    firsts = [0] + [place + 1 for place, whole in enumerate(past.wholes) if whole is not None]
+    firsts = [0] + [place + 1 for place, whole in enumerate(seen.wholes) if whole is not None]
     return [int(each) for each in np.searchsorted(places, firsts)]
 
 

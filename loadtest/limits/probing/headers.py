@@ -1,4 +1,4 @@
-"""What headers told of a limit while it was probed, and whether it was true: they are learned from, none is trusted."""
+"""Headers of a limit's answers during a probe, and whether they were true: no decision of the probe rests on them."""
 
 import re
 from collections import Counter
@@ -18,44 +18,44 @@ _PARAMETER: Final = re.compile(r""";\s*([a-z*][\w.*-]*)(?:=("[^"]*"|:[^:]*:|[^;,
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HeadedAnswer:
     """An answer and its headers.
 
     Attributes:
         sent: in unix seconds of our clock.
         answered: likewise.
-        refused: whether a limit refused it.
+        rejected: whether a limit rejected it.
         headers: by name, in lower case.
     """
 
     sent: float
     answered: float
-    refused: bool
+    rejected: bool
     headers: Mapping[str, str]
 
 
-def retry_after(told: Sequence[Told]) -> str:
+def retry_after(answers: Sequence[HeadedAnswer]) -> str:
     """What the refusals' ``Retry-After`` was worth, in words.
 
-    When room came is known to lie between the last request that was refused and the next that passed.
+    When room came is known to lie between the last request that was rejected and the next that passed.
     """
-    refused = [each for each in told if each.refused]
-    having = [each for each in refused if "retry-after" in each.headers]
+    rejected = [each for each in answers if each.rejected]
+    having = [each for each in rejected if "retry-after" in each.headers]
     if not having:
-        return "none was sent" if refused else ""
+        return "none was sent" if rejected else ""
     judged = early = late = 0
-    for place, each in enumerate(told):
-        if not each.refused or (over := _over(each)) is None:
+    for place, each in enumerate(answers):
+        if not each.rejected or (over := _over(each)) is None:
             continue
-        following = [other for other in told[place + 1 :] if other.sent > each.answered]
-        passing = next((number for number, other in enumerate(following) if not other.refused), None)
+        following = [other for other in answers[place + 1 :] if other.sent > each.answered]
+        passing = next((number for number, other in enumerate(following) if not other.rejected), None)
         if passing is None:
             continue
         judged += 1
         last = max((other.sent for other in following[:passing]), default=each.sent)
         early += over < last - 0.05
         late += over > following[passing].answered + _ROUNDED_S + 0.05
-    share = f"{len(having)} of {len(refused)} refusals have one"
+    share = f"{len(having)} of {len(rejected)} refusals have one"
     if not judged:
         return f"{share}; nothing passed after them that would show whether it is true"
     if not early and not late:
@@ -63,25 +63,25 @@ def retry_after(told: Sequence[Told]) -> str:
     return f"{share}; of {judged} that can be judged, {early} were too short and {late} too long"
 
 
-def _over(each: Told) -> float | None:
+def _over(each: HeadedAnswer) -> float | None:
     wanted = parse_retry_after(each.headers.get("retry-after", ""))
     return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
 
 
-def stated_limits(told: Sequence[Told]) -> str:
+def stated_limits(answers: Sequence[HeadedAnswer]) -> str:
     """Which limits the headers state, and how often their remaining count was contradicted, in words."""
     stated: Counter[str] = Counter()
     promised = broken = 0
-    for place, each in enumerate(told):
+    for place, each in enumerate(answers):
         stated.update(_stated(each.headers))
         left = _remaining(each.headers)
-        if left is None or place + 1 == len(told) or told[place + 1].sent < each.answered:
+        if left is None or place + 1 == len(answers) or answers[place + 1].sent < each.answered:
             continue
         if left > 0:
             promised += 1
-            broken += told[place + 1].refused
+            broken += answers[place + 1].rejected
     if not stated and not promised:
-        return "none" if told else ""
+        return "none" if answers else ""
     words = ", ".join(name for name, _ in stated.most_common(3)) or "no limit"
     if promised:
         words += f"; of {promised} that promised room, {broken} were followed by a refusal"

@@ -1,8 +1,8 @@
-"""How full a limiter was when each request came, by each algorithm, given what it really let through until then.
+"""Load of a limiter when each request came, by each algorithm, given the requests that were seen to pass until then.
 
 Unlike a free replay, one decision that is off does not spoil those after it: what a limiter holds is what was *seen* to
-pass, and only the next decision is predicted. So decisions are evidence one by one: a request was wrongly refused if it
-was refused though there was room, and wrongly admitted if it passed though there was none.
+pass, and only the next decision is predicted. So decisions are evidence one by one: a request was wrongly rejected if
+it was rejected though there was room, and wrongly admitted if it passed though there was none.
 
 When a request reached the server is known to within a tolerance, and of requests without an answer it is not known
 whether they passed. So each algorithm gives the least and the greatest load that there may have been; what lies between
@@ -10,13 +10,15 @@ is undecidable. An algorithm lets a request pass where load + 1 ≤ its threshol
 """
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
+from loadtest.limits import CONCURRENCY, AlgorithmName, LimiterSpec, at_once
 from loadtest.units import Limit
 
 Loads = tuple[Floats, Floats]
@@ -36,7 +38,7 @@ class RequestLog:
     Attributes:
         times: when each request was sent, ascending.
         ends: when each was answered, or given up.
-        refused: whether it was answered with 429.
+        rejected: whether it was answered with 429.
         answered: whether it was answered at all.
         judged: whether it is a request of the record, and not one of the preflight.
         tolerance_s: by how much later than it was sent a request may have reached the server.
@@ -47,7 +49,7 @@ class RequestLog:
     limit: Limit
     times: Floats
     ends: Floats
-    refused: Bools
+    rejected: Bools
     answered: Bools
     judged: Bools
     tolerance_s: float
@@ -56,35 +58,34 @@ class RequestLog:
 
     @cached_property
     def accepted(self) -> Bools:
-        """Whether each request was answered, and not with 429."""
-        return self.answered & ~self.refused
+        """Requests that were answered, and not with 429."""
+        return self.answered & ~self.rejected
 
     def part(self, begin: int, count: int) -> "RequestLog":
-        """So many requests from a place on."""
+        """Return at most ``count`` requests from place ``begin`` on."""
         if not begin and len(self.times) <= count:
             return self
-        kept = slice(begin, begin + count)
-        return RequestLog(
-            self.limit,
-            self.times[kept],
-            self.ends[kept],
-            self.refused[kept],
-            self.answered[kept],
-            self.judged[kept],
-            self.tolerance_s,
-            self.place[kept],
-            np.unique(np.clip(self.begins - begin, 0, None))[: np.searchsorted(self.begins, begin + count)],
+        kept, begins = slice(begin, begin + count), np.unique(np.clip(self.begins - begin, 0, None))
+        columns = ("times", "ends", "rejected", "answered", "judged", "place")
+        return replace(
+            self,
+            begins=begins[: np.searchsorted(self.begins, begin + count)],
+            **{name: getattr(self, name)[kept] for name in columns},
         )
 
     @cached_property
     def passed(self) -> "_Counted":
-        """Requests that passed, as they are counted."""
-        return _Counted(self, rejected=False)
+        """Counts of the requests that passed."""
+        return _Counted(self, all_count=False)
 
     @cached_property
     def seen(self) -> "_Counted":
-        """All requests, where rejected ones are counted, too."""
-        return _Counted(self, rejected=True)
+        """Counts of all requests, for limiters that count rejected ones, too."""
+        return _Counted(self, all_count=True)
+
+    def counted(self, spec: LimiterSpec) -> "_Counted":
+        """Counts of the requests that a limiter counts."""
+        return self.seen if spec.count_rejected else self.passed
 
 
 class _Counted:
@@ -96,20 +97,20 @@ class _Counted:
         before: (least, most) before each request itself, with those that may have overtaken it.
     """
 
-    def __init__(self, requests: RequestLog, *, rejected: bool) -> None:
-        certain = requests.answered if rejected else requests.accepted
+    def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
+        certain = requests.answered if all_count else requests.accepted
         self.least = _sums(certain)
-        self.most = _sums(np.ones_like(certain) if rejected else ~requests.refused)
+        self.most = _sums(np.ones_like(certain) if all_count else ~requests.rejected)
         times, n = requests.times, len(requests.times)
-        # A refused request may have come after one that was sent a little later, and passed.
+        # A rejected request may have come after one that was sent a little later, and passed.
         later = _sums(requests.accepted)
         reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
-        overtaken = np.where(requests.refused, later[reach] - later[1:], 0)
+        overtaken = np.where(requests.rejected, later[reach] - later[1:], 0)
         least = self.least[:n].copy()
-        if rejected:  # and one that passed may have come before a refused one, that was sent a little earlier
-            refused = _sums(requests.refused)
+        if all_count:  # and one that passed may have come before a rejected one, that was sent a little earlier
+            rejected = _sums(requests.rejected)
             back = np.searchsorted(times, times - requests.tolerance_s, side="left")
-            least -= np.where(requests.accepted, refused[:n] - refused[back], 0)
+            least -= np.where(requests.accepted, rejected[:n] - rejected[back], 0)
         self.before = (least, self.most[:n] + overtaken)
 
     def since(self, early: Ints, late: Ints) -> Loads:
@@ -124,27 +125,18 @@ def _sums(flags: Bools) -> Ints:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(flags)))
 
 
-def fixed_window(requests: RequestLog, shift: float) -> Loads:
-    """Of wall-aligned windows, the server's clock ``shift`` s ahead of ours."""
-    return _widest([_in_window(requests, shift + by) for by in (-requests.tolerance_s, 0.0, requests.tolerance_s)])
-
-
-def _in_window(requests: RequestLog, shift: float) -> Loads:
+def _fixed_window(requests: RequestLog, shift: float) -> Loads:
     begin, _, _ = _windows(requests, shift)
     return requests.passed.since(begin, begin)
 
 
-def sliding_counter(requests: RequestLog, shift: float, *, count_rejected: bool) -> Loads:
+def _sliding_counter(requests: RequestLog, counted: _Counted, shift: float) -> Loads:
     """What is left of the last wall-aligned window's count, and this one's."""
-    counted = requests.seen if count_rejected else requests.passed
-    found = []
-    for by in (-requests.tolerance_s, 0.0, requests.tolerance_s):
-        begin, before, left = _windows(requests, shift + by)
-        least, most = counted.since(begin, begin)
-        least += (counted.least[begin] - counted.least[before]) * left
-        most += (counted.most[begin] - counted.most[before]) * left
-        found.append((least, most))
-    return _widest(found)
+    begin, before, left = _windows(requests, shift)
+    least, most = counted.since(begin, begin)
+    least += (counted.least[begin] - counted.least[before]) * left
+    most += (counted.most[begin] - counted.most[before]) * left
+    return least, most
 
 
 def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
@@ -159,14 +151,16 @@ def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
     return firsts[which], before[which], np.clip(number + 1 - times / window, 0.0, 1.0)
 
 
-def _widest(found: list[Loads]) -> Loads:
+def widest(requests: RequestLog, shift: float, loads: Callable[[float], Loads]) -> Loads:
+    """Return bounds on loads that depend on the server's clock, which is ``shift`` s ahead within the tolerance."""
+    found = [loads(shift + by) for by in (-requests.tolerance_s, 0.0, requests.tolerance_s)]
     return np.minimum.reduce([least for least, _ in found]), np.maximum.reduce([most for _, most in found])
 
 
-def window_from_first(requests: RequestLog) -> Loads:
-    """Of windows that begin with the first request after the last one ended.
+def _window_from_first(requests: RequestLog) -> Loads:
+    """Loads of windows that begin with the first request after the last one ended.
 
-    Where a request came within the tolerance of a window's end, what was seen says whether it still lay in it.
+    Where a request came within the tolerance of a window's end, its answer says whether it still lay in it.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
@@ -184,27 +178,26 @@ def window_from_first(requests: RequestLog) -> Loads:
 
 
 def opened(requests: RequestLog) -> list[int]:
-    """Places of the requests that open such windows."""
-    times, refused = requests.times.tolist(), np.flatnonzero(requests.refused).tolist()
+    """Return the places of the requests that open windows, where each begins with a request."""
+    times, rejected = requests.times.tolist(), np.flatnonzero(requests.rejected).tolist()
     n, reach, window = len(times), requests.tolerance_s, requests.limit.window
     begins, at = [], 0
     while at < n:
         begins.append(at)
         end = times[at] + window
         first, last = bisect_left(times, end - reach, at + 1), bisect_right(times, end + reach, at + 1)
-        inside, beyond = bisect_left(refused, first), bisect_left(refused, last)
-        if beyond > inside:  # the window was not over yet for one that was refused at its end
-            at = refused[beyond - 1] + 1
-        elif inside and refused[inside - 1] > at:  # it was full: whoever passed came after its end
+        inside, beyond = bisect_left(rejected, first), bisect_left(rejected, last)
+        if beyond > inside:  # the window was not over yet for one that was rejected at its end
+            at = rejected[beyond - 1] + 1
+        elif inside and rejected[inside - 1] > at:  # it was full: whoever passed came after its end
             at = first
         else:
             at = bisect_left(times, end, at + 1)
     return begins
 
 
-def sliding_log(requests: RequestLog, *, count_rejected: bool) -> Loads:
+def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
     """What came in the window before each request."""
-    counted = requests.seen if count_rejected else requests.passed
     edge = requests.times - requests.limit.window
     early = np.searchsorted(requests.times, edge - requests.tolerance_s, side="left")
     late = np.searchsorted(requests.times, edge + requests.tolerance_s, side="right")
@@ -212,8 +205,8 @@ def sliding_log(requests: RequestLog, *, count_rejected: bool) -> Loads:
     return counted.since(np.minimum(early, own), np.minimum(late, own))
 
 
-def bucket(requests: RequestLog, rate: float) -> Loads:
-    """What a bucket that is refilled at ``rate`` lacks: of a GCRA, and the length of a leaky queue, as well.
+def bucket_loads(requests: RequestLog, rate: float) -> Loads:
+    """Return what a bucket lacks that is refilled at ``rate`` per second; the length of a leaky queue as well.
 
     u ← max(0, u − ρΔt) + 1 for each request that passed: its distance from the lowest point of count − ρt so far.
     """
@@ -228,8 +221,8 @@ def bucket(requests: RequestLog, rate: float) -> Loads:
     return np.maximum(either[0] - may, 0.0), np.maximum(either[1] + may, 0.0) + overtaken
 
 
-def bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
-    """The same where rejected requests take tokens, too: down to a debt of the burst."""
+def _bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
+    """``bucket_loads`` where rejected requests take tokens, too: down to a debt of the burst."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     for time in requests.times.tolist():
         used -= (time - last) * rate
@@ -244,11 +237,32 @@ def bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
     return np.maximum(level - may - unsure + swapped, 0.0), np.maximum(level + may, 0.0) + overtaken
 
 
-def concurrency(requests: RequestLog) -> Loads:
-    """How many requests that passed were being answered when each came."""
+def _concurrency(requests: RequestLog) -> Loads:
     certain = np.sort(requests.ends[requests.accepted])
-    possible = np.sort(requests.ends[~requests.refused])
+    possible = np.sort(requests.ends[~requests.rejected])
     over = np.searchsorted(certain, requests.times + requests.tolerance_s, side="right")
     still = np.searchsorted(possible, requests.times - requests.tolerance_s, side="left")
     least = np.maximum(requests.passed.before[0] - over, 0).astype(float)
     return least, (requests.passed.before[1] - still).astype(float)
+
+
+def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, _: float) -> Loads:
+    counting = spec.count_rejected
+    return (
+        _bucket_of_all(requests, limit.rate, at_once(spec, limit)) if counting else bucket_loads(requests, limit.rate)
+    )
+
+
+LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
+    "fixed-window": lambda log, _, __, shift: widest(log, shift, lambda by: _fixed_window(log, by)),
+    "fixed-window-from-first": lambda log, *_: _window_from_first(log),
+    "sliding-log": lambda log, spec, *_: _sliding_log(log, log.counted(spec)),
+    "sliding-counter": lambda log, spec, _, shift: widest(
+        log, shift, lambda by: _sliding_counter(log, log.counted(spec), by)
+    ),
+    "token-bucket": _bucket,
+    "gcra": _bucket,
+    "leaky-queue": _bucket,
+    CONCURRENCY: lambda log, *_: _concurrency(log),
+}
+"""By algorithm: its loads over a log, for a spec, the limit that it enforces, and the s that its clock is ahead."""

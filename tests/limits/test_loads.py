@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from loadtest import limits
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
-from loadtest.limits import ALGORITHMS, LimiterSpec
-from loadtest.limits.inference import occupancy
-from loadtest.limits.inference.fit import judge
-from loadtest.limits.inference.occupancy import Loads, RequestLog
+from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
+from loadtest.limits.fits import judge
+from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
 SPECS = [
@@ -25,20 +24,7 @@ gaps = st.lists(st.one_of(st.floats(0.002, 3.0), st.sampled_from([0.25, 0.5, 1.0
 
 def loads(requests: RequestLog, spec: LimiterSpec, limit: Limit) -> tuple[Loads, int]:
     """The loads of a spec, and its threshold."""
-    if spec.algorithm == "fixed-window":
-        return occupancy.fixed_window(requests, 0.0), limit.count
-    if spec.algorithm == "fixed-window-from-first":
-        return occupancy.window_from_first(requests), limit.count
-    if spec.algorithm == "sliding-log":
-        return occupancy.sliding_log(requests, count_rejected=spec.count_rejected), limit.count
-    if spec.algorithm == "sliding-counter":
-        return occupancy.sliding_counter(requests, 0.0, count_rejected=spec.count_rejected), limit.count
-    if spec.algorithm == "concurrency":
-        return occupancy.concurrency(requests), limit.count
-    burst = spec.burst or (1 if spec.algorithm == "gcra" else limit.count)
-    if spec.count_rejected:
-        return occupancy.bucket_of_all(requests, limit.rate, burst), burst
-    return occupancy.bucket(requests, limit.rate), burst
+    return LOADS[ALGORITHMS[spec.algorithm].name](requests, spec, limit, 0.0), at_once(spec, limit)
 
 
 def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], took: float) -> RequestLog:

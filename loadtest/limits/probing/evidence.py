@@ -1,9 +1,9 @@
 """What a probe sends and sees: requests, answers, and volleys, also as columns."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from loadtest.arrays import Floats
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 OWN_SHARE: Final = 5
 """Of requests that several send, how many times as many as another one's are our own."""
-Request = tuple[float, float, bool, int]
+ProbedRequest = tuple[float, float, bool, int]
 """When it was sent, when it was answered, whether it passed, and the place of its volley."""
 Who = Literal["own", "other key", "other limit"]
 """Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class VolleyOrder:
     """Requests to send together.
 
     Attributes:
@@ -57,7 +57,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     """What became of a request.
 
     Attributes:
@@ -81,7 +81,7 @@ class Volley:
         begin: when the first was sent, in unix seconds of our clock.
         end: by when the last had been decided.
         sent: how many there were.
-        passed: how many of them were not refused.
+        passed: how many of them were not rejected.
     """
 
     begin: float
@@ -90,12 +90,17 @@ class Volley:
     passed: int
 
     @property
-    def refused(self) -> int:
-        """How many were refused."""
+    def rejected(self) -> int:
+        """How many were rejected."""
         return self.sent - self.passed
 
 
-class Past:
+_T = TypeVar("_T")
+Exchange = Generator[VolleyOrder, Sequence[ProbeAnswer], _T]
+"""Asks for volleys, takes their answers, and returns what they tell: whoever drives it sends."""
+
+
+class Evidence:
     """What was sent and seen: by the volley, for bounds that hold for certain, and by the request, for replays.
 
     A stream of requests is divided into volleys that overlap; any other volley began after all before it had been
@@ -108,10 +113,10 @@ class Past:
         self.volleys: list[Volley] = []
         self.wholes: list[Volley | None] = []
         """Of each volley itself; of a stream's volleys, the stream at the last one, and None before."""
-        self.requests: list[Request] = []
+        self.requests: list[ProbedRequest] = []
         self._columns: Floats = np.empty((4, 0))
 
-    def add(self, volleys: Sequence[Volley], answers: Sequence[Sequence[Answer]]) -> None:
+    def add(self, volleys: Sequence[Volley], answers: Sequence[Sequence[ProbeAnswer]]) -> None:
         """Append a volley, or the volleys of a stream, with their answers."""
         whole = Volley(
             volleys[0].begin,
@@ -133,26 +138,26 @@ class Past:
         self.wholes = list(self.volleys)
         self._columns[1] = [each.end for each in self.volleys]
 
-    def until(self, place: int, *, rejected: bool) -> tuple[Floats, Floats, Floats, Floats]:
+    def until(self, place: int, *, count_rejected: bool) -> tuple[Floats, Floats, Floats, Floats]:
         """Begin and end of the other volleys that may have come before one, with the least and the most that counted.
 
         Args:
             place: of that one.
-            rejected: whether refused requests count, too.
+            count_rejected: whether rejected requests count, too.
         """
         now, places = self.volleys[place], np.arange(len(self.volleys))
         may = (places < place) | ((self._columns[0] < now.end) & (places > place))
         begin, end, passed, sent = self._columns[:, may]
-        most = sent if rejected else passed
-        # Of one that overlaps, a refused request may have come after all that passed.
+        most = sent if count_rejected else passed
+        # Of one that overlaps, a rejected request may have come after all that passed.
         least = np.where(end <= now.begin, most, passed)
         return begin, end, np.where(places[may] < place, least, 0.0), most
 
     def renewals(self, place: int) -> tuple[float, float]:
         """What a stream, whose last volley is given, says of windows of which each begins with a whole allowance.
 
-        Where a request was refused, a later one passed, and a still later one was refused, all N of a window passed in
-        between; and two such turns from refused to passed are in two windows.
+        Where a request was rejected, a later one passed, and a still later one was rejected, all N of a window passed
+        in between; and two such turns from rejected to passed are in two windows.
 
         Returns:
             The most that N, and the longest that W may be.
@@ -161,19 +166,19 @@ class Past:
         while first and self.wholes[first - 1] is None:
             first -= 1
         volleys, count, span = self.volleys[first : place + 1], math.inf, math.inf
-        refused: Volley | None = None
+        rejected: Volley | None = None
         turn: tuple[float, float] | None = None
         before: tuple[float, float] | None = None
         for volley in volleys:
-            if turn and volley.refused and volley.begin >= turn[1]:
+            if turn and volley.rejected and volley.begin >= turn[1]:
                 within = (each.passed for each in volleys if each.end > turn[0] and each.begin < volley.end)
                 count = min(count, sum(within))
-                refused, before, turn = volley, turn, None
-            elif refused and volley.passed and volley.begin >= refused.end:
-                turn = refused.begin, volley.end
-                refused = None
+                rejected, before, turn = volley, turn, None
+            elif rejected and volley.passed and volley.begin >= rejected.end:
+                turn = rejected.begin, volley.end
+                rejected = None
                 if before:
                     span = min(span, turn[1] - before[0])
-            elif volley.refused and not turn:
-                refused = volley
+            elif volley.rejected and not turn:
+                rejected = volley
         return count, span
