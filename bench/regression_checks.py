@@ -11,20 +11,20 @@ import numpy as np
 import regression_blocks as blocks
 from regression_families import ENTRIES, HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, Regime, Resampled, Scores, draw
 
-from loadtest.compare.family import suspects
 from loadtest.compare.measurements import (
-    Control,
+    ControlMeasurement,
     GeneratorIdentity,
     Key,
     Measurement,
     Metric,
     RunMeasurements,
     TargetIdentity,
-    share_score,
 )
 from loadtest.compare.paired import compare_pairs
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import judge_history
+from loadtest.compare.verdict import suspects
+from loadtest.stats import share_score
 
 STAGE: Final = "steady"
 CHANGED: Final = "second"
@@ -97,7 +97,7 @@ def check(family: Family, paired: bool) -> Outcome:
     half = len(family.base) // 2
     pairs = list(zip(family.base, family.head, strict=True)) if paired else []
 
-    def compare(rerun: bool, confirming: Sequence[Key] | None) -> Comparison:
+    def compare(rerun: bool, confirming: Sequence[Key] | None) -> RunComparison:
         if not paired:
             return judge_history(family.base, family.head[int(rerun)], confirming=confirming)
         return compare_pairs(pairs[half:] if rerun else pairs[:half], confirming=confirming, discarded=0)
@@ -184,7 +184,7 @@ def _simulated_run(regime: Regime, scores: Scores, loop: float, at: int) -> RunM
             values.append(_time(entry, Metric.OVERHEAD_P50, math.log(2.0) + float(scores[own]), se))
             goodput = math.log(2.0) + float(scores[rest]) * _GOODPUT_SD / regime.sd
             values += [*_shares(entry, _SAMPLES, _SAMPLES), _goodput(entry, goodput, _SAMPLES)]
-    control = Control(name="CPU loop", value_ms=_CPU_LOOP[0] * math.exp(loop))
+    control = ControlMeasurement(name="CPU loop", value_ms=_CPU_LOOP[0] * math.exp(loop))
     return _run(f"run-{at:02}", values, control)
 
 
@@ -231,7 +231,9 @@ def _goodput(entry: str, log: float, n: int) -> Measurement:
     return Measurement(traffic=entry, stage=STAGE, metric=Metric.GOODPUT, value=math.exp(log), score=log, n=n)
 
 
-def _run(name: str, measurements: list[Measurement], control: Control, *, valid: bool = True) -> RunMeasurements:
+def _run(
+    name: str, measurements: list[Measurement], control: ControlMeasurement, *, valid: bool = True
+) -> RunMeasurements:
     return RunMeasurements(
         run=name,
         scenario="families",
@@ -313,7 +315,7 @@ def _real_block(rows: dict[str, blocks.Row], name: str, change: Change) -> RunMe
             _goodput(entry, math.log(row.ok / blocks.BLOCK_S), row.n),
         ]
     lag = rows[CHANGED].dispatch_lag_p99
-    return _run(name, values, Control(name="dispatch lag p99", value_ms=lag), valid=lag <= _VALID_LAG_MS)
+    return _run(name, values, ControlMeasurement(name="dispatch lag p99", value_ms=lag), valid=lag <= _VALID_LAG_MS)
 
 
 def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:

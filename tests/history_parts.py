@@ -7,10 +7,10 @@ from math import log
 
 import regression_parts
 
-from loadtest.compare.history import RunLine, Verdict, run_line
+from loadtest.compare.history import RecordedVerdict, RunLine, run_line
 from loadtest.compare.measurements import (
     PROBABILITIES,
-    Control,
+    ControlMeasurement,
     Measurement,
     Metric,
     RunMeasurements,
@@ -69,7 +69,10 @@ def made_run(
         valid=valid,
         verdict="pass" if valid else "invalid",
         sentence="Pass: the run is valid." if valid else "Invalid: dispatch lag.",
-        controls=(Control(name="dispatch lag p99", value_ms=0.5), Control(name="CPU loop", value_ms=0.3, se=0.01)),
+        controls=(
+            ControlMeasurement(name="dispatch lag p99", value_ms=0.5),
+            ControlMeasurement(name="CPU loop", value_ms=0.3, se=0.01),
+        ),
         sketches=tuple(
             Sketch(
                 traffic=entry,
@@ -83,7 +86,7 @@ def made_run(
     )
 
 
-def made_line(day: int = 0, verdict: Verdict = "pass", *, confirms: str = "", **run: object) -> RunLine:
+def made_line(day: int = 0, verdict: RecordedVerdict = "pass", *, confirms: str = "", **run: object) -> RunLine:
     """The line of such a run, recorded five minutes after its start."""
     made = made_run(day, **run)  # type: ignore[arg-type]
     recorded = (datetime.fromisoformat(made.started) + timedelta(minutes=5)).isoformat()

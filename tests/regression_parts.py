@@ -7,15 +7,15 @@ import msgspec
 
 from loadtest.compare.measurements import (
     NATURES,
-    Control,
+    ControlMeasurement,
     GeneratorIdentity,
     Key,
     Measurement,
     Metric,
     RunMeasurements,
     TargetIdentity,
-    share_score,
 )
+from loadtest.stats import share_score
 
 TARGET = TargetIdentity(host="https://flow.example", endpoint="1f2e3d4c", limits="fixed window", faults=(), keys=1)
 GENERATOR = GeneratorIdentity(os="Linux", cpu="some processor", cores="4", workers=1)
@@ -72,8 +72,8 @@ def run(values: Mapping[Key, float] | Iterable[Measurement], number: int = 0, **
     return msgspec.structs.replace(plain, **fields)
 
 
-def controls(cpu: float = 10.0, lag: float = 0.4) -> tuple[Control, ...]:
-    return Control(name="CPU loop", value_ms=cpu), Control(name="dispatch lag p99", value_ms=lag)
+def controls(cpu: float = 10.0, lag: float = 0.4) -> tuple[ControlMeasurement, ...]:
+    return ControlMeasurement(name="CPU loop", value_ms=cpu), ControlMeasurement(name="dispatch lag p99", value_ms=lag)
 
 
 # What 7 runs of a calm service differ by, in per cent: fixed, so that no test depends on a draw.

@@ -21,11 +21,10 @@ from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Figures, Result
 from loadtest.analysis.verdict import measure
-from loadtest.compare.difference import Difference, Estimate, estimate_mean, estimate_percentile, estimate_share
 from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES, rank
+from loadtest.stats import QUANTILES, Difference, Estimate, estimate_mean, estimate_percentile, estimate_share, rank
 from loadtest.units import Unit
 
 _ERROR: Final = 0.05

@@ -26,6 +26,7 @@ from loadtest.analysis.times import dispatch_lag, overhead, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
+from loadtest.stats import circular_blocks, share_scores
 
 RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
@@ -88,9 +89,7 @@ def grid(start_s: float, seconds: float) -> Grid | None:
 @lru_cache(maxsize=64)
 def draws(bins: int, per_block: int) -> NDArray[np.float32]:
     """``[replicate, bin]``: how often each bin is in each replicate, which has as many bins as there are."""
-    blocks = -(-bins // per_block)
-    starts = np.random.default_rng(_SEED).integers(bins, size=(_REPLICATES, blocks, 1))
-    places = ((starts + np.arange(per_block)) % bins).reshape(_REPLICATES, -1)[:, :bins]
+    places = circular_blocks(np.random.default_rng(_SEED), _REPLICATES, bins, per_block)
     flat = places + np.arange(_REPLICATES)[:, None] * bins
     return np.bincount(flat.ravel(), minlength=_REPLICATES * bins).reshape(_REPLICATES, bins).astype(np.float32)
 
@@ -201,7 +200,7 @@ class StageBlocks:
         if not self.grid.carries(whole):
             return None
         k, n = (_resampled(self.grid, counts) for counts in (events, whole))
-        return scatter(self.grid, _log_odds(k, n))
+        return scatter(self.grid, share_scores(k, n))
 
     def excess_error(self, window_s: float) -> float | None:
         """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
@@ -213,7 +212,7 @@ class StageBlocks:
         if self.grid.block_s < window_s or not self.grid.carries(self.decided):
             return None
         refused, expected, n = (_resampled(self.grid, c) for c in (self.refused, self.expected, self.decided))
-        return scatter(self.grid, _log_odds(refused, n) - _log_odds(expected, n))
+        return scatter(self.grid, share_scores(refused, n) - share_scores(expected, n))
 
     def goodput_error(self) -> float | None:
         """Standard error of the logarithm of goodput, given what was offered: that is the schedule's, not chance."""
@@ -222,11 +221,6 @@ class StageBlocks:
         ok, offered = (_resampled(self.grid, counts) for counts in (self.ok, self.offered))
         some = offered > 0
         return scatter(self.grid, np.log((ok[some] + 0.5) / offered[some]))
-
-
-def _log_odds(events: Floats, n: Floats) -> Floats:
-    found: Floats = np.log((events + 0.5) / (n - events + 0.5))
-    return found
 
 
 class Blocks:

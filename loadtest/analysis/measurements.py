@@ -30,19 +30,18 @@ from loadtest.analysis.results import OperationStage
 from loadtest.compare.measurements import (
     FILE_NAME,
     PROBABILITIES,
-    Control,
+    ControlMeasurement,
     GeneratorIdentity,
     Measurement,
     Metric,
     RunMeasurements,
     Sketch,
     TargetIdentity,
-    share_score,
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES, interval_ranks, needed, rank
+from loadtest.stats import QUANTILES, interval_ranks, needed, rank, share_score
 
 IDLE_MS: Final = 1.0
 """A workflow whose executionTime stays below it in 95 % of its runs does nothing worth the name."""
@@ -113,19 +112,19 @@ def generator_identity(info: RunInfo) -> GeneratorIdentity:
     return GeneratorIdentity(os=os, cpu=cpu, cores=cores, workers=info.workers)
 
 
-def _controls(findings: Findings) -> list[Control]:
+def _controls(findings: Findings) -> list[ControlMeasurement]:
     record, found = findings.record, []
     lag = record.time("dispatch_lag_ms", record.stages())
     p99 = QUANTILES["p99"]
     if lag.n >= needed(p99):
         times = findings.blocks.dispatch_lag
         se = None if times is None else times.error(p99)
-        found.append(Control(name="dispatch lag p99", value_ms=_round(_at(lag, p99)), se=_rounded(se)))
+        found.append(ControlMeasurement(name="dispatch lag p99", value_ms=_round(_at(lag, p99)), se=_rounded(se)))
     # The slowest one of several: that is the one by which a run is late.
     loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
     if loops:
         slowest = max(loops, key=lambda loop: loop.p50_ms or 0.0)
-        found.append(Control(name="CPU loop", value_ms=slowest.p50_ms or 0.0, se=slowest.se))
+        found.append(ControlMeasurement(name="CPU loop", value_ms=slowest.p50_ms or 0.0, se=slowest.se))
     return found
 
 

@@ -4,10 +4,9 @@ import numpy as np
 
 from loadtest.analysis.arrival_values import Values
 from loadtest.analysis.written import written_entry
-from loadtest.compare.difference import Difference, mean_difference, percentile_difference, share_difference
 from loadtest.metrics import METRICS
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES
+from loadtest.stats import QUANTILES, Difference, mean_difference, percentile_difference, share_difference
 
 
 def same_inputs(info: RunInfo, one: str, other: str) -> bool:

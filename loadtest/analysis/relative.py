@@ -1,7 +1,7 @@
 """Relative thresholds: one metric against the same metric of another stage, or of another traffic entry.
 
 ``response_time.p50 < 1.2x stage alone`` is judged by the two values, and by the interval of value − 1.2 × base, which a
-single number of each side cannot give: it comes from the values of both (``loadtest.compare.difference``).
+single number of each side cannot give: it comes from the values of both (``loadtest.stats``).
 """
 
 import math

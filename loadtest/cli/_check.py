@@ -13,7 +13,7 @@ from loadtest.cli._options import TargetOptions, WorkerOptions
 from loadtest.cli.run import MadeRun, make_run
 from loadtest.compare import history, history_file, measurements, suspects
 from loadtest.compare.history import RunLine
-from loadtest.compare.results import Comparison, save
+from loadtest.compare.results import RunComparison, save
 from loadtest.compare.rule import judge_history
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError
@@ -48,7 +48,7 @@ class Order:
         """The scenario in force."""
         return load_scenario(find_scenario(self.repeat.scenario), self.repeat.overrides, self.repeat.seed)
 
-    def exit_code(self, run: int, comparison: Comparison) -> int:
+    def exit_code(self, run: int, comparison: RunComparison) -> int:
         """Of a check: the weightier of the run's own verdict and the comparison's."""
         code = next((code for code in _PRECEDENCE if code in {run, comparison.exit_code}), comparison.exit_code)
         return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and self.fail_on_inconclusive else code)
@@ -129,11 +129,11 @@ def confirm(found: Suspects, order: Order, path: Path) -> int:
     return order.exit_code(made.exit_code, comparison)
 
 
-def _lines(suspected: RunLine, rerun: RunLine, path: Path) -> list[history.Line]:
+def _lines(suspected: RunLine, rerun: RunLine, path: Path) -> list[history.HistoryLine]:
     """What a rerun adds to a history."""
     # In a second job the file may be one without the first job's line.
     known = history_file.read(path).history.find(suspected.run.run)
-    lines: list[history.Line] = [*([suspected] if known is None else []), rerun]
+    lines: list[history.HistoryLine] = [*([suspected] if known is None else []), rerun]
     if rerun.verdict == "pass":
         # What was not confirmed was noise. Without such runs the history would know less noise than there is.
         reason = f"not confirmed by {rerun.run.run}"

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import click
 import msgspec
 
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import ExitCode, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
@@ -228,7 +228,7 @@ def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
     return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}
 
 
-def show_comparison(directory: Path, comparison: Comparison, *, plots: bool, history: Path | None = None) -> None:
+def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:
     """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
     arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
     code = run_apart([sys.executable, "-m", "loadtest.report.regression", *arguments])

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from loadtest.cli._check import warn
 from loadtest.compare import history, history_file, measurements, results
-from loadtest.compare.audit import LEAST, Audit, Rate, Sensitivity, audit
+from loadtest.compare.audit import LEAST, AlarmRate, Audit, Sensitivity, audit
 from loadtest.compare.export import FORMATS
-from loadtest.compare.history import HistoryRun, Line
+from loadtest.compare.history import HistoryLine, HistoryRun
 from loadtest.compare.measurements import NATURES
 from loadtest.errors import InputError, RecordError
 from loadtest.program import pasteable
@@ -136,7 +136,7 @@ def _conclusion(found: Audit) -> str:
     )
 
 
-def _rate(rate: Rate) -> list[str]:
+def _rate(rate: AlarmRate) -> list[str]:
     return [
         f"{rate.count} of {rate.of}",
         percent(rate.share),
@@ -215,7 +215,7 @@ def decide(
     return repaired
 
 
-def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[Line]]:
+def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
     """The history of a run, its id, the runs that are decided about together, and the line of one that joins now."""
     try:
         directory = find_run(run, output_dir)
@@ -235,7 +235,7 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
     return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
 
 
-def _verdict(directory: Path) -> history.Verdict:
+def _verdict(directory: Path) -> history.RecordedVerdict:
     """The verdict of a run's comparison; a run that was never compared has none."""
     if not (directory / results.FILE_NAME).exists():
         return "not judged"

@@ -15,7 +15,7 @@ from loadtest.cli._sides import Pace, PlannedSide, SideOptions, Sides, check_bud
 from loadtest.cli.plan import plan_of
 from loadtest.compare.measurements import Key
 from loadtest.compare.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
-from loadtest.compare.results import Comparison, save
+from loadtest.compare.results import RunComparison, save
 from loadtest.compare.sentences import listed, short, where
 from loadtest.contract import DOCUMENTED
 from loadtest.errors import ExitCode, InputError
@@ -160,7 +160,7 @@ def _draw_order(wanted: Wanted) -> tuple[Sequence[Side], int]:
     return block_order(seed, wanted.pairs + DISCARDED), seed
 
 
-def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> Comparison:
+def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
     """The verdict of a first series; of one that ended early, as far as its pairs carry one.
 
     Args:
@@ -174,7 +174,7 @@ def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> Comparison:
     return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, pairs)
 
 
-def settle(first: Comparison, again: SeriesEnd, suspects: Collection[Key]) -> Comparison:
+def settle(first: RunComparison, again: SeriesEnd, suspects: Collection[Key]) -> RunComparison:
     """The verdict after the rerun; the first one stands, unsettled, if the rerun ended early.
 
     Args:
@@ -193,7 +193,7 @@ def settle(first: Comparison, again: SeriesEnd, suspects: Collection[Key]) -> Co
     )
 
 
-def _stopped(comparison: Comparison, end: SeriesEnd, pairs: int) -> Comparison:
+def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
     """A comparison that ended early: why comes first, and decides the exit code."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
@@ -207,9 +207,9 @@ def _stopped(comparison: Comparison, end: SeriesEnd, pairs: int) -> Comparison:
     )
 
 
-def _empty(loaded: LoadedScenario) -> Comparison:
+def _empty(loaded: LoadedScenario) -> RunComparison:
     """A comparison of nothing."""
-    return Comparison(
+    return RunComparison(
         kind="paired",
         scenario=loaded.name,
         title=loaded.scenario.title,
@@ -227,7 +227,7 @@ def _empty(loaded: LoadedScenario) -> Comparison:
     )
 
 
-def _described(comparison: Comparison, sides: Sides) -> Comparison:
+def _described(comparison: RunComparison, sides: Sides) -> RunComparison:
     """Say of both sides what they are, with every setting that differs."""
     counts = len(comparison.base_runs), len(comparison.head_runs)
     base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))

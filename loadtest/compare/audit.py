@@ -13,22 +13,21 @@ from typing import Final
 
 import msgspec
 
-from loadtest.compare.family import suspects
 from loadtest.compare.history import History, HistoryRun, segments
-from loadtest.compare.identity import mismatch
-from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
-from loadtest.compare.results import Comparison
+from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements, mismatch
+from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import LEAST_RUNS, judge_history
+from loadtest.compare.verdict import suspects
+from loadtest.stats import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
 """Runs of a segment that can be replayed: one is compared, one is its rerun, and the rest has to be a history."""
 PLAIN_RATIO: Final = 1.10
 """The rule of thumb that is shown beside: an alarm where any time or rate is worse by more than 10 %."""
 CHECKS_A_YEAR: Final = 365
-_CONFIDENCE: Final = 0.95
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
+class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
     """How many of the replayed checks ended in something.
 
     Attributes:
@@ -84,9 +83,9 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     replayed: int
     segments: int
-    false_alarms: Rate
-    reruns: Rate
-    plain: Rate
+    false_alarms: AlarmRate
+    reruns: AlarmRate
+    plain: AlarmRate
     metrics: tuple[Sensitivity, ...]
     verdicts: dict[str, int]
 
@@ -111,18 +110,9 @@ def audit(history: History) -> Audit:
     )
 
 
-def upper_bound(count: int, of: int) -> float:
-    """The 95 % upper bound of a share, one-sided (Clopper and Pearson, 1934): 3 ÷ n or so where none was seen."""
-    if count >= of:
-        return 1.0
-    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` needs none of it
-
-    return float(betaincinv(count + 1, of - count, _CONFIDENCE))
-
-
-def _rate(count: int, of: int) -> Rate:
-    share, upper = (count / of if of else 0.0), upper_bound(count, of)
-    return Rate(
+def _rate(count: int, of: int) -> AlarmRate:
+    share, upper = (count / of if of else 0.0), clopper_pearson(count, of)
+    return AlarmRate(
         count=count, of=of, share=share, upper=upper, a_year=share * CHECKS_A_YEAR, a_year_upper=upper * CHECKS_A_YEAR
     )
 
@@ -141,7 +131,7 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 class _Replay(msgspec.Struct, frozen=True):
-    comparison: Comparison
+    comparison: RunComparison
     suspected: bool
     confirmed: bool
     plain: bool
@@ -172,7 +162,7 @@ def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurement
     return False
 
 
-def _sensitivity(comparisons: Sequence[Comparison]) -> tuple[Sensitivity, ...]:
+def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...]:
     found: dict[Key, list[tuple[float, float | None, float | None]]] = {}
     for comparison in comparisons:
         for one in comparison.metrics:

@@ -1,21 +1,13 @@
 """From metrics that became worse to findings: one thing that changed is one finding, whatever it shows in."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from loadtest.compare.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
-from loadtest.compare.measurements import NATURES, Metric
-from loadtest.compare.results import Finding, MetricComparison
-from loadtest.compare.sentences import (
-    alike_sentence,
-    hidden_by_polls,
-    in_percent,
-    moved_sentence,
-    sentence,
-    shown_in,
-    where,
-)
+from loadtest.compare import sentences
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
+from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison
 
 _PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
 _TIMES: Final = (
@@ -28,13 +20,19 @@ _TIMES: Final = (
 """From the part to the whole: what is named first is nearer to the cause."""
 _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95)
+_TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final = ("failing", "throttled", "grown", "less", "moved")
 _SYMPTOM_LEVEL: Final = 0.05
+"""p of a symptom by itself."""
 _OPPOSITE: Final = 0.5
 """Part of a growth that the other part must have lost, so that time moved."""
+_PART: Final = 0.25
+"""Of the suspect's change: less leaves most of the cause elsewhere, more is a part of it that matters."""
+_MOST: Final = 3
+"""Findings in sentences."""
 
 
-def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[Finding, ...]:
+def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
     """Group metrics that became worse by traffic entry and stage, each finding with its cause and its symptoms.
 
     Times are one finding. Its cause is the part that grew the most (executionTime or overhead), else the tail of
@@ -48,7 +46,7 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
     return tuple(one for group in alike(sorted(found, key=_order)) for one in group)
 
 
-def _order(one: Finding) -> tuple[int, float]:
+def _order(one: ChangeFinding) -> tuple[int, float]:
     """Where a finding stands: by its kind, then by the change that is certain."""
     low, high = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
     return _KINDS.index(one.kind), -low if NATURES[one.cause.metric].worse > 0 else high
@@ -56,47 +54,41 @@ def _order(one: Finding) -> tuple[int, float]:
 
 def _at(
     place: tuple[str, str], metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]
-) -> list[Finding]:
+) -> list[ChangeFinding]:
     """The findings of one traffic entry in one stage."""
     here = {one.metric: one for one in metrics if (one.traffic, one.stage) == place}
     bad = {one.metric: one for one in worse if (one.traffic, one.stage) == place}
-    label = where(place, metrics)
-    found: list[Finding] = []
-    for kind, metric in (("failing", Metric.ERROR_RATE), ("throttled", Metric.THROTTLED_RATE)):
-        if metric in bad:
-            found.append(_finding(kind, label, bad[metric], []))
+    label = sentences.where(place, metrics)
+    of_shares: tuple[tuple[FindingKind, Metric], ...]
+    of_shares = (("failing", Metric.ERROR_RATE), ("throttled", Metric.THROTTLED_RATE))
+    found = [_finding(kind, label, bad[metric], []) for kind, metric in of_shares if metric in bad]
     if any(metric in bad for metric in _TIMES):
         found.append(_time(label, here, bad))
     goodput = here.get(Metric.GOODPUT)
     if goodput is None or not (Metric.GOODPUT in bad or _symptom(goodput)):
         return found
-    real = next((place for place, one in enumerate(found) if one.kind != "moved"), None)
+    real = next((one for one in found if one.kind != "moved"), None)
     if real is not None:
-        symptoms = [*found[real].symptoms, goodput]
-        found[real] = _finding(found[real].kind, label, found[real].cause, symptoms)
+        found[found.index(real)] = _finding(real.kind, label, real.cause, [*real.symptoms, goodput])
     elif Metric.GOODPUT in bad:
         found.append(_finding("less", label, goodput, []))
     return found
 
 
-def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison]) -> Finding:
+def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison]) -> ChangeFinding:
     """What became of the times of a traffic entry: they grew, or moved."""
     grown = [metric for metric in _PARTS if metric in bad]
     cause = max(grown, key=lambda metric: bad[metric].difference or 0) if grown else next(m for m in _TIMES if m in bad)
     other = _moved_from(here, bad, cause)
     if other is not None:
-        whole = here[Metric.RESPONSE_TIME_P50]
-        text = moved_sentence(label, bad[cause], other, whole)
-        first = bad[cause]
-        return Finding(
-            kind="moved", traffic=first.traffic, stage=first.stage, sentence=text, cause=first, symptoms=(other,)
-        )
+        text = sentences.moved_sentence(label, bad[cause], other, here[Metric.RESPONSE_TIME_P50])
+        return _finding("moved", label, bad[cause], [other], text)
     symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
-    text = sentence(label, bad[cause]) + shown_in(symptoms)
+    text = sentences.sentence(label, bad[cause]) + sentences.shown_in(symptoms)
     overhead = here.get(Metric.OVERHEAD_P50)
     seen = any(one.metric in _WHOLE for one in symptoms)
     if cause in _EXECUTION and not seen and overhead and overhead.resolution_ms > (bad[cause].difference or 0.0):
-        text += hidden_by_polls(overhead.resolution_ms)
+        text += sentences.hidden_by_polls(overhead.resolution_ms)
     return _finding("grown", label, bad[cause], symptoms, text)
 
 
@@ -130,24 +122,20 @@ def _symptom(one: MetricComparison) -> bool:
 
 
 def _finding(
-    kind: str, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison], text: str = ""
-) -> Finding:
+    kind: FindingKind, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison], text: str = ""
+) -> ChangeFinding:
     """A finding; its sentence says its cause and its symptoms, unless it is given."""
-    return Finding(
-        kind=kind,  # type: ignore[arg-type] # one of the literals of Finding
+    return ChangeFinding(
+        kind=kind,
         traffic=cause.traffic,
         stage=cause.stage,
-        sentence=text or sentence(label, cause) + shown_in(symptoms),
+        sentence=text or sentences.sentence(label, cause) + sentences.shown_in(symptoms),
         cause=cause,
         symptoms=tuple(symptoms),
     )
 
 
-_MOST: Final = 3
-Interval = tuple[float, float]
-
-
-def summary(findings: Sequence[Finding], metrics: Sequence[MetricComparison]) -> str:
+def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
     """Findings in sentences, without the last full stop; after three of them, how many more findings there are."""
     groups = alike(findings)
     texts = [_sentence(group, metrics) for group in groups[:_MOST]]
@@ -156,7 +144,7 @@ def summary(findings: Sequence[Finding], metrics: Sequence[MetricComparison]) ->
     return ". ".join(texts)
 
 
-def alike(findings: Sequence[Finding]) -> list[list[Finding]]:
+def alike(findings: Sequence[ChangeFinding]) -> list[list[ChangeFinding]]:
     """Findings in groups that one cause explains: the same metric, and a common value in all intervals.
 
     The first finding of a group leads it, unless it is of a time below 20 ms and others are not: +20 ms of something
@@ -166,13 +154,15 @@ def alike(findings: Sequence[Finding]) -> list[list[Finding]]:
     left, groups = list(findings), []
     while left:
         same = [one for one in left if (one.kind, one.cause.metric) == (left[0].kind, left[0].cause.metric)]
-        group = max(_sharing(same, _difference), _sharing(same, _ratio), key=len)
-        groups.append(sorted(group, key=lambda one: not in_percent(one.cause)))
+        group = max(_sharing(same, lambda one: one.difference_interval), _sharing(same, _ratios), key=len)
+        groups.append(sorted(group, key=lambda one: not sentences.in_percent(one.cause)))
         left = [one for one in left if all(one is not member for member in group)]
     return groups
 
 
-def _sharing(same: Sequence[Finding], interval: Callable[[MetricComparison], Interval | None]) -> list[Finding]:
+def _sharing(
+    same: Sequence[ChangeFinding], interval: Callable[[MetricComparison], tuple[float, float] | None]
+) -> list[ChangeFinding]:
     """The first finding, and each other one while all intervals have a value in common."""
     common = interval(same[0].cause)
     group = [same[0]]
@@ -187,19 +177,71 @@ def _sharing(same: Sequence[Finding], interval: Callable[[MetricComparison], Int
     return group
 
 
-def _difference(one: MetricComparison) -> Interval | None:
-    return one.difference_interval
-
-
-def _ratio(one: MetricComparison) -> Interval | None:
+def _ratios(one: MetricComparison) -> tuple[float, float] | None:
     return None if NATURES[one.metric].scale == "logit" else one.ratio_interval
 
 
-def _sentence(group: Sequence[Finding], metrics: Sequence[MetricComparison]) -> str:
+def _sentence(group: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
     """A finding's own sentence; of several what they have in common, and the figures of the first."""
     if len(group) == 1:
         return group[0].sentence
     causes = [one.cause for one in group]
-    labels = [where((one.traffic, one.stage), metrics) for one in causes]
+    labels = [sentences.where((one.traffic, one.stage), metrics) for one in causes]
     shown = dict.fromkeys(symptom.metric for one in group for symptom in one.symptoms)
-    return alike_sentence(labels, causes, list(shown))
+    return sentences.alike_sentence(labels, causes, list(shown))
+
+
+def attribution(
+    runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
+) -> tuple[str, ...]:
+    """What 404s and do-nothing workflows say of the finding that grew the most, or nothing; never an excuse.
+
+    A sentence needs the 95 % interval of their own change in ms: it excludes a quarter of the suspect's change, or it
+    is above it. "Not slower beyond chance" is no evidence: of 1 ms, +80 % may be within chance.
+    ``runs`` are the last of the base and of the head: a workflow that did nothing before may take long now.
+    """
+    texts = []
+    for entries, name, elsewhere, here in (
+        (
+            {name for run in runs for name in run.not_found_entries},
+            "Requests that are answered 404, before any workflow runs,",
+            "the time is lost later, where workflows run",
+            "so much is lost before any workflow runs",
+        ),
+        (
+            {name for run in runs for name in run.idle_entries},
+            "Workflows that do nothing",
+            "the cause is in what the other workflows do",
+            "so much is lost around the workflows, not in them",
+        ),
+    ):
+        # The first time that grew, of the entries that are asked about others.
+        suspect = next((one.cause for one in findings if one.kind == "grown" and one.traffic not in entries), None)
+        if suspect is None or suspect.difference is None:
+            continue
+        seen = _intervals(metrics, entries, suspect)
+        if not seen:
+            continue
+        whole = f"of the {sentences.number(suspect.difference)} ms"
+        most, least = max(high for _, high in seen), min(low for low, _ in seen)
+        if most <= _PART * suspect.difference:
+            texts.append(f"{name} changed by at most {sentences.number(max(most, 0.0))} ms {whole}: {elsewhere}.")
+        elif least >= _PART * suspect.difference:
+            size = f"{sentences.signed(least)} to {sentences.signed(most)} ms"
+            texts.append(f"{name} became slower, too, by {size} (95 %) {whole}: {here}.")
+    return tuple(texts)
+
+
+def _intervals(
+    metrics: Sequence[MetricComparison], entries: Collection[str], suspect: MetricComparison
+) -> list[tuple[float, float]]:
+    """The intervals of the entries' own change in ms, of p95 where the suspect is one."""
+    metric = Metric.RESPONSE_TIME_P95 if suspect.metric in _TAILS else Metric.RESPONSE_TIME_P50
+    return [
+        one.difference_interval
+        for one in metrics
+        if one.traffic in entries
+        and (one.stage, one.metric) == (suspect.stage, metric)
+        and one.difference_interval is not None
+        and all(map(math.isfinite, one.difference_interval))
+    ]

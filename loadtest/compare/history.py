@@ -12,15 +12,14 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.compare.identity import mismatch
-from loadtest.compare.measurements import RunMeasurements
-from loadtest.compare.results import Word
+from loadtest.compare.measurements import RunMeasurements, mismatch
+from loadtest.compare.results import ComparisonVerdict
 
 SCHEMA_VERSION: Final = 1
 
-Status = Literal["accepted", "waiting", "rejected", "invalid"]
+RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
 """``accepted``: evidence for later checks. ``waiting``: somebody has to accept or reject it. ``invalid``: never."""
-Verdict = Word | Literal["not judged"]
+RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: a run that was accepted by hand and never compared."""
 
 _DIGITS: Final = 7
@@ -41,7 +40,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
 
     schema: int = 0
     recorded: str
-    verdict: Verdict
+    verdict: RecordedVerdict
     status: Literal["accepted", "waiting", "invalid"]
     sentence: str = ""
     confirms: str = ""
@@ -67,7 +66,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
     new_segment: bool = False
 
 
-Line = RunLine | DecisionLine
+HistoryLine = RunLine | DecisionLine
 
 
 class HistoryRun(NamedTuple):
@@ -80,7 +79,7 @@ class HistoryRun(NamedTuple):
     """
 
     line: RunLine
-    status: Status
+    status: RunStatus
     reason: str = ""
     new_segment: bool = False
 
@@ -128,7 +127,7 @@ class History(NamedTuple):
         return [each.measurements for each in chosen]
 
 
-def fold(lines: Iterable[Line]) -> History:
+def fold(lines: Iterable[HistoryLine]) -> History:
     """Put lines in order: each run once, with its first recorded verdict and the last decision about it."""
     runs: dict[str, RunLine] = {}
     decisions: dict[str, DecisionLine] = {}
@@ -153,7 +152,7 @@ def _decided(line: RunLine, decision: DecisionLine | None) -> HistoryRun:
     return HistoryRun(line, decision.status, decision.reason, decision.new_segment and decision.status == "accepted")
 
 
-def _moment(line: Line) -> tuple[datetime, bytes]:
+def _moment(line: HistoryLine) -> tuple[datetime, bytes]:
     # What the line holds settles a tie, so that the order of lines never does.
     return moment(line.recorded), msgspec.json.encode(line, order="sorted")
 
@@ -175,7 +174,7 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     return [[each for _, each in group] for _, group in itertools.groupby(numbered, key=lambda pair: pair[0])]
 
 
-def status_for(verdict: Verdict, *, valid: bool) -> Literal["accepted", "waiting", "invalid"]:
+def status_for(verdict: RecordedVerdict, *, valid: bool) -> Literal["accepted", "waiting", "invalid"]:
     """What a run is by itself: evidence if it passed or the history still learns; else somebody has to decide."""
     if not valid or verdict == "invalid":
         return "invalid"
@@ -183,7 +182,7 @@ def status_for(verdict: Verdict, *, valid: bool) -> Literal["accepted", "waiting
 
 
 def run_line(
-    run: RunMeasurements, verdict: Verdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
+    run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
     """The line of a run that was compared now."""
     return RunLine(

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from loadtest.compare import history, measurements
-from loadtest.compare.history import DecisionLine, History, Line, RunLine
+from loadtest.compare.history import DecisionLine, History, HistoryLine, RunLine
 from loadtest.errors import InputError
 
 ENDING: Final = ".jsonl"
@@ -82,7 +82,7 @@ def check_writable(path: Path) -> None:
         pass
 
 
-def append(path: Path, *lines: Line) -> list[str]:
+def append(path: Path, *lines: HistoryLine) -> list[str]:
     """Append lines: all or none of them, and on the disk when this returns.
 
     Returns:
@@ -197,7 +197,7 @@ class _VersionedRun(msgspec.Struct):
     run: _Versioned | str
 
 
-def _parse(data: bytes, path: Path) -> tuple[list[Line], bytes]:
+def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
     """The lines of a file, and the rest without a newline if it is no whole line."""
     *whole, last = data.split(b"\n")
     cut_off = b""
@@ -209,7 +209,7 @@ def _parse(data: bytes, path: Path) -> tuple[list[Line], bytes]:
     return [_line(text, path, number) for number, text in enumerate(whole, 1) if text.strip()], cut_off
 
 
-def _encode(line: Line) -> bytes:
+def _encode(line: HistoryLine) -> bytes:
     """A line with the CRC-32 of all before it, so that a flipped bit cannot become another verdict."""
     text = msgspec.json.encode(line)[:-1]
     return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
@@ -233,7 +233,7 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _line(text: bytes, path: Path, number: int) -> Line:
+def _line(text: bytes, path: Path, number: int) -> HistoryLine:
     where = f"{path}, line {number}"
     if text.startswith(_CONFLICT):
         raise InputError(

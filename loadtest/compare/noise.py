@@ -13,6 +13,8 @@ The second line is what keeps the check of a noisier service quiet: a prior that
 once. Like size is within a factor of three: 1 ms varies by more per cent than 300 ms does, and a p95 more than a p50.
 If all metrics counted as alike, the noise of a do-nothing workflow would make the check deaf to the others. The median
 helps where a scenario has one entry; a few noisy metrics cannot move it.
+
+Controls are measured beside: what the service cannot touch. If they moved, so did the surroundings.
 """
 
 import math
@@ -20,20 +22,24 @@ import statistics
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from loadtest.compare.measurements import NATURES, Metric
+from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
+from loadtest.compare.results import ControlComparison
+from loadtest.stats import student, variance
 
 PRIOR_DF: Final = 4
 """ν₀: what the prior counts, in runs."""
 SE_FACTOR: Final = 1.3
 """By which a standard error from blocks of time is too small at run lengths of minutes."""
 _WINSOR: Final = 2.5
+"""Robust standard deviations from the median."""
 _ALIKE: Final = 3.0
+"""Factor within which sizes are alike."""
 # MAD × 1.4826 is the sd of normal values; the second factors make up for its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 
 
-class Spread(NamedTuple):
+class MetricSpread(NamedTuple):
     """The variance of a metric as it was seen, beside what was assumed.
 
     Attributes:
@@ -50,12 +56,6 @@ class Spread(NamedTuple):
     df: int
 
 
-def variance(values: Sequence[float]) -> float:
-    """Sample variance of at least two values (``statistics.variance`` is exact and thirty times slower)."""
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     """Values pulled in to median ± 2.5 robust standard deviations, so that one odd run does not hide the next change.
 
@@ -70,27 +70,90 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     return [min(max(value, middle - reach), middle + reach) for value in values]
 
 
-def inflation(spreads: Sequence[Spread]) -> list[float]:
+def inflation(spreads: Sequence[MetricSpread]) -> list[float]:
     """By which factor the assumed variance of each metric is too small, by what the family shows; 1 if it is not."""
     # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
     ratios = [(one.seen / one.prior, (1 - 2 / (9 * one.df)) ** 3) for one in spreads]
     factors = []
     for one in spreads:
-        alike = [place for place, other in enumerate(spreads) if _alike(one, other)]
-        same = [ratios[place][0] for place in alike if spreads[place].metric == one.metric]
-        middle = statistics.median_low(ratios[place][0] / ratios[place][1] for place in alike)
-        factors.append(max(1.0, statistics.fmean(same), middle))
+        alike = [(other.metric, *ratio) for other, ratio in zip(spreads, ratios, strict=True) if _alike(one, other)]
+        same = statistics.fmean(ratio for metric, ratio, _ in alike if metric == one.metric)
+        factors.append(max(1.0, same, statistics.median_low(ratio / middle for _, ratio, middle in alike)))
     return factors
 
 
-def _alike(one: Spread, other: Spread) -> bool:
+def _alike(one: MetricSpread, other: MetricSpread) -> bool:
     """Whether two metrics are of one unit, and their values within a factor of three."""
     if NATURES[one.metric].unit != NATURES[other.metric].unit:
         return False
     return one.size <= _ALIKE * other.size and other.size <= _ALIKE * one.size
 
 
-def shrunk(spread: Spread, factor: float) -> tuple[float, float]:
-    """Variance s² and degrees of freedom of a metric, by the module's formula."""
-    df = PRIOR_DF + spread.df
-    return (PRIOR_DF * spread.prior * factor + spread.df * spread.seen) / df, df
+def shrunk(prior: float, seen: float, df: int) -> tuple[float, float]:
+    """Variance s² and its degrees of freedom, by the module's formula; ``df`` are those of ``seen``."""
+    whole = PRIOR_DF + df
+    return (PRIOR_DF * prior + df * seen) / whole, whole
+
+
+class _Kind(NamedTuple):
+    """What is assumed of a control: its sd from run to run (log scale), and the least growth that counts."""
+
+    prior_sd: float
+    least_ratio: float
+    least_ms: float
+
+
+# A timed loop repeats within some per cent on a calm machine; a p99 of lags of tenths of a ms does not.
+_KINDS: Final = {"CPU loop": _Kind(0.03, 1.05, 0.0), "dispatch lag p99": _Kind(0.30, 1.5, 1.0)}
+_LEVEL: Final = 0.01
+"""One-sided p (Student, the sd shrunk to a prior) at which a control moved, if it grew by its least growth."""
+_LEAST: Final = 3
+"""Runs or pairs that a control needs."""
+
+
+def controls_of_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[ControlComparison, ...]:
+    """Controls of a run beside those of earlier runs."""
+    found = []
+    for name, kind in _KINDS.items():
+        value = _value(run, name)
+        logs = [math.log(each) for one in history if (each := _value(one, name))]
+        if value and len(logs) >= _LEAST:
+            base = winsorised(logs, kind.prior_sd)
+            spread = shrunk(kind.prior_sd**2, variance(base), len(base) - 1)
+            # The new run is one more.
+            found.append(_control(name, (statistics.fmean(base), math.log(value)), spread, 1 / len(base) + 1))
+    return tuple(found)
+
+
+def controls_of_pairs(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> tuple[ControlComparison, ...]:
+    """Controls of the head side beside those of the base side."""
+    found = []
+    for name, kind in _KINDS.items():
+        values = [(_value(base, name), _value(head, name)) for base, head in pairs]
+        logs = [(math.log(one), math.log(other)) for one, other in values if one and other]
+        if len(logs) >= _LEAST:
+            sides = statistics.fmean(one for one, _ in logs), statistics.fmean(other for _, other in logs)
+            spread = shrunk(2 * kind.prior_sd**2, variance([other - one for one, other in logs]), len(logs) - 1)
+            found.append(_control(name, sides, spread, 1 / len(logs)))
+    return tuple(found)
+
+
+def _control(name: str, sides: tuple[float, float], spread: tuple[float, float], of_error: float) -> ControlComparison:
+    """One control.
+
+    Args:
+        name: of it.
+        sides: logarithms of base and head.
+        spread: variance from run to run, and its degrees of freedom.
+        of_error: the part of the variance that the difference of the sides has.
+    """
+    (base, head), (squared_sd, df), kind = sides, spread, _KINDS[name]
+    t = (head - base) / math.sqrt(squared_sd * of_error)
+    ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
+    moved = t >= student(1 - _LEVEL, df) and ratio >= kind.least_ratio and more >= kind.least_ms
+    return ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
+
+
+def _value(run: RunMeasurements, name: str) -> float | None:
+    """A control's value in a run, if it has one above zero."""
+    return next((one.value_ms for one in run.controls if one.name == name and one.value_ms > 0), None)

@@ -10,16 +10,23 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.compare.change import LEAST_RATIO, Change, Side, known_se, student, unfit
-from loadtest.compare.controls import compare_controls
-from loadtest.compare.decision import Sides, decide, undecided
-from loadtest.compare.family import AnyChange, Levels, Untested, judge_family
-from loadtest.compare.identity import mismatch
-from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements
-from loadtest.compare.noise import PRIOR_DF, Spread, inflation, shrunk, variance
-from loadtest.compare.results import Comparison, MetricComparison
-from loadtest.compare.sentences import in_percent, where
-from loadtest.compare.shares import ShareChange, count, counted_variance
+from loadtest.compare import sentences
+from loadtest.compare.changes import (
+    EACH_FINDS,
+    LEAST_RATIO,
+    AnyChange,
+    ShareChange,
+    TimeChange,
+    count,
+    known_se,
+    unfit,
+)
+from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
+from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs, inflation, shrunk
+from loadtest.compare.results import MetricComparison, RunComparison
+from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
+from loadtest.record.blocks import Side
+from loadtest.stats import student, variance
 
 DISCARDED: Final = 1
 """Pairs at the beginning that are left out: both sides warm up in them."""
@@ -29,7 +36,9 @@ LEVELS: Final = Levels(suspect=0.15, confirm=0.05, holm_when_confirming=True)
 """Of unchanged comparisons at most 15 % are rerun, and .15 × .05 = .75 % confirmed. At equal false alarms two
 levels that are alike find more than a strict one followed by a lenient one."""
 _ENOUGH: Final = math.log(1.10)
+"""The effect that ``pairs_needed`` finds, on the log scale."""
 _MOST_PAIRS: Final = 200
+_Pair = tuple[RunMeasurements, RunMeasurements]
 _Column = Sequence[tuple[Measurement, Measurement]]
 
 
@@ -53,12 +62,12 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(
-    pairs: Sequence[tuple[RunMeasurements, RunMeasurements]],
+    pairs: Sequence[_Pair],
     *,
     confirming: Collection[Key] | None = None,
     title: str = "",
     discarded: int = DISCARDED,
-) -> Comparison:
+) -> RunComparison:
     """Compare two sides by the differences of pairs of blocks.
 
     Args:
@@ -71,7 +80,7 @@ def compare_pairs(
     kept = counted or list(pairs)
     if not kept:
         raise ValueError("there is nothing to compare: no pair of blocks")
-    sides = Sides(
+    sides = SideRuns(
         kind="paired",
         title=title,
         base_runs=tuple(base for base, _ in kept),
@@ -79,6 +88,7 @@ def compare_pairs(
         base=_side([base for base, _ in kept]),
         head=_side([head for _, head in kept]),
         confirming=confirming,
+        least=LEAST_PAIRS,
     )
     for base, head in kept:
         if field := mismatch(base, head, paired=True):
@@ -86,13 +96,14 @@ def compare_pairs(
     invalid = [block for pair in pairs[discarded:] for block in pair if not block.valid]
     if invalid and len(counted) < LEAST_PAIRS:
         return undecided(sides, "invalid", f"Too few valid pairs ({len(counted)}): {invalid[0].sentence}")
-    metrics = judge_family(compare_blocks(counted), LEVELS, confirming)
+    changes, shown = _compare_blocks(counted)
+    metrics = judge_family(changes, shown, LEVELS, confirming)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    return decide(sides._replace(reasons=reasons), metrics, compare_controls(counted, None), LEAST_PAIRS)
+    return decide(sides._replace(reasons=reasons), metrics, controls_of_pairs(counted))
 
 
-def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> list[AnyChange | Untested]:
-    """The difference of each metric over the pairs that count; unjudged."""
+def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
+    """The difference of each metric over the pairs that count, unjudged; and the metrics that are not tested."""
     columns: dict[Key, list[tuple[Measurement, Measurement]]] = {}
     shown: dict[Key, tuple[list[float], list[float], str]] = {}
     for base, head in pairs:
@@ -107,25 +118,26 @@ def compare_blocks(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> 
             else:
                 columns.setdefault(one.key, []).append((one, other))
     tested = {key: column for key, column in columns.items() if len(column) >= LEAST_PAIRS}
-    spreads = {key: _spread(key, column) for key, column in tested.items()}
-    factors = dict(zip(spreads, inflation(list(spreads.values())), strict=True))
-    result: list[AnyChange | Untested] = [
-        _change(key, column, spreads[key], factors[key]) for key, column in tested.items()
+    spreads = [_spread(key, column) for key, column in tested.items()]
+    changes = [
+        _change(key, column, spread, factor)
+        for (key, column), spread, factor in zip(tested.items(), spreads, inflation(spreads), strict=True)
     ]
-    for key, (base_values, head_values, why) in shown.items():
-        if key not in tested:
-            value = statistics.fmean(head_values) if head_values else None
-            result.append(Untested(key, tuple(base_values), value, why, learning=False))
+    untested = [
+        only_shown(key, base_values, statistics.fmean(head_values) if head_values else None, why)
+        for key, (base_values, head_values, why) in shown.items()
+        if key not in tested
+    ]
     few = f"fewer than {LEAST_PAIRS} pairs have it on both sides"
-    result += [
-        Untested(key, tuple(one.value for one, _ in column), column[-1][1].value, few, learning=False)
+    untested += [
+        only_shown(key, [one.value for one, _ in column], column[-1][1].value, few)
         for key, column in columns.items()
         if key not in tested and key not in shown
     ]
-    return result
+    return changes, untested
 
 
-def _spread(key: Key, column: _Column) -> Spread:
+def _spread(key: Key, column: _Column) -> MetricSpread:
     """The variance of a pair's difference: the larger of that between pairs, and that within them.
 
     Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance. Of
@@ -136,16 +148,16 @@ def _spread(key: Key, column: _Column) -> Spread:
     nature = NATURES[key.metric]
     counted, size = 0.0, 1.0
     if nature.scale == "logit":
-        counted = statistics.fmean(counted_variance(base) + counted_variance(head) for base, head in column)
+        counted = statistics.fmean(count(base).variance + count(head).variance for base, head in column)
     else:
         size = math.exp(statistics.fmean(base.score for base, _ in column))
     seen = max(0.0, max(between, within) - counted)
-    return Spread(key.metric, size, 2 * nature.prior_sd**2, seen, len(column) - 1)
+    return MetricSpread(key.metric, size, 2 * nature.prior_sd**2, seen, len(column) - 1)
 
 
-def _change(key: Key, column: _Column, spread: Spread, factor: float) -> AnyChange:
+def _change(key: Key, column: _Column, spread: MetricSpread, factor: float) -> AnyChange:
     """The mean difference of the pairs, SE = s ÷ √n."""
-    squared_sd, df = shrunk(spread, factor)
+    squared_sd, df = shrunk(spread.prior * factor, spread.seen, spread.df)
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     earlier, later = (tuple(one.value for one in side) for side in (bases, heads))
     if NATURES[key.metric].scale == "logit":
@@ -164,7 +176,7 @@ def _change(key: Key, column: _Column, spread: Spread, factor: float) -> AnyChan
         )
     centre = statistics.fmean(one.score for one in bases)
     delta = statistics.fmean(head.score - base.score for base, head in column)
-    return Change(
+    return TimeChange(
         key=key,
         centre=centre,
         delta=delta,
@@ -191,7 +203,7 @@ def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
     for pairs in range(LEAST_PAIRS, _MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
         critical = max(student(1 - LEVELS.suspect / tests, df) * se, LEAST_RATIO)
-        if critical + student(math.sqrt(0.8), df) * se <= effect:
+        if critical + student(EACH_FINDS, df) * se <= effect:
             return pairs
     return None
 
@@ -202,14 +214,15 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     tested = [one for one in metrics if one.p is not None]
     times = [one for one in tested if NATURES[one.metric].scale == "log" and one.sd is not None]
     # Of 1 ms, and below the poll interval, +10 % is nothing that counts.
-    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
+    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and sentences.in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)
         need = pairs_needed(worst.sd or 0.0, len(tested))
         many = f"{need} pairs" if need else f"more than {_MOST_PAIRS} pairs (use longer blocks)"
-        name = f"{where((worst.traffic, worst.stage), metrics)}: {NATURES[worst.metric].name}"
-        but = "" if all(map(in_percent, times)) else ", except short and polled times,"
-        reasons.append(f"To find +10 % in every metric{but} takes {many}; {name} varies the most.")
+        but = "" if all(map(sentences.in_percent, times)) else ", except short and polled times,"
+        reasons.append(
+            f"To find +10 % in every metric{but} takes {many}; {sentences.name(worst, metrics)} varies the most."
+        )
     if 0 < discarded < pairs:
         reasons.append(
             f"The first {'pair is' if discarded == 1 else f'{discarded} pairs are'} a warm-up and not counted."

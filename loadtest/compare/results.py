@@ -12,7 +12,8 @@ FILE_NAME: Final = "comparison.json"
 SCHEMA_VERSION: Final = 1
 
 MetricVerdict = Literal["regressed", "improved", "unchanged", "inconclusive", "learning", "not comparable"]
-Word = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
+FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
+ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
 """Of a whole comparison: ``pass`` is "no regression was found, and one of the stated size would have been"."""
 
 
@@ -71,7 +72,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         return Key(self.traffic, self.stage, self.metric)
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that changed, with all metrics in which it shows.
 
     Attributes:
@@ -82,7 +83,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         symptoms: the others.
     """
 
-    kind: Literal["grown", "moved", "throttled", "failing", "less"]
+    kind: FindingKind
     traffic: str
     stage: str
     sentence: str
@@ -100,7 +101,7 @@ class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
     moved: bool
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two sides of one scenario, compared.
 
     Attributes:
@@ -119,7 +120,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["paired", "history"]
     scenario: str
     title: str
-    word: Word
+    word: ComparisonVerdict
     exit_code: int
     sentence: str
     reasons: tuple[str, ...]
@@ -127,23 +128,23 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     runs: tuple[str, ...]
     confirmed: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[ChangeFinding, ...]
     metrics: tuple[MetricComparison, ...]
     controls: tuple[ControlComparison, ...]
     base_runs: tuple[RunMeasurements, ...] = ()
     head_runs: tuple[RunMeasurements, ...] = ()
 
 
-def save(comparison: Comparison, directory: Path) -> None:
+def save(comparison: RunComparison, directory: Path) -> None:
     """Write ``comparison.json``, atomically."""
     write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
 
 
-def load(directory: Path) -> Comparison:
+def load(directory: Path) -> RunComparison:
     """Read ``comparison.json``.
 
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
     remedy = "`loadtest compare` and `loadtest regression check` write it: make the comparison again."
-    return read_versioned(directory / FILE_NAME, Comparison, SCHEMA_VERSION, remedy=remedy)
+    return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy)

@@ -1,25 +1,22 @@
 """The rule for a run against accepted earlier ones: a prediction interval per metric, and one decision over all.
 
 Each metric is compared on its scale with two baselines: the latest runs of the segment (a sudden change), and, once
-there are enough, the first ones (a slow drift, which a window that moves along never sees). ``change.py`` says what
-counts as an effect, ``noise.py`` where the standard deviation comes from, ``family.py`` how one verdict comes of it.
+there are enough, the first ones (a slow drift, which a window that moves along never sees). ``changes.py`` says what
+counts as an effect, ``noise.py`` where the standard deviation comes from, ``verdict.py`` how one verdict comes of it.
 """
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from loadtest.compare.change import Change, known_se, unfit
-from loadtest.compare.controls import compare_controls
-from loadtest.compare.decision import Sides, decide, undecided
-from loadtest.compare.family import AnyChange, Levels, Untested, judge_family
-from loadtest.compare.identity import mismatch
-from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements
-from loadtest.compare.noise import SE_FACTOR, Spread, inflation, shrunk, variance, winsorised
-from loadtest.compare.results import Comparison
+from loadtest.compare.changes import AnyChange, ShareChange, TimeChange, count, known_se, unfit
+from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
+from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, inflation, shrunk, winsorised
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
-from loadtest.compare.shares import ShareChange, count, counted_variance
+from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
+from loadtest.stats import variance
 
 LEAST_RUNS: Final = 5
 """Below it a history is still learning."""
@@ -38,7 +35,7 @@ def judge_history(
     *,
     confirming: Collection[Key] | None = None,
     title: str = "",
-) -> Comparison:
+) -> RunComparison:
     """Compare a run with accepted earlier ones.
 
     The verdict is a pure function of these arguments: runs that come later cannot change it.
@@ -55,7 +52,7 @@ def judge_history(
     if len(comparable) > ANCHOR + WINDOW:
         # Nothing rests on those between; a comparison of a long history stays small.
         comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
-    sides = Sides(
+    sides = SideRuns(
         kind="history",
         title=title,
         base_runs=tuple(comparable),
@@ -63,6 +60,7 @@ def judge_history(
         base=words,
         head=_head(run),
         confirming=confirming,
+        least=LEAST_RUNS,
     )
     if not run.valid:
         return undecided(sides, "invalid", f"The run is invalid, so it says nothing of the service: {run.sentence}")
@@ -70,30 +68,31 @@ def judge_history(
         valid = [one for one in history if one.valid]
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
         return undecided(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
-    compared = compare_run(comparable, run)
-    metrics = judge_family(compared, LEVELS, confirming, missing=_missing(comparable, run))
-    return decide(sides, metrics, compare_controls([(one, None) for one in comparable], run), LEAST_RUNS)
+    changes, shown = _compare_run(comparable, run)
+    metrics = judge_family(changes, [*shown, *_missing(comparable, run)], LEVELS, confirming)
+    return decide(sides, metrics, controls_of_run(comparable, run))
 
 
-def compare_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[AnyChange | Untested]:
-    """Each measurement of a run compared with those of comparable runs before it; unjudged."""
-    columns: dict[Key, list[Measurement]] = {one.key: [] for one in run.measurements}
+def _compare_run(
+    history: Sequence[RunMeasurements], run: RunMeasurements
+) -> tuple[list[AnyChange], list[MetricComparison]]:
+    """Each measurement of a run compared with those of comparable runs before it, unjudged; and those not tested."""
+    columns = {one.key: _Column(one, []) for one in run.measurements}
     for earlier in history:
         for one in earlier.measurements:
             if one.key in columns and not unfit(one):
-                columns[one.key].append(one)
-    result: list[AnyChange | Untested] = []
-    testable: list[_Column] = []
-    for one in run.measurements:
-        column = columns[one.key]
-        why = unfit(one)
-        if not why and len(column) >= LEAST_RUNS:
-            testable.append(_Column(one, column))
+                columns[one.key].earlier.append(one)
+    testable, shown = [], []
+    for column in columns.values():
+        head, values = column.head, [one.value for one in column.earlier]
+        why = unfit(head)
+        if not why and len(values) >= LEAST_RUNS:
+            testable.append(column)
             continue
-        learning = not why
-        value = one.value if math.isfinite(one.value) else None
-        result.append(Untested(one.key, tuple(each.value for each in column), value, why, learning=learning))
-    return result + _compare(testable)
+        there = "1 earlier run has" if len(values) == 1 else f"{len(values)} earlier runs have"
+        value = head.value if math.isfinite(head.value) else None
+        shown.append(only_shown(head.key, values, value, why or f"only {there} it", learning=not why))
+    return _compare(testable), shown
 
 
 class _Column(NamedTuple):
@@ -109,12 +108,11 @@ class _Baseline(NamedTuple):
     column: _Column
     earlier: list[Measurement]
     scores: list[float]
-    spread: Spread
+    spread: MetricSpread
 
 
-def _compare(columns: Iterable[_Column]) -> list[AnyChange]:
+def _compare(columns: Sequence[_Column]) -> list[AnyChange]:
     """The change of each column against its latest runs, or against the first ones if that is the worse."""
-    columns = list(columns)
     latest = [_baseline(each, each.earlier[-WINDOW:]) for each in columns]
     anchored = [_baseline(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
     drifts = {each.key: each for each in _changes(anchored, anchored=True)}
@@ -131,12 +129,12 @@ def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*earlier, column.head))
     counted = 0.0
     if nature.scale == "logit":
-        counted = statistics.fmean(counted_variance(one) for one in earlier)
+        counted = statistics.fmean(count(one).variance for one in earlier)
     prior = nature.prior_sd**2 + max(0.0, within - counted)
     scores = winsorised([one.score for one in earlier], math.sqrt(prior + counted))
     size = 1.0 if nature.scale == "logit" else math.exp(statistics.fmean(scores))
     seen = max(0.0, variance(scores) - counted)
-    return _Baseline(column, earlier, scores, Spread(metric, size, prior, seen, len(scores) - 1))
+    return _Baseline(column, earlier, scores, MetricSpread(metric, size, prior, seen, len(scores) - 1))
 
 
 def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[AnyChange]:
@@ -146,8 +144,8 @@ def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[AnyChange]:
 
 def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
     """The change of one metric: the new run's prediction error is SE = s·√(1/k + 1)."""
-    head, earlier = baseline.column.head, baseline.earlier
-    k, (squared_sd, df) = len(earlier), shrunk(baseline.spread, factor)
+    head, earlier, spread = baseline.column.head, baseline.earlier, baseline.spread
+    k, (squared_sd, df) = len(earlier), shrunk(spread.prior * factor, spread.seen, spread.df)
     values = tuple(one.value for one in baseline.column.earlier)
     looks = 2 if len(values) >= ANCHORED_FROM else 1
     if NATURES[head.metric].scale == "logit":
@@ -167,7 +165,7 @@ def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
             later=(head.value,),
         )
     centre = statistics.fmean(baseline.scores)
-    return Change(
+    return TimeChange(
         key=head.key,
         centre=centre,
         delta=head.score - centre,
@@ -185,7 +183,7 @@ def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
     )
 
 
-def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[Untested]:
+def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[MetricComparison]:
     """Gated metrics of most earlier runs that this run does not have at all: it must say so."""
     there = {one.key for one in run.measurements}
     columns: dict[Key, list[float]] = {}
@@ -194,11 +192,8 @@ def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[U
             if one.key not in there and not unfit(one):
                 columns.setdefault(one.key, []).append(one.value)
     why = "the run has no such value, though earlier runs have"
-    return [
-        Untested(key, tuple(values), None, why, learning=False)
-        for key, values in columns.items()
-        if 2 * len(values) > len(history)
-    ]
+    often = {key: values for key, values in columns.items() if 2 * len(values) > len(history)}
+    return [only_shown(key, values, None, why) for key, values in often.items()]
 
 
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from loadtest.compare.change import LEAST_MS, LEAST_RATIO
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison
 
@@ -20,6 +20,11 @@ def where(place: tuple[str, str], metrics: Iterable[MetricComparison]) -> str:
     traffic, stage = place
     stages = {one.stage for one in metrics if one.traffic == traffic}
     return f"{traffic} ({stage})" if len(stages) > 1 else traffic
+
+
+def name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
+    """``greetings: executionTime p50``, with the stage where the entry has several."""
+    return f"{where((one.traffic, one.stage), metrics)}: {NATURES[one.metric].name}"
 
 
 def sentence(label: str, one: MetricComparison) -> str:
@@ -47,15 +52,13 @@ def shown_in(symptoms: Sequence[MetricComparison]) -> str:
     """``; seen in response time p50 (+67 ms) and goodput (−3.1/s)``; empty without symptoms."""
     if not symptoms:
         return ""
-    named = [f"{NATURES[one.metric].name} ({_short(one)})" for one in symptoms]
-    return "; seen in " + listed(named)
+    return "; seen in " + listed([_in_brackets(one) for one in symptoms])
 
 
 def moved_sentence(label: str, grown: MetricComparison, shrunk: MetricComparison, whole: MetricComparison) -> str:
     """``greetings: time moved from executionTime p50 (−30 ms) to overhead p50 (+30 ms); …``."""
-    parts = [f"{NATURES[one.metric].name} ({_short(one)})" for one in (shrunk, grown)]
     total = f"{NATURES[whole.metric].name} did not grow beyond chance ({_short(whole)})"
-    return f"{label}: time moved from {parts[0]} to {parts[1]}; {total}"
+    return f"{label}: time moved from {_in_brackets(shrunk)} to {_in_brackets(grown)}; {total}"
 
 
 def short(one: MetricComparison) -> str:
@@ -95,11 +98,11 @@ def detectable_ms(one: MetricComparison) -> float:
     return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
 
 
-def detectable(label: str, one: MetricComparison) -> str:
+def detectable(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
     """``+12 % (greetings: executionTime p50)``: the least change for the worse that would have been found."""
     factor = one.detectable or 1.0
     size = f"{signed(100 * (factor - 1))} %" if NATURES[one.metric].scale == "log" else f"odds × {number(factor)}"
-    return f"{size} ({label}: {NATURES[one.metric].name})"
+    return f"{size} ({name(one, metrics)})"
 
 
 def listed(items: Sequence[str], most: int = 4) -> str:
@@ -130,6 +133,10 @@ def minute(started: str) -> str:
 def share(value: float | None) -> str:
     """A share in per cent."""
     return "unknown" if value is None else f"{number(100 * value)} %"
+
+
+def _in_brackets(one: MetricComparison) -> str:
+    return f"{NATURES[one.metric].name} ({_short(one)})"
 
 
 def _short(one: MetricComparison) -> str:

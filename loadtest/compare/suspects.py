@@ -12,7 +12,7 @@ import msgspec
 
 from loadtest.compare.history import RunLine
 from loadtest.compare.measurements import Key, RunMeasurements
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.errors import InputError
 from loadtest.record.run_directory import read_versioned, write_atomically
 
@@ -77,7 +77,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def suspected(
-    comparison: Comparison, line: RunLine, history: Sequence[RunMeasurements], repeat: Repeat
+    comparison: RunComparison, line: RunLine, history: Sequence[RunMeasurements], repeat: Repeat
 ) -> Suspects | None:
     """What a comparison suspects; None if that is nothing."""
     found = tuple(Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect)

@@ -4,7 +4,7 @@ import math
 from typing import Final
 
 from loadtest.compare.measurements import NATURES, Metric
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
 from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share
 
@@ -15,7 +15,7 @@ _FACTOR_FROM: Final = 3.0
 """From this ratio on, a factor reads better than a percentage."""
 
 
-def gated(comparison: Comparison) -> tuple[MetricComparison, ...]:
+def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
     """The metrics that the verdict may rest on; those that will be, once there are runs enough, too."""
     return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
 

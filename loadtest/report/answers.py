@@ -14,7 +14,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.results import RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.compare.change import LEAST_MS, LEAST_RATIO
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.metrics import METRICS, TIMES, UNITS
 from loadtest.report.prediction import AGREES

@@ -32,20 +32,20 @@ def _metric(name: str) -> str:
     return name
 
 
-Metric = Annotated[str, AfterValidator(_metric)]
-Sides = Annotated[list[str], Field(min_length=_LEAST, max_length=_MOST)]
+_Metric = Annotated[str, AfterValidator(_metric)]
+_Sides = Annotated[list[str], Field(min_length=_LEAST, max_length=_MOST)]
 
 
 class Comparison(Strict):
     """One comparison, of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
 
-    entries: Sides | None = None
+    entries: _Sides | None = None
     """Traffic entries that are alternatives to each other."""
     entry: str | None = None
     """A traffic entry whose stages are compared."""
-    stages: Sides | None = None
+    stages: _Sides | None = None
     """Its stages; the first one is the baseline."""
-    by: Annotated[list[Metric], Field(min_length=1, max_length=8)]
+    by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
     """Metrics as thresholds name them. Of alternatives the first decides, and the others are its price."""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import pytest
 import record_maker as maker
 
 from loadtest.analysis.measurements import measure, write
-from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements, logit
+from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements
 from loadtest.record.run_info import (
     ClockInfo,
     CpuLoopInfo,
@@ -19,6 +19,7 @@ from loadtest.record.run_info import (
     TargetInfo,
 )
 from loadtest.record.samples import Sample
+from loadtest.stats import logit
 
 N = 120
 

@@ -20,7 +20,7 @@ from loadtest.cli._sides import SideOptions, pace_of, plan_sides
 from loadtest.cli.compare import judge, settle
 from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements
 from loadtest.compare.paired import block_order
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
 from loadtest.scenario import load_scenario
@@ -51,9 +51,9 @@ class Compared:
     said: str
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> RunComparison:
         """What it found."""
-        return msgspec.json.decode((self.directory / "comparison.json").read_bytes(), type=Comparison)
+        return msgspec.json.decode((self.directory / "comparison.json").read_bytes(), type=RunComparison)
 
     @property
     def blocks(self) -> list[tuple[blocks.Block, RunDirectory]]:

@@ -19,7 +19,7 @@ from loadtest.cli.run import MadeRun
 from loadtest.compare import history, history_file, suspects
 from loadtest.compare.history import History
 from loadtest.compare.measurements import Measurement, Metric, RunMeasurements
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import LATEST
@@ -104,7 +104,7 @@ def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path
     assert suspect.measurements.target_version == rerun.measurements.target_version == "2.0"
     latest = (tmp_path / "reports" / LATEST).resolve()
     assert latest.name == rerun.id
-    comparison = msgspec.json.decode((latest / "comparison.json").read_bytes(), type=Comparison)
+    comparison = msgspec.json.decode((latest / "comparison.json").read_bytes(), type=RunComparison)
     assert (comparison.word, comparison.confirmed) == ("regressed", True)
     assert comparison.runs[-2:] == (suspect.id, rerun.id)
     found = suspects.load(latest.parent / suspect.id)

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 from history_parts import made_line, made_run
 
-from loadtest.compare.audit import LEAST, audit, upper_bound
+from loadtest.compare.audit import LEAST, audit
 from loadtest.compare.history import decision_line, fold
 from loadtest.compare.measurements import Metric
+from loadtest.stats import clopper_pearson
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from loadtest.compare.measurements import Metric
 )
 def test_upper_bound(count: int, of: int, bound: float) -> None:
     """Of 0 in n it is about 3 ÷ n."""
-    assert upper_bound(count, of) == pytest.approx(bound, abs=5e-5)
+    assert clopper_pearson(count, of) == pytest.approx(bound, abs=5e-5)
 
 
 def test_a_quiet_history_may_be_left_switched_on() -> None:

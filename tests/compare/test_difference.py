@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.compare.difference import effective_n, mean_difference, percentile_difference, share_difference
-from loadtest.stats import interval_ranks
+from loadtest.stats import effective_n, interval_ranks, mean_difference, percentile_difference, share_difference
 
 INF = math.inf
 TIMES = st.lists(st.floats(0.1, 1e4), min_size=80, max_size=120)

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from regression_parts import controls, jittered, key, measurement, run
 
-from loadtest.compare.family import holm, suspects
 from loadtest.compare.measurements import Metric, RunMeasurements
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import judge_history
+from loadtest.compare.verdict import holm, suspects
 
 EXEC, EXEC95 = key(Metric.EXECUTION_TIME_P50), key(Metric.EXECUTION_TIME_P95)
 OVER, RESP, RESP95 = key(Metric.OVERHEAD_P50), key(Metric.RESPONSE_TIME_P50), key(Metric.RESPONSE_TIME_P95)
@@ -17,7 +17,7 @@ IDLE = key(Metric.RESPONSE_TIME_P50, "idle")
 MISSING = key(Metric.RESPONSE_TIME_P50, "missing")
 
 
-def judged(values: dict, now: dict, **fields: object) -> Comparison:
+def judged(values: dict, now: dict, **fields: object) -> RunComparison:
     """Rerun of a run that suspected everything."""
     return judge_history(jittered(values), run({**values, **now}, 9, **fields), confirming=list(values))
 
@@ -94,7 +94,7 @@ def test_each_entry_and_stage_has_its_own_finding() -> None:
     ]
 
 
-def with_controls(values: dict, now: dict, cpu: float, lag: float = 0.4) -> Comparison:
+def with_controls(values: dict, now: dict, cpu: float, lag: float = 0.4) -> RunComparison:
     history = [
         RunMeasurements(**{**{f: getattr(one, f) for f in one.__struct_fields__}, "controls": controls(10 + 0.05 * n)})
         for n, one in enumerate(jittered(values))

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.compare import history, history_file
-from loadtest.compare.history import DecisionLine, Line, RunLine, fold
+from loadtest.compare.history import DecisionLine, HistoryLine, RunLine, fold
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.errors import ExitCode, InputError
 
@@ -75,7 +75,7 @@ def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
         ("pass", False, "invalid"),
     ],
 )
-def test_what_a_run_is_by_itself(verdict: history.Verdict, status: str, *, valid: bool) -> None:
+def test_what_a_run_is_by_itself(verdict: history.RecordedVerdict, status: str, *, valid: bool) -> None:
     """Evidence if it passed or nothing is known yet; an invalid one never; of all others somebody has to decide."""
     assert made_line(verdict=verdict, valid=valid).status == status
 
@@ -90,7 +90,7 @@ def test_an_invalid_run_is_never_evidence() -> None:
 
 def test_later_runs_are_compared_from_the_accepted_change_on() -> None:
     """Not with regressed or rejected runs; an accepted regression starts a segment, until it is rejected."""
-    lines: list[Line] = [made_line(day, "regressed" if day in {3, 6} else "pass") for day in range(8)]
+    lines: list[HistoryLine] = [made_line(day, "regressed" if day in {3, 6} else "pass") for day in range(8)]
     run = made_run(9)
     assert days(fold(lines).evidence(run)) == [0, 1, 2, 4, 5, 7]
     lines.append(decision(made_run(3).run, 8, new_segment=True))
@@ -105,7 +105,7 @@ def test_later_runs_are_compared_from_the_accepted_change_on() -> None:
 def test_only_comparable_runs_are_evidence_and_others_name_the_field() -> None:
     """Two targets may share a history; a segment of one does not cut the other's."""
     other = "https://other.example.com:443"
-    lines: list[Line] = [
+    lines: list[HistoryLine] = [
         made_line(day, host=other if day % 2 else "https://staging.example.com:443") for day in range(6)
     ]
     lines.append(decision(made_run(3).run, 7, new_segment=True))
@@ -133,7 +133,7 @@ LINES = [
 
 
 @given(st.lists(st.sampled_from(LINES)).flatmap(lambda more: st.permutations([*LINES, *more])))
-def test_a_merge_may_reorder_and_repeat_lines(lines: list[Line]) -> None:
+def test_a_merge_may_reorder_and_repeat_lines(lines: list[HistoryLine]) -> None:
     """The same set of lines is the same history."""
     assert fold(lines) == fold(LINES)
     assert fold(lines).orphans == ("a run that a merge lost",)
@@ -149,7 +149,7 @@ LATER = st.one_of(
 
 
 @given(st.lists(VERDICTS, min_size=1, max_size=6), st.lists(LATER, max_size=12))
-def test_a_verdict_never_changes(verdicts: list[history.Verdict], later: list[Line]) -> None:
+def test_a_verdict_never_changes(verdicts: list[history.RecordedVerdict], later: list[HistoryLine]) -> None:
     """Whatever is added later: other runs, decisions, even another line of the same run."""
     lines = [made_line(day, verdict) for day, verdict in enumerate(verdicts)]
     for found in (fold([*lines, *later]), fold([*later, *lines])):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from regression_parts import GENERATOR, TARGET, run
 
-from loadtest.compare.identity import mismatch
+from loadtest.compare.measurements import mismatch
 
 PLAIN = run({})
 OTHER_TARGET = {

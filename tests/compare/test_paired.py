@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from regression_parts import JITTER, key, measurement, run
 from scipy.special import stdtr, stdtrit
 
-from loadtest.compare.family import suspects
 from loadtest.compare.measurements import Key, Metric, RunMeasurements
 from loadtest.compare.paired import block_order, compare_pairs, pairs_needed
+from loadtest.compare.verdict import suspects
 
 P50, P95 = key(Metric.RESPONSE_TIME_P50), key(Metric.RESPONSE_TIME_P95)
 PLAIN = {P50: 100.0, P95: 150.0}

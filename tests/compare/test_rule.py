@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from regression_parts import TARGET, N, jittered, key, measurement, run
 from scipy.special import stdtr
 
-from loadtest.compare.family import suspects
 from loadtest.compare.measurements import Metric, RunMeasurements
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import judge_history
+from loadtest.compare.verdict import suspects
 
 P50, P95 = key(Metric.RESPONSE_TIME_P50), key(Metric.RESPONSE_TIME_P95)
 OTHER = key(Metric.RESPONSE_TIME_P50, "reports")
@@ -23,7 +23,7 @@ CALM = {P50: 120.0, P95: 180.0, OTHER: 60.0}
 SLOWER = {P50: 150.0, P95: 181.0, OTHER: 60.5}
 
 
-def of(comparison: Comparison, metric: Metric, traffic: str = "greetings") -> MetricComparison:
+def of(comparison: RunComparison, metric: Metric, traffic: str = "greetings") -> MetricComparison:
     return next(one for one in comparison.metrics if (one.traffic, one.metric) == (traffic, metric))
 
 
@@ -339,4 +339,4 @@ def test_a_worse_value_is_never_less_suspect(seed: int, runs: int, factor: float
 def test_a_comparison_survives_its_file(seed: int, runs: int) -> None:
     *history, last = noisy(seed, runs + 1)
     judged = judge_history(history, last)
-    assert msgspec.json.decode(msgspec.json.encode(judged), type=Comparison) == judged
+    assert msgspec.json.decode(msgspec.json.encode(judged), type=RunComparison) == judged

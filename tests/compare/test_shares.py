@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from regression_parts import key, measurement, run
 from scipy.special import bdtrc, ndtr
 
-from loadtest.compare.measurements import Metric, RunMeasurements, logit
+from loadtest.compare.changes import ShareChange
+from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.rule import judge_history
-from loadtest.compare.shares import Count, ShareChange
+from loadtest.stats import EventCount as Count
+from loadtest.stats import logit
 
 ERRORS, THROTTLED = key(Metric.ERROR_RATE), key(Metric.THROTTLED_RATE)
 NEVER = 1e-9

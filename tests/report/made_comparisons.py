@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtest.compare.family import suspects
 from loadtest.compare.measurements import (
     PROBABILITIES,
-    Control,
+    ControlMeasurement,
     GeneratorIdentity,
     Measurement,
     Metric,
     RunMeasurements,
     Sketch,
     TargetIdentity,
-    share_score,
 )
 from loadtest.compare.paired import compare_pairs
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import judge_history
+from loadtest.compare.verdict import suspects
+from loadtest.stats import share_score
 
 STAGE = "within"
 _REQUESTS = 400
@@ -84,7 +84,7 @@ def a_run(service: Service, number: int, *, side: str = "", **changes: Any) -> R
         "commit": f"{number:07x}c", "target_version": f"1.{number}",
         "target": TARGET,
         "generator": GeneratorIdentity(os="Linux", cpu="A CPU", cores="2", workers=0), "valid": True, "verdict": "pass",
-        "sentence": "Pass.", "controls": (Control(name="CPU loop", value_ms=0.31),),
+        "sentence": "Pass.", "controls": (ControlMeasurement(name="CPU loop", value_ms=0.31),),
         "measurements": tuple(measurements), "sketches": tuple(sketches), "idle_entries": ("noop",),
     }  # fmt: skip
     return RunMeasurements(**{**known, **changes})
@@ -110,12 +110,12 @@ REFUSING = Service(throttled=0.2)
 RARELY_REFUSING = Service(throttled=0.05)
 
 
-def history(count: int, new: Service = PLAIN, old: Service = PLAIN, **changes: Any) -> Comparison:
+def history(count: int, new: Service = PLAIN, old: Service = PLAIN, **changes: Any) -> RunComparison:
     """A run of ``new`` against so many of ``old``; ``changes`` are of the new run."""
     return judge_history([a_run(old, k) for k in range(count)], a_run(new, 100, **changes), title=TITLE)
 
 
-def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) -> Comparison:
+def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) -> RunComparison:
     """A suspected run and its rerun, as the check leaves it."""
     earlier = [a_run(old, k) for k in range(count)]
     suspected, rerun = a_run(new, 100, **changes), a_run(new, 101, **changes)
@@ -124,7 +124,7 @@ def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) ->
     return msgspec.structs.replace(made, head_runs=(suspected, rerun))
 
 
-def paired(count: int, new: Service = PLAIN, old: Service = PLAIN, *, rerun: bool = True) -> Comparison:
+def paired(count: int, new: Service = PLAIN, old: Service = PLAIN, *, rerun: bool = True) -> RunComparison:
     """So many pairs of blocks, the first of which does not count; as many again where something is suspected."""
     made = compare_pairs(_pairs(count, new, old, 0), title=TITLE)
     if rerun and (keys := suspects(made)):
@@ -136,7 +136,7 @@ def _pairs(count: int, new: Service, old: Service, start: int) -> list[tuple[Run
     return [(a_run(old, start + k, side="base"), a_run(new, start + k, side="head")) for k in range(count)]
 
 
-def crowded() -> Comparison:
+def crowded() -> RunComparison:
     """Forty metrics, of entries with long names and markup in them."""
     names = [f"<b>entry</b> | no. {k} with `a name` that_is_long_and_has_no_space_to_break_it" for k in range(5)]
     old = Service(execution_ms=dict.fromkeys(names, 80.0), throttled=0.05)
@@ -145,7 +145,7 @@ def crowded() -> Comparison:
     return msgspec.structs.replace(made, title="Is <script>alert(1)</script> & “this” slower?")
 
 
-SLOW_LOOP = (Control(name="CPU loop", value_ms=0.55),)
+SLOW_LOOP = (ControlMeasurement(name="CPU loop", value_ms=0.55),)
 CASES = {
     "slower": lambda: confirmed(7, SLOWER),
     "suspected": lambda: history(7, SLOWER),

@@ -6,7 +6,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
 from loadtest.compare.measurements import NATURES
-from loadtest.compare.results import Comparison, MetricComparison, Word
+from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison
 from loadtest.report import amounts
 from loadtest.report.formats.ci import clean, junit_case, junit_file
 from loadtest.report.regression.content import ComparisonReport
@@ -43,7 +43,7 @@ def render_junit(report: ComparisonReport) -> str:
     return junit_file(suite, 0.0)
 
 
-def _metric(case: Element, one: MetricComparison, comparison: Comparison) -> None:
+def _metric(case: Element, one: MetricComparison, comparison: RunComparison) -> None:
     words = _words(one)
     seen = amounts.detectable(one)
     least = "" if seen == NOTHING else f"; the smallest change that would have been found is {seen}"
@@ -71,14 +71,14 @@ def _words(one: MetricComparison) -> str:
     return f"{one.traffic} {amounts.name(one)}: {', '.join(change)}"
 
 
-def _all(comparison: Comparison) -> str:
+def _all(comparison: RunComparison) -> str:
     return " ".join((comparison.sentence, *comparison.reasons))
 
 
 _UNITS: Final = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_second", 1.0)}
 
 
-def render_openmetrics(comparison: Comparison) -> str:
+def render_openmetrics(comparison: RunComparison) -> str:
     """The head's values, a line a metric, for GitLab's ``reports:metrics``, which compares them with the target branch.
 
     In OpenMetrics' base units: seconds and ratios.
@@ -97,7 +97,7 @@ def render_openmetrics(comparison: Comparison) -> str:
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def _regressed(comparison: Comparison) -> int:
+def _regressed(comparison: RunComparison) -> int:
     return sum(one.verdict == "regressed" for one in amounts.gated(comparison))
 
 
@@ -105,7 +105,7 @@ def _label(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-_LEVELS: Final[dict[Word, str]] = {
+_LEVELS: Final[dict[ComparisonVerdict, str]] = {
     "regressed": "error",
     "not comparable": "error",
     "invalid": "error",
@@ -114,7 +114,7 @@ _LEVELS: Final[dict[Word, str]] = {
 }
 
 
-def annotations(comparison: Comparison) -> list[str]:
+def annotations(comparison: RunComparison) -> list[str]:
     """GitHub's workflow commands: one for each finding, or one for the verdict; none for a pass."""
     level = _LEVELS.get(comparison.word)
     if level is None:
@@ -129,7 +129,7 @@ def _escaped(text: str, more: str = "") -> str:
     return re.sub(rf"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
 
 
-def outputs(comparison: Comparison, page: Path) -> str:
+def outputs(comparison: RunComparison, page: Path) -> str:
     """Lines for ``$GITHUB_OUTPUT``: verdict, exit_code, sentence, page."""
     values = {
         "verdict": comparison.word,

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final
 
 from loadtest.compare.history import History
-from loadtest.compare.results import Comparison, MetricComparison, Word
+from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison
 from loadtest.compare.rule import LEAST_RUNS
 from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
@@ -16,7 +16,7 @@ from loadtest.report import amounts
 from loadtest.report.page import KeyFigure, NextStep, Plot, Table, Tone
 from loadtest.report.regression import tables
 
-TONES: Final[dict[Word, Tone]] = {
+TONES: Final[dict[ComparisonVerdict, Tone]] = {
     "regressed": "bad",
     "pass": "good",
     "inconclusive": "unsure",
@@ -51,7 +51,7 @@ class ComparisonReport:
         draw: draws every plot, in order.
     """
 
-    comparison: Comparison
+    comparison: RunComparison
     name: str
     heading: str
     steps: tuple[NextStep, ...]
@@ -81,7 +81,7 @@ class ComparisonReport:
         return self.draw()
 
 
-def build(comparison: Comparison, directory: Path, history: History | None = None) -> ComparisonReport:
+def build(comparison: RunComparison, directory: Path, history: History | None = None) -> ComparisonReport:
     """Make the report of a comparison."""
     return ComparisonReport(
         comparison=comparison,
@@ -98,19 +98,19 @@ def build(comparison: Comparison, directory: Path, history: History | None = Non
     )
 
 
-def _name(comparison: Comparison, directory: Path) -> str:
+def _name(comparison: RunComparison, directory: Path) -> str:
     if comparison.kind == "paired":
         return directory.resolve().name
     return comparison.runs[-1] if comparison.runs else ""
 
 
-def _draw(comparison: Comparison, history: History | None) -> tuple[Plot, ...]:
+def _draw(comparison: RunComparison, history: History | None) -> tuple[Plot, ...]:
     from loadtest.report.regression.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
 
     return draw_all(comparison, history)
 
 
-def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
+def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     """What was compared, what changed most for the worse, and how small a change would have been found."""
     if comparison.word == "learning":
         known = f"{len(comparison.base_runs)} of {LEAST_RUNS}"
@@ -136,7 +136,7 @@ def key_figures(comparison: Comparison) -> tuple[KeyFigure, ...]:
     return tuple(figures)
 
 
-def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> MetricComparison | None:
+def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> MetricComparison | None:
     """Where the first finding shows; without one the time or rate that changed most for the worse, if any did."""
     if comparison.findings:
         return comparison.findings[0].cause
@@ -144,7 +144,7 @@ def _worst(comparison: Comparison, metrics: Sequence[MetricComparison]) -> Metri
     return max(worse, key=amounts.telling, default=None)
 
 
-def next_steps(comparison: Comparison, directory: Path) -> tuple[NextStep, ...]:
+def next_steps(comparison: RunComparison, directory: Path) -> tuple[NextStep, ...]:
     """What a reader does now, with the command where there is one."""
     run = comparison.runs[-1] if comparison.runs else "RUN"
     paired = comparison.kind == "paired"

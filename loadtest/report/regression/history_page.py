@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.compare import history_file
-from loadtest.compare.history import History, HistoryRun, Status, segments
+from loadtest.compare.history import History, HistoryRun, RunStatus, segments
 from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
@@ -16,7 +16,7 @@ from loadtest.report.regression.plots import over_history
 from loadtest.report.regression.tables import commit
 from loadtest.words import NOTHING
 
-_STATUSES: Final[dict[Status, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
+_STATUSES: Final[dict[RunStatus, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
 _VERDICTS: Final[dict[str, Tone]] = {
     "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
 }  # fmt: skip
@@ -121,7 +121,7 @@ def segments_table(runs: Sequence[HistoryRun]) -> Table:
 
 def runs_table(runs: Sequence[HistoryRun]) -> Table:
     """Every run, the newest first."""
-    columns = "Started | Verdict | Status | What was found | Version | Run"
+    columns = "Started | Verdict | RunStatus | What was found | Version | Run"
     rows = tuple(
         (
             minute(one.measurements.started),

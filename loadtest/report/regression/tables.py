@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from loadtest.compare.measurements import RunMeasurements
-from loadtest.compare.results import Comparison, MetricComparison, MetricVerdict
+from loadtest.compare.results import MetricComparison, MetricVerdict, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.report import amounts
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
@@ -23,7 +23,7 @@ _SHA: Final = 12
 _MOST_NAMED: Final = 3
 
 
-def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
+def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
     """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
     found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
@@ -34,7 +34,7 @@ def ordered(comparison: Comparison) -> tuple[MetricComparison, ...]:
     return tuple(sorted(comparison.metrics, key=order))
 
 
-def findings_table(comparison: Comparison) -> Table:
+def findings_table(comparison: RunComparison) -> Table:
     """The metric in which each finding shows first, and its symptoms below it."""
     stages = amounts.has_stages(comparison.metrics)
     columns = "Traffic | Metric | #Base | #Head | #Difference | #Change | #p"
@@ -56,7 +56,7 @@ def findings_table(comparison: Comparison) -> Table:
     return table_of("findings", "What changed, and where it shows", columns, rows)
 
 
-def metrics_table(comparison: Comparison) -> Table:
+def metrics_table(comparison: RunComparison) -> Table:
     """Every metric that both sides have, those that matter first."""
     stages = amounts.has_stages(comparison.metrics)
     runs = "Pairs" if comparison.kind == "paired" else "Runs"
@@ -103,7 +103,7 @@ def _p(one: MetricComparison) -> Cell:
     return Cell(amounts.probability(one.p if one.p_adjusted is None else one.p_adjusted))
 
 
-def controls_table(comparison: Comparison) -> Table:
+def controls_table(comparison: RunComparison) -> Table:
     """What the service cannot touch, on both sides."""
     columns = "Control | Result | #Base | #Head | #Change"
     rows = tuple(
@@ -145,7 +145,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
 )
 
 
-def identities_table(comparison: Comparison) -> Table:
+def identities_table(comparison: RunComparison) -> Table:
     """Who was measured by whom, on both sides; what differs is marked."""
     rows: list[Row] = []
     for label, field in _IDENTITIES:
@@ -175,7 +175,7 @@ def _period(runs: Sequence[RunMeasurements]) -> str:
     return f"1, {first}" if len(runs) == 1 else f"{len(runs)}, {first} to {last}"
 
 
-def runs_table(comparison: Comparison) -> Table:
+def runs_table(comparison: RunComparison) -> Table:
     """Every run that the comparison rests on."""
     columns = "Side | Run | Started | Version | Commit | Its own verdict"
     rows = tuple(

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.program import typed
 from loadtest.report import amounts
 from loadtest.report.formats.terminal import TONES, WIDTH, rich_table
@@ -53,7 +53,7 @@ def show(report: ComparisonReport, files: Path, console: Console | None = None) 
     console.print(Text.assemble(("page  ", "dim"), str(files / PAGE)), soft_wrap=True)
 
 
-def _what_matters(comparison: Comparison) -> Table:
+def _what_matters(comparison: RunComparison) -> Table:
     """What is suspected, regressed or improved; where nothing is, the largest changes for the worse."""
     found = [one for one in comparison.metrics if amounts.is_changed(one)]
     tested = sorted((one for one in comparison.metrics if one.p is not None), key=amounts.telling, reverse=True)
@@ -63,7 +63,7 @@ def _what_matters(comparison: Comparison) -> Table:
     return Table(whole.name, whole.title, tuple(whole.columns[k] for k in place), rows)
 
 
-def tell_github(comparison: Comparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
+def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
     """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
 
     Args:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from loadtest.compare.results import Comparison
+from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.program import typed
 from loadtest.report.regression import ci, terminal, write
@@ -22,13 +22,13 @@ CASES = {name: make() for name, make in made.CASES.items()}
 FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")
 
 
-def save(comparison: Comparison, directory: Path) -> Path:
+def save(comparison: RunComparison, directory: Path) -> Path:
     """A directory with a comparison."""
     (directory / "comparison.json").write_bytes(msgspec.json.encode(comparison))
     return directory
 
 
-def suite(comparison: Comparison) -> ET.Element:
+def suite(comparison: RunComparison) -> ET.Element:
     """Its JUnit suite."""
     found = ET.fromstring(ci.render_junit(build(comparison, Path()))).find("testsuite")
     assert found is not None

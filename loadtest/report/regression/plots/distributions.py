@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from loadtest.arrays import Floats
 from loadtest.compare.measurements import PROBABILITIES, Metric, RunMeasurements
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
@@ -76,7 +76,7 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
     return difference, t * np.std(base, axis=0, ddof=1) * math.sqrt(1 / k + 1 / n)
 
 
-def draw(comparison: Comparison) -> Drawing | None:
+def draw(comparison: RunComparison) -> Drawing | None:
     """Distribution and shift function of each entry with a finding, or of the one that changed most."""
     if not comparison.base_runs or not comparison.head_runs:
         return None
@@ -109,7 +109,7 @@ def draw(comparison: Comparison) -> Drawing | None:
     return Drawing(_title(found[0], stages=stages), caption, figure)
 
 
-def _affected(comparison: Comparison) -> list[tuple[str, str, Time]]:
+def _affected(comparison: RunComparison) -> list[tuple[str, str, Time]]:
     causes = [finding.cause for finding in comparison.findings]
     if not causes:
         times = [one for one in gated(comparison) or comparison.metrics if _time(one) is not None]
@@ -123,7 +123,7 @@ def _time(one: MetricComparison) -> Time | None:
     return "response_time" if one.metric.endswith((".p50", ".p95")) else None
 
 
-def _shift(comparison: Comparison, of: tuple[str, str, Time]) -> Shift | None:
+def _shift(comparison: RunComparison, of: tuple[str, str, Time]) -> Shift | None:
     base, head = _quantiles(comparison.base_runs, of), _quantiles(comparison.head_runs, of)
     if base is None or head is None:
         return None

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from loadtest.compare.change import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE
 from loadtest.compare.measurements import NATURES, Metric
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
@@ -30,7 +30,7 @@ _SHORT_REACH: Final = math.log(1.5)
 _LEAST_REACH: Final = math.log(1.15)
 
 
-def draw(comparison: Comparison) -> Drawing | None:
+def draw(comparison: RunComparison) -> Drawing | None:
     """One row for each gated metric: estimate, interval, least effect, and what would have been found."""
     known = [one for one in gated(comparison) if _estimate(one) is not None]
     if not known:
@@ -168,7 +168,7 @@ def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
     legend_of(figure, keys, names)
 
 
-def _title(comparison: Comparison, known: list[MetricComparison]) -> str:
+def _title(comparison: RunComparison, known: list[MetricComparison]) -> str:
     stages = amounts.has_stages(comparison.metrics)
     worse = [one for one in known if one.suspect or one.verdict == "regressed"]
     worst = max(worse or known, key=amounts.telling)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES
-from loadtest.compare.results import Comparison, MetricComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated, is_changed
@@ -43,19 +43,19 @@ _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
 
 
-def draw_first(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
+def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
     """The metrics of the findings, or where there is none those that changed most."""
     chosen = _chosen(comparison)
     return _draw(comparison, chosen[:_FIRST], before) if chosen else None
 
 
-def draw_others(comparison: Comparison, before: Before = _NOTHING) -> Drawing | None:
+def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
     """All other gated metrics."""
     others = _chosen(comparison)[_FIRST:]
     return _draw(comparison, others[:_MOST], before) if others else None
 
 
-def segments_before(comparison: Comparison, history: History) -> Before:
+def segments_before(comparison: RunComparison, history: History) -> Before:
     """The latest segments of a history before that of a comparison's base, of as many runs as can be seen."""
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
@@ -64,7 +64,7 @@ def segments_before(comparison: Comparison, history: History) -> Before:
     return Before(shown, [part[0] for part in cut[own + 1 - len(shown) : own + 1]] if shown else [])
 
 
-def _chosen(comparison: Comparison) -> list[MetricComparison]:
+def _chosen(comparison: RunComparison) -> list[MetricComparison]:
     """Every gated metric that can be drawn; those of the findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
@@ -77,7 +77,7 @@ def _chosen(comparison: Comparison) -> list[MetricComparison]:
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
 
 
-def _pairs(comparison: Comparison, one: MetricComparison) -> list[float]:
+def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
     """The change of each pair, as drawn: differences of scores, which are log ratios; of shares percentage points."""
     both = zip(comparison.base_runs, comparison.head_runs, strict=False)
     measured = [(base.by_key().get(one.key), head.by_key().get(one.key)) for base, head in both]
@@ -87,7 +87,7 @@ def _pairs(comparison: Comparison, one: MetricComparison) -> list[float]:
     return [head.score - base.score for base, head in known]
 
 
-def _draw(comparison: Comparison, chosen: list[MetricComparison], before: Before) -> Drawing:
+def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Before) -> Drawing:
     columns = min(_COLUMNS, len(chosen))
     figure, axes = panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
@@ -140,7 +140,7 @@ def _accepted(before: Before) -> str:
     return f" Dashed lines are accepted changes: {told}." if told else ""
 
 
-def _later(comparison: Comparison, one: MetricComparison) -> tuple[float, ...]:
+def _later(comparison: RunComparison, one: MetricComparison) -> tuple[float, ...]:
     """The values of the new run, the suspected one before its rerun."""
     known = (run.by_key().get(one.key) for run in comparison.head_runs[:-1])
     return (*(found.value for found in known if found is not None), *one.later)
@@ -220,7 +220,7 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
     return (below if one.metric in amounts.SIGNED else max(0.0, below)), above
 
 
-def _title(comparison: Comparison, chosen: list[MetricComparison]) -> str:
+def _title(comparison: RunComparison, chosen: list[MetricComparison]) -> str:
     first = chosen[0]
     name = label(first, stages=amounts.has_stages(comparison.metrics))
     if comparison.kind == "paired":

@@ -11,24 +11,22 @@ the rows, of percentiles by drawing blocks of rows again and again (circular blo
 """
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.compare.change import student
-from loadtest.stats import rank, wilson
+from loadtest.stats.means import LEAST_BATCH, MOST_BATCHES, circular_blocks, effective_n, student
+from loadtest.stats.order_statistics import interval_ranks, rank
+from loadtest.stats.shares import wilson
 
-_LEAST_BATCH: Final = 4
-"""Values without which a batch has no mean worth the name."""
-_MOST_BATCHES: Final = 20
 _DRAWS: Final = 1000
 _SEED: Final = 1
 """The same values always have the same interval."""
 _CHUNK: Final = 1_000_000
+"""Values that are drawn at a time."""
+_Side = Sequence[float] | Floats
 
 
 class Difference(NamedTuple):
@@ -67,14 +65,48 @@ class Estimate(NamedTuple):
     influence: Floats
 
 
+def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.95) -> Estimate | None:
+    """A percentile (nearest rank) of values in the order of time; None where they carry no interval.
+
+    Its interval is from order statistics at the effective n.
+    """
+    ordered, n = np.sort(values), values.size
+    figure = float(ordered[rank(n, quantile) - 1])
+    below = (values <= figure).astype(np.float64)
+    independent = max(1, math.floor(effective_n(below)[0]))
+    ranks = interval_ranks(independent, quantile, _tail(confidence))
+    if ranks is None:
+        return None
+    # The same shares of the whole: rank l of 40 effective values is rank l·n ÷ 40 of n.
+    low, high = (min(n, max(1, round(each * n / independent))) for each in ranks)
+    return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
+
+
+def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
+    """The share of ones among zeros and ones in the order of time, its interval Wilson's at the effective n.
+
+    Student's t stands for z, since the batches are few. None without values.
+    """
+    if not values.size:
+        return None
+    share, (n, df) = float(values.mean()), effective_n(values)
+    return Estimate(share, *wilson(share, n, student(1 - _tail(confidence), df)), values)
+
+
+def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
+    """The mean of values in the order of time, its interval by Student's t at the effective n.
+
+    None of fewer than two, and where one is infinite.
+    """
+    if values.size < 2 or not np.isfinite(values).all():
+        return None
+    mean, (n, df) = float(values.mean()), effective_n(values)
+    half = student(1 - _tail(confidence), df) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, values)
+
+
 def percentile_difference(
-    base: Sequence[float] | Floats,
-    head: Sequence[float] | Floats,
-    quantile: float,
-    *,
-    paired: bool = False,
-    factor: float = 1.0,
-    confidence: float = 0.95,
+    base: _Side, head: _Side, quantile: float, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
     """Compare a percentile (nearest rank) of two sides.
 
@@ -90,11 +122,10 @@ def percentile_difference(
         ValueError: if paired sides differ in length.
     """
     one, other = _arrays(base, head, paired=paired)
-    if not (one.size and other.size):
-        return _none(one, other, "no values", paired=paired)
-    tail = (1 - confidence) / 2
-    sides = [_percentile(each, quantile, tail) for each in (one, other)]
     n = (one.size, other.size)
+    if not all(n):
+        return Difference(None, None, None, None, paired, n, "no values")
+    sides = [estimate_percentile(each, quantile, confidence) for each in (one, other)]
     if sides[0] is None or sides[1] is None:
         low, high = (float(np.sort(each)[rank(each.size, quantile) - 1]) for each in (one, other))
         few = f"too few values for an interval of p{100 * quantile:g}"
@@ -102,99 +133,51 @@ def percentile_difference(
     found = _joined(sides[0], sides[1], n, paired=False, factor=factor)
     if not paired or found.interval is None:
         return found._replace(paired=paired)
-    return found._replace(paired=True, interval=_drawn(one, other, quantile, factor, tail))
+    return found._replace(paired=True, interval=_drawn(one, other, quantile, factor, _tail(confidence)))
 
 
 def share_difference(
-    base: Sequence[float] | Floats,
-    head: Sequence[float] | Floats,
-    *,
-    paired: bool = False,
-    factor: float = 1.0,
-    confidence: float = 0.95,
+    base: _Side, head: _Side, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
     """Compare the share of ones among zeros and ones; arguments and errors as for ``percentile_difference``."""
-    one, other = _arrays(base, head, paired=paired)
-    if not (one.size and other.size):
-        return _none(one, other, "no values", paired=paired)
-    tail = (1 - confidence) / 2
-    return _joined(_share(one, tail), _share(other, tail), (one.size, other.size), paired=paired, factor=factor)
+    return _difference(estimate_share, _arrays(base, head, paired=paired), paired, factor, confidence)
 
 
 def mean_difference(
-    base: Sequence[float] | Floats,
-    head: Sequence[float] | Floats,
-    *,
-    paired: bool = False,
-    factor: float = 1.0,
-    confidence: float = 0.95,
+    base: _Side, head: _Side, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
     """Compare means (requests per operation, say); arguments and errors as for ``percentile_difference``."""
-    one, other = _arrays(base, head, paired=paired)
-    if min(one.size, other.size) < 2:
-        return _none(one, other, "fewer than two values", paired=paired)
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        return _none(one, other, "a time-out has no mean", paired=paired)
-    tail = (1 - confidence) / 2
-    return _joined(_mean(one, tail), _mean(other, tail), (one.size, other.size), paired=paired, factor=factor)
+    return _difference(estimate_mean, _arrays(base, head, paired=paired), paired, factor, confidence)
 
 
-def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.95) -> Estimate | None:
-    """A percentile (nearest rank) of values in the order of time; None where they carry no interval."""
-    return _percentile(values, quantile, (1 - confidence) / 2)
+def _difference(
+    estimate: Callable[[Floats, float], Estimate | None],
+    sides: tuple[Floats, Floats],
+    paired: bool,
+    factor: float,
+    confidence: float,
+) -> Difference:
+    n = (sides[0].size, sides[1].size)
+    one, other = (estimate(each, confidence) for each in sides)
+    if one is None or other is None:
+        few = "no values" if estimate is estimate_share else "fewer than two values"
+        why = "a time-out has no mean" if min(n) > 1 else few
+        return Difference(None, None, None, None, paired, n, why)
+    return _joined(one, other, n, paired=paired, factor=factor)
 
 
-def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """The share of ones among zeros and ones in the order of time; None without any."""
-    return _share(values, (1 - confidence) / 2) if values.size else None
-
-
-def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """The mean of values in the order of time; None of fewer than two, and where one is infinite."""
-    if values.size < 2 or not np.isfinite(values).all():
-        return None
-    return _mean(values, (1 - confidence) / 2)
-
-
-def effective_n(values: Floats) -> tuple[float, int]:
-    """To how many independent values a series amounts, by batch means; and the degrees of freedom of that.
-
-    Args:
-        values: in the order of time.
-    """
-    n = values.size
-    batches = min(_MOST_BATCHES, n // _LEAST_BATCH)
-    plain = float(values.var())
-    if batches < 2 or plain == 0:
-        return float(n), max(1, n - 1)
-    means = np.array([part.mean() for part in np.array_split(values, batches)])
-    inflation = float(means.var(ddof=1)) * n / batches / plain
-    return n / max(1.0, inflation), batches - 1
-
-
-def _percentile(values: Floats, quantile: float, tail: float) -> Estimate | None:
-    """A percentile with its interval from order statistics, at the effective n; None where n carries none."""
-    ordered, n = np.sort(values), values.size
-    figure = float(ordered[rank(n, quantile) - 1])
-    below = (values <= figure).astype(np.float64)
-    independent = max(1, math.floor(effective_n(below)[0]))
-    ranks = _interval_ranks(independent, quantile, tail)
-    if ranks is None:
-        return None
-    # The same shares of the whole: rank l of 40 effective values is rank l·n ÷ 40 of n.
-    low, high = (min(n, max(1, round(each * n / independent))) for each in ranks)
-    return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
+def _tail(confidence: float) -> float:
+    return (1 - confidence) / 2
 
 
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
     """The interval of a difference of percentiles over the same rows, from blocks of rows drawn with replacement."""
     n, place = base.size, rank(base.size, quantile) - 1
-    block = max(_LEAST_BATCH, math.ceil(n / _MOST_BATCHES))
-    random, blocks = np.random.default_rng(_SEED), math.ceil(n / block)
+    block = max(LEAST_BATCH, math.ceil(n / MOST_BATCHES))
+    random = np.random.default_rng(_SEED)
     found = []
     for _ in range(0, _DRAWS, step := max(1, min(_DRAWS, _CHUNK // n))):
-        starts = random.integers(0, n, (step, blocks, 1))
-        rows = ((starts + np.arange(block)) % n).reshape(step, -1)[:, :n]
+        rows = circular_blocks(random, step, n, block)
         sides = [np.partition(side[rows], place, axis=1)[:, place] for side in (base, head)]
         with np.errstate(invalid="ignore"):
             found.append(sides[1] - factor * sides[0])
@@ -204,19 +187,6 @@ def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: flo
     highest = np.sort(np.where(np.isnan(differences), np.inf, differences))
     beyond = math.floor(tail * differences.size)
     return float(lowest[beyond]), float(highest[-1 - beyond])
-
-
-def _share(values: Floats, tail: float) -> Estimate:
-    """A share with its Wilson interval, at the effective n; Student's t for z, since the batches are few."""
-    share, (n, df) = float(values.mean()), effective_n(values)
-    return Estimate(share, *wilson(share, n, student(1 - tail, df)), values)
-
-
-def _mean(values: Floats, tail: float) -> Estimate:
-    """A mean with its interval by Student's t, at the effective n."""
-    mean, (n, df) = float(values.mean()), effective_n(values)
-    half = student(1 - tail, df) * float(values.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, values)
 
 
 def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool, factor: float) -> Difference:
@@ -259,28 +229,8 @@ def _correlation(one: Floats, other: Floats) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-@lru_cache(maxsize=4096)
-def _interval_ranks(n: int, quantile: float, tail: float) -> tuple[int, int] | None:
-    """1-based ranks of n ordered values between which a percentile lies, missing it in ``tail`` of cases on each side.
-
-    As ``stats.interval_ranks``, for any tail: the least and the greatest rank with at most ``tail`` beyond
-    (David & Nagaraja, Order Statistics, §7.1).
-    """
-    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - slow to import, and most commands need none of it
-
-    if quantile**n > tail or (1 - quantile) ** n > tail:
-        return None
-    low = bisect_right(range(n), tail, key=lambda k: float(bdtr(k, n, quantile)))
-    high = bisect_left(range(n), -tail, key=lambda k: -float(bdtrc(k, n, quantile))) + 1
-    return (low, high) if low >= 1 and high <= n else None
-
-
-def _arrays(base: Sequence[float] | Floats, head: Sequence[float] | Floats, *, paired: bool) -> tuple[Floats, Floats]:
+def _arrays(base: _Side, head: _Side, *, paired: bool) -> tuple[Floats, Floats]:
     one, other = np.asarray(base, dtype=np.float64), np.asarray(head, dtype=np.float64)
     if paired and one.size != other.size:
         raise ValueError(f"paired sides must have equally many values, not {one.size} and {other.size}")
     return one, other
-
-
-def _none(base: Floats, head: Floats, why: str, *, paired: bool) -> Difference:
-    return Difference(None, None, None, None, paired, (base.size, head.size), why)

@@ -1,0 +1,372 @@
+"""From the changes of many metrics to a verdict on each, and to one over all with its exit code and its sentences.
+
+Holm's procedure over the family and the minimum effect decide about each metric. About the whole:
+
+======================  ====  ===================================================================================
+word                    exit  when
+======================  ====  ===================================================================================
+``regressed``              4  a suspected metric was worse again in the rerun, by an effect that matters
+``pass``                   0  nothing is suspected, or the rerun did not confirm it. The sentence says which changes
+                              would have been found: a calm service passes with "+7 %", a noisy one with "+40 %"
+``learning``               0  fewer than five comparable accepted runs: nothing is judged, and it says so
+``inconclusive``           6  someone has to act before it is known: a metric is suspected and awaits its rerun; or
+                              the surroundings moved with it; or the rerun could not measure it; or no metric could
+                              be tested
+``not comparable``         3  scenario, target or (embedded) machine differ; the sentence names the field
+``invalid``                3  the run's own validity does not hold
+======================  ====  ===================================================================================
+
+Metrics that vary too much to exclude a change are ``inconclusive`` each, and do not make the whole so: that is noise,
+every run of a noisy service would be inconclusive, and nobody leaves such a check switched on. Time that only *moved*
+between executionTime and overhead is a finding and no regression. A control that moved turns a suspicion into
+``inconclusive``; a 404 or a do-nothing workflow that became slower only says where the time went.
+"""
+
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from loadtest.compare import sentences
+from loadtest.compare.changes import AnyChange
+from loadtest.compare.findings import attribution, find, summary
+from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.compare.results import (
+    ChangeFinding,
+    ComparisonVerdict,
+    ControlComparison,
+    MetricComparison,
+    MetricVerdict,
+    RunComparison,
+)
+from loadtest.errors import ExitCode
+
+IMPROVED_LEVEL: Final = 0.05
+"""p by Holm at which a metric improved."""
+_ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
+_EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
+    "regressed": ExitCode.REGRESSED,
+    "pass": ExitCode.PASS,
+    "learning": ExitCode.PASS,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "not comparable": ExitCode.INVALID,
+    "invalid": ExitCode.INVALID,
+}
+
+
+class Levels(NamedTuple):
+    """At which p a metric is suspected, and at which its rerun confirms that.
+
+    Attributes:
+        suspect: by Holm over all gated metrics.
+        confirm: of a suspected metric, in the rerun.
+        holm_when_confirming: whether the rerun's p are adjusted over the suspected metrics.
+    """
+
+    suspect: float
+    confirm: float
+    holm_when_confirming: bool
+
+
+class SideRuns(NamedTuple):
+    """Both sides of a comparison, as far as a verdict needs them.
+
+    Attributes:
+        base: in words.
+        head: likewise.
+        confirming: the keys that a rerun is to confirm; None for a first comparison.
+        least: runs of the history, or pairs, that a comparison needs.
+        reasons: what the way of comparing adds.
+    """
+
+    kind: Literal["paired", "history"]
+    title: str
+    base_runs: tuple[RunMeasurements, ...]
+    head_runs: tuple[RunMeasurements, ...]
+    base: str
+    head: str
+    confirming: Collection[Key] | None
+    least: int
+    reasons: tuple[str, ...] = ()
+
+
+def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
+    """Adjust p over a family, so that p ≤ α holds the chance of any false rejection at α (Holm, 1979).
+
+    The i-th smallest of m is multiplied by m − i + 1, and none becomes smaller than the one before it.
+    """
+    adjusted, worst = {}, 0.0
+    for place, (key, p) in enumerate(sorted(ps.items(), key=lambda item: (item[1], item[0]))):
+        worst = max(worst, min(1.0, p * (len(ps) - place)))
+        adjusted[key] = worst
+    return adjusted
+
+
+def suspects(comparison: RunComparison) -> tuple[Key, ...]:
+    """The metrics that a rerun has to confirm."""
+    return tuple(one.key for one in comparison.metrics if one.suspect)
+
+
+def judge_family(
+    changes: Sequence[AnyChange], shown: Sequence[MetricComparison], levels: Levels, confirming: Collection[Key] | None
+) -> tuple[MetricComparison, ...]:
+    """A verdict on each metric, ordered by traffic entry, stage and metric.
+
+    First run: a metric is *suspected* (inconclusive until it is rerun) if p by Holm ≤ ``levels.suspect`` and its effect
+    matters. Rerun: a metric of ``confirming`` *regressed* if p ≤ ``levels.confirm`` and its effect matters again.
+    Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
+    inconclusive. Metrics that are only ``shown`` stay as they are, or are unsettled where a rerun should confirm them.
+
+    Holm counts the tests that could reject: a share without a single event on either side is no test (Tarone, "A
+    modified Bonferroni method for discrete data", Biometrics 1990). Most error rates are such.
+    """
+    raw = {one.key: one.p() for one in changes}
+    tests = [one for one in changes if not one.decided()]
+    if confirming is None:
+        adjusted, alpha = holm({one.key: raw[one.key] for one in tests}), levels.suspect
+    else:
+        asked = {key: p for key, p in raw.items() if key in confirming}
+        adjusted, alpha = holm(asked) if levels.holm_when_confirming else asked, levels.confirm
+    better = holm({one.key: one.p(better=True) for one in tests})
+    judged = []
+    for one in changes:
+        p = adjusted.get(one.key)
+        found = p is not None and p <= alpha and one.matters()
+        improved = better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True)
+        verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a change that matters"
+        if found:
+            suspected = "suspected: a rerun has to confirm it"
+            verdict = ("inconclusive", suspected) if confirming is None else ("regressed", "")
+        elif improved or one.unchanged():
+            verdict = ("improved" if improved else "unchanged"), ""
+        # With an event it would be one test more.
+        detectable = one.detectable(levels.suspect / (len(tests) + (one.key not in better)))
+        suspect = found and confirming is None
+        judged.append(_judged(one, verdict, (raw[one.key], p), detectable, suspect=suspect))
+    unsettled = [
+        msgspec.structs.replace(one, suspect=confirming is not None and one.key in confirming) for one in shown
+    ]
+    return tuple(sorted((*judged, *unsettled), key=lambda one: (one.traffic, one.stage, _ORDER[one.metric])))
+
+
+def _judged(
+    change: AnyChange,
+    verdict: tuple[MetricVerdict, str],
+    ps: tuple[float, float | None],
+    detectable: float | None,
+    *,
+    suspect: bool,
+) -> MetricComparison:
+    """A tested metric with its figures; the verdict with why it is none, p with p by Holm."""
+    low, high = change.interval()
+    return MetricComparison(
+        **change.key._asdict(),
+        verdict=verdict[0],
+        base=change.base,
+        head=change.head,
+        difference=change.difference(),
+        difference_interval=change.difference_interval(),
+        ratio=math.exp(change.delta),
+        ratio_interval=(math.exp(low), math.exp(high)),
+        p=ps[0],
+        p_adjusted=ps[1],
+        detectable=detectable,
+        sd=change.sd,
+        n=change.n,
+        suspect=suspect,
+        gated=True,
+        why=verdict[1],
+        drift=change.anchored,
+        earlier=change.earlier,
+        later=change.later,
+        resolution_ms=change.resolution_ms,
+    )
+
+
+def only_shown(
+    key: Key, earlier: Sequence[float], value: float | None, why: str, *, learning: bool = False
+) -> MetricComparison:
+    """A metric that is shown with the values that are there, and not tested.
+
+    Args:
+        key: of the metric.
+        earlier: values of the base side.
+        value: of the head; None if it has none.
+        why: why it is shown only.
+        learning: whether nothing is missing but earlier runs.
+    """
+    base = statistics.fmean(earlier) if earlier else None
+    return MetricComparison(
+        **key._asdict(),
+        verdict="learning" if learning else "inconclusive",
+        base=base,
+        head=value,
+        difference=None if base is None or value is None else value - base,
+        n=len(earlier),
+        suspect=False,
+        gated=False,
+        why=why,
+        earlier=tuple(earlier),
+        later=() if value is None else (value,),
+    )
+
+
+def undecided(sides: SideRuns, word: ComparisonVerdict, sentence: str) -> RunComparison:
+    """A comparison that ends before any metric is compared."""
+    return _comparison(sides, word, sentence)
+
+
+def decide(
+    sides: SideRuns, metrics: tuple[MetricComparison, ...], controls: tuple[ControlComparison, ...]
+) -> RunComparison:
+    """The verdict over judged metrics, as the module says."""
+    first = sides.confirming is None
+    worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
+    findings = find(metrics, worse)
+    metrics = _without_moved(metrics, findings)
+    regressions = [one for one in findings if one.kind != "moved"]
+    moved = [one for one in controls if one.moved]
+    word, sentence = _verdict(sides, metrics, regressions, moved)
+    reasons = (*_reasons(sides, metrics, findings, moved, word), *sides.reasons)
+    return _comparison(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
+
+
+def _verdict(
+    sides: SideRuns,
+    metrics: Sequence[MetricComparison],
+    regressions: Sequence[ChangeFinding],
+    moved: Sequence[ControlComparison],
+) -> tuple[ComparisonVerdict, str]:
+    """The word of the verdict, and its sentence."""
+    text = summary(regressions, metrics)
+    if regressions and moved:
+        names = sentences.listed([f"{one.name} {sentences.signed(100 * (one.ratio - 1))} %" for one in moved])
+        return "inconclusive", f"Inconclusive, the surroundings moved: {names}, which the service cannot touch. {text}."
+    if regressions and sides.confirming is None:
+        return "inconclusive", f"{text}. Suspected only: a rerun has to confirm it."
+    if unsettled := [one for one in metrics if one.suspect and one.p is None]:
+        also = f"{text}. " if text else ""
+        sentence = f"{also}The rerun could not measure {_names(unsettled, metrics)}."
+        return ("regressed" if regressions else "inconclusive"), sentence
+    if regressions:
+        return "regressed", f"{text}. The rerun confirmed it."
+    tested = [one for one in metrics if one.p is not None]
+    if not tested:
+        return _nothing_tested(sides, metrics)
+    done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
+    found = [one for one in tested if NATURES[one.metric].scale == "log" and one.detectable is not None]
+    count = f"{len(tested)} metric{'' if len(tested) == 1 else 's'}"
+    return "pass", f"{done} found in {count}. {_would_have_seen(found, metrics)}".strip()
+
+
+def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tuple[ComparisonVerdict, str]:
+    """Why no metric at all was tested."""
+    there, least = len(sides.base_runs), sides.least
+    if any(one.verdict == "learning" for one in metrics) or there < least:
+        if sides.kind == "history":
+            left = least - there - 1
+            rest = f"{left} more {'is' if left == 1 else 'are'} needed" if left > 0 else "the next one can be judged"
+            return "learning", (
+                f"Learning: {there} of {least} accepted runs are there, so this run is not judged. With it, {rest}."
+            )
+        return "inconclusive", f"Inconclusive: {there} of at least {least} pairs are there."
+    why = next((one.why for one in metrics if one.why), "the run has no measurements")
+    return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
+
+
+def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
+    """The smallest and the largest change that is found in 80 % of cases; of short or polled times in ms."""
+    parts = []
+    ordered = sorted(
+        (one for one in found if sentences.in_percent(one)),
+        key=lambda one: NATURES[one.metric].worse * math.log(one.detectable or 1.0),
+    )
+    if ordered:
+        ends = (sentences.detectable(one, metrics) for one in (ordered[0], ordered[-1]))
+        parts.append(" to ".join(dict.fromkeys(ends)))
+    if short := sorted(sentences.detectable_ms(one) for one in found if not sentences.in_percent(one)):
+        sizes = dict.fromkeys(sentences.signed(end) for end in (short[0], short[-1]))
+        parts.append(f"{' to '.join(sizes)} ms of short or polled times")
+    return f"It would have found {', and '.join(parts)}." if parts else ""
+
+
+def _reasons(
+    sides: SideRuns,
+    metrics: Sequence[MetricComparison],
+    findings: Sequence[ChangeFinding],
+    moved: Sequence[ControlComparison],
+    word: ComparisonVerdict,
+) -> tuple[str, ...]:
+    """What else a reader must know, the most important first."""
+    reasons = []
+    if word == "inconclusive" and moved:
+        reasons.append("Run it again at another time or on another machine.")
+    elif word == "inconclusive" and findings:
+        reasons.append("A rerun counts if it is independent: at another time, or better on another machine.")
+    if any(one.kind == "grown" for one in findings):
+        reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
+    reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
+    if drifting := [one.cause for one in findings if one.cause.drift]:
+        against = f"against the first {drifting[0].n} runs since the last accepted change"
+        reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
+    if missing := [one for one in metrics if one.head is None]:
+        reasons.append(f"Not measured in this run, though earlier runs have it: {_names(missing, metrics)}.")
+    if improved := [one for one in metrics if one.verdict == "improved"]:
+        texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}" for one in improved]
+        reasons.append(f"Improved: {sentences.listed(texts)}.")
+    learning = [one for one in metrics if one.verdict == "learning"]
+    if learning and word != "learning":
+        reasons.append(f"Still learning, so not judged: {_names(learning, metrics)}.")
+    return tuple(reasons)
+
+
+def _without_moved(
+    metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
+) -> tuple[MetricComparison, ...]:
+    """Metrics whose time only moved are no longer suspected."""
+    places = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
+    changed = []
+    for one in metrics:
+        time = NATURES[one.metric].unit == "ms" and (one.suspect or one.verdict == "regressed")
+        if time and one.p is not None and (one.traffic, one.stage) in places:
+            why = "time moved; the whole did not grow"
+            changed.append(msgspec.structs.replace(one, verdict="inconclusive", suspect=False, why=why))
+        else:
+            changed.append(one)
+    return tuple(changed)
+
+
+def _comparison(
+    sides: SideRuns,
+    word: ComparisonVerdict,
+    sentence: str,
+    *,
+    reasons: tuple[str, ...] = (),
+    findings: tuple[ChangeFinding, ...] = (),
+    metrics: tuple[MetricComparison, ...] = (),
+    controls: tuple[ControlComparison, ...] = (),
+) -> RunComparison:
+    return RunComparison(
+        kind=sides.kind,
+        scenario=sides.head_runs[-1].scenario,
+        title=sides.title,
+        word=word,
+        exit_code=int(_EXIT_CODES[word]),
+        sentence=sentence,
+        reasons=reasons,
+        base=sides.base,
+        head=sides.head,
+        runs=tuple(one.run for one in (*sides.base_runs, *sides.head_runs)),
+        confirmed=sides.confirming is not None and word in ("regressed", "pass"),
+        findings=findings,
+        metrics=metrics,
+        controls=controls,
+        base_runs=sides.base_runs,
+        head_runs=sides.head_runs,
+    )
+
+
+def _names(chosen: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
+    return sentences.listed([sentences.name(one, metrics) for one in chosen])

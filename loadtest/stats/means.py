@@ -1,0 +1,203 @@
+"""Means of correlated values: to how many independent ones these amount, and what their mean varies by.
+
+Two estimates, since their data differ. Values in the order of time: n ÷ (variance of batch means ÷ variance of
+independent values). Counts in bins of time: the greater of two variances of a sum over all bins. One is that of
+overlapping batch means, each an eighth of the stage long (Meketon & Schmeiser, 1984). The other is that of an
+autoregression of first order over the bins with Kendall's correction (Biometrika 1954), which sees what batches hide of
+correlation that lasts as long as they do. Both give the effective n (Kish, *Survey Sampling*, 1965).
+
+The constants for bins were tuned with ``bench/interval_coverage.py`` on other seeds than its default. The table "How
+often they hold" of ``docs/intervals.md`` fixes them: another value must leave each of its cells between 90 and 99 %.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from loadtest.arrays import Floats, Ints
+
+LEAST_BATCH: Final = 4
+"""Values without which a batch has no mean worth the name."""
+MOST_BATCHES: Final = 20
+"""Batches of values in the order of time."""
+_BATCHES: Final = 8
+"""Batches side by side in a stage (docs/intervals.md, "An interval from blocks")."""
+_MOST_REGRESSION: Final = 0.95
+"""Correlation of neighbouring bins beyond which an autoregression's variance is without bounds."""
+_SIGNIFICANT: Final = 2
+"""Standard errors, of 1 ÷ √bins each (Bartlett, 1946), from which a correlation of neighbouring bins is no chance."""
+_ADDED: Final = 2.5
+"""Standard errors of a correlation, of √((1 − r²) ÷ bins) each, that are added to it then (docs/intervals.md)."""
+DRIFT: Final = 1 / 5
+"""Share of the stage. Correlation that falls to 1/e in more than that is drift: nothing in it repeats."""
+
+
+@lru_cache(maxsize=1024)
+def student(quantile: float, df: float) -> float:
+    """Quantile of Student's t with ``df`` degrees of freedom."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and most commands need none of it
+
+    return float(stdtrit(df, quantile))
+
+
+def variance(values: Sequence[float]) -> float:
+    """Sample variance of at least two values (``statistics.variance`` is exact and thirty times slower)."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
+    """``[draw, n]`` places from 0 to n − 1: blocks of neighbours, drawn with the last place next to the first.
+
+    The circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data",
+    1992).
+    """
+    starts = random.integers(0, n, (draws, math.ceil(n / block), 1))
+    return ((starts + np.arange(block)) % n).reshape(draws, -1)[:, :n]
+
+
+def effective_n(values: Floats) -> tuple[float, int]:
+    """To how many independent values a series amounts, by batch means; and the degrees of freedom of that.
+
+    Args:
+        values: in the order of time.
+    """
+    n = values.size
+    batches = min(MOST_BATCHES, n // LEAST_BATCH)
+    plain = float(values.var())
+    if batches < 2 or plain == 0:
+        return float(n), max(1, n - 1)
+    means = np.array([part.mean() for part in np.array_split(values, batches)])
+    inflation = float(means.var(ddof=1)) * n / batches / plain
+    return n / max(1.0, inflation), batches - 1
+
+
+class BinnedShares(NamedTuple):
+    """Shares of several columns of events, and how sure bins of time make them.
+
+    Attributes:
+        share: of each column.
+        n: effective one, of each column.
+        regression: the greatest correlation from one bin to the next, corrected.
+        t: of Student, two-sided 95 %.
+    """
+
+    share: Floats
+    n: Floats
+    regression: float
+    t: float
+
+
+def binned_shares(events: Ints, whole: Ints, steady: float = -1.0, *, long: float = DRIFT) -> BinnedShares:
+    """Shares of columns of events by bin, and how they vary.
+
+    Args:
+        events: ``[bin, column]``.
+        whole: by bin; of how many.
+        steady: regression from bin to bin that is known of something else; the greater one counts.
+        long: correlation that lasts so much of the stage has all added to it that few bins do not know.
+    """
+    bins, total = len(whole), float(whole.sum())
+    share = events.sum(axis=0) / total
+    rest = np.asarray(events - whole[:, None] * share, float)
+    alone = share * (1 - share) * total
+    regression = np.maximum(_regression(rest), steady)
+    # Never more than there are: that they vary less than independent ones may be luck.
+    n = np.minimum(alone * total / np.maximum(_variance(rest, alone, regression, long), 1e-12), total)
+    return BinnedShares(share, np.maximum(n, 1e-3), float(regression.max()), _student_of_batches(bins))
+
+
+def common_movement(counts: Ints, logs: Floats, steady: float) -> float:
+    """The factor that all values together may be off by: the bound of their geometric mean, less each one's own part.
+
+    Args:
+        counts: ``[bin, level]`` values.
+        logs: the logarithm of each level.
+        steady: as for ``binned_shares``.
+    """
+    of_each = counts.sum(axis=0)
+    total = int(of_each.sum())
+    logs = logs - of_each @ logs / total
+    rest, alone = np.asarray(counts @ logs, float)[:, None], np.array([of_each @ logs**2])
+    found = _variance(rest, alone, np.maximum(_regression(rest), steady), DRIFT)
+    return math.exp(_student_of_batches(len(rest)) * math.sqrt(max(float((found - alone)[0]), 0.0)) / total)
+
+
+def median_regression(counts: Ints) -> float:
+    """Correlation from one bin to the next of the share of values below their median, of ``[bin, level]`` values."""
+    whole, below = counts.sum(axis=1), np.cumsum(counts, axis=1)
+    total = whole.sum()
+    column = level_of(below.sum(axis=0) / total, 0.5)
+    events = below[:, column : column + 1]
+    return float(_regression(np.asarray(events - whole[:, None] * (events.sum(axis=0) / total), float))[0])
+
+
+def level_of(share: Floats, quantile: float) -> int:
+    """The level at which a growing share reaches a quantile."""
+    return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
+
+
+def bins_of_batch(bins: int) -> int:
+    """How many of a stage's bins are a batch."""
+    return math.ceil(bins / _BATCHES)
+
+
+def fill_batches(whole: Ints) -> bool:
+    """Whether all batches but one hold something, of those that lie side by side."""
+    batch = bins_of_batch(len(whole))
+    batches = len(whole) // batch
+    sums = whole[: batches * batch].reshape(batches, batch).sum(axis=1)
+    return int(np.count_nonzero(sums)) >= batches - 1
+
+
+def drifts(regression: float, bins: int) -> bool:
+    """Whether correlation lasts for more of the stage than ``DRIFT``."""
+    return regression > math.exp(-1 / (DRIFT * bins))
+
+
+def _variance(rest: Floats, alone: Floats, regression: Floats, long: float) -> Floats:
+    """The variance of the sum over all bins, by column.
+
+    Args:
+        rest: ``[bin, column]``; what each bin is off the mean by.
+        alone: the variance that independent requests would have.
+        regression: from one bin to the next.
+        long: as for ``binned_shares``.
+    """
+    bins, square = len(rest), (rest**2).sum(axis=0)
+    # Where it is beyond doubt, something is added for what few bins do not know: too little is worse than too much.
+    unsure = _ADDED * np.sqrt(np.maximum(1 - regression**2, 0) / bins)
+    beyond_doubt = regression > _SIGNIFICANT / math.sqrt(bins)
+    capped = np.clip(regression + np.where(beyond_doubt, unsure, 0), 0, _MOST_REGRESSION)
+    # What independent requests would vary by is in no correlation with the bin before. How much that is, few bins do
+    # not know either: the longer correlation lasts, the more is left for it.
+    lasting = -1 / np.log(np.clip(regression, 1e-9, _MOST_REGRESSION))
+    unknown = np.where(beyond_doubt, np.clip(lasting / (bins * long), 0, 1) * math.sqrt(2 / bins), 0)
+    excess = np.maximum(square * (1 + unknown) - alone, 0)
+    regressed = square + excess * 2 * capped / (1 - capped)
+    found: Floats = np.maximum(_overlapping_batches(rest), regressed)
+    return found
+
+
+def _regression(rest: Floats) -> Floats:
+    """From one bin to the next, by column; what few bins hide of it is added."""
+    bins = len(rest)
+    found = (rest[1:] * rest[:-1]).sum(axis=0) / np.maximum((rest**2).sum(axis=0), 1e-12) * bins / (bins - 1)
+    corrected: Floats = found + (1 + 3 * found) / bins
+    return corrected
+
+
+def _overlapping_batches(rest: Floats) -> Floats:
+    """The variance of the sum over all bins, from sums of all runs of a batch's neighbours."""
+    bins, batch = len(rest), bins_of_batch(len(rest))
+    ahead = np.concatenate((np.zeros((1, rest.shape[1])), np.cumsum(rest, axis=0)))
+    found: Floats = ((ahead[batch:] - ahead[:-batch]) ** 2).mean(axis=0) * bins / batch / (1 - batch / bins)
+    return found
+
+
+def _student_of_batches(bins: int) -> float:
+    # Overlapping batches are worth up to 1.5 times as many. The greater of two estimates is too small less often still.
+    return student(0.975, 2 * bins / bins_of_batch(bins))

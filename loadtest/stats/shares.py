@@ -1,0 +1,194 @@
+"""Shares of a count: their intervals, log odds, exact tails, and whether two of them differ.
+
+Functions over several ``EventCount`` take log odds that were expected of each as offsets (429s of a known limiter), and
+estimate what is common to them by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from loadtest.arrays import Floats
+
+_SMALL: Final = 1e-290
+"""A probability near the least that a float holds."""
+_UNLIKELY: Final = -3.0
+"""log10 of a probability: once in a thousand times."""
+_STEPS: Final = 25
+"""Of Newton's method; three or four do."""
+
+
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """The score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Exactly, where nothing or everything was seen: by rounding, a bound would leave the share itself outside.
+    low = 0.0 if share <= 0 else max(0.0, (middle - half) / (1 + z * z / n))
+    return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
+
+
+def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
+    """The upper bound of a share, one-sided (Clopper and Pearson, 1934): 3 ÷ n or so where none was seen."""
+    if count >= of:
+        return 1.0
+    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` needs none of it
+
+    return float(betaincinv(count + 1, of - count, confidence))
+
+
+def log10_at_most(k: int, n: int, p: float) -> float:
+    """log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
+    from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - as above
+
+    if k >= n:
+        return 0.0
+    probability = float(bdtr(k, n, p))
+    if probability > _SMALL:
+        return math.log10(probability)
+    # What a float cannot hold is the sum of the last terms, in logarithms.
+    j = np.arange(k + 1)
+    terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
+    return float(logsumexp(terms)) / math.log(10)
+
+
+def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
+    """Whether events are more frequent in one time than in another, so that chance does it once in 1,000 times at most.
+
+    Each time is (n, events of these). Fisher's question, asked of a binomial: of all events, are so many in the first?
+    """
+    total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
+    # At least that many in the first time: at most that few in the other.
+    return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
+
+
+def logit(share: float) -> float:
+    """The log odds of a share above 0 and below 1."""
+    return math.log(share) - math.log1p(-share)
+
+
+def expit(log_odds: float) -> float:
+    """The share of log odds."""
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0  # below it, exp overflows
+
+
+def share_score(events: float, n: float) -> float:
+    """The log odds of a share with half an event added on each side (Haldane–Anscombe), finite for none and for all."""
+    return logit((events + 0.5) / (n + 1))
+
+
+def share_scores(events: Floats, n: Floats) -> Floats:
+    """``share_score`` of each pair of an array."""
+    found: Floats = np.log((events + 0.5) / (n - events + 0.5))
+    return found
+
+
+class EventCount(NamedTuple):
+    """Events of n, and the log odds that were expected (0 where nothing is)."""
+
+    events: float
+    n: float
+    offset: float
+
+    @property
+    def variance(self) -> float:
+        """Of the log odds, by counting alone: 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe)."""
+        return 1 / (self.events + 0.5) + 1 / (self.n - self.events + 0.5)
+
+
+def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
+    """Counts added up where nothing tells them apart."""
+    offset = counts[0].offset
+    if any(one.offset != offset for one in counts):
+        return counts
+    return [EventCount(sum(one.events for one in counts), sum(one.n for one in counts), offset)]
+
+
+def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
+    """The common log odds of counts beyond their offsets, of greatest likelihood; infinite for none and for all.
+
+    Args:
+        counts: of one side.
+        half: add half an event on each side, so that it is finite.
+    """
+    events, n = sum(one.events for one in counts), sum(one.n for one in counts)
+    more, of = (0.5, 1.0) if half else (0.0, 0.0)
+    if events + more <= 0:
+        return -math.inf
+    if events + more >= n + of:
+        return math.inf
+    found = logit((events + more) / (n + of)) - sum(one.n * one.offset for one in counts) / n
+    if all(one.offset == counts[0].offset for one in counts):
+        return found
+    for _ in range(_STEPS):
+        # Newton's method; the likelihood is concave.
+        expected = sum(one.n * expit(found + one.offset) for one in counts)
+        step = (events + more - expected * (1 + of / n)) / information(counts, found)
+        found += min(max(step, -2.0), 2.0)
+        if abs(step) < 1e-9:
+            break
+    return found
+
+
+def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
+    """Σ n·p·(1 − p): one over the variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
+    total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
+    return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
+
+
+def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
+    """One-sided p of Fisher's exact test, as a normal deviate: above 0 if the head has more (or fewer) events."""
+    from scipy.special import gammaln, ndtri  # noqa: PLC0415 - as above
+
+    here, n, others = round(head.events), round(head.n), round(base.n)
+    events = here + round(base.events)
+    k = np.arange(max(0, events - others), here + 1) if better else np.arange(here, min(events, n) + 1)
+    ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    ways += gammaln(others + 1) - gammaln(events - k + 1) - gammaln(others - events + k + 1)
+    total = gammaln(n + others + 1) - gammaln(events + 1) - gammaln(n + others - events + 1)
+    p = float(np.exp(ways - total).sum())
+    return -float(ndtri(min(max(p, 1e-300), 1 - 1e-16)))
+
+
+def likelihood_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
+    """The signed root of the likelihood ratio of two rates to one: above 0 if the head has more.
+
+    Args:
+        base: one side.
+        head: the other, corrected for continuity by half an event.
+        log_odds: common to both.
+    """
+    head = _corrected(head, log_odds)
+    both = [*base, *head]
+    rates = [common_log_odds(side) for side in (base, head, both)]
+    separate = _log_likelihood(base, rates[0]) + _log_likelihood(head, rates[1])
+    root = math.sqrt(max(0.0, 2 * (separate - _log_likelihood(both, rates[2]))))
+    return math.copysign(root, rates[1] - rates[0]) if root else 0.0
+
+
+def _corrected(counts: Sequence[EventCount], log_odds: float) -> Sequence[EventCount]:
+    """Counts with half an event less of what sets them apart from log odds (correction for continuity)."""
+    events, n = sum(one.events for one in counts), sum(one.n for one in counts)
+    expected = sum(one.n * expit(log_odds + one.offset) for one in counts)
+    if events > expected:
+        aim = max(expected, events - 0.5)
+        return [one._replace(events=one.events * aim / events) for one in counts]
+    if events == n:
+        return counts
+    more = min(expected, events + 0.5) - events
+    return [one._replace(events=one.events + more * (one.n - one.events) / (n - events)) for one in counts]
+
+
+def _log_likelihood(counts: Sequence[EventCount], log_odds: float) -> float:
+    """Of binomial counts, less what does not depend on the rate."""
+    total = 0.0
+    for one in counts:
+        x = log_odds + one.offset
+        # log p = −log(1 + e⁻ˣ), without overflow; none of no events is nothing.
+        total -= one.events * _softplus(-x) if one.events else 0.0
+        total -= (one.n - one.events) * _softplus(x) if one.events < one.n else 0.0
+    return total
+
+
+def _softplus(x: float) -> float:
+    return x + math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x))
