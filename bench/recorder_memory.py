@@ -126,7 +126,7 @@ def make_session(folder: Path) -> Session:
     directory, info = prepare_run(loaded, url=URL, embedded=False, keys=1, command=["bench"], output_dir=folder)
     environment = Environment(host=URL)
     environment.create_local_runner()
-    endpoint = make_endpoint(allow(URL), ["local-dev-key"], "bench", info)
+    endpoint = make_endpoint(info, ["local-dev-key"], "bench", allow(URL))
     session = Session(environment, directory, info, loaded.scenario, endpoint, base=folder)
     session.epoch_ns = time.monotonic_ns()
     return session

@@ -28,7 +28,6 @@ from loadtest.record.blocks import Block, BlockPlan
 from loadtest.record.progress import BlockBegins, ProgressLine
 from loadtest.record.run_info import BudgetUse, RunInfo
 from loadtest.scenario import Scenario
-from loadtest.targets import allow
 
 _GONE: Final = "nothing answered in block {} ({}, {}): its target is gone"
 
@@ -45,7 +44,7 @@ class _Target:
     """Of the last block, if this process made it."""
 
 
-class Blocks:
+class BlockSeries:
     """The blocks of one series, for an engine to run.
 
     Args:
@@ -58,33 +57,28 @@ class Blocks:
     def __init__(
         self, directory: Path, series: int, *, base: Path, on_progress: Callable[[ProgressLine], None]
     ) -> None:
-        self.plan: BlockPlan = comparison.load(directory)
-        self.blocks = self.plan.of(series)
-        info = self._info(directory, self.blocks[0])
-        self._scenario = Scenario.model_validate(info.scenario.effective)
+        self._plan: BlockPlan = comparison.load(directory)
+        self._blocks = self._plan.of(series)
+        info = _info(directory, self._blocks[0])
+        scenario = Scenario.model_validate(info.scenario.effective)
         # Locust's own events, as for a single run. Both sides have the same traffic, and so the same users.
-        self.environment = Environment(
-            user_classes=user_classes(self._scenario, info.traffic, base), events=locust.events
-        )
-        self.users = sum(plan.users for plan in info.traffic.values())
+        self.environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
+        self._users = sum(plan.users for plan in info.traffic.values())
         self._directory = directory
         self._base = base
         self._on_progress = on_progress
-        self._interrupted = Event()
+        self.interrupted = Event()
+        """Set by the caller for no further block to begin."""
         self._number = 0
         self._session: Session | None = None
         self._targets: dict[str, _Target] = {}
-        for block in self.plan.blocks:
+        for block in self._plan.blocks:
             if block.series < series:
-                self._note_end(self._info(directory, block))
-
-    def interrupt(self) -> None:
-        """Begin no further block."""
-        self._interrupted.set()
+                self._note_end(_info(directory, block))
 
     def make_session(self) -> Session:
         """The session of the block that is about to begin."""
-        block = self.blocks[self._number]
+        block = self._blocks[self._number]
         directory = self._directory / block.directory
         info = run_directory.load(directory)
         info.started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -92,9 +86,7 @@ class Blocks:
         if info.target.budget is not None:
             info.target.budget = remaining(info.target.budget, target.used)
         environment = side_environment(block.side)
-        keys, workflow_endpoint = credentials(environment)
-        allowed = allow(info.target.url, listed=info.target.budget is not None)
-        endpoint = make_endpoint(allowed, keys, workflow_endpoint, info)
+        endpoint = make_endpoint(info, *credentials(environment))
         if target.budget is not None:
             endpoint.budget.count_earlier(target.budget.recent)
         target.budget = endpoint.budget
@@ -123,14 +115,14 @@ class Blocks:
             LoadtestError: if a block could not begin or be recorded.
             TargetError: if nothing answered in a whole block.
         """
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self._blocks):
             self._number = number
             self._await_silence(block)
-            if self._interrupted.is_set():
+            if self.interrupted.is_set():
                 break
             # Locust begins in a greenlet of its own: until then, `done` would be that of the block before.
             engine.done.clear()
-            runner.start(self.users, spawn_rate=self.users)
+            runner.start(self._users, spawn_rate=self._users)
             engine.done.wait()
             runner.stop()
             if engine.error is not None:
@@ -146,9 +138,9 @@ class Blocks:
 
     def _await_silence(self, block: Block) -> None:
         """Wait until no limit counts requests of the block before on the same target, where the plan asks for it."""
-        info = self._info(self._directory, block)
+        info = _info(self._directory, block)
         target = self._targets.get(info.target.url, _Target())
-        silence = self.plan.silence_s
+        silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
             # An earlier process sent there, and nobody here knows how much of a window's share is left.
             silence = max(silence, *(limit.window_s for limit in info.target.limits.values()))
@@ -157,13 +149,13 @@ class Blocks:
         self._on_progress(
             BlockBegins(
                 number=self._number + 1,
-                blocks=len(self.blocks),
+                blocks=len(self._blocks),
                 side=block.side,
                 series=block.series,
                 silence_s=round(left, 1),
             )
         )
-        self._interrupted.wait(left)
+        self.interrupted.wait(left)
 
     def _note_end(self, info: RunInfo) -> None:
         target = self._targets.setdefault(info.target.url, _Target())
@@ -172,6 +164,6 @@ class Blocks:
         if budget is not None and budget.used is not None:
             target.used.append(budget.used)
 
-    @staticmethod
-    def _info(directory: Path, block: Block) -> RunInfo:
-        return run_directory.load(directory / block.directory)
+
+def _info(directory: Path, block: Block) -> RunInfo:
+    return run_directory.load(directory / block.directory)

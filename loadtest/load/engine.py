@@ -14,8 +14,9 @@ from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.abort import CircuitBreakers, make_breakers
+from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.epoch import Seeder, set_epoch
-from loadtest.load.load_generator import LoadGenerator, LocalGenerator
+from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session
 from loadtest.record.progress import Phase, Progress
@@ -24,6 +25,7 @@ from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
 
 logger = logging.getLogger(__name__)
+LoadGenerator = LocalGenerator | DistributedGenerator
 PROGRESS_INTERVAL: Final = 0.5
 _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0

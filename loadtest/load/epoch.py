@@ -16,10 +16,11 @@ from loadtest.contract import JOB_OPERATIONS, TERMINAL, Outcome, Reason, Request
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.foreign_text import visible
 from loadtest.load.client import Answer, WorkflowClient
+from loadtest.load.entry import TrafficEntry
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import HttpConnection, Timeouts
 from loadtest.load.operation import request_sample
-from loadtest.load.session import Session, TrafficEntry
+from loadtest.load.session import Session
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import SETUP
 from loadtest.targets import allow, refused
@@ -108,7 +109,8 @@ class Seeder:
             if answer.outcome != Outcome.THROTTLED:
                 break
         if answer.reason == Reason.CONNECTION_REFUSED:
-            raise refused(allow(self._session.info.target.url, listed=self._session.info.target.budget is not None))
+            target = self._session.info.target
+            raise refused(allow(target.url, listed=target.budget is not None))
         status = answer.exchange.status or "no status"
         raise TargetError(
             f"the jobs that {entry.name!r} asks for could not be seeded: {kind} was answered with {status} "

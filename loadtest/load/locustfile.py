@@ -12,7 +12,7 @@ import locust as _locust
 from loadtest.load.plain.locust_test import LocustTest as _LocustTest
 from loadtest.load.plain.process import LocustProcess as _LocustProcess
 from loadtest.load.plain.process import WholePool as _WholePool
-from loadtest.load.plain.process import plain_refusal as _plain_refusal
+from loadtest.load.shutdown import plain_refusal as _plain_refusal
 
 _atexit.register(_gc.freeze)  # as in loadtest.load
 with _plain_refusal():

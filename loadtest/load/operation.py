@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import gevent
 
 from loadtest.contract import TERMINAL, Operation, Outcome, Reason, RequestKind
+from loadtest.http_headers import parse_date, parse_retry_after
 from loadtest.load.client import Answer
+from loadtest.load.entry import TrafficEntry
 from loadtest.load.http.exchange import Exchange, HttpConnection
-from loadtest.load.retry import retry_after_s
-from loadtest.load.session import Session, TrafficEntry
+from loadtest.load.session import Session
 from loadtest.record.samples import Sample
 from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
@@ -233,3 +235,20 @@ def request_sample(
         key_index=key_index,
         request_id=trace,
     )
+
+
+def retry_after_s(value: str | None, date: bytes | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for.
+
+    Args:
+        value: the header: seconds, or a date.
+        date: the answer's own ``Date``, against which a date is read, so that no clock of ours matters.
+
+    Returns:
+        None where there is no header, or none that can be understood; never below zero.
+    """
+    wanted = None if value is None else parse_retry_after(value)
+    if not isinstance(wanted, datetime):
+        return wanted
+    now = None if date is None else parse_date(date.decode("latin-1"))
+    return None if now is None else max(0.0, (wanted - now).total_seconds())

@@ -123,6 +123,7 @@ class JobIds:
     """Ids by the index of the key that made the job; a job is visible to that key only."""
 
     def __init__(self, keys: int) -> None:
+        self.keys = keys
         self._by_key: list[list[str]] = [[] for _ in range(keys)]
 
     def add(self, job_id: str, key_index: int) -> None:

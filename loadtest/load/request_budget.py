@@ -83,6 +83,20 @@ class RequestBudget:
         """Whether there are bounds at all."""
         return self._bounds is not None
 
+    def reserve_half(self) -> BudgetUse:
+        """Keep half of what this process may still use.
+
+        Returns:
+            What it has used and may still use, in all.
+        """
+        if self.allowed is None:
+            return BudgetUse()
+        for name in BudgetUse.__struct_fields__:
+            used = getattr(self.used, name)
+            left = max(0, getattr(self.allowed, name) - used)
+            setattr(self.allowed, name, used + (left + 1) // 2)
+        return self.allowed
+
     def take_operation(self) -> None:
         """Take one operation, before it begins.
 

@@ -1,149 +1,43 @@
-"""What the users of one run share: where to send, what to send, and where the samples go.
+"""One run, as everything that makes its load shares it: where to send, the record, and the clock.
 
-``TrafficEntry`` is what the users of one traffic entry need to know of it; ``Session`` is the run.
+Samples become Locust's request events, too, which feed its statistics and a user's listeners. Locust's tables know
+requests by kind and name. A 429 is under a name of its own, since what a refusal took says nothing of how long answers
+take. An async run consists of requests, so its row is not counted in *Aggregated*.
 """
 
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from locust.env import Environment
+from locust.stats import RequestStats, StatsError
 
-from loadtest.contract import (
-    JOB_OPERATIONS,
-    LIMIT_OF_OPERATION,
-    THROTTLED_STATUS,
-    LimitName,
-    Operation,
-)
+from loadtest.contract import LIMIT_OF_OPERATION, THROTTLED_STATUS, TIMED, Operation, Outcome, Reason, RequestKind
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
+from loadtest.load.entry import TrafficEntry, make_entry
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Timeouts
 from loadtest.load.http.resolver import make_resolver
 from loadtest.load.live import LiveFigures
-from loadtest.load.payloads import (
-    Bodies,
-    JobHistory,
-    JobIds,
-    Matcher,
-    read_inputs,
-    read_job_ids,
-    read_schema,
-)
+from loadtest.load.payloads import JobHistory, JobIds
 from loadtest.load.pool import Pool
 from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
-from loadtest.load.request_events import count_operations_apart, fire_request
-from loadtest.load.retry import Pacer
-from loadtest.plan import AssumedLimits, schedules
+from loadtest.plan import schedules
 from loadtest.record.progress import Phase, Progress
-from loadtest.record.run_info import RunInfo, TrafficPlan
+from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
-from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
-from loadtest.seeded_random import seeded_random
-from loadtest.targets import Target
+from loadtest.scenario import Scenario
+from loadtest.schedule import Arrival
+from loadtest.targets import Target, allow
 from loadtest.targets.connection import header_values, tls_context
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficEntry:
-    """What the users of one traffic entry need to know of it."""
-
-    name: str
-    index: int
-    operation: Operation
-    traffic: Traffic
-    plan: TrafficPlan
-    seed: int
-    pool: Pool
-    timeouts: Timeouts
-    pacer: Pacer | None
-    """Of all its polls together; None where they are not paced."""
-    job_ids: JobIds
-    bodies: Bodies
-    matcher: Matcher | None
-    """Of results; None where any will do."""
-    expected: dict[str, frozenset[int]]
-    """Statuses that are no failure to Locust, by stage."""
-
-    def key_index(self, number: int) -> int:
-        """The key of arrival ``number``: its retries and polls keep it."""
-        return self.plan.key_start + number % self.plan.key_count
-
-    def mistake(self, number: int) -> MistakeKind | None:
-        """What arrival ``number`` is to get wrong on purpose, if anything."""
-        return self.traffic.mistakes.pick(self.seed, self.name, number)
-
-    def draw(self, *about: object) -> float:
-        """A number from 0 to 1, the same in every run with this seed."""
-        return seeded_random(self.seed, self.name, *about)
-
-
-def make_entry(
-    name: str, index: int, traffic: Traffic, info: RunInfo, *, base: Path, own_jobs: JobIds, keys: int
-) -> TrafficEntry:
-    """Make an entry ready.
-
-    Raises:
-        InputError: if a file that it names cannot be used.
-    """
-    plan = info.traffic[name]
-    expect = traffic.expect
-    schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
-    rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
-    # Arrivals that send the same row can be compared pair by pair.
-    plan.input_rows = None if rows is None else len(rows)
-    return TrafficEntry(
-        name=name,
-        index=index,
-        operation=traffic.operation,
-        traffic=traffic,
-        plan=plan,
-        seed=info.seed,
-        pool=Pool(plan.users, plan.max_users),
-        timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        pacer=_pacer(traffic, plan, info),
-        job_ids=_job_ids(traffic, base, own_jobs, keys),
-        bodies=Bodies(
-            traffic.workflow or "say-hello",
-            traffic.parameters,
-            rows,
-            order=traffic.inputs_order,
-            seed=(info.seed, name),
-        ),
-        matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
-        expected=_expected(traffic, plan),
-    )
-
-
-def _pacer(traffic: Traffic, plan: TrafficPlan, info: RunInfo) -> Pacer | None:
-    if traffic.polling.pace is None:
-        return None
-    assumed = AssumedLimits.recorded(info.target)
-    return Pacer(traffic.polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
-
-
-def _job_ids(traffic: Traffic, base: Path, own_jobs: JobIds, keys: int) -> JobIds:
-    if traffic.operation not in JOB_OPERATIONS or traffic.job_ids == "seeded":
-        return JobIds(keys)
-    return own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, keys)
-
-
-def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
-    by_stage = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
-    by_stage[WARMUP] = frozenset(traffic.stages[0].expect)
-    for stage in plan.stages:
-        if stage.expect_429:
-            by_stage[stage.name] = by_stage.get(stage.name, frozenset()) | {THROTTLED_STATUS}
-    return by_stage
-
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
@@ -197,10 +91,7 @@ class Session:
         self.schedules = schedules(info.traffic, info.seed)
         self.own_jobs = JobIds(endpoint.key_count)
         self.history = JobHistory()
-        self.entries = {
-            name: make_entry(name, index, each, info, base=base, own_jobs=self.own_jobs, keys=endpoint.key_count)
-            for index, (name, each) in enumerate(scenario.traffic.items())
-        }
+        self.entries = {name: make_entry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}
         limits = info.target.limits
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
         self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})
@@ -250,6 +141,21 @@ class Session:
         self.recorder.append(sample)
         fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
+    def unsent(self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome, reason: Reason) -> Sample:
+        """The sample of an operation of which nothing was sent."""
+        return Sample(
+            row="operation",
+            traffic=entry.name,
+            operation=entry.operation,
+            stage=arrival.stage,
+            outcome=outcome,
+            reason=reason,
+            arrival=arrival.number,
+            intended_start=arrival.intended_ns,
+            key_index=entry.key_index(arrival.number),
+            request_id=self.trace_id(entry, arrival.number),
+        )
+
     def progress(self, phase: Phase) -> Progress:
         """The live figures, and in which stage each traffic entry is."""
         elapsed = self.elapsed_s
@@ -260,23 +166,22 @@ class Session:
         return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
 
 
-def _codings(headers: Mapping[str, str]) -> frozenset[str]:
-    """The content codings that requests with such headers ask for."""
-    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
-    return frozenset(codings | {"x-gzip"} if "gzip" in codings else codings)
-
-
-def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, info: RunInfo) -> Endpoint:
-    """The endpoint of a target that may be loaded (see ``loadtest.targets.allow``).
+def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
+    """The endpoint of a run's target, which is checked once more where it is not given.
 
     Raises:
-        InputError: if a file for TLS, or a variable that a header's value comes from, is missing here.
+        InputError: if it may not be loaded, or a file for TLS, or a variable of a header's value, is missing here.
     """
+    listed = info.target.budget is not None
+    target = target or allow(info.target.url, listed=listed)
     tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = make_resolver(target, listed=info.target.budget is not None)
+    names = make_resolver(target, listed=listed)
     headers = header_values(info.target.headers)
+    codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
+    if "gzip" in codings:
+        codings.add("x-gzip")
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names, _codings(headers)),
+        Address(target.address, target.port, tls, target.server_name, names, frozenset(codings)),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
@@ -286,3 +191,70 @@ def make_endpoint(target: Target, keys: Sequence[str], workflow_endpoint: str, i
         secrets=[headers[name] for name, written in info.target.headers.items() if written.startswith("$")],
         budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
     )
+
+
+_OPERATION: Final = str(Operation.ASYNC_RUN)
+"""The one operation that has a row of its own: the others are their only request, retries aside."""
+_PHRASES: Final[dict[int, str]] = {each.value: each.phrase for each in HTTPStatus}
+_SENTENCES: Final[dict[str, str]] = {each.value: each.sentence for each in Reason}
+
+
+class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
+    """A request that failed, with status and meaning, for Locust's statistics."""
+
+
+def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
+    """Fire Locust's event for a sample, if it is of a request or of an async run."""
+    if sample.row == "operation":
+        if sample.operation != Operation.ASYNC_RUN or sample.outcome not in TIMED:
+            return
+        kind, since = _OPERATION, sample.intended_start
+    elif sample.kind is not None:
+        # A poll is a request of its own; the first request of an operation counts from when it was wanted.
+        kind = sample.kind
+        since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
+    else:
+        return
+    if sample.end is None or since is None:
+        return
+    failed = sample.outcome != Outcome.OK and (sample.status is None or sample.status not in expected)
+    environment.events.request.fire(
+        request_type=kind,
+        name=f"{sample.traffic} {sample.status}" if sample.status == THROTTLED_STATUS else sample.traffic,
+        response_time=(sample.end - since) / 1e6,
+        response_length=sample.bytes_received or 0,
+        exception=RequestFailure(_meaning(sample)) if failed else None,
+        context={},
+    )
+
+
+def _meaning(sample: Sample) -> str:
+    """Status and code of an answer that is an error; else what went wrong, as a sentence."""
+    status = sample.status
+    if status is not None and status >= HTTPStatus.BAD_REQUEST:
+        return f"{status} {sample.error_code or _PHRASES.get(status, 'of no known meaning')}"
+    why = _SENTENCES.get(sample.reason or "", "it failed").rstrip(".")
+    why += f": {sample.error_code}" if sample.error_code else ""
+    return why if status is None else f"{why} (status {status})"
+
+
+def count_operations_apart(stats: RequestStats) -> None:
+    """Keep operations out of the total of Locust's statistics: their requests are in it."""
+    log_request, log_error = stats.log_request, stats.log_error
+
+    def request(method: str, name: str, response_time: int, content_length: int) -> None:
+        if method == _OPERATION:
+            stats.entries[(name, method)].log(response_time, content_length)
+        else:
+            log_request(method, name, response_time, content_length)
+
+    def error(method: str, name: str, error: Exception | str | None) -> None:
+        if method != _OPERATION:
+            log_error(method, name, error)
+            return
+        stats.entries[(name, method)].log_error(error)
+        found = stats.errors.setdefault(StatsError.create_key(method, name, error), StatsError(method, name, error))
+        found.occurred()
+
+    # Of this environment's object alone; its runner has listeners that are bound to it already.
+    vars(stats).update(log_request=request, log_error=error)

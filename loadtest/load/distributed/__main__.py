@@ -9,23 +9,21 @@ import argparse
 import atexit
 import gc
 import os
-import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import gevent
-from gevent import os as gevent_os
+from gevent.event import AsyncResult
 from locust.env import Environment
 from locust.log import setup_logging
 from locust.runners import WorkerRunner
 
 from loadtest.credentials import credentials
-from loadtest.errors import ExitCode, InputError, LoadtestError, TargetError
+from loadtest.errors import ExitCode, InputError, TargetError
 from loadtest.load.distributed.worker import Worker
+from loadtest.load.shutdown import on_end_of, on_signals, plain_refusal
 from loadtest.processes import parse_address
-from loadtest.program import pasteable
 
 _FLUSH: Final = 0.2
 """Seconds for the last message to get away."""
@@ -46,29 +44,21 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     keys, workflow_endpoint = credentials()
     environment = Environment(user_classes=[], events=locust.events)
     runner = _connect(environment, *master)
-    refusals: list[str] = []
+    refusal = AsyncResult()
     worker = Worker(
-        environment,
-        runner,
-        keys=keys,
-        workflow_endpoint=workflow_endpoint,
-        base=base,
-        on_refused=refusals.append,
+        environment, runner, keys=keys, workflow_endpoint=workflow_endpoint, base=base, on_refused=refusal.set
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, worker.interrupt)
+    on_signals(worker.interrupt)
     if with_parent:
-        gevent.spawn(_leave_with_parent)
+        on_end_of(sys.stdin.fileno(), _leave_with_parent)
     over = gevent.spawn(runner.greenlet.join)
-    refused = gevent.spawn(_until, refusals)
-    left = gevent.spawn(worker.left.wait)
-    gevent.wait([over, refused, left], count=1)
+    gevent.wait([over, refusal, worker.left], count=1)
     if not over.ready():
         environment.events.quitting.fire(environment=environment, reverse=True)
         gevent.sleep(_FLUSH)
         runner.quit()
-    if refusals:
-        raise InputError(f"this worker can't take part: {refusals[0]}")
+    if refusal.ready():
+        raise InputError(f"this worker can't take part: {refusal.get()}")
     return ExitCode.INVALID if worker.gave_up else ExitCode.PASS
 
 
@@ -81,32 +71,17 @@ def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
         ) from error
 
 
-def _until(refusals: list[str]) -> None:
-    while not refusals:
-        gevent.sleep(_FLUSH)
-
-
 def _leave_with_parent() -> None:
-    while gevent_os.tp_read(sys.stdin.fileno(), 1024):
-        pass
     # The master is gone, or done: nothing can be handed back.
     gevent.sleep(_FLUSH)
     os._exit(int(ExitCode.INTERRUPTED))
 
 
-def _run(arguments: Sequence[str]) -> int:
+if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as in loadtest.load
     parser = argparse.ArgumentParser(prog="python -m loadtest.load.distributed")
     parser.add_argument("master", type=parse_address)
     parser.add_argument("base", type=Path)
     parser.add_argument("--with-parent", action="store_true")
-    options = parser.parse_args(arguments)
-    try:
-        return main(options.master, options.base, with_parent=options.with_parent)
-    except LoadtestError as error:
-        sys.stderr.write(pasteable(f"loadtest: {error}\n"))
-        return int(error.exit_code)
-
-
-if __name__ == "__main__":
-    atexit.register(gc.freeze)  # as in loadtest.load
-    sys.exit(_run(sys.argv[1:]))
+    with plain_refusal():
+        sys.exit(main(**vars(parser.parse_args())))

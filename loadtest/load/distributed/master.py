@@ -1,40 +1,73 @@
-"""A run on workers, for the engine to conduct as it conducts one in its own process; and how such a run ends.
+"""A run on workers, for the engine to conduct as it conducts one in its own process.
 
-At its end, what is missing in the record counts as lost, and run.json lists the workers.
+The master takes in the workers' reports, and assigns the schedule as they come and go. At the end, what is missing in
+the record counts as lost.
 """
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 import gevent
+import msgspec
 
-from loadtest.contract import Outcome, Reason
 from loadtest.errors import LoadtestError
-from loadtest.load.distributed.coordinator import TICK, Coordinator, Member
-from loadtest.load.distributed.protocol import Close, Stop
+from loadtest.load.distributed import protocol
+from loadtest.load.distributed.assignment import Assigner, Assignment, Reassignment
+from loadtest.load.distributed.collector import Collector
+from loadtest.load.distributed.members import Member, describe_workers, record_lost_arrivals
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
+from loadtest.load.recorder import RunFiles
+from loadtest.load.request_budget import QuotaSplit
 from loadtest.load.session import Session
-from loadtest.record import run_info
-from loadtest.record.samples import Sample
+from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
+logger = logging.getLogger(__name__)
+LOST_AFTER_NS: Final = 2_500_000_000
+"""Silence after which a worker counts as lost; it has stopped offering by then (``HOLD_NS`` of ``worker``)."""
+_TICK: Final = 0.05
+_LEAST_MARGIN_NS: Final = 300_000_000
+_ASLEEP_NS: Final = 1_000_000_000
+_PREPARING_NS: Final = 30_000_000_000
+"""Silence before the epoch, while users are made, after which a worker is given up."""
 _CLOSE_PATIENCE: Final = 15.0
 
 
 class DistributedGenerator:
-    """A ``LoadGenerator`` whose load is made by the workers that take part in the run."""
+    """The workers that take part in a run (see ``LocalGenerator`` for what the engine needs)."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
+        if not isinstance(session.recorder.output, RunFiles):
+            raise TypeError("a master writes the record of the run itself")
         self.on_abort: Callable[[str], None] = lambda _: None
+        self._members: dict[str, Member] = {}
+        self._assigner = Assigner()
+        self._ended_ns: int | None = None
+        """When the workers were told to offer nothing more; since the epoch."""
+        self._begun = self._closing = False
+        self._setup_failure: str | None = None
+        """Why the run can't begin."""
+        self._collector = Collector(session.recorder, session.recorder.output, self._share_jobs)
+        self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
         self._session = session
-        self._coordinator = Coordinator(session, mailbox, self._abort)
+        self._mailbox = mailbox
         self._health = Health({})
+        self._run = session.info.id
+        self._info = msgspec.json.encode(session.info)
+        self._wants_jobs = any(entry.traffic.job_ids == "run" for entry in session.entries.values())
+        mailbox.listener = self
+        connected = mailbox.connected()
+        for worker, hello in connected.items():
+            self._set_up(worker, hello, len(connected))
+        self._ticker = gevent.spawn(self._tick_forever)
 
     @property
     def lead_ns(self) -> int:
         """Far enough ahead for the epoch to reach every worker."""
-        return 2 * self._coordinator.margin_ns
+        return 2 * self._margin_ns
 
     @property
     def ready(self) -> bool:
@@ -43,60 +76,55 @@ class DistributedGenerator:
         Raises:
             LoadtestError: if one can't take part.
         """
-        if self._coordinator.setup_failure is not None:
-            raise LoadtestError(self._coordinator.setup_failure)
-        alive = self._coordinator.alive()
+        if self._setup_failure is not None:
+            raise LoadtestError(self._setup_failure)
+        alive = self._alive()
         return bool(alive) and all(member.report is not None and member.report.ready for member in alive)
 
     @property
     def offered_all(self) -> bool:
         """Whether no worker has anything left to offer."""
-        coordinator = self._coordinator
-        last, stopped = coordinator.assigner.assignments[-1].number, coordinator.ended_ns is not None
-        return all(member.has_offered_all(last, stopped=stopped) for member in coordinator.alive())
+        last, stopped = self._assigner.assignments[-1].number, self._ended_ns is not None
+        return all(member.has_offered_all(last, stopped=stopped) for member in self._alive())
 
     @property
     def quiet(self) -> bool:
         """Whether nothing waits or is in flight at any worker."""
-        return self.offered_all and all(member.quiet for member in self._coordinator.alive())
+        return self.offered_all and all(member.quiet for member in self._alive())
 
     @property
-    def cpu(self) -> list[run_info.CpuSample]:
+    def cpu(self) -> list[CpuSample]:
         """Of the master (index 0) and of every worker."""
-        of_workers = [sample for member in self._coordinator.members.values() for sample in member.cpu]
-        return [*self._health.cpu, *of_workers]
+        return [*self._health.cpu, *(sample for member in self._members.values() for sample in member.cpu)]
 
     @property
-    def generators(self) -> list[run_info.GeneratorInfo]:
+    def generators(self) -> list[GeneratorInfo]:
         """Of the master, and what every worker last reported."""
         known = [self._health.figures()]
-        for member in self._coordinator.members.values():
+        for member in self._members.values():
             if member.generator is not None:
                 member.generator.lost = member.lost
                 known.append(member.generator)
         return known
 
     @property
-    def budget_used(self) -> run_info.BudgetUse:
-        """What master and workers have used together, as they last reported."""
-        return self._coordinator.quota_split.total()
+    def budget_used(self) -> BudgetUse:
+        """Of master and workers together, as they last reported."""
+        return self._quota_split.total()
 
     @property
-    def clock(self) -> run_info.ClockInfo | None:
+    def clock(self) -> ClockInfo | None:
         """The estimate of the worker that knows it best."""
-        reports = [member.report for member in self._coordinator.members.values()]
-        clocks = [report.clock for report in reports if report is not None and report.clock is not None]
+        clocks = [report.clock for report in self._reports() if report.clock is not None]
         return min(clocks, key=lambda clock: clock.uncertainty_s, default=None)
 
     @property
-    def peers(self) -> dict[str, run_info.PeerInfo]:
+    def peers(self) -> dict[str, PeerInfo]:
         """What the master, which seeds jobs, and every worker connected to, as they last reported."""
-        reports = [member.report for member in self._coordinator.members.values()]
-        of_processes = [self._session.endpoint.address.resolver.peers, *(each.peers for each in reports if each)]
-        total: dict[str, run_info.PeerInfo] = {}
-        for peers in of_processes:
+        total: dict[str, PeerInfo] = {}
+        for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():
-                known = total.setdefault(address, run_info.PeerInfo())
+                known = total.setdefault(address, PeerInfo())
                 known.connections += peer.connections
                 known.failed += peer.failed
         return total
@@ -104,109 +132,234 @@ class DistributedGenerator:
     def begin(self) -> None:
         """Let the workers share the schedule from the session's epoch on."""
         self._health.start(self._session.epoch_ns)
-        self._coordinator.begin()
+        self._begun = True
+        for member in self._alive():
+            self._admit(member)
+        self._assign(self._assigner.begin())
 
     def stop(self, *, discard: bool = False) -> None:
         """Let no worker offer anything more."""
-        coordinator = self._coordinator
-        if coordinator.ended_ns is None and coordinator.begun:
-            coordinator.ended_ns = coordinator.now_ns()
-        coordinator.send_all(Stop(run=coordinator.run, discard=discard))
+        if self._ended_ns is None and self._begun:
+            self._ended_ns = time.monotonic_ns() - self._session.epoch_ns
+        self._send_all(protocol.Stop(run=self._run, discard=discard))
 
     def finish(self) -> None:
         """Wait until every worker has sent what it recorded."""
-        self._finish(aborted=False)
+        self._close(aborted=False)
 
     def unwatch(self) -> None:
         """Watch the master's process no longer."""
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        """Record what is missing: it was lost with a worker."""
-        self._finish(aborted=aborted)
-        self._coordinator.end()
-        record_lost_arrivals(self._session, self._coordinator)
-        describe_workers(self._session, self._coordinator)
+        """Record what is missing, which was lost with a worker, and listen to none any longer."""
+        self._close(aborted=aborted)
+        self._ticker.kill()
+        self._mailbox.listener = None
+        session, assignments = self._session, self._assigner.assignments
+        record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
+        describe_workers(session, self._members, self._collector, assignments)
+        session.endpoint.budget.used = self._quota_split.total()
 
-    def _abort(self, reason: str) -> None:
-        self.on_abort(reason)
-
-    def _finish(self, *, aborted: bool) -> None:
-        coordinator = self._coordinator
-        if coordinator.closing:
+    def worker_came(self, worker: str, hello: protocol.Hello) -> None:
+        """Let a worker that came later take part, too."""
+        if worker in self._members or self._closing or self._ended_ns is not None:
             return
-        coordinator.closing = True
-        coordinator.send_all(Close(run=coordinator.run, aborted=aborted))
+        self._set_up(worker, hello, len(self._alive()) + 1)
+        self._mailbox.give_users()
+
+    def worker_counts(self) -> dict[str, int]:
+        """Workers that take part, and how many there were when each was set up."""
+        return {member.worker: member.worker_count for member in self._alive()}
+
+    def receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
+        """Act on a worker's message."""
+        member = self._members.get(worker)
+        if member is None or isinstance(message, protocol.Hello) or message.run != self._run:
+            return
+        match message:
+            case protocol.WorkerReport():
+                self._take_report(member, message, received_ns)
+            case protocol.CutAnswer():
+                self._quota_split.note_reserved(worker, message.reserved)
+                self._assigner.answer(worker, message.number, message.reached_ns, accepted=message.accepted)
+            case protocol.Leave():
+                member.leaving = True
+                self._assigner.leave(worker, gone=False)
+            case protocol.HandBack():
+                self._hand_on(message)
+            case protocol.SetupFailed():
+                self._setup_failure = f"the worker on {member.hello.host} can't take part: {message.message}"
+                self._remove(member, lost=False)
+
+    @property
+    def _margin_ns(self) -> int:
+        """How far ahead something has to be announced: a few times as long as the slowest worker's round trip."""
+        away = max((member.report.uncertainty_ns for member in self._alive() if member.report is not None), default=0)
+        return max(_LEAST_MARGIN_NS, 4 * away)
+
+    def _alive(self) -> list[Member]:
+        """Workers that can be asked."""
+        return [member for member in self._members.values() if member.gone_ns is None]
+
+    def _reports(self) -> list[protocol.WorkerReport]:
+        """The last one of every worker, also of those that are gone."""
+        return [member.report for member in self._members.values() if member.report is not None]
+
+    def _send_all(self, message: protocol.FromMaster) -> None:
+        for member in self._alive():
+            self._mailbox.send(member.worker, message)
+
+    def _close(self, *, aborted: bool) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._send_all(protocol.Close(run=self._run, aborted=aborted))
         deadline = time.monotonic() + _CLOSE_PATIENCE
-        while time.monotonic() < deadline and not all(member.closed for member in coordinator.alive()):
-            gevent.sleep(TICK)
-        for member in coordinator.alive():
+        while time.monotonic() < deadline and not all(member.closed for member in self._alive()):
+            gevent.sleep(_TICK)
+        for member in self._alive():
             if not member.closed:
-                coordinator.remove(member, lost=True)
+                self._remove(member, lost=True)
 
+    def _remove(self, member: Member, *, lost: bool) -> None:
+        """Count on a worker no longer: it has left, or counts as lost."""
+        member.gone_ns = time.monotonic_ns() - self._session.epoch_ns if self._begun else 0
+        member.lost = lost
+        self._assigner.leave(member.worker, gone=True)
+        if lost:
+            logger.warning("Worker %d on %s is lost.", member.index, member.hello.host)
 
-def record_lost_arrivals(session: Session, coordinator: Coordinator) -> None:
-    """Record as lost what was assigned and is not in the record, once workers have sent all that they will."""
-    members, arrivals = coordinator.members, coordinator.collector.arrivals
-    assignments = coordinator.assigner.assignments
-    finished = session.info.end == "finished"
-    # Where the run was cut short, only workers that are gone had arrivals that nobody offered.
-    workers = None if finished else {m.worker for m in members.values() if not m.alive or m.returned}
-    for schedule in session.schedules if assignments else ():
-        entry = session.entries[schedule.traffic]
-        until = int(schedule.duration * 1e9) + 1 if finished or coordinator.ended_ns is None else coordinator.ended_ns
-        lost = 0
-        for arrival, worker in arrivals.missing(schedule, assignments, until, workers):
-            lost += 1
-            session.recorder.append(
-                Sample(
-                    row="operation",
-                    traffic=entry.name,
-                    operation=entry.operation,
-                    stage=arrival.stage,
-                    outcome=Outcome.LOST,
-                    reason=Reason.WORKER_LOST,
-                    arrival=arrival.number,
-                    intended_start=arrival.intended_ns,
-                    key_index=entry.key_index(arrival.number),
-                    worker=members[worker].index,
-                    request_id=session.trace_id(entry, arrival.number),
-                )
-            )
-        session.live.offered[entry.name] = arrivals.count(entry.name) + lost
-    if arrivals.repeated:
-        session.bug = f"{arrivals.repeated} arrivals were sent by two workers"
-
-
-def describe_workers(session: Session, coordinator: Coordinator) -> None:
-    """Fill in the workers, their assignments, and what they used of the request budget, for run.json."""
-    info, members = session.info, coordinator.members
-    assignments = coordinator.assigner.assignments
-    session.endpoint.budget.used = coordinator.quota_split.total()
-    if assignments:
-        info.workers = len(assignments[0].workers)
-    info.worker_processes = [_worker_info(member, coordinator.collector.rows) for member in members.values()]
-    info.assignments = [
-        run_info.AssignmentInfo(
-            number=each.number,
-            from_s=round(each.from_ns / 1e9, 3),
-            workers=[members[worker].index for worker in each.workers],
+    def _set_up(self, worker: str, hello: protocol.Hello, worker_count: int) -> None:
+        member = Member(worker, len(self._members) + 1, hello, worker_count, heard_ns=time.monotonic_ns())
+        self._members[worker] = member
+        setup = protocol.Setup(
+            run=self._run,
+            worker=member.index,
+            info=self._info,
+            trace=self._session.trace,
+            worker_count=worker_count,
+            boot=protocol.boot_id(),
         )
-        for each in assignments
-    ]
+        self._mailbox.send(worker, setup)
 
+    def _take_report(self, member: Member, report: protocol.WorkerReport, received_ns: int) -> None:
+        member.heard_ns = max(member.heard_ns, received_ns)
+        rejoin = member.lost and self._begun and not self._closing and self._ended_ns is None
+        if rejoin:
+            member.gone_ns, member.lost = None, False
+            member.returned += 1
+        if report.batch is not None:
+            self._collector.take(member.worker, report.batch)
+        member.report, member.generator = report, report.generator or member.generator
+        member.cpu += report.cpu
+        self._quota_split.note_used(member.worker, report.used)
+        session = self._session
+        session.live.offered = sum((Counter(each.offered) for each in self._reports()), Counter())
+        session.live.add_offered(report.newly_offered)
+        if report.bug is not None:
+            session.bug, session.user_error = report.bug, report.user_error
+        if report.abort is not None:
+            self.on_abort(report.abort)
+        last = self._collector.last(member.worker)
+        if report.closed and last >= (report.batch.number if report.batch else 0):
+            member.closed = True
+            if member.leaving:
+                self._remove(member, lost=False)
+        acknowledge = protocol.Acknowledge(
+            run=self._run,
+            echo_ns=report.sent_ns,
+            received_ns=received_ns,
+            replied_ns=time.monotonic_ns(),
+            batch=last,
+            rejoin=rejoin,
+        )
+        self._mailbox.send(member.worker, acknowledge)
 
-def _worker_info(member: Member, rows: dict[str, int]) -> run_info.WorkerInfo:
-    report = member.report
-    return run_info.WorkerInfo(
-        worker=member.index,
-        host=member.hello.host,
-        joined_s=round((member.joined_ns or 0) / 1e9, 3),
-        left_s=None if member.gone_ns is None else round(member.gone_ns / 1e9, 3),
-        end="lost" if member.lost else "stayed" if member.alive else "left",
-        returned=member.returned,
-        samples=rows.get(member.worker, 0),
-        offset_ms=round((report.offset_ns if report else 0) / 1e6, 3),
-        uncertainty_ms=round((report.uncertainty_ns if report else 0) / 1e6, 3),
-        shared_clock=report is not None and report.shared_clock,
-    )
+    def _admit(self, member: Member) -> None:
+        """Let a worker that is ready share the schedule, from the next assignment on."""
+        known = [
+            (name, each.job_ids) for name, each in self._session.entries.items() if each.traffic.job_ids == "seeded"
+        ]
+        for name, ids in (*known, *([(None, self._session.own_jobs)] if self._wants_jobs else [])):
+            if jobs := ids.all():
+                self._mailbox.send(member.worker, protocol.KnownJobs(run=self._run, entry=name, jobs=jobs))
+        self._assigner.join(member.worker)
+
+    def _share_jobs(self, worker: str, jobs: list[tuple[str, int]]) -> None:
+        if not self._wants_jobs:
+            return
+        for job_id, key in jobs:
+            self._session.own_jobs.add(job_id, key)
+        for member in self._alive():
+            if member.worker != worker:
+                self._mailbox.send(member.worker, protocol.KnownJobs(run=self._run, entry=None, jobs=jobs))
+
+    def _assign(self, assignment: Assignment) -> None:
+        workers = list(assignment.workers)
+        message = protocol.Assign(
+            run=self._run,
+            number=assignment.number,
+            epoch_ns=self._session.epoch_ns,
+            epoch_unix_ns=self._session.info.epoch_unix_ns or 0,
+            from_ns=assignment.from_ns,
+            workers=workers,
+            allowed=self._quota_split.split(workers),
+        )
+        for worker in workers:
+            if self._members[worker].joined_ns is None:
+                self._members[worker].joined_ns = assignment.from_ns
+        self._send_all(message)
+
+    def _hand_on(self, message: protocol.HandBack) -> None:
+        sharing = self._assigner.assignments[-1].workers
+        takers = [member for member in self._alive() if member.worker in sharing and not member.leaving]
+        for place, member in enumerate(takers):
+            if arrivals := message.arrivals[place :: len(takers)]:
+                member.handed += len(arrivals)
+                self._mailbox.send(member.worker, protocol.TakeOver(run=self._run, arrivals=arrivals))
+
+    def _tick_forever(self) -> None:
+        due = time.monotonic_ns()
+        while True:
+            due += round(_TICK * 1e9)
+            gevent.sleep(_TICK)
+            now = time.monotonic_ns()
+            if now - due > _ASLEEP_NS:
+                # We were asleep, not they: the messages that came meanwhile have to be read first.
+                for member in self._alive():
+                    member.heard_ns = max(member.heard_ns, now - _ASLEEP_NS)
+            due = now
+            if self._mailbox.bug is not None:
+                self._session.bug = self._mailbox.bug
+            self._tick(now)
+
+    def _tick(self, now: int) -> None:
+        patience = LOST_AFTER_NS if self._begun else _PREPARING_NS
+        for member in self._alive():
+            if not member.closed and now - member.heard_ns > patience:
+                self._remove(member, lost=True)
+        if self._ended_ns is not None or self._closing:
+            return
+        if not self._begun:
+            if self._members and not self._alive():
+                self._setup_failure = self._setup_failure or "every worker was lost before the run began"
+            return
+        for member in self._alive():
+            report = member.report
+            waits = report is not None and report.ready and report.waiting and not member.leaving
+            if waits and member.worker not in self._assigner.wanted:
+                self._admit(member)
+        self._reassign(now)
+
+    def _reassign(self, now: int) -> None:
+        if not self._assigner.wanted:
+            self.on_abort("every worker was lost, or has left")
+            return
+        alive = {member.worker for member in self._alive()}
+        step = self._assigner.step(now - self._session.epoch_ns, self._margin_ns, alive)
+        if isinstance(step, Reassignment):
+            for worker in step.waiting:
+                self._mailbox.send(worker, protocol.ProposeCut(run=self._run, number=step.number, cut_ns=step.cut_ns))
+        elif step is not None:
+            self._assign(step)

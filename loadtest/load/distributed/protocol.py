@@ -49,6 +49,13 @@ class Hello(msgspec.Struct, tag=True):
     """How many API keys it has."""
 
 
+class RunMessage(msgspec.Struct, tag=True):
+    """A message of one run."""
+
+    run: str
+    """Its id."""
+
+
 class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Part of what a worker recorded."""
 
@@ -60,10 +67,9 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Ids of jobs that were accepted, with the index of their key."""
 
 
-class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
+class WorkerReport(RunMessage, tag=True, kw_only=True):
     """How a worker is doing, and what it recorded since its last report."""
 
-    run: str
     sent_ns: int
     """On the worker's monotonic clock."""
     ready: bool = False
@@ -106,10 +112,9 @@ class WorkerReport(msgspec.Struct, tag=True, kw_only=True):
     """What it is in a sentence, where a user's own class made it."""
 
 
-class CutAnswer(msgspec.Struct, tag=True):
+class CutAnswer(RunMessage, tag=True):
     """Whether a worker will stop at the cut that was proposed."""
 
-    run: str
     number: int
     accepted: bool
     reached_ns: int
@@ -117,23 +122,19 @@ class CutAnswer(msgspec.Struct, tag=True):
     """What it has used and may still use before the next assignment."""
 
 
-class Leave(msgspec.Struct, tag=True):
+class Leave(RunMessage, tag=True):
     """A worker wants to leave, politely."""
 
-    run: str
 
-
-class HandBack(msgspec.Struct, tag=True):
+class HandBack(RunMessage, tag=True):
     """Arrivals that a worker was assigned and will not send."""
 
-    run: str
     arrivals: list[Arrival]
 
 
-class SetupFailed(msgspec.Struct, tag=True):
+class SetupFailed(RunMessage, tag=True):
     """A worker can't take part: why, and what to do."""
 
-    run: str
     message: str
 
 
@@ -146,10 +147,9 @@ class Refuse(msgspec.Struct, tag=True):
     message: str
 
 
-class Setup(msgspec.Struct, tag=True):
+class Setup(RunMessage, tag=True):
     """What a worker has to know of a run."""
 
-    run: str
     worker: int
     """Its index, from 1 on: it is in every sample that it records."""
     info: bytes
@@ -162,28 +162,25 @@ class Setup(msgspec.Struct, tag=True):
     """As in ``Hello``, of the master."""
 
 
-class KnownJobs(msgspec.Struct, tag=True):
+class KnownJobs(RunMessage, tag=True):
     """Jobs that retrievals may ask for."""
 
-    run: str
     entry: str | None
     """The traffic entry that they were seeded for; null for the run's own."""
     jobs: list[tuple[str, int]]
 
 
-class ProposeCut(msgspec.Struct, tag=True):
+class ProposeCut(RunMessage, tag=True):
     """The assignment is about to change: offer nothing from the cut on, until the next assignment is there."""
 
-    run: str
     number: int
     cut_ns: int
     """Since the epoch."""
 
 
-class Assign(msgspec.Struct, tag=True, kw_only=True):
+class Assign(RunMessage, tag=True, kw_only=True):
     """From a moment on, these workers share the schedule, in this order."""
 
-    run: str
     number: int
     epoch_ns: int
     """The run's epoch, on the master's monotonic clock."""
@@ -195,32 +192,28 @@ class Assign(msgspec.Struct, tag=True, kw_only=True):
     """What each worker may use of the request budget, in all since the run began; null without one."""
 
 
-class TakeOver(msgspec.Struct, tag=True):
+class TakeOver(RunMessage, tag=True):
     """Arrivals that another worker handed back."""
 
-    run: str
     arrivals: list[Arrival]
 
 
-class Stop(msgspec.Struct, tag=True):
+class Stop(RunMessage, tag=True):
     """Offer nothing more."""
 
-    run: str
     discard: bool
     """Whether what waits for a user is not sent any longer, either."""
 
 
-class Close(msgspec.Struct, tag=True):
+class Close(RunMessage, tag=True):
     """Send what is left of the record."""
 
-    run: str
     aborted: bool
 
 
-class Acknowledge(msgspec.Struct, tag=True):
+class Acknowledge(RunMessage, tag=True):
     """The answer to a report."""
 
-    run: str
     echo_ns: int
     """When the report was sent, on the worker's clock."""
     received_ns: int

@@ -9,6 +9,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Protocol
 
 import gevent
@@ -22,6 +23,7 @@ from locust.runners import MasterRunner, WorkerNode
 from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.protocol import PROTOCOL, FromMaster, FromWorker, Hello, Refuse
+from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger(__name__)
 _REMEDY: Final = "Install the same version on every machine."
@@ -31,13 +33,9 @@ _AT_ONCE: Final = 1000.0
 class RunListener(Protocol):
     """The run under way, which gets the messages of its workers."""
 
-    def worker_came(self, worker: str, hello: Hello) -> None:
-        """A worker has come that could take part."""
-        ...
+    def worker_came(self, worker: str, hello: Hello) -> None: ...
 
-    def receive(self, worker: str, message: FromWorker, received_ns: int) -> None:
-        """A worker has sent a message."""
-        ...
+    def receive(self, worker: str, message: FromWorker, received_ns: int) -> None: ...
 
     def worker_counts(self) -> dict[str, int]:
         """Workers that take part, and how many there were when each was set up."""
@@ -63,7 +61,9 @@ class Mailbox:
         self._keys = keys
         self._queue = SimpleQueue()
         runner.register_message(protocol.NAME, self._receive)
-        environment.dispatcher_class = self._dispatcher  # type: ignore[assignment] # it has what a master asks for
+        environment.dispatcher_class = partial(  # type: ignore[assignment] # it has what a master asks for
+            UserDispatcher, worker_counts=lambda: {} if self.listener is None else self.listener.worker_counts()
+        )
         gevent.spawn(self._work)
 
     def send(self, worker: str, message: FromMaster) -> None:
@@ -82,13 +82,6 @@ class Mailbox:
     def give_users(self) -> None:
         """Have workers that came since the run began make their users."""
         gevent.spawn(self._runner.start, self._runner.target_user_count, _AT_ONCE)
-
-    def _dispatcher(self, worker_nodes: list[WorkerNode], user_classes: list[type[User]]) -> "UserDispatcher":
-        return UserDispatcher(
-            worker_nodes,
-            user_classes,
-            worker_counts=lambda: {} if self.listener is None else self.listener.worker_counts(),
-        )
 
     def _receive(self, msg: Any, **_: Any) -> None:
         # Locust's own listener must not be held up: heartbeats would be late.
@@ -181,3 +174,12 @@ class UserDispatcher:
 def split_users(counts: dict[str, int], workers: int) -> dict[str, int]:
     """One worker's part of users: rounded up, since each may be the one that needs the odd one."""
     return {name: -(-count // workers) for name, count in counts.items()}
+
+
+def part_of(info: RunInfo, workers: int) -> RunInfo:
+    """The run, with one worker's part of the users."""
+    sizes = split_users({name: plan.users for name, plan in info.traffic.items()}, workers)
+    caps = split_users({name: plan.max_users or plan.users for name, plan in info.traffic.items()}, workers)
+    for name, plan in info.traffic.items():
+        plan.users, plan.max_users = sizes[name], caps[name]
+    return info

@@ -1,5 +1,9 @@
-"""One worker: takes part in the runs that its master coordinates, one after the other, and reports to it."""
+"""One worker: takes part in the runs that its master conducts, one after the other, and reports to it.
 
+In each run it has a session of its own, and its part of the schedule and of the request budget.
+"""
+
+import gc
 import logging
 import os
 import time
@@ -15,18 +19,213 @@ from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
-from loadtest.errors import ExitCode, LoadtestError
+from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.http_headers import package_version
+from loadtest.load.clocks import WorkerClock
+from loadtest.load.dispatcher import Partition, Stride
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.worker_run import WorkerRun
+from loadtest.load.distributed.collector import Outbox
+from loadtest.load.distributed.transport import part_of
+from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.session import Session, make_endpoint
+from loadtest.load.users import user_classes
+from loadtest.record.run_info import BudgetUse, RunInfo
+from loadtest.scenario import Scenario
 
 logger = logging.getLogger(__name__)
-REPORT_INTERVAL: Final = 0.5
+HOLD_NS: Final = 2_000_000_000
+"""Without an answer of the master for so long, nothing more is offered. Shorter than the silence after which a worker
+counts as lost (``LOST_AFTER_NS`` of ``master``), so that nobody else offers the same arrivals meanwhile."""
+_EXCHANGES: Final = 5
+"""With the master, before the estimate of its clock is used."""
+_REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
 """Seconds without any message of the master after which a run is given up."""
 _LEAVE_PATIENCE: Final = 10.0
+
+
+class WorkerRun:
+    """What a worker does in one run.
+
+    Raises:
+        LoadtestError: if it can't take part: a target that may not be loaded from here, or a file that is not here.
+    """
+
+    def __init__(
+        self, environment: Environment, setup: protocol.Setup, keys: Sequence[str], workflow_endpoint: str, base: Path
+    ) -> None:
+        self.id = setup.run
+        self.reports = 0
+        self.assignment = 0
+        """Number of the last one that was received."""
+        self.begun = self.closed = False
+        info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
+        _check(info, environment, len(keys))
+        scenario = Scenario.model_validate(info.scenario.effective)
+        endpoint = make_endpoint(info, keys, workflow_endpoint)
+        # The preflight is the master's to count.
+        endpoint.budget.used = BudgetUse()
+        endpoint.budget.on_spent = self._ask_to_abort
+        self._outbox = Outbox()
+        self.session = Session(
+            environment,
+            base,
+            info,
+            scenario,
+            endpoint,
+            base=base,
+            output=self._outbox,
+            worker=setup.worker,
+            trace=setup.trace,
+        )
+        if not environment.user_classes:
+            environment.user_classes = user_classes(scenario, info.traffic, base)
+            # Their modules could not hear of it before. Plain locust has fired it.
+            environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
+        self._clock = WorkerClock(shared=bool(setup.boot) and setup.boot == protocol.boot_id())
+        self.generator = LocalGenerator(self.session, Partition(held=lambda: self.silent_ns > HOLD_NS))
+        self._heard_ns = time.monotonic_ns()
+        self._waiting = True
+        self._taken_over = self._cpu_sent = 0
+        self._stopped = False
+        self._abort: str | None = None
+
+    @property
+    def silent_ns(self) -> int:
+        """Time since the last report that was acknowledged."""
+        return time.monotonic_ns() - self._heard_ns
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is closed, and the master has everything."""
+        return self.closed and self._outbox.empty
+
+    def take_acknowledge(self, message: protocol.Acknowledge, received_ns: int) -> None:
+        """Take in the answer to a report."""
+        self._heard_ns = max(self._heard_ns, message.echo_ns)
+        self._clock.see(message.echo_ns, message.received_ns, message.replied_ns, received_ns)
+        self._outbox.acknowledged(message.batch)
+        if message.rejoin:
+            self.generator.partition.withdraw()
+            self._waiting = True
+
+    def learn_jobs(self, message: protocol.KnownJobs) -> None:
+        """Know of jobs that retrievals may ask for."""
+        known = self.session.own_jobs if message.entry is None else self.session.entries[message.entry].job_ids
+        for job_id, key in message.jobs:
+            known.add(job_id, key)
+
+    def answer_cut(self, proposal: protocol.ProposeCut) -> protocol.CutAnswer:
+        """Stop at a cut, unless it is passed already, and keep half of the budget until the next assignment."""
+        partition, budget = self.generator.partition, self.session.endpoint.budget
+        return protocol.CutAnswer(
+            run=self.id,
+            number=proposal.number,
+            accepted=partition.stop_at(proposal.cut_ns),
+            reached_ns=partition.reached_ns,
+            reserved=budget.reserve_half(),
+        )
+
+    def assign(self, message: protocol.Assign, worker: str) -> None:
+        """Take the part of the schedule that is this worker's from a moment on; the first one begins the run here."""
+        session = self.session
+        if not self.begun:
+            self.begun = True
+            session.epoch_ns = message.epoch_ns + self._clock.offset_ns
+            session.info.epoch_unix_ns = message.epoch_unix_ns
+            session.clock.anchor(session.epoch_ns, message.epoch_unix_ns)
+            gc.collect()
+            gc.freeze()
+            self.generator.begin()
+        self.assignment = message.number
+        takes_part = worker in message.workers
+        self._waiting = self._waiting and not takes_part
+        worker_count = len(message.workers)
+        for entry in session.entries.values():
+            if entry.pacer is not None:
+                entry.pacer.share_by(max(1, worker_count))
+        session.endpoint.budget.share_by(max(1, worker_count))
+        if message.allowed is not None:
+            session.endpoint.budget.allowed = message.allowed.get(worker, BudgetUse())
+        place = message.workers.index(worker) if takes_part else 0
+        self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
+
+    def take_over(self, message: protocol.TakeOver) -> None:
+        """Offer arrivals that another worker handed back."""
+        self._taken_over += len(message.arrivals)
+        for arrival in message.arrivals:
+            self.generator.dispatcher.offer(arrival)
+
+    def hand_back(self) -> protocol.HandBack:
+        """Let go of every arrival that was offered here and waits for a user."""
+        waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
+        self.session.live.offered.subtract(arrival.traffic for arrival in waiting)
+        return protocol.HandBack(run=self.id, arrivals=waiting)
+
+    def stop(self, *, discard: bool) -> None:
+        """Offer nothing more."""
+        self._stopped = True
+        self.generator.stop(discard=discard)
+
+    def close(self, *, aborted: bool) -> None:
+        """Users are gone: record what they left, and have everything packed."""
+        self.stop(discard=aborted)
+        self.generator.unwatch()
+        gc.unfreeze()
+        self.generator.end(aborted=aborted)
+        self.session.recorder.close()
+        self.closed = True
+
+    def report(self) -> protocol.WorkerReport:
+        """How this worker is doing, with the next batch of samples."""
+        session, generator = self.session, self.generator
+        self.reports += 1
+        offset, uncertainty = self._clock.estimate
+        cpu, self._cpu_sent = generator.cpu[self._cpu_sent :], len(generator.cpu)
+        batch = self._outbox.take()
+        return protocol.WorkerReport(
+            run=self.id,
+            sent_ns=time.monotonic_ns(),
+            ready=generator.ready and self._clock.exchanges >= _EXCHANGES,
+            waiting=self._waiting,
+            assignment=self.assignment,
+            taken_over=self._taken_over,
+            exhausted=self._stopped or generator.offered_all,
+            quiet=generator.quiet,
+            closed=self.closed and self._outbox.all_sent,
+            offered=dict(session.live.offered),
+            newly_offered=session.live.take_offered(),
+            batch=batch,
+            used=session.endpoint.budget.used,
+            cpu=cpu,
+            generator=generator.generators[0] if self.begun else None,
+            peers=generator.peers,
+            clock=generator.clock,
+            offset_ns=offset,
+            uncertainty_ns=uncertainty,
+            shared_clock=self._clock.is_shared,
+            abort=self._abort,
+            bug=session.bug,
+            user_error=session.user_error,
+        )
+
+    def _ask_to_abort(self, reason: str) -> None:
+        self._abort = reason
+
+
+def _check(info: RunInfo, environment: Environment, keys: int) -> None:
+    if keys != info.keys:
+        raise InputError(
+            f"this worker has {keys} API key(s), and the run's master has {info.keys}",
+            "Put the same keys, in the same order, into WORKFLOW_API_KEYS of each.",
+        )
+    if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
+        raise InputError(
+            f"this worker was started for another scenario than the master's, which is {info.scenario.name!r}",
+            "Set LOADTEST_SCENARIO alike, or start it with `loadtest worker`, which takes the master's.",
+        )
 
 
 class Worker:
@@ -49,16 +248,14 @@ class Worker:
         keys: Sequence[str],
         workflow_endpoint: str,
         base: Path,
-        on_refused: Callable[[str], None] = lambda _: None,
+        on_refused: Callable[[str], None],
     ) -> None:
         self.left = Event()
         """Set when it has left, or has given up."""
         self.gave_up = False
         self._environment = environment
         self._runner = runner
-        self._keys = keys
-        self._endpoint = workflow_endpoint
-        self._base = base
+        self._part = (keys, workflow_endpoint, base)
         self._on_refused = on_refused
         self._run: WorkerRun | None = None
         self._leaving = False
@@ -81,13 +278,8 @@ class Worker:
         if self._leaving:
             os._exit(int(ExitCode.INTERRUPTED))
         logger.info("Leaving: what was not sent is handed back.")
-        self.leave()
-
-    def leave(self) -> None:
-        """Leave politely: hand back what was not sent, wait for what is in flight, and go."""
-        if not self._leaving:
-            self._leaving = True
-            gevent.spawn(self._leave)
+        self._leaving = True
+        gevent.spawn(self._leave)
 
     def _send(self, message: protocol.FromWorker) -> None:
         try:
@@ -117,9 +309,7 @@ class Worker:
         if self._reporter is not None:
             self._reporter.kill()
         try:
-            self._run = WorkerRun(
-                self._environment, setup, keys=self._keys, workflow_endpoint=self._endpoint, base=self._base
-            )
+            self._run = WorkerRun(self._environment, setup, *self._part)
         except LoadtestError as error:
             self._run = None
             self._send(protocol.SetupFailed(run=setup.run, message=str(error)))
@@ -128,40 +318,28 @@ class Worker:
         self._reporter = gevent.spawn(self._report_forever, self._run)
 
     def _act(self, run: WorkerRun, message: protocol.FromMaster, received_ns: int) -> None:
-        """Do what the master's message asks."""
         match message:
             case protocol.Acknowledge():
-                run.acknowledged(message, received_ns)
+                run.take_acknowledge(message, received_ns)
             case protocol.KnownJobs():
                 run.learn_jobs(message)
             case protocol.ProposeCut():
-                self._send(self._answer_cut(run, message))
+                self._send(run.answer_cut(message))
             case protocol.Assign():
                 run.assign(message, self._runner.client_id)
             case protocol.TakeOver():
-                run.take_over(message.arrivals)
+                run.take_over(message)
             case protocol.Stop():
                 run.stop(discard=message.discard)
             case protocol.Close():
                 self._finish(run, aborted=message.aborted)
 
-    def _answer_cut(self, run: WorkerRun, proposal: protocol.ProposeCut) -> protocol.CutAnswer:
-        partition = run.generator.partition
-        accepted = partition.stop_at(proposal.cut_ns)
-        return protocol.CutAnswer(
-            run=run.id,
-            number=proposal.number,
-            accepted=accepted,
-            reached_ns=partition.reached_ns,
-            reserved=run.reserve(),
-        )
-
     def _report_forever(self, run: WorkerRun) -> None:
         while True:
             hurry = run.reports < _FIRST_REPORTS or (run.closed and not run.settled)
-            gevent.sleep(_SHORT_INTERVAL if hurry else REPORT_INTERVAL)
+            gevent.sleep(_SHORT_INTERVAL if hurry else _REPORT_INTERVAL)
             self._report(run)
-            if run.silent_s > _SILENCE and not run.settled:
+            if run.silent_ns > _SILENCE * 1e9 and not run.settled:
                 logger.error("No message of the master for %g s: this run is given up.", _SILENCE)
                 self.gave_up = True
                 self.left.set()
@@ -194,25 +372,29 @@ class Worker:
             self._report(self._run)
 
     def _leave(self) -> None:
-        run = self._run
-        if run is not None and run.begun and not run.closed:
-            self._leave_run(run)
+        """Hand back what was not sent, wait for what is in flight, and go."""
+        if (run := self._run) is not None and run.begun and not run.closed:
+            assignment = run.assignment
+            self._send(protocol.Leave(run=run.id))
+            unheard_ns = _REPORT_INTERVAL * 4e9
+            _wait(
+                _LEAVE_PATIENCE,
+                lambda: (
+                    run.generator.partition.exhausted
+                    or run.closed
+                    or (run.assignment == assignment and run.silent_ns > unheard_ns)
+                ),
+            )
+            run.stop(discard=False)
+            self._send(run.hand_back())
+            _wait(run.session.scenario.drain, lambda: run.generator.quiet)
+            self._finish(run, aborted=False)
+            _wait(_LEAVE_PATIENCE, lambda: run.settled)
         self.left.set()
 
-    def _leave_run(self, run: WorkerRun) -> None:
-        assignment = run.assignment
-        self._send(protocol.Leave(run=run.id))
-        deadline = time.monotonic() + _LEAVE_PATIENCE
-        while time.monotonic() < deadline and not run.generator.partition.exhausted and not run.closed:
-            if run.assignment == assignment and run.silent_s > REPORT_INTERVAL * 4:
-                break
-            gevent.sleep(_SHORT_INTERVAL)
-        run.stop(discard=False)
-        self._send(protocol.HandBack(run=run.id, arrivals=run.hand_back()))
-        deadline = time.monotonic() + run.session.scenario.drain
-        while time.monotonic() < deadline and not run.generator.quiet:
-            gevent.sleep(_SHORT_INTERVAL)
-        self._finish(run, aborted=False)
-        deadline = time.monotonic() + _LEAVE_PATIENCE
-        while time.monotonic() < deadline and not run.settled:
-            gevent.sleep(_SHORT_INTERVAL)
+
+def _wait(patience: float, over: Callable[[], bool]) -> None:
+    """Wait until something is over, for so many seconds at most."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not over():
+        gevent.sleep(_SHORT_INTERVAL)

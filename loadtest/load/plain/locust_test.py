@@ -243,7 +243,7 @@ class LocustTest:
             preflight=sent,
             target_version=self._target_version,
         )
-        endpoint = make_endpoint(target, self.keys, self.endpoint, info)
+        endpoint = make_endpoint(info, self.keys, self.endpoint, target)
         return Session(environment, directory, info, self.loaded.scenario, endpoint, base=self._path.parent)
 
     def _traffic_names(self, names: list[str]) -> list[str]:

@@ -3,46 +3,33 @@
 import logging
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent import os as gevent_os
 from locust import LoadTestShape
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
-from loadtest.errors import ExitCode, LoadtestError
+from loadtest.errors import ExitCode
 from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.distributed.worker import Worker
-from loadtest.load.engine import Engine
-from loadtest.load.load_generator import LoadGenerator, LocalGenerator
+from loadtest.load.engine import Engine, LoadGenerator
+from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.plain.locust_test import LocustTest
 from loadtest.load.plain.reports import Reports
 from loadtest.load.session import Session
+from loadtest.load.shutdown import on_end_of, on_signals
 from loadtest.load.web import extend
 from loadtest.load.web.locust_pages import label_file
 from loadtest.load.web.metrics import serve_metrics
-from loadtest.program import pasteable
 from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger("loadtest")
-
-
-@contextmanager
-def plain_refusal() -> Iterator[None]:
-    """End Locust with our sentence and exit code instead of a traceback."""
-    try:
-        yield
-    except LoadtestError as error:
-        sys.stderr.write(pasteable(f"loadtest: {error}\n"))
-        raise SystemExit(int(error.exit_code)) from None
 
 
 class WholePool(LoadTestShape):
@@ -124,7 +111,7 @@ class LocustProcess:
         environment.events.quitting.add_listener(self._finish)
         environment.events.quit.add_listener(lambda **_: self._label_html(environment))
         if self._parent_fd >= 0:
-            gevent.spawn(self._end_with_parent)
+            on_end_of(self._parent_fd, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
     def _keep_pool(self, runner: Runner) -> None:
         """Let the keys w, W, s and S of Locust's terminal change nothing: the pool is the scenario's."""
@@ -148,10 +135,9 @@ class LocustProcess:
             base=self.test.loaded.path.parent,
             on_refused=lambda why: logger.error("This worker can't take part: %s", why),
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, worker.interrupt)
+        on_signals(worker.interrupt)
         # Locust's worker ends when its runner does.
-        gevent.spawn(_end_with, worker, runner)
+        worker.left.rawlink(lambda _: gevent.spawn(runner.quit))
 
     def _make_session(self, environment: Environment) -> Session:
         session = self.test.make_session(environment)
@@ -183,13 +169,3 @@ class LocustProcess:
         options = environment.parsed_options
         if options is not None and options.html_file:
             label_file(Path(options.html_file), self.reports.runs)
-
-    def _end_with_parent(self) -> None:
-        while gevent_os.tp_read(self._parent_fd, 64):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _end_with(worker: Worker, runner: WorkerRunner) -> None:
-    worker.left.wait()
-    runner.quit()

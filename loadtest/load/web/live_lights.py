@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from loadtest.load.engine import LoadGenerator
 from loadtest.load.live import LiveFigures
-from loadtest.load.load_generator import LoadGenerator
 from loadtest.record.generator_limits import (
     CPU_PERCENT,
     CPU_SECONDS,

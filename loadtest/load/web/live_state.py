@@ -6,9 +6,9 @@ import msgspec
 
 from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, Operation, Outcome, RequestKind
 from loadtest.load.abort import LiveThreshold
+from loadtest.load.engine import LoadGenerator
 from loadtest.load.live import PERCENTILES, EntryFigures, LiveFigures
 from loadtest.load.live_series import LiveSeries, RecentTimes
-from loadtest.load.load_generator import LoadGenerator
 from loadtest.load.session import Session
 from loadtest.load.web.live_lights import Light, lights
 from loadtest.metrics import METRICS

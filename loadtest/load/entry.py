@@ -1,0 +1,145 @@
+"""What the users of one traffic entry need to know of it: what they send, when they poll, and what is expected."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName, Operation
+from loadtest.load.http.exchange import Timeouts
+from loadtest.load.payloads import Bodies, JobIds, Matcher, read_inputs, read_job_ids, read_schema
+from loadtest.load.pool import Pool
+from loadtest.plan import AssumedLimits
+from loadtest.record.run_info import RunInfo, TrafficPlan
+from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
+from loadtest.scenario.traffic import Polling
+from loadtest.seeded_random import seeded_random
+
+
+def next_poll(
+    polling: Polling, accepted_ns: int, last_answer_ns: int, number: int = 1, draw: float = 1.0
+) -> int | None:
+    """When to poll next (ns), or None to give up.
+
+    Args:
+        polling: the policy.
+        accepted_ns: when the submit was answered.
+        last_answer_ns: when the last answer came, of the submit or of a poll.
+        number: of the poll, from 1.
+        draw: an evenly distributed number from 0 to 1, for the jitter.
+    """
+    due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
+    return due if due <= last_poll(polling, accepted_ns) else None
+
+
+def last_poll(polling: Polling, accepted_ns: int) -> int:
+    """The last moment (ns) at which a poll is sent."""
+    return accepted_ns + round(polling.give_up * 1e9)
+
+
+class Pacer:
+    """Hands out moments so that no more than a rate of them lie together: for all polls of an entry.
+
+    Args:
+        rate: moments per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._next = 0
+        self.share_by(1)
+
+    def share_by(self, processes: int) -> None:
+        """Hand out one process's part of the rate only."""
+        self._gap = round(1e9 / self._rate * processes)
+
+    def slot(self, due: int) -> int:
+        """The first free moment (ns) not before ``due``, which is taken by this."""
+        moment = max(due, self._next)
+        self._next = moment + self._gap
+        return moment
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficEntry:
+    """What the users of one traffic entry need to know of it."""
+
+    name: str
+    index: int
+    operation: Operation
+    traffic: Traffic
+    plan: TrafficPlan
+    seed: int
+    pool: Pool
+    timeouts: Timeouts
+    pacer: Pacer | None
+    """Of all its polls together; None where they are not paced."""
+    job_ids: JobIds
+    bodies: Bodies
+    matcher: Matcher | None
+    """Of results; None where any will do."""
+    expected: dict[str, frozenset[int]]
+    """Statuses that are no failure to Locust, by stage."""
+
+    def key_index(self, number: int) -> int:
+        """The key of arrival ``number``: its retries and polls keep it."""
+        return self.plan.key_start + number % self.plan.key_count
+
+    def mistake(self, number: int) -> MistakeKind | None:
+        """What arrival ``number`` is to get wrong on purpose, if anything."""
+        return self.traffic.mistakes.pick(self.seed, self.name, number)
+
+    def draw(self, *about: object) -> float:
+        """A number from 0 to 1, the same in every run with this seed."""
+        return seeded_random(self.seed, self.name, *about)
+
+
+def make_entry(name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> TrafficEntry:
+    """Make an entry ready.
+
+    Args:
+        name: its name.
+        scenario: in which it is.
+        info: the run; what its plan has of the entry's inputs is filled in.
+        base: what a relative path in the scenario starts from.
+        own_jobs: those that the run makes itself.
+
+    Raises:
+        InputError: if a file that it names cannot be used.
+    """
+    traffic = scenario.traffic[name]
+    plan, expect, polling = info.traffic[name], traffic.expect, traffic.polling
+    schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
+    rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
+    # Arrivals that send the same row can be compared pair by pair.
+    plan.input_rows = None if rows is None else len(rows)
+    job_ids = JobIds(own_jobs.keys)
+    if traffic.operation in JOB_OPERATIONS and traffic.job_ids != "seeded":
+        job_ids = own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, own_jobs.keys)
+    pacer = None
+    if polling.pace is not None:
+        assumed = AssumedLimits.recorded(info.target)
+        pacer = Pacer(polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
+    workflow, order = traffic.workflow or "say-hello", traffic.inputs_order
+    return TrafficEntry(
+        name=name,
+        index=list(scenario.traffic).index(name),
+        operation=traffic.operation,
+        traffic=traffic,
+        plan=plan,
+        seed=info.seed,
+        pool=Pool(plan.users, plan.max_users),
+        timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
+        pacer=pacer,
+        job_ids=job_ids,
+        bodies=Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name)),
+        matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
+        expected=_expected(traffic, plan),
+    )
+
+
+def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:
+    by_stage = {name: frozenset(stage.expect) for stage in traffic.stages for name, _, _ in stage.parts}
+    by_stage[WARMUP] = frozenset(traffic.stages[0].expect)
+    for stage in plan.stages:
+        if stage.expect_429:
+            by_stage[stage.name] = by_stage.get(stage.name, frozenset()) | {THROTTLED_STATUS}
+    return by_stage
