@@ -101,7 +101,7 @@ OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/preflight/checks.py": {"ok", "failed"},
     "loadtest/record/run_info.py": {"ok", "failed", "lost"},
     "loadtest/analysis/validity.py": {"lost"},  # of a worker
-    "loadtest/load/distributed/master.py": {"lost"},
+    "loadtest/load/distributed/members.py": {"lost"},
     "loadtest/reference_api/upkeep.py": {"ok"},  # of the server's health
     "loadtest/report/failures.py": {"retrieval", "failed"},  # what a sentence says
     "loadtest/report/headline.py": {"failed"},

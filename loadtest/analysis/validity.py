@@ -12,14 +12,16 @@ from loadtest.analysis.punctuality import Evenness
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import OverallFigures, Result
 from loadtest.record.generator_limits import (
+    CPU_LIMIT,
     CPU_PERCENT,
     CPU_SECONDS,
     DISPATCH_LAG_MS,
-    PAUSE_MS,
+    LAG_LIMIT,
+    USERS_LIMIT,
     WAITED_SHARE,
-    allowed_pauses_ms,
     excess_pauses,
     longest_busy,
+    pauses_limit,
 )
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
 from loadtest.stats import rank
@@ -189,9 +191,8 @@ def _target(info: RunInfo) -> list[Check]:
 
 def _dispatch_lag(record: Record) -> Check:
     lags = record.time("dispatch_lag_ms", record.stages())
-    limit = f"≤ {DISPATCH_LAG_MS:g} ms"
     if not lags.n:
-        return _not_judged("dispatch lag p99", limit, "nothing was sent, so nothing was late")
+        return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent, so nothing was late")
     # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
     p99 = float(lags.at([rank(lags.n, 0.99)])[0])
     ok = p99 <= DISPATCH_LAG_MS
@@ -201,13 +202,12 @@ def _dispatch_lag(record: Record) -> Check:
             f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile; "
             "give it a calmer machine or more processes, or offer less"
         )
-    return Check("dispatch lag p99", f"{p99:.2f} ms", limit, ok, words)
+    return Check("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, ok, words)
 
 
 def _cpu(cpu: list[CpuSample]) -> Check:
-    limit = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
     if not cpu:
-        return _not_judged("generator CPU", limit, "no CPU of the generator was recorded")
+        return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
     longest = longest_busy(cpu)
     ok = longest < CPU_SECONDS
     words = "the generator had CPU to spare"
@@ -216,7 +216,7 @@ def _cpu(cpu: list[CpuSample]) -> Check:
             f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end; "
             "use more processes, or offer less"
         )
-    return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", limit, ok, words)
+    return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", CPU_LIMIT, ok, words)
 
 
 def _workers(info: RunInfo) -> list[Check]:
@@ -300,20 +300,18 @@ def _pauses(
             f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
             f"{pauses.longest_ms / 1000:.2g} s on end; {remedy}"
         )
-    limit = f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed_pauses_ms(worst.watched_s):.0f} ms"
-    return Check(name, value, limit, ok, words)
+    return Check(name, value, pauses_limit(worst.watched_s), ok, words)
 
 
 def _users(info: RunInfo) -> Check:
-    limit = f"≤ {WAITED_SHARE:.0%} waited for a user"
     pools = [(name, pool) for one in info.generators for name, pool in one.pools.items()]
     offered = sum(plan.offered or 0 for plan in info.traffic.values())
     waited = sum(pool.waited for _, pool in pools)
     value = f"{waited:,} of {offered:,} arrivals"
     if not waited:
-        return Check("users", value, limit, True, "a user was free for every arrival")
+        return Check("users", value, USERS_LIMIT, True, "a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
-    return Check("users", value, limit, waited <= WAITED_SHARE * offered, _full(name, pool))
+    return Check("users", value, USERS_LIMIT, waited <= WAITED_SHARE * offered, _full(name, pool))
 
 
 def _full(name: str, pool: PoolInfo) -> str:

@@ -18,6 +18,10 @@ PAUSES_LEAST_MS: Final = 500.0
 WAITED_SHARE: Final = 0.01
 """Of the arrivals, that found no user free: more reaches the p99, and is no open model."""
 
+LAG_LIMIT: Final = f"≤ {DISPATCH_LAG_MS:g} ms"
+CPU_LIMIT: Final = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
+USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
+
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
     """Most seconds on end in which any process was above ``CPU_PERCENT``, a sample covering one second."""
@@ -33,6 +37,11 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 def allowed_pauses_ms(watched_s: float) -> float:
     """What all pauses of a process may take, watched for so long."""
     return max(PAUSES_LEAST_MS, PAUSES_SHARE * watched_s * 1000)
+
+
+def pauses_limit(watched_s: float) -> str:
+    """The limits of pauses, for a process that was watched for so long."""
+    return f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed_pauses_ms(watched_s):.0f} ms"
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:

@@ -24,9 +24,8 @@ from loadtest.load.plain.locust_test import LocustTest
 from loadtest.load.plain.reports import Reports
 from loadtest.load.session import Session
 from loadtest.load.shutdown import on_end_of, on_signals
-from loadtest.load.web import extend
-from loadtest.load.web.locust_pages import label_file
 from loadtest.load.web.metrics import serve_metrics
+from loadtest.load.web.pages import extend, label_file
 from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger("loadtest")
@@ -104,7 +103,7 @@ class LocustProcess:
         # lost.
         gevent.signal_handler(signal.SIGINT, self._interrupt)
         if web_ui is not None:
-            extend(web_ui, engine, test=self.test, reports=self.reports)
+            extend(web_ui, engine, self.test, self.reports)
         else:
             # Locust itself listens to SIGTERM only after a headless run with a shape is over.
             gevent.signal_handler(signal.SIGTERM, self._interrupt)

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import flask
-from locust.web import WebUI
 
 from loadtest.errors import LoadtestError
 from loadtest.load.engine import Engine
@@ -24,40 +23,32 @@ _HEADERS: Final = {
 _NO_FRAMES: Final = "frame-ancestors 'none'"
 
 
-def guard(web_ui: WebUI, engine: Engine, test: LocustTest) -> None:
+def guard(app: flask.Flask, engine: Engine, test: LocustTest) -> None:
     """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started."""
-    if web_ui.app is not None:
-        starter = _Starter(engine, test)
-        web_ui.app.before_request(lambda: _refuse_strangers() or starter.refuse())
-        web_ui.app.after_request(_close_frames)
+    looking = False
 
-
-class _Starter:
-    """Sees to it that what the form asks for can be started, before Locust starts it."""
-
-    def __init__(self, engine: Engine, test: LocustTest) -> None:
-        self._engine = engine
-        self._test = test
-        self._looking = False
-
-    def refuse(self) -> flask.Response | None:
+    def refuse_start() -> flask.Response | None:
         """Answer for Locust where it must not act; its page shows the message."""
+        nonlocal looking
         endpoint = flask.request.endpoint
         if endpoint == "locust.update_user":
             return _answer(403, "what users do is written in the scenario")
         if endpoint != "locust.swarm":
             return None
         # Locust's page shows a message only of an answer that is 200.
-        if self._engine.phase != "over" or self._looking:
+        if engine.phase != "over" or looking:
             return _answer(200, "A run is under way, or about to begin: stop it first.")
-        self._looking = True
+        looking = True
         try:
-            self._test.set_from(flask.request.form)
+            test.set_from(flask.request.form)
         except LoadtestError as error:
             return _answer(200, pasteable(f"{error.message}. {error.remedy}".strip()))
         finally:
-            self._looking = False
+            looking = False
         return None
+
+    app.before_request(lambda: _refuse_strangers() or refuse_start())
+    app.after_request(_close_frames)
 
 
 def _refuse_strangers() -> flask.Response | None:
@@ -67,17 +58,13 @@ def _refuse_strangers() -> flask.Response | None:
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return _answer(403, "requests from pages of other origins are refused")
-    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless.
-    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and (
-        not _is_page() or request.headers.get("Sec-Fetch-Mode") != "navigate"
-    ):
+    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless, if it leads
+    # to the page itself, and not to one of the things that it is made of.
+    by_link = request.method == "GET" and request.endpoint == "locust.index"
+    by_link = by_link and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not by_link:
         return _answer(403, "requests from other sites are refused")
     return None
-
-
-def _is_page() -> bool:
-    """Whether it is the page that a link may lead to, not one of the things that it is made of."""
-    return flask.request.method == "GET" and flask.request.endpoint == "locust.index"
 
 
 def _close_frames(response: flask.Response) -> flask.Response:

@@ -1,5 +1,9 @@
-"""What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON."""
+"""What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON.
 
+The lights show whether the load generator keeps up, by the limits that decide whether a run is valid.
+"""
+
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -7,16 +11,25 @@ import msgspec
 from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, Operation, Outcome, RequestKind
 from loadtest.load.abort import LiveThreshold
 from loadtest.load.engine import LoadGenerator
-from loadtest.load.live import PERCENTILES, EntryFigures, LiveFigures
-from loadtest.load.live_series import LiveSeries, RecentTimes
+from loadtest.load.live import PERCENTILES, LiveFigures
+from loadtest.load.live_series import RecentTimes
 from loadtest.load.session import Session
-from loadtest.load.web.live_lights import Light, lights
 from loadtest.metrics import METRICS
 from loadtest.plan import AssumedLimits
-from loadtest.record.generator_limits import DISPATCH_LAG_MS
+from loadtest.record.generator_limits import (
+    CPU_LIMIT,
+    CPU_SECONDS,
+    DISPATCH_LAG_MS,
+    LAG_LIMIT,
+    PAUSE_MS,
+    USERS_LIMIT,
+    WAITED_SHARE,
+    excess_pauses,
+    longest_busy,
+    pauses_limit,
+)
 from loadtest.record.progress import EntryProgress, Phase
-from loadtest.record.run_info import BudgetInfo, BudgetUse, RunInfo, StagePlan
-from loadtest.scenario import Scenario
+from loadtest.record.run_info import BudgetInfo, BudgetUse, CpuSample, GeneratorInfo, PauseInfo, RunInfo, StagePlan
 from loadtest.threshold import Threshold
 
 
@@ -95,6 +108,16 @@ class BudgetRow(msgspec.Struct, frozen=True):
     allowed: float | None
 
 
+class Light(msgspec.Struct, frozen=True):
+    """One check of the generator."""
+
+    name: str
+    value: str
+    limit: str
+    ok: bool | None
+    """Null while there is nothing to judge."""
+
+
 class SeriesTail(msgspec.Struct, frozen=True):
     """Every track from one bucket on."""
 
@@ -103,7 +126,7 @@ class SeriesTail(msgspec.Struct, frozen=True):
     tracks: list[tuple[tuple[str, ...], list[float | None]]]
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is sent each second. ``run`` is there where all that was sent before is void."""
 
     phase: Phase
@@ -123,6 +146,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 encode = msgspec.json.Encoder().encode
 _END_ONLY: Final = "judged in the report"
+_MINUTE_S: Final = 60.0
 
 
 class LiveRun:
@@ -131,7 +155,7 @@ class LiveRun:
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
         self._generator = generator
-        self._thresholds = _thresholds(session.scenario, session.info, session.live)
+        self._thresholds = [_watched(each.parse(), session) for each in session.scenario.threshold]
         self._elapsed_s = 0.0
         self._shown: RunShown | None = None
         self._clock_known = False
@@ -145,7 +169,7 @@ class LiveRun:
             self._shown = _shown(self.session, self._generator)
         return self._shown
 
-    def message(self, phase: Phase, begin: int | None, report: str) -> Message:
+    def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
         """What it shows now.
 
         Args:
@@ -158,8 +182,10 @@ class LiveRun:
             self._elapsed_s = session.elapsed_s
         series, elapsed = live.series, self._elapsed_s
         over = phase == "over"
+        first = begin or 0
+        tracks = [(name, [_short(each) for each in track.values[first:]]) for name, track in series.tracks.items()]
         used = session.endpoint.budget.used if over else self._generator.budget_used
-        return Message(
+        return LiveUpdate(
             phase=phase,
             elapsed_s=round(elapsed, 1),
             run=self.shown if begin is None else None,
@@ -169,14 +195,9 @@ class LiveRun:
             lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
             budget=budget_rows(info.target.budget, used),
-            series=_tail(series, begin or 0),
+            series=SeriesTail(first, series.width_s, tracks),
             report=report,
         )
-
-
-def _tail(series: LiveSeries, begin: int) -> SeriesTail:
-    tracks = [(name, [_short(value) for value in track.values[begin:]]) for name, track in series.tracks.items()]
-    return SeriesTail(begin, series.width_s, tracks)
 
 
 def _short(value: float | None) -> float | None:
@@ -232,6 +253,7 @@ def entries_of(session: Session) -> list[EntryNow]:
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
     figures = live.entry(name)
     seen = list(figures.stages.values())
+    jobs = figures.requests_of(RequestKind.SUBMIT, Outcome.OK)
     return EntryNow(
         **msgspec.structs.asdict(figures.progress(info.traffic[name].stage_at(elapsed), live.offered[name])),
         traffic=name,
@@ -240,7 +262,7 @@ def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> Entry
         got_429=sum(stage.throttled for stage in seen),
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
-        polls_per_job=_polls_per_job(figures),
+        polls_per_job=round(figures.requests_of(RequestKind.POLL) / jobs, 2) if jobs else None,
     )
 
 
@@ -248,18 +270,10 @@ def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
     return {percentile: _short(times.quantile(share)) for percentile, share in PERCENTILES[name].items()}
 
 
-def _polls_per_job(figures: EntryFigures) -> float | None:
-    jobs = figures.requests_of(RequestKind.SUBMIT, Outcome.OK)
-    return round(figures.requests_of(RequestKind.POLL) / jobs, 2) if jobs else None
-
-
-_Watched = tuple[Threshold, LiveThreshold | None]
-
-
-def _thresholds(scenario: Scenario, info: RunInfo, live: LiveFigures) -> list[_Watched]:
-    """Each threshold, and what watches it; None where its metric is known at the end only."""
-    parsed = [each.parse() for each in scenario.threshold]
-    return [(each, LiveThreshold(each, info.traffic, live) if METRICS[each.metric].live else None) for each in parsed]
+def _watched(threshold: Threshold, session: Session) -> tuple[Threshold, LiveThreshold | None]:
+    """A threshold, and what watches it; None where its metric is known at the end only."""
+    live = METRICS[threshold.metric].live
+    return threshold, LiveThreshold(threshold, session.info.traffic, session.live) if live else None
 
 
 def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:
@@ -287,3 +301,50 @@ def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
     if bounds.price_per_execution is not None:
         rows.append(BudgetRow("cost", round(used.executions * bounds.price_per_execution, 6), bounds.max_cost))
     return rows
+
+
+def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
+    """Every check that can be made while a run goes on; the report has them of the whole run."""
+    processes = generator.generators
+    workers = [one for one in processes if one.worker]
+    # A master sends nothing itself.
+    sending = workers or processes
+    waited, offered = sum(pool.waited for one in sending for pool in one.pools.values()), live.offered.total()
+    enough = waited <= WAITED_SHARE * offered if offered else None
+    found = [
+        _lag(live),
+        _cpu(generator.cpu),
+        _pauses("event loop", sending, lambda one: one.stalls),
+        _pauses("garbage collection", sending, lambda one: one.collections),
+        Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
+    ]
+    if workers:
+        lost = sum(one.lost for one in workers)
+        found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} are there", "none lost", not lost))
+    return found
+
+
+def _lag(live: LiveFigures) -> Light:
+    p99 = live.dispatch_lag_ms(0.99)
+    if p99 is None:
+        return Light("dispatch lag p99", "nothing sent", LAG_LIMIT, None)
+    return Light("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, p99 <= DISPATCH_LAG_MS)
+
+
+def _cpu(cpu: list[CpuSample]) -> Light:
+    if not cpu:
+        return Light("generator CPU", "not known yet", CPU_LIMIT, None)
+    newest = max(sample.t_s for sample in cpu)
+    recent = [sample for sample in cpu if sample.t_s > newest - _MINUTE_S]
+    now = max(sample.percent for sample in recent if sample.t_s > newest - 1)
+    peak = max(sample.percent for sample in recent)
+    return Light("generator CPU", f"{now:.0f} %, peak {peak:.0f} %", CPU_LIMIT, longest_busy(recent) < CPU_SECONDS)
+
+
+def _pauses(name: str, sending: list[GeneratorInfo], get: Callable[[GeneratorInfo], PauseInfo]) -> Light:
+    if not sending:
+        return Light(name, "not known yet", f"longest ≤ {PAUSE_MS:.0f} ms", None)
+    worst = max(sending, key=lambda one: excess_pauses(one, get))
+    pauses = get(worst)
+    value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} in all" if pauses.count else "none long"
+    return Light(name, value, pauses_limit(worst.watched_s), excess_pauses(worst, get) <= 1)

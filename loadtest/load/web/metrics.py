@@ -5,7 +5,8 @@ that was restarted. Times are in seconds; the histograms' buckets are ours (``TI
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import gevent.pywsgi
@@ -40,95 +41,83 @@ class RunMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric, as it is now."""
         engine = self._engine
-        phase = GaugeMetricFamily("loadtest_phase", "1 for the phase that the run is in.", labels=["phase"])
-        for name in _PHASES:
-            phase.add_metric([name], float(engine.phase == name))
-        yield phase
+        phases = [([name], float(engine.phase == name)) for name in _PHASES]
+        yield _family(GaugeMetricFamily, "loadtest_phase", "1 for the phase that the run is in.", ["phase"], phases)
         if engine.latest is None:
             return
         session, generator = engine.latest
-        info, live = session.info, session.live
+        info, live, over = session.info, session.live, engine.phase == "over"
         about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}
         yield InfoMetricFamily("loadtest_run", "Which run this is.", about)
         yield from _counters(live)
         yield from _histograms(live)
-        yield from _gauges(live, len(session.recorder.pending), over=engine.phase == "over")
-        used = session.endpoint.budget.used if engine.phase == "over" else generator.budget_used
-        spent = GaugeMetricFamily("loadtest_budget_used", "Spent of the request budget.", labels=["what"])
-        allowed = GaugeMetricFamily("loadtest_budget_allowed", "What the request budget allows.", labels=["what"])
-        for row in budget_rows(info.target.budget, used):
-            spent.add_metric([row.name], row.used)
-            if row.allowed is not None:
-                allowed.add_metric([row.name], row.allowed)
-        yield from (spent, allowed)
+        yield from _gauges(live, len(session.recorder.pending), over=over)
+        rows = budget_rows(info.target.budget, session.endpoint.budget.used if over else generator.budget_used)
+        spent = [([row.name], row.used) for row in rows]
+        allowed = [([row.name], row.allowed) for row in rows if row.allowed is not None]
+        what = "What the request budget allows."
+        yield _family(GaugeMetricFamily, "loadtest_budget_used", "Spent of the request budget.", ["what"], spent)
+        yield _family(GaugeMetricFamily, "loadtest_budget_allowed", what, ["what"], allowed)
+
+
+def _family(
+    kind: Callable[..., Any], name: str, about: str, labels: list[str], rows: Iterable[Sequence[Any]]
+) -> Metric:
+    """A metric with its values: each row is the values of the labels, and what the kind of metric has beside them."""
+    family = kind(name, about, labels=labels)
+    for row in rows:
+        family.add_metric(*row)
+    made: Metric = family
+    return made
 
 
 def _counters(live: LiveFigures) -> Iterator[Metric]:
-    offered = CounterMetricFamily("loadtest_arrivals_offered", "Arrivals that became due.", labels=["traffic"])
-    operations = CounterMetricFamily(
-        "loadtest_operations", "Operations that ended, by outcome.", labels=["traffic", "outcome"]
-    )
-    requests = CounterMetricFamily(
-        "loadtest_requests",
-        "Requests that were sent, by class of the answer's status (none without an answer) and outcome.",
-        labels=["traffic", "kind", "status_class", "outcome"],
-    )
-    for traffic, count in live.offered.items():
-        offered.add_metric([traffic], count)
+    ended, sent = Counter[tuple[str, str]](), Counter[tuple[str, str, str, str]]()
     for traffic, entry in live.entries.items():
-        ended, sent = Counter[str](), Counter[tuple[str, str, str]]()
         for stage in entry.stages.values():
-            ended.update(stage.operations)
+            ended.update({(traffic, outcome): count for outcome, count in stage.operations.items()})
             for (kind, status, outcome), count in stage.requests.items():
-                sent[str(kind), "none" if status is None else f"{status // 100}xx", outcome] += count
-        for ending, count in ended.items():
-            operations.add_metric([traffic, ending], count)
-        for labels, count in sent.items():
-            requests.add_metric([traffic, *labels], count)
-    yield from (offered, operations, requests)
+                sent[traffic, str(kind), "none" if status is None else f"{status // 100}xx", outcome] += count
+    for name, about, labels, counts in (
+        ("arrivals_offered", "Arrivals that became due.", [], {(name,): n for name, n in live.offered.items()}),
+        ("operations", "Operations that ended, by outcome.", ["outcome"], ended),
+        (
+            "requests",
+            "Requests that were sent, by class of the answer's status (none without an answer) and outcome.",
+            ["kind", "status_class", "outcome"],
+            sent,
+        ),
+    ):
+        yield _family(CounterMetricFamily, f"loadtest_{name}", about, ["traffic", *labels], counts.items())
 
 
 def _histograms(live: LiveFigures) -> Iterator[Metric]:
-    response = HistogramMetricFamily(
-        "loadtest_response_time_seconds",
-        "From the intended start to the end, of operations that were ok or timed out.",
-        labels=["traffic"],
-    )
-    execution = HistogramMetricFamily(
-        "loadtest_execution_time_seconds", "executionTime, as the service says it.", labels=["traffic"]
-    )
-    for traffic, entry in live.entries.items():
-        response.add_metric([traffic], _buckets(entry.response_time), entry.response_time.total_ms / 1000)
-        execution.add_metric([traffic], _buckets(entry.execution_time), entry.execution_time.total_ms / 1000)
-    yield from (response, execution)
+    response = [([traffic], *_histogram(entry.response_time)) for traffic, entry in live.entries.items()]
+    execution = [([traffic], *_histogram(entry.execution_time)) for traffic, entry in live.entries.items()]
+    for name, about, rows in (
+        ("response", "From the intended start to the end, of operations that were ok or timed out.", response),
+        ("execution", "executionTime, as the service says it.", execution),
+    ):
+        yield _family(HistogramMetricFamily, f"loadtest_{name}_time_seconds", about, ["traffic"], rows)
 
 
-def _buckets(times: RecentTimes) -> list[tuple[str, float]]:
-    buckets, below = [], 0
-    for bound, count in zip(TIME_BOUNDS_MS, times.counts, strict=False):
-        below += count
-        buckets.append((str(bound / 1000), float(below)))
-    return [*buckets, ("+Inf", float(sum(times.counts)))]
+def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
+    """Counts up to each bound, and the sum; in s."""
+    bounds = [*(str(bound / 1000) for bound in TIME_BOUNDS_MS), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(times.counts)), strict=True)), times.total_ms / 1000
 
 
 def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
-    rate = GaugeMetricFamily(
-        "loadtest_offered_rate", f"Arrivals per second in the last {_RATE_OVER} s.", labels=["traffic"]
-    )
-    in_flight = GaugeMetricFamily(
-        "loadtest_operations_in_flight", "Operations that were offered and have not ended.", labels=["traffic"]
-    )
-    jobs = GaugeMetricFamily("loadtest_pending_jobs", "Jobs that were accepted and not yet seen to end.", pending)
-    lag = GaugeMetricFamily(
-        "loadtest_dispatch_lag_seconds", "Of the last window, the worst traffic entry's.", labels=["quantile"]
-    )
-    for traffic, count in live.offered.items():
-        rate.add_metric([traffic], 0.0 if over else live.offered_rate(traffic, _RATE_OVER))
-        in_flight.add_metric([traffic], count - live.entry(traffic).ended)
-    for quantile in (0.5, 0.99):
-        if (ms := live.dispatch_lag_ms(quantile)) is not None:
-            lag.add_metric([str(quantile)], ms / 1000)
-    yield from (rate, in_flight, jobs, lag)
+    rates = [([name], 0.0 if over else live.offered_rate(name, _RATE_OVER)) for name in live.offered]
+    in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
+    lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
+    per_s = f"Arrivals per second in the last {_RATE_OVER} s."
+    yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)
+    about = "Operations that were offered and have not ended."
+    yield _family(GaugeMetricFamily, "loadtest_operations_in_flight", about, ["traffic"], in_flight)
+    yield GaugeMetricFamily("loadtest_pending_jobs", "Jobs that were accepted and not yet seen to end.", pending)
+    about = "Of the last window, the worst traffic entry's."
+    yield _family(GaugeMetricFamily, "loadtest_dispatch_lag_seconds", about, ["quantile"], lags)
 
 
 def metrics_app(engine: Engine) -> WsgiApp:

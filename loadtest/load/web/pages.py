@@ -1,0 +1,247 @@
+"""Our pages in Locust's web UI, and what we change of its own.
+
+Ours are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form has the scenario
+above it, its tables a tab, and its own report a label.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import flask
+from locust.web import WebUI
+from markupsafe import Markup, escape
+
+from loadtest.contract import Outcome
+from loadtest.errors import ExitCode
+from loadtest.load.engine import Engine
+from loadtest.load.plain.locust_test import LocustTest
+from loadtest.load.plain.reports import MadeRun, Reports
+from loadtest.load.web.guard import guard
+from loadtest.load.web.live_feed import MOST_WATCHERS, LiveFeed
+from loadtest.load.web.live_state import EntryNow, entries_of
+from loadtest.load.web.metrics import metrics_app
+from loadtest.record.run_info import StagePlan
+
+_HERE: Final = Path(__file__).parent
+# Where its JavaScript is; to import the package would take a quarter of a second and 40 MB.
+_SCRIPTS: Final = Path(getattr(find_spec("bokeh"), "origin", "")).parent / "server/static/js"
+_ASSETS: Final = {
+    **dict.fromkeys(("live_page.css", "live_page.js", "live_charts.js", "live_link.js"), _HERE),
+    **dict.fromkeys(("bokeh.min.js", "bokeh-api.min.js"), _SCRIPTS),
+}
+_LIVE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    # Bokeh writes its styles into the page.
+    "style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# A report is one file that needs nothing else: it runs apart from this origin, whose pages can start load.
+_REPORT_POLICY: Final = (
+    "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "script-src 'unsafe-inline'; frame-ancestors 'none'"
+)
+_ROOT: Final = '<div id="root"></div>'
+_LINK: Final = '<script src="workflow/live_link.js" defer></script>\n  </body>'
+_KEY: Final = "workflow-api"
+_TITLE: Final = "Workflow API"
+_COLUMNS: Final = {
+    "name": "Traffic",
+    "stage": "Stage",
+    "offered": "# Offered",
+    "in_flight": "# In flight",
+    "sent": "# Requests",
+    "accepted": "# Accepted",
+    "got_429": "# 429",
+    Outcome.FAILED.value: "# Failed",
+    Outcome.TIMED_OUT.value: "# Timed out",
+    "p50": "Response p50 (ms)",
+    "p95": "Response p95 (ms)",
+    "p99": "Response p99 (ms)",
+    "execution_p50": "executionTime p50 (ms)",
+    "execution_p95": "executionTime p95 (ms)",
+    "polls": "Polls per job",
+}
+_WORDS: Final = {
+    ExitCode.PASS: "pass",
+    ExitCode.FAIL: "fail",
+    ExitCode.INVALID: "invalid",
+    ExitCode.INCONCLUSIVE: "inconclusive",
+    ExitCode.ABORTED: "aborted",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
+    """Guard Locust's web UI, and add our pages to it, beneath ``--web-base-path``. Called once, before it serves."""
+    app = web_ui.app
+    if app is None:
+        return
+    guard(app, engine, test)
+    pages = _Pages(web_ui, engine, test, reports)
+    blueprint = flask.Blueprint("loadtest", __name__, url_prefix=pages.base or None, template_folder="templates")
+    for path, view in (
+        ("/runs", pages.runs),
+        ("/runs.json", pages.newest),
+        ("/runs/<run>/report.html", pages.report),
+        ("/workflow", pages.live),
+        ("/workflow/events", pages.events),
+        ("/workflow/<name>", pages.asset),
+        ("/metrics", pages.metrics),
+    ):
+        blueprint.add_url_rule(path, view_func=web_ui.auth_required_if_enabled(view))
+    app.register_blueprint(blueprint)
+    app.add_template_filter(stage_text, "stage")
+    app.add_template_filter(state_text, "state")
+    app.after_request(pages.change)
+    structure = [{"key": key, "title": title} for key, title in _COLUMNS.items()]
+    web_ui.template_args |= {
+        "extended_csv_files": [{"href": "./runs", "title": "Runs and reports of the harness"}],
+        "extended_tabs": [{"title": _TITLE, "key": _KEY}],
+        "extended_tables": [{"key": _KEY, "structure": structure}],
+    }
+
+
+class _Pages:
+    def __init__(self, web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
+        self._environment = web_ui.environment
+        options = web_ui.environment.parsed_options
+        self.base: str = (options.web_base_path if options else "").rstrip("/")
+        self._engine = engine
+        self._test = test
+        self._reports = reports
+        self._feed = LiveFeed(engine, reports)
+        self._metrics = metrics_app(engine)
+
+    def runs(self) -> str:
+        """All runs of this process."""
+        return flask.render_template("runs.html", runs=self._reports.runs, base=self.base)
+
+    def newest(self) -> flask.Response:
+        """The newest run, for the scenario's strip."""
+        known = None
+        for run in self._reports.runs[-1:]:
+            report = None if run.report is None else f"{self.base}/runs/{run.directory.name}/report.html"
+            about = f"seed {run.seed}" + (f", rates × {run.rate_multiplier:g}" if run.rate_multiplier != 1 else "")
+            known = {"text": f"Run {run.directory} ({about}): {state_text(run)}.", "report": report}
+        return flask.jsonify({"phase": self._engine.phase, "run": known})
+
+    def report(self, run: str) -> flask.Response:
+        """The report of a run of this process, and no other file."""
+        for made in self._reports.runs:
+            if made.directory.name == run and made.report is not None:
+                response = flask.send_file(made.report.resolve(), mimetype="text/html", max_age=0)
+                response.headers["Content-Security-Policy"] = _REPORT_POLICY
+                return response
+        return flask.Response("there is no such report", 404)
+
+    def live(self) -> flask.Response:
+        """The page of a run as it goes on."""
+        answer = flask.send_from_directory(_HERE, "live_page.html", max_age=0)
+        answer.headers["Content-Security-Policy"] = _LIVE_POLICY
+        return answer
+
+    def events(self) -> flask.Response:
+        """Its server-sent events."""
+        if self._feed.full:
+            return flask.Response(f"{MOST_WATCHERS} browsers watch already.", 503)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return flask.Response(self._feed.watch(), mimetype="text/event-stream", headers=headers)
+
+    def asset(self, name: str) -> flask.Response:
+        """Its styles and scripts."""
+        if name not in _ASSETS:
+            flask.abort(404)
+        return flask.send_from_directory(_ASSETS[name], name)
+
+    def metrics(self) -> Any:
+        """What Prometheus asks for."""
+        return flask.Response.from_app(self._metrics, flask.request.environ)
+
+    def change(self, response: flask.Response) -> flask.Response:
+        """Add to Locust's page, its tables and its report."""
+        endpoint = flask.request.endpoint
+        if response.status_code != 200:
+            return response
+        if endpoint == "locust.index":
+            page = response.get_data(as_text=True).replace("</body>", _LINK)
+            response.set_data(page.replace(_ROOT, self._strip() + _ROOT, 1))
+        elif endpoint == "locust.stats_report":
+            response.set_data(labelled(response.get_data(as_text=True), self._reports.runs))
+        elif endpoint == "locust.request_stats":
+            latest = self._engine.latest
+            rows = [] if latest is None else [_row(entry) for entry in entries_of(latest[0])]
+            response.set_data(
+                flask.json.dumps({**response.get_json(), "extended_stats": [{"key": _KEY, "data": rows}]})
+            )
+        return response
+
+    def _strip(self) -> str:
+        test, environment = self._test, self._environment
+        length = max(stage.start_s + stage.duration_s for plan in test.plans.values() for stage in plan.stages)
+        return flask.render_template(
+            "strip.html",
+            scenario=test.loaded.scenario,
+            name=test.loaded.name,
+            plans=test.plans,
+            length=f"{length:g} s",
+            target=f"{environment.host or 'not named'}{' (embedded)' if test.embedded else ''}",
+            base=self.base,
+            ready=self._engine.phase == "over"
+            and environment.runner is not None
+            and environment.runner.state == "ready",
+            run="",
+            # For the form's page, which has no tabs.
+            links=[("/workflow", f"{_TITLE}, live")],
+        )
+
+
+def _row(entry: EntryNow) -> dict[str, Any]:
+    def shown(value: float | None) -> float | str:
+        return "–" if value is None else round(value)
+
+    return {
+        "name": entry.traffic,
+        "safe_name": entry.traffic,
+        **{key: getattr(entry, key) for key in _COLUMNS if hasattr(entry, key)},
+        **{percentile: shown(value) for percentile, value in entry.response_time.items()},
+        **{f"execution_{percentile}": shown(value) for percentile, value in entry.execution_time.items()},
+        "polls": "–" if entry.polls_per_job is None else entry.polls_per_job,
+    }
+
+
+def stage_text(stage: StagePlan) -> str:
+    """A stage's name, rate and length: ``above 4/s for 20 s``."""
+    if stage.burst:
+        return f"{stage.name}: {stage.burst} at once, then {stage.duration_s:g} s"
+    ramp = "" if stage.rate_to == stage.rate else f" to {stage.rate_to:.4g}/s"
+    return f"{stage.name}: {stage.rate:.4g}/s{ramp} for {stage.duration_s:g} s"
+
+
+def state_text(run: MadeRun) -> str:
+    """How far a run is: its verdict, once it is reported."""
+    if run.state == "running":
+        return "under way"
+    if run.state == "reporting":
+        return "its report is being made"
+    return _WORDS.get(ExitCode(run.exit_code or 0), "no report; see the log")
+
+
+def labelled(page: str, runs: Sequence[MadeRun]) -> str:
+    """Locust's own report with a label that says what it is, and where the run's report is."""
+    where: Any = Markup("")
+    if runs:
+        where = Markup(" The run’s own report is <code>{}</code>.").format(str(runs[-1].directory / "report.html"))
+    label = Markup(
+        '<p style="font: 15px/1.5 system-ui, sans-serif; margin: 0; padding: 10px 24px; background: #fff3cd; '
+        'color: #332701">'
+        "Locust’s own report: its times are rounded to two digits, run from start to stop with the warm-up, and its "
+        "percentiles have no intervals. Nothing is judged by them.{}</p>"
+    ).format(where)
+    return page.replace("<body>", f"<body>{escape(label)}", 1)
+
+
+def label_file(path: Path, runs: Sequence[MadeRun]) -> None:
+    """Label the report that Locust wrote into a file."""
+    if path.is_file():
+        path.write_text(labelled(path.read_text(encoding="utf-8"), runs), encoding="utf-8")
