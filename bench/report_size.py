@@ -175,7 +175,8 @@ begin, cpu = time.perf_counter(), time.process_time()
 record = load_record(Path(sys.argv[1]))
 stages = {}
 for index, (name, stage) in enumerate(record.vocabulary.stage_keys):
-    block = {"n": int(record.counts.outcomes[index].sum()), "throttled": int(record.counts.statuses[index][429])}
+    refused = [n for cell, n in record.counts.of_requests([index]).items() if cell.status == 429]
+    block = {"n": record.counts.of_operations([index]).total(), "throttled": sum(refused)}
     for metric in TIMES:
         one = record.times[metric].get([index])
         if one.n:

@@ -3,21 +3,23 @@
 Arrivals that left no row are lost, and belong to the stage of their neighbours.
 """
 
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution as bins
-from loadtest.analysis.columns import KINDS, OUTCOMES, TIMED_OUT, Rows, StageKey, Vocabulary, groups, tally
+from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary, tally
 from loadtest.analysis.distribution import Distribution, distribution, known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
 from loadtest.arrays import Bools, Ints
-from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS, Outcome, RequestKind
+from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, RequestKind
 from loadtest.record.run_info import RunInfo, StagePlan
 
 GAPS: Final = 5_000_000
@@ -134,81 +136,122 @@ NO_ANSWER: Final = 0
 FIRST: Final = len(FIRST_KINDS)
 """So many of ``KINDS`` begin an operation; the rest are polls."""
 _STATUSES: Final = 1000
-_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
+_DENSE: Final = 100_000
+"""Possible cells of a chunk up to which all of them are counted; of more, those that occur are looked for."""
+
+
+class OperationCell(NamedTuple):
+    """Operations that nothing but their times tells apart; words are integers of the vocabulary, -1 for none."""
+
+    outcome: int
+    sent: int
+    reason: int
+    mistake: int
+
+
+class RequestCell(NamedTuple):
+    """Requests that nothing but their times tells apart; ``status`` may be ``NO_ANSWER``."""
+
+    kind: int
+    outcome: int
+    status: int
+    key: int
 
 
 class Counts:
-    """Counts by stage of a book; those that are judged and those of the warm-up alike.
+    """How many operations and requests are alike, by stage; only cells that occur are kept.
 
     Attributes:
-        outcomes: ``[stage, outcome]`` operations.
-        sent: ``[stage]`` operations of which a request was sent.
-        reasons: ``[stage, reason]`` operations, by the book's words.
-        statuses: ``[stage, status]`` requests; ``NO_ANSWER`` for those without one.
-        errors: ``[stage, status]`` requests that failed or timed out.
-        first: ``[stage]`` runs, submits and retrieves.
-        requested: requests by limit name, set-up included.
-        keys: the key indices that were used on each limit name.
+        operations: by the index of their stage, the warm-up's included.
+        requests: likewise; the set-up's have the index -1. One without a key counts as the first key's.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        stage_indices = len(vocabulary.stage_keys)
-        self.outcomes = np.zeros((stage_indices, len(OUTCOMES)), np.int64)
-        self.sent = np.zeros(stage_indices, np.int64)
-        self.reasons = np.zeros((stage_indices, 0), np.int64)
-        self.statuses = np.zeros((stage_indices, _STATUSES), np.int64)
-        self.errors = np.zeros((stage_indices, _STATUSES), np.int64)
-        self.first = np.zeros(stage_indices, np.int64)
-        self._bytes = np.zeros(stage_indices)
-        self.requested: dict[str, int] = dict.fromkeys(LIMIT_NAMES, 0)
-        self.keys: dict[str, set[int]] = {name: set() for name in LIMIT_NAMES}
+        self.operations: dict[int, Counter[OperationCell]] = defaultdict(Counter)
+        self.requests: dict[int, Counter[RequestCell]] = defaultdict(Counter)
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
-        self._operations(chunk)
-        self._requests(chunk)
+        rows = chunk.operations
+        words = (rows.words(name) for name in ("reason", "mistake"))
+        sent = ~np.isnan(rows.floats("start"))
+        for (stage, *cell), count in _occurring(rows.stage_index, rows.words("outcome"), sent, *words):
+            self.operations[stage][OperationCell(*cell)] += count
+        rows = chunk.requests
+        status = np.clip(np.fmax(rows.floats("status"), NO_ANSWER), NO_ANSWER, _STATUSES - 1)
+        key = np.fmax(rows.floats("key_index"), 0.0)
+        for (stage, *cell), count in _occurring(
+            rows.stage_index, rows.words("kind"), rows.words("outcome"), status, key
+        ):
+            self.requests[stage][RequestCell(*cell)] += count
 
-    def received(self, stage_indices: list[int]) -> float:
-        """Bytes of an answer, on average over the requests of some stages; 0 without any."""
-        requested = int(self.statuses[stage_indices].sum())
-        return float(self._bytes[stage_indices].sum()) / requested if requested else 0.0
+    def of_operations(self, stages: Iterable[int]) -> "Counter[OperationCell]":
+        """The operations of some stages together."""
+        return _sum(self.operations, stages)
 
-    def _operations(self, chunk: Chunk) -> None:
-        chunk.columns.words("reason")  # brings new ones
-        words = len(self._vocabulary.words["reason"])
-        if words > self.reasons.shape[1]:
-            self.reasons = np.pad(self.reasons, ((0, 0), (0, words - self.reasons.shape[1])))
-        for stage_index, rows in chunk.operations.by_stage:
-            tally(self.outcomes[stage_index], rows.words("outcome"))
-            tally(self.reasons[stage_index], rows.words("reason"))
-            self.sent[stage_index] += len(rows) - np.count_nonzero(np.isnan(rows.floats("start")))
+    def of_requests(self, stages: Iterable[int]) -> "Counter[RequestCell]":
+        """The requests of some stages together."""
+        return _sum(self.requests, stages)
 
-    def _requests(self, chunk: Chunk) -> None:
-        self._ask(chunk.requests)
-        for stage_index, rows in chunk.requests.by_stage:
-            status = np.fmax(rows.floats("status"), NO_ANSWER)
-            places = np.minimum(status, _STATUSES - 1).astype(np.int64)
-            outcome = rows.words("outcome")
-            tally(self.statuses[stage_index], places)
-            tally(self.errors[stage_index], places[(outcome == _FAILED) | (outcome == TIMED_OUT)])
-            self.first[stage_index] += np.count_nonzero(rows.words("kind") < FIRST)
-            self._bytes[stage_index] += known(rows.floats("bytes_received")).sum()
+    def ended(self, stages: Iterable[int], *outcomes: int) -> int:
+        """Operations of some stages that ended so."""
+        return sum(count for cell, count in self.of_operations(stages).items() if cell.outcome in outcomes)
 
-    def _ask(self, rows: Rows) -> None:
-        """Count what was asked with which key; a request without one counts as the first key's."""
-        for kind, some in rows.by_kind:
-            limit = LIMIT_OF_KIND[KINDS[kind]]
-            self.requested[limit] += len(some)
-            keys = np.fmax(some.floats("key_index"), 0.0).astype(np.int64)
-            self.keys[limit] |= {key for key, _ in groups(keys)}
+    def sent(self, stages: Iterable[int]) -> int:
+        """Operations of some stages of which a request was sent."""
+        return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
+
+    def requested(self, limit: str) -> int:
+        """Requests that drew on a limit name, the set-up's included."""
+        return sum(count for cell, count in self._all_on(limit))
+
+    def keys(self, limit: str) -> set[int]:
+        """The indices of the keys that were used on a limit name."""
+        return {cell.key for cell, _ in self._all_on(limit)}
+
+    def _all_on(self, limit: str) -> Iterator[tuple[RequestCell, int]]:
+        for cells in self.requests.values():
+            yield from ((cell, count) for cell, count in cells.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == limit)
+
+
+_Cell = TypeVar("_Cell", OperationCell, RequestCell)
+
+
+def _sum(by_stage: dict[int, "Counter[_Cell]"], stages: Iterable[int]) -> "Counter[_Cell]":
+    total: Counter[_Cell] = Counter()
+    for stage in stages:
+        if stage in by_stage:
+            total.update(by_stage[stage])
+    return total
+
+
+def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
+    """Yield each combination of whole numbers that occurs in the rows of some columns, and how often."""
+    if not len(columns[0]):
+        return
+    code, sizes = np.zeros(len(columns[0]), np.int64), []
+    leasts = [int(column.min()) for column in columns]
+    for column, least in zip(columns, leasts, strict=True):
+        sizes.append(int(column.max()) - least + 1)
+        if sizes[-1] > 1:
+            code *= sizes[-1]
+            code += column.astype(np.int64) - least
+    if math.prod(sizes) <= _DENSE:
+        counts = np.bincount(code)
+        found = counts.nonzero()[0]
+        counts = counts[found]
+    else:
+        found, counts = np.unique(code, return_counts=True)
+    places = np.stack(np.unravel_index(found, sizes), axis=1) + leasts
+    yield from zip(places.tolist(), counts.tolist(), strict=True)
 
 
 NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
 
 
 class Means:
-    """Sums of the parts of ok operations' times in ms, by stage of a book; without those that were wrong on purpose.
+    """Sums of the parts of ok operations' times in ms, by stage; without those that were wrong on purpose.
 
     ``start_lag`` counts from zero; ``pending_lower`` is the lower bound of the time to result.
     """
@@ -218,11 +261,21 @@ class Means:
         self._n = {name: np.zeros(len(vocabulary.stage_keys), np.int64) for name in NAMES}
         self.n = np.zeros(len(vocabulary.stage_keys), np.int64)
         """Ok operations."""
+        self._bytes = np.zeros(len(vocabulary.stage_keys))
+        self._requests = np.zeros(len(vocabulary.stage_keys), np.int64)
 
     def add(self, chunk: Chunk) -> None:
         """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             self._take(stage_index, rows.without_mistakes.ok)
+        for stage_index, rows in chunk.requests.by_stage:
+            self._bytes[stage_index] += known(rows.floats("bytes_received")).sum()
+            self._requests[stage_index] += len(rows)
+
+    def received(self, stage_indices: list[int]) -> float:
+        """Bytes of an answer, on average over the requests of some stages; 0 without any."""
+        requested = int(self._requests[stage_indices].sum())
+        return float(self._bytes[stage_indices].sum()) / requested if requested else 0.0
 
     def mean(self, stage_index: int, name: str) -> float | None:
         """A mean in ms; None where no operation has that part."""
@@ -285,13 +338,13 @@ class RequestsInTime:
             on |= covered
         return polls, int(self._counts[:, on, :2].sum())
 
-    def sent_during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
-        """Requests that entries sent during stages of theirs, and how many of these were accepted."""
+    def sent_during(self, planned: Sequence[StageKey]) -> dict[str, int]:
+        """Requests that entries sent during stages of theirs, by the names of their counts."""
         sent = np.zeros(2, np.int64)
         for name in dict.fromkeys(name for name, _ in planned):
             covered = self._covered([stage for entry, stage in planned if entry == name])
             sent += self._counts[self._entries.index(name), covered, 2:].sum(axis=0)
-        return int(sent[0]), int(sent[1])
+        return {"requests.sent": int(sent[0]), "requests.accepted": int(sent[1])}
 
     def _covered(self, stages: list[StagePlan]) -> np.ndarray:
         return np.array(

@@ -4,6 +4,7 @@ Counts are counted, rates derived from them, percentiles come from ``percentiles
 warm-up is in no figure.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import OUTCOMES, StageKey
+from loadtest.analysis.columns import KINDS, OUTCOMES, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.record import Record
@@ -31,7 +32,8 @@ from loadtest.analysis.results import (
 )
 from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import THROTTLED_STATUS, LimitName, Operation, Outcome
+from loadtest.contract import ERRORS, THROTTLED_STATUS, LimitName, Operation, Outcome
+from loadtest.metrics import COUNTS, METRICS, Cell, counted
 from loadtest.record.run_info import covered_seconds
 
 Planned = Sequence[StageKey]
@@ -102,71 +104,66 @@ class _Maker:
         return found
 
     def _figures(self, planned: Planned) -> dict[str, Any]:
-        """The fields of an ``OverallStage``."""
+        """The fields of an ``OverallStage``, but for ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
-        made = record.counts
-        names = {(entry, stage.name) for entry, stage in planned}
-        lost = sum(missing.count for missing in self.missing if (missing.traffic, missing.stage) in names)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
-        operations = self._operations(stage_indices, lost, seconds)
-        statuses, reasons = made.statuses[stage_indices].sum(axis=0), made.reasons[stage_indices].sum(axis=0)
-        requests = self._requests(planned, statuses, seconds)
-        answers = {"none" if s == NO_ANSWER else str(s): int(statuses[s]) for s in statuses.nonzero()[0].tolist()}
-        words = record.vocabulary.words["reason"]
-        tally = {words[place]: int(reasons[place]) for place in reasons.nonzero()[0].tolist()}
+        requests = record.counts.of_requests(stage_indices)
+        found = self._metrics(planned, seconds)
+        answers: Counter[str] = Counter()
+        for cell, count in requests.items():
+            answers["none" if cell.status == NO_ANSWER else str(cell.status)] += count
+        reasons: Counter[str] = Counter()
+        for reason, count in record.counts.of_operations(stage_indices).items():
+            if reason.reason >= 0:
+                reasons[record.vocabulary.words["reason"][reason.reason]] += count
         return {
             "seconds": seconds,
-            "operations": operations,
-            "requests": requests,
-            "throttled_rate": _ratio(operations.throttled, operations.sent),
+            "operations": OperationCounts(**_named("operations.", found)),
+            "requests": RequestCounts(
+                **_named("requests.", found),
+                failed=sum(self._failed_requests(key) for key in planned),
+                expected_throttled_rate=_mean(self.of_requests, stage_indices),
+            ),
+            **{name: value for name, value in found.items() if "." not in name},
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
-            "error_rate": _ratio(operations.failed + operations.timed_out, operations.sent),
-            "goodput": _ratio(operations.ok, seconds),
-            "amplification": _ratio(int(made.first[stage_indices].sum()), operations.sent),
-            "requests_per_operation": _ratio(requests.sent, operations.sent),
             "statuses": dict(sorted(answers.items())),
-            "reasons": dict(sorted(tally.items())),
+            "reasons": dict(sorted(reasons.items())),
         }
 
-    def _operations(self, stage_indices: list[int], lost: int, seconds: float) -> OperationCounts:
-        """Counts of operations; ``lost`` are those that left no row."""
-        made = self.record.counts
-        counts = dict(zip(OUTCOMES, made.outcomes[stage_indices].sum(axis=0).tolist(), strict=True))
-        counts[Outcome.LOST] += lost
-        offered, sent = sum(counts.values()), int(made.sent[stage_indices].sum())
-        return OperationCounts(
-            offered=offered, sent=sent, **counts, offered_rate=_ratio(offered, seconds), sent_rate=_ratio(sent, seconds)
-        )
-
-    def _requests(self, planned: Planned, statuses: np.ndarray, seconds: float) -> RequestCounts:
-        made, stage_indices = self.record.counts, self.record.stage_indices(planned)
-        sent, throttled = int(statuses.sum()), int(statuses[THROTTLED_STATUS])
-        accepted = sent - int(statuses[NO_ANSWER]) - throttled
+    def _metrics(self, planned: Planned, seconds: float) -> dict[str, float | None]:
+        """Every count and ratio, by the name of its metric."""
+        record, stage_indices = self.record, self.record.stage_indices(planned)
+        operations: Counter[Cell] = Counter()
+        for ended, count in record.counts.of_operations(stage_indices).items():
+            operations[Cell(OUTCOMES[ended.outcome], sent=bool(ended.sent))] += count
+        names = {(entry, stage.name) for entry, stage in planned}
+        lost = sum(missing.count for missing in self.missing if (missing.traffic, missing.stage) in names)
+        operations[Cell(Outcome.LOST, sent=False)] += lost
+        requests: Counter[Cell] = Counter()
+        for each, count in record.counts.of_requests(stage_indices).items():
+            requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
+        counts = {name: counted(name, operations, requests) for name in COUNTS}
         # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
-        sent_then, accepted_then = self.record.in_time.sent_during(planned)
-        errors = int(made.errors[stage_indices].sum())
-        return RequestCounts(
-            sent=sent,
-            accepted=accepted,
-            throttled=throttled,
-            errors=errors,
-            failed=sum(self._failed_requests(key) for key in planned),
-            sent_rate=_ratio(sent_then, seconds),
-            accepted_rate=_ratio(accepted_then, seconds),
-            throttled_rate=_ratio(throttled, sent),
-            expected_throttled_rate=_mean(self.of_requests, stage_indices),
-        )
+        then = counts | record.in_time.sent_during(planned)
+        return {
+            name: sum(counts[part] for part in entry.parts)
+            if not entry.whole
+            else _ratio(sum(then[part] for part in entry.parts), seconds)
+            if entry.whole == "seconds"
+            else _ratio(sum(counts[part] for part in entry.parts), counts[entry.whole])
+            for name, entry in METRICS.items()
+            if entry.parts
+        }
 
     def _failed_requests(self, key: StageKey) -> int:
         """Errors and 429s of a stage, but for those whose status it expects."""
-        (index,) = self.record.stage_indices([key])
-        counts = self.record.counts.errors[index].copy()
-        if key.stage.expect_429:
-            counts[THROTTLED_STATUS] = 0
-        else:
-            counts[THROTTLED_STATUS] += self.record.counts.statuses[index, THROTTLED_STATUS]
-        counts[list(written_entry(self.record.info, key.traffic).expected_in(key.stage.name))] = 0
-        return int(counts.sum())
+        expected = set(written_entry(self.record.info, key.traffic).expected_in(key.stage.name))
+        expected |= {THROTTLED_STATUS} if key.stage.expect_429 else set()
+        return sum(
+            count * ((OUTCOMES[cell.outcome] in ERRORS) + (cell.status == THROTTLED_STATUS))
+            for cell, count in self.record.counts.of_requests(self.record.stage_indices([key])).items()
+            if cell.status not in expected
+        )
 
     def _polling(self, planned: Planned) -> PollingCost:
         record = self.record
@@ -195,6 +192,11 @@ def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: in
 
 def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> float | None:
     return _ratio(float(sums[0][stage_indices].sum()), int(sums[1][stage_indices].sum()))
+
+
+def _named(rows: str, found: dict[str, float | None]) -> dict[str, Any]:
+    """What was found of ``operations.``, or of ``requests.``, by the names of fields."""
+    return {name.removeprefix(rows): value for name, value in found.items() if name.startswith(rows)}
 
 
 def _ratio(part: float, whole: float) -> float | None:

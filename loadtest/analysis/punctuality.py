@@ -37,7 +37,7 @@ class WorstLags:
         self._record = record
         self._of: list[Lags] = []
         for name in record.vocabulary.entries:
-            sent = int(record.counts.sent[record.stage_indices_of(name)].sum())
+            sent = record.counts.sent(record.stage_indices_of(name))
             cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, sent, 10))
             count = max(0, len(cuts) - 1)
             self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))

@@ -150,13 +150,13 @@ class Record:
 
     def limits(self) -> list[str]:
         """The limits that are assumed to be in force and were asked anything, as ``on_limit`` takes them."""
-        assumed, requested = self.assumed_limits, self.counts.requested
+        assumed = self.assumed_limits
         names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
-        return [name for name in names if any(requested[each] for each in assumed.together(name))]
+        return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
         """How many quotas a limit had: one for each key that was used on it, unless keys share it."""
-        keys: set[int] = set().union(*(self.counts.keys[each] for each in self.assumed_limits.together(limit)))
+        keys: set[int] = set().union(*(self.counts.keys(each) for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))
 
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
@@ -184,7 +184,7 @@ class Record:
             name
             for name in self.info.traffic
             if (n := self.times.not_found.get(indices := self.stage_indices_of(name)).n)
-            and n == int(self.counts.outcomes[indices, OK].sum())
+            and n == self.counts.ended(indices, OK)
         )
 
     def response_times(self, traffic: str) -> Distributions:

@@ -120,7 +120,7 @@ class Points:
 
     def _outcomes(self, entry: int, outcomes: tuple[int, ...]) -> int:
         stage_indices = self._record.stage_indices_of(self._record.vocabulary.entries[entry])
-        return int(self._record.counts.outcomes[np.ix_(stage_indices, outcomes)].sum())
+        return self._record.counts.ended(stage_indices, *outcomes)
 
     def _slow(self, name: str) -> float:
         response = self._record.times["response_time_ms"].get(self._record.stage_indices_of(name))

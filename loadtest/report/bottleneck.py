@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from loadtest import words
+from loadtest.analysis.counts import FIRST
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUse, bottleneck_limit
 from loadtest.analysis.results import OperationStage
@@ -92,8 +93,9 @@ def polling(findings: Findings) -> float | None:
     polls = retrieves = 0
     for name, plan in record.info.traffic.items():
         stage_indices = record.stage_indices(record.stages(traffic=name))
-        sent, first = int(record.counts.statuses[stage_indices].sum()), int(record.counts.first[stage_indices].sum())
-        polls += sent - first
+        requests = record.counts.of_requests(stage_indices)
+        first = sum(count for cell, count in requests.items() if cell.kind < FIRST)
+        polls += requests.total() - first
         if LIMIT_OF_OPERATION[plan.operation] == LimitName.RETRIEVAL:
             retrieves += first
     return polls / (polls + retrieves) if polls + retrieves else None

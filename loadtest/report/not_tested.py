@@ -97,7 +97,7 @@ def _load(findings: Findings) -> Iterator[str]:
 def _limits(findings: Findings) -> Iterator[str]:
     record = findings.record
     unused = [
-        name for name in LIMIT_NAMES if name in record.assumed_limits.limits and not record.counts.requested[name]
+        name for name in LIMIT_NAMES if name in record.assumed_limits.limits and not record.counts.requested(name)
     ]
     if unused and len(unused) < len(LIMIT_NAMES):
         yield f"the {' and '.join(unused)} limit{'s' if len(unused) > 1 else ''}: nothing was asked of {_them(unused)}"

@@ -199,7 +199,7 @@ class LimitRates:
         self._covered_s = record.covered_s
         self._names = {name: record.assumed_limits.together(name) for name in record.limits()}
         for name, together in self._names.items():
-            requested = sum(record.counts.requested[each] for each in together)
+            requested = sum(record.counts.requested(each) for each in together)
             marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)

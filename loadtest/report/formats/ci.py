@@ -165,7 +165,7 @@ def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[St
     seconds = figures.seconds
     return [
         kind, csv_text(name), requests.sent, failed, *_times(times),
-        round(record.counts.received(stage_indices)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
+        round(record.means.received(stage_indices)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
 
