@@ -15,7 +15,8 @@ from loadtest.report.answers import matters
 from loadtest.report.formats import pages, terminal
 from loadtest.report.key_figures import key_figures
 from loadtest.report.plots import answers, figure
-from loadtest.report.plots.style import Drawing, styled
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import styled
 from loadtest.report.report import Report, build
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}

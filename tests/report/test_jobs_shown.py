@@ -10,7 +10,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
 from loadtest.report.plots import execution, jobs, overhead
-from loadtest.report.plots.style import Drawing, NoData, styled
+from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import styled
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.target import target_tables
 

@@ -9,7 +9,7 @@ from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.report.formats.pages import render_markdown
 from loadtest.report.page import Table
 from loadtest.report.plots import finished, limits
-from loadtest.report.plots.style import NoData
+from loadtest.report.plots.drawing import NoData
 from loadtest.report.report import build, without_plots
 from loadtest.report.tables.limits import chance, observed_429_tables
 

@@ -7,10 +7,9 @@ from typing import Final
 from loadtest.capacity.results import Capacity, Level, load
 from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.capacity.plot import draw
 from loadtest.report.formats.pages import escape, markdown_table, render_template
 from loadtest.report.page import Cell, Plot, Row, Table, Tone, table_of
-from loadtest.report.plots import finished
+from loadtest.report.plots import draw_capacity
 from loadtest.report.write import write_plots
 from loadtest.words import NOTHING, grouped
 
@@ -44,7 +43,7 @@ def write(directory: Path) -> None:
     """
     found = load(directory)
     tone: Tone = "good" if found.exit_code == ExitCode.PASS else "unsure"
-    page = CapacityPage(found, tone, finished("capacity", lambda: draw(found)), levels_table(found))
+    page = CapacityPage(found, tone, next(iter(draw_capacity(found)), None), levels_table(found))
     write_plots([page.plot] if page.plot else [], directory / _FOLDER)
     write_atomically(directory / HTML, render_template("capacity.html.j2", page=page))
     write_atomically(directory / "capacity.md", markdown(page))

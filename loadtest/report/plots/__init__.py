@@ -1,35 +1,46 @@
-"""The plots of a report, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
+"""The plots of every page, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
+from loadtest.capacity.results import Capacity
+from loadtest.compare.history import History, HistoryRun
+from loadtest.compare.results import RunComparison
 from loadtest.errors import InputError
 from loadtest.report.page import ANSWER, Chapter, Plot
 from loadtest.report.plots import (
     answers,
     by_rate,
-    data,
+    capacity,
+    distributions,
     execution,
+    forest,
     jobs,
     lag,
     limits,
+    over_history,
+    over_runs,
     overhead,
     response_time,
     slowest,
     spectrum,
 )
-from loadtest.report.plots.style import Drawing, NoData, styled, to_png, to_svg
+from loadtest.report.plots.drawing import Drawing, NoData, finished
+from loadtest.report.plots.style import styled
+
+_Drawn = Drawing | NoData | None
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A plot of a report: how it is drawn, in which chapter it stands, and whether it stands before them all."""
+    """A plot of a run: how it is drawn, in which chapter it stands, and whether it stands before them all."""
 
-    draw: Callable[[Findings], Drawing | NoData | None]
+    draw: Callable[[Findings], _Drawn]
     chapter: Chapter
     leads: bool = False
 
@@ -52,15 +63,19 @@ _PLOTS: Final = {
     "slowest": _Kind(slowest.draw, Chapter.SLOWEST),
     "start-lag": _Kind(lag.draw, Chapter.LOAD),
 }
-"""The one place that names them, in the order of the report."""
+"""The one place that names a run's, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
-"""Every plot, in the order of the report."""
+"""Every plot of a run, in the order of the report."""
 SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
 """Those that are left out where they would say nothing."""
+FOLDED: Final = ("over-runs-others",)
+"""Those of a comparison that a page shows only when asked to."""
+FOLDER: Final = "comparison-plots"
+"""Where a comparison's are, beside ``comparison.json``; a run's own plots are elsewhere."""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
-    """One plot as an ordinary figure, for a notebook.
+    """One plot of a run as an ordinary figure, for a notebook.
 
     Returns:
         None if there are no data for it.
@@ -72,32 +87,37 @@ def figure(name: str, findings: Findings) -> Figure | None:
         raise InputError(f"no plot is called {name!r}", f"The plots are {', '.join(NAMES)}.")
     with styled(name):
         drawn = _PLOTS[name].draw(findings)
-        if not isinstance(drawn, Drawing):
-            return None
-        return drawn.figure
+        return drawn.figure if isinstance(drawn, Drawing) else None
 
 
 def draw_all(findings: Findings) -> tuple[Plot, ...]:
-    """Draw every plot of a report that says something, or is missed where it doesn't."""
-    drawn = (_draw(name, findings) for name in NAMES)
-    return tuple(plot for plot in drawn if plot is not None)
+    """Draw every plot of a run that says something, or is missed where it doesn't."""
+    drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()})
+    return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
 
 
-def _draw(name: str, findings: Findings) -> Plot | None:
-    kind = _PLOTS[name]
-    plot = finished(name, lambda: kind.draw(findings))
-    return None if plot is None else replace(plot, chapter=kind.chapter, leads=kind.leads)
+def draw_comparison(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
+    """Draw every plot of a comparison that there are data for."""
+    before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
+    return _all(
+        {
+            "changes": partial(forest.draw, comparison),
+            "over-runs": partial(over_runs.draw_first, comparison, before),
+            "distributions": partial(distributions.draw, comparison),
+            "over-runs-others": partial(over_runs.draw_others, comparison, before),
+        }
+    )
 
 
-def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:
-    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers."""
-    with styled(name):
-        drawn = draw()
-        if drawn is None:
-            return None
-        if isinstance(drawn, NoData):
-            return Plot(name, drawn.title, f"No data, because {drawn.why}.")
-        numbers = data.tables(drawn.figure) if drawn.data is None else drawn.data
-        listed = data.as_csv(drawn.figure, numbers)
-        svg = to_svg(drawn.figure)
-        return Plot(name, drawn.title, drawn.caption, svg, to_png(drawn.figure, drawn.title), numbers, listed)
+def draw_history(runs: Sequence[HistoryRun]) -> tuple[Plot, ...]:
+    """Draw the response times over the runs of a history, then each other metric."""
+    return _all({name: partial(over_history.draw, runs, metrics) for name, metrics in over_history.FIGURES.items()})
+
+
+def draw_capacity(found: Capacity) -> tuple[Plot, ...]:
+    """Draw what a capacity search tried; nothing without a level."""
+    return _all({"capacity": partial(capacity.draw, found)})
+
+
+def _all(plots: Mapping[str, Callable[[], _Drawn]]) -> tuple[Plot, ...]:
+    return tuple(plot for name, draw in plots.items() if (plot := finished(name, draw)) is not None)

@@ -9,7 +9,8 @@ from loadtest.analysis.answers import Answer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, quoted, value, worse_word
-from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, Drawing, panels, plain
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, panels, plain
 from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
 

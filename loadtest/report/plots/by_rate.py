@@ -11,8 +11,9 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.page import Table, table_of
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.response_time import names_or_count
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, Drawing, NoData, legend, panels, plain, plain_log
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, legend, panels, plain, plain_log
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""

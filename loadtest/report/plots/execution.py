@@ -14,6 +14,7 @@ from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import stages, style
+from loadtest.report.plots.drawing import Drawing, NoData
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
@@ -37,7 +38,7 @@ class _Row:
     execution: float | None
 
 
-def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
+def draw_decomposition(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry, one bar for each of its stages."""
     record = findings.record
     rows = {
@@ -51,7 +52,7 @@ def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
     }
     names = [name for name, found in rows.items() if found]
     if not names:
-        return style.NoData("Where the time goes", "no operation succeeded")
+        return NoData("Where the time goes", "no operation succeeded")
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
@@ -69,7 +70,7 @@ def draw_decomposition(findings: Findings) -> style.Drawing | style.NoData:
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
         "Entries of one operation have the same scale unless one took more than 5 times as long."
     )
-    return style.Drawing(
+    return Drawing(
         _decomposition_title(findings, rows), caption, figure, tuple(_table(name, rows[name]) for name in names)
     )
 
@@ -204,10 +205,10 @@ def why_none(findings: Findings) -> str:
     return "no answer carried any" if overall.operations.ok else "no operation ended with success"
 
 
-def over_time(findings: Findings) -> style.Drawing | style.NoData:
+def over_time(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
     if why := why_none(findings):
-        return style.NoData(_OVER_TIME, why)
+        return NoData(_OVER_TIME, why)
     record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
     figure, axes = style.panels(len(shown), 1.7)
     for panel, (name, entry) in zip(axes, shown.items(), strict=True):
@@ -227,10 +228,10 @@ def over_time(findings: Findings) -> style.Drawing | style.NoData:
         "it rises itself, work is done more slowly. Lines are dotted where a bin holds too few to carry them. The "
         "scale is logarithmic and doesn’t start at zero."
     )
-    return style.Drawing(_over_time_title(findings), caption, figure)
+    return Drawing(_over_time_title(findings), caption, figure)
 
 
-def against_latency(findings: Findings) -> style.Drawing | None:
+def against_latency(findings: Findings) -> Drawing | None:
     """One panel for each traffic entry with an executionTime that cannot be; None where every one can."""
     record = findings.record
     shown = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
@@ -252,7 +253,7 @@ def against_latency(findings: Findings) -> style.Drawing | None:
         "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
         "Evenly picked where there are many; both scales are logarithmic."
     )
-    return style.Drawing(_against_title(findings), caption, figure)
+    return Drawing(_against_title(findings), caption, figure)
 
 
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:

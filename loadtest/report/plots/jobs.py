@@ -11,7 +11,8 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import Operation
-from loadtest.report.plots.style import INK, OPERATIONS, PAPER, Drawing, NoData, ecdf, legend_of, panels, plain
+from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import INK, OPERATIONS, PAPER, ecdf, legend_of, panels, plain
 from loadtest.report.tables.jobs import polling_table
 
 _LINES: Final[tuple[Any, ...]] = (

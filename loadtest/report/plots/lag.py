@@ -11,18 +11,8 @@ from loadtest.analysis.punctuality import Lags
 from loadtest.analysis.record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.plots import stages
-from loadtest.report.plots.style import (
-    INK,
-    Drawing,
-    NoData,
-    ecdf,
-    finite_max,
-    legend,
-    line_of,
-    panels,
-    plain_log,
-    time_axis,
-)
+from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import INK, ecdf, finite_max, legend, line_of, panels, plain_log, time_axis
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""

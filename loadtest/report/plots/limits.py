@@ -15,16 +15,17 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.bottleneck import unexplained_429s
 from loadtest.report.plots import stages, style
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.units import Limit
 from loadtest.words import count
 
 
-def draw_rates(findings: Findings) -> style.Drawing | style.NoData:
+def draw_rates(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that was asked anything."""
     record = findings.record
     used = record.limits()
     if not used:
-        return style.NoData("Rates against the limits", "no request was sent")
+        return NoData("Rates against the limits", "no request was sent")
     figure, axes = style.panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
@@ -38,7 +39,7 @@ def draw_rates(findings: Findings) -> style.Drawing | style.NoData:
     )
     if findings.expectation.shift_s is not None:
         caption += f" {stages.window_words(record)}"
-    return style.Drawing(_rates_title(findings), caption, figure)
+    return Drawing(_rates_title(findings), caption, figure)
 
 
 def _rates_title(findings: Findings) -> str:
@@ -121,7 +122,7 @@ def _cut_off(panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, str]], al
     )  # fmt: skip
 
 
-def draw_429_rate(findings: Findings) -> style.Drawing | style.NoData:
+def draw_429_rate(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that gave or should have given any 429."""
     record = findings.record
     sent = record.sent_requests.assign(expected=findings.expectation.rejected)
@@ -132,9 +133,9 @@ def draw_429_rate(findings: Findings) -> style.Drawing | style.NoData:
         or own["expected"].eq(1).any()
     ]
     if not len(sent):
-        return style.NoData("429 rate over time", "no request was sent")
+        return NoData("429 rate over time", "no request was sent")
     if not names:
-        return style.NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
+        return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
     figure, axes = style.panels(len(names), 1.35)
     for panel, name in zip(axes, names, strict=True):
         own = sent.loc[record.on_limit(name).index]
@@ -155,7 +156,7 @@ def draw_429_rate(findings: Findings) -> style.Drawing | style.NoData:
         panel.set_title("all requests" if name == ALL else name)
     style.time_axis(axes[-1], record.covered_s)
     style.legend(figure, axes)
-    return style.Drawing(_429_rate_title(findings), _caption(findings), figure)
+    return Drawing(_429_rate_title(findings), _caption(findings), figure)
 
 
 def _share(panel: Axes, seconds: Floats, hits: Floats, cuts: Floats, *, fill: bool) -> None:
@@ -215,11 +216,11 @@ _HIGHEST = 2.5
 """Of the limit: where outlines are cut off."""
 
 
-def draw_windows(findings: Findings) -> style.Drawing | style.NoData:
+def draw_windows(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that counts in windows and refused something."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
-        return style.NoData(_WINDOWS_TITLE, observed.why_not)
+        return NoData(_WINDOWS_TITLE, observed.why_not)
     refusing = [each for each in observed.limits.values() if each.throttled]
     drawn = {
         name: each.windows
@@ -235,7 +236,7 @@ def draw_windows(findings: Findings) -> style.Drawing | style.NoData:
                 if windowed
                 else "the limiter does not count in windows"
             )
-        return style.NoData(_WINDOWS_TITLE, why)
+        return NoData(_WINDOWS_TITLE, why)
     figure, axes = style.panels(len(drawn), 1.45)
     style.time_axis(axes[-1], record.covered_s)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
@@ -248,7 +249,7 @@ def draw_windows(findings: Findings) -> style.Drawing | style.NoData:
         "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
         "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
     )
-    return style.Drawing(_windows_title(findings), caption, figure)
+    return Drawing(_windows_title(findings), caption, figure)
 
 
 def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:

@@ -10,20 +10,9 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.arrays import Floats
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.execution import ended_share, why_none
-from loadtest.report.plots.style import (
-    INK,
-    MUTED,
-    OPERATIONS,
-    PAPER,
-    Drawing,
-    NoData,
-    ecdf,
-    legend,
-    panels,
-    plain,
-    plain_log,
-)
+from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, ecdf, legend, panels, plain, plain_log
 
 _MOST_ROWS: Final = 5
 _MOST_NAMED: Final = 3

@@ -14,18 +14,19 @@ from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
 from loadtest.report.page import Cell, Table, table_of
 from loadtest.report.plots import stages, style, thresholds
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.stats import interval_ranks, rank
 
 _MOST_NAMED: Final = 3
 """Entries that a title names one by one."""
 
 
-def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
+def draw_scatter(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry that got any answer."""
     record = findings.record
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
-        return style.NoData("Response time of each operation", "no operation was sent")
+        return NoData("Response time of each operation", "no operation was sent")
     figure, axes = style.panels(len(names), 1.85)
     marked = False
     for panel, name in zip(axes, names, strict=True):
@@ -48,7 +49,7 @@ def draw_scatter(findings: Findings) -> style.Drawing | style.NoData:
     )
     if marked:
         caption += f" {stages.window_words(record)}"
-    return style.Drawing(_scatter_title(findings), caption, figure)
+    return Drawing(_scatter_title(findings), caption, figure)
 
 
 def _scatter_title(findings: Findings) -> str:
@@ -138,7 +139,7 @@ def names_or_count(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
+def draw_service(findings: Findings) -> Drawing | NoData | None:
     """Cumulative distributions, one panel for each entry whose operations are one request.
 
     None where there are only jobs: each is many requests, and one of them is no part to compare the whole job with.
@@ -149,7 +150,7 @@ def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
         return None
     names = [name for name in names if record.time("response_time_ms", record.stages(traffic=name)).n]
     if not names:
-        return style.NoData("Response time beside service time", "no operation was answered with success or timed out")
+        return NoData("Response time beside service time", "no operation was answered with success or timed out")
     figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name in zip(axes, names, strict=True):
         colour = style.OPERATIONS[record.info.traffic[name].operation]
@@ -170,7 +171,7 @@ def draw_service(findings: Findings) -> style.Drawing | style.NoData | None:
         "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
         "take the colour of the operation. Jobs are not here: each is many requests."
     )
-    return style.Drawing(_service_title(findings), caption, figure)
+    return Drawing(_service_title(findings), caption, figure)
 
 
 def _service_title(findings: Findings) -> str:
@@ -192,7 +193,7 @@ def _service_title(findings: Findings) -> str:
     return f"At the median {whose} waited {half} or less beyond their answered request, {at_most}"
 
 
-def draw_heat(findings: Findings) -> style.Drawing | style.NoData | None:
+def draw_heat(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
     record = findings.record
     if not findings.heats:
@@ -222,9 +223,7 @@ def draw_heat(findings: Findings) -> style.Drawing | style.NoData | None:
         "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
         "column that reaches up, slow drift a band that climbs."
     )
-    return style.Drawing(
-        _heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items())
-    )
+    return Drawing(_heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items()))
 
 
 def _heat_medians(heat: Heat) -> np.ndarray:

@@ -11,6 +11,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.plots import style
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.tables.target import slowest, slowest_table
 
 _FRAME_IN: Final = 0.5
@@ -25,11 +26,11 @@ _ENDED: Final[dict[str, str]] = {
 """A lower panel has no room for its axis and a title above it."""
 
 
-def draw(findings: Findings) -> style.Drawing | style.NoData:
+def draw(findings: Findings) -> Drawing | NoData:
     """A panel for each traffic entry, a row for each operation, a bar for each of its requests."""
     shown = slowest(findings)
     if not shown:
-        return style.NoData("The slowest operations", "no operation was answered")
+        return NoData("The slowest operations", "no operation was answered")
     entries = list(dict.fromkeys(one.traffic for one in shown))
     rows = [sum(one.traffic == name for one in shown) for name in entries]
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * each) for each in rows])
@@ -50,7 +51,7 @@ def draw(findings: Findings) -> style.Drawing | style.NoData:
         "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
         "what lies between is the policy’s wait: a poll interval or a backoff."
     )
-    return style.Drawing(_title(shown), caption, figure, (slowest_table(findings),))
+    return Drawing(_title(shown), caption, figure, (slowest_table(findings),))
 
 
 def _panel(panel: Axes, shown: list[SlowOperation], colour: str) -> None:

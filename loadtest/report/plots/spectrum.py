@@ -10,8 +10,9 @@ from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import thresholds
+from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.response_time import names_or_count
-from loadtest.report.plots.style import FADED, PAPER, Drawing, NoData, legend, line_of, panels, plain_log
+from loadtest.report.plots.style import FADED, PAPER, legend, line_of, panels, plain_log
 from loadtest.stats import interval_ranks
 
 _POINTS = 500

@@ -1,35 +1,31 @@
-"""How every plot looks: one palette, one type, one way of becoming SVG and PNG.
+"""How every plot looks: one palette, one way to panels, axes, legends and distributions.
 
 Colours are chosen from the Okabe-Ito family and differ in lightness, so that they are told apart with any colour
 vision and, together with line styles and markers, in grey. In a page, each becomes a CSS variable, so that one
 drawing serves light and dark.
 """
 
-import io
-import re
-import textwrap
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.analysis.distribution import Distribution
+from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.record.run_info import TrafficPlan
-from loadtest.report.page import Table
+from loadtest.report import amounts
 from loadtest.stats import ranks_to_draw
 from loadtest.words import grouped
 
@@ -59,7 +55,7 @@ LIMITS: Final[dict[str, str]] = {
 LINES: Final[dict[str, Any]] = {name: line for name, (_, line) in zip(Operation, _SERIES, strict=False)}
 """Line styles by operation, for readers in grey."""
 
-_VARIABLES: Final = {
+CSS_VARIABLES: Final = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
@@ -115,30 +111,8 @@ _RC: Final[dict[str, Any]] = {
     # A name with dollar signs in it is a name, not a formula.
     "text.parse_math": False,
 }
-_DPI: Final = 144
 SCATTER_AS_PATHS: Final = 600
 """Points beyond which a scatter goes into the SVG as a picture: each would cost some 80 bytes."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A plot: what it shows in a sentence, how to read it, and the figure.
-
-    ``data`` are its numbers, if they are not to be read off the figure's own lines.
-    """
-
-    title: str
-    caption: str
-    figure: Figure
-    data: tuple[Table, ...] | None = None
-
-
-@dataclass(frozen=True)
-class NoData:
-    """A plot that cannot be drawn, and why."""
-
-    title: str
-    why: str
 
 
 @contextmanager
@@ -266,62 +240,87 @@ def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
             handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
 
 
-def to_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element for a page: colours as CSS variables, no ids that could clash."""
-    buffer = io.StringIO()
-    # Not by savefig, which draws everything twice to lay it out first: drawing does that, too.
-    about = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r' id="(?:figure|axes|patch|matplotlib\.axis|[a-zA-Z]+|[a-zA-Z]*tick|line2d|text|[A-Z]\w+)_\d+"', "", text
-    )
-    text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
-    # Their names are made of the layout's every digit, of which the last one may differ from process to process.
-    salt = str(mpl.rcParams["svg.hashsalt"])
-    for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
-        text = text.replace(clip, f"clip-{salt}-{place}")
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    return re.sub(r">\s*\n\s*<", ">\n<", text)
-
-
-def to_png(figure: Figure, title: str) -> bytes:
-    """The figure as a PNG on white that stands alone, its title above it, in the layout that ``to_svg`` gave it."""
-    canvas = FigureCanvasAgg(figure)
-    # Laying out takes as long as drawing, and the title needs no more than a strip above all the rest.
-    figure.set_layout_engine("none")
-    _entitle(figure, canvas, "\n".join(textwrap.wrap(title, 100)))
-    buffer = io.BytesIO()
-    figure.set(dpi=_DPI, facecolor=PAPER)
-    canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})  # type: ignore[no-untyped-call] # matplotlib's
-    return buffer.getvalue()
-
-
-def _entitle(figure: Figure, canvas: FigureCanvasAgg, title: str) -> None:
-    """Make the figure higher by its title's height; everything else keeps its size and place."""
-    font = FontProperties(size=10.5, weight="bold")
-    width, height = figure.get_size_inches()
-    renderer, legend = canvas.get_renderer(), figure.legends[0] if figure.legends else None  # type: ignore[no-untyped-call] # matplotlib's
-    if legend is not None:
-        before = legend.get_window_extent(renderer).height
-        legend.set_title(title + "\n", prop=font)
-        more = (legend.get_window_extent(renderer).height - before) / figure.dpi
-    else:
-        more = (title.count("\n") + 2) * 1.3 * 10.5 / 72
-        figure.text(0.01, 1 - 0.5 * more / (height + more), title, fontproperties=font, color=INK, va="center")
-    for panel in figure.axes:
-        box = panel.get_position()
-        shrunk = height / (height + more)
-        panel.set_position((box.x0, box.y0 * shrunk, box.width, box.height * shrunk))
-    figure.set_size_inches(width, height + more)
-
-
 def finite_max(values: Any, default: float = 1.0) -> float:
     """The greatest finite value, or a default where there is none."""
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
     return float(known.max()) if len(known) else default
+
+
+BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
+"""What is expected of no change."""
+BASE: Final = MUTED
+HEAD: Final = INK
+VERDICTS: Final[dict[str, tuple[str, str]]] = {
+    "suspected": (BAD, "D"),
+    "regressed": (BAD, "X"),
+    "improved": (GOOD, "P"),
+    "unchanged": (INK, "o"),
+    "inconclusive": (UNSURE, "D"),
+    "learning": (MUTED, "s"),
+    "not comparable": (MUTED, "v"),
+}
+"""Colour and marker: told apart in grey, too."""
+_NAME_LETTERS: Final = 30
+_MOST_TICKS: Final = 7
+_LEAST_GAPS: Final = 7.0
+"""So many labels would fill an axis."""
+_LEAST_FACTOR: Final = 1e-9
+"""1 − 20 · 5 % is not quite zero."""
+
+
+def short(name: str, letters: int = _NAME_LETTERS) -> str:
+    """A name that fits into a plot; the table has all of it."""
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
+def label(one: MetricComparison, *, stages: bool, letters: int = _NAME_LETTERS) -> str:
+    """``greetings: executionTime p50``."""
+    return f"{short(amounts.where(one, stages=stages), letters)}: {amounts.name(one)}"
+
+
+def verdict(one: MetricComparison) -> str:
+    """Its verdict in a word; ``suspected`` where a rerun has to confirm it."""
+    return "suspected" if one.suspect else one.verdict
+
+
+def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
+    """Colour and marker of its verdict."""
+    colour, marker = VERDICTS[verdict(one)]
+    return {"color": colour, "marker": marker, **more}
+
+
+def change_axis(axis: Axis) -> None:
+    """Label an axis of log ratios with changes: −20 %, 0, +20 %, × 3."""
+    axis.set_major_locator(FixedLocator(_ticks(*axis.get_view_interval())))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(float(value))))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Log ratios to label: the finest steps of which there are few, and none too close to the next one."""
+    ticks = [0.0]
+    for ratios in _scales():
+        ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
+        gaps = [after - before for before, after in pairwise(ticks)]
+        if len(ticks) <= _MOST_TICKS and all(gap * _LEAST_GAPS >= high - low for gap in gaps):
+            break
+    return ticks
+
+
+def _scales() -> Iterator[list[float]]:
+    """Ratios in steps of some per cent, then powers, from the finest on; each scale has 1."""
+    for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
+        yield [1 + step * k for k in range(-20, 21) if 1 + step * k > _LEAST_FACTOR]
+    for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6):
+        yield [base**k for k in range(-6, 7)]
+
+
+def _tick(value: float) -> str:
+    ratio = math.exp(value)
+    if abs(value) < 1e-9:
+        return "0"
+    if ratio >= 3 or ratio <= 0.3:
+        return f"× {amounts.factor(ratio)}"
+    return amounts.percent(round(ratio, 6)).replace(".0", "")

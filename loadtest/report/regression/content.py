@@ -105,9 +105,9 @@ def _name(comparison: RunComparison, directory: Path) -> str:
 
 
 def _draw(comparison: RunComparison, history: History | None) -> tuple[Plot, ...]:
-    from loadtest.report.regression.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
+    from loadtest.report.plots import draw_comparison  # noqa: PLC0415 - matplotlib is slow to import
 
-    return draw_all(comparison, history)
+    return draw_comparison(comparison, history)
 
 
 def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:

@@ -12,7 +12,7 @@ from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.pages import render_template
 from loadtest.report.page import Cell, NextStep, Plot, Table, Tone, table_of
-from loadtest.report.regression.plots import over_history
+from loadtest.report.plots import draw_history
 from loadtest.report.regression.tables import commit
 from loadtest.words import NOTHING
 
@@ -81,7 +81,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> History
         tone="unsure" if waiting or warnings else "good",
         steps=tuple(steps),
         warnings=tuple(warnings),
-        plots=over_history.draw_all(runs) if runs else (),
+        plots=draw_history(runs) if runs else (),
         segments=segments_table(runs),
         runs=runs_table(runs),
     )

@@ -9,9 +9,9 @@ from loadtest.compare.results import load
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.pages import escape, markdown_table, render_template
 from loadtest.report.page import Table
+from loadtest.report.plots import FOLDED, FOLDER
 from loadtest.report.regression import ci
 from loadtest.report.regression.content import ComparisonReport, build
-from loadtest.report.regression.plots import FOLDED, FOLDER
 from loadtest.report.regression.tables import metrics_table
 from loadtest.report.write import write_plots
 

@@ -13,10 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.program import typed
+from loadtest.report.plots import FOLDER
 from loadtest.report.regression import ci, terminal, write
 from loadtest.report.regression.__main__ import main
 from loadtest.report.regression.content import build
-from loadtest.report.regression.plots import FOLDER
 
 CASES = {name: make() for name, make in made.CASES.items()}
 FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")

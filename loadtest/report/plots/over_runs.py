@@ -15,8 +15,22 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated, is_changed
-from loadtest.report.plots.style import FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
-from loadtest.report.regression.plots.looks import BAND, BASE, change_axis, label, marked, verdict
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import (
+    BAND,
+    BASE,
+    FADED,
+    INK,
+    MUTED,
+    UNSURE,
+    change_axis,
+    label,
+    legend_of,
+    marked,
+    panels,
+    plain,
+    verdict,
+)
 
 
 class Before(NamedTuple):

@@ -16,8 +16,8 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
-from loadtest.report.plots.style import FADED, INK, Drawing, legend_of, panels, plain, plain_log
-from loadtest.report.regression.plots.looks import BAND, BASE, HEAD, short
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import BAND, BASE, FADED, HEAD, INK, legend_of, panels, plain, plain_log, short
 
 Time = Literal["response_time", "execution_time"]
 

@@ -14,8 +14,19 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
-from loadtest.report.plots.style import INK, MUTED, Drawing, legend_of, stacked
-from loadtest.report.regression.plots.looks import BAND, VERDICTS, change_axis, label, marked, verdict
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import (
+    BAND,
+    INK,
+    MUTED,
+    VERDICTS,
+    change_axis,
+    label,
+    legend_of,
+    marked,
+    stacked,
+    verdict,
+)
 
 _ROW_IN: Final = 0.2
 _FRAME_IN: Final = 0.55

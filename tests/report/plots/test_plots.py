@@ -14,8 +14,10 @@ from loadtest.analysis.record import load_record
 from loadtest.errors import InputError
 from loadtest.record.run_info import LimitInfo
 from loadtest.report import plots
-from loadtest.report.plots import by_rate, data, execution, lag, limits, overhead, response_time, spectrum
-from loadtest.report.plots.style import Drawing, styled
+from loadtest.report.plots import by_rate, execution, lag, limits, overhead, response_time, spectrum
+from loadtest.report.plots import drawing as data
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import styled
 
 
 @pytest.fixture(scope="module")

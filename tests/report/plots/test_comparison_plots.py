@@ -12,9 +12,9 @@ from scipy.special import stdtrit
 from loadtest.compare import history
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.rule import judge_history
-from loadtest.report.regression.plots import distributions, forest, over_runs
-from loadtest.report.regression.plots.distributions import shift
-from loadtest.report.regression.plots.looks import change_axis
+from loadtest.report.plots import distributions, forest, over_runs
+from loadtest.report.plots.distributions import shift
+from loadtest.report.plots.style import change_axis
 
 SLOWER = made.CASES["slower"]()
 PAIRED = made.CASES["paired-slower"]()

@@ -7,19 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from loadtest.capacity.results import Capacity, Constraint, Level
-from loadtest.capacity.search import judged
-from loadtest.report.plots.style import (
-    BAD,
-    INK,
-    LIMITS,
-    LINES,
-    OPERATIONS,
-    SHADE,
-    Drawing,
-    legend_of,
-    panels,
-    plain_log,
-)
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import BAD, INK, LIMITS, LINES, OPERATIONS, SHADE, legend_of, panels, plain_log
 
 _CAPTION: Final = "Each point is a run that was judged. Shaded: rates that no such run was near to."
 _PANEL_IN: Final = 1.7
@@ -31,7 +20,7 @@ _MARKERS: Final = "osDv^"
 
 def draw(found: Capacity) -> Drawing | None:
     """Two panels over the same rates, in log scale: p95 above, 429s of the requests on each limit below."""
-    levels = sorted(judged(found.levels), key=lambda level: level.multiplier)
+    levels = sorted((level for level in found.levels if not level.scout), key=lambda level: level.multiplier)
     if not levels:
         return None
     figure, (times, refused) = panels(2, _PANEL_IN)

@@ -13,7 +13,8 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import windows
 from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
-from loadtest.report.plots.style import Drawing, NoData, styled
+from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import styled
 
 
 def title(draw: Any, findings: Findings) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from statistics import median
 from typing import Any, Final
 
@@ -13,14 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from loadtest.compare.history import HistoryRun
 from loadtest.compare.measurements import NATURES, Key, Metric
 from loadtest.report import amounts
-from loadtest.report.page import Plot
-from loadtest.report.plots import finished
-from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, Drawing, legend_of, panels, plain
-from loadtest.report.regression.plots.looks import short
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import BAD, FADED, INK, MUTED, UNSURE, legend_of, panels, plain, short
 
+_TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
+FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
+    metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
+}
+"""Metrics by the name of their figure: the response times together, each other one by itself."""
 _MOST: Final = 12
 """Panels of a figure."""
-_FIRST: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _COLUMNS: Final = 2
 _PANEL_IN: Final = 1.5
 _LETTERS: Final = 28
@@ -34,21 +35,13 @@ _LOOKS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def draw_all(runs: Sequence[HistoryRun]) -> tuple[Plot, ...]:
-    """A figure of the response times, then one for each other metric."""
-    others = [metric for metric in Metric if metric not in _FIRST]
-    figures = [finished("response-time", partial(_draw, runs, _FIRST))] + [
-        finished(metric.replace(".", "-").replace("_", "-"), partial(_draw, runs, (metric,))) for metric in others
-    ]
-    return tuple(plot for plot in figures if plot is not None)
-
-
 def look_of(run: HistoryRun) -> str:
     """How a run is drawn: a regressed one as such until it is accepted, every other one by its status."""
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
-def _draw(runs: Sequence[HistoryRun], metrics: tuple[Metric, ...]) -> Drawing | None:
+def draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:
+    """A panel for each of these metrics of each traffic entry and stage; None without any."""
     keys = list(dict.fromkeys(one.key for run in runs for one in run.measurements.measurements))
     shown = [key for metric in metrics for key in keys if key.metric == metric]
     shown.sort(key=lambda key: (key.traffic, key.stage))

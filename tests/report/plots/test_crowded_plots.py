@@ -12,7 +12,8 @@ from matplotlib.text import Annotation
 
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import execution, lag, limits, overhead
-from loadtest.report.plots.style import Drawing, styled
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import styled
 
 NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
 

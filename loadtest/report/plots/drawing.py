@@ -1,28 +1,127 @@
-"""The numbers of a plot, read off the figure itself: tables for the page, and a CSV of all that is drawn."""
+"""A plot as a drawing, and as SVG, PNG and numbers for pages. The numbers are read off the figure itself."""
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
-from loadtest.report.page import Cell, Table
+from loadtest.report.page import Cell, Plot, Table
+from loadtest.report.plots.style import CSS_VARIABLES, INK, PAPER, styled
 from loadtest.words import NOTHING, times_as
 
 _MOST_ROWS: Final = 16
 """Rows of a table in the page: evenly picked where there are more."""
 _MOST_POINTS: Final = 2_000
 """Points of a series in the CSV, likewise."""
+
+
+_DPI: Final = 144
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot: what it shows in a sentence, how to read it, and the figure.
+
+    ``data`` are its numbers, if they are not to be read off the figure's own lines.
+    """
+
+    title: str
+    caption: str
+    figure: Figure
+    data: tuple[Table, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NoData:
+    """A plot that cannot be drawn, and why."""
+
+    title: str
+    why: str
+
+
+def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:
+    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers."""
+    with styled(name):
+        drawn = draw()
+        if drawn is None:
+            return None
+        if isinstance(drawn, NoData):
+            return Plot(name, drawn.title, f"No data, because {drawn.why}.")
+        numbers = tables(drawn.figure) if drawn.data is None else drawn.data
+        listed = as_csv(drawn.figure, numbers)
+        svg = to_svg(drawn.figure)
+        return Plot(name, drawn.title, drawn.caption, svg, to_png(drawn.figure, drawn.title), numbers, listed)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element for a page: colours as CSS variables, no ids that could clash."""
+    buffer = io.StringIO()
+    # Not by savefig, which draws everything twice to lay it out first: drawing does that, too.
+    about = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r' id="(?:figure|axes|patch|matplotlib\.axis|[a-zA-Z]+|[a-zA-Z]*tick|line2d|text|[A-Z]\w+)_\d+"', "", text
+    )
+    text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
+    text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
+    # Their names are made of the layout's every digit, of which the last one may differ from process to process.
+    salt = str(mpl.rcParams["svg.hashsalt"])
+    for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
+        text = text.replace(clip, f"clip-{salt}-{place}")
+    for colour, variable in CSS_VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return re.sub(r">\s*\n\s*<", ">\n<", text)
+
+
+def to_png(figure: Figure, title: str) -> bytes:
+    """The figure as a PNG on white that stands alone, its title above it, in the layout that ``to_svg`` gave it."""
+    canvas = FigureCanvasAgg(figure)
+    # Laying out takes as long as drawing, and the title needs no more than a strip above all the rest.
+    figure.set_layout_engine("none")
+    _entitle(figure, canvas, "\n".join(textwrap.wrap(title, 100)))
+    buffer = io.BytesIO()
+    figure.set(dpi=_DPI, facecolor=PAPER)
+    canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})  # type: ignore[no-untyped-call] # matplotlib's
+    return buffer.getvalue()
+
+
+def _entitle(figure: Figure, canvas: FigureCanvasAgg, title: str) -> None:
+    """Make the figure higher by its title's height; everything else keeps its size and place."""
+    font = FontProperties(size=10.5, weight="bold")
+    width, height = figure.get_size_inches()
+    renderer, legend = canvas.get_renderer(), figure.legends[0] if figure.legends else None  # type: ignore[no-untyped-call] # matplotlib's
+    if legend is not None:
+        before = legend.get_window_extent(renderer).height
+        legend.set_title(title + "\n", prop=font)
+        more = (legend.get_window_extent(renderer).height - before) / figure.dpi
+    else:
+        more = (title.count("\n") + 2) * 1.3 * 10.5 / 72
+        figure.text(0.01, 1 - 0.5 * more / (height + more), title, fontproperties=font, color=INK, va="center")
+    for panel in figure.axes:
+        box = panel.get_position()
+        shrunk = height / (height + more)
+        panel.set_position((box.x0, box.y0 * shrunk, box.width, box.height * shrunk))
+    figure.set_size_inches(width, height + more)
 
 
 @dataclass(frozen=True, eq=False)
