@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import tomli_w
+import tomlkit
 
 from loadtest.cli._curl import CurlRequest, parse_curl
 from loadtest.contract import Operation
@@ -255,7 +255,7 @@ def _toml(**values: Any) -> str:
         InputError: for null, which TOML does not have, and for what no file can hold.
     """
     try:
-        text = tomli_w.dumps(values)
+        text = tomlkit.dumps(values)
         text.encode()
     except UnicodeEncodeError:
         raise InputError("the curl command's data has half a character", "Correct its \\u escapes.") from None
