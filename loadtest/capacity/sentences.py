@@ -18,7 +18,6 @@ _ONE: Final = 1.1
 """Polls a job, up to which it is called one."""
 _NEARLY: Final = 0.9
 """Part of a limit, from which it is called nearly spent."""
-_WORDS: Final = {Operation.SYNC_RUN: "sync runs", Operation.ASYNC_RUN: "jobs", Operation.RETRIEVAL: "retrievals"}
 
 
 class Stop(NamedTuple):
@@ -95,7 +94,7 @@ def rates(multiplier: float, offered: Offered) -> str:
     each = {name: f"{rate * multiplier * _MINUTE:,.0f}" for name, rate in offered.base_rates.items()}
     if len(each) == 1:
         (name,) = each
-        return f"{each[name]} {_WORDS[offered.operations[name]]} a minute"
+        return f"{each[name]} {offered.operations[name].several} a minute"
     return f"{multiplier:.3g} times the scenario's rates (" + ", ".join(f"{n} {r}/min" for n, r in each.items()) + ")"
 
 
