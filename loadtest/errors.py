@@ -4,6 +4,7 @@ The tree::
 
     LoadtestError                 anything that we say to the user in one sentence
     ├── InputError          (2)   a file, key, flag or value that we cannot use
+    │   └── WrongValueError       the value of a key or an option, wherever it was written
     ├── TargetError         (5)   unreachable, not this API, or key refused
     └── RecordError         (3)   a run directory that cannot be read as a record
 
@@ -51,6 +52,22 @@ class InputError(LoadtestError):
     """Bad input or usage: the message names file and key, the remedy what to write instead."""
 
     exit_code = ExitCode.USAGE
+
+
+class WrongValueError(InputError, ValueError):
+    """A value that cannot be used. A ValueError, so that all of a file are found together (``loadtest.strict``).
+
+    Args:
+        message: what is wrong with it, wherever it was written.
+        remedy: what to write instead.
+        key: of the value, below the place that is being checked; empty if that is the value.
+        value: as an option takes it, where that helps to find it.
+    """
+
+    def __init__(self, message: str, remedy: str, *, key: str = "", value: str = "") -> None:
+        super().__init__(message, remedy)
+        self.key = key
+        self.value = value
 
 
 class TargetError(LoadtestError):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_ori
 
 from loadtest.contract import ALL, DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
-from loadtest.errors import InputError
+from loadtest.errors import WrongValueError
 from loadtest.faults import AnyFault, check_keys, to_text
 from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
 from loadtest.units import Limit
@@ -29,24 +29,6 @@ MAX_BODY: Final = 1024 * 1024
 _WEEK: Final = 7 * 24 * 3600
 RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
 """A regular expression of how a ``Recode`` is written."""
-
-
-class SettingError(ValueError):
-    """Settings that don't go together.
-
-    Args:
-        name: of the setting that is wrong.
-        problem: what is wrong with it.
-        remedy: what to write instead.
-        value: the one that is wrong, as an option takes it, where that helps to find it.
-    """
-
-    def __init__(self, name: str, problem: str, remedy: str, value: str = "") -> None:
-        super().__init__(f"{problem}. {remedy}")
-        self.name = name
-        self.value = value
-        self.problem = problem
-        self.remedy = remedy
 
 
 class About(NamedTuple):
@@ -173,28 +155,24 @@ class ReferenceSettings:
     ] = ()
 
     def __post_init__(self) -> None:
-        """Check what one setting can't say alone.
-
-        Raises:
-            SettingError: naming the setting.
-        """
+        """Check what one setting can't say alone; the ``WrongValueError`` names the setting."""
         try:
             check_spec(self.limiter)
         except SpecError as error:
-            raise SettingError(error.field, error.problem, f"{error.remedy.capitalize()}.") from None
+            raise WrongValueError(error.problem, f"{error.remedy.capitalize()}.", key=error.field) from None
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
             problem, remedy = "all requests share one limit, and none is given", "Give the limit all, such as 1000/60s."
-            raise SettingError("limit_scope", problem, remedy, self.limit_scope)
+            raise WrongValueError(problem, remedy, key="limit_scope", value=self.limit_scope)
         if ALL in self.enforce and not shared:
             problem = f"nothing counts all requests together with scope {self.limit_scope}"
             remedy = "Choose the scope key or global, or give limits by name."
-            raise SettingError("enforce", problem, remedy, f"all={self.enforce[ALL]}")
+            raise WrongValueError(problem, remedy, key="enforce", value=f"all={self.enforce[ALL]}")
         if self.retry_after_factor != 1 and self.retry_after == "none":
             problem, remedy = "has no effect without retry_after", "Give retry_after, seconds or date, as well."
-            raise SettingError("retry_after_factor", problem, remedy, f"{self.retry_after_factor:g}")
+            raise WrongValueError(problem, remedy, key="retry_after_factor", value=f"{self.retry_after_factor:g}")
         if self.run_timeout <= 0:
-            raise SettingError("run_timeout", "must be above zero", "A run needs some time.")
+            raise WrongValueError("must be above zero", "A run needs some time.", key="run_timeout")
 
     @property
     def limiter(self) -> LimiterSpec:
@@ -237,24 +215,20 @@ class ServerConfig(ReferenceSettings):
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what one setting can't say alone.
-
-        Raises:
-            SettingError: naming the setting.
-        """
+        """Check what one setting can't say alone; the ``WrongValueError`` names the setting."""
         super().__post_init__()
         if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
             problem = f"no request draws on it with scope {self.limit_scope}, where all share one limit"
             remedy = "Leave it out, or choose the scope key-and-name or name."
-            raise SettingError("enforce", problem, remedy, f"{named[0]}={self.enforce[named[0]]}")
+            raise WrongValueError(problem, remedy, key="enforce", value=f"{named[0]}={self.enforce[named[0]]}")
         for fault in self.fault:
             try:
                 check_keys(fault, len(self.keys))
-            except InputError as error:
-                raise SettingError("fault", error.message, error.remedy or "", to_text(fault)) from None
+            except WrongValueError as error:
+                raise WrongValueError(error.message, error.remedy, key="fault", value=to_text(fault)) from None
         if self.fault_clock == "epoch" and self.control_port is None:
             problem = "the epoch is told to the control endpoint, and there is none"
-            raise SettingError("fault_clock", problem, "Give control_port 0 as well.", self.fault_clock)
+            raise WrongValueError(problem, "Give control_port 0 as well.", key="fault_clock", value=self.fault_clock)
 
 
 def to_options(settings: ReferenceSettings) -> list[str]:

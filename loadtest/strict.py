@@ -1,15 +1,20 @@
-"""What is wrong in a strict TOML file, in words: the key as it is written, and the nearest valid one. Pure."""
+"""Strict TOML files: read, checked against their type, and every mistake told by file, key and remedy.
+
+This is the only place where pydantic's findings become messages. What a value's own check raises is a ``ValueError``
+whose text is the message, or a ``WrongValueError``, which may name a key below the one that is checked.
+"""
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
-from loadtest.errors import InputError
+from loadtest.errors import InputError, WrongValueError
 from loadtest.words import suggestion
 
 _MOST_PARTS: Final = 100
@@ -38,35 +43,50 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not TOML: {error}") from error
 
 
-def explain(error: ValidationError, raw: Any, root: Any, whole: str) -> Iterator[str]:
-    """Yield a line ``KEY: what is wrong`` for each mistake that pydantic found.
+def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = "") -> Any:
+    """Check what a file holds against its type: a model, or a dict of them.
 
     Args:
-        error: what pydantic found.
-        raw: what was checked, for the names of list items.
-        root: the annotation that it was checked against: a model, or a dict of them.
-        whole: what to call the file as a whole.
+        annotation: the type.
+        raw: the file's content.
+        where: the file, as messages name it.
+        whole: what messages call its content as a whole.
+
+    Raises:
+        InputError: naming file, key and remedy, for all mistakes at once.
     """
-    for problem in error.errors(include_url=False):
-        loc = list(problem["loc"])
-        kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-        # pydantic ends the location of a wrong key of a table with this mark (but a file may name a key so, too).
-        is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
-        if is_key:
-            loc.pop()
-        where = _path(loc, raw) or whole
-        if kind == "extra_forbidden":
-            message = f"unknown key{suggestion(str(loc[-1]), _keys_at(root, loc[:-1]))}"
-        elif kind in {"model_type", "dict_type"}:
-            message = "must be a table"
-        elif kind == "list_type":
-            message = f"must be a list{f': write [[{where}]]' if isinstance(problem['input'], dict) else ''}"
-        elif kind == "missing":
-            message = "is missing"
-        elif kind in {"literal_error", "enum"}:
-            known = _words(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
-            message = f"{problem['input']!r} is not valid here{suggestion(str(problem['input']), known)}"
-        yield f"{where}: {message}"
+    try:
+        return TypeAdapter(annotation).validate_python(raw)
+    except ValidationError as error:
+        lines = [f"{where}: {_line(problem, raw, annotation, whole)}" for problem in error.errors(include_url=False)]
+        raise InputError("\n".join(lines)) from None
+
+
+def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str) -> str:
+    """Say one mistake that pydantic found, as ``KEY: what is wrong``."""
+    loc = list(problem["loc"])
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, WrongValueError):
+        loc += [cause.key] if cause.key else []
+        message = f"{cause.message}. {cause.remedy}"
+    # pydantic ends the location of a wrong key of a table with this mark (but a file may name a key so, too).
+    is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
+    if is_key:
+        loc.pop()
+    where = _path(loc, raw) or whole
+    if kind == "extra_forbidden":
+        message = f"unknown key{suggestion(str(loc[-1]), _keys_at(root, loc[:-1]))}"
+    elif kind in {"model_type", "dict_type"}:
+        message = "must be a table"
+    elif kind == "list_type":
+        message = f"must be a list{f': write [[{where}]]' if isinstance(problem['input'], dict) else ''}"
+    elif kind == "missing":
+        message = "is missing"
+    elif kind in {"literal_error", "enum"}:
+        known = _words(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
+        message = f"{problem['input']!r} is not valid here{suggestion(str(problem['input']), known)}"
+    return f"{where}: {message}"
 
 
 def _path(loc: Sequence[Any], raw: Any) -> str:

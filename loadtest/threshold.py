@@ -11,7 +11,7 @@ from operator import eq, ge, gt, le, lt
 from typing import Final, Literal
 
 from loadtest.contract import Outcome
-from loadtest.errors import InputError
+from loadtest.errors import WrongValueError
 from loadtest.metrics import EXPECTED, METRICS, PERCENTILES, STATISTICS, SUMMARIES
 from loadtest.units import Unit, split_quantity
 from loadtest.words import nearest
@@ -123,22 +123,21 @@ def parse_threshold(
     """Read a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
 
     Raises:
-        InputError: if the form, the metric's name, or a value's unit is wrong; it names the nearest metric. If it is
-            to be confident, and its metric has no interval.
+        WrongValueError: if the form, the metric or a unit is wrong, or a metric without interval is to be confident.
     """
     match = _FORM.match(text)
     if match is None:
-        raise InputError(
+        raise WrongValueError(
             f"{text!r} is not a threshold",
             "Write METRIC OP VALUE (OP one of < <= > >= ==; no space before a unit), "
             "METRIC OP FACTORx stage NAME (or traffic NAME), METRIC between A and B, or METRIC within D of expected.",
         )
     metric = match["metric"]
     if metric not in METRICS:
-        raise InputError(f"{metric!r} is no metric in {text!r}", nearest_metric(metric))
+        raise WrongValueError(f"{metric!r} is no metric in {text!r}", nearest_metric(metric))
     unit = METRICS[metric].unit
     if confident and metric.rpartition(".")[2] not in PERCENTILES:
-        raise InputError(
+        raise WrongValueError(
             f"{text!r} cannot be confident: {metric} has no interval", f"Only {', '.join(PERCENTILES)} have one."
         )
     make = partial(
@@ -146,12 +145,13 @@ def parse_threshold(
     )
     if match["d"] is not None:
         if metric not in EXPECTED:
-            raise InputError(f"{metric} has no expected value in {text!r}", f"Only {' and '.join(EXPECTED)} have one.")
+            known = " and ".join(EXPECTED)
+            raise WrongValueError(f"{metric} has no expected value in {text!r}", f"Only {known} have one.")
         return make("within", _value(match["d"], unit, text))
     if match["low"] is not None:
         low, high = _value(match["low"], unit, text), _value(match["high"], unit, text)
         if low > high:
-            raise InputError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
+            raise WrongValueError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
         return make("between", low, high)
     factor = _FACTOR.fullmatch(match["value"])
     if match["kind"] is not None or factor is not None:
@@ -164,7 +164,7 @@ def _relative(
 ) -> Threshold:
     kind, metric, operator = match["kind"], match["metric"], match["op"]
     if kind is None or factor is None or operator == "==":
-        raise InputError(
+        raise WrongValueError(
             f"{text!r} is no relative threshold",
             f"Write {metric} < 1.2x stage NAME, or {metric} < 1.2x traffic NAME (one of < <= > >=).",
         )
@@ -228,10 +228,10 @@ def _value(text: str, unit: Unit, threshold: str) -> float:
         number, suffix = split_quantity(text)
         times, over = _SCALES[unit][suffix]
     except (ValueError, KeyError):
-        raise InputError(f"{text!r} in {threshold!r} has not the right unit", f"Write {WRITE_AS[unit]}.") from None
+        raise WrongValueError(f"{text!r} in {threshold!r} has not the right unit", f"Write {WRITE_AS[unit]}.") from None
     value = number * times / over
     if unit == "share" and not 0 <= value <= 1:
-        raise InputError(f"{text!r} in {threshold!r} is no share", f"Write {WRITE_AS[unit]}.")
+        raise WrongValueError(f"{text!r} in {threshold!r} is no share", f"Write {WRITE_AS[unit]}.")
     return value
 
 

@@ -71,12 +71,16 @@ class Limit:
         return f"{self.count}/{self.window:g}s"
 
 
-def parse_limit(text: str) -> Limit:
+def parse_limit(text: object) -> Limit:
     """Read ``"100/60s"``, ``"100/min"`` or ``"5/s"`` as a Limit.
 
     Raises:
-        ValueError: if the text has another form, or its count or window is zero or beyond reason.
+        ValueError: if it has another form, or its count or window is zero or beyond reason.
     """
+    if isinstance(text, Limit):
+        return text
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no limit: write it as '100/60s'")  # noqa: TRY004 - callers know ValueErrors
     match = _LIMIT.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not a limit: write it as '100/60s' or '100/min'")

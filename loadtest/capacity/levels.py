@@ -85,7 +85,7 @@ def _entry(stage: Stage, scenario: Scenario, name: str) -> EntryLevel:
 
 def _failing(entries: Mapping[str, EntryLevel], scenario: Scenario) -> list[Threshold]:
     """What is asked of entries whose errors no threshold is about, where they have too many."""
-    said = [each.traffic for each in scenario.threshold if each.parse().metric in _FAILING]
+    said = [each.traffic for each in scenario.threshold if each.parsed.metric in _FAILING]
     return [
         Threshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
         for name, entry in entries.items()

@@ -58,7 +58,7 @@ def tolerances(scenario: Scenario) -> dict[LimitName, float]:
     """
     found: dict[LimitName, float] = {}
     for entry in scenario.threshold:
-        threshold = entry.parse()
+        threshold = entry.parsed
         if threshold.metric not in _TOLERATED or threshold.operator not in {"<", "<="}:
             continue
         for name, each in scenario.traffic.items():

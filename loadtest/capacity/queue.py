@@ -205,7 +205,7 @@ def _allowed_load(
     """
     seconds = stage_s(scenario)
     loads = []
-    for threshold in (entry.parse() for entry in scenario.threshold):
+    for threshold in (entry.parsed for entry in scenario.threshold):
         metric, _, statistic = threshold.metric.partition(".")
         if metric not in _WAITED or statistic not in QUANTILES or threshold.operator not in {"<", "<="}:
             continue

@@ -15,8 +15,8 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
 from loadtest.program import program
 from loadtest.scenario import Scenario, find_scenario, load_scenario
-from loadtest.scenario.model import schema_text
 from loadtest.scenario.parse import FOLDER, SHIPPED
+from loadtest.scenario.schema import schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _OPERATION_NOTE: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"

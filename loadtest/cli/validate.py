@@ -14,7 +14,7 @@ from loadtest.errors import ExitCode, InputError
 from loadtest.plan.summary import Plan
 from loadtest.program import pasteable
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.model import schema_text
+from loadtest.scenario.schema import schema_text
 from loadtest.targets import TARGETS_FILE, load_targets
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from loadtest.errors import InputError
+from loadtest.errors import WrongValueError
 from loadtest.faults import kinds
 from loadtest.units import DURATION_PATTERN, parse_duration
 from loadtest.words import did_you_mean, suggestion
@@ -23,16 +23,16 @@ def parse(text: str) -> kinds.AnyFault:
     """Read ``"latency,ms=200,start=10s,duration=30s,probability=0.1,on=sync_run"``; several of ``on`` with ``+``.
 
     Raises:
-        InputError: naming the kind or the key, and the nearest valid one.
+        WrongValueError: naming the kind or the key, and the nearest valid one.
     """
     kind, *parts = (part.strip() for part in text.split(","))
     values: dict[str, object] = {"kind": kind}
     for part in parts:
         key, equals, value = (each.strip() for each in part.partition("="))
         if not equals:
-            raise InputError(f"{part!r} is not KEY=VALUE", "As in latency,ms=200,start=10s.")
+            raise WrongValueError(f"{part!r} is not KEY=VALUE", "As in latency,ms=200,start=10s.")
         if key in values:
-            raise InputError(f"{key}: is there twice", "Say it once; several of on are joined by +.")
+            raise WrongValueError(f"{key}: is there twice", "Say it once; several of on are joined by +.")
         values[key] = value.split("+") if key == "on" else _number(value)
     return from_values(values)
 
@@ -43,22 +43,22 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
     Durations are texts with a unit, ``probability`` is a number from 0 to 1 or a percentage, ``on`` one or several.
 
     Raises:
-        InputError: naming the kind or the key, and the nearest valid one.
+        WrongValueError: naming the kind or the key, and the nearest valid one.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in kinds.KINDS:
         problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise InputError(problem, did_you_mean(str(kind or ""), list(kinds.KINDS)))
+        raise WrongValueError(problem, did_you_mean(str(kind or ""), list(kinds.KINDS)))
     fields = kinds.KINDS[kind].__struct_fields__
     for key in values:
         if key != "kind" and key not in fields:
-            raise InputError(f"{key}: unknown key of {kind}", did_you_mean(key, fields))
+            raise WrongValueError(f"{key}: unknown key of {kind}", did_you_mean(key, fields))
     try:
         read = {key: _value(key, value) for key, value in values.items()}
         _check_choices(kinds.KINDS[kind], read)
         fault: kinds.AnyFault = msgspec.convert(read, kinds.AnyFault)
     except ValueError as error:  # also msgspec's own
-        raise InputError(_explain(str(error)), f"{kind} knows: {', '.join(fields)}.") from None
+        raise WrongValueError(_explain(str(error)), f"{kind} knows: {', '.join(fields)}.") from None
     return fault
 
 
@@ -66,14 +66,14 @@ def check_keys(fault: kinds.Fault, keys: int) -> None:
     """Check that every API key that a fault is about is there, and two where one is to starve the other.
 
     Raises:
-        InputError: naming the one that isn't.
+        WrongValueError: naming the one that isn't.
     """
     for name in ("key", "by"):
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
-            raise InputError(f"{name}: there is no key {index}", f"There {there}.")
+            raise WrongValueError(f"{name}: there is no key {index}", f"There {there}.")
     if isinstance(fault, kinds.Starve) and keys == 1:
-        raise InputError("key: there is no other key that could starve it", "It takes two keys.")
+        raise WrongValueError("key: there is no other key that could starve it", "It takes two keys.")
 
 
 def to_text(fault: kinds.Fault) -> str:

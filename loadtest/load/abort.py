@@ -116,7 +116,7 @@ def make_breakers(
     live: LiveFigures,
 ) -> CircuitBreakers:
     """The breakers of a run, as its scenario sets them."""
-    thresholds = [LiveThreshold(each.parse(), plans, live) for each in scenario.threshold if each.abort]
+    thresholds = [LiveThreshold(each.parsed, plans, live) for each in scenario.threshold if each.abort]
     return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
 
 

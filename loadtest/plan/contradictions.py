@@ -48,7 +48,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast)]
     for number, entry in enumerate(question.scenario.threshold):
-        threshold, key = entry.parse(), f"threshold.{number}"
+        threshold, key = entry.parsed, f"threshold.{number}"
         if forecast.phases:
             found += _windows(question, forecast, threshold, key)
             found += _percentiles(forecast, threshold, key)

@@ -14,9 +14,9 @@ import click
 
 from loadtest.contract import ALL, ERROR_CODES, LIMIT_NAMES
 from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
-from loadtest.errors import InputError
+from loadtest.errors import InputError, WrongValueError
 from loadtest.faults import parse, to_words
-from loadtest.reference_settings import Recode, ServerConfig, Setting, SettingError, settings_of
+from loadtest.reference_settings import Recode, ServerConfig, Setting, settings_of
 from loadtest.units import Limit, parse_limit
 from loadtest.words import nearest
 
@@ -91,9 +91,9 @@ def server_config(**options: Any) -> ServerConfig:
     options["fault"] = tuple(_read("--fault", text, parse) for text in options["fault"])
     try:
         return ServerConfig(**options)
-    except SettingError as error:
-        (option,) = [each.option for each in settings_of(ServerConfig) if each.name == error.name]
-        raise InputError(f"{option} {error.value}".rstrip() + f": {error.problem}", error.remedy) from None
+    except WrongValueError as error:
+        (option,) = [each.option for each in settings_of(ServerConfig) if each.name == error.key]
+        raise InputError(f"{option} {error.value}".rstrip() + f": {error.message}", error.remedy) from None
 
 
 def check_loopback(host: str) -> str:

@@ -1,4 +1,4 @@
-"""The types of a scenario's values: names, durations, rates, limits, shares."""
+"""The types of a scenario's values: names, durations, rates, limits, shares. A mistake is a ``ValueError``'s text."""
 
 import contextlib
 import math
@@ -30,14 +30,6 @@ def _named(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", name) is None:
         raise ValueError(f"{name!r} is no name: use letters, digits, - and _, at most 64")
     return name
-
-
-def _limit(value: object) -> Limit:
-    if isinstance(value, Limit):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no limit: write it as '100/60s'")  # noqa: TRY004 - pydantic reports ValueErrors
-    return parse_limit(value)
 
 
 def _burst(value: object) -> int | Rate:
@@ -92,7 +84,7 @@ Burst = Annotated[
 ]
 """Operations that come all at once: a number, or a multiple of the limit's whole quota."""
 LimitSpec = Annotated[
-    Limit, BeforeValidator(_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
+    Limit, BeforeValidator(parse_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
 ]
 Share = Annotated[
     float, BeforeValidator(parse_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})

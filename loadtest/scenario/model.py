@@ -1,29 +1,29 @@
-"""A whole scenario: traffic, comparisons, thresholds and target, checked strictly; and its JSON schema for editors."""
+"""A whole scenario: traffic, comparisons, thresholds and target, checked strictly."""
 
-import ast
-import inspect
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import pairwise
-from typing import Annotated, Any, Final, Self
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
-from loadtest.contract import JOB_OPERATIONS, Operation
+from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, Operation
 from loadtest.errors import InputError
-from loadtest.faults import check_keys
+from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
 from loadtest.metrics import ASYNC_ONLY, METRICS, SUMMARIES
-from loadtest.scenario.fields import Duration, Name, OperationWord, Share, Strict
-from loadtest.scenario.target_settings import TargetSettings
+from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, settings_of
+from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, Share, Strict
 from loadtest.scenario.traffic import Traffic
 from loadtest.threshold import Reference, Threshold, nearest_metric, parse_threshold, why_not_early
 from loadtest.words import suggestion
-
-_LEAST: Final = 2
-_MOST: Final = 12
-"""Sides of one comparison: each is compared with each."""
 
 
 def _metric(name: str) -> str:
@@ -33,7 +33,8 @@ def _metric(name: str) -> str:
 
 
 _Metric = Annotated[str, AfterValidator(_metric)]
-_Sides = Annotated[list[str], Field(min_length=_LEAST, max_length=_MOST)]
+_Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
+"""Sides of one comparison: each is compared with each."""
 
 
 class Comparison(Strict):
@@ -68,23 +69,13 @@ class Comparison(Strict):
             if name not in traffic:
                 yield f"{key}: there is no traffic {name!r}{suggestion(name, list(traffic))}"
                 return
-        if self.entries is None and self.stages is not None:
-            yield from _unknown_stages(self.stages, traffic[names[0]].stage_names)
+        for stage in self.stages or ():
+            if stage not in (known := traffic[names[0]].stage_names):
+                yield f"stages: there is no stage {stage!r}{suggestion(stage, known)}"
         for metric in self.by:
             others = [name for name in names if traffic[name].operation != Operation.ASYNC_RUN]
             if metric.startswith(ASYNC_ONLY) and others:
                 yield f"by: {metric} is known for async_run only, and {others[0]} is none"
-
-
-def _unknown_stages(stages: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    for stage in stages:
-        if stage not in known:
-            yield f"stages: there is no stage {stage!r}{suggestion(stage, known)}"
-
-
-# Draft 7 is what editors' TOML plug-ins know; nothing in here needs a later one.
-_DIALECT: Final = "http://json-schema.org/draft-07/schema#"
-_SECONDS_PATTERN: Final = "(ms|s|m|min|h)$"
 
 
 class ThresholdEntry(Strict):
@@ -99,22 +90,16 @@ class ThresholdEntry(Strict):
     confident: bool = False
     """Judge the 95 % interval of the percentile, not its value: inconclusive where the interval holds in part."""
 
-    def parse(self) -> Threshold:
-        """Read the requirement (see ``loadtest.threshold``).
-
-        Raises:
-            InputError: if it is not one.
-        """
+    @cached_property
+    def parsed(self) -> Threshold:
+        """The requirement; a ``WrongValueError`` if it is none."""
         return parse_threshold(
             self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
 
     @model_validator(mode="after")
     def _valid(self) -> Self:
-        try:
-            threshold = self.parse()
-        except InputError as error:
-            raise ValueError(f"{error.message}. {error.remedy}") from None
+        threshold = self.parsed
         if self.traffic and self.operation:
             raise ValueError("name a traffic or an operation, not both")
         scoped = self.traffic or self.operation
@@ -128,7 +113,42 @@ class ThresholdEntry(Strict):
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
         """Say what in its scope does not exist in a scenario's traffic."""
-        return _misfits(self, traffic)
+        if self.traffic is not None and self.traffic not in traffic:
+            yield f"there is no traffic {self.traffic!r}; there is {', '.join(traffic)}"
+            return
+        chosen = [
+            each
+            for name, each in traffic.items()
+            if self.traffic in (None, name) and self.operation in (None, each.operation)
+        ]
+        if not chosen:
+            yield f"no traffic has operation {self.operation!r}"
+            return
+        stages = {name for each in chosen for name in each.stage_names}
+        if self.stage is not None and self.stage not in stages:
+            yield f"there is no stage {self.stage!r}; there is {', '.join(sorted(stages))}"
+        metric = self.parsed.metric
+        if metric.startswith(ASYNC_ONLY) and not any(each.operation == Operation.ASYNC_RUN for each in chosen):
+            yield f"{metric} is known for async_run only"
+        if self.parsed.reference is not None:
+            yield from self._misfits_of_reference(self.parsed.reference, traffic)
+
+    def _misfits_of_reference(self, reference: Reference, traffic: dict[str, Traffic]) -> Iterator[str]:
+        """Say what in that to which it is relative does not exist, or is what it is about itself."""
+        if self.traffic is None:
+            yield "a relative threshold needs a traffic beside it"
+            return
+        known = traffic[self.traffic].stage_names if reference.kind == "stage" else list(traffic)
+        if reference.name not in known:
+            yield f"there is no {reference.kind} {reference.name!r}; there is {', '.join(known)}"
+        elif reference.name == (self.stage if reference.kind == "stage" else self.traffic):
+            yield f"it is relative to itself; there is {', '.join(known)}"
+        elif reference.kind == "traffic":
+            other, metric = traffic[reference.name], self.parsed.metric
+            if self.stage is not None and self.stage not in other.stage_names:
+                yield f"traffic {reference.name!r} has no stage {self.stage!r}; it has {', '.join(other.stage_names)}"
+            if metric.startswith(ASYNC_ONLY) and other.operation != Operation.ASYNC_RUN:
+                yield f"{metric} is known for async_run only, and {reference.name!r} is none"
 
 
 class Breakers(Strict):
@@ -146,6 +166,66 @@ class Breakers(Strict):
     """Jobs that were accepted and not yet seen to end."""
     stop_file: str = "STOP"
     """The run ends when this file exists; relative to the run directory."""
+
+
+def _fault(value: object) -> Fault:
+    if isinstance(value, Fault):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("a fault is a table, with its kind")  # noqa: TRY004 - pydantic reports ValueErrors
+    return from_values(value)
+
+
+_LIMIT_NAMES: Any = Literal[(*map(str, LIMIT_NAMES), ALL)]
+RecodeText = Annotated[str, StringConstraints(pattern=RECODE_FORM)]
+FaultSpec = Annotated[Fault, BeforeValidator(_fault), PlainSerializer(to_text), WithJsonSchema(fault_schema())]
+"""A fault, written as a table with its ``kind`` and that kind's own keys."""
+
+_WRITTEN: dict[str, Any] = {
+    "enforce": dict[_LIMIT_NAMES, LimitSpec],
+    "workflows": list[str],
+    "answers": dict[CodeWord, RecodeText],
+    "fault": list[FaultSpec],
+}
+"""How a file writes settings that have several values."""
+
+
+def _key(setting: Setting) -> tuple[Any, Any]:
+    """A setting of the reference API as a key of a file."""
+    about = setting.about
+    if setting.name in _WRITTEN:
+        written = _WRITTEN[setting.name]
+        return written, Field(default_factory=get_origin(written), description=about.meaning)
+    if about.seconds:
+        return Duration, Field(setting.default, description=about.meaning)
+    return setting.type, Field(setting.default, ge=about.least, le=about.most, description=about.meaning)
+
+
+if TYPE_CHECKING:
+    # A type checker knows no keys here: code reads the settings by ``TargetSettings.settings``, where they have types.
+    _Keys = Strict
+else:
+    _Keys = create_model("_Keys", __base__=Strict, **{each.name: _key(each) for each in settings_of(ReferenceSettings)})
+
+
+class TargetSettings(_Keys):
+    """Settings of the embedded target; they do not apply to any other."""
+
+    keys: Annotated[int, Field(ge=1, le=1000)] = 1
+    """API keys that the embedded target makes and the traffic shares."""
+
+    @cached_property
+    def settings(self) -> ReferenceSettings:
+        """The settings as the reference API has them; a ``WrongValueError`` if they don't go together."""
+        values = {each.name: getattr(self, each.name) for each in settings_of(ReferenceSettings)}
+        values["workflows"], values["fault"] = tuple(values["workflows"]), tuple(values["fault"])
+        values["answers"] = {code: Recode.parse(text) for code, text in values["answers"].items()}
+        return ReferenceSettings(**values)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _ = self.settings
+        return self
 
 
 MAX_ENTRIES: Final = 200
@@ -201,138 +281,16 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
-    def _faults_meet_keys(self) -> Self:
+    def _all_meet(self) -> Self:
         for number, fault in enumerate(self.target.settings.fault):
             try:
                 check_keys(fault, self.keys)
             except InputError as error:
                 raise ValueError(f"target.fault.{number}: {error.message}. {error.remedy}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _thresholds_meet_traffic(self) -> Self:
         for number, entry in enumerate(self.threshold):
             for problem in entry.misfits(self.traffic):
                 raise ValueError(f"threshold[{number}] ({entry.require}): {problem}")
-        return self
-
-    @model_validator(mode="after")
-    def _comparisons_meet_traffic(self) -> Self:
         for number, comparison in enumerate(self.compare):
             for problem in comparison.misfits(self.traffic):
                 raise ValueError(f"compare.{number}.{problem}")
         return self
-
-
-def _misfits(entry: ThresholdEntry, traffic: dict[str, Traffic]) -> Iterator[str]:
-    """Say what in a threshold's scope does not exist in the scenario."""
-    if entry.traffic is not None and entry.traffic not in traffic:
-        yield f"there is no traffic {entry.traffic!r}; there is {', '.join(traffic)}"
-        return
-    chosen = [
-        each
-        for name, each in traffic.items()
-        if entry.traffic in (None, name) and entry.operation in (None, each.operation)
-    ]
-    if not chosen:
-        yield f"no traffic has operation {entry.operation!r}"
-        return
-    stages = {name for each in chosen for name in each.stage_names}
-    if entry.stage is not None and entry.stage not in stages:
-        yield f"there is no stage {entry.stage!r}; there is {', '.join(sorted(stages))}"
-    metric = entry.parse().metric
-    if metric.startswith(ASYNC_ONLY) and not any(each.operation == Operation.ASYNC_RUN for each in chosen):
-        yield f"{metric} is known for async_run only"
-    reference = entry.parse().reference
-    if reference is not None:
-        yield from _misfits_of_reference(entry, reference, traffic)
-
-
-def _misfits_of_reference(entry: ThresholdEntry, reference: Reference, traffic: dict[str, Traffic]) -> Iterator[str]:
-    """Say what in that to which a threshold is relative does not exist, or is what it is about itself."""
-    if entry.traffic is None:
-        yield "a relative threshold needs a traffic beside it"
-        return
-    known = traffic[entry.traffic].stage_names if reference.kind == "stage" else list(traffic)
-    if reference.name not in known:
-        yield f"there is no {reference.kind} {reference.name!r}; there is {', '.join(known)}"
-    elif reference.name == (entry.stage if reference.kind == "stage" else entry.traffic):
-        yield f"it is relative to itself; there is {', '.join(known)}"
-    elif reference.kind == "traffic":
-        other = traffic[reference.name]
-        if entry.stage is not None and entry.stage not in other.stage_names:
-            yield f"traffic {reference.name!r} has no stage {entry.stage!r}; it has {', '.join(other.stage_names)}"
-        metric = entry.parse().metric
-        if metric.startswith(ASYNC_ONLY) and other.operation != Operation.ASYNC_RUN:
-            yield f"{metric} is known for async_run only, and {reference.name!r} is none"
-
-
-def scenario_schema() -> dict[str, Any]:
-    """The schema: every key with its type, its default as a file would say it, and what it means.
-
-    It is wider than the reader of scenarios: what depends on several keys together is checked there only.
-    """
-    schema = Scenario.model_json_schema()
-    for name, table in ((Scenario.__name__, schema), *schema["$defs"].items()):
-        table["description"] = _plain(table.get("description", ""))
-        table.pop("title", None)
-        meanings = _meanings(name)
-        for key, value in table.get("properties", {}).items():
-            meaning = {"description": meanings[key]} if key in meanings else {}
-            table["properties"][key] = _cleaned(value | meaning)
-    return {"$schema": _DIALECT, "title": "Scenario of loadtest", **schema}
-
-
-def _meanings(name: str) -> dict[str, str]:
-    """What stands below each key in a table's class.
-
-    pydantic's ``use_attribute_docstrings`` reads the same, but the source of every class at each start: 0.15 s of CPU.
-    """
-    body = next((table.body for table in _tables() if table.name == name), [])
-    return {
-        key.target.id: inspect.cleandoc(text)
-        for key, below in pairwise(body)
-        if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name)
-        if isinstance(below, ast.Expr) and isinstance(text := ast.literal_eval(below.value), str)
-    }
-
-
-@cache
-def _tables() -> list[ast.ClassDef]:
-    """The classes of all modules that have tables of a scenario."""
-    modules = {sys.modules[table.__module__] for table in _below(Strict)}
-    trees = [ast.parse(inspect.getsource(module)) for module in modules]
-    return [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-
-
-def _below(table: type[Strict]) -> Iterator[type[Strict]]:
-    for each in table.__subclasses__():
-        yield each
-        yield from _below(each)
-
-
-def schema_text() -> str:
-    """The schema as the file that is checked in."""
-    return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
-    """One key: without generated titles, and without null, which TOML cannot say."""
-    default = value.pop("default", None)
-    value.pop("title", None)
-    meaning = _plain(value.pop("description", ""))
-    kinds = [each for each in value.pop("anyOf", []) if each != {"type": "null"}]
-    if len(kinds) == 1:
-        value = {**kinds[0], **value}
-    elif kinds:
-        value["anyOf"] = kinds
-    if isinstance(default, str | int | float):
-        # A table's own keys say their defaults. Durations are numbers of seconds once they are read.
-        is_duration = isinstance(default, float) and _SECONDS_PATTERN in value.get("pattern", "")
-        value["default"] = f"{default:g}s" if is_duration else default
-    return {"description": meaning, **value} if meaning else value
-
-
-def _plain(text: str) -> str:
-    """A docstring's first paragraph without the marks of code."""
-    return " ".join(inspect.cleandoc(text).partition("\n\n")[0].replace("``", "").split())

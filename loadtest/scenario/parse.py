@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from loadtest.errors import InputError
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.traffic import Traffic
-from loadtest.strict import explain, read_toml
+from loadtest.strict import checked, read_toml
 from loadtest.words import did_you_mean, nearest
 
 FOLDER: Final = Path("scenarios")
@@ -76,11 +74,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
         _override(raw, override)
     if seed is not None:
         raw["seed"] = seed
-    try:
-        return LoadedScenario(Scenario.model_validate(raw), path, raw)
-    except ValidationError as error:
-        lines = [f"{path}: {line}" for line in explain(error, raw, Scenario, "scenario")]
-        raise InputError("\n".join(lines)) from None
+    return LoadedScenario(checked(Scenario, raw, path, "scenario"), path, raw)
 
 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
@@ -94,11 +88,7 @@ def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
 
 
 def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) -> LoadedScenario:
-    """The scenario with these entries and stages alone, and without thresholds and comparisons that need others.
-
-    Raises:
-        InputError: if they cannot be run without the others.
-    """
+    """The scenario with these entries and stages alone, as ``only`` has it."""
     raw = copy.deepcopy(loaded.effective)
     for name, traffic in loaded.scenario.traffic.items():
         if name not in kept:
@@ -106,18 +96,10 @@ def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) 
             continue
         stay = [each in kept[name].stages for each in traffic.stages]
         raw["traffic"][name]["stages"] = list(itertools.compress(raw["traffic"][name]["stages"], stay))
-    fits = {
-        "threshold": [not list(entry.misfits(kept)) for entry in loaded.scenario.threshold],
-        "compare": [not list(entry.misfits(kept)) for entry in loaded.scenario.compare],
-    }
-    for key, kept_entries in fits.items():
+    for key, entries in (("threshold", loaded.scenario.threshold), ("compare", loaded.scenario.compare)):
         if key in raw:
-            raw[key] = list(itertools.compress(raw[key], kept_entries))
-    try:
-        return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
-    except ValidationError as error:
-        lines = [f"{loaded.path}, {which}: {line}" for line in explain(error, raw, Scenario, "")]
-        raise InputError("\n".join(lines)) from None
+            raw[key] = list(itertools.compress(raw[key], [not list(each.misfits(kept)) for each in entries]))
+    return LoadedScenario(checked(Scenario, raw, f"{loaded.path}, {which}"), loaded.path, raw)
 
 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:

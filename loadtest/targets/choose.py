@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
 
 from loadtest.errors import InputError
 from loadtest.record.run_info import TlsInfo
-from loadtest.strict import explain, read_toml
+from loadtest.strict import checked, read_toml
 from loadtest.targets.connection import Target, resolve, server_of, tls_context
 from loadtest.targets.entry import TargetEntry, TargetsFile
 from loadtest.words import suggestion
 
 TARGETS_FILE: Final = Path("targets.toml")
-_FILE: Final = TypeAdapter(TargetsFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +82,8 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
     Raises:
         InputError: with file, key and remedy of every mistake.
     """
-    raw = read_toml(path)
-    try:
-        return _FILE.validate_python(raw)
-    except ValidationError as error:
-        lines = [f"{path}: {line}" for line in explain(error, raw, TargetsFile, "targets")]
-        raise InputError("\n".join(lines)) from None
+    entries: dict[str, TargetEntry] = checked(TargetsFile, read_toml(path), path, "targets")
+    return entries
 
 
 def entry_named(path: Path, name: str) -> TargetEntry:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from loadtest.errors import InputError
+from loadtest.errors import InputError, WrongValueError
 from loadtest.record.run_info import TlsInfo
 
 _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
@@ -87,17 +87,17 @@ def resolve(url: str) -> Target:
 def _split(url: str) -> SplitResult:
     if "@" in url:
         # Before anything that would show the URL.
-        raise InputError(
+        raise WrongValueError(
             "the target's URL carries a user name or password", "Leave it out: keys come from WORKFLOW_API_KEYS."
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"{url!r} is not a URL: {error}", "Write it as http://127.0.0.1:8000.") from None
+        raise WrongValueError(f"{url!r} is not a URL: {error}", "Write it as http://127.0.0.1:8000.") from None
     is_base = parts.scheme in _DEFAULT_PORTS and parts.hostname and not {"?", "#", "\\"} & set(url)
     if not is_base or not _URL_SAFE.fullmatch(url) or port == 0:
-        raise InputError(f"{url!r} is not a base URL", "Write it as http://127.0.0.1:8000.")
+        raise WrongValueError(f"{url!r} is not a base URL", "Write it as http://127.0.0.1:8000.")
     return parts
 
 

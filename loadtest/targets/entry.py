@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
 from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
 from loadtest.targets.connection import Server, check_headers, server_of
@@ -82,10 +81,7 @@ def _zone(name: str) -> tzinfo:
 
 
 def _base_url(url: str) -> str:
-    try:
-        server_of(url)
-    except InputError as error:
-        raise ValueError(f"{error.message}. {error.remedy}") from None
+    server_of(url)
     return url.rstrip("/")
 
 

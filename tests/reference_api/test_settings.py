@@ -11,7 +11,7 @@ from loadtest.contract import ERROR_CODES
 from loadtest.faults import parse
 from loadtest.reference_api.command import command, server_config
 from loadtest.reference_settings import ReferenceSettings, ServerConfig, Setting, settings_of
-from loadtest.scenario.target_settings import TargetSettings
+from loadtest.scenario.model import TargetSettings
 from loadtest.units import Limit
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")

@@ -155,7 +155,7 @@ class LiveRun:
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
         self._generator = generator
-        self._thresholds = [_watched(each.parse(), session) for each in session.scenario.threshold]
+        self._thresholds = [_watched(each.parsed, session) for each in session.scenario.threshold]
         self._elapsed_s = 0.0
         self._shown: RunShown | None = None
         self._clock_known = False
