@@ -1,15 +1,16 @@
-"""Processes: a master's workers, where they listen, what makes a report, and how many files one may have open."""
+"""Child processes: how they are started, interrupted and stopped, where they listen, which files they may open."""
 
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import psutil
 
-from loadtest.errors import InputError
+from loadtest.errors import ExitCode, InputError
 
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5557
@@ -40,6 +41,21 @@ def address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
+
+
+def whole_address(text: str, option: str) -> str:
+    """``HOST:PORT``, with the default port where an option's text has none.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    try:
+        return address_text(*parse_address(text, DEFAULT_PORT))
+    except ValueError:
+        raise InputError(f"{option} {text}: not HOST:PORT", f"Write for example {option} {DEFAULT_ADDRESS}.") from None
+
+
 def check_free(port: int, option: str) -> None:
     """Check that something can listen on a port of loopback, before anything is started.
 
@@ -53,6 +69,35 @@ def check_free(port: int, option: str) -> None:
         raise InputError(f"{option} {port}: cannot listen there: {why}", f"Choose another {option}.") from None
 
 
+def free_port() -> int:
+    """A port of loopback at which nothing listens now."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def start_child(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start ``python -m MODULE``; its input and output are pipes to us.
+
+    It has a session of its own, so that Ctrl-C reaches only us. The end of its input tells it that we are gone.
+
+    Args:
+        module: what is run.
+        arguments: on its command line.
+        environment: with the credentials; that of this process by default.
+        options: other ones of ``subprocess.Popen``.
+    """
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env=None if environment is None else dict(environment),
+        start_new_session=True,
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **options},
+    )
+    return process
+
+
 def start_worker(
     master: str, base: Path, environment: Mapping[str, str] | None = None, *, with_parent: bool = True
 ) -> "subprocess.Popen[bytes]":
@@ -61,18 +106,77 @@ def start_worker(
     Args:
         master: its address, as ``parse_address`` reads it.
         base: what a relative path in a scenario starts from.
-        environment: with the credentials; that of this process by default.
+        environment: as ``start_child`` has it.
         with_parent: whether it ends with this process; else it runs until it is told to leave.
     """
-    command = [sys.executable, "-m", "loadtest.load.distributed", master, str(base)]
-    # A session of its own, so that Ctrl-C reaches only us; the end of its input tells it that we are gone.
-    return subprocess.Popen(
-        [*command, "--with-parent"] if with_parent else command,
-        env=None if environment is None else dict(environment),
-        stdin=subprocess.PIPE if with_parent else None,
-        stdout=subprocess.DEVNULL if with_parent else None,
-        start_new_session=True,
-    )
+    arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
+    pipes = {} if with_parent else {"stdin": None}
+    output = subprocess.DEVNULL if with_parent else None
+    return start_child("loadtest.load.distributed", *arguments, environment=environment, stdout=output, **pipes)
+
+
+def run_module(module: str, *arguments: str, quiet: bool = False) -> int:
+    """Run ``python -m MODULE`` to its end, in a session of its own as ``start_child`` has it, and give its exit code.
+
+    Pandas and matplotlib, which pages and exports need, are imported there and never here.
+    """
+    sys.stdout.flush()
+    output = subprocess.DEVNULL if quiet else None
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, check=False, start_new_session=True, stdout=output).returncode
+
+
+def make_report(directory: Path, *, plots: bool, baselines: Sequence[Path] = (), quiet: bool = False) -> int:
+    """Make a run's report, which prints its summary unless ``quiet``.
+
+    Returns:
+        The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
+    """
+    options = [*([] if plots else ["--no-plots"]), *(f"--baseline={one}" for one in baselines)]
+    code = run_module("loadtest.report", *options, str(directory), quiet=quiet)
+    return code if code >= 0 else int(ExitCode.BUG)
+
+
+class Interrupts:
+    """Passes Ctrl-C and SIGTERM on to a child: the first lets it end early, the second kills it.
+
+    Nothing is raised here: an exception could come between any two steps, and the report would not be made.
+
+    Args:
+        process: the child.
+        number: the signal that ends it early.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", number: int) -> None:
+        self.count = 0
+        self._process = process
+        self._number = number
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._pass_on)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pass_on(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._process.send_signal(self._number)
+        else:
+            self._process.kill()
+
+
+def interrupt_on_terminate() -> None:
+    """Let SIGTERM act as Ctrl-C, so that nothing is left running and the report is still made."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:
@@ -93,12 +197,6 @@ def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, t
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
-
-
-def report_command(directory: Path, *, plots: bool, baselines: Sequence[Path] = ()) -> list[str]:
-    """The command that makes a run's report. It never imports gevent, and pandas and matplotlib stay out of ours."""
-    earlier = [f"--baseline={one}" for one in baselines]
-    return [sys.executable, "-m", "loadtest.report", *([] if plots else ["--no-plots"]), *earlier, str(directory)]
 
 
 SPARE_FILES: Final = 64

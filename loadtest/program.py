@@ -37,6 +37,12 @@ def pasteable(text: str) -> str:
     return text.replace(_MENTION, f"`{program()} ")
 
 
+def complain(message: object) -> None:
+    """Print a message of this program to standard error, with its commands as they can be pasted."""
+    sys.stdout.flush()  # what was said before stands before it in a log
+    print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
+
+
 def typed(command: str) -> str:
     """A command that begins with ``loadtest``, as it can be pasted."""
     return program() + command.removeprefix(_NAME)

@@ -72,8 +72,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
     "analysis": LEAVES | SHARED | {"compare"},
     "report": LEAVES | SHARED | {"compare", "capacity", "analysis"},
-    # load, preflight and report are processes of their own, which cli starts; so is the target.
-    "cli": LEAVES | SHARED | {"compare", "limits.probing", "capacity"},
+    "terminal": LEAVES | {"record", "plan", "compare"},
+    # load, preflight and report are processes of their own, which runs starts; so is the target.
+    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "terminal"},
+    "cli": LEAVES | SHARED | {"compare", "runs", "terminal"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 EXCEPT = {("loadtest/cli/serve.py", "reference_api")}  # it hands on the target's own command

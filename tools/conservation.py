@@ -14,10 +14,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest.cli import _children as children
 from loadtest.plan import schedules
 from loadtest.prepare import prepare_run
 from loadtest.record import run_directory, samples
+from loadtest.runs.run import make_load
+from loadtest.runs.target import child_environment, embedded_target, own_credentials
 from loadtest.scenario import load_scenario
 
 FAULTS: Final = {
@@ -113,14 +114,14 @@ def run(kind: str, workers: int, folder: Path) -> Count:
     fault = f'[[target.fault]]\nkind = "{kind}"\n{FAULTS[kind]}\n' if FAULTS[kind] else ""
     path.write_text(SCENARIO + fault, encoding="utf-8")
     loaded = load_scenario(path)
-    keys, endpoint = children.own_credentials(loaded.scenario)
-    environment = children.child_environment(keys, endpoint)
-    with children.embedded_target(loaded.scenario.target.settings, environment) as target:
+    keys, endpoint = own_credentials(loaded.scenario.keys)
+    environment = child_environment(keys, endpoint)
+    with embedded_target(loaded.scenario.target.settings, environment) as target:
         directory, _ = prepare_run(
             loaded, url=target.url, embedded=True, keys=len(keys), command=["conservation"], output_dir=folder,
             workers=workers,
         )  # fmt: skip
-        code = children.make_load(
+        code = make_load(
             directory, folder, {**environment, **target.environment}, lambda _: None, ["--processes", str(workers)]
         )
     if code:

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from loadtest.errors import ExitCode, LoadtestError
-from loadtest.program import pasteable
+from loadtest.program import complain
 from loadtest.words import nearest
 
 # The verbs in the order of their use, each with one line of help.
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
         sys.stdout.flush()
     except LoadtestError as error:
-        click.echo(pasteable(f"loadtest: {error}"), err=True)
+        complain(error)
         return int(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (remedy := _FULL.get(error.errno or 0)) is None:
             return _bug()
         named = f" ({error.filename})" if error.filename else ""
-        click.echo(pasteable(f"loadtest: {os.strerror(error.errno or 0)}{named}\n  {remedy}"), err=True)
+        complain(f"{os.strerror(error.errno or 0)}{named}\n  {remedy}")
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
         return _bug()
@@ -117,5 +117,5 @@ _FULL: Final = {
 
 def _bug() -> int:
     traceback.print_exc()
-    click.echo("loadtest: this is a bug in loadtest itself; please report it with the lines above", err=True)
+    complain("this is a bug in loadtest itself; please report it with the lines above")
     return int(ExitCode.BUG)

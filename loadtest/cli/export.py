@@ -1,17 +1,16 @@
 """``loadtest export``: a run's operations and requests as CSV or Parquet."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 
-from loadtest.cli._options import run_argument
+from loadtest.cli._options import shared
+from loadtest.processes import run_module
 from loadtest.record import run_directory
 
 
 @click.command()
-@run_argument
+@shared("run")
 @click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format of the files.")
 @click.option(
     "--output",
@@ -24,5 +23,4 @@ def command(run: str, form: str, output: Path | None) -> int:
     RUN is a run directory, a run's id, or 'latest' (the default). docs/notebooks.md explains the columns.
     """
     directory = run_directory.find_run(run)
-    arguments = ["export", form, str(output or directory), str(directory)]
-    return subprocess.run([sys.executable, "-m", "loadtest.analysis", *arguments], check=False).returncode
+    return run_module("loadtest.analysis", "export", form, str(output or directory), str(directory))

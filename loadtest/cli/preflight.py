@@ -1,20 +1,18 @@
 """``loadtest preflight``: check whether a target can be loaded, with at most five requests."""
 
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.cli import _children as children
-from loadtest.cli._options import TargetOptions, overrides_option, target_options
-from loadtest.cli._target import credentials_for
+from loadtest.cli._options import RUNNING, shared
 from loadtest.errors import ExitCode
 from loadtest.prepare import check_before_preflight
 from loadtest.program import pasteable
 from loadtest.record.run_info import REFUSED, Preflight
-from loadtest.scenario import find_scenario, load_scenario
+from loadtest.runs.target import ScenarioOptions, child_environment, credentials_for
 from loadtest.targets import Target, choose, confirm, refused
 from loadtest.targets.look import make_preflight
 
@@ -23,20 +21,20 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
 @click.command("preflight")
 @click.argument("scenario")
-@target_options(embedded=False)
-@overrides_option
-def command(scenario: str, *, target: TargetOptions, overrides: tuple[str, ...]) -> int:
+@shared(*RUNNING, "set")
+def command(**given: Any) -> int:
     """Check a target with the first workflow of SCENARIO, before it is loaded.
 
     This sends at most five requests, which spend quota and execute the workflow once. Exit code 5 if the target cannot
     be loaded.
     """
-    loaded = load_scenario(find_scenario(scenario), overrides)
-    chosen = choose(target.host, target.target, target.targets)
+    options = ScenarioOptions(**given)
+    loaded = options.load()
+    chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
     check_before_preflight(loaded, chosen, keys=len(keys))
-    confirm(chosen, yes=target.yes)
-    preflight = make_preflight(chosen, loaded.effective, children.child_environment(keys, endpoint))
+    confirm(chosen, yes=options.yes)
+    preflight = make_preflight(chosen, loaded.effective, child_environment(keys, endpoint))
     _show(preflight, chosen.target)
     return int(ExitCode.PASS if preflight.failure is None else ExitCode.TARGET)
 

@@ -1,36 +1,29 @@
 """``loadtest regression``: whether a service became slower or refuses more than its history says."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
-from loadtest.cli._check import Order, warn
-from loadtest.cli._check import check as check_run
-from loadtest.cli._check import confirm as confirm_suspects
-from loadtest.cli._history import decide, export, history_files, show_audit, show_history, write_page
-from loadtest.cli._options import (
-    TargetOptions,
-    output_dir_option,
-    overrides_option,
-    plots_option,
-    seed_option,
-    target_options,
-    target_version_option,
-)
+from loadtest.cli._options import TARGET, shared
+from loadtest.compare import audit as auditing
 from loadtest.compare import history_file, suspects
 from loadtest.compare.export import FORMATS
-from loadtest.compare.suspects import Repeat
+from loadtest.compare.history import History
 from loadtest.errors import InputError
+from loadtest.processes import run_module
+from loadtest.runs.regression import CheckOptions, decide, warn
+from loadtest.runs.regression import check as check_run
+from loadtest.runs.regression import confirm as confirm_suspects
+from loadtest.terminal.history import show_audit, show_history
 
-_BASELINES: Final = Path("reports") / "baselines"
-
+_PLACE: Final = click.Path(path_type=Path)
 _history_option = click.option(
     "--history",
     "place",
-    type=click.Path(path_type=Path),
-    default=_BASELINES,
+    type=_PLACE,
+    default=Path("reports") / "baselines",
     show_default=True,
     metavar="DIR|FILE",
     help="The history: a file that ends in .jsonl, or a folder with one for each scenario.",
@@ -51,104 +44,61 @@ def command() -> None:
 
 @command.command(short_help="Run a scenario, and compare the run with its history.")
 @click.argument("scenario")
-@target_options(embedded=True)
+@shared(*TARGET)
 @_history_option
-@output_dir_option
-@overrides_option
-@seed_option
-@target_version_option
+@shared("output_dir", "set", "seed", "target_version")
 @_fail_option
 @click.option("--no-rerun", is_flag=True, help="Do not confirm a suspicion here: end with 6 and write suspects.json.")
-@plots_option
-def check(
-    scenario: str,
-    *,
-    target: TargetOptions,
-    place: Path,
-    output_dir: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    target_version: str,
-    fail_on_inconclusive: bool,
-    no_rerun: bool,
-    plots: bool,
-) -> int:
+@shared("plots")
+def check(**options: Any) -> int:
     """Run SCENARIO, and compare it with its accepted runs.
 
     What is suspected is run once more, and only the same metrics can confirm it. Passed runs join the history by
     themselves; regressed ones only if `accept` says so. Below five accepted runs the history is still learning.
     """
-    repeat = Repeat(
-        scenario=scenario,
-        overrides=overrides,
-        seed=seed,
-        host=target.host,
-        target=target.target,
-        target_version=target_version,
-        history=str(place),
-    )
-    order = Order(repeat, target, output_dir, plots=plots, fail_on_inconclusive=fail_on_inconclusive)
-    return check_run(order, rerun=not no_rerun)
+    return check_run(CheckOptions(**options))
 
 
 @command.command(short_help="Run again what a check suspects, on another machine.")
-@click.argument("file", metavar="SUSPECTS", type=click.Path(path_type=Path))
-@click.option("--targets", type=click.Path(path_type=Path), help="Another file than targets.toml.")
-@click.option("--yes", is_flag=True, help="Load a production target without asking for its host name.")
-@click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota.")
-@click.option(
-    "--history", "place", type=click.Path(path_type=Path), metavar="DIR|FILE", help="Default: that of the check."
-)
-@output_dir_option
+@click.argument("file", metavar="SUSPECTS", type=_PLACE)
+@shared("targets", "yes", "no_preflight")
+@click.option("--history", "place", type=_PLACE, metavar="DIR|FILE", help="Default: that of the check.")
+@shared("output_dir")
 @_fail_option
-@plots_option
-def confirm(
-    file: Path,
-    *,
-    targets: Path | None,
-    yes: bool,
-    no_preflight: bool,
-    place: Path | None,
-    output_dir: Path,
-    fail_on_inconclusive: bool,
-    plots: bool,
-) -> int:
+@shared("plots")
+def confirm(file: Path, **options: Any) -> int:
     """Run the scenario of SUSPECTS again: only the metrics that a check suspected can confirm it.
 
     SUSPECTS is the suspects.json of `check --no-rerun`, best on another machine. Ends with 4 if it is confirmed, 0 if
     not, 6 if nothing can be decided. Both runs join the history.
     """
     found = suspects.load(file)
-    repeat = found.repeat
-    target = TargetOptions(repeat.host, repeat.target, targets, yes=yes, no_preflight=no_preflight)
-    order = Order(repeat, target, output_dir, plots=plots, fail_on_inconclusive=fail_on_inconclusive)
-    path = history_file.path_for(Path(repeat.history) if place is None else place, found.line.run.scenario)
-    return confirm_suspects(found, order, path)
-
-
-def _decision(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (output_dir_option, _history_option, _reason_option, click.argument("run")):
-        function = option(function)
-    return function
+    return confirm_suspects(found, CheckOptions.repeating(found.repeat, **options))
 
 
 @command.command(short_help="Accept a run as evidence for later checks.")
-@_decision
+@click.argument("run")
+@_reason_option
+@_history_option
+@shared("output_dir")
 @click.option("--new-segment", is_flag=True, help="Compare later runs with those from here on only.")
-def accept(run: str, *, reason: str, place: Path, output_dir: Path, new_segment: bool) -> None:
+def accept(run: str, **options: Any) -> None:
     """Accept RUN as evidence, together with its rerun.
 
     A regressed run that is accepted is the new normal: later runs are compared with those from here on. RUN is an id, a
     run directory, or 'latest'; a run that is not in the history yet joins it.
     """
-    warn(decide(run, place, output_dir, "accepted", reason, new_segment=new_segment))
+    decide(run, "accepted", **options)
 
 
 @command.command(short_help="Reject a run as evidence.")
-@_decision
-def reject(run: str, *, reason: str, place: Path, output_dir: Path) -> None:
+@click.argument("run")
+@_reason_option
+@_history_option
+@shared("output_dir")
+def reject(run: str, **options: Any) -> None:
     """Reject RUN as evidence, together with its rerun: no later run is compared with it."""
-    warn(decide(run, place, output_dir, "rejected", reason))
+    decide(run, "rejected", **options)
 
 
 @command.command(short_help="Show a history, or print it for other tools.")
@@ -162,17 +112,17 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
     `--to otava` prints CSV with a row for each run that is valid and not rejected; bmf and benchmark-action print
     the last such run.
     """
-    files = history_files(place, scenario)
+    files = _history_files(place, scenario)
     if (html is not None or form is not None) and len(files) != 1:
         names = ", ".join(path.stem for path in files) or "none"
         raise InputError(f"--html and --to take one history; in {place} there is: {names}", "Name a SCENARIO.")
     if html is not None:
-        return write_page(files[0], html)
+        return run_module("loadtest.report.regression", "--history", str(files[0]), "--output", str(html))
     for path in files:
         if form is not None:
-            export(path, form)
+            click.echo(FORMATS[form](_read(path)), nl=False)
         else:
-            show_history(path)
+            show_history(path, _read(path))
     return 0
 
 
@@ -185,5 +135,33 @@ def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
 
     Each accepted run is compared with all others of its segment, and the run after it takes the place of its rerun.
     """
-    for path in history_files(place, scenario):
-        show_audit(path, as_json=as_json)
+    for path in _history_files(place, scenario):
+        found = auditing.audit(_read(path))
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        else:
+            show_audit(path, found)
+
+
+def _read(path: Path) -> History:
+    contents = history_file.read(path)
+    warn(contents.warnings)
+    return contents.history
+
+
+def _history_files(place: Path, scenario: str | None) -> list[Path]:
+    """The histories that a command line means: that of a scenario, or all in a folder.
+
+    Raises:
+        InputError: if the one that is named is not there, or there is none at all.
+    """
+    remedy = "`loadtest regression check SCENARIO` makes it with its first run."
+    if scenario is None and place.suffix != history_file.ENDING:
+        if not (found := sorted(place.glob(f"*{history_file.ENDING}"))):
+            raise InputError(f"there is no history in {place}", remedy)
+        return found
+    # As LoadedScenario.name, of a path or a name.
+    name = "" if scenario is None else Path(scenario).name.removesuffix(".toml")
+    if not (path := history_file.path_for(place, name)).is_file():
+        raise InputError(f"there is no history {path}", remedy)
+    return [path]

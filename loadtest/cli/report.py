@@ -1,21 +1,19 @@
 """``loadtest report``: make a run's report again."""
 
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import click
 
-from loadtest.cli._options import plots_option, run_argument
-from loadtest.processes import report_command
+from loadtest.cli._options import shared
+from loadtest.processes import make_report
 from loadtest.record import run_directory
 
 _SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 
 
 @click.command()
-@run_argument
-@plots_option
+@shared("run", "plots")
 @click.option(
     "--baseline",
     "baselines",
@@ -34,5 +32,4 @@ def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> 
         click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
         return 0
     directory = run_directory.find_run(run)
-    earlier = [run_directory.find_run(one) for one in baselines]
-    return subprocess.run(report_command(directory, plots=plots, baselines=earlier), check=False).returncode
+    return make_report(directory, plots=plots, baselines=[run_directory.find_run(one) for one in baselines])

@@ -5,7 +5,7 @@ from typing import Final
 import click
 import msgspec
 
-from loadtest.cli._options import run_argument
+from loadtest.cli._options import shared
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.figures import read_figures
@@ -38,7 +38,7 @@ class ListedOperation(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@run_argument
+@shared("run")
 @click.option("--traffic", help="Only this traffic entry.")
 @click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many of each entry.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

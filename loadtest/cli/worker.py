@@ -5,10 +5,8 @@ from pathlib import Path
 
 import click
 
-from loadtest.cli import _children as children
-from loadtest.cli._options import host_and_port
 from loadtest.credentials import credentials
-from loadtest.processes import start_worker, stop
+from loadtest.processes import Interrupts, start_worker, stop, whole_address
 
 
 @click.command("worker")
@@ -26,13 +24,13 @@ def command(master: str, scenario_dir: Path) -> int:
     The scenario comes from the master. Keys and endpoint do not: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT
     as there. Ctrl-C or SIGTERM lets the worker leave: the others send what it has not sent.
     """
-    address = host_and_port(master, "--master")
+    address = whole_address(master, "--master")
     # Checked before the process starts, which would show a traceback.
     credentials()
     print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)
     try:
-        with children.Interrupts(process, signal.SIGTERM):
+        with Interrupts(process, signal.SIGTERM):
             return process.wait()
     finally:
         stop(process)

@@ -15,14 +15,14 @@ import regression_parts
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import RunDirectory, runs_in
 
-from loadtest.cli._pairs import SeriesEnd
-from loadtest.cli._sides import SideOptions, pace_of, plan_sides
-from loadtest.cli.compare import judge, settle
 from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements
 from loadtest.compare.paired import block_order
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
+from loadtest.runs.blocks import SeriesEnd
+from loadtest.runs.comparison import judge, settle
+from loadtest.runs.sides import SideOptions, pace_of, plan_sides
 from loadtest.scenario import load_scenario
 
 SCENARIO = """

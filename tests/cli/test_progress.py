@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest.cli import _children
-from loadtest.cli._progress import ProgressDisplay
 from loadtest.errors import ExitCode
 from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
+from loadtest.runs import run as runs
+from loadtest.terminal.progress import ProgressDisplay
 
 
 def entry(**changed: Any) -> EntryProgress:
@@ -87,9 +87,9 @@ def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp
     def start(*_: object) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    monkeypatch.setattr(_children, "_start_load", start)
+    monkeypatch.setattr(runs, "_start_load", start)
     seen: list[Any] = []
-    assert _children.make_load(tmp_path, tmp_path, {}, seen.append) == 0
+    assert runs.make_load(tmp_path, tmp_path, {}, seen.append) == 0
     assert seen == [progress()]
 
 
@@ -102,6 +102,6 @@ def test_a_load_that_ctrl_c_kills_was_interrupted(monkeypatch: pytest.MonkeyPatc
         command = [sys.executable, "-c", f"{code}; signal.pause()"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
-    monkeypatch.setattr(_children, "_start_load", start)
-    shown = _children.make_load(tmp_path, tmp_path, {}, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(runs, "_start_load", start)
+    shown = runs.make_load(tmp_path, tmp_path, {}, lambda _: os.kill(os.getpid(), signal.SIGINT))
     assert shown == ExitCode.INTERRUPTED

@@ -14,8 +14,7 @@ from plugins.served import NO_LIMITS
 from plugins.verbs import until_valid
 
 from loadtest.analysis.measurements import generator_identity, target_identity
-from loadtest.cli import _check, main
-from loadtest.cli.run import MadeRun
+from loadtest.cli import main
 from loadtest.compare import history, history_file, suspects
 from loadtest.compare.history import History
 from loadtest.compare.measurements import Measurement, Metric, RunMeasurements
@@ -23,6 +22,8 @@ from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import LATEST
+from loadtest.runs import regression as checks
+from loadtest.runs.run import MadeRun
 from loadtest.scenario import load_scenario, scenario_hash
 
 SLEEPY = '''
@@ -142,16 +143,16 @@ def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def check(*arguments: str, runs: list[tuple[float, int]], **options: Any) -> Any:
         queue = list(runs)
 
-        def make(_: Any, target: Any, *, output_dir: Path, **__: Any) -> MadeRun:
+        def make(_: Any, given: Any) -> MadeRun:
             factor, code = queue.pop(0)
             made = run(next(days), factor, **options)
-            (directory := output_dir / made.run).mkdir(parents=True)
+            (directory := given.output_dir / made.run).mkdir(parents=True)
             (directory / "measurements.json").write_bytes(msgspec.json.encode(made))
-            confirmed.append(target.yes)
+            confirmed.append(given.yes)
             return MadeRun(directory, code)
 
-        monkeypatch.setattr(_check, "make_run", make)
-        monkeypatch.setattr(_check, "show_comparison", lambda _, comparison, **__: print(comparison.sentence))
+        monkeypatch.setattr(checks, "make_run", make)
+        monkeypatch.setattr(checks, "show_comparison", lambda _, comparison, **__: print(comparison.sentence))
         said = loadtest("regression", *arguments, "--history", str(place.parent))
         assert not queue, "every run was asked for"
         return said, recorded(place.parent).runs[10:], list(confirmed)

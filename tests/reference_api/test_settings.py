@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.cli._children import serve_arguments
 from loadtest.contract import ERROR_CODES
 from loadtest.faults import parse
 from loadtest.reference_api.command import command, server_config
 from loadtest.reference_settings import ReferenceSettings, ServerConfig, Setting, settings_of
+from loadtest.runs.target import serve_arguments
 from loadtest.scenario.model import TargetSettings
 from loadtest.units import Limit
 

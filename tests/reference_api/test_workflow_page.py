@@ -9,8 +9,8 @@ import httpx
 import pytest
 from openapi_answers import expect_error
 
-from loadtest.cli._children import child_environment, embedded_target, own_credentials
 from loadtest.errors import TargetError
+from loadtest.runs.target import child_environment, embedded_target, own_credentials
 from loadtest.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]

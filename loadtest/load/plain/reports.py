@@ -1,23 +1,21 @@
 """The runs of this process, and their reports: each is made by a process of its own, one after the other."""
 
 import logging
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import gevent
 
-from loadtest.errors import ExitCode
 from loadtest.load.session import Session
-from loadtest.processes import report_command
+from loadtest.processes import make_report
 from loadtest.record.run_directory import pending_note
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class MadeRun:
+class StartedRun:
     """A run that was started here.
 
     Attributes:
@@ -44,7 +42,7 @@ class Reports:
     """Has a report made of each run when it is over."""
 
     def __init__(self, *, plots: bool) -> None:
-        self.runs: list[MadeRun] = []
+        self.runs: list[StartedRun] = []
         """Oldest first."""
         self._plots = plots
         self._last: gevent.Greenlet | None = None
@@ -52,7 +50,7 @@ class Reports:
     def begin(self, session: Session) -> None:
         """Know of a run that begins."""
         scenario = session.scenario
-        self.runs.append(MadeRun(session.directory, scenario.title, scenario.seed, scenario.rate_multiplier))
+        self.runs.append(StartedRun(session.directory, scenario.title, scenario.seed, scenario.rate_multiplier))
 
     def end(self) -> None:
         """Have the report of the newest run made, after those that are being made."""
@@ -66,14 +64,11 @@ class Reports:
             self._last.join()
         return self.runs[-1].exit_code if self.runs else None
 
-    def _make(self, run: MadeRun, before: gevent.Greenlet | None) -> None:
+    def _make(self, run: StartedRun, before: gevent.Greenlet | None) -> None:
         if before is not None:
             before.join()
-        # A session of its own, so that Ctrl-C does not reach it.
-        command = report_command(run.directory, plots=self._plots)
-        code = subprocess.run(command, check=False, start_new_session=True).returncode
+        run.exit_code = make_report(run.directory, plots=self._plots)
         if note := pending_note(run.directory):
             print(note, flush=True)
-        run.exit_code = code if code >= 0 else int(ExitCode.BUG)
         run.state = "reported"
         logger.info("The report is %s", run.directory / "report.html")

@@ -17,7 +17,7 @@ from loadtest.contract import Outcome
 from loadtest.errors import ExitCode
 from loadtest.load.engine import Engine
 from loadtest.load.plain.locust_test import LocustTest
-from loadtest.load.plain.reports import MadeRun, Reports
+from loadtest.load.plain.reports import Reports, StartedRun
 from loadtest.load.web.guard import guard
 from loadtest.load.web.live_feed import MOST_WATCHERS, LiveFeed
 from loadtest.load.web.live_state import EntryNow, entries_of
@@ -218,7 +218,7 @@ def stage_text(stage: StagePlan) -> str:
     return f"{stage.name}: {stage.rate:.4g}/s{ramp} for {stage.duration_s:g} s"
 
 
-def state_text(run: MadeRun) -> str:
+def state_text(run: StartedRun) -> str:
     """How far a run is: its verdict, once it is reported."""
     if run.state == "running":
         return "under way"
@@ -227,7 +227,7 @@ def state_text(run: MadeRun) -> str:
     return _WORDS.get(ExitCode(run.exit_code or 0), "no report; see the log")
 
 
-def labelled(page: str, runs: Sequence[MadeRun]) -> str:
+def labelled(page: str, runs: Sequence[StartedRun]) -> str:
     """Locust's own report with a label that says what it is, and where the run's report is."""
     where: Any = Markup("")
     if runs:
@@ -241,7 +241,7 @@ def labelled(page: str, runs: Sequence[MadeRun]) -> str:
     return page.replace("<body>", f"<body>{escape(label)}", 1)
 
 
-def label_file(path: Path, runs: Sequence[MadeRun]) -> None:
+def label_file(path: Path, runs: Sequence[StartedRun]) -> None:
     """Label the report that Locust wrote into a file."""
     if path.is_file():
         path.write_text(labelled(path.read_text(encoding="utf-8"), runs), encoding="utf-8")

@@ -39,7 +39,7 @@ class ProgressDisplay:
 
     def __init__(self, block_s: float = 0.0, terminal: Console | None = None) -> None:
         self._block_s = block_s
-        self._block: list[str] = []
+        self._block = ""
         self._begun = 0.0
         if terminal is None and sys.stdout.isatty():
             terminal = Console(highlight=False)
@@ -59,16 +59,23 @@ class ProgressDisplay:
     def show(self, message: LoadProgress) -> None:
         """Show the latest message of the load."""
         if isinstance(message, WaitingForWorkers):
-            self._show_waiting(message)
+            self._say(f"waiting for workers: {message.workers} of {message.expected} are there")
         elif isinstance(message, BlockBegins):
-            self._show_block(message)
+            self._block = self._block_line(message)
+            self._say(self._block)
         elif self._live is not None:
-            self._live.update(Group(*self._block, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
-        elif self._block:
-            # A line a block is enough in a log.
-            return
-        elif message.phase != self._shown or message.elapsed_s >= self._next_line:
+            above = [self._block] if self._block else []
+            self._live.update(Group(*above, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
+        elif not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
+            # Of a comparison a line a block is enough in a log.
             self._print(message)
+
+    def _say(self, line: str) -> None:
+        if self._live is not None:
+            self._live.update(Text(line), refresh=True)
+        elif line != self._shown:
+            self._shown = line
+            print(line, flush=True)
 
     def _print(self, message: Progress) -> None:
         if message.phase == "running" and self._shown in {"", "preparing"}:
@@ -77,29 +84,16 @@ class ProgressDisplay:
         self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
         print("\n".join(_lines(message)), flush=True)
 
-    def _show_waiting(self, message: WaitingForWorkers) -> None:
-        line = f"waiting for workers: {message.workers} of {message.expected} are there"
-        if self._live is not None:
-            self._live.update(Text(line), refresh=True)
-        elif line != self._shown:
-            self._shown = line
-            print(line, flush=True)
-
-    def _show_block(self, message: BlockBegins) -> None:
+    def _block_line(self, message: BlockBegins) -> str:
         done = message.number - 1
         if not done:
             self._begun = time.monotonic()
         # The blocks so far tell better how long one takes, drain and silence included.
         each = (time.monotonic() - self._begun) / done if done else self._block_s
-        left = each * (message.blocks - done)
+        left = _time(each * (message.blocks - done))
         rerun = "rerun, " if message.series > 1 else ""
         silence = f"; waits {message.silence_s:.0f} s first" if message.silence_s >= 1 else ""
-        line = f"{rerun}block {message.number} of {message.blocks} ({message.side}), about {_time(left)} left{silence}"
-        self._block = [line]
-        if self._live is None:
-            print(line, flush=True)
-        else:
-            self._live.update(Text(line), refresh=True)
+        return f"{rerun}block {message.number} of {message.blocks} ({message.side}), about {left} left{silence}"
 
 
 def _time(seconds: float) -> str:

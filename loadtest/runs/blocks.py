@@ -1,30 +1,27 @@
 """The blocks of a paired comparison: prepared, loaded, measured; and what is left of them when they end early."""
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import msgspec
 
-from loadtest.cli import _children as children
-from loadtest.cli._progress import ProgressDisplay
-from loadtest.cli._sides import Pace, PlannedSide, load_environment
-from loadtest.cli._target import ResolvedTarget, prepare
 from loadtest.compare import measurements
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest
-from loadtest.program import pasteable
+from loadtest.processes import run_module
+from loadtest.program import complain
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import Block, BlockPlan, Side
 from loadtest.record.run_info import RunInfo
-
-Pair = tuple[RunMeasurements, RunMeasurements]
+from loadtest.runs.run import make_load
+from loadtest.runs.sides import Pace, PlannedSide, load_environment
+from loadtest.runs.target import ResolvedTarget, prepare
+from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
@@ -36,12 +33,12 @@ class SeriesEnd(NamedTuple):
         reason: likewise, as the rest of a sentence.
     """
 
-    pairs: list[Pair]
+    pairs: list[tuple[RunMeasurements, RunMeasurements]]
     code: ExitCode
     reason: str
 
 
-class Series:
+class BlockSeries:
     """Makes the series of blocks of one comparison."""
 
     def __init__(
@@ -74,13 +71,8 @@ class Series:
         code = int(ExitCode.PASS)
         try:
             with ProgressDisplay(self._pace.total_s / len(order)) as display:
-                code = children.make_load(
-                    self._directory,
-                    self._sides["base"].loaded.path.parent,
-                    load_environment(self._ready),
-                    display.show,
-                    ["--series", str(series)],
-                )
+                base, environment = self._sides["base"].loaded.path.parent, load_environment(self._ready)
+                code = make_load(self._directory, base, environment, display.show, ["--series", str(series)])
         except LoadtestError as error:
             failure = error
         infos = self._keep_begun(series)
@@ -107,9 +99,8 @@ class Series:
 
     def _prepare_first(self, side: Side, name: str, series: int) -> RunInfo:
         planned, ready = self._sides[side], self._ready[side]
-        _, info = prepare(
-            planned.loaded, ready, self._directory, block=name, first=series == 1, version=planned.options.version
-        )
+        first, version = series == 1, planned.options.version
+        _, info = prepare(planned.loaded, ready, self._directory, block=name, first=first, target_version=version)
         if ready.chosen is not None:
             info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])
             run_directory.save(info, self._directory / name)
@@ -152,22 +143,22 @@ class Series:
         pairs = [(found[pair]["base"], found[pair]["head"]) for pair in sorted(found) if len(found[pair]) > 1]
         last = infos[-1][1] if infos else None
         dead = [side for side, ready in self._ready.items() if ready.embedded is not None and ready.embedded.crashed]
-        if code in {ExitCode.INTERRUPTED, ExitCode.BUG} or code < 0:
-            stopped = ExitCode.INTERRUPTED if code == ExitCode.INTERRUPTED else ExitCode.BUG
-            reason = "interrupted" if stopped == ExitCode.INTERRUPTED else "an error of the harness's own; see load.log"
-        elif last is None or last.end == "interrupted":
-            stopped, reason = ExitCode.INTERRUPTED, "interrupted"
-        elif dead:
-            stopped, reason = ExitCode.TARGET, f"the embedded API of the {dead[0]} side ended; see {dead[0]}-target.log"
-        elif failure is not None:
-            stopped, reason = ExitCode.TARGET, failure.message
-        elif last.end == "aborted":
-            stopped, reason = ExitCode.ABORTED, last.end_reason or "aborted"
-        elif unmeasured := [info.id for _, info in infos if info.id not in measured]:
-            stopped, reason = ExitCode.INVALID, f"{unmeasured[0]} could not be measured"
-        else:
-            return SeriesEnd(pairs, ExitCode.PASS, "")
-        return SeriesEnd(pairs, stopped, reason)
+        if code == ExitCode.INTERRUPTED:
+            return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
+        if code == ExitCode.BUG or code < 0:
+            return SeriesEnd(pairs, ExitCode.BUG, "an error of the harness's own; see load.log")
+        if last is None or last.end == "interrupted":
+            return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
+        if dead:
+            words = f"the embedded API of the {dead[0]} side ended; see {dead[0]}-target.log"
+            return SeriesEnd(pairs, ExitCode.TARGET, words)
+        if failure is not None:
+            return SeriesEnd(pairs, ExitCode.TARGET, failure.message)
+        if last.end == "aborted":
+            return SeriesEnd(pairs, ExitCode.ABORTED, last.end_reason or "aborted")
+        if unmeasured := [info.id for _, info in infos if info.id not in measured]:
+            return SeriesEnd(pairs, ExitCode.INVALID, f"{unmeasured[0]} could not be measured")
+        return SeriesEnd(pairs, ExitCode.PASS, "")
 
 
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
@@ -175,12 +166,12 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
 
     A run that cannot be measured is said, and left out.
     """
-    children.run_apart([sys.executable, "-m", "loadtest.analysis", "measure", *map(str, directories)])
+    run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:
             one = measurements.read(directory)
             found[one.run] = one
         except InputError as error:
-            click.echo(pasteable(f"loadtest: {error}"), err=True)
+            complain(error)
     return found

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.cli import _children as children
-from loadtest.cli._options import TargetOptions
-from loadtest.cli._target import ResolvedTarget, credentials_for, embedded_target, running_target
 from loadtest.contract import LIMIT_NAMES
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, side_environment
 from loadtest.errors import InputError
@@ -21,6 +18,13 @@ from loadtest.faults import CONTROL_VARIABLE
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.record.blocks import SIDES, Side
 from loadtest.record.run_info import TrafficPlan
+from loadtest.runs.target import (
+    ResolvedTarget,
+    credentials_for,
+    own_credentials,
+    running_target,
+    target_of_our_own,
+)
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, scaled
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
@@ -84,7 +88,7 @@ class PlannedSide:
         return ", ".join([where, *self.options.overrides, *([self.options.version] if self.options.version else [])])
 
 
-Sides = Mapping[Side, PlannedSide]
+BothSides = Mapping[Side, PlannedSide]
 
 
 def plan_sides(
@@ -120,11 +124,11 @@ def plan_sides(
             loaded = scaled(loaded, block_s)
         if mine.where is None:
             # One set of keys for both, so that nothing but their settings tells them apart.
-            embedded = embedded or children.own_credentials(loaded.scenario.keys)
+            embedded = embedded or own_credentials(loaded.scenario.keys)
             sides[side] = PlannedSide(side, mine, loaded, None, *embedded)
         else:
-            named = TargetOptions(host=mine.where) if "://" in mine.where else TargetOptions(target=mine.where)
-            chosen = choose(named.host, named.target, targets)
+            url = "://" in mine.where
+            chosen = choose(mine.where if url else None, None if url else mine.where, targets)
             sides[side] = PlannedSide(side, mine, loaded, chosen, *credentials_for(chosen, side_environment(side)))
     _check_same_offer(sides)
     return sides
@@ -151,7 +155,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
                 )
 
 
-def _check_same_offer(sides: Sides) -> None:
+def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
     # The keys of both embedded APIs are made for the base side.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
@@ -192,7 +196,7 @@ class Pace:
         return self.starts_s[-1] + self.block_s
 
 
-def pace_of(sides: Sides, order: Sequence[Side]) -> Pace:
+def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
     """How blocks in an order can follow each other, so that a limit never counts two blocks together.
 
     Where all blocks of a target one after the other stay within every limit, none has to wait: a limit has nothing to
@@ -235,7 +239,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
     return max(windows, default=0.0)
 
 
-def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
+def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
     """Check that all blocks of each side together stay within what its entry allows.
 
     Args:
@@ -263,7 +267,7 @@ def check_budgets(sides: Sides, order: Sequence[Side], *, rerun: bool, preflight
 
 
 @contextmanager
-def ready_sides(sides: Sides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
+def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
     """Both sides ready to be loaded; embedded APIs live as long as the block.
 
     Raises:
@@ -273,8 +277,8 @@ def ready_sides(sides: Sides, *, yes: bool, preflight: bool) -> Iterator[dict[Si
     base, head = (sides[side] for side in SIDES)
     if base.chosen is None or head.chosen is None:
         with (
-            embedded_target(base.loaded, base.keys, base.endpoint) as first,
-            embedded_target(head.loaded, head.keys, head.endpoint) as second,
+            target_of_our_own(base.loaded, base.keys, base.endpoint) as first,
+            target_of_our_own(head.loaded, head.keys, head.endpoint) as second,
         ):
             yield {"base": first, "head": second}
         return

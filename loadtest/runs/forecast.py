@@ -1,0 +1,116 @@
+"""What scenario files come to before anything is sent: the plan of one, and the mistakes of all."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from loadtest.credentials import api_keys
+from loadtest.errors import InputError
+from loadtest.faults import to_words
+from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+
+
+def plan_of(
+    loaded: LoadedScenario,
+    *,
+    entry: TargetEntry | None = None,
+    embedded: bool = True,
+    keys: int | None = None,
+    start: float | None = None,
+    job_s: float | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Make the plan of a scenario.
+
+    Args:
+        loaded: the scenario.
+        entry: of a running target, with its limits and price.
+        embedded: whether the target is the scenario's own one.
+        keys: number of API keys; None for as many as a run would use.
+        start: s since midnight UTC; None for any moment.
+        job_s: s that a job or run takes; None for what the scenario implies.
+        price: of one execution; None for the entry's.
+
+    Raises:
+        InputError: if there are fewer keys than the scenario needs.
+    """
+    scenario = loaded.scenario
+    keys = keys if keys is not None else scenario.keys if embedded else len(api_keys())
+    if keys < (grouped := sum(scenario.key_groups.values())):
+        raise InputError(
+            f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
+            "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
+        )
+    limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
+    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits, limiter=limiter)
+    settings, plans = scenario.target.settings, traffic_plans(scenario, assumed, keys)
+    factor = settings.retry_after_factor if embedded and settings.retry_after != "none" else None
+    dated = settings.retry_after == "date"
+    question = Question(scenario, plans, assumed, retry_after=factor, as_date=dated, start=start, job_s=job_s)
+    price = entry.price_per_execution if price is None and entry is not None else price
+    plan = make_plan(question, loaded.name, keys, price)
+    return msgspec.structs.replace(plan, faults=list(map(to_words, settings.fault))) if embedded else plan
+
+
+class CheckedFile(NamedTuple):
+    """A file that was checked.
+
+    Attributes:
+        words: what it is, if nothing is wrong with it.
+        mistakes: each a line or more.
+        path: of a scenario.
+        names: what a scenario names that has to be looked at: classes, files, or nothing.
+    """
+
+    words: str = ""
+    mistakes: Sequence[str] = ()
+    path: Path = Path()
+    names: str = ""
+
+
+def check_files(files: Sequence[str]) -> list[CheckedFile]:
+    """Check scenarios (files or names), also what they name, and files of targets. Nothing is sent."""
+    checked = [_check_file(file) for file in files]
+    # Modules of two scenarios may have the same name.
+    alone = [[one.path] for one in checked if one.names == "classes"]
+    together = [one.path for one in checked if one.names == "files"]
+    found: dict[Path, list[str]] = {}
+    for paths in filter(None, [*alone, together]):
+        found |= _named_mistakes(paths)
+    return [one._replace(mistakes=one.mistakes or found.get(one.path, ())) for one in checked]
+
+
+def _check_file(file: str) -> CheckedFile:
+    try:
+        if Path(file).name == TARGETS_FILE.name:
+            return CheckedFile(f"{file}: ok, {_count(len(load_targets(Path(file))), 'target')}")
+        loaded = load_scenario(find_scenario(file))
+        entries = loaded.scenario.traffic.values()
+        classes = any(traffic.user is not None for traffic in entries)
+        names = "classes" if classes else "files" if any(traffic.names_files for traffic in entries) else ""
+        plan = plan_of(loaded)
+    except InputError as error:
+        return CheckedFile(mistakes=[str(error)])
+    warnings = _count(len(plan.warnings), "warning") + (f" (see `loadtest plan {file}`)" if plan.warnings else "")
+    faults = f", {_count(len(plan.faults), 'fault')} of the target" if plan.faults else ""
+    return CheckedFile(f"{loaded.path}: ok, {warnings}{faults}", path=loaded.path, names=names)
+
+
+def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
+    """Have files that scenarios name opened and classes imported, in a process of the load, which may import Locust."""
+    done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        return {path: [f"{path}: a class or a file that it names ends Python: {last[0]}"] for path in paths}
+    return dict(zip(paths, msgspec.json.decode(done.stdout, type=list[list[str]]), strict=True))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,223 @@
+"""The probe of a target's limits: its order and budget, the process that sends, and what it finds."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
+from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.limits import Scope
+from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
+from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, ProbeProgress, known
+from loadtest.processes import start_child, stop
+from loadtest.reference_settings import ReferenceSettings
+from loadtest.runs.target import TargetOptions, child_environment, credentials_for, embedded_target, own_credentials
+from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, confirm, entry_named
+from loadtest.targets.look import check_reachable
+from loadtest.targets.save import save_limits
+from loadtest.units import Limit, parse_limit
+
+_SCOPES: Final[dict[Scope, str]] = {
+    "key-and-name": "each key and limit for itself",
+    "key": "all requests of a key together",
+    "name": "all keys together, each limit for itself",
+    "global": "all requests of all keys together",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(TargetOptions):
+    """What a command line says about a probe.
+
+    Attributes:
+        limits: names; all if there are none.
+        documented: ``LIMIT=N/W`` each, to compare with instead of what is documented.
+        rate: requests/s at most.
+        workflow: to run where requests that execute nothing draw on no limit.
+        save: the entry of a file of targets that takes what is sure.
+        as_json: print nothing but the findings, as JSON.
+    """
+
+    limits: Sequence[str]
+    documented: Sequence[str]
+    rate: float
+    workflow: str | None
+    save: str | None
+    as_json: bool
+
+
+def probe(options: ProbeOptions) -> int:
+    """Find out which limits a target enforces, and print it; gives the exit code.
+
+    Raises:
+        LoadtestError: if the target may not be probed, does not answer, or not as this API.
+    """
+    documented = _documented(options)
+    path, entry = options.targets or TARGETS_FILE, options.save
+    if entry is not None:
+        entry_named(path, entry)  # a mistake is told before anything is sent
+    found = []
+    with _target(options) as (chosen, environment, url):
+        _check_budget(chosen, documented)
+        order = _order(chosen, url, documented, options)
+        if not options.as_json:
+            _print_plan(order)
+        for finding in _findings(order, environment):
+            found.append(finding)
+            if not options.as_json:
+                _show(finding)
+    if entry is not None:
+        limits, limiter = known(found)
+        left = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
+        words = f"{path}: {entry} has the limits {', '.join(limits)} now{left}."
+        if limits:
+            save_limits(path, entry, limits, limiter)
+        print(words if limits else f"Nothing is sure enough to be written into {path}.", file=sys.stderr)
+    if options.as_json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    return int(ExitCode.PASS if all(each.verdict != "can't tell" for each in found) else ExitCode.INCONCLUSIVE)
+
+
+def _documented(options: ProbeOptions) -> dict[LimitName, Limit]:
+    """The limits to compare with.
+
+    Raises:
+        InputError: if one is not a limit, or of no known name.
+    """
+    documented = {name: DOCUMENTED[name] for name in map(LimitName, options.limits or LIMIT_NAMES)}
+    for text in options.documented:
+        name, _, limit = text.partition("=")
+        if name not in documented:
+            raise InputError(f"--documented {text}: {name!r} is not probed", f"Give one of {', '.join(documented)}.")
+        try:
+            documented[LimitName(name)] = parse_limit(limit)
+        except ValueError as error:
+            raise InputError(f"--documented {text}: {error}") from None
+    return documented
+
+
+@contextmanager
+def _target(options: ProbeOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
+    """The target with its environment and URL: a running one, or a reference API of our own."""
+    if (chosen := options.chosen()) is None:
+        environment = child_environment(*own_credentials(2))
+        with embedded_target(ReferenceSettings(), environment) as embedded:
+            yield None, environment, embedded.url
+        return
+    keys, endpoint = credentials_for(chosen)
+    check_reachable(chosen.target)
+    confirm(chosen, yes=options.yes)
+    yield chosen, child_environment(keys, endpoint), chosen.target.url
+
+
+def _order(
+    chosen: ChosenTarget | None, url: str, documented: dict[LimitName, Limit], options: ProbeOptions
+) -> ProbeOrder:
+    entry = None if chosen is None else chosen.entry
+    most = None if entry is None or entry.max_requests is None else entry.max_requests // len(documented)
+    return ProbeOrder(
+        url=url,
+        listed=entry is not None,
+        documented={name: (limit.count, limit.window) for name, limit in documented.items()},
+        rate=options.rate,
+        requests=most,
+        workflow=options.workflow,
+        tls=None if chosen is None else chosen.tls,
+        headers={} if chosen is None else chosen.headers,
+    )
+
+
+def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit]) -> None:
+    """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if chosen is None:
+        return
+    least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
+    load = MinimumLoad(
+        requests=sum(len(each) for each in least.values()),
+        duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
+        due=least,
+    )
+    # To see a limit, all of one key's has to be used: whoever allows less allows no probe.
+    used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
+    check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
+
+
+def _print_plan(order: ProbeOrder) -> None:
+    times = REQUESTS + SCOPE_REQUESTS
+    counts, windows = zip(*order.documented.values(), strict=True)
+    most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
+    minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)
+    print(f"Probes {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s at most, in at")
+    print(f"most {minutes:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
+    print("share them are refused meanwhile. ", end="")
+    if order.workflow is None:
+        print("The requests name no known workflow or job, so that nothing is executed.")
+    else:
+        print(f"Where requests that execute nothing draw on no limit, {order.workflow} is run.")
+
+
+def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[LimitFinding]:
+    """Probe in a process of its own, and hand on what it finds.
+
+    Raises:
+        TargetError: if the target does not answer, or not as this API.
+        LoadtestError: if the probe failed, which is our bug.
+    """
+    process = start_child("loadtest.preflight.probing", environment=environment)
+    try:
+        if process.stdin is not None:
+            process.stdin.write(msgspec.json.encode(order))
+            process.stdin.close()
+        for line in process.stdout or ():
+            message = msgspec.json.decode(line, type=ProbeMessage)
+            if isinstance(message, Failed):
+                error = LoadtestError(message.words, message.remedy)
+                error.exit_code = ExitCode(message.code)
+                raise error
+            if isinstance(message, Found):
+                yield message.finding
+            elif sys.stderr.isatty():
+                _show_progress(message)
+        if process.wait() != 0:
+            raise LoadtestError("the probe failed")
+    finally:
+        stop(process)
+
+
+def _show_progress(at: ProbeProgress) -> None:
+    names = ", ".join(dict.fromkeys(at.standing))
+    line = f"{at.limit}: {at.requests} requests, {at.passed} passed, {at.seconds:.0f} s; possible: {names}"
+    sys.stderr.write(f"\r\x1b[K{line[:118]}")
+    sys.stderr.flush()
+
+
+def _show(found: LimitFinding) -> None:
+    """Print what was found of one limit."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    count, window = found.documented
+    print(f"\n{found.limit}: {found.verdict} ({count} per {window:g} s)")
+    rows = {
+        "limiter": "; or ".join(each.words for each in found.standing) or "none that is known",
+        "not sure": found.why,
+        "counts": (found.scope and _SCOPES[found.scope]) or "not known: whose requests share a quota",
+        "refusals": ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items())) or "none",
+        "Retry-After": found.retry_after,
+        "headers": found.headers,
+        "cost": f"{found.requests} requests, {found.rejected} of them refused, {found.seconds:.0f} s; "
+        + (f"{found.executed} runs" if found.executed else "nothing was executed")
+        + (f"; {found.jobs_of_rejected} refused requests name a job all the same" if found.jobs_of_rejected else ""),
+    }
+    for name, words in rows.items():
+        if words:
+            print(f"  {name:<12}{words}")

@@ -1,0 +1,231 @@
+"""A check against a history: a run is made, judged, and made once more where something is suspected; and decisions."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from loadtest.compare import history, history_file, measurements, results, suspects
+from loadtest.compare.history import HistoryLine, HistoryRun, RunLine
+from loadtest.compare.results import RunComparison
+from loadtest.compare.rule import judge_history
+from loadtest.compare.suspects import Repeat, Suspects
+from loadtest.errors import ExitCode, InputError, RecordError
+from loadtest.program import complain, pasteable
+from loadtest.record.run_directory import find_run
+from loadtest.runs.run import MadeRun, RunOptions, make_run, show_comparison
+from loadtest.scenario import scenario_hash
+
+_NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
+"""How a run ends of which no comparison is made."""
+_PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(RunOptions):
+    """What a command line says about a check.
+
+    Attributes:
+        place: of the history: a file that ends in .jsonl, or a folder with one for each scenario.
+        no_rerun: leave a suspicion for another machine to confirm.
+        fail_on_inconclusive: end with 1 instead of 6.
+    """
+
+    place: Path
+    no_rerun: bool = False
+    fail_on_inconclusive: bool = False
+
+    @classmethod
+    def repeating(cls, repeat: Repeat, **given: Any) -> Self:
+        """The options of a check that is confirmed, with those that are given now."""
+        again = msgspec.structs.asdict(repeat)
+        again["place"] = Path(again.pop("history"))
+        return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
+
+    @property
+    def repeat(self) -> Repeat:
+        """What makes the run again elsewhere."""
+        return Repeat(
+            scenario=self.scenario,
+            overrides=tuple(self.overrides),
+            seed=self.seed,
+            host=self.host,
+            target=self.target,
+            target_version=self.target_version,
+            history=str(self.place),
+        )
+
+
+def check(options: CheckOptions) -> int:
+    """Run the scenario, compare it with its history, record it there, and confirm a suspicion by one more run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LoadtestError: if the run could not begin, or the history cannot be used.
+    """
+    loaded = options.load()
+    path = history_file.path_for(options.place, loaded.name)
+    warn(history_file.read(path).warnings)
+    history_file.check_writable(path)
+    made = make_run(loaded, options)
+    if (code := _without_measurements(made)) is not None:
+        return code
+    run = history.compact(measurements.read(made.directory))
+    # Read only now: another check may have ended meanwhile.
+    evidence = history_file.read(path).history.evidence(run)
+    comparison = judge_history(evidence, run, title=loaded.scenario.title)
+    line = history.run_line(run, comparison.word, sentence=comparison.sentence)
+    results.save(comparison, made.directory)
+    warn(history_file.append(path, line))
+    found = suspects.suspected(comparison, line, evidence, options.repeat)
+    if found is not None:
+        file = suspects.save(found, made.directory)
+        if not options.no_rerun:
+            print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n")
+            # Who loads a production target has typed its name for the first run.
+            return confirm(found, dataclasses.replace(options, yes=True))
+    code = _show(options, made, comparison, path)
+    if found is not None:
+        decides = f"`loadtest regression confirm {file}` decides, best on another machine."
+        print(pasteable(f"Suspected, not confirmed: {decides}"))
+    return code
+
+
+def confirm(found: Suspects, options: CheckOptions) -> int:
+    """Run the scenario of a suspicion again; only the suspected metrics can confirm it. Both runs are recorded.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LoadtestError: if the run could not begin, the scenario is another one, or the history cannot be used.
+    """
+    loaded, suspected = options.load(), found.line.run
+    if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
+        raise InputError(
+            f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
+            "Check out the same commit, and confirm with the same files.",
+        )
+    path = history_file.path_for(options.place, suspected.scenario)
+    history_file.check_writable(path)
+    made = make_run(loaded, options)
+    if (code := _without_measurements(made)) is not None:
+        return code
+    run = history.compact(measurements.read(made.directory))
+    comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
+    comparison = msgspec.structs.replace(
+        comparison,
+        runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
+        head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
+    )
+    line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
+    results.save(comparison, made.directory)
+    warn(history_file.append(path, *_lines(found.line, line, path)))
+    return _show(options, made, comparison, path)
+
+
+def _lines(suspected: RunLine, rerun: RunLine, path: Path) -> list[HistoryLine]:
+    """What a rerun adds to a history."""
+    # In a second job the file may be one without the first job's line.
+    known = history_file.read(path).history.find(suspected.run.run)
+    lines: list[HistoryLine] = [*([suspected] if known is None else []), rerun]
+    if rerun.verdict == "pass":
+        # What was not confirmed was noise. Without such runs the history would know less noise than there is.
+        reason = f"not confirmed by {rerun.run.run}"
+        lines.append(history.decision_line(suspected.run.run, "accepted", reason))
+    return lines
+
+
+def _without_measurements(made: MadeRun) -> int | None:
+    """The exit code of a run that cannot be compared, because it was cut short or left no measurements; else None."""
+    if made.exit_code not in _NO_RUN and (made.directory / measurements.FILE_NAME).is_file():
+        return None
+    complain(f"{made.directory.name} was not completed: it is not compared and not recorded")
+    return made.exit_code or int(ExitCode.BUG)
+
+
+def _show(options: CheckOptions, made: MadeRun, comparison: RunComparison, path: Path) -> int:
+    """Make the pages; gives the exit code, the weightier of the run's own verdict and the comparison's."""
+    show_comparison(made.directory, comparison, plots=options.plots, history=path)
+    both = {made.exit_code, comparison.exit_code}
+    code = next((code for code in _PRECEDENCE if code in both), comparison.exit_code)
+    return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+
+
+def warn(messages: Sequence[str]) -> None:
+    """Print what is wrong with a history, to standard error."""
+    for message in messages:
+        complain(message)
+
+
+def decide(
+    run: str,
+    status: Literal["accepted", "rejected"],
+    *,
+    reason: str,
+    place: Path,
+    output_dir: Path,
+    new_segment: bool = False,
+) -> None:
+    """Record a decision about a run and its rerun, and print it.
+
+    Args:
+        run: an id, a run directory, or ``latest``.
+        status: what the run is from now on.
+        reason: in words.
+        place: as ``CheckOptions`` has it.
+        output_dir: the folder of all runs.
+        new_segment: whether the service changed here. An accepted regression says so by itself.
+
+    Raises:
+        InputError: if there is no such run, it is invalid, or the reason is empty.
+    """
+    if not reason.strip():
+        raise InputError("--reason is empty", "Say why: whoever reads the history in a year wants to know.")
+    path, name, runs, lines = _found(run, place, output_dir)
+    # The rerun of a run may be invalid: the run itself can be decided about all the same.
+    valid = [each for each in runs if each.status != "invalid"]
+    if name not in {each.id for each in valid}:
+        raise InputError(f"{name} is invalid or did not come to its end, so it cannot be {status}", "Check again.")
+    start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
+    begins = valid[0].id if start else None
+    lines += [history.decision_line(each.id, status, reason.strip(), new_segment=each.id == begins) for each in valid]
+    repaired = history_file.append(path, *lines)
+    for each in valid:
+        print(f"{each.id}: {status}{'; later runs are compared with those from here on' if each.id == begins else ''}")
+    warn(repaired)
+
+
+def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
+    """The history of a run, its id, the runs that are decided about together, and the line of one that joins now."""
+    try:
+        directory = find_run(run, output_dir)
+    except InputError:
+        directory = None
+    name = run if directory is None else directory.name
+    for path in [place] if place.suffix == history_file.ENDING else sorted(place.glob(f"*{history_file.ENDING}")):
+        if runs := history_file.read(path).history.with_rerun(name):
+            return path, name, runs, []
+    if directory is None:
+        raise InputError(
+            f"{run!r} is neither in a history of {place} nor a run in {output_dir}",
+            "`loadtest regression history` lists the runs.",
+        )
+    found = history.compact(measurements.read(directory))
+    line = history.run_line(found, _verdict(directory))
+    return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
+
+
+def _verdict(directory: Path) -> history.RecordedVerdict:
+    """The verdict of a run's comparison; a run that was never compared has none."""
+    if not (directory / results.FILE_NAME).exists():
+        return "not judged"
+    try:
+        return results.load(directory).word
+    except RecordError as error:
+        raise InputError(error.message, error.remedy) from error

@@ -1,0 +1,196 @@
+"""One run: its load and its report, each in a process of its own that ends with us, whatever happens."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from loadtest.compare.results import RunComparison
+from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.processes import (
+    DEFAULT_ADDRESS,
+    Interrupts,
+    check_free,
+    interrupt_on_terminate,
+    make_report,
+    run_module,
+    start_child,
+    stop,
+    whole_address,
+)
+from loadtest.program import complain
+from loadtest.record import run_directory
+from loadtest.record.progress import Failure, LoadProgress, decode_progress
+from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.terminal.progress import ProgressDisplay
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ScenarioOptions):
+    """What a command line says about a run.
+
+    Attributes:
+        output_dir: parent of the run directory.
+        target_version: what the user calls the version of the target.
+        plots: draw plots, too.
+        processes: workers to start on this machine; 0 for one process without workers.
+        master: wait for workers on other machines.
+        bind: ``HOST:PORT`` to wait for them at.
+        expect_workers: how many to wait for.
+        metrics_port: where the load serves its figures; None for nowhere.
+
+    Raises:
+        InputError: if some exclude each other.
+    """
+
+    output_dir: Path
+    target_version: str = ""
+    plots: bool = True
+    processes: int = 0
+    master: bool = False
+    bind: str | None = None
+    expect_workers: int | None = None
+    metrics_port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.processes and self.master:
+            raise InputError("--processes and --master exclude each other", "Use --processes on one machine.")
+        if not self.master and (self.bind is not None or self.expect_workers is not None):
+            raise InputError("--bind and --expect-workers need --master", "Add --master.")
+        self.load_arguments()
+
+    @property
+    def workers(self) -> int:
+        """How many processes make requests."""
+        return (self.expect_workers if self.master else self.processes) or 1
+
+    def load_arguments(self) -> list[str]:
+        """Options of ``python -m loadtest.load``."""
+        metrics = [] if self.metrics_port is None else ["--metrics-port", str(self.metrics_port)]
+        if self.master:
+            address = whole_address(self.bind or DEFAULT_ADDRESS, "--bind")
+            return ["--bind", address, "--expect-workers", str(self.workers), *metrics]
+        return [*(["--processes", str(self.processes)] if self.processes else []), *metrics]
+
+
+class MadeRun(NamedTuple):
+    """A run that was made and reported: its directory, and the exit code of its verdict (or of how it ended)."""
+
+    directory: Path
+    exit_code: int
+
+
+def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
+    """Run a scenario and report it, with progress on standard output.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
+    if options.metrics_port is not None:
+        check_free(options.metrics_port, "--metrics-port")
+    interrupt_on_terminate()
+    if options.master and options.embedded:
+        raise InputError(
+            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
+            "Name a running one with --host or --target; --processes N starts workers on this machine.",
+        )
+    with resolved_target(loaded, options) as resolved:
+        version, workers = options.target_version, options.workers
+        directory, info = prepare(loaded, resolved, options.output_dir, workers=workers, target_version=version)
+        print(resolved.description)
+        print(f"{info.scenario.title} [{loaded.name}, seed {info.seed}, hash {info.scenario.hash}]", flush=True)
+        code = load_target(directory, loaded.path.parent, resolved, options.load_arguments())
+        if note := run_directory.pending_note(directory):
+            print(note)
+        verdict = make_report(directory, plots=options.plots)
+    return MadeRun(directory, code if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
+
+
+def load_target(directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = ()) -> int:
+    """Make the load of a prepared run, with progress on standard output, and keep what its embedded target said.
+
+    Args:
+        directory: of the run.
+        base: relative paths in the scenario start here.
+        target: where to.
+        arguments: options of the load.
+
+    Returns:
+        Its exit code, as ``make_load`` says.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
+    with ProgressDisplay() as display:
+        code = make_load(directory, base, target.environment, display.show, arguments)
+    if target.embedded is not None:
+        if target.embedded.crashed:
+            complain(f"the embedded target ended during the run; see {directory}/target.log")
+            run_directory.note_target_died(directory)
+        target.embedded.write_log(directory / "target.log")
+    if code not in {ExitCode.PASS, ExitCode.INTERRUPTED}:
+        complain(f"the load ended with exit code {code}; see {directory}/load.log")
+    return code
+
+
+def make_load(
+    directory: Path,
+    base: Path,
+    environment: Mapping[str, str],
+    on_progress: Callable[[LoadProgress], None],
+    arguments: Sequence[str] = (),
+) -> int:
+    """Make the load of a prepared run, or of several, in a process of its own, until its record is closed.
+
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
+
+    Returns:
+        Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
+        ``ExitCode.INTERRUPTED`` if Ctrl-C killed it: the second one, or one that came before it was ready.
+
+    Raises:
+        LoadtestError: if the run could not begin.
+    """
+    process = _start_load(directory, base, environment, arguments)
+    failed = None
+    try:
+        with Interrupts(process, signal.SIGINT) as interrupts:
+            for line in process.stdout or ():
+                try:
+                    progress = decode_progress(line)
+                except msgspec.MsgspecError:
+                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
+                if isinstance(progress, Failure):
+                    failed = LoadtestError(progress.error)
+                else:
+                    on_progress(progress)
+    finally:
+        stop(process)
+    if failed is not None:
+        failed.exit_code = ExitCode(process.returncode)
+        raise failed
+    return int(ExitCode.INTERRUPTED) if interrupts.count and process.returncode < 0 else process.returncode
+
+
+def _start_load(
+    directory: Path, base: Path, environment: Mapping[str, str], arguments: Sequence[str]
+) -> "subprocess.Popen[bytes]":
+    # A comparison has a load for each series: what the first one said stays.
+    with (directory / "load.log").open("a", encoding="utf-8") as log:
+        where = (str(directory), str(base))
+        return start_child("loadtest.load", *where, *arguments, environment=environment, stderr=log)
+
+
+def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:
+    """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
+    arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
+    code = run_module("loadtest.report.regression", *arguments)
+    if code != comparison.exit_code:
+        # The verdict stands without its page.
+        print(comparison.sentence)
+        complain(f"the pages of {directory} could not be made (exit code {code})")

@@ -1,0 +1,116 @@
+"""The runs on disk: their verdicts and figures, and how old ones are deleted."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest.compare import results
+from loadtest.errors import InputError, LoadtestError
+from loadtest.record import run_directory
+from loadtest.record.figures import Figures, Stage, read_figures
+from loadtest.record.run_info import RunInfo
+
+_QUIET_S: Final = 60.0
+
+
+class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
+    """A run on disk.
+
+    Attributes:
+        directory: its run directory.
+        scenario: name of its scenario.
+        started: UTC.
+        verdict: by its own thresholds; ``no report`` where there is none.
+        compared: the verdict of its comparison with earlier runs; None if there was none.
+        p50_ms: response time of the first traffic entry in its first stage; None where n cannot carry it.
+        p95_ms: likewise.
+        throttled_rate: 429s ÷ requests, of all traffic, 0-1.
+        size: bytes.
+    """
+
+    directory: Path
+    scenario: str
+    started: str
+    verdict: str
+    compared: str | None
+    p50_ms: float | None
+    p95_ms: float | None
+    throttled_rate: float | None
+    size: int
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    word: str
+
+
+def stored_runs(parent: Path) -> list[StoredRun]:
+    """All runs in a directory, the newest first."""
+    if not parent.is_dir():
+        return []
+    found = []
+    for directory in parent.iterdir():
+        if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
+            continue
+        try:
+            info = run_directory.load(directory)
+        except LoadtestError:
+            continue  # a run of another version: not ours to list, nor to delete
+        if directory.name != info.id or _is_running(directory, info):
+            continue  # a copy under another name was put there to stay
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        figures = _figures(directory)
+        first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), Stage())
+        found.append(
+            StoredRun(
+                directory,
+                info.scenario.name,
+                info.started,
+                figures.verdict,
+                _compared(directory),
+                first.response_time_ms.p50,
+                first.response_time_ms.p95,
+                figures.overall.requests.throttled_rate,
+                size,
+            )
+        )
+    return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
+
+
+def delete(runs: Sequence[StoredRun]) -> None:
+    """Delete runs, and print which.
+
+    Raises:
+        InputError: if one cannot be deleted.
+    """
+    for run in runs:
+        try:
+            shutil.rmtree(run.directory)
+        except OSError as error:
+            raise InputError(f"cannot delete {run.directory}: {error.strerror}") from error
+        print(f"deleted {run.directory}")
+
+
+def _is_running(directory: Path, info: RunInfo) -> bool:
+    """Whether a run has not ended, and wrote something within the last minute."""
+    written = max((path.stat().st_mtime for path in directory.iterdir()), default=0.0)
+    return info.end == "running" and time.time() - written < _QUIET_S
+
+
+def _figures(directory: Path) -> Figures:
+    """A run's figures; none where it has no report that can be read."""
+    try:
+        return read_figures(directory)
+    except LoadtestError:
+        return Figures()
+
+
+def _compared(directory: Path) -> str | None:
+    """The verdict of a run's comparison; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

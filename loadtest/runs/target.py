@@ -1,0 +1,277 @@
+"""The target of a run: a running one with its budget, confirmation and preflight, or an embedded one that we start."""
+
+import os
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, credentials
+from loadtest.errors import InputError, TargetError
+from loadtest.faults import CONTROL_VARIABLE
+from loadtest.plan.contradictions import unknown_workflows
+from loadtest.prepare import check_before_run, prepare_run
+from loadtest.processes import start_child, stop
+from loadtest.record.run_info import Preflight, RunInfo
+from loadtest.reference_settings import ReferenceSettings, to_options
+from loadtest.scenario import find_scenario, load_scenario
+from loadtest.scenario.parse import LoadedScenario
+from loadtest.targets import ChosenTarget, choose, confirm
+from loadtest.targets.connection import header_values
+from loadtest.targets.look import look
+
+_READY_TIMEOUT: Final = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """What a command line says about the target.
+
+    Attributes:
+        host: a base URL.
+        target: the name of an entry.
+        targets: the file of such entries; ``targets.toml`` if None.
+        yes: load a production target without asking.
+        no_preflight: do not look at it first.
+    """
+
+    host: str | None = None
+    target: str | None = None
+    targets: Path | None = None
+    yes: bool = False
+    no_preflight: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no target is named, so that the embedded one is meant."""
+        return self.host is None and self.target is None
+
+    def chosen(self) -> ChosenTarget | None:
+        """The running target; None for the embedded one.
+
+        Raises:
+            InputError: if it cannot be found.
+        """
+        return None if self.embedded else choose(self.host, self.target, self.targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioOptions(TargetOptions):
+    """What a command line says about a scenario and its target.
+
+    Attributes:
+        scenario: a file or a name.
+        overrides: ``KEY=VALUE`` each.
+        seed: takes the place of the scenario's own.
+    """
+
+    scenario: str
+    overrides: Sequence[str] = ()
+    seed: int | None = None
+
+    def load(self) -> LoadedScenario:
+        """The scenario in force.
+
+        Raises:
+            InputError: if it cannot be used.
+        """
+        return load_scenario(find_scenario(self.scenario), self.overrides, self.seed)
+
+
+class EmbeddedTarget:
+    """A reference API that runs for one run only."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str, control: str | None, log: list[str]) -> None:
+        self.url = url
+        self.environment = {} if control is None else {CONTROL_VARIABLE: control}
+        """Variables by which the load finds its control endpoint."""
+        self._process = process
+        self._log = log
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process.poll() is not None
+
+    def write_log(self, path: Path) -> None:
+        path.write_text("".join(self._log), encoding="utf-8")
+
+
+@contextmanager
+def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
+    """Run the reference API on a free loopback port as long as the block lasts.
+
+    Args:
+        settings: the scenario's ``[target]``.
+        environment: of the process; its WORKFLOW_API_KEYS are the keys that it accepts.
+
+    Raises:
+        TargetError: if it does not start.
+    """
+    options = ["serve", "--port", "0", "--exit-with-parent", *serve_arguments(settings)]
+    # Ctrl-C does not reach it: the target is needed until the load has drained.
+    process = start_child("loadtest.cli", *options, environment=environment, stderr=subprocess.STDOUT)
+    log: list[str] = []
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_drain, args=(process, log, lines), daemon=True).start()
+    try:
+        url = _url_after(lines, log, " on http")
+        control = _url_after(lines, log, "control on http") if settings.fault else None
+        yield EmbeddedTarget(process, url, control, log)
+    finally:
+        stop(process)
+
+
+def serve_arguments(settings: ReferenceSettings) -> list[str]:
+    """A scenario's ``[target]`` as options of ``loadtest serve``."""
+    # When the load's epoch will be, nobody knows by now: the load says it to the control endpoint.
+    faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
+    return [*to_options(settings), *faulty]
+
+
+def _drain(process: "subprocess.Popen[bytes]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:
+    for line in process.stdout or ():
+        log.append(line.decode(errors="replace"))
+        lines.put(log[-1])
+    lines.put(None)
+
+
+def _url_after(lines: "queue.SimpleQueue[str | None]", log: list[str], mark: str) -> str:
+    try:
+        while (line := lines.get(timeout=_READY_TIMEOUT)) is not None:
+            if mark in line:
+                return line.rsplit(" ", 1)[-1].strip()
+    except queue.Empty:
+        pass
+    raise TargetError(f"the embedded target did not start: {''.join(log).strip() or 'it printed nothing'}")
+
+
+def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
+    """So many keys and the endpoint of an embedded target, new for each run."""
+    return tuple(secrets.token_urlsafe(24) for _ in range(keys)), "embedded"
+
+
+def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
+    """Our environment with the credentials of a run: the only way that secrets reach children."""
+    return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}
+
+
+def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
+    """Keys and endpoint; the entry's endpoint where it has one.
+
+    Raises:
+        InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
+    """
+    keys, endpoint = credentials(environ)
+    header_values(chosen.headers)
+    entry = chosen.entry
+    return keys, endpoint if entry is None or entry.endpoint is None else entry.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """A target that may be loaded now.
+
+    Attributes:
+        environment: of the processes that load it, with the credentials.
+        description: where load goes and what limits it, in a sentence.
+        chosen: the target and its entry; None for the embedded one.
+        preflight: what a preflight saw.
+        embedded: the process of the embedded target.
+    """
+
+    url: str
+    keys: Sequence[str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    description: str
+    chosen: ChosenTarget | None = None
+    preflight: Preflight = field(default_factory=Preflight)
+    embedded: EmbeddedTarget | None = None
+
+
+@contextmanager
+def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
+    """The target of a run: a running one that may be loaded, or the embedded one, which lives as long as the block.
+
+    Raises:
+        InputError: if the target may not be loaded, or not so much.
+        TargetError: if the preflight fails, or the embedded target does not start.
+    """
+    if (chosen := options.chosen()) is None:
+        with target_of_our_own(loaded, *own_credentials(loaded.scenario.keys)) as resolved:
+            yield resolved
+        return
+    keys, endpoint = credentials_for(chosen)
+    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
+    confirm(chosen, yes=options.yes)
+    yield running_target(loaded, chosen, keys, endpoint, preflight=not options.no_preflight)
+
+
+@contextmanager
+def target_of_our_own(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) -> Iterator[ResolvedTarget]:
+    """The embedded target of a scenario, as long as the block lasts.
+
+    Raises:
+        InputError: if the scenario runs a workflow that it does not have.
+        TargetError: if it does not start.
+    """
+    for wrong in unknown_workflows(loaded.scenario):
+        raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
+    environment = child_environment(keys, endpoint)
+    with embedded_target(loaded.scenario.target.settings, environment) as embedded:
+        words = f"Load goes to {embedded.url}: loopback only, embedded target."
+        environment |= embedded.environment
+        yield ResolvedTarget(embedded.url, keys, environment, words, embedded=embedded)
+
+
+def running_target(
+    loaded: LoadedScenario, chosen: ChosenTarget, keys: Sequence[str], endpoint: str, *, preflight: bool
+) -> ResolvedTarget:
+    """A running target whose budget was checked: look at it with a preflight, or only whether it is there.
+
+    Raises:
+        TargetError: if that fails.
+    """
+    environment = child_environment(keys, endpoint)
+    seen = look(chosen, loaded.effective, environment, preflight=preflight)
+    if (entry := chosen.entry) is None:
+        limits = ": loopback only, a target that was running."
+    else:
+        about = f"({entry.environment}, {entry.owner})"
+        limits = f", within the request budget of {chosen.name!r} in {chosen.path} {about}."
+    url = chosen.target.url
+    return ResolvedTarget(url, keys, environment, f"Load goes to {url}{limits}", chosen, seen)
+
+
+def prepare(
+    loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
+) -> tuple[Path, RunInfo]:
+    """Make the directory of a run of a target, and write its ``run.json``.
+
+    Args:
+        loaded: the scenario in force.
+        target: where to.
+        output_dir: parent of the run directory.
+        first: whether it is the first run after the preflight, whose requests it counts then.
+        about: more that ``prepare_run`` takes.
+
+    Raises:
+        InputError: as ``prepare_run``.
+    """
+    return prepare_run(
+        loaded,
+        url=target.url,
+        embedded=target.embedded is not None,
+        keys=len(target.keys),
+        command=["loadtest", *sys.argv[1:]],
+        output_dir=output_dir,
+        chosen=target.chosen,
+        preflight=target.preflight.sent if first else (),
+        **about,
+    )

@@ -1,0 +1,101 @@
+"""A scenario in Locust's web UI: Locust as a process, with a target that may be loaded, and its workers."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from loadtest.processes import (
+    LOOPBACK,
+    Interrupts,
+    address_text,
+    check_free,
+    free_port,
+    interrupt_on_terminate,
+    start_child,
+    start_worker,
+    stop,
+)
+from loadtest.runs.target import ResolvedTarget, ScenarioOptions, resolved_target
+
+_LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UiOptions(ScenarioOptions):
+    """What a command line says about a web UI.
+
+    Attributes:
+        port: where it is served.
+        output_dir: parent of the run directories.
+        processes: workers to start on this machine; 0 for one process without workers.
+        plots: draw plots, too.
+    """
+
+    port: int
+    output_dir: Path
+    processes: int
+    plots: bool
+
+
+def serve_ui(options: UiOptions) -> int:
+    """Serve Locust's web UI until it is interrupted; gives Locust's exit code.
+
+    Raises:
+        LoadtestError: if the target may not be loaded, or something else listens at the port.
+    """
+    loaded = options.load()
+    check_free(options.port, "--port")
+    interrupt_on_terminate()
+    with resolved_target(loaded, replace(options, no_preflight=True)) as resolved:
+        environment = {
+            **resolved.environment,
+            **_known_of(resolved),
+            "LOADTEST_SCENARIO": str(loaded.path),
+            "LOADTEST_OUTPUT_DIR": str(options.output_dir),
+            "LOADTEST_PLOTS": str(int(options.plots)),
+            "LOADTEST_PREFLIGHT": str(int(not options.no_preflight)),
+        }
+        return _serve(resolved, environment, options, loaded.path.parent)
+
+
+def _known_of(target: ResolvedTarget) -> dict[str, str]:
+    """Tell the locustfile what was done already: the embedded target started, or the target confirmed."""
+    chosen = target.chosen
+    if chosen is None:
+        return {"LOADTEST_EMBEDDED": "1"}
+    if chosen.name is None:
+        return {}
+    return {"LOADTEST_YES": "1", "LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
+
+
+def _serve(target: ResolvedTarget, environment: Mapping[str, str], options: UiOptions, base: Path) -> int:
+    ours, theirs = socket.socketpair()
+    master_port = free_port()
+    command = ["-f", str(_LOCUSTFILE), "--host", target.url, "--web-host", LOOPBACK, "--web-port", str(options.port)]
+    if options.processes:
+        command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
+    # Ctrl-C does not reach it: the last run's record is closed and reported before it ends.
+    process = start_child(
+        "locust",
+        *command,
+        environment={**environment, "LOADTEST_PARENT_FD": str(theirs.fileno())},
+        stdin=subprocess.DEVNULL,
+        stdout=None,
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    print(f"{target.description} Start it at http://127.0.0.1:{options.port}, stop this with Ctrl-C.", flush=True)
+    with ExitStack() as ends:
+        ends.callback(stop, process)
+        # They wait for their master, and end with it, with us, or with the block.
+        for _ in range(options.processes):
+            ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
+        # Ctrl-C ends Locust, and with it the run that ends here, which is still reported.
+        with Interrupts(process, signal.SIGTERM), ours:
+            process.wait()
+    return process.returncode

@@ -1,0 +1,146 @@
+"""A plan as text of 100 columns."""
+
+import textwrap
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.contract import LIMIT_NAMES
+from loadtest.plan.summary import LimitRow, Plan, Spread, StageRow
+from loadtest.terminal import WIDTH, page_console, page_table
+from loadtest.words import percent
+
+_NAMES: Final = 2
+"""The first columns of each table are names: they may be long and are folded; figures are not."""
+_SHARED: Final = ("name", "global")
+"""Scopes in which keys share a limiter."""
+
+
+def show_plan(plan: Plan) -> None:
+    """Print a plan."""
+    console = page_console(fixed=True)
+    console.print(_head(plan), soft_wrap=True)
+    console.print()
+    for table in [_traffic(plan.stages), *([_limits(plan)] if plan.limit_use else [])]:
+        console.print(table)
+        console.print()
+    for note in [_how(plan), *plan.assumptions]:
+        _print(console, note)
+    if plan.faults:
+        _print(console, f"The target injects faults, which the forecast leaves out: {'; '.join(plan.faults)}.")
+    if plan.warnings:
+        console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
+    for warning in plan.warnings:
+        _print(console, f"{warning.key}: {warning.message}.", "- ")
+        _print(console, warning.remedy, "  ")
+
+
+def _print(console: Console, text: str, begin: str = "") -> None:
+    console.print(textwrap.fill(text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin)))
+
+
+def _head(plan: Plan) -> str:
+    seconds = plan.wall.warmup_s + plan.wall.stages_s
+    time = f"{_duration(seconds)}, then at most {_duration(plan.wall.drain_at_most_s)} of drain"
+    counts = [f"{plan.operations:,} operations"]
+    if plan.requests is not None and plan.executions is not None:
+        counts += [f"{_range(plan.requests)} requests", f"{_range(plan.executions)} workflow executions"]
+    if plan.cost is not None:
+        counts[-1] += f" (price {_range(plan.cost, 2)})"
+    title = f"{plan.title} [{plan.scenario}, seed {plan.seed}, hash {plan.hash}]"
+    keys = f"{plan.keys} key{'s' if plan.keys != 1 else ''}"
+    return f"{textwrap.fill(title, WIDTH)}\nNothing was sent. {time}; {keys}.\n{', '.join(counts)}."
+
+
+def _how(plan: Plan) -> str:
+    if not plan.phases:
+        return ""
+    if plan.start is not None and plan.replayed_over == "nothing":
+        method = "429s: one replay of this schedule at the given start."
+    elif plan.replayed_over == "durations":
+        method = f"429s: mean (and range) of {plan.phases} replays with other random durations."
+    elif plan.replayed_over == "nothing":
+        method = "429s: one replay of this schedule. The start of a run makes no difference to this limiter."
+    else:
+        method = f"429s: mean (and range) of {plan.phases} replays that start at other moments of a window."
+    seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
+    return f"{method} Chance: of any 429{seeds}."
+
+
+def _table(*columns: str) -> Table:
+    least = max(map(len, LIMIT_NAMES))
+    names = [{"header": name, "min_width": least if name == "Limit" else None} for name in columns[:_NAMES]]
+    return page_table(*names, *({"header": name, "justify": "right", "no_wrap": True} for name in columns[_NAMES:]))
+
+
+def _traffic(rows: list[StageRow]) -> Table:
+    table = _table("Traffic", "Stage", "Per min", "Operations", "Requests", "429 of operations", "Samples", "Carries")
+    last = ""
+    for row in rows:
+        carries = row.percentiles[-1] if row.percentiles else "–"
+        table.add_row(
+            row.traffic if row.traffic != last else "",
+            row.stage,
+            _rate(row),
+            f"{row.operations:,}",
+            "–" if row.requests is None else f"{row.requests.mean:,.0f}",
+            "–" if row.throttled_rate is None else _percent(row.throttled_rate),
+            "–" if row.samples is None or row.warmup else f"{row.samples:,}",
+            "–" if row.warmup else carries,
+            style="dim" if row.warmup else "",
+        )
+        last = row.traffic
+    return table
+
+
+def _limits(plan: Plan) -> Table:
+    # Where keys share a limiter, the requests of all keys count together.
+    share = "Of allowed" if plan.limit_scope in _SHARED else "Busiest key"
+    table = _table("Limit", "Stage", "Asked / min", "Allowed", share, "429 of requests", "Chance")
+    last = ""
+    rows: list[LimitRow] = plan.limit_use
+    for row in sorted(rows, key=lambda row: [each.limit for each in rows].index(row.limit)):
+        table.add_row(
+            row.limit if row.limit != last else "",
+            row.stage,
+            f"{row.asked_per_min:,.0f}",
+            "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
+            "–" if row.share is None else f"{row.share:.2f} ×",
+            _percent(row.throttled_rate),
+            percent(row.chance, 0),
+            style="bold" if row.share is not None and row.share > 1 else "",
+        )
+        last = row.limit
+    return table
+
+
+def _rate(row: StageRow) -> str:
+    if row.burst:
+        return f"burst {row.burst:,}"
+    if row.rate_per_min == row.rate_to_per_min:
+        return f"{row.rate_per_min:,.4g}" if row.rate_per_min < 1000 else f"{row.rate_per_min:,.0f}"
+    return f"{row.rate_per_min:,.0f}–{row.rate_to_per_min:,.0f}"
+
+
+def _percent(spread: Spread) -> str:
+    if spread.high - spread.low < 0.0005:
+        return percent(spread.mean, 1 if spread.mean else 0)
+    return f"{percent(spread.mean)} ({spread.low * 100:.1f}–{percent(spread.high)})"
+
+
+def _range(spread: Spread, digits: int = 0) -> str:
+    if spread.low == spread.high:
+        return f"{spread.mean:,.{digits}f}"
+    return f"{spread.low:,.{digits}f} to {spread.high:,.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [
+        f"{hours:.0f} h" if hours else "",
+        f"{minutes:.0f} min" if minutes else "",
+        f"{rest:.3g} s" if rest else "",
+    ]
+    return " ".join(part for part in parts if part) or "0 s"
