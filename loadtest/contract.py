@@ -126,6 +126,9 @@ JOB_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if reque
 JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in JOB_KINDS)
 """Operations on a job that exists already: one that was seeded, one of the run, or one of a file."""
 
+POLLED_OPERATIONS: Final = tuple(operation for operation, kinds in OPERATIONS.items() if RequestKind.POLL in kinds)
+"""Operations that submit a job and poll it: their requests are several, and their result is there later."""
+
 EXECUTING_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.executes)
 
 EXECUTING_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in EXECUTING_KINDS)

@@ -23,7 +23,7 @@ from loadtest.analysis import times
 from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.reader import LATEST_NS, read_chunks
 from loadtest.arrays import Bools, Floats
-from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.samples import SCHEMA, safe_cells
@@ -128,16 +128,12 @@ def _all(rows: Rows) -> Rows:
 
 
 def _jobs(rows: Rows) -> Rows:
-    return _of(rows, Operation.ASYNC_RUN)
+    codes = rows.columns.vocabulary.codes("operation", list(POLLED_OPERATIONS))
+    return rows.where(np.isin(rows.words("operation"), codes))
 
 
 def _ended_jobs(rows: Rows) -> Rows:
     return _jobs(rows).without_mistakes.ok
-
-
-def _of(rows: Rows, operation: Operation) -> Rows:
-    (code,) = rows.columns.vocabulary.codes("operation", [operation])
-    return rows.where(rows.words("operation") == code)
 
 
 def _derived(name: str, meaning: str, formula: Callable[[Rows], Floats], of: Callable[[Rows], Rows] = _all) -> Column:

@@ -38,7 +38,7 @@ from loadtest.compare.measurements import (
     Sketch,
     TargetIdentity,
 )
-from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, interval_ranks, needed, rank, share_score
@@ -163,7 +163,7 @@ class _Stage:
 
     def measurements(self) -> list[Measurement]:
         """All of them, in the order of ``Metric``; none of what there is no sample of."""
-        jobs = self.operation == Operation.ASYNC_RUN
+        jobs = self.operation in POLLED_OPERATIONS
         found = [
             self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),
             self._time(
@@ -237,7 +237,7 @@ class _Stage:
         """What is hidden: by the last poll interval, or by rounding."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
-        if self.operation != Operation.ASYNC_RUN or not self.lower.n:
+        if self.operation not in POLLED_OPERATIONS or not self.lower.n:
             return 0.0
         if field == RESPONSE:
             return max(0.0, value - _at(self.lower, quantile))
@@ -255,7 +255,7 @@ class _Stage:
             score=share_score(errors, n),
             n=n,
             se=None if blocks is None else blocks.share_error(blocks.errors, blocks.sent),
-            why_not=self._waits() if self.operation == Operation.ASYNC_RUN else "",
+            why_not=self._waits() if self.operation in POLLED_OPERATIONS else "",
         )
 
     def _throttled_rate(self) -> Measurement | None:

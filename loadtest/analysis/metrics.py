@@ -32,7 +32,7 @@ from loadtest.analysis.results import (
 )
 from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import ERRORS, THROTTLED_STATUS, LimitName, Operation, Outcome
+from loadtest.contract import ERRORS, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName, Outcome
 from loadtest.metrics import COUNTS, METRICS, Cell, counted
 from loadtest.record.run_info import covered_seconds
 
@@ -89,7 +89,7 @@ class _Maker:
         """Of one operation or one traffic entry, given its stages."""
         by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
         whole = self._with_times(planned, operation)
-        if operation == Operation.ASYNC_RUN:
+        if operation in POLLED_OPERATIONS:
             return JobFigures(**whole, stages={name: JobStage(**each) for name, each in by_name.items()})
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
@@ -97,9 +97,9 @@ class _Maker:
         """The fields of an ``OperationStage`` or, of ``async_run``, a ``JobStage``."""
         found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
-            if operation == Operation.ASYNC_RUN or name not in JOB_TIMES:
+            if operation in POLLED_OPERATIONS or name not in JOB_TIMES:
                 found[name] = summarize(self.record.times[name].get(stage_indices))
-        if operation == Operation.ASYNC_RUN:
+        if operation in POLLED_OPERATIONS:
             found["polling"] = self._polling(planned)
         return found
 

@@ -20,7 +20,7 @@ from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import TIMES
 from loadtest.arrays import Floats
-from loadtest.contract import EXECUTING_OPERATIONS, ErrorCode, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode, Operation
 
 _NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 GRAIN_MS: Final = 1.0
@@ -134,7 +134,7 @@ class TimeDistributions:
         self._by_name["execution_time_ms"].add_to(stage_index, rows.floats("execution_time_ms"))
         self._by_name["overhead_ms"].add_to(stage_index, overhead(rows, operation))
         self.waited.add_to(stage_index, response_time(rows.ok) - submit_time(rows.ok))
-        if operation == Operation.ASYNC_RUN:
+        if operation in POLLED_OPERATIONS:
             self._asynchronous(stage_index, rows, response)
 
     def _requests(self, stage_index: int, rows: Rows) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level
-from loadtest.contract import LimitName, Operation
+from loadtest.contract import POLLED_OPERATIONS, LimitName
 from loadtest.plan.demand import job_duration
 from loadtest.scenario import Scenario
 from loadtest.stats import QUANTILES
@@ -52,7 +52,7 @@ def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: Assum
         assumed: what is assumed of the limits.
         keys: API keys that share the traffic.
     """
-    jobs = [(name, each) for name, each in scenario.traffic.items() if each.operation == Operation.ASYNC_RUN]
+    jobs = [(name, each) for name, each in scenario.traffic.items() if each.operation in POLLED_OPERATIONS]
     durations = {name: job_duration(each) for name, each in jobs}
     if not jobs or not all(each.known for each in durations.values()):
         return None
@@ -153,7 +153,7 @@ def _own_polls(level: Level, scenario: Scenario) -> float:
     asked = 0.0
     for name, entry in level.entries.items():
         traffic = scenario.traffic[name]
-        if traffic.operation == Operation.ASYNC_RUN:
+        if traffic.operation in POLLED_OPERATIONS:
             if entry.execution_p50_ms is None or traffic.polling.policy != "fixed":
                 return math.inf
             polls = max(1, math.ceil(entry.execution_p50_ms / 1e3 / _interval(scenario, name)))
@@ -177,7 +177,7 @@ def _beyond_execution(entry: EntryLevel, scenario: Scenario, name: str) -> float
 def _polled_s(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
     """Seconds in which a job is polled, on average; None where the polls do not tell it."""
     traffic = scenario.traffic[name]
-    if traffic.operation != Operation.ASYNC_RUN or traffic.polling.policy != "fixed":
+    if traffic.operation not in POLLED_OPERATIONS or traffic.polling.policy != "fixed":
         return None
     begun = 1 - entry.throttled_rate
     if not entry.requests_per_operation or begun <= 0:
@@ -188,7 +188,7 @@ def _polled_s(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
 def _interval(scenario: Scenario, name: str) -> float:
     """Seconds between the first polls of an entry's jobs; 0 where it has none."""
     traffic = scenario.traffic[name]
-    return traffic.polling.wait(1, 1.0) if traffic.operation == Operation.ASYNC_RUN else 0.0
+    return traffic.polling.wait(1, 1.0) if traffic.operation in POLLED_OPERATIONS else 0.0
 
 
 def _allowed_load(

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from loadtest.capacity.queue import stage_s
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.contract import Operation
+from loadtest.contract import POLLED_OPERATIONS
 from loadtest.scenario import Scenario
 
 LOWEST: Final = 1 / 64
@@ -101,7 +101,7 @@ def next_run(
         scenario: with the judged stage alone.
         rates: operations/s of each traffic entry at its own rate.
     """
-    polled = any(each.operation == Operation.ASYNC_RUN for each in scenario.traffic.values())
+    polled = any(each.operation in POLLED_OPERATIONS for each in scenario.traffic.values())
     if polled and (multiplier := _next_scout(levels, guesses)) is not None:
         whole_s = stage_s(scenario)
         seconds = max(whole_s * _SCOUT, _SCOUT_S, _SCOUT_OPERATIONS / (min(rates.values()) * multiplier))

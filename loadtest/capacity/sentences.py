@@ -9,7 +9,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, judged, older_low
-from loadtest.contract import LimitName, Operation
+from loadtest.contract import POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.words import percent
 
@@ -54,7 +54,7 @@ class Offered:
     @property
     def jobs_per_minute(self) -> float:
         """Of all entries, at multiplier 1."""
-        jobs = [rate for name, rate in self.base_rates.items() if self.operations[name] == Operation.ASYNC_RUN]
+        jobs = [rate for name, rate in self.base_rates.items() if self.operations[name] in POLLED_OPERATIONS]
         return sum(jobs) * _MINUTE
 
     def per_minute(self, limit: LimitName) -> float:
@@ -181,7 +181,7 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
         for level in levels
         if level.outcome == "holds"
         for name, entry in level.entries.items()
-        if offered.operations[name] == Operation.ASYNC_RUN and entry.requests_per_operation
+        if offered.operations[name] in POLLED_OPERATIONS and entry.requests_per_operation
     ]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import gevent
 
-from loadtest.contract import TERMINAL, Operation, Outcome, Reason, RequestKind
+from loadtest.contract import POLLED_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
 from loadtest.http_headers import parse_date, parse_retry_after
 from loadtest.load.client import Answer
 from loadtest.load.entry import TrafficEntry
@@ -130,7 +130,7 @@ class RunningOperation:
                 outcome=outcome,
                 arrival=self.arrival.number,
                 attempt=self._attempts or None,
-                poll=self._polls if self._entry.operation == Operation.ASYNC_RUN else None,
+                poll=self._polls if self._entry.operation in POLLED_OPERATIONS else None,
                 intended_start=self.arrival.intended_ns,
                 user_free=session.since_epoch(self._free_ns),
                 start=session.since_epoch(self._start),
@@ -186,7 +186,7 @@ class RunningOperation:
             return
         if kind != RequestKind.POLL:
             self._accepted = answer.exchange
-        if self._entry.operation == Operation.ASYNC_RUN and (
+        if self._entry.operation in POLLED_OPERATIONS and (
             kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL
         ):
             self._pending_seen = answer.exchange.start

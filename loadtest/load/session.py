@@ -2,7 +2,7 @@
 
 Samples become Locust's request events, too, which feed its statistics and a user's listeners. Locust's tables know
 requests by kind and name. A 429 is under a name of its own, since what a refusal took says nothing of how long answers
-take. An async run consists of requests, so its row is not counted in *Aggregated*.
+take. A polled operation consists of requests, so its row is not counted in *Aggregated*.
 """
 
 import os
@@ -18,7 +18,15 @@ from weakref import WeakKeyDictionary
 from locust.env import Environment
 from locust.stats import RequestStats, StatsError
 
-from loadtest.contract import LIMIT_OF_OPERATION, THROTTLED_STATUS, TIMED, Operation, Outcome, Reason, RequestKind
+from loadtest.contract import (
+    LIMIT_OF_OPERATION,
+    POLLED_OPERATIONS,
+    THROTTLED_STATUS,
+    TIMED,
+    Outcome,
+    Reason,
+    RequestKind,
+)
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
@@ -193,8 +201,6 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     )
 
 
-_OPERATION: Final = str(Operation.ASYNC_RUN)
-"""The one operation that has a row of its own: the others are their only request, retries aside."""
 _PHRASES: Final[dict[int, str]] = {each.value: each.phrase for each in HTTPStatus}
 _SENTENCES: Final[dict[str, str]] = {each.value: each.sentence for each in Reason}
 
@@ -204,11 +210,13 @@ class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows a
 
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
-    """Fire Locust's event for a sample, if it is of a request or of an async run."""
+    """Fire Locust's event for a sample, if it is of a request or of a polled operation."""
+    kind: str
     if sample.row == "operation":
-        if sample.operation != Operation.ASYNC_RUN or sample.outcome not in TIMED:
+        if sample.operation not in POLLED_OPERATIONS or sample.outcome not in TIMED:
             return
-        kind, since = _OPERATION, sample.intended_start
+        # Other operations are their only request, retries aside.
+        kind, since = sample.operation, sample.intended_start
     elif sample.kind is not None:
         # A poll is a request of its own; the first request of an operation counts from when it was wanted.
         kind = sample.kind
@@ -243,13 +251,13 @@ def count_operations_apart(stats: RequestStats) -> None:
     log_request, log_error = stats.log_request, stats.log_error
 
     def request(method: str, name: str, response_time: int, content_length: int) -> None:
-        if method == _OPERATION:
+        if method in POLLED_OPERATIONS:
             stats.entries[(name, method)].log(response_time, content_length)
         else:
             log_request(method, name, response_time, content_length)
 
     def error(method: str, name: str, error: Exception | str | None) -> None:
-        if method != _OPERATION:
+        if method not in POLLED_OPERATIONS:
             log_error(method, name, error)
             return
         stats.entries[(name, method)].log_error(error)

@@ -6,7 +6,15 @@ from typing import Final
 
 import msgspec
 
-from loadtest.contract import ALL, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, ErrorCode, LimitName, Operation, Outcome
+from loadtest.contract import (
+    ALL,
+    LIMIT_OF_OPERATION,
+    LIMITS_OF_OPERATION,
+    POLLED_OPERATIONS,
+    ErrorCode,
+    LimitName,
+    Outcome,
+)
 from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
 from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
 from loadtest.record.run_info import StagePlan
@@ -103,7 +111,7 @@ def _pools(question: Question) -> Iterator[Contradiction]:
         wanted, most = wanted_users(traffic, plan.stages), plan.max_users or plan.users
         if wanted > most:
             peak = max(max(stage.rate, stage.rate_to) for stage in plan.stages)
-            remedy = "timeout or polling.give_up" if plan.operation == Operation.ASYNC_RUN else "timeout"
+            remedy = "timeout or polling.give_up" if plan.operation in POLLED_OPERATIONS else "timeout"
             yield Contradiction(
                 kind="pool",
                 key=f"traffic.{name}.max_users",
@@ -199,7 +207,7 @@ def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePl
         (name, stage)
         for name, plan in question.plans.items()
         for stage in plan.stages
-        if plan.operation == Operation.ASYNC_RUN and stage.start_s <= middle < stage.start_s + stage.duration_s
+        if plan.operation in POLLED_OPERATIONS and stage.start_s <= middle < stage.start_s + stage.duration_s
     ]
 
 

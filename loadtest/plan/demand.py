@@ -11,7 +11,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
+from loadtest.contract import LIMITS_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import Traffic
 
@@ -63,7 +63,7 @@ class LimitDemand:
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
         """Moments at which an entry's draw starts, ends, or has a bend."""
         edges = [stage.start_s, _end(stage)]
-        if plan.operation == Operation.ASYNC_RUN and stage.rate != stage.rate_to:
+        if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
             accepted = self._accepted(plan)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
@@ -111,7 +111,7 @@ class LimitDemand:
         if limit not in LIMITS_OF_OPERATION[plan.operation]:
             return 0.0
         rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
-        if plan.operation == Operation.ASYNC_RUN and limit == LimitName.RETRIEVAL:
+        if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
             return min(rate, self._accepted(plan))
         return rate
 
@@ -149,7 +149,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
         given_s: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
             tell, and of all other workflows it is assumed that one poll is enough.
     """
-    what = "jobs" if traffic.operation == Operation.ASYNC_RUN else "runs"
+    what = "jobs" if traffic.operation in POLLED_OPERATIONS else "runs"
     if given_s is not None:
         return JobDuration(f"its {what} last {given_s:g} s, as given", _constant(given_s))
     parameters = traffic.parameters
@@ -162,7 +162,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
     except (TypeError, ValueError):
         pass  # The server will refuse them; no job comes of it that could be polled.
     words = f"its {what} are assumed to be done at once"
-    if traffic.operation == Operation.ASYNC_RUN:
+    if traffic.operation in POLLED_OPERATIONS:
         words = "its jobs are assumed to be done at their first poll; longer ones are polled more often"
     return JobDuration(words, _constant(0.0), known=False)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import LIMIT_NAMES, LimitName, Operation
+from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.plan.demand import JobDuration, StageTimeline, job_duration
 from loadtest.plan.offer import Offer, PlannedEntry, entries, offer
 from loadtest.plan.replay import Replay, ReplayCounts
@@ -172,7 +172,7 @@ def _durations(question: Question) -> dict[str, JobDuration]:
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
-        if each.operation == Operation.ASYNC_RUN or (each.operation == Operation.SYNC_RUN and question.held)
+        if each.operation in POLLED_OPERATIONS or (each.operation == Operation.SYNC_RUN and question.held)
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Operation
+from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS
 from loadtest.plan.demand import LimitDemand
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import WARMUP, Scenario, Stage, Traffic
@@ -90,7 +90,7 @@ def operation_deadline(traffic: Traffic) -> float:
     """Seconds after which an operation has ended, whatever happens: every try, wait and poll at its longest."""
     deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
     deadline += traffic.retry.longest
-    if traffic.operation == Operation.ASYNC_RUN:
+    if traffic.operation in POLLED_OPERATIONS:
         deadline += traffic.polling.give_up + traffic.timeout
     return deadline
 

@@ -9,7 +9,16 @@ from loadtest import words
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
-from loadtest.contract import OPERATIONS, THROTTLED_STATUS, ErrorCode, Operation, Outcome, Reason, RequestKind
+from loadtest.contract import (
+    OPERATIONS,
+    POLLED_OPERATIONS,
+    THROTTLED_STATUS,
+    ErrorCode,
+    Operation,
+    Outcome,
+    Reason,
+    RequestKind,
+)
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 
 _NAMED: Final = 0.01
@@ -90,7 +99,7 @@ def worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
     plan = findings.record.info.traffic[name]
     called = plan.operation.called(part.operations.sent)
     ends = {Outcome.TIMED_OUT: "were never seen to end", Outcome.FAILED: "failed"}
-    if plan.operation != Operation.ASYNC_RUN:
+    if plan.operation not in POLLED_OPERATIONS:
         ends[Outcome.TIMED_OUT] = "timed out"
     shares = " and ".join(
         f"{words.share(_part(part, outcome) / part.operations.sent)} {text}"

@@ -11,7 +11,7 @@ from loadtest.analysis.distribution import Distribution, Percentile, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUse
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import LIMIT_OF_OPERATION, THROTTLED_STATUS, Operation, Outcome
+from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.run_info import StagePlan
 from loadtest.report.answers import answer
 from loadtest.report.failures import named_errors, worst_stage
@@ -172,7 +172,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 
 def _took(findings: Findings, entry: MainEntry, quantile: float, most_ms: float | None) -> str:
     """``95 % of 80 sync runs took at most 469 ms``; of jobs it is known when they were seen to end."""
-    said = "were seen to end within" if entry.operation == Operation.ASYNC_RUN else "took at most"
+    said = "were seen to end within" if entry.operation in POLLED_OPERATIONS else "took at most"
     whose = f"{words.count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
     return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {words.duration_ms(most_ms)}"
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, Operation
+from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.errors import InputError
 from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
 from loadtest.metrics import ASYNC_ONLY, METRICS, SUMMARIES
@@ -73,7 +73,7 @@ class Comparison(Strict):
             if stage not in (known := traffic[names[0]].stage_names):
                 yield f"stages: there is no stage {stage!r}{suggestion(stage, known)}"
         for metric in self.by:
-            others = [name for name in names if traffic[name].operation != Operation.ASYNC_RUN]
+            others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
             if metric.startswith(ASYNC_ONLY) and others:
                 yield f"by: {metric} is known for async_run only, and {others[0]} is none"
 
@@ -128,7 +128,7 @@ class ThresholdEntry(Strict):
         if self.stage is not None and self.stage not in stages:
             yield f"there is no stage {self.stage!r}; there is {', '.join(sorted(stages))}"
         metric = self.parsed.metric
-        if metric.startswith(ASYNC_ONLY) and not any(each.operation == Operation.ASYNC_RUN for each in chosen):
+        if metric.startswith(ASYNC_ONLY) and not any(each.operation in POLLED_OPERATIONS for each in chosen):
             yield f"{metric} is known for async_run only"
         if self.parsed.reference is not None:
             yield from self._misfits_of_reference(self.parsed.reference, traffic)
@@ -147,7 +147,7 @@ class ThresholdEntry(Strict):
             other, metric = traffic[reference.name], self.parsed.metric
             if self.stage is not None and self.stage not in other.stage_names:
                 yield f"traffic {reference.name!r} has no stage {self.stage!r}; it has {', '.join(other.stage_names)}"
-            if metric.startswith(ASYNC_ONLY) and other.operation != Operation.ASYNC_RUN:
+            if metric.startswith(ASYNC_ONLY) and other.operation not in POLLED_OPERATIONS:
                 yield f"{metric} is known for async_run only, and {reference.name!r} is none"
 
 
@@ -271,7 +271,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _traffic_fits_together(self) -> Self:
-        submits = any(each.operation == Operation.ASYNC_RUN for each in self.traffic.values())
+        submits = any(each.operation in POLLED_OPERATIONS for each in self.traffic.values())
         for name, each in self.traffic.items():
             if each.keys is not None and each.keys not in self.key_groups:
                 known = ", ".join(self.key_groups) or "none"

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, MistakeKind, Operation
+from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, POLLED_OPERATIONS, MistakeKind, Operation
 from loadtest.scenario.fields import (
     ArrivalRate,
     Burst,
@@ -285,7 +285,7 @@ class Traffic(Strict):
             raise ValueError(f"job_ids and seed_jobs are for operation = {_JOB_OPERATIONS} only")
         if about_job and self.inputs is not None:
             raise ValueError(f"inputs are for runs: a {self.operation} sends no parameters")
-        if self.operation != Operation.ASYNC_RUN and "polling" in self.model_fields_set:
+        if self.operation not in POLLED_OPERATIONS and "polling" in self.model_fields_set:
             raise ValueError("polling is for operation = 'async_run' only")
         if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
             raise ValueError("expect.job is for operations that have a job: a sync_run has none")

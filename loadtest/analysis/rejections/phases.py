@@ -19,7 +19,7 @@ from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.sent_requests import LimiterRequests
 from loadtest.analysis.written import written_entry
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation, RequestKind
+from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import BAR
 from loadtest.limits.replays import VECTORISED, replay
@@ -54,7 +54,7 @@ class PhaseRange(NamedTuple):
 
 def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
     """Why times and errors of a stage are those of waiting for the server's windows; empty if they are not."""
-    if operation == Operation.ASYNC_RUN and LimitName.RETRIEVAL in stage.over:
+    if operation in POLLED_OPERATIONS and LimitName.RETRIEVAL in stage.over:
         return f"polls above the retrieval limit are refused until {NEXT_WINDOW}"
     if retried and stage.expect_429:
         return f"retries above a limit wait for {NEXT_WINDOW}"
@@ -69,7 +69,7 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
         traffic: the entry.
         polls: whether polls are asked about, too; a limiter of submits alone sees none.
     """
-    if polls and record.info.traffic[traffic].operation == Operation.ASYNC_RUN:
+    if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
         return "polls"
     return "retries" if written_entry(record.info, traffic).retries else ""
 

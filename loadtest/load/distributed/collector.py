@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from loadtest.arrays import Ints
-from loadtest.contract import Operation, Outcome, Reason, RequestKind
+from loadtest.contract import Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
@@ -191,7 +191,7 @@ class DuplicateJobIds:
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        operations = _where(rows, row="operation", operation=Operation.ASYNC_RUN)
+        operations = _where(rows, row="operation")
         ended = set(_columns(operations, "traffic", "arrival"))
         if not (duplicates := ended & self._found):
             return rows

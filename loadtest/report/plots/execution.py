@@ -11,7 +11,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
-from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
+from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import stages, style
 from loadtest.report.plots.drawing import Drawing, NoData
@@ -98,7 +98,7 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
     if operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
-    elif operation == Operation.ASYNC_RUN:
+    elif operation in POLLED_OPERATIONS:
         sure = max(0.0, lower - lag - submit)
         parts += [("submit", submit, "overhead"), (JobState.PENDING, sure, "execution")]
         parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]

@@ -11,7 +11,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats
-from loadtest.contract import LIMIT_OF_OPERATION, Operation, Outcome
+from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.page import Cell, Table, table_of
 from loadtest.report.plots import stages, style, thresholds
 from loadtest.report.plots.drawing import Drawing, NoData
@@ -145,7 +145,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     None where there are only jobs: each is many requests, and one of them is no part to compare the whole job with.
     """
     record = findings.record
-    names = [name for name, plan in record.info.traffic.items() if plan.operation != Operation.ASYNC_RUN]
+    names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
     if record.info.traffic and not names:
         return None
     names = [name for name in names if record.time("response_time_ms", record.stages(traffic=name)).n]
@@ -179,7 +179,7 @@ def _service_title(findings: Findings) -> str:
     record, waits = findings.record, {}
     for name, plan in record.info.traffic.items():
         waited = record.times.waited.get(record.stage_indices(record.stages(traffic=name)))
-        if plan.operation != Operation.ASYNC_RUN and interval_ranks(waited.n, 0.5) is not None:
+        if plan.operation not in POLLED_OPERATIONS and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
         return "Too few answers to say what operations waited beside their request"
